@@ -1,0 +1,2 @@
+//! host-runtime.
+fn main() {}

@@ -1,0 +1,3 @@
+//! Linux ABI vocabulary.
+#![cfg_attr(target_os = "none", no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The bare-metal binary.
+fn main() {}

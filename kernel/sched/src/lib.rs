@@ -1,0 +1,3 @@
+//! Layer `sched`: see ARCHITECTURE.md.
+#![cfg_attr(target_os = "none", no_std)]
+#![forbid(unsafe_code)]
