@@ -1,2 +1,31 @@
-//! x86-64 mechanism.
+//! x86-64 mechanism: everything that needs `unsafe`, behind safe types.
+//!
+//! Modules are the seams that the layers above use. Each has two implementations: the real one
+//! for `target_os = "none"` and a small double for the host, so that the layers above are tested
+//! with `cargo test`. The double: frames are heap pages, page tables are maps, CPU 0 alone,
+//! `time` is std's clock, tasks are host threads (see `task`), user memory is reached through the
+//! page table that the calling host thread activated.
+//!
+//! The kernel is not preempted inside itself: a thread leaves its CPU only by blocking or on its
+//! way back to user mode. Interrupt handlers only wake threads and set flags.
 #![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+pub mod addr;
+pub mod boot;
+pub mod cpu;
+pub mod frame;
+pub mod interrupt;
+pub mod page_table;
+pub mod power;
+pub mod random;
+pub mod sync;
+pub mod task;
+pub mod time;
+pub mod user;
+pub mod user_mode;
+pub mod virtio;
+
+pub use addr::{PAGE_SIZE, PhysAddr, UserAddr};
+pub use frame::Frame;

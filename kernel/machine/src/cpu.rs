@@ -1,0 +1,54 @@
+//! CPUs: how many, which one this is, and data laid out a CPU.
+
+/// The most CPUs a kernel supports.
+pub const MAX_CPUS: usize = 64;
+
+/// Index of a CPU, below [`count`].
+pub type CpuId = usize;
+
+/// CPUs that run.
+#[must_use]
+pub fn count() -> usize {
+    todo!()
+}
+
+/// The CPU this runs on. Stays true as long as the caller does not block.
+#[must_use]
+pub fn current() -> CpuId {
+    todo!()
+}
+
+/// One `T` a CPU, each on cache lines of its own.
+#[derive(Debug)]
+pub struct PerCpu<T> {
+    slots: [Slot<T>; MAX_CPUS],
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Slot<T>(T);
+
+impl<T> PerCpu<T> {
+    /// Makes the slots with `init(cpu)`.
+    pub fn new(mut init: impl FnMut(CpuId) -> T) -> Self {
+        Self {
+            slots: core::array::from_fn(|cpu| Slot(init(cpu))),
+        }
+    }
+
+    /// The slot of `cpu`; the value inside does its own locking.
+    pub fn of(&self, cpu: CpuId) -> &T {
+        &self.slots[cpu].0
+    }
+
+    /// The slot of the CPU this runs on.
+    pub fn here(&self) -> &T {
+        self.of(current())
+    }
+}
+
+/// Feature facts for /proc/cpuinfo and AT_HWCAP: CPUID leaf 1 EDX.
+#[must_use]
+pub fn hwcap() -> u32 {
+    todo!()
+}

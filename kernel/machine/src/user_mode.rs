@@ -1,0 +1,112 @@
+//! Running user code: registers in, the reason it stopped out.
+
+use crate::addr::UserAddr;
+
+/// User registers, in the order the trap path saves them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the registers'")]
+#[repr(C)]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+    pub rsp: u64,
+    pub rflags: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+}
+
+/// Why user code stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserExit {
+    /// A system call: number in `rax`, arguments in `rdi rsi rdx r10 r8 r9`; `rip` is behind the
+    /// instruction, `rcx`/`r11` as SYSCALL left them.
+    Syscall,
+    /// A page fault.
+    PageFault(PageFault),
+    /// Another exception: vector and error code (0 where there is none).
+    Exception {
+        /// x86 vector, 0 to 31.
+        vector: u8,
+        /// The pushed error code.
+        error_code: u32,
+    },
+    /// An interrupt was handled; time to look for signals and for other threads to run.
+    Interrupt,
+}
+
+/// A page fault in user mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageFault {
+    /// The address touched (CR2).
+    pub addr: UserAddr,
+    /// A store.
+    pub write: bool,
+    /// An instruction fetch.
+    pub exec: bool,
+    /// The page was there, but not for this.
+    pub present: bool,
+}
+
+/// The user side of a thread: registers and FPU state.
+#[derive(Debug)]
+pub struct UserContext {
+    /// The registers. `run` takes only what user mode may have: segments are fixed, of `rflags` only the
+    /// user's bits count, `rip` and the bases are made canonical.
+    pub regs: Registers,
+    // FPU state lives here too: an FXSAVE or XSAVE area.
+}
+
+impl UserContext {
+    /// Registers zero, FPU as after exec.
+    #[must_use]
+    pub fn new() -> Self {
+        todo!()
+    }
+
+    /// A copy for a forked thread, FPU state included.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        todo!()
+    }
+
+    /// Runs user code on this CPU, with the active page table, until it stops.
+    pub fn run(&mut self) -> UserExit {
+        todo!()
+    }
+
+    /// FPU state as exec leaves it.
+    pub fn reset_fpu(&mut self) {
+        todo!()
+    }
+
+    /// The FPU state in the layout of a signal frame (FXSAVE, or XSAVE with its header), for this CPU.
+    pub fn fpu_bytes(&mut self) -> &[u8] {
+        todo!()
+    }
+
+    /// Takes FPU state from a signal frame; `None` (state unchanged) when a load of it would fault.
+    pub fn set_fpu_bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        let _ = bytes;
+        todo!()
+    }
+}
+
+impl Default for UserContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}

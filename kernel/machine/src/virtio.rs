@@ -1,0 +1,1 @@
+//! virtio transports and queues behind a safe face; built on `virtio-drivers`.
