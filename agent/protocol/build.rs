@@ -1,0 +1,28 @@
+//! Generates the messages, the client and the server of `proto/agent.proto`.
+//!
+//! Pure Rust: neither `protoc` nor a plug-in has to be installed.
+
+use std::path::Path;
+
+use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
+
+const PROTO: &str = "proto/agent.proto";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed={PROTO}");
+    let out_dir = std::env::var("OUT_DIR")?;
+    Codegen::new()
+        .out_dir(&out_dir)
+        .input(PROTO)
+        .include("proto")
+        .rust_protobuf()
+        .customize(Customize::default())
+        .rust_protobuf_customize(ProtobufCustomize::default().gen_mod_rs(false))
+        .run()?;
+    // The generated files open with inner attributes, so they have to be modules of their own.
+    std::fs::write(
+        Path::new(&out_dir).join("generated.rs"),
+        "pub mod agent;\npub mod agent_ttrpc;\n",
+    )?;
+    Ok(())
+}
