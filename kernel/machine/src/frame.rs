@@ -43,6 +43,28 @@ impl Frame {
         todo!()
     }
 
+    /// Where the kernel sees its bytes. Others may change them at any time: copy only.
+    #[expect(dead_code, reason = "used by the virtio queues")]
+    pub(crate) fn as_ptr(&self) -> core::ptr::NonNull<u8> {
+        todo!()
+    }
+
+    /// Gives the handle up without freeing the frame: the frame has gone to a device.
+    #[expect(dead_code, reason = "used by the virtio queues")]
+    pub(crate) fn into_phys(self) -> PhysAddr {
+        todo!()
+    }
+
+    /// Takes back a handle that [`Frame::into_phys`] gave up.
+    ///
+    /// # Safety
+    /// `phys` came from `into_phys`, once for each call of this.
+    #[expect(dead_code, reason = "used by the virtio queues")]
+    pub(crate) unsafe fn from_phys(phys: PhysAddr) -> Frame {
+        let _ = phys;
+        todo!()
+    }
+
     /// How many handles there are; 1 means that only the caller's is left. Boot memory reports
     /// a large number, so that it is never taken as exclusively owned.
     #[must_use]

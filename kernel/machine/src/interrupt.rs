@@ -25,6 +25,22 @@ pub fn register(gsi: u32, handler: Box<dyn Fn() + Send + Sync>) {
     todo!()
 }
 
+/// What a device writes, and where, to raise a message-signalled interrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// Physical address of the write (a local APIC).
+    pub address: u64,
+    /// The value written (vector, edge, fixed delivery).
+    pub data: u32,
+}
+
+/// Gives a vector of its own to a message-signalled interrupt (MSI-X on PCI) that calls `handler`
+/// with interrupts off on the boot CPU. `None` when no vector is left.
+pub fn register_message(handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
+    let _ = handler;
+    todo!()
+}
+
 /// Makes `cpu` call [`Upcalls::reschedule`].
 pub fn send_reschedule(cpu: CpuId) {
     let _ = cpu;
