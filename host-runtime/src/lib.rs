@@ -2,6 +2,8 @@
 //!
 //! [`sandbox`] is the door for the command line and the containerd shim: it starts one `nacre-vmm`
 //! process per microVM and speaks [`control`] with it over an inherited socket.
+//! [`agent`] is the other half: it speaks with PID 1 of the guest through whatever leads there.
 
+pub mod agent;
 pub mod control;
 pub mod sandbox;
