@@ -1,3 +1,19 @@
-//! Layer `syscall`: see ARCHITECTURE.md.
+//! The Linux system-call ABI: one table, argument decoding, one file a family.
+//!
+//! A call arrives in [`dispatch::dispatch`], which finds the handler in a dense table made at
+//! compile time from the families' lists. A handler decodes its arguments with [`Context`] and has
+//! the subsystem act. What is not in the table is ENOSYS, counted by number.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod context;
+pub mod dispatch;
+pub mod table;
+pub mod unknown;
+
+mod identity;
+
+pub use context::Context;
+pub use table::{Entry, FAMILIES, Family, table};

@@ -1,0 +1,105 @@
+//! What a handler works with: the calling thread, its registers, its arguments as types.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use machine::UserAddr;
+use machine::user_mode::UserContext;
+use process::Process;
+use process::thread::Thread;
+
+/// One system call on its way.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The calling thread.
+    pub thread: &'a Arc<Thread>,
+    /// Its user side. Handlers read arguments through the methods; exec and sigreturn write.
+    pub user: &'a mut UserContext,
+}
+
+impl Context<'_> {
+    /// The calling process.
+    #[must_use]
+    pub fn process(&self) -> &Arc<Process> {
+        self.thread.process()
+    }
+
+    /// Argument `index` (0 to 5) as the register holds it.
+    #[inline]
+    #[must_use]
+    pub fn arg(&self, index: usize) -> u64 {
+        let regs = &self.user.regs;
+        match index {
+            0 => regs.rdi,
+            1 => regs.rsi,
+            2 => regs.rdx,
+            3 => regs.r10,
+            4 => regs.r8,
+            _ => regs.r9,
+        }
+    }
+
+    /// An `int` argument: the upper half of the register does not count.
+    #[inline]
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an int argument is the lower half"
+    )]
+    pub fn int(&self, index: usize) -> i32 {
+        self.arg(index) as i32
+    }
+
+    /// An `unsigned int` argument.
+    #[inline]
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an int argument is the lower half"
+    )]
+    pub fn uint(&self, index: usize) -> u32 {
+        self.arg(index) as u32
+    }
+
+    /// A `long` or `off_t` argument.
+    #[inline]
+    #[must_use]
+    pub fn long(&self, index: usize) -> i64 {
+        self.arg(index).cast_signed()
+    }
+
+    /// A `size_t` argument.
+    #[inline]
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "usize is 64 bits on x86-64"
+    )]
+    pub fn size(&self, index: usize) -> usize {
+        self.arg(index) as usize
+    }
+
+    /// A pointer argument: a claim, checked by using it.
+    #[inline]
+    #[must_use]
+    pub fn addr(&self, index: usize) -> UserAddr {
+        UserAddr(self.arg(index))
+    }
+
+    /// A pointer argument that may be null.
+    #[inline]
+    #[must_use]
+    pub fn optional_addr(&self, index: usize) -> Option<UserAddr> {
+        let addr = self.addr(index);
+        (addr.0 != 0).then_some(addr)
+    }
+
+    /// A flags argument: the bits `F` knows.
+    ///
+    /// # Errors
+    /// `EINVAL` when a bit is set that `F` does not name.
+    #[inline]
+    pub fn flags<F: bitflags::Flags<Bits = u32>>(&self, index: usize) -> Result<F> {
+        F::from_bits(self.uint(index)).ok_or(Errno::EINVAL)
+    }
+}

@@ -1,0 +1,52 @@
+//! From the registers to the handler and back.
+
+use alloc::sync::Arc;
+
+use abi::Errno;
+use machine::user_mode::UserContext;
+use process::thread::Thread;
+use process::user_loop::Interrupted;
+
+use crate::context::Context;
+use crate::table::HANDLERS;
+use crate::unknown;
+
+/// Acts on the system call in `user`'s registers and puts the result there.
+///
+/// Says when the call was interrupted and wants to be restarted: the user loop decides, because
+/// it depends on the signal that is delivered.
+pub fn dispatch(thread: &Arc<Thread>, user: &mut UserContext) -> Option<Interrupted> {
+    let number = user.regs.rax;
+    let handler = usize::try_from(number)
+        .ok()
+        .and_then(|index| HANDLERS.get(index))
+        .copied()
+        .flatten();
+    let Some(handler) = handler else {
+        user.regs.rax = Errno::ENOSYS.to_return_value();
+        note_unknown(thread, number);
+        return None;
+    };
+    match handler(&mut Context { thread, user }) {
+        Ok(value) => {
+            user.regs.rax = value;
+            None
+        }
+        Err(errno) => {
+            user.regs.rax = errno.to_return_value();
+            Interrupted::from_errno(errno, number)
+        }
+    }
+}
+
+/// Counts a call that is not there, and logs the first of its number.
+#[cold]
+fn note_unknown(thread: &Thread, number: u64) {
+    if unknown::count(number) {
+        machine::log!(
+            "syscall: {} is not implemented; process {} got ENOSYS",
+            number,
+            thread.process().pid()
+        );
+    }
+}

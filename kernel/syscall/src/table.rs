@@ -1,0 +1,102 @@
+//! The table: every system call that there is, as data. `docs/syscalls.md` is written from it.
+//!
+//! Each family's file has a `CALLS` list; [`FAMILIES`] names them all. The dense array that dispatch
+//! indexes is computed from it by the compiler, which also refuses a number given twice.
+
+use abi::Result;
+
+use crate::context::Context;
+
+/// Acts on one system call. The value goes to the result register as it is.
+pub type Handler = fn(&mut Context<'_>) -> Result<u64>;
+
+/// One system call.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Its number on x86-64.
+    pub number: u16,
+    /// Its name in Linux's table.
+    pub name: &'static str,
+    /// What acts on it.
+    pub handler: Handler,
+}
+
+impl Entry {
+    /// A row of a family's list.
+    #[must_use]
+    pub const fn new(number: u16, name: &'static str, handler: Handler) -> Self {
+        Self {
+            number,
+            name,
+            handler,
+        }
+    }
+}
+
+/// System calls that belong together, in one file.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// What they are about, for the generated page.
+    pub name: &'static str,
+    /// The calls.
+    pub calls: &'static [Entry],
+}
+
+/// Every family. Add yours here, and its calls in its own file.
+pub const FAMILIES: &[Family] = &[Family {
+    name: "Identity",
+    calls: crate::identity::CALLS,
+}];
+
+/// Every entry, family by family.
+pub fn table() -> impl Iterator<Item = &'static Entry> {
+    FAMILIES.iter().flat_map(|family| family.calls)
+}
+
+/// One more than the highest number that can be in the table.
+pub(crate) const LIMIT: usize = 512;
+
+/// The handlers by number.
+pub(crate) static HANDLERS: [Option<Handler>; LIMIT] = handlers();
+
+const fn handlers() -> [Option<Handler>; LIMIT] {
+    let mut dense: [Option<Handler>; LIMIT] = [None; LIMIT];
+    let mut family = 0;
+    while family < FAMILIES.len() {
+        let calls = FAMILIES[family].calls;
+        let mut call = 0;
+        while call < calls.len() {
+            let number = calls[call].number as usize;
+            assert!(dense[number].is_none(), "a system call is listed twice");
+            dense[number] = Some(calls[call].handler);
+            call += 1;
+        }
+        family += 1;
+    }
+    dense
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_is_reachable_by_its_number() {
+        for entry in table() {
+            assert!(
+                HANDLERS[usize::from(entry.number)].is_some(),
+                "{}",
+                entry.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_listed_once() {
+        let mut names: Vec<_> = table().map(|entry| entry.name).collect();
+        names.sort_unstable();
+        let before = names.len();
+        names.dedup();
+        assert_eq!(names.len(), before);
+    }
+}
