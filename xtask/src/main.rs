@@ -1,2 +1,45 @@
-//! xtask.
-fn main() {}
+//! `cargo xtask`: everything a person or CI does with this project, one file a command.
+//!
+//! Each command installs or asks for exactly what it needs (`packages`), says what it is doing
+//! on stderr (`shell::step`), and fails with a sentence that says what to do.
+
+mod build;
+mod packages;
+mod rootfs;
+mod run;
+mod setup;
+mod shell;
+mod toolchain;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+use workspace::Workspace;
+
+/// Build, run, test and check Nacre.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what is missing, as root; otherwise print the command that does
+    Setup,
+    /// Build target/image/kernel.elf and target/image/initramfs.img
+    BuildImage,
+    /// Build everything and start a program in a microVM (a busybox shell by default)
+    Run(run::RunArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let workspace = Workspace::find()?;
+    match arguments.command {
+        Command::Setup => setup::run(),
+        Command::BuildImage => build::image(&workspace).map(drop),
+        Command::Run(arguments) => run::run(&workspace, arguments),
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask build-image`: the kernel and the archive that a microVM starts from.
+//!
+//! The same sources give the same bytes, twice and from any folder: paths are remapped, links
+//! have no build id, and the archive's entries are sorted and dated 0.
+
+mod agent;
+mod elf;
+mod host;
+mod kernel;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use initramfs::build::Builder;
+
+use crate::shell;
+use crate::workspace::Workspace;
+
+pub(crate) use host::build as host_tools;
+
+/// The most that kernel and archive may take together, in bytes.
+const IMAGE_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// The folders that the agent mounts something on; the archive is read-only, so they are in it.
+const MOUNT_POINTS: [(&str, u32); 6] = [
+    ("/dev", 0o755),
+    ("/proc", 0o555),
+    ("/sys", 0o555),
+    ("/run", 0o755),
+    ("/tmp", 0o1777),
+    ("/root", 0o700),
+];
+
+/// The two files that make a microVM.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// The stripped kernel.
+    pub(crate) kernel: PathBuf,
+    /// The archive with the agent as `/init`.
+    pub(crate) archive: PathBuf,
+}
+
+/// Builds the image and prints its sizes.
+pub(crate) fn image(workspace: &Workspace) -> anyhow::Result<Image> {
+    let kernel = kernel::build(workspace)?;
+    let agent = agent::build(workspace)?;
+    shell::step("Writing the archive");
+    let archive = workspace.image_dir().join("initramfs.img");
+    write_archive(&agent, &archive)?;
+    let image = Image { kernel, archive };
+    image.check_size(workspace)?;
+    Ok(image)
+}
+
+impl Image {
+    fn check_size(&self, workspace: &Workspace) -> anyhow::Result<()> {
+        let mut total = 0;
+        for path in [&self.kernel, &self.archive] {
+            let len = fs::metadata(path)?.len();
+            println!("{:>9} bytes  {}", len, workspace.display(path));
+            total += len;
+        }
+        println!("{total:>9} bytes  together, of at most {IMAGE_LIMIT}");
+        if total > IMAGE_LIMIT {
+            bail!("the image is {} bytes too large", total - IMAGE_LIMIT);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the archive: the agent as `/init`, the folders it mounts on, and nothing else.
+fn write_archive(agent: &Path, archive: &Path) -> anyhow::Result<()> {
+    let mut builder = Builder::new();
+    for (path, mode) in MOUNT_POINTS {
+        builder.directory(path, mode)?;
+    }
+    let bytes = fs::read(agent).with_context(|| format!("cannot read {}", agent.display()))?;
+    builder.file("/init", 0o755, bytes)?;
+    write(archive, &builder.build()?)
+}
+
+/// Writes a file of the image by way of a new file, so that a microVM which has the old one
+/// mapped keeps it.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let dir = path.parent().context("an image file has no folder")?;
+    fs::create_dir_all(dir)?;
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).with_context(|| format!("cannot write {}", new.display()))?;
+    fs::rename(&new, path).with_context(|| format!("cannot write {}", path.display()))
+}

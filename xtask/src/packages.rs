@@ -1,0 +1,80 @@
+//! Debian packages: each command asks for the ones it needs, and they are installed when they
+//! are missing and we may; otherwise the user gets the exact command.
+
+use std::process::{Command, Stdio};
+
+use anyhow::bail;
+
+use crate::shell;
+
+/// To link the agent and the guest test programs, all of them static.
+pub(crate) const STATIC_C: &[&str] = &["gcc", "libc6-dev"];
+/// To build the kernel without rustup's target.
+pub(crate) const DEBIAN_RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+/// A linker for the kernel where rustup's toolchain has none.
+pub(crate) const LINKER: &[&str] = &["lld"];
+/// For the busybox root that `run` starts by default.
+pub(crate) const BUSYBOX: &[&str] = &["busybox-static"];
+/// To boot the kernel under software emulation.
+pub(crate) const QEMU: &[&str] = &["qemu-system-x86"];
+/// To make a Debian root for the tests.
+pub(crate) const DEBIAN_ROOT: &[&str] = &["mmdebstrap", "arch-test"];
+/// To test the containerd shim, with runc to compare it with.
+pub(crate) const CONTAINERD: &[&str] = &["containerd", "runc"];
+
+/// Makes sure that `packages`, needed for `purpose`, are installed.
+pub(crate) fn require(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|package| !is_installed(package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !shell::is_in_path("apt-get") {
+        bail!("{purpose} needs what Debian calls {list}; install it and try again");
+    }
+    if !shell::is_root() {
+        bail!(
+            "{purpose} needs {list}. As root:\n  \
+             apt-get update && apt-get install -y --no-install-recommends {list}"
+        );
+    }
+    shell::step(&format!("Installing {list}, needed for {purpose}"));
+    install(&missing)
+}
+
+/// Installs `packages`, with the package lists fetched anew when the old ones do not do.
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    if apt_get(&["install"], packages).is_ok() {
+        return Ok(());
+    }
+    shell::run(apt().args(["update", "-q"]))?;
+    apt_get(&["install"], packages)
+}
+
+fn apt_get(verb: &[&str], packages: &[&str]) -> anyhow::Result<()> {
+    let options = ["-y", "-q", "--no-install-recommends"];
+    shell::run(apt().args(verb).args(options).args(packages))
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"])
+        .stdin(Stdio::null())
+        // Our own stdout is for results.
+        .stdout(std::io::stderr());
+    command
+}
+
+fn is_installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|output| output.stdout == b"installed")
+}
