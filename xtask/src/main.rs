@@ -12,6 +12,8 @@ mod shell;
 mod toolchain;
 mod workspace;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 use workspace::Workspace;
@@ -34,10 +36,19 @@ enum Command {
     Run(run::RunArguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
-    match arguments.command {
+    match command {
         Command::Setup => setup::run(),
         Command::BuildImage => build::image(&workspace).map(drop),
         Command::Run(arguments) => run::run(&workspace, arguments),
