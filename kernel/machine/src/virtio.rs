@@ -1,1 +1,55 @@
-//! virtio transports and queues behind a safe face; built on `virtio-drivers`.
+//! virtio 1.x devices behind a safe face: discovery, feature negotiation, request queues.
+//!
+//! [`probe`] finds devices: virtio-mmio ones announced on the command line, and virtio-pci ones
+//! through the configuration space that ACPI's MCFG names. A driver takes its [`Device`], calls
+//! [`Device::negotiate`], makes its queues with [`Device::queue`] and lets it run with
+//! [`Device::start`]. The rings themselves are `virtio-drivers`' [`VirtQueue`]; the registers are
+//! done here because that crate's transports know neither file-system devices nor MSI-X.
+//!
+//! What a device writes is a claim: [`RequestQueue`] checks tokens and lengths before a driver
+//! sees them, and drivers check what the bytes say.
+//!
+//! Locks: a device's registers ([`Shared`]) and each queue have an [`IrqLock`] of their own;
+//! neither is held while the other is taken.
+//!
+//! [`VirtQueue`]: virtio_drivers::queue::VirtQueue
+
+mod device;
+#[cfg(not(target_os = "none"))]
+pub mod fake;
+#[cfg(target_os = "none")]
+mod hal;
+#[cfg(target_os = "none")]
+mod mmio;
+#[cfg(target_os = "none")]
+mod pci;
+mod queue;
+#[cfg(target_os = "none")]
+mod ring;
+#[cfg(any(target_os = "none", test))]
+mod words;
+
+use alloc::vec::Vec;
+
+pub use device::{Device, Events, Kind, Running, SetupError};
+pub use queue::{Completion, Rejected, RequestQueue, Segment};
+
+/// Bytes of virtio-mmio registers before the device's own configuration.
+#[cfg(any(target_os = "none", test))]
+const MMIO_REGISTERS_LEN: usize = 0x100;
+
+/// Finds the devices of this machine: the `virtio_mmio.device=` words of the command line, then
+/// PCI. Devices that cannot be driven are named in the log and left alone.
+#[cfg(target_os = "none")]
+#[must_use]
+pub fn probe(command_line: &str) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for word in words::parse(command_line) {
+        match word {
+            Ok(window) => devices.extend(mmio::probe(window)),
+            Err(word) => crate::log!("virtio: {word}: expected virtio_mmio.device=SIZE@ADDR:IRQ"),
+        }
+    }
+    devices.extend(pci::probe());
+    devices
+}

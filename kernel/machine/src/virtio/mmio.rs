@@ -1,0 +1,176 @@
+//! virtio over memory-mapped registers (virtio 1.2, section 4.2), modern layout only.
+
+use alloc::boxed::Box;
+use core::ptr::NonNull;
+
+use super::MMIO_REGISTERS_LEN as REGISTERS_LEN;
+use super::device::{Device, HandlerSlot, Kind, Registers, RingAddresses, Wiring};
+use super::words::Window;
+
+const MAGIC: u32 = 0x7472_6976;
+const MODERN: u32 = 2;
+
+/// Register offsets; names as in table 4.1 of the specification.
+mod register {
+    pub(super) const MAGIC_VALUE: usize = 0x00;
+    pub(super) const VERSION: usize = 0x04;
+    pub(super) const DEVICE_ID: usize = 0x08;
+    pub(super) const DEVICE_FEATURES: usize = 0x10;
+    pub(super) const DEVICE_FEATURES_SEL: usize = 0x14;
+    pub(super) const DRIVER_FEATURES: usize = 0x20;
+    pub(super) const DRIVER_FEATURES_SEL: usize = 0x24;
+    pub(super) const QUEUE_SEL: usize = 0x30;
+    pub(super) const QUEUE_NUM_MAX: usize = 0x34;
+    pub(super) const QUEUE_NUM: usize = 0x38;
+    pub(super) const QUEUE_READY: usize = 0x44;
+    pub(super) const QUEUE_NOTIFY: usize = 0x50;
+    pub(super) const INTERRUPT_STATUS: usize = 0x60;
+    pub(super) const INTERRUPT_ACK: usize = 0x64;
+    pub(super) const STATUS: usize = 0x70;
+    pub(super) const QUEUE_DESC: usize = 0x80;
+    pub(super) const QUEUE_DRIVER: usize = 0x90;
+    pub(super) const QUEUE_DEVICE: usize = 0xa0;
+    pub(super) const CONFIG_GENERATION: usize = 0xfc;
+}
+
+/// The device in `window`; `None` when there is none or it cannot be driven.
+pub(super) fn probe(window: Window) -> Option<Device> {
+    let base = window.base.0;
+    let Some(start) = crate::mmio::map(window.base, window.len) else {
+        crate::log!("virtio-mmio {base:#x}: no room to map its registers");
+        return None;
+    };
+    let registers = MmioRegisters { start, len: window.len };
+    let magic = registers.read(register::MAGIC_VALUE);
+    if magic != MAGIC {
+        crate::log!("virtio-mmio {base:#x}: magic {magic:#x}: not a virtio device");
+        return None;
+    }
+    let device_id = registers.read(register::DEVICE_ID);
+    if device_id == 0 {
+        // A placeholder without a device behind it.
+        return None;
+    }
+    let version = registers.read(register::VERSION);
+    if version != MODERN {
+        crate::log!(
+            "virtio-mmio {base:#x}: device {device_id} has version {version}, wanted {MODERN} \
+             (QEMU: -global virtio-mmio.force-legacy=false)"
+        );
+        return None;
+    }
+    let kind = Kind::from_id(device_id);
+    let wiring = Wiring::Line(window.gsi);
+    Some(Device::new(kind, Box::new(registers), wiring, HandlerSlot::default()))
+}
+
+#[derive(Debug)]
+struct MmioRegisters {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the registers belong to no thread; `start` stays mapped for good (`mmio::map`), and
+// exclusive use of them is what `&mut self` and the lock in `Shared` give.
+unsafe impl Send for MmioRegisters {}
+
+impl MmioRegisters {
+    fn read(&self, offset: usize) -> u32 {
+        assert!(offset + 4 <= self.len && offset.is_multiple_of(4));
+        // SAFETY: `offset` is inside the mapping and aligned (asserted; the base is 4-aligned by
+        // `words::window`), and device registers are read with volatile accesses only.
+        unsafe { self.start.byte_add(offset).cast::<u32>().read_volatile() }
+    }
+
+    fn write(&mut self, offset: usize, value: u32) {
+        assert!(offset + 4 <= self.len && offset.is_multiple_of(4));
+        // SAFETY: as in `read`; `&mut self` keeps other writers away.
+        unsafe { self.start.byte_add(offset).cast::<u32>().write_volatile(value) }
+    }
+
+    fn write_address(&mut self, offset: usize, address: u64) {
+        let [low, high] = halves(address);
+        self.write(offset, low);
+        self.write(offset + 4, high);
+    }
+}
+
+/// The low and the high word of `value`.
+#[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+pub(super) const fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+impl Registers for MmioRegisters {
+    fn device_features(&mut self) -> u64 {
+        self.write(register::DEVICE_FEATURES_SEL, 0);
+        let low = self.read(register::DEVICE_FEATURES);
+        self.write(register::DEVICE_FEATURES_SEL, 1);
+        let high = self.read(register::DEVICE_FEATURES);
+        u64::from(low) | u64::from(high) << 32
+    }
+
+    fn set_driver_features(&mut self, features: u64) {
+        for (select, half) in (0..).zip(halves(features)) {
+            self.write(register::DRIVER_FEATURES_SEL, select);
+            self.write(register::DRIVER_FEATURES, half);
+        }
+    }
+
+    fn status(&self) -> u8 {
+        (self.read(register::STATUS) & 0xff) as u8
+    }
+
+    fn set_status(&mut self, status: u8) {
+        self.write(register::STATUS, status.into());
+    }
+
+    fn max_queue_size(&mut self, queue: u16) -> u32 {
+        self.write(register::QUEUE_SEL, queue.into());
+        self.read(register::QUEUE_NUM_MAX)
+    }
+
+    fn queue_in_use(&mut self, queue: u16) -> bool {
+        self.write(register::QUEUE_SEL, queue.into());
+        self.read(register::QUEUE_READY) != 0
+    }
+
+    fn set_queue(&mut self, queue: u16, size: u32, addresses: RingAddresses) {
+        self.write(register::QUEUE_SEL, queue.into());
+        self.write(register::QUEUE_NUM, size);
+        self.write_address(register::QUEUE_DESC, addresses.descriptors);
+        self.write_address(register::QUEUE_DRIVER, addresses.driver);
+        self.write_address(register::QUEUE_DEVICE, addresses.device);
+        self.write(register::QUEUE_READY, 1);
+    }
+
+    fn notify(&mut self, queue: u16) {
+        self.write(register::QUEUE_NOTIFY, queue.into());
+    }
+
+    fn acknowledge(&mut self) -> u32 {
+        let status = self.read(register::INTERRUPT_STATUS);
+        if status != 0 {
+            self.write(register::INTERRUPT_ACK, status);
+        }
+        status
+    }
+
+    fn config_generation(&self) -> u32 {
+        self.read(register::CONFIG_GENERATION)
+    }
+
+    fn config_len(&self) -> usize {
+        self.len - REGISTERS_LEN
+    }
+
+    fn config_byte(&self, offset: usize) -> u8 {
+        assert!(offset < self.config_len());
+        // SAFETY: inside the mapping, as asserted; volatile as registers must be.
+        unsafe { self.start.byte_add(REGISTERS_LEN + offset).read_volatile() }
+    }
+
+    fn config_word(&self, offset: usize) -> u32 {
+        self.read(REGISTERS_LEN + offset)
+    }
+}

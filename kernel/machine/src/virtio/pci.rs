@@ -1,0 +1,185 @@
+//! virtio over PCI Express (virtio 1.2, section 4.1): discovery and interrupts.
+//!
+//! Configuration space is memory-mapped (ECAM), where ACPI's MCFG says. Firmware has placed the BARs.
+//! Each device interrupts with one MSI-X message for all of its queues.
+
+mod ecam;
+mod registers;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use virtio_drivers::transport::pci::bus::{
+    BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType, PCI_CAP_ID_VNDR, PciRoot,
+};
+use virtio_drivers::transport::pci::{
+    VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_CAP_DEVICE_CFG, VIRTIO_PCI_CAP_NOTIFY_CFG,
+    VIRTIO_VENDOR_ID,
+};
+
+use self::ecam::Ecam;
+use self::registers::{PciRegisters, Region};
+use super::device::{Device, HandlerSlot, Kind, Wiring};
+use crate::addr::PhysAddr;
+use crate::interrupt;
+
+/// All virtio devices on PCI.
+pub(super) fn probe() -> Vec<Device> {
+    let mut found = Vec::new();
+    for ecam in ecam::all() {
+        probe_bus(ecam, ecam.first_bus, &mut found);
+    }
+    found
+}
+
+fn probe_bus(ecam: Ecam, bus: u8, found: &mut Vec<Device>) {
+    let functions: Vec<_> = PciRoot::new(ecam).enumerate_bus(bus).collect();
+    for (function, info) in functions {
+        if info.header_type == HeaderType::PciPciBridge {
+            // Firmware numbered the buses: those behind a bridge are above its own.
+            // (the register holds primary, secondary and subordinate bus, a byte each)
+            let behind = (ecam.read_word(function, 0x18) >> 8 & 0xff) as u8;
+            if behind > bus {
+                probe_bus(ecam, behind, found);
+            }
+        } else if let Some(kind) = kind_of(&info) {
+            match set_up(ecam, function, kind) {
+                Ok(device) => found.push(device),
+                Err(reason) => crate::log!("virtio-pci {function}: {kind:?}: {reason}"),
+            }
+        }
+    }
+}
+
+fn kind_of(info: &DeviceFunctionInfo) -> Option<Kind> {
+    if info.vendor_id != VIRTIO_VENDOR_ID {
+        return None;
+    }
+    match info.device_id {
+        // Transitional ids (section 4.1.2.1).
+        0x1000 => Some(Kind::Network),
+        0x1001 => Some(Kind::Block),
+        0x1003 => Some(Kind::Console),
+        0x1005 => Some(Kind::Entropy),
+        id @ 0x1040..=0x107f => Some(Kind::from_id(u32::from(id) - 0x1040)),
+        _ => None,
+    }
+}
+
+fn set_up(ecam: Ecam, function: DeviceFunction, kind: Kind) -> Result<Device, &'static str> {
+    let places = Places::find(ecam, function);
+    let common = places.common.ok_or("no virtio 1.x registers")?;
+    let notify = places.notify.ok_or("no notification registers")?;
+    let mut root = PciRoot::new(ecam);
+    let (_, command) = root.get_status_command(function);
+    let enabled = Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
+    root.set_command(function, command | enabled);
+
+    let common = map(ecam, function, common)?;
+    let notify = map(ecam, function, notify)?;
+    let config = match places.device {
+        Some(place) => Some(map(ecam, function, place)?),
+        None => None,
+    };
+    let handler = HandlerSlot::default();
+    enable_message(ecam, function, places.msix.ok_or("no MSI-X")?, handler.clone())?;
+    let registers = PciRegisters::new(common, notify, places.notify_multiplier, config)
+        .ok_or("its registers are cut short")?;
+    Ok(Device::new(kind, Box::new(registers), Wiring::Messages, handler))
+}
+
+/// A structure inside a BAR, as a capability tells it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    bar: u8,
+    offset: u32,
+    len: u32,
+}
+
+/// What the capability list says.
+#[derive(Debug, Default)]
+struct Places {
+    common: Option<Place>,
+    notify: Option<Place>,
+    notify_multiplier: u32,
+    device: Option<Place>,
+    /// Offset of the MSI-X capability.
+    msix: Option<u8>,
+}
+
+impl Places {
+    fn find(ecam: Ecam, function: DeviceFunction) -> Places {
+        const PCI_CAP_ID_MSIX: u8 = 0x11;
+        let mut places = Places::default();
+        let word = |offset: u8| ecam.read_word(function, offset);
+        // A list that loops ends with the 48 places it can have.
+        for capability in PciRoot::new(ecam).capabilities(function).take(48) {
+            let at = capability.offset;
+            if capability.id == PCI_CAP_ID_MSIX {
+                places.msix.get_or_insert(at);
+            }
+            // The furthest word looked at must be inside the 256 bytes.
+            if capability.id != PCI_CAP_ID_VNDR || at > 0xe8 {
+                continue;
+            }
+            let place = Place {
+                bar: (word(at + 4) & 0xff) as u8,
+                offset: word(at + 8),
+                len: word(at + 12),
+            };
+            match (capability.private_header >> 8) as u8 {
+                VIRTIO_PCI_CAP_COMMON_CFG => _ = places.common.get_or_insert(place),
+                VIRTIO_PCI_CAP_DEVICE_CFG => _ = places.device.get_or_insert(place),
+                VIRTIO_PCI_CAP_NOTIFY_CFG if places.notify.is_none() => {
+                    places.notify = Some(place);
+                    places.notify_multiplier = word(at + 16);
+                }
+                _ => {}
+            }
+        }
+        places
+    }
+}
+
+fn map(ecam: Ecam, function: DeviceFunction, place: Place) -> Result<Region, &'static str> {
+    let bar = (place.bar < 6).then(|| PciRoot::new(ecam).bar_info(function, place.bar).ok().flatten());
+    let Some(Some(BarInfo::Memory { address, size, .. })) = bar else {
+        return Err("its registers are in no memory BAR");
+    };
+    let end = u64::from(place.offset) + u64::from(place.len);
+    if address == 0 || end > size || !place.offset.is_multiple_of(4) || place.len > 1 << 20 {
+        return Err("its registers leave their BAR, or firmware did not place it");
+    }
+    let start = PhysAddr(address + u64::from(place.offset));
+    let len = place.len as usize;
+    let start: NonNull<u8> = crate::mmio::map(start, len).ok_or("no room to map its registers")?;
+    Ok(Region { start, len })
+}
+
+/// Points entry 0 of the MSI-X table at `handler` and turns MSI-X on (PCI 3.0, section 6.8.2).
+fn enable_message(
+    mut ecam: Ecam,
+    function: DeviceFunction,
+    capability: u8,
+    handler: HandlerSlot,
+) -> Result<(), &'static str> {
+    const ENABLE: u32 = 1 << 31;
+    const MASK_ALL: u32 = 1 << 30;
+    let header = ecam.read_word(function, capability);
+    let table = ecam.read_word(function, capability + 4);
+    let place = Place { bar: (table & 7) as u8, offset: table & !7, len: 16 };
+    let mut entry = map(ecam, function, place)?;
+    let message = interrupt::register_message(Box::new(move || {
+        if let Some(events) = &*handler.lock() {
+            events();
+        }
+    }))
+    .ok_or("no interrupt vector left")?;
+    let [low, high] = super::mmio::halves(message.address);
+    for (offset, value) in [(0, low), (4, high), (8, message.data), (12, 0)] {
+        entry.write_u32(offset, value);
+    }
+    ecam.write_word(function, capability, (header | ENABLE) & !MASK_ALL);
+    Ok(())
+}
