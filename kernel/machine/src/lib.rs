@@ -13,14 +13,20 @@
 
 extern crate alloc;
 
-#[expect(dead_code, reason = "used by virtio on PCI and by the CPU count")]
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "used by virtio on PCI and by the CPU count")
+)]
 mod acpi;
 pub mod addr;
 pub mod boot;
 pub mod cpu;
 pub mod frame;
 pub mod interrupt;
-#[expect(dead_code, reason = "used by the virtio transports")]
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "used by the virtio transports")
+)]
 mod mmio;
 pub mod page_table;
 pub mod power;

@@ -112,7 +112,6 @@ pub(super) trait Registers: Send + fmt::Debug {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wiring {
     /// A line of the I/O APIC.
-    #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the double has no lines"))]
     Line(u32),
     /// Messages; `acknowledge` has nothing to do. Set up by the bus code through this slot.
     Messages,
@@ -234,7 +233,13 @@ impl Device {
         let indirect = self.features & feature::INDIRECT_DESC != 0;
         let event_index = self.features & feature::EVENT_IDX != 0;
         let mut registers = self.registers.lock();
-        super::ring::new(registers.as_mut(), index, wanted_size, indirect, event_index)
+        super::ring::new(
+            registers.as_mut(),
+            index,
+            wanted_size,
+            indirect,
+            event_index,
+        )
     }
 
     #[cfg(not(target_os = "none"))]
@@ -263,7 +268,9 @@ impl Device {
         self.registers.lock().set_status(
             status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK,
         );
-        Running { registers: self.registers }
+        Running {
+            registers: self.registers,
+        }
     }
 
     /// Fills `to` from the device's configuration at `offset`; `false` when it ends before.
@@ -282,7 +289,9 @@ impl Device {
 
 fn read_config(registers: &Shared, offset: usize, to: &mut [u8]) -> bool {
     let registers = registers.lock();
-    let fits = offset.checked_add(to.len()).is_some_and(|end| end <= registers.config_len());
+    let fits = offset
+        .checked_add(to.len())
+        .is_some_and(|end| end <= registers.config_len());
     if !fits {
         return false;
     }

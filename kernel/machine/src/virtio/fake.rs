@@ -71,7 +71,10 @@ impl FakeDevice {
     #[expect(clippy::needless_pass_by_value, reason = "a request is answered once")]
     pub fn answer(&self, pending: Pending, answer: &[u8]) {
         pending.write(answer);
-        self.claim(pending.head, u32::try_from(answer.len()).unwrap_or(u32::MAX));
+        self.claim(
+            pending.head,
+            u32::try_from(answer.len()).unwrap_or(u32::MAX),
+        );
     }
 
     /// Claims that request `head` is done with `written` bytes written, true or not.
@@ -109,7 +112,10 @@ pub fn queue<T: Send>(size: usize, handler: Handler) -> (Arc<RequestQueue<T>>, F
             (handler.lock())(&own, pending);
         }
     };
-    (Arc::new(RequestQueue::new(Box::new(ring), Box::new(notify))), device)
+    (
+        Arc::new(RequestQueue::new(Box::new(ring), Box::new(notify))),
+        device,
+    )
 }
 
 struct FakeRing {
@@ -127,12 +133,20 @@ impl Ring for FakeRing {
 
     fn add(&mut self, readable: &[Segment], writable: &[Segment]) -> Option<u16> {
         let needed = readable.len() + writable.len();
-        assert!(needed > 0 && needed <= self.size, "a request has 1 to {} buffers", self.size);
+        assert!(
+            needed > 0 && needed <= self.size,
+            "a request has 1 to {} buffers",
+            self.size
+        );
         // As with indirect descriptors: one entry a request.
         let head = self.in_use.iter().position(|held| *held == 0)?;
         self.in_use[head] = needed;
         let head = u16::try_from(head).ok()?;
-        let pending = Pending { head, readable: readable.to_vec(), writable: writable.to_vec() };
+        let pending = Pending {
+            head,
+            readable: readable.to_vec(),
+            writable: writable.to_vec(),
+        };
         self.available.lock().insert(0, pending);
         Some(head)
     }
@@ -147,8 +161,12 @@ impl Ring for FakeRing {
 
     fn pop(&mut self, head: u16, readable: &[Segment], writable: &[Segment]) -> Option<u32> {
         let (used, written) = self.used.lock().remove(0);
-        let same = used == head && self.in_use[usize::from(head)] == readable.len() + writable.len();
+        let same =
+            used == head && self.in_use[usize::from(head)] == readable.len() + writable.len();
         self.in_use[usize::from(head)] = 0;
         same.then_some(written)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ unsafe impl Hal for Machine {
     }
 
     unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> DeviceAddr {
-        crate::frame::phys_of(buffer.cast()).0
+        crate::mmio::phys_of(buffer.cast()).0
     }
 
     unsafe fn unshare(_at: DeviceAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}

@@ -40,7 +40,10 @@ pub(super) fn probe(window: Window) -> Option<Device> {
         crate::log!("virtio-mmio {base:#x}: no room to map its registers");
         return None;
     };
-    let registers = MmioRegisters { start, len: window.len };
+    let registers = MmioRegisters {
+        start,
+        len: window.len,
+    };
     let magic = registers.read(register::MAGIC_VALUE);
     if magic != MAGIC {
         crate::log!("virtio-mmio {base:#x}: magic {magic:#x}: not a virtio device");
@@ -61,7 +64,12 @@ pub(super) fn probe(window: Window) -> Option<Device> {
     }
     let kind = Kind::from_id(device_id);
     let wiring = Wiring::Line(window.gsi);
-    Some(Device::new(kind, Box::new(registers), wiring, HandlerSlot::default()))
+    Some(Device::new(
+        kind,
+        Box::new(registers),
+        wiring,
+        HandlerSlot::default(),
+    ))
 }
 
 #[derive(Debug)]
@@ -85,7 +93,12 @@ impl MmioRegisters {
     fn write(&mut self, offset: usize, value: u32) {
         assert!(offset + 4 <= self.len && offset.is_multiple_of(4));
         // SAFETY: as in `read`; `&mut self` keeps other writers away.
-        unsafe { self.start.byte_add(offset).cast::<u32>().write_volatile(value) }
+        unsafe {
+            self.start
+                .byte_add(offset)
+                .cast::<u32>()
+                .write_volatile(value)
+        }
     }
 
     fn write_address(&mut self, offset: usize, address: u64) {
@@ -96,7 +109,10 @@ impl MmioRegisters {
 }
 
 /// The low and the high word of `value`.
-#[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the halves are what is wanted"
+)]
 pub(super) const fn halves(value: u64) -> [u32; 2] {
     [value as u32, (value >> 32) as u32]
 }

@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use virtio_drivers::transport::pci::bus::{
-    BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType, PCI_CAP_ID_VNDR, PciRoot,
+    BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType,
+    PCI_CAP_ID_VNDR, PciRoot,
 };
 use virtio_drivers::transport::pci::{
     VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_CAP_DEVICE_CFG, VIRTIO_PCI_CAP_NOTIFY_CFG,
@@ -83,10 +84,20 @@ fn set_up(ecam: Ecam, function: DeviceFunction, kind: Kind) -> Result<Device, &'
         None => None,
     };
     let handler = HandlerSlot::default();
-    enable_message(ecam, function, places.msix.ok_or("no MSI-X")?, handler.clone())?;
+    enable_message(
+        ecam,
+        function,
+        places.msix.ok_or("no MSI-X")?,
+        handler.clone(),
+    )?;
     let registers = PciRegisters::new(common, notify, places.notify_multiplier, config)
         .ok_or("its registers are cut short")?;
-    Ok(Device::new(kind, Box::new(registers), Wiring::Messages, handler))
+    Ok(Device::new(
+        kind,
+        Box::new(registers),
+        Wiring::Messages,
+        handler,
+    ))
 }
 
 /// A structure inside a BAR, as a capability tells it.
@@ -143,7 +154,12 @@ impl Places {
 }
 
 fn map(ecam: Ecam, function: DeviceFunction, place: Place) -> Result<Region, &'static str> {
-    let bar = (place.bar < 6).then(|| PciRoot::new(ecam).bar_info(function, place.bar).ok().flatten());
+    let bar = (place.bar < 6).then(|| {
+        PciRoot::new(ecam)
+            .bar_info(function, place.bar)
+            .ok()
+            .flatten()
+    });
     let Some(Some(BarInfo::Memory { address, size, .. })) = bar else {
         return Err("its registers are in no memory BAR");
     };
@@ -168,7 +184,11 @@ fn enable_message(
     const MASK_ALL: u32 = 1 << 30;
     let header = ecam.read_word(function, capability);
     let table = ecam.read_word(function, capability + 4);
-    let place = Place { bar: (table & 7) as u8, offset: table & !7, len: 16 };
+    let place = Place {
+        bar: (table & 7) as u8,
+        offset: table & !7,
+        len: 16,
+    };
     let mut entry = map(ecam, function, place)?;
     let message = interrupt::register_message(Box::new(move || {
         if let Some(events) = &*handler.lock() {

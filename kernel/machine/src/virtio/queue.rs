@@ -30,7 +30,11 @@ impl Segment {
     /// The whole frame.
     #[must_use]
     pub fn page(frame: Frame) -> Segment {
-        Segment { frame, offset: 0, len: PAGE_SIZE }
+        Segment {
+            frame,
+            offset: 0,
+            len: PAGE_SIZE,
+        }
     }
 
     /// Bytes in it; never 0.
@@ -48,13 +52,21 @@ impl Segment {
 
     /// Copies bytes at `offset` of the segment out. Panics when the range leaves the segment.
     pub fn read(&self, offset: usize, to: &mut [u8]) {
-        assert!(offset.checked_add(to.len()).is_some_and(|end| end <= self.len));
+        assert!(
+            offset
+                .checked_add(to.len())
+                .is_some_and(|end| end <= self.len)
+        );
         self.frame.read(self.offset + offset, to);
     }
 
     /// Copies bytes in at `offset` of the segment. Panics when the range leaves the segment.
     pub fn write(&self, offset: usize, from: &[u8]) {
-        assert!(offset.checked_add(from.len()).is_some_and(|end| end <= self.len));
+        assert!(
+            offset
+                .checked_add(from.len())
+                .is_some_and(|end| end <= self.len)
+        );
         self.frame.write(self.offset + offset, from);
     }
 
@@ -141,8 +153,15 @@ impl<T> fmt::Debug for RequestQueue<T> {
 impl<T: Send> RequestQueue<T> {
     pub(super) fn new(ring: Box<dyn Ring>, notify: Notify) -> RequestQueue<T> {
         let in_flight = core::iter::repeat_with(|| None).take(ring.size()).collect();
-        let state = State { ring, in_flight, broken: false };
-        RequestQueue { state: IrqLock::new(state), notify }
+        let state = State {
+            ring,
+            in_flight,
+            broken: false,
+        };
+        RequestQueue {
+            state: IrqLock::new(state),
+            notify,
+        }
     }
 
     /// Hands a request to the device: what it reads, what it writes, and what to return with the
@@ -158,12 +177,25 @@ impl<T: Send> RequestQueue<T> {
     ) -> Result<(), Rejected<T>> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let head = if state.broken { None } else { state.ring.add(&readable, &writable) };
+        let head = if state.broken {
+            None
+        } else {
+            state.ring.add(&readable, &writable)
+        };
         let Some(head) = head else {
             let broken = state.broken;
-            return Err(Rejected { broken, readable, writable, context });
+            return Err(Rejected {
+                broken,
+                readable,
+                writable,
+                context,
+            });
         };
-        state.in_flight[usize::from(head)] = Some(Request { readable, writable, context });
+        state.in_flight[usize::from(head)] = Some(Request {
+            readable,
+            writable,
+            context,
+        });
         let needs_notify = state.ring.needs_notify();
         drop(guard);
         if needs_notify {
@@ -180,14 +212,20 @@ impl<T: Send> RequestQueue<T> {
             return None;
         }
         let head = state.ring.peek()?;
-        let Some(request) = state.in_flight.get_mut(usize::from(head)).and_then(Option::take) else {
+        let Some(request) = state
+            .in_flight
+            .get_mut(usize::from(head))
+            .and_then(Option::take)
+        else {
             state.broken = true;
             crate::log!("virtio: the device completed a request it does not have; queue given up");
             return None;
         };
         let claimed = state.ring.pop(head, &request.readable, &request.writable);
         let room: usize = request.writable.iter().map(Segment::len).sum();
-        let written = claimed.and_then(|len| usize::try_from(len).ok()).filter(|len| *len <= room);
+        let written = claimed
+            .and_then(|len| usize::try_from(len).ok())
+            .filter(|len| *len <= room);
         let Some(written) = written else {
             state.broken = true;
             // Kept: the device may go on writing into its buffers.
@@ -195,8 +233,17 @@ impl<T: Send> RequestQueue<T> {
             crate::log!("virtio: the device wrote more than it was given; queue given up");
             return None;
         };
-        let Request { readable, writable, context } = request;
-        Some(Completion { readable, writable, written, context })
+        let Request {
+            readable,
+            writable,
+            context,
+        } = request;
+        Some(Completion {
+            readable,
+            writable,
+            written,
+            context,
+        })
     }
 
     /// Whether the device broke the rules, so that requests in flight will never complete.

@@ -38,10 +38,12 @@ fn sized<const SIZE: usize>(
     indirect: bool,
     event_index: bool,
 ) -> Result<Box<dyn Ring>, SetupError> {
-    let queue = VirtQueue::new(&mut Adapter(registers), index, indirect, event_index)
-        .map_err(|error| match error {
-            Error::DmaError => SetupError::OutOfMemory,
-            _ => SetupError::NoQueue(index),
+    let queue =
+        VirtQueue::new(&mut Adapter(registers), index, indirect, event_index).map_err(|error| {
+            match error {
+                Error::DmaError => SetupError::OutOfMemory,
+                _ => SetupError::NoQueue(index),
+            }
         })?;
     Ok(Box::new(SplitRing::<SIZE> { queue, added: 0 }))
 }
@@ -146,7 +148,15 @@ impl Transport for Adapter<'_> {
         driver: PhysAddr,
         device: PhysAddr,
     ) {
-        self.0.set_queue(queue, size, RingAddresses { descriptors, driver, device });
+        self.0.set_queue(
+            queue,
+            size,
+            RingAddresses {
+                descriptors,
+                driver,
+                device,
+            },
+        );
     }
     fn queue_unset(&mut self, _queue: u16) {}
     fn queue_used(&mut self, queue: u16) -> bool {

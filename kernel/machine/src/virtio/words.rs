@@ -65,20 +65,37 @@ mod tests {
 
     #[test]
     fn reads_linux_words_in_order() {
-        let line = "quiet virtio_mmio.device=4K@0xd0000000:5 x=1 virtio_mmio.device=512@0xfeb00e00:12:3";
+        let line =
+            "quiet virtio_mmio.device=4K@0xd0000000:5 x=1 virtio_mmio.device=512@0xfeb00e00:12:3";
         let windows: Vec<_> = parse(line).map(Result::unwrap).collect();
         assert_eq!(
             windows,
             [
-                Window { base: PhysAddr(0xd000_0000), len: 4096, gsi: 5 },
-                Window { base: PhysAddr(0xfeb0_0e00), len: 512, gsi: 12 },
+                Window {
+                    base: PhysAddr(0xd000_0000),
+                    len: 4096,
+                    gsi: 5
+                },
+                Window {
+                    base: PhysAddr(0xfeb0_0e00),
+                    len: 512,
+                    gsi: 12
+                },
             ]
         );
     }
 
     #[test]
     fn names_words_it_cannot_read() {
-        for bad in ["4K", "@:", "4K@0xd0000000", "4K@0xzz:5", "16@0xd0000000:5", "4K@3:5", "4K@1:2:3:4"] {
+        for bad in [
+            "4K",
+            "@:",
+            "4K@0xd0000000",
+            "4K@0xzz:5",
+            "16@0xd0000000:5",
+            "4K@3:5",
+            "4K@1:2:3:4",
+        ] {
             let line = format!("virtio_mmio.device={bad}");
             assert_eq!(parse(&line).next(), Some(Err(line.as_str())), "{bad}");
         }

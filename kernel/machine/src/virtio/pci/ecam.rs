@@ -26,8 +26,15 @@ fn parse(table: &[u8]) -> Vec<Ecam> {
     ranges
         .filter(|range| range[8..10] == [0, 0])
         .map(|range| {
-            let base = range[..8].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-            Ecam { base: PhysAddr(base), first_bus: range[10], last_bus: range[11] }
+            let base = range[..8]
+                .iter()
+                .rev()
+                .fold(0, |value, byte| value << 8 | u64::from(*byte));
+            Ecam {
+                base: PhysAddr(base),
+                first_bus: range[10],
+                last_bus: range[11],
+            }
         })
         .filter(|ecam| ecam.base.0.is_multiple_of(PAGE_SIZE as u64) && ecam.base.0 < 1 << 46)
         .collect()

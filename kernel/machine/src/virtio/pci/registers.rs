@@ -36,7 +36,11 @@ macro_rules! accessors {
 
 impl Region {
     fn at<R>(&self, offset: usize) -> NonNull<R> {
-        assert!(offset.checked_add(size_of::<R>()).is_some_and(|end| end <= self.len));
+        assert!(
+            offset
+                .checked_add(size_of::<R>())
+                .is_some_and(|end| end <= self.len)
+        );
         assert!(offset.is_multiple_of(align_of::<R>()));
         // SAFETY: the offset is inside the mapping, as asserted.
         unsafe { self.start.byte_add(offset) }.cast()
@@ -82,7 +86,9 @@ pub(super) struct PciRegisters {
 
 impl fmt::Debug for PciRegisters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PciRegisters").field("common", &self.common).finish_non_exhaustive()
+        f.debug_struct("PciRegisters")
+            .field("common", &self.common)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,11 +128,13 @@ impl Registers for PciRegisters {
 
     fn set_driver_features(&mut self, features: u64) {
         for (select, half) in (0..).zip(halves(features)) {
-            self.common.write_u32(register::DRIVER_FEATURE_SELECT, select);
+            self.common
+                .write_u32(register::DRIVER_FEATURE_SELECT, select);
             self.common.write_u32(register::DRIVER_FEATURE, half);
         }
         // Changes of the configuration are not listened for.
-        self.common.write_u16(register::CONFIG_MSIX_VECTOR, NO_VECTOR);
+        self.common
+            .write_u16(register::CONFIG_MSIX_VECTOR, NO_VECTOR);
     }
 
     fn status(&self) -> u8 {
@@ -149,7 +157,8 @@ impl Registers for PciRegisters {
 
     fn set_queue(&mut self, queue: u16, size: u32, addresses: RingAddresses) {
         self.common.write_u16(register::QUEUE_SELECT, queue);
-        self.common.write_u16(register::QUEUE_SIZE, (size & 0xffff) as u16);
+        self.common
+            .write_u16(register::QUEUE_SIZE, (size & 0xffff) as u16);
         self.common.write_u16(register::QUEUE_MSIX_VECTOR, 0);
         if self.common.read_u16(register::QUEUE_MSIX_VECTOR) != 0 {
             crate::log!("virtio-pci: the device took no interrupt vector for queue {queue}");
@@ -188,10 +197,14 @@ impl Registers for PciRegisters {
     }
 
     fn config_byte(&self, offset: usize) -> u8 {
-        self.config.as_ref().map_or(0, |config| config.read_u8(offset))
+        self.config
+            .as_ref()
+            .map_or(0, |config| config.read_u8(offset))
     }
 
     fn config_word(&self, offset: usize) -> u32 {
-        self.config.as_ref().map_or(0, |config| config.read_u32(offset))
+        self.config
+            .as_ref()
+            .map_or(0, |config| config.read_u32(offset))
     }
 }
