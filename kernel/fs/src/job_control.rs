@@ -1,0 +1,100 @@
+//! What terminals need to know of processes: sessions, process groups, and whom to signal.
+//!
+//! Processes are above this layer, so `process` implements [`JobControl`] and sets it at start-up;
+//! terminals call [`job_control`]. In unit tests, and before it is set, there is one process in
+//! session 0 that takes every signal and remembers nothing.
+
+use alloc::sync::Arc;
+use core::any::Any;
+
+use abi::Result;
+use machine::sync::SpinLock;
+
+/// A terminal as a session holds it; taken back with `downcast`.
+pub type Terminal = Arc<dyn Any + Send + Sync>;
+
+/// Sessions and process groups, as seen by the calling thread. Ids are those of user space.
+pub trait JobControl: Send + Sync {
+    /// The caller's session.
+    fn session(&self) -> i32;
+
+    /// The caller's process group.
+    fn group(&self) -> i32;
+
+    /// Whether the caller is the leader of its session.
+    fn is_session_leader(&self) -> bool;
+
+    /// The session that process group `group` is in; `None` when there is no such group.
+    fn session_of_group(&self, group: i32) -> Option<i32>;
+
+    /// Whether no member of the caller's group has a parent in the same session but another group:
+    /// nobody could continue it.
+    fn group_is_orphaned(&self) -> bool;
+
+    /// Whether the caller blocks or ignores `signal`.
+    fn is_blocked_or_ignored(&self, signal: u8) -> bool;
+
+    /// Sends `signal` from the kernel to every process of `group`.
+    fn signal_group(&self, group: i32, signal: u8);
+
+    /// Sends `signal` from the kernel to the leader of `session`.
+    fn signal_session_leader(&self, session: i32, signal: u8);
+
+    /// The controlling terminal of the caller's session.
+    fn terminal(&self) -> Option<Terminal>;
+
+    /// Makes `terminal` the controlling terminal of the caller's session (TIOCSCTTY), or with `None`
+    /// takes it from that session (TIOCNOTTY, hang-up).
+    ///
+    /// # Errors
+    /// `EPERM` when the caller is not the session's leader or the session has another terminal.
+    fn set_terminal(&self, terminal: Option<Terminal>) -> Result<()>;
+
+    /// Takes the controlling terminal from `session`, whoever calls (the terminal hung up).
+    fn disassociate(&self, session: i32);
+}
+
+static JOB_CONTROL: SpinLock<&'static dyn JobControl> = SpinLock::new(&Alone);
+
+/// Sets who answers. Once, at start-up.
+pub fn set_job_control(job_control: &'static dyn JobControl) {
+    *JOB_CONTROL.lock() = job_control;
+}
+
+/// Who answers.
+#[must_use]
+pub fn job_control() -> &'static dyn JobControl {
+    *JOB_CONTROL.lock()
+}
+
+struct Alone;
+
+impl JobControl for Alone {
+    fn session(&self) -> i32 {
+        0
+    }
+    fn group(&self) -> i32 {
+        0
+    }
+    fn is_session_leader(&self) -> bool {
+        true
+    }
+    fn session_of_group(&self, group: i32) -> Option<i32> {
+        (group == 0).then_some(0)
+    }
+    fn group_is_orphaned(&self) -> bool {
+        false
+    }
+    fn is_blocked_or_ignored(&self, _: u8) -> bool {
+        false
+    }
+    fn signal_group(&self, _: i32, _: u8) {}
+    fn signal_session_leader(&self, _: i32, _: u8) {}
+    fn terminal(&self) -> Option<Terminal> {
+        None
+    }
+    fn set_terminal(&self, _: Option<Terminal>) -> Result<()> {
+        Ok(())
+    }
+    fn disassociate(&self, _: i32) {}
+}
