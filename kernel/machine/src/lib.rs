@@ -9,6 +9,10 @@
 //! The kernel is not preempted inside itself: a thread leaves its CPU only by blocking or on its
 //! way back to user mode. Interrupt handlers only wake threads and set flags.
 #![cfg_attr(target_os = "none", no_std)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "x86-64 alone: usize is u64, and registers are taken apart into their fields"
+)]
 #![allow(unsafe_code, reason = "the one kernel crate whose business it is")]
 
 extern crate alloc;

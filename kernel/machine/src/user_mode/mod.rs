@@ -1,5 +1,15 @@
 //! Running user code: registers in, the reason it stopped out.
 
+#[cfg(target_os = "none")]
+mod bare;
+#[cfg(not(target_os = "none"))]
+mod host;
+
+#[cfg(target_os = "none")]
+pub use bare::UserContext;
+#[cfg(not(target_os = "none"))]
+pub use host::UserContext;
+
 use crate::addr::UserAddr;
 
 /// User registers, in the order the trap path saves them.
@@ -59,54 +69,4 @@ pub struct PageFault {
     pub exec: bool,
     /// The page was there, but not for this.
     pub present: bool,
-}
-
-/// The user side of a thread: registers and FPU state.
-#[derive(Debug)]
-pub struct UserContext {
-    /// The registers. `run` takes only what user mode may have: segments are fixed, of `rflags` only the
-    /// user's bits count, `rip` and the bases are made canonical.
-    pub regs: Registers,
-    // FPU state lives here too: an FXSAVE or XSAVE area.
-}
-
-impl UserContext {
-    /// Registers zero, FPU as after exec.
-    #[must_use]
-    pub fn new() -> Self {
-        todo!()
-    }
-
-    /// A copy for a forked thread, FPU state included.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        todo!()
-    }
-
-    /// Runs user code on this CPU, with the active page table, until it stops.
-    pub fn run(&mut self) -> UserExit {
-        todo!()
-    }
-
-    /// FPU state as exec leaves it.
-    pub fn reset_fpu(&mut self) {
-        todo!()
-    }
-
-    /// The FPU state in the layout of a signal frame (FXSAVE, or XSAVE with its header), for this CPU.
-    pub fn fpu_bytes(&mut self) -> &[u8] {
-        todo!()
-    }
-
-    /// Takes FPU state from a signal frame; `None` (state unchanged) when a load of it would fault.
-    pub fn set_fpu_bytes(&mut self, bytes: &[u8]) -> Option<()> {
-        let _ = bytes;
-        todo!()
-    }
-}
-
-impl Default for UserContext {
-    fn default() -> Self {
-        Self::new()
-    }
 }

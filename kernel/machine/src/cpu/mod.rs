@@ -6,17 +6,15 @@ pub const MAX_CPUS: usize = 64;
 /// Index of a CPU, below [`count`].
 pub type CpuId = usize;
 
-/// CPUs that run.
-#[must_use]
-pub fn count() -> usize {
-    todo!()
-}
+#[cfg(target_os = "none")]
+mod bare;
+#[cfg(not(target_os = "none"))]
+mod host;
 
-/// The CPU this runs on. Stays true as long as the caller does not block.
-#[must_use]
-pub fn current() -> CpuId {
-    todo!()
-}
+#[cfg(target_os = "none")]
+pub use bare::{count, current, hwcap};
+#[cfg(not(target_os = "none"))]
+pub use host::{count, current, hwcap};
 
 /// One `T` a CPU, each on cache lines of its own.
 #[derive(Debug)]
@@ -45,10 +43,4 @@ impl<T> PerCpu<T> {
     pub fn here(&self) -> &T {
         self.of(current())
     }
-}
-
-/// Feature facts for /proc/cpuinfo and AT_HWCAP: CPUID leaf 1 EDX.
-#[must_use]
-pub fn hwcap() -> u32 {
-    todo!()
 }

@@ -1,0 +1,25 @@
+//! Boot: entry from the VMM or by PVH, and what was learnt on the way.
+//!
+//! `machine::entry!(main)` names the `fn(BootConfig) -> !` that runs on the boot CPU once the
+//! heap, frames, traps and timers work. [`start_other_cpus`] then brings up the rest.
+
+use alloc::string::String;
+
+#[cfg(target_os = "none")]
+mod bare;
+#[cfg(not(target_os = "none"))]
+mod host;
+
+#[cfg(target_os = "none")]
+pub use bare::start_other_cpus;
+#[cfg(not(target_os = "none"))]
+pub use host::start_other_cpus;
+
+/// What the boot path hands to the kernel binary.
+#[derive(Debug)]
+pub struct BootConfig {
+    /// The command line, as given.
+    pub command_line: String,
+    /// The initramfs archive, where the host put it; empty when there is none.
+    pub archive: &'static [u8],
+}

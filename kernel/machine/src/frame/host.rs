@@ -1,0 +1,172 @@
+//! Host double of frames: heap pages whose bytes are atomics, since "user code and devices may
+//! change them at any time" holds here too.
+
+use alloc::sync::Arc;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use super::OutOfMemory;
+use crate::addr::{PAGE_SIZE, PhysAddr};
+
+/// Frames that the double pretends to have: 1 GiB.
+const TOTAL: usize = 262_144;
+
+/// Frames that are alive.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+#[repr(C, align(4096))]
+struct Page([AtomicU8; PAGE_SIZE]);
+
+#[repr(C)]
+struct Counted {
+    // First, so that the page's address is that of the whole.
+    page: Page,
+    boot: bool,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        USED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A counted handle to an untyped 4 KiB frame. Cloning adds a reference; the last drop frees it.
+#[derive(Clone)]
+pub struct Frame(Arc<Counted>);
+
+impl core::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Frame({:#x})", self.phys().0)
+    }
+}
+
+impl Frame {
+    fn new(boot: bool) -> Result<Frame, OutOfMemory> {
+        if USED.fetch_add(1, Ordering::Relaxed) >= TOTAL {
+            USED.fetch_sub(1, Ordering::Relaxed);
+            return Err(OutOfMemory);
+        }
+        Ok(Frame(Arc::new(Counted {
+            page: Page([const { AtomicU8::new(0) }; PAGE_SIZE]),
+            boot,
+        })))
+    }
+
+    /// A frame of zeroes.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when none is free.
+    pub fn alloc_zeroed() -> Result<Frame, OutOfMemory> {
+        Frame::new(false)
+    }
+
+    /// A frame with a copy of `self`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when none is free.
+    pub fn duplicate(&self) -> Result<Frame, OutOfMemory> {
+        let copy = Frame::new(false)?;
+        for (to, from) in copy.bytes().iter().zip(self.bytes()) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(copy)
+    }
+
+    /// A frame for a page-aligned page of boot memory; the double copies it.
+    #[must_use]
+    pub fn from_boot_memory(page: &'static [u8]) -> Option<Frame> {
+        if page.len() != PAGE_SIZE || !page.as_ptr().addr().is_multiple_of(PAGE_SIZE) {
+            return None;
+        }
+        let frame = Frame::new(true).ok()?;
+        frame.write(0, page);
+        Some(frame)
+    }
+
+    /// A number that tells it from the others.
+    #[must_use]
+    pub fn phys(&self) -> PhysAddr {
+        PhysAddr(self.bytes().as_ptr().addr() as u64)
+    }
+
+    /// Where its bytes are. Others may change them at any time: copy only.
+    #[allow(dead_code, reason = "used by the virtio queues")]
+    pub(crate) fn as_ptr(&self) -> NonNull<u8> {
+        NonNull::from(self.bytes()).cast()
+    }
+
+    /// Gives the handle up without freeing the frame: the frame has gone to a device.
+    #[allow(dead_code, reason = "used by the virtio queues")]
+    pub(crate) fn into_phys(self) -> PhysAddr {
+        PhysAddr(Arc::into_raw(self.0).expose_provenance() as u64)
+    }
+
+    /// Takes back a handle that [`Frame::into_phys`] gave up.
+    ///
+    /// # Safety
+    /// `phys` came from `into_phys`, once for each call of this.
+    #[allow(dead_code, reason = "used by the virtio queues")]
+    pub(crate) unsafe fn from_phys(phys: PhysAddr) -> Frame {
+        let counted = core::ptr::with_exposed_provenance(usize::try_from(phys.0).unwrap_or(0));
+        // SAFETY: the caller promises that `into_phys` made this address of an `Arc` it gave up.
+        Frame(unsafe { Arc::from_raw(counted) })
+    }
+
+    /// How many handles there are; boot memory reports a large number.
+    #[must_use]
+    pub fn handles(&self) -> usize {
+        if self.0.boot {
+            usize::MAX / 2
+        } else {
+            Arc::strong_count(&self.0)
+        }
+    }
+
+    /// Copies bytes at `offset` into `to`. Panics when the range leaves the frame.
+    pub fn read(&self, offset: usize, to: &mut [u8]) {
+        let from = &self.bytes()[offset..offset + to.len()];
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = from.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Copies `from` to `offset`. Panics when the range leaves the frame.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        let to = &self.bytes()[offset..offset + from.len()];
+        for (to, from) in to.iter().zip(from) {
+            to.store(*from, Ordering::Relaxed);
+        }
+    }
+
+    /// Fills `[offset, offset + len)` with `byte`.
+    pub fn fill(&self, offset: usize, len: usize, byte: u8) {
+        for to in &self.bytes()[offset..offset + len] {
+            to.store(byte, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads the aligned word at `offset`.
+    #[must_use]
+    pub fn load_u32(&self, offset: usize) -> u32 {
+        assert!(offset.is_multiple_of(4), "misaligned word in a frame");
+        let mut word = [0; 4];
+        self.read(offset, &mut word);
+        u32::from_ne_bytes(word)
+    }
+
+    fn bytes(&self) -> &[AtomicU8; PAGE_SIZE] {
+        &self.0.page.0
+    }
+}
+
+/// Frames in the machine.
+#[must_use]
+pub fn total() -> usize {
+    TOTAL
+}
+
+/// Frames free now.
+#[must_use]
+pub fn free() -> usize {
+    TOTAL.saturating_sub(USED.load(Ordering::Relaxed))
+}

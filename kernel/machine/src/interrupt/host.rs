@@ -1,0 +1,81 @@
+//! Host double: nothing interrupts a host thread, so "off" is only counted; the timer upcall
+//! comes from a thread of its own (see `time`).
+
+use alloc::boxed::Box;
+use core::cell::Cell;
+use std::sync::OnceLock;
+
+use super::{Message, Upcalls};
+use crate::cpu::CpuId;
+
+static UPCALLS: OnceLock<Upcalls> = OnceLock::new();
+
+std::thread_local! {
+    static OFF: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Sets the upcalls; the first call counts.
+pub fn set_upcalls(upcalls: Upcalls) {
+    let _ = UPCALLS.set(upcalls);
+}
+
+/// The upcalls, once set.
+pub(crate) fn upcalls() -> Option<Upcalls> {
+    UPCALLS.get().copied()
+}
+
+/// There are no devices on the host: the handler is dropped.
+pub fn register(gsi: u32, handler: Box<dyn Fn() + Send + Sync>) {
+    drop((gsi, handler));
+}
+
+/// There are no devices on the host: the handler is dropped.
+#[must_use]
+pub fn register_message(handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
+    drop(handler);
+    None
+}
+
+/// Calls the reschedule upcall here, the only CPU.
+pub fn send_reschedule(cpu: CpuId) {
+    let _ = cpu;
+    if let Some(upcalls) = upcalls() {
+        (upcalls.reschedule)();
+    }
+}
+
+/// Lets other host threads run.
+pub fn wait() {
+    std::thread::sleep(core::time::Duration::from_micros(50));
+}
+
+/// Whether this thread holds an [`InterruptsOff`].
+#[must_use]
+pub fn are_off() -> bool {
+    OFF.get() > 0
+}
+
+/// Counts as interrupts off on this thread until dropped; nests.
+#[derive(Debug)]
+pub struct InterruptsOff(core::marker::PhantomData<*const ()>);
+
+impl InterruptsOff {
+    /// Turns interrupts off.
+    #[must_use]
+    pub fn new() -> Self {
+        OFF.set(OFF.get() + 1);
+        Self(core::marker::PhantomData)
+    }
+}
+
+impl Default for InterruptsOff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for InterruptsOff {
+    fn drop(&mut self) {
+        OFF.set(OFF.get() - 1);
+    }
+}

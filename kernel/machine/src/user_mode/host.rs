@@ -1,0 +1,73 @@
+//! Host double: registers and FPU bytes that nothing runs.
+
+use super::{Registers, UserExit};
+
+/// Bytes of the double's FPU area: an FXSAVE image.
+const FPU_LEN: usize = 512;
+
+/// The user side of a thread: registers and FPU state.
+#[derive(Debug)]
+pub struct UserContext {
+    /// The registers.
+    pub regs: Registers,
+    fpu: [u8; FPU_LEN],
+}
+
+impl UserContext {
+    /// Registers zero, FPU as after exec.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut context = Self {
+            regs: Registers::default(),
+            fpu: [0; FPU_LEN],
+        };
+        context.reset_fpu();
+        context
+    }
+
+    /// A copy for a forked thread, FPU state included.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            regs: self.regs,
+            fpu: self.fpu,
+        }
+    }
+
+    /// Never returns: there is no user mode under a host test.
+    ///
+    /// # Panics
+    /// Always.
+    pub fn run(&mut self) -> UserExit {
+        panic!("user code runs only in a guest");
+    }
+
+    /// FPU state as exec leaves it.
+    pub fn reset_fpu(&mut self) {
+        self.fpu = [0; FPU_LEN];
+        self.fpu[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
+        self.fpu[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+    }
+
+    /// The FPU state in the layout of a signal frame (FXSAVE).
+    pub fn fpu_bytes(&mut self) -> &[u8] {
+        &self.fpu
+    }
+
+    /// Takes FPU state from a signal frame; `None` (state unchanged) when a load of it would fault.
+    pub fn set_fpu_bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        let bytes: &[u8; FPU_LEN] = bytes.get(..FPU_LEN)?.try_into().ok()?;
+        let mxcsr = u32::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]);
+        if mxcsr & 0xffff_0000 != 0 {
+            return None;
+        }
+        self.fpu = *bytes;
+        Some(())
+    }
+}
+
+impl Default for UserContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
