@@ -1,0 +1,48 @@
+//! The containerd shim `containerd-shim-nacre-v2`: what containerd starts for every container.
+//!
+//! containerd runs the binary three ways. `start` ([`launch`]) leaves a daemon behind and prints
+//! its socket; the daemon ([`daemon`]) answers the Task API ([`service`]) for one container in one
+//! microVM ([`container`]); `delete` ([`cleanup`]) tidies up after a daemon that died.
+//!
+//! The daemon lives in a mount namespace of its own, so the root file system it mounts goes away
+//! with it however it ends, and its VMM dies with it.
+
+mod args;
+mod cleanup;
+mod container;
+mod daemon;
+mod error;
+mod events;
+mod launch;
+mod process;
+mod rootfs;
+mod service;
+mod spec;
+mod stdio;
+
+use std::process::ExitCode;
+
+use args::{Action, Args};
+pub use error::ShimError;
+
+/// Runs the shim with the process's own arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = Args::parse(std::env::args_os().skip(1)).and_then(|args| match args.action {
+        Action::Start => launch::start(&args),
+        Action::Delete => cleanup::delete(&args),
+        Action::Serve => daemon::serve(&args),
+        Action::Version => {
+            println!("containerd-shim-nacre-v2 {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // containerd shows what `start` and `delete` say here to whoever asked for the container.
+            eprintln!("containerd-shim-nacre-v2: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A process's stdio: containerd's FIFOs on one side, streams to the guest on the other.
+//!
+//! One thread a direction. The shim holds both ends of every FIFO, as containerd's own shim does, so
+//! that a client may come and go (`ctr task attach`); stdin ends when containerd says CloseIO.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::ShimError;
+use crate::agent::Agent;
+
+/// Where a process's stdio is on the host; an empty path is /dev/null in the guest.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StdioPaths {
+    pub(super) terminal: bool,
+    pub(super) stdin: String,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// The tokens that a StartProcess request names.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    pub(super) stdin: u64,
+    pub(super) stdout: u64,
+    pub(super) stderr: u64,
+}
+
+/// The copying threads of one process.
+#[derive(Debug, Default)]
+pub(super) struct Stdio {
+    /// The shim's own write end of the stdin FIFO; dropped by CloseIO.
+    stdin_hold: Mutex<Option<File>>,
+    outputs: Arc<Outputs>,
+}
+
+/// Counts the output streams that still have bytes to bring.
+#[derive(Debug, Default)]
+struct Outputs {
+    open: Mutex<usize>,
+    closed: Condvar,
+}
+
+impl Stdio {
+    /// Opens the streams and starts the threads.
+    pub(super) fn open(agent: &Agent, paths: &StdioPaths) -> Result<(Self, Tokens), ShimError> {
+        let stdio = Self::default();
+        let mut tokens = Tokens::default();
+        if !paths.stdin.is_empty() {
+            let fifo = open_fifo(&paths.stdin, true, false)?;
+            let hold = open_fifo(&paths.stdin, false, true)?;
+            rustix::fs::fcntl_setfl(&fifo, rustix::fs::OFlags::empty())
+                .map_err(|errno| ShimError::file("read", &paths.stdin)(errno.into()))?;
+            *lock(&stdio.stdin_hold) = Some(hold);
+            let stream = agent.open_stream()?;
+            tokens.stdin = stream.token;
+            spawn("stdin", move || copy_in(fifo, &stream.stream))?;
+        }
+        tokens.stdout = stdio.output(agent, "stdout", &paths.stdout)?;
+        if !paths.terminal {
+            tokens.stderr = stdio.output(agent, "stderr", &paths.stderr)?;
+        }
+        Ok((stdio, tokens))
+    }
+
+    fn output(&self, agent: &Agent, name: &str, path: &str) -> Result<u64, ShimError> {
+        if path.is_empty() {
+            return Ok(0);
+        }
+        let fifo = open_fifo(path, true, true)?;
+        rustix::fs::fcntl_setfl(&fifo, rustix::fs::OFlags::empty())
+            .map_err(|errno| ShimError::file("write", path)(errno.into()))?;
+        let stream = agent.open_stream()?;
+        let outputs = Arc::clone(&self.outputs);
+        *lock(&outputs.open) += 1;
+        spawn(name, move || {
+            copy_out(stream.stream, fifo);
+            *lock(&outputs.open) -= 1;
+            outputs.closed.notify_all();
+        })?;
+        Ok(stream.token)
+    }
+
+    /// Lets stdin end once the client has closed its side too.
+    pub(super) fn close_stdin(&self) {
+        *lock(&self.stdin_hold) = None;
+    }
+
+    /// Waits until all output has reached the FIFOs, at most for `bound`: a reader that has gone
+    /// must not keep a container from ending.
+    pub(super) fn wait_outputs(&self, bound: Duration) {
+        let deadline = Instant::now() + bound;
+        let mut open = lock(&self.outputs.open);
+        while *open > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            open = self
+                .outputs
+                .closed
+                .wait_timeout(open, left)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
+        }
+    }
+}
+
+/// From the FIFO to the guest until every writer is gone.
+fn copy_in(mut fifo: File, stream: &UnixStream) {
+    let mut to = stream;
+    // A guest that closed its end has had enough; what is left in the FIFO has no reader.
+    let _ = io::copy(&mut fifo, &mut to);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// From the guest to the FIFO until the guest closes. The bytes of a FIFO that breaks are read and dropped,
+/// so that the process in the guest is not stopped by it.
+fn copy_out(mut stream: UnixStream, mut fifo: File) {
+    if io::copy(&mut stream, &mut fifo).is_err() {
+        let _ = io::copy(&mut stream, &mut io::sink());
+    }
+}
+
+fn open_fifo(path: &str, read: bool, write: bool) -> Result<File, ShimError> {
+    OpenOptions::new()
+        .read(read)
+        .write(write)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(ShimError::file("open", path))
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), ShimError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|source| ShimError::System {
+            what: "start a stdio thread",
+            source,
+        })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // The values are valid at every step; a panic elsewhere does not spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
