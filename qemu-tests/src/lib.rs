@@ -1,1 +1,19 @@
-//! qemu-tests.
+//! Tests that boot the kernel.
+//!
+//! What the kernel must do is defined by small programs (`programs/`, C, one topic each). Each
+//! first runs on the host's Linux in a sandbox (`host`), and what it prints there is what it must
+//! print in the guest (`suite`), on every machine of [`qemu::CONFIGURATIONS`]. `boot_cost` counts
+//! the instructions of a boot. `cargo xtask qemu-test` and `cargo xtask test` call [`suite::run`]
+//! and [`boot_cost::run`].
+
+pub mod archive;
+pub mod boot_cost;
+pub mod diff;
+pub mod host;
+pub mod programs;
+pub mod qemu;
+pub mod report;
+pub mod suite;
+pub mod transcript;
+
+pub use report::Report;

@@ -5,6 +5,7 @@
 
 mod build;
 mod packages;
+mod qemu_test;
 mod rootfs;
 mod run;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     BuildImage,
     /// Build everything and start a program in a microVM (a busybox shell by default)
     Run(run::RunArguments),
+    /// Run the guest test programs on the kernel under QEMU
+    QemuTest(qemu_test::QemuTestArguments),
 }
 
 fn main() -> ExitCode {
@@ -52,5 +55,6 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Setup => setup::run(),
         Command::BuildImage => build::image(&workspace).map(drop),
         Command::Run(arguments) => run::run(&workspace, arguments),
+        Command::QemuTest(arguments) => qemu_test::run(&workspace, arguments),
     }
 }

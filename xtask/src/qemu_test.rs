@@ -1,0 +1,65 @@
+//! `cargo xtask qemu-test`: the kernel under QEMU, without KVM.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use qemu_tests::suite::Options;
+use qemu_tests::{Report, boot_cost, suite};
+
+use crate::build::{self, Image};
+use crate::packages;
+use crate::workspace::Workspace;
+
+/// What `cargo xtask qemu-test` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QemuTestArguments {
+    /// Only programs whose name contains this; `q35/` or `microvm-4/pipes` choose machines, too
+    filter: Option<String>,
+    /// Boot this Linux kernel (a vmlinuz) instead of ours, to test the tests
+    #[arg(long, value_name = "FILE")]
+    linux: Option<PathBuf>,
+}
+
+/// Builds, runs the tests and fails when one fails.
+pub(crate) fn run(workspace: &Workspace, arguments: QemuTestArguments) -> anyhow::Result<()> {
+    let report = match arguments.linux {
+        Some(kernel) => programs(workspace, kernel, true, arguments.filter)?,
+        None => all(workspace, &build::image(workspace)?, arguments.filter)?,
+    };
+    println!("{}", report.totals());
+    if !report.failed.is_empty() {
+        bail!("{} tests failed", report.failed.len());
+    }
+    Ok(())
+}
+
+/// The guest programs on every machine and, unless there is a filter, the boot's cost.
+pub(crate) fn all(
+    workspace: &Workspace,
+    image: &Image,
+    filter: Option<String>,
+) -> anyhow::Result<Report> {
+    let has_filter = filter.is_some();
+    let mut report = programs(workspace, image.kernel.clone(), false, filter)?;
+    if !has_filter {
+        report.merge(boot_cost::run(&image.kernel, &image.archive)?);
+    }
+    Ok(report)
+}
+
+fn programs(
+    workspace: &Workspace,
+    kernel: PathBuf,
+    is_linux: bool,
+    filter: Option<String>,
+) -> anyhow::Result<Report> {
+    let needed = [packages::QEMU, packages::STATIC_C, packages::BUSYBOX].concat();
+    packages::require("the tests under QEMU", &needed)?;
+    let work_dir = workspace.target.join("qemu-tests");
+    suite::run(&Options {
+        kernel,
+        is_linux,
+        work_dir,
+        filter,
+    })
+}
