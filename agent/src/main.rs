@@ -1,2 +1,158 @@
-//! agent.
-fn main() {}
+//! PID 1 of a Nacre guest: runs the containers of one pod for the host runtime.
+//!
+//! It mounts what it needs, listens on two vsock ports and then only reacts: `service` answers
+//! the protocol's calls, `start` and `child` start processes, `stdio` moves their bytes, `pod` is
+//! the table of it all, and the main thread reaps. All `unsafe` is in `sys`. Because its kernel is
+//! small, the agent keeps to old and plain system calls and does without what a kernel lacks.
+//!
+//! `nacre-agent --listen DIR --shared DIR` runs the same agent on a Linux host for tests: it
+//! listens on `DIR/1024.sock` and `DIR/1025.sock`, in a mount namespace of its own.
+
+mod boot;
+mod child;
+mod mounts;
+mod pod;
+mod processes;
+mod refusal;
+mod service;
+mod start;
+mod stdio;
+mod sys;
+mod terminal;
+mod users;
+
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use agent_protocol::{RPC_PORT, STDIO_PORT};
+use rustix::io::Errno;
+use rustix::mount::MountPropagationFlags;
+
+use pod::Pod;
+use refusal::{Answer, Refusal};
+use service::{PowerOff, Service};
+
+/// Connections that may wait for being accepted.
+const BACKLOG: i32 = 64;
+
+/// Where the agent listens, and what it serves.
+struct Setup {
+    rpc: OwnedFd,
+    stdio: OwnedFd,
+    shared: Result<PathBuf, String>,
+    power_off: PowerOff,
+}
+
+fn main() -> ExitCode {
+    let is_init = rustix::process::getpid().is_init();
+    let setup = if is_init {
+        set_up_guest()
+    } else {
+        set_up_host()
+    };
+    let served = setup.and_then(serve);
+    // Only failures come here: what succeeds runs until the machine is switched off.
+    let sentence = served.map_or_else(|refusal| refusal.to_string(), |()| String::new());
+    if is_init {
+        boot::say(&sentence);
+        boot::power_off();
+    }
+    eprintln!("nacre-agent: {sentence}");
+    ExitCode::FAILURE
+}
+
+/// Serves for ever.
+fn serve(setup: Setup) -> Answer<()> {
+    let pod = Arc::new(Pod::new(setup.shared));
+    let for_streams = Arc::clone(&pod);
+    let acceptor = std::thread::Builder::new()
+        .name("streams".to_owned())
+        .spawn(move || {
+            let errno = for_streams.streams.accept_all(&setup.stdio);
+            boot::say(&format!(
+                "no more stdio streams: {}",
+                refusal::text_of(errno)
+            ));
+        });
+    acceptor.map_err(|error| io_refusal("start a thread", &error))?;
+    let service = Service {
+        pod: Arc::clone(&pod),
+        power_off: setup.power_off,
+    };
+    let methods = agent_protocol::create_agent(Arc::new(service));
+    let mut server = ttrpc::Server::new()
+        .set_thread_count_min(1)
+        .set_thread_count_default(2)
+        .set_thread_count_max(4)
+        .register_service(methods)
+        .add_listener(setup.rpc.into_raw_fd())
+        .and_then(|mut server| server.start().map(|()| server))
+        .map_err(|error| Refusal::state(format!("cannot serve requests: {error}")))?;
+    // Held for as long as it serves, which is for ever.
+    let _server = &mut server;
+    pod.reap_forever()
+}
+
+fn set_up_guest() -> Answer<Setup> {
+    boot::mount_own()?;
+    let shared = boot::mount_shared()
+        .map(|()| PathBuf::from(boot::SHARED))
+        .map_err(refusal::text_of);
+    let listen = |port| {
+        sys::listen_vsock(port, BACKLOG)
+            .map_err(|error| io_refusal(&format!("listen on vsock port {port}"), &error))
+    };
+    Ok(Setup {
+        stdio: listen(STDIO_PORT)?,
+        rpc: listen(RPC_PORT)?,
+        shared,
+        power_off: boot::power_off,
+    })
+}
+
+fn set_up_host() -> Answer<Setup> {
+    let mut arguments = std::env::args().skip(1);
+    let (mut directory, mut shared) = (None, None);
+    while let Some(option) = arguments.next() {
+        match option.as_str() {
+            "--listen" => directory = arguments.next().map(PathBuf::from),
+            "--shared" => shared = arguments.next().map(PathBuf::from),
+            other => return Err(Refusal::invalid(format!("unknown option {other}"))),
+        }
+    }
+    let usage = "it runs as PID 1 of a guest; on a host, for tests, --listen DIR --shared DIR";
+    let (Some(directory), Some(shared)) = (directory, shared) else {
+        return Err(Refusal::invalid(usage));
+    };
+    own_mounts().map_err(|errno| Refusal::system("have mounts of its own", errno))?;
+    // Orphans then come to this process as they come to PID 1.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|errno| Refusal::system("adopt orphans", errno))?;
+    Ok(Setup {
+        stdio: listen_unix(&directory, STDIO_PORT)?,
+        rpc: listen_unix(&directory, RPC_PORT)?,
+        shared: Ok(shared),
+        power_off: || std::process::exit(0),
+    })
+}
+
+fn own_mounts() -> Result<(), Errno> {
+    sys::unshare_mounts()?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change(c"/", private)
+}
+
+fn listen_unix(directory: &Path, port: u32) -> Answer<OwnedFd> {
+    let path = directory.join(format!("{port}.sock"));
+    let what = format!("listen on {}", path.display());
+    UnixListener::bind(path)
+        .map(OwnedFd::from)
+        .map_err(|error| io_refusal(&what, &error))
+}
+
+fn io_refusal(what: &str, error: &std::io::Error) -> Refusal {
+    Refusal::system(what, Errno::from_io_error(error).unwrap_or(Errno::IO))
+}

@@ -1,0 +1,282 @@
+//! What a forked child does before it becomes the program, and how it says what went wrong.
+//!
+//! The parent prepares everything in a [`Plan`]; the child only makes system calls. Its reports
+//! are fixed-size records on a pipe that closes when `execve` succeeds: an empty pipe is success.
+
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::process::{Gid, Pid, Resource, Rlimit};
+use rustix::thread::LinkNameSpaceType;
+
+use crate::sys::{self, CStrings};
+
+/// How the process gets its view of the file system.
+#[derive(Debug)]
+pub(crate) enum Enter {
+    /// A mount namespace of its own with this directory as its root, or, on a kernel without
+    /// mount namespaces, just this directory as its root.
+    Own(CString),
+    /// The mount namespace of the container's first process.
+    Join(OwnedFd),
+    /// This directory as the root, in the agent's mount namespace.
+    Chroot(CString),
+}
+
+/// The process's stdin, stdout and stderr.
+#[derive(Debug)]
+pub(crate) enum Stdio {
+    Streams([OwnedFd; 3]),
+    /// The terminal's path inside the container, if it is there; otherwise the descriptor.
+    Terminal {
+        path: Option<CString>,
+        fallback: OwnedFd,
+    },
+}
+
+/// Whom the process runs as.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    pub(crate) groups: Vec<Gid>,
+}
+
+/// Everything the child needs, made before the fork.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) enter: Enter,
+    pub(crate) stdio: Stdio,
+    pub(crate) credentials: Credentials,
+    pub(crate) umask: Option<Mode>,
+    pub(crate) cwd: CString,
+    pub(crate) rlimits: Vec<(Resource, Rlimit)>,
+    pub(crate) no_new_privileges: bool,
+    /// Paths to try, in this order.
+    pub(crate) programs: Vec<CString>,
+    pub(crate) args: CStrings,
+    pub(crate) env: CStrings,
+}
+
+/// Where in its preparations a child failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Session,
+    Root,
+    Terminal,
+    Stdio,
+    Cwd,
+    Rlimits,
+    Groups,
+    User,
+    NoNewPrivileges,
+    Exec,
+}
+
+const STAGES: [Stage; 10] = [
+    Stage::Session,
+    Stage::Root,
+    Stage::Terminal,
+    Stage::Stdio,
+    Stage::Cwd,
+    Stage::Rlimits,
+    Stage::Groups,
+    Stage::User,
+    Stage::NoNewPrivileges,
+    Stage::Exec,
+];
+
+/// A record's tag when it is not a failed stage: the child has a mount namespace of its own.
+const TAG_OWN_NAMESPACE: u8 = 0xff;
+/// Bytes of a record: a tag and an errno.
+const RECORD: usize = 5;
+
+/// A started program.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    /// Whether it has a mount namespace of its own, which others can join.
+    pub(crate) own_namespace: bool,
+}
+
+/// Why a program was not started.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) stage: Stage,
+    pub(crate) errno: Errno,
+}
+
+/// Forks and waits until the program runs or has failed to.
+///
+/// `forked` learns of the child at once, before it can have ended. A child that fails becomes a
+/// zombie for the reaper like any other.
+pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Failed> {
+    let session = |errno| Failed {
+        stage: Stage::Session,
+        errno,
+    };
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(session)?;
+    let pid = sys::fork(|| run(plan, writer.as_fd()))
+        .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    forked(pid);
+    drop(writer);
+    let mut reports = Vec::new();
+    std::fs::File::from(reader)
+        .read_to_end(&mut reports)
+        .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    let mut own_namespace = false;
+    for record in reports.chunks_exact(RECORD) {
+        let errno = Errno::from_raw_os_error(i32::from_le_bytes([
+            record[1], record[2], record[3], record[4],
+        ]));
+        match STAGES.get(usize::from(record[0])) {
+            Some(&stage) => return Err(Failed { stage, errno }),
+            None => own_namespace = true,
+        }
+    }
+    Ok(Started { pid, own_namespace })
+}
+
+fn run(plan: &Plan, report: BorrowedFd<'_>) {
+    if let Err(Failed { stage, errno }) = become_program(plan, report) {
+        let tag = STAGES
+            .iter()
+            .position(|known| *known == stage)
+            .unwrap_or_default();
+        send(
+            report,
+            u8::try_from(tag).unwrap_or_default(),
+            errno.raw_os_error(),
+        );
+    }
+}
+
+fn send(report: BorrowedFd<'_>, tag: u8, value: i32) {
+    let value = value.to_le_bytes();
+    let record: [u8; RECORD] = [tag, value[0], value[1], value[2], value[3]];
+    // Nobody is left to tell if the pipe is gone.
+    let _ = rustix::io::write(report, &record);
+}
+
+/// The steps in an order in which each still has the rights and the view that it needs.
+fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
+    let at = |stage| move |errno| Failed { stage, errno };
+    rustix::process::setsid().map_err(at(Stage::Session))?;
+    enter(&plan.enter, report).map_err(at(Stage::Root))?;
+    attach(plan)?;
+    rustix::process::chdir(&plan.cwd).map_err(at(Stage::Cwd))?;
+    for (resource, limit) in &plan.rlimits {
+        rustix::process::setrlimit(*resource, *limit).map_err(at(Stage::Rlimits))?;
+    }
+    if let Some(umask) = plan.umask {
+        rustix::process::umask(umask);
+    }
+    let credentials = &plan.credentials;
+    rustix::thread::set_thread_groups(&credentials.groups).map_err(at(Stage::Groups))?;
+    rustix::thread::set_thread_gid(credentials.gid).map_err(at(Stage::User))?;
+    rustix::thread::set_thread_uid(credentials.uid).map_err(at(Stage::User))?;
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).map_err(at(Stage::NoNewPrivileges))?;
+    }
+    sys::reset_signals();
+    Err(Failed {
+        stage: Stage::Exec,
+        errno: exec_first(plan),
+    })
+}
+
+fn enter(enter: &Enter, report: BorrowedFd<'_>) -> Result<(), Errno> {
+    match enter {
+        Enter::Own(root) => {
+            if pivot(root).is_ok() {
+                send(report, TAG_OWN_NAMESPACE, 0);
+                return Ok(());
+            }
+            chroot(root)
+        }
+        Enter::Join(namespace) => {
+            let mount = Some(LinkNameSpaceType::Mount);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), mount)?;
+            rustix::process::chdir(c"/")
+        }
+        Enter::Chroot(root) => chroot(root),
+    }
+}
+
+fn chroot(root: &CString) -> Result<(), Errno> {
+    rustix::process::chroot(root)?;
+    rustix::process::chdir(c"/")
+}
+
+/// A mount namespace whose root is `root` and that no longer holds anything above it.
+fn pivot(root: &CString) -> Result<(), Errno> {
+    sys::unshare_mounts()?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change(c"/", private)?;
+    // A root has to be a mount point; the bind takes what is mounted beneath along.
+    rustix::mount::mount_bind_recursive(root, root)?;
+    rustix::process::chdir(root)?;
+    rustix::process::pivot_root(c".", c".")?;
+    // The old root now lies over the new one at the working directory.
+    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+fn attach(plan: &Plan) -> Result<(), Failed> {
+    let terminal = |errno| Failed {
+        stage: Stage::Terminal,
+        errno,
+    };
+    let stdio = |errno| Failed {
+        stage: Stage::Stdio,
+        errno,
+    };
+    match &plan.stdio {
+        Stdio::Streams([stdin, stdout, stderr]) => {
+            rustix::stdio::dup2_stdin(stdin).map_err(stdio)?;
+            rustix::stdio::dup2_stdout(stdout).map_err(stdio)?;
+            rustix::stdio::dup2_stderr(stderr).map_err(stdio)
+        }
+        Stdio::Terminal { path, fallback } => {
+            let opened = path.as_ref().map(|path| {
+                let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+                rustix::fs::open(path, flags, Mode::empty())
+            });
+            let slave = match &opened {
+                Some(opened) => opened.as_ref().map_err(|errno| terminal(*errno))?,
+                None => fallback,
+            };
+            let uid = plan.credentials.uid;
+            // Not every kernel's terminals have owners; the process can use its own anyhow.
+            let _ = rustix::fs::fchown(slave, Some(uid), None);
+            rustix::process::ioctl_tiocsctty(slave).map_err(terminal)?;
+            rustix::stdio::dup2_stdin(slave).map_err(terminal)?;
+            rustix::stdio::dup2_stdout(slave).map_err(terminal)?;
+            rustix::stdio::dup2_stderr(slave).map_err(terminal)
+        }
+    }
+}
+
+/// Tries the paths as a shell would and gives the errno that says most.
+fn exec_first(plan: &Plan) -> Errno {
+    let mut worst = Errno::NOENT;
+    for program in &plan.programs {
+        match sys::execve(program, &plan.args, &plan.env) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS if is_directory(program) => worst = Errno::ISDIR,
+            Errno::ACCESS => worst = Errno::ACCESS,
+            errno => return errno,
+        }
+    }
+    worst
+}
+
+fn is_directory(path: &CString) -> bool {
+    rustix::fs::stat(path)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}

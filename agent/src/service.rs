@@ -1,0 +1,332 @@
+//! The calls of the protocol, each a few lines: check, act on the [`Pod`], answer.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent_protocol::{
+    AgentService, CloseStdinRequest, CreateContainerRequest, CreateContainerResponse,
+    DeleteContainerRequest, DeleteProcessRequest, Empty, FailureKind, HelloRequest, HelloResponse,
+    ListProcessesRequest, ListProcessesResponse, PROTOCOL_VERSION, ResizeTerminalRequest,
+    ShutdownRequest, SignalProcessRequest, StartProcessRequest, StartProcessResponse,
+    WaitProcessRequest, WaitProcessResponse, list_processes_response,
+};
+use rustix::process::Signal;
+use ttrpc::TtrpcContext;
+
+use crate::mounts;
+use crate::pod::{Container, Pod};
+use crate::processes;
+use crate::refusal::{Answer, Refusal};
+use crate::start;
+use crate::stdio;
+use crate::terminal;
+
+/// What ends the machine, or the test.
+pub(crate) type PowerOff = fn() -> !;
+
+/// The agent's side of the protocol.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) power_off: PowerOff,
+}
+
+impl AgentService for Service {
+    fn hello(&self, _: &TtrpcContext, request: HelloRequest) -> ttrpc::Result<HelloResponse> {
+        answered(hello(&request))
+    }
+
+    fn create_container(
+        &self,
+        _: &TtrpcContext,
+        request: CreateContainerRequest,
+    ) -> ttrpc::Result<CreateContainerResponse> {
+        answered(create(&self.pod, &request))
+    }
+
+    fn delete_container(
+        &self,
+        _: &TtrpcContext,
+        request: DeleteContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        answered(delete(&self.pod, &request.id))
+    }
+
+    fn start_process(
+        &self,
+        _: &TtrpcContext,
+        request: StartProcessRequest,
+    ) -> ttrpc::Result<StartProcessResponse> {
+        let started = start::start(&self.pod, &request);
+        answered(started.map(|pid| StartProcessResponse {
+            pid,
+            ..Default::default()
+        }))
+    }
+
+    fn signal_process(
+        &self,
+        _: &TtrpcContext,
+        request: SignalProcessRequest,
+    ) -> ttrpc::Result<Empty> {
+        answered(signal(&self.pod, &request))
+    }
+
+    fn wait_process(
+        &self,
+        _: &TtrpcContext,
+        request: WaitProcessRequest,
+    ) -> ttrpc::Result<WaitProcessResponse> {
+        answered(wait(&self.pod, &request))
+    }
+
+    fn resize_terminal(
+        &self,
+        _: &TtrpcContext,
+        request: ResizeTerminalRequest,
+    ) -> ttrpc::Result<Empty> {
+        answered(resize(&self.pod, &request))
+    }
+
+    fn close_stdin(&self, _: &TtrpcContext, request: CloseStdinRequest) -> ttrpc::Result<Empty> {
+        let table = self.pod.lock();
+        let process = table.process(&request.container_id, &request.exec_id);
+        answered(process.map(|process| {
+            if let Some(stdin) = &process.stdin {
+                stdio::end_stdin(stdin);
+            }
+            Empty::default()
+        }))
+    }
+
+    fn list_processes(
+        &self,
+        _: &TtrpcContext,
+        request: ListProcessesRequest,
+    ) -> ttrpc::Result<ListProcessesResponse> {
+        answered(list(&self.pod, &request.container_id))
+    }
+
+    fn delete_process(
+        &self,
+        _: &TtrpcContext,
+        request: DeleteProcessRequest,
+    ) -> ttrpc::Result<Empty> {
+        answered(forget(&self.pod, &request))
+    }
+
+    fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {
+        let pod = Arc::clone(&self.pod);
+        let power_off = self.power_off;
+        let grace = Duration::from_millis(request.grace_ms);
+        std::thread::spawn(move || {
+            end_all(&pod, grace);
+            power_off()
+        });
+        Ok(Empty::default())
+    }
+}
+
+fn answered<T>(answer: Answer<T>) -> ttrpc::Result<T> {
+    answer.map_err(Refusal::into_error)
+}
+
+fn hello(request: &HelloRequest) -> Answer<HelloResponse> {
+    if request.protocol_version != PROTOCOL_VERSION {
+        return Err(Refusal::new(
+            FailureKind::FAILURE_KIND_VERSION,
+            format!(
+                "the agent in the guest speaks protocol version {PROTOCOL_VERSION}, {} speaks {}; \
+                 use the guest image that came with it",
+                request.client, request.protocol_version
+            ),
+        ));
+    }
+    let uname = rustix::system::uname();
+    Ok(HelloResponse {
+        protocol_version: PROTOCOL_VERSION,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel_release: uname.release().to_string_lossy().into_owned(),
+        kernel_version: uname.version().to_string_lossy().into_owned(),
+        ..Default::default()
+    })
+}
+
+fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainerResponse> {
+    if request.id.is_empty() {
+        return Err(Refusal::invalid("the container has no id"));
+    }
+    if request.readonly_rootfs {
+        return Err(Refusal::unsupported(
+            "a read-only root file system is not supported",
+        ));
+    }
+    if pod.lock().container(&request.id).is_ok() {
+        let sentence = format!("container \"{}\" exists already", request.id);
+        return Err(Refusal::new(FailureKind::FAILURE_KIND_EXISTS, sentence));
+    }
+    let shared = pod.shared.as_ref().map_err(|why| {
+        Refusal::state(format!("the host's shared directory is not mounted: {why}"))
+    })?;
+    let root = mounts::c_string(beneath(shared, &request.rootfs)?.to_string_lossy())?;
+    if !request.hostname.is_empty() {
+        rustix::system::sethostname(request.hostname.as_bytes()).map_err(|errno| {
+            Refusal::system(format!("set the host name \"{}\"", request.hostname), errno)
+        })?;
+    }
+    let mounted = mounts::mount_all(&root, &request.mounts, || pod.forked())?;
+    let container = Container {
+        root,
+        mounts: mounted.destinations,
+        processes: Default::default(),
+        sessions: Default::default(),
+        own_namespace: false,
+    };
+    pod.lock().insert(&request.id, container)?;
+    Ok(CreateContainerResponse {
+        skipped_mounts: mounted.skipped,
+        ..Default::default()
+    })
+}
+
+/// A path beneath the shared directory, made of plain names.
+fn beneath(shared: &Path, path: &str) -> Answer<PathBuf> {
+    let mut full = shared.to_owned();
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => full.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(Refusal::invalid(format!(
+                    "the root file system \"{path}\" is not a path beneath the shared directory"
+                )));
+            }
+        }
+    }
+    Ok(full)
+}
+
+fn delete(pod: &Pod, id: &str) -> Answer<Empty> {
+    pod.lock().container(id)?;
+    if !pod.members(id).is_empty() {
+        return Err(Refusal::state(format!("container \"{id}\" still runs")));
+    }
+    let Some(container) = pod.lock().remove(id) else {
+        return Ok(Empty::default());
+    };
+    mounts::unmount_all(&container.root, &container.mounts, || pod.forked())?;
+    Ok(Empty::default())
+}
+
+fn signal(pod: &Pod, request: &SignalProcessRequest) -> Answer<Empty> {
+    let number = i32::try_from(request.signal)
+        .ok()
+        .filter(|number| (1..=64).contains(number));
+    let signal = number
+        .and_then(Signal::from_named_raw)
+        .ok_or_else(|| Refusal::invalid(format!("there is no signal {}", request.signal)))?;
+    if request.all {
+        pod.lock().container(&request.container_id)?;
+        for pid in pod.members(&request.container_id) {
+            processes::signal(pid, signal);
+        }
+        return Ok(Empty::default());
+    }
+    // Under the lock, so that the pid is not reaped and given away meanwhile.
+    let table = pod.lock();
+    let process = table.process(&request.container_id, &request.exec_id)?;
+    match (process.pid, process.exit) {
+        (Some(pid), None) => rustix::process::kill_process(pid, signal)
+            .map(|()| Empty::default())
+            .map_err(|errno| Refusal::system(format!("send signal {}", request.signal), errno)),
+        (None, _) => Err(Refusal::state("the process is still being started")),
+        (Some(_), Some(_)) => Err(Refusal::state("the process has ended already")),
+    }
+}
+
+fn wait(pod: &Pod, request: &WaitProcessRequest) -> Answer<WaitProcessResponse> {
+    let timeout = (request.timeout_ms != 0).then(|| Duration::from_millis(request.timeout_ms));
+    let exit = pod.wait(&request.container_id, &request.exec_id, timeout)?;
+    Ok(
+        exit.map_or_else(WaitProcessResponse::default, |exit| WaitProcessResponse {
+            exited: true,
+            exit_code: exit.code,
+            signal: exit.signal,
+            exited_at_ns: exit.at_ns,
+            ..Default::default()
+        }),
+    )
+}
+
+fn resize(pod: &Pod, request: &ResizeTerminalRequest) -> Answer<Empty> {
+    let terminal = {
+        let table = pod.lock();
+        table
+            .process(&request.container_id, &request.exec_id)?
+            .terminal
+            .clone()
+    };
+    let terminal = terminal.ok_or_else(|| Refusal::state("the process has no terminal"))?;
+    let size = request.window_size.as_ref();
+    let size = size.ok_or_else(|| Refusal::invalid("no terminal size was given"))?;
+    terminal::resize(&terminal, size).map(|()| Empty::default())
+}
+
+fn list(pod: &Pod, id: &str) -> Answer<ListProcessesResponse> {
+    let members = pod.members(id);
+    let table = pod.lock();
+    let started = &table.container(id)?.processes;
+    let processes = members.into_iter().map(|pid| {
+        let is = |process: &crate::pod::Process| {
+            process
+                .pid
+                .is_some_and(|started| started.as_raw_pid() == pid)
+        };
+        let exec = started
+            .iter()
+            .find(|(_, process)| is(process))
+            .map(|(exec, _)| exec.clone());
+        list_processes_response::Process {
+            pid,
+            started: exec.is_some(),
+            exec_id: exec.unwrap_or_default(),
+            ..Default::default()
+        }
+    });
+    Ok(ListProcessesResponse {
+        processes: processes.collect(),
+        ..Default::default()
+    })
+}
+
+fn forget(pod: &Pod, request: &DeleteProcessRequest) -> Answer<Empty> {
+    let mut table = pod.lock();
+    if table
+        .process(&request.container_id, &request.exec_id)?
+        .exit
+        .is_none()
+    {
+        return Err(Refusal::state("the process still runs"));
+    }
+    table
+        .container_mut(&request.container_id)?
+        .processes
+        .remove(&request.exec_id);
+    Ok(Empty::default())
+}
+
+/// Ends every process of the pod, first by asking when there is time for that.
+fn end_all(pod: &Pod, grace: Duration) {
+    let deadline = Instant::now() + grace;
+    let ask = !grace.is_zero();
+    for pid in if ask { pod.all_members() } else { Vec::new() } {
+        processes::signal(pid, Signal::TERM);
+    }
+    while ask && Instant::now() < deadline && !pod.all_members().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for pid in pod.all_members() {
+        processes::signal(pid, Signal::KILL);
+    }
+}

@@ -1,0 +1,319 @@
+//! Starting a process: from a request to a [`Plan`], its stdio, and the answer.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use agent_protocol::{FailureKind, StartProcessRequest};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, Rlimit};
+
+use crate::child::{self, Enter, Failed, Plan, Stage, Stdio};
+use crate::mounts::c_string;
+use crate::pod::{Pod, Process};
+use crate::refusal::{Answer, Refusal};
+use crate::stdio;
+use crate::sys::CStrings;
+use crate::terminal::{self, Terminal};
+use crate::users;
+
+/// Where programs are looked for when the process has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// A variable that the agent hands on: on some hosts programs fail without it.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+
+/// The streams of one process, as far as the host wants them.
+struct Claimed {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+/// A process's side of its stdio, and what moves the bytes once it runs.
+struct Wired {
+    stdio: Stdio,
+    terminal: Option<Arc<OwnedFd>>,
+    stdin: Option<Arc<OwnedFd>>,
+    pumps: Vec<Pump>,
+}
+
+type Pump = Box<dyn FnOnce() -> Answer<()>>;
+
+/// Starts a process and gives its pid.
+pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
+    let (container, exec) = (request.container_id.as_str(), request.exec_id.as_str());
+    pod.begin_start(container, exec)?;
+    match start_named(pod, request) {
+        Ok(process) => {
+            let pid = process.pid.map_or(0, |pid| pid.as_raw_pid());
+            pod.end_start(container, exec, Some(process));
+            Ok(pid)
+        }
+        Err(refusal) => {
+            pod.end_start(container, exec, None);
+            Err(refusal)
+        }
+    }
+}
+
+fn start_named(pod: &Pod, request: &StartProcessRequest) -> Answer<Process> {
+    let claimed = Claimed {
+        stdin: pod.streams.claim(request.stdin_token, "stdin")?,
+        stdout: pod.streams.claim(request.stdout_token, "stdout")?,
+        stderr: pod.streams.claim(request.stderr_token, "stderr")?,
+    };
+    let root = pod.lock().container(&request.container_id)?.root.clone();
+    let wired = if request.terminal {
+        wire_terminal(&root, request, claimed)?
+    } else {
+        wire_pipes(claimed).map_err(|errno| Refusal::system("make the pipes of stdio", errno))?
+    };
+    let Wired {
+        stdio,
+        terminal,
+        stdin,
+        pumps,
+    } = wired;
+    let plan = plan(pod, request, &root, stdio)?;
+    let started =
+        child::start(&plan, |_| pod.forked()).map_err(|failed| refusal_of(&failed, request))?;
+    // The agent's copies of the process's side: without them gone no pipe would ever end.
+    drop(plan);
+    for pump in pumps {
+        pump()?;
+    }
+    if started.own_namespace {
+        pod.lock()
+            .container_mut(&request.container_id)?
+            .own_namespace = true;
+    }
+    Ok(Process {
+        pid: Some(started.pid),
+        exit: None,
+        terminal,
+        stdin,
+    })
+}
+
+fn wire_pipes(claimed: Claimed) -> Result<Wired, Errno> {
+    let mut pumps: Vec<Pump> = Vec::new();
+    let mut stdin_stream = None;
+    let stdin = match claimed.stdin {
+        None => null()?,
+        Some(stream) => {
+            let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+            let stream = Arc::new(stream);
+            stdin_stream = Some(Arc::clone(&stream));
+            pumps.push(Box::new(move || stdio::pump_in(stream, writer)));
+            reader
+        }
+    };
+    let mut output = |name, stream: Option<OwnedFd>| -> Result<OwnedFd, Errno> {
+        let Some(stream) = stream else { return null() };
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        pumps.push(Box::new(move || stdio::pump_out(name, reader, stream)));
+        Ok(writer)
+    };
+    let stdout = output("stdout", claimed.stdout)?;
+    let stderr = output("stderr", claimed.stderr)?;
+    Ok(Wired {
+        stdio: Stdio::Streams([stdin, stdout, stderr]),
+        terminal: None,
+        stdin: stdin_stream,
+        pumps,
+    })
+}
+
+fn wire_terminal(root: &CString, request: &StartProcessRequest, claimed: Claimed) -> Answer<Wired> {
+    if request.stderr_token != 0 {
+        return Err(Refusal::invalid(
+            "a process with a terminal has no stderr of its own",
+        ));
+    }
+    let Terminal {
+        master,
+        slave,
+        path,
+    } = terminal::open(root, request.window_size.as_ref())?;
+    let master = Arc::new(master);
+    let mut pumps: Vec<Pump> = Vec::new();
+    let stdin = claimed.stdin.map(Arc::new);
+    if let Some(stream) = stdin.clone() {
+        let master = Arc::clone(&master);
+        pumps.push(Box::new(move || stdio::pump_in(stream, master)));
+    }
+    if let Some(stream) = claimed.stdout {
+        let master = Arc::clone(&master);
+        pumps.push(Box::new(move || {
+            stdio::pump_out("terminal", master, stream)
+        }));
+    }
+    Ok(Wired {
+        stdio: Stdio::Terminal {
+            path,
+            fallback: slave,
+        },
+        terminal: Some(master),
+        stdin,
+        pumps,
+    })
+}
+
+fn null() -> Result<OwnedFd, Errno> {
+    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) -> Answer<Plan> {
+    let user = users::resolve(root, request.user.as_ref())?;
+    let env = environment(&request.env, user.home.as_deref());
+    let program = request.args.first().filter(|program| !program.is_empty());
+    let program = program.ok_or_else(|| Refusal::invalid("no program to start was named"))?;
+    let cwd = if request.cwd.is_empty() {
+        "/"
+    } else {
+        request.cwd.as_str()
+    };
+    if !cwd.starts_with('/') {
+        return Err(Refusal::invalid(format!(
+            "the working directory \"{cwd}\" is not absolute"
+        )));
+    }
+    let umask = request
+        .user
+        .as_ref()
+        .filter(|user| user.has_umask)
+        .map(|user| user.umask);
+    Ok(Plan {
+        enter: enter(pod, request, root),
+        stdio,
+        credentials: user.credentials,
+        umask: umask.map(|umask| Mode::from_raw_mode(umask & 0o777)),
+        cwd: c_string(cwd)?,
+        rlimits: request.rlimits.iter().map(rlimit).collect::<Answer<_>>()?,
+        no_new_privileges: request.no_new_privileges,
+        programs: candidates(program, &env)?,
+        args: c_strings(&request.args)?,
+        env: c_strings(&env)?,
+    })
+}
+
+/// The first process makes the container's view, the others join it.
+fn enter(pod: &Pod, request: &StartProcessRequest, root: &CString) -> Enter {
+    if request.exec_id.is_empty() {
+        return Enter::Own(root.clone());
+    }
+    let table = pod.lock();
+    let namespace = table
+        .container(&request.container_id)
+        .ok()
+        .and_then(|container| {
+            let first = container
+                .processes
+                .get("")?
+                .pid
+                .filter(|_| container.own_namespace)?;
+            let path = format!("/proc/{}/ns/mnt", first.as_raw_pid());
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+        });
+    namespace.map_or_else(|| Enter::Chroot(root.clone()), Enter::Join)
+}
+
+/// The process's environment: what was asked for, a home, and the agent's tunables.
+fn environment(asked: &[String], home: Option<&str>) -> Vec<String> {
+    let has = |name: &str| {
+        asked
+            .iter()
+            .any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name))
+    };
+    let mut env = asked.to_vec();
+    if !has("HOME") {
+        env.push(format!(
+            "HOME={}",
+            home.filter(|home| !home.is_empty()).unwrap_or("/")
+        ));
+    }
+    if let (false, Ok(tunables)) = (has(TUNABLES), std::env::var(TUNABLES)) {
+        env.push(format!("{TUNABLES}={tunables}"));
+    }
+    env
+}
+
+/// The paths to try for a program, as `execvp` would.
+fn candidates(program: &str, env: &[String]) -> Answer<Vec<CString>> {
+    if program.contains('/') {
+        return Ok(vec![c_string(program)?]);
+    }
+    let path = env
+        .iter()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
+    path.split(':')
+        .map(|directory| if directory.is_empty() { "." } else { directory })
+        .map(|directory| c_string(format!("{directory}/{program}")))
+        .collect()
+}
+
+fn c_strings(strings: &[String]) -> Answer<CStrings> {
+    Ok(CStrings::new(
+        strings.iter().map(c_string).collect::<Answer<_>>()?,
+    ))
+}
+
+fn rlimit(limit: &agent_protocol::Rlimit) -> Answer<(Resource, Rlimit)> {
+    let resource = match limit.type_.as_str() {
+        "RLIMIT_AS" => Resource::As,
+        "RLIMIT_CORE" => Resource::Core,
+        "RLIMIT_CPU" => Resource::Cpu,
+        "RLIMIT_DATA" => Resource::Data,
+        "RLIMIT_FSIZE" => Resource::Fsize,
+        "RLIMIT_LOCKS" => Resource::Locks,
+        "RLIMIT_MEMLOCK" => Resource::Memlock,
+        "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+        "RLIMIT_NICE" => Resource::Nice,
+        "RLIMIT_NOFILE" => Resource::Nofile,
+        "RLIMIT_NPROC" => Resource::Nproc,
+        "RLIMIT_RSS" => Resource::Rss,
+        "RLIMIT_RTPRIO" => Resource::Rtprio,
+        "RLIMIT_RTTIME" => Resource::Rttime,
+        "RLIMIT_SIGPENDING" => Resource::Sigpending,
+        "RLIMIT_STACK" => Resource::Stack,
+        other => {
+            return Err(Refusal::unsupported(format!(
+                "the resource limit \"{other}\" is not supported"
+            )));
+        }
+    };
+    let value = |value: u64| (value != u64::MAX).then_some(value);
+    Ok((
+        resource,
+        Rlimit {
+            current: value(limit.soft),
+            maximum: value(limit.hard),
+        },
+    ))
+}
+
+fn refusal_of(failed: &Failed, request: &StartProcessRequest) -> Refusal {
+    let program = request.args.first().map_or("", String::as_str);
+    let what = match failed.stage {
+        Stage::Session => "start a process".to_owned(),
+        Stage::Root => "enter the container's root file system".to_owned(),
+        Stage::Terminal => "give the process its terminal".to_owned(),
+        Stage::Stdio => "give the process its stdio".to_owned(),
+        Stage::Cwd => format!("enter the working directory \"{}\"", request.cwd),
+        Stage::Rlimits => "set the resource limits".to_owned(),
+        Stage::Groups => "set the supplementary groups".to_owned(),
+        Stage::User => "become the user".to_owned(),
+        Stage::NoNewPrivileges => "forbid new privileges".to_owned(),
+        Stage::Exec => {
+            let kind = match failed.errno {
+                Errno::NOENT | Errno::NOTDIR => FailureKind::FAILURE_KIND_PROGRAM_NOT_FOUND,
+                _ => FailureKind::FAILURE_KIND_PROGRAM_NOT_EXECUTABLE,
+            };
+            return Refusal::with_errno(kind, format!("run \"{program}\""), failed.errno);
+        }
+    };
+    Refusal::system(what, failed.errno)
+}

@@ -1,0 +1,125 @@
+//! The agent's only `unsafe`: what neither std nor rustix offers as a safe call.
+//!
+//! That is `fork` and what may follow it in the child, `execve` with prepared arrays, the default
+//! disposition of `SIGPIPE`, and the address of a vsock socket.
+
+#![allow(unsafe_code, reason = "the agent's one module for it")]
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// A null-terminated array of C strings, as `execve` takes it; built before the fork.
+#[derive(Debug)]
+pub(crate) struct CStrings {
+    /// Owns what `pointers` points at; the heap blocks stay where they are.
+    _strings: Vec<CString>,
+    /// The strings in order and a null at the end.
+    pointers: Vec<*const c_char>,
+}
+
+impl CStrings {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Self {
+            _strings: strings,
+            pointers,
+        }
+    }
+}
+
+/// Forks; the child runs `child` and is then gone.
+///
+/// `child` runs in a copy of a process whose other threads may have held any lock, so it must
+/// keep to system calls: no allocation, no locks, no panics. Every caller's closure does.
+pub(crate) fn fork(child: impl FnOnce()) -> io::Result<Pid> {
+    // SAFETY: in the parent fork has no preconditions; the child runs only `child`, whose callers
+    // keep to system calls as required above, and `_exit`, so no state of another thread is used.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        0 => {
+            child();
+            exit_now(127)
+        }
+        pid => Pid::from_raw(pid)
+            .filter(|_| pid > 0)
+            .ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Ends the process without running anything of its own, as a forked child must.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` takes any status and touches no memory of ours.
+    unsafe { libc::_exit(status) }
+}
+
+/// Replaces the program; returns only the reason why it could not.
+pub(crate) fn execve(program: &CStr, args: &CStrings, env: &CStrings) -> Errno {
+    // SAFETY: all three are NUL-terminated strings or null-terminated arrays of such, which
+    // `CStrings::new` makes and the borrows keep alive; the kernel only reads them.
+    unsafe {
+        libc::execve(
+            program.as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+        );
+    }
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Gives a child the signal state a program expects: nothing blocked, `SIGPIPE` deadly again.
+///
+/// Handlers need no reset, `execve` does that; Rust's runtime has `SIGPIPE` ignored, which it
+/// would keep.
+pub(crate) fn reset_signals() {
+    // SAFETY: `SIG_DFL` is a valid disposition for SIGPIPE and runs no code of ours.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+    // SAFETY: an all-zero `sigset_t` is a valid value, and sigemptyset makes it the empty set.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` is a live, exclusively borrowed sigset_t.
+    unsafe {
+        libc::sigemptyset(&raw mut none);
+    }
+    // SAFETY: `none` was set up above; a null old set is allowed.
+    unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Gives the calling thread, which must be the only one to expect otherwise, its own mounts.
+pub(crate) fn unshare_mounts() -> Result<(), Errno> {
+    // SAFETY: only unsharing descriptors can break what other threads rely on; this does not.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+}
+
+/// A listening `AF_VSOCK` stream socket on `port`, for any context id.
+pub(crate) fn listen_vsock(port: u32, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::VSOCK,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: `sockaddr_vm` is plain old data, for which all zeros is a value.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = u16::try_from(libc::AF_VSOCK).unwrap_or_default();
+    address.svm_cid = libc::VMADDR_CID_ANY;
+    address.svm_port = port;
+    let length = u32::try_from(size_of::<libc::sockaddr_vm>()).unwrap_or_default();
+    let pointer = (&raw const address).cast::<libc::sockaddr>();
+    // SAFETY: `pointer` and `length` describe the live `address`, which the kernel only reads.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), pointer, length) };
+    if bound != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    rustix::net::listen(&socket, backlog)?;
+    Ok(socket)
+}
