@@ -10,8 +10,27 @@ use core::any::Any;
 use abi::Result;
 use machine::sync::SpinLock;
 
-/// A terminal as a session holds it; taken back with `downcast`.
-pub type Terminal = Arc<dyn Any + Send + Sync>;
+/// A terminal as its session knows it.
+pub trait ControllingTerminal: Any + Send + Sync {
+    /// Major and minor number (`tty_nr` in /proc/PID/stat).
+    fn device(&self) -> (u32, u32);
+
+    /// The foreground process group (`tpgid`); 0 for none.
+    fn foreground_group(&self) -> i32;
+
+    /// The session's leader has exited: hang up the foreground group (SIGHUP and SIGCONT) and
+    /// forget the session. The session has already let go of the terminal.
+    fn session_ended(&self);
+}
+
+impl core::fmt::Debug for dyn ControllingTerminal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ControllingTerminal({:?})", self.device())
+    }
+}
+
+/// A terminal as a session holds it; the tty layer gets its own type back by `downcast` of `Any`.
+pub type Terminal = Arc<dyn ControllingTerminal>;
 
 /// Sessions and process groups, as seen by the calling thread. Ids are those of user space.
 pub trait JobControl: Send + Sync {
