@@ -49,15 +49,16 @@ impl Task {
         task
     }
 
-    /// Hands the baton to `self` and waits until it comes back.
+    /// Hands the baton to `self` and waits until it comes back. The reference is consumed: what is
+    /// left on the stack of a task that never comes back would leak.
     ///
     /// # Panics
     /// When the calling thread is not a task.
-    pub fn switch_to(self: &Arc<Self>) {
+    pub fn switch_to(self: Arc<Self>) {
         let me = CURRENT
             .with_borrow(Clone::clone)
             .expect("switch_to from a host thread that is not a task; call adopt_current first");
-        if Arc::ptr_eq(&me, self) {
+        if Arc::ptr_eq(&me, &self) {
             return;
         }
         let entry = self
@@ -66,7 +67,7 @@ impl Task {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(entry) = entry {
-            let task = Arc::clone(self);
+            let task = Arc::clone(&self);
             std::thread::spawn(move || {
                 CURRENT.set(Some(task));
                 entry();

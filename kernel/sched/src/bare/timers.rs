@@ -1,0 +1,89 @@
+//! Deadlines: each CPU's heap and the machine's one-shot timer.
+//!
+//! The machine's timer is only ever moved earlier; when it fires it is set for what is next then.
+//! Setting it costs more than a needless interrupt now and then.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use machine::interrupt::InterruptsOff;
+
+use super::cpu::{CPUS, Cpu, NEVER, here};
+use crate::timer_heap::{NOWHERE, Slot, Timed};
+
+/// Sees to it that the timer of this CPU fires at `deadline` or before. Interrupts are off.
+pub(super) fn ensure(cpu: &Cpu, deadline: u64) {
+    if deadline < cpu.armed_ns.load(Ordering::Relaxed) {
+        cpu.armed_ns.store(deadline, Ordering::Relaxed);
+        machine::time::set_deadline(Some(deadline));
+    }
+}
+
+/// Arms `timed` on this CPU unless it is armed already.
+pub(crate) fn arm(deadline_ns: u64, timed: Arc<dyn Timed>) {
+    let _off = InterruptsOff::new();
+    let cpu = here();
+    let this = machine::cpu::current();
+    let mut heap = cpu.timers.lock();
+    let home = &timed.slot().home;
+    if home
+        .compare_exchange(NOWHERE, this, Ordering::SeqCst, Ordering::SeqCst)
+        .is_err()
+    {
+        return;
+    }
+    heap.insert(deadline_ns, timed);
+    drop(heap);
+    ensure(cpu, deadline_ns);
+}
+
+/// Takes `slot`'s owner out of whatever heap it is in.
+pub(crate) fn cancel(slot: &Slot) {
+    loop {
+        let home = slot.home.load(Ordering::Acquire);
+        let Some(cpu) = CPUS.get(home) else {
+            return;
+        };
+        let mut heap = cpu.timers.lock();
+        if slot.home.load(Ordering::Acquire) == home {
+            let removed = heap.remove(slot);
+            slot.home.store(NOWHERE, Ordering::Release);
+            drop(heap);
+            // Outside the lock: it may be the last reference.
+            drop(removed);
+            return;
+        }
+    }
+}
+
+/// The machine's timer fired: calls what is due and sets the timer for what is next.
+pub(crate) fn timer_interrupt() {
+    let cpu = here();
+    cpu.armed_ns.store(NEVER, Ordering::Relaxed);
+    let now = crate::clock::monotonic_ns();
+    loop {
+        let due = {
+            let mut heap = cpu.timers.lock();
+            let due = heap.pop_expired(now);
+            if let Some(timed) = &due {
+                timed.slot().home.store(NOWHERE, Ordering::Release);
+            }
+            due
+        };
+        let Some(timed) = due else { break };
+        if let Some(next) = timed.clone().expired(now) {
+            arm(next, timed);
+        }
+    }
+    let slice_end = cpu.slice_end_ns.load(Ordering::Relaxed);
+    if slice_end <= now {
+        cpu.slice_end_ns.store(NEVER, Ordering::Relaxed);
+        cpu.needs_reschedule.store(true, Ordering::Relaxed);
+    } else {
+        ensure(cpu, slice_end);
+    }
+    let first = cpu.timers.lock().first();
+    if let Some(first) = first {
+        ensure(cpu, first);
+    }
+}

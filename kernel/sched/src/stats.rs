@@ -1,0 +1,85 @@
+//! CPU time: what each thread and each CPU spent in user mode, in the kernel and idle.
+//!
+//! Only the CPU that runs a thread writes its counters, so plain loads and stores are enough.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// CPU time of a thread, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CpuTime {
+    /// In user mode.
+    pub user_ns: u64,
+    /// In the kernel.
+    pub system_ns: u64,
+}
+
+/// The running account of a thread.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    user_ns: AtomicU64,
+    system_ns: AtomicU64,
+    since_ns: AtomicU64,
+}
+
+impl Account {
+    /// The thread is given the CPU, in kernel mode.
+    pub(crate) fn start(&self, now: u64) {
+        self.since_ns.store(now, Ordering::Relaxed);
+    }
+
+    /// Books the time since the last call as kernel time; returns how long that was.
+    pub(crate) fn book_system(&self, now: u64) -> u64 {
+        let ran = self.lap(now);
+        bump(&self.system_ns, ran);
+        ran
+    }
+
+    /// Books the time since the last call as user time; returns how long that was.
+    pub(crate) fn book_user(&self, now: u64) -> u64 {
+        let ran = self.lap(now);
+        bump(&self.user_ns, ran);
+        ran
+    }
+
+    pub(crate) fn read(&self) -> CpuTime {
+        CpuTime {
+            user_ns: self.user_ns.load(Ordering::Relaxed),
+            system_ns: self.system_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    fn lap(&self, now: u64) -> u64 {
+        let since = self.since_ns.load(Ordering::Relaxed);
+        self.since_ns.store(now, Ordering::Relaxed);
+        now.saturating_sub(since)
+    }
+}
+
+pub(crate) fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
+/// What a CPU has done since boot (/proc/stat).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CpuStat {
+    /// User mode, in nanoseconds.
+    pub user_ns: u64,
+    /// Kernel mode, in nanoseconds.
+    pub system_ns: u64,
+    /// Nothing to run, in nanoseconds.
+    pub idle_ns: u64,
+    /// Switches between threads.
+    pub switches: u64,
+}
+
+/// The account of `cpu`, zero for one that does not run.
+#[must_use]
+pub fn cpu(cpu: usize) -> CpuStat {
+    crate::backend::cpu_stat(cpu)
+}
+
+/// Threads that run or are ready to run, on all CPUs (/proc/loadavg).
+#[must_use]
+pub fn runnable_threads() -> usize {
+    crate::backend::runnable_threads()
+}

@@ -1,0 +1,461 @@
+//! Kernel threads. A user thread is a kernel thread that runs user code in a loop.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use abi::{Errno, Result};
+use machine::page_table::PageTable;
+use machine::sync::SpinLock;
+
+use crate::attributes::{Attributes, CpuMask};
+use crate::backend;
+use crate::park::Sleep;
+use crate::stats::{Account, CpuTime};
+use crate::timer_heap::{Slot, Timed};
+
+/// A counted reference to a thread.
+pub type ThreadRef = Arc<Thread>;
+
+/// Something a higher layer attaches to a thread; taken back with `downcast`.
+pub type Attachment = Arc<dyn Any + Send + Sync>;
+
+/// What a thread is doing, as /proc/PID/stat says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Runs or is ready to (R).
+    Runnable = 0,
+    /// Sleeps; a signal wakes it (S).
+    Sleeping = 1,
+    /// Sleeps, deaf to signals (D).
+    Uninterruptible = 2,
+    /// Has exited (X).
+    Dead = 3,
+}
+
+impl State {
+    const fn from_raw(raw: u8) -> State {
+        match raw {
+            0 => State::Runnable,
+            1 => State::Sleeping,
+            2 => State::Uninterruptible,
+            _ => State::Dead,
+        }
+    }
+
+    /// The letter in /proc/PID/stat.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            State::Runnable => 'R',
+            State::Sleeping => 'S',
+            State::Uninterruptible => 'D',
+            State::Dead => 'X',
+        }
+    }
+}
+
+/// A kernel thread.
+pub struct Thread {
+    id: u64,
+    name: SpinLock<Name>,
+    extension: Option<Attachment>,
+    page_table: SpinLock<Option<Arc<PageTable>>>,
+    memory: SpinLock<Option<Attachment>>,
+    state: AtomicU8,
+    interrupted: AtomicBool,
+    attributes: SpinLock<Attributes>,
+    affinity: AtomicU64,
+    pub(crate) account: Account,
+    pub(crate) sleep_timer: Slot,
+    pub(crate) share: Share,
+    pub(crate) backend: backend::ThreadData,
+}
+
+/// What the run queue needs to know, kept where it can be read without a lock. Written under the
+/// run-queue lock of the thread's CPU, or by whoever is waking it.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// Virtual time: nanoseconds run, scaled by weight; see [`crate::run_queue`].
+    pub(crate) virtual_ns: AtomicU64,
+    pub(crate) weight: AtomicU32,
+    pub(crate) band: AtomicU8,
+}
+
+type Name = [u8; 16];
+
+impl core::fmt::Debug for Thread {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "Thread({} {:?} {:?})",
+            self.id,
+            self.state(),
+            self.backend
+        )
+    }
+}
+
+impl Thread {
+    /// A number no other thread has had. Not the tid of user space, which `process` hands out.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The name (comm): at most 15 bytes, padded with NULs.
+    #[must_use]
+    pub fn name(&self) -> [u8; 16] {
+        *self.name.lock()
+    }
+
+    /// Sets the name; bytes past the 15th are dropped.
+    pub fn set_name(&self, name: &[u8]) {
+        *self.name.lock() = name_of(name);
+    }
+
+    /// What [`ThreadBuilder::extension`] attached.
+    #[must_use]
+    pub fn extension(&self) -> Option<&Attachment> {
+        self.extension.as_ref()
+    }
+
+    /// The page table that is active while this thread runs.
+    #[must_use]
+    pub fn page_table(&self) -> Option<Arc<PageTable>> {
+        self.page_table.lock().clone()
+    }
+
+    /// Sets the page table: at once for the calling thread, at its next turn for another one.
+    /// `None` leaves the kernel half alone.
+    pub fn set_page_table(&self, table: Option<Arc<PageTable>>) {
+        let previous = core::mem::replace(&mut *self.page_table.lock(), table.clone());
+        if core::ptr::eq(self, Arc::as_ptr(&current())) {
+            backend::activate(table.as_ref());
+        }
+        drop(previous);
+    }
+
+    pub(crate) fn activate_page_table(&self) {
+        if let Some(table) = &*self.page_table.lock() {
+            backend::activate(Some(table));
+        }
+    }
+
+    /// The address space (a `memory::AddressSpace`) of this thread.
+    #[must_use]
+    pub fn memory(&self) -> Option<Attachment> {
+        self.memory.lock().clone()
+    }
+
+    /// Sets the address space; see also [`Self::set_page_table`].
+    pub fn set_memory(&self, memory: Option<Attachment>) {
+        let previous = core::mem::replace(&mut *self.memory.lock(), memory);
+        // Dropped outside the lock: it may be the last reference to a whole address space.
+        drop(previous);
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::from_raw(self.state.load(Ordering::Relaxed))
+    }
+
+    /// A signal is to be delivered: ends an interruptible sleep, now or when one begins, until
+    /// [`Self::clear_interrupt`].
+    pub fn interrupt(self: &Arc<Self>) {
+        self.interrupted.swap(true, Ordering::SeqCst);
+        self.wake_from(State::Sleeping);
+        backend::kick(self);
+    }
+
+    /// No signal is to be delivered any more.
+    pub fn clear_interrupt(&self) {
+        self.interrupted.store(false, Ordering::Release);
+    }
+
+    /// Whether [`Self::interrupt`] was called since the last [`Self::clear_interrupt`].
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
+
+    /// Wakes the thread from [`crate::park()`] (or a wait queue), to look at its condition again.
+    /// Allowed from interrupt handlers. `false` when it was not asleep.
+    pub fn wake(self: &Arc<Self>) -> bool {
+        self.wake_from(State::Sleeping) || self.wake_from(State::Uninterruptible)
+    }
+
+    fn wake_from(self: &Arc<Self>, state: State) -> bool {
+        let woken = self
+            .state
+            .compare_exchange(
+                state as u8,
+                State::Runnable as u8,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            )
+            .is_ok();
+        if woken {
+            backend::make_runnable(self);
+        }
+        woken
+    }
+
+    pub(crate) fn set_asleep(&self, sleep: Sleep) {
+        let state = match sleep {
+            Sleep::Interruptible => State::Sleeping,
+            Sleep::Uninterruptible => State::Uninterruptible,
+        };
+        self.state.swap(state as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_awake(&self) {
+        self.state.store(State::Runnable as u8, Ordering::Release);
+    }
+
+    pub(crate) fn set_dead(&self) {
+        self.state.store(State::Dead as u8, Ordering::Release);
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(
+            State::from_raw(self.state.load(Ordering::SeqCst)),
+            State::Sleeping | State::Uninterruptible
+        )
+    }
+
+    /// CPU time used so far (up to the last change between user and kernel mode).
+    #[must_use]
+    pub fn cpu_time(&self) -> CpuTime {
+        self.account.read()
+    }
+
+    /// Books the time since the last booking as kernel time: call right before user code runs.
+    pub fn enter_user(&self) {
+        let now = crate::clock::monotonic_ns();
+        backend::book(self.account.book_system(now), false);
+    }
+
+    /// Books the time since the last booking as user time: call right after user code stopped.
+    pub fn leave_user(&self) {
+        let now = crate::clock::monotonic_ns();
+        backend::book(self.account.book_user(now), true);
+    }
+
+    /// Its scheduling attributes.
+    #[must_use]
+    pub fn attributes(&self) -> Attributes {
+        *self.attributes.lock()
+    }
+
+    /// Sets the scheduling attributes (permission is the caller's business).
+    ///
+    /// # Errors
+    /// `EINVAL` when they contradict each other.
+    pub fn set_attributes(&self, attributes: Attributes) -> Result<()> {
+        let attributes = attributes.validate()?;
+        *self.attributes.lock() = attributes;
+        self.apply_attributes(attributes);
+        Ok(())
+    }
+
+    fn apply_attributes(&self, attributes: Attributes) {
+        let (band, weight) = crate::run_queue::standing(attributes);
+        self.share.band.store(band, Ordering::Relaxed);
+        self.share.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// The CPUs it may run on, whether they are there or not.
+    #[must_use]
+    pub fn affinity(&self) -> CpuMask {
+        CpuMask(self.affinity.load(Ordering::Relaxed))
+    }
+
+    /// Restricts it to CPUs of `mask`; it moves if it has to.
+    ///
+    /// # Errors
+    /// `EINVAL` when none of them runs.
+    pub fn set_affinity(self: &Arc<Self>, mask: CpuMask) -> Result<()> {
+        if mask.and(CpuMask::online()).is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        self.affinity.swap(mask.0, Ordering::SeqCst);
+        backend::affinity_changed(self);
+        Ok(())
+    }
+
+    /// The CPU it runs on or last ran on.
+    #[must_use]
+    pub fn cpu(&self) -> usize {
+        self.backend.cpu()
+    }
+}
+
+impl Timed for Thread {
+    fn slot(&self) -> &Slot {
+        &self.sleep_timer
+    }
+
+    fn expired(self: Arc<Self>, _now: u64) -> Option<u64> {
+        self.wake();
+        None
+    }
+}
+
+/// Everything a new thread starts with.
+#[must_use = "a builder does nothing until spawned"]
+pub struct ThreadBuilder {
+    name: Name,
+    extension: Option<Attachment>,
+    page_table: Option<Arc<PageTable>>,
+    memory: Option<Attachment>,
+    attributes: Attributes,
+    affinity: CpuMask,
+    entry: Box<dyn FnOnce() + Send>,
+}
+
+impl core::fmt::Debug for ThreadBuilder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ThreadBuilder")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ThreadBuilder {
+    /// A thread that runs `entry` and then exits.
+    pub fn new(name: &[u8], entry: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            name: name_of(name),
+            extension: None,
+            page_table: None,
+            memory: None,
+            attributes: Attributes::default(),
+            affinity: CpuMask::ALL,
+            entry: Box::new(entry),
+        }
+    }
+
+    /// Attaches `extension` for the life of the thread.
+    pub fn extension(mut self, extension: Attachment) -> Self {
+        self.extension = Some(extension);
+        self
+    }
+
+    /// Starts with this address space and its page table.
+    pub fn memory(mut self, memory: Attachment, page_table: Arc<PageTable>) -> Self {
+        self.memory = Some(memory);
+        self.page_table = Some(page_table);
+        self
+    }
+
+    /// Starts with these attributes.
+    pub fn attributes(mut self, attributes: Attributes) -> Self {
+        self.attributes = attributes;
+        self
+    }
+
+    /// Starts with this affinity.
+    pub fn affinity(mut self, affinity: CpuMask) -> Self {
+        self.affinity = affinity;
+        self
+    }
+
+    /// Makes the thread without letting it run: [`start`] does.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is no memory for its stack.
+    pub fn prepare(mut self) -> Result<ThreadRef> {
+        let entry = core::mem::replace(&mut self.entry, Box::new(|| ()));
+        let data = backend::ThreadData::new(entry)?;
+        Ok(self.build(data))
+    }
+
+    fn build(self, backend: backend::ThreadData) -> ThreadRef {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let thread = Arc::new(Thread {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: SpinLock::new(self.name),
+            extension: self.extension,
+            page_table: SpinLock::new(self.page_table),
+            memory: SpinLock::new(self.memory),
+            state: AtomicU8::new(State::Uninterruptible as u8),
+            interrupted: AtomicBool::new(false),
+            attributes: SpinLock::new(self.attributes),
+            affinity: AtomicU64::new(self.affinity.0),
+            account: Account::default(),
+            sleep_timer: Slot::new(),
+            share: Share::default(),
+            backend,
+        });
+        thread.apply_attributes(self.attributes);
+        thread
+    }
+
+    /// Makes the thread and lets it run.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is no memory for its stack.
+    pub fn spawn(self) -> Result<ThreadRef> {
+        let thread = self.prepare()?;
+        start(&thread);
+        Ok(thread)
+    }
+
+    /// A thread for the flow that already runs here (an idle thread, a host test).
+    pub(crate) fn adopt(name: &[u8]) -> ThreadRef {
+        let thread = Self::new(name, || ()).build(backend::ThreadData::adopted());
+        thread.set_awake();
+        thread
+    }
+}
+
+/// Lets a prepared thread run. Once.
+pub fn start(thread: &ThreadRef) {
+    backend::launch(thread);
+}
+
+/// Makes a thread and lets it run.
+///
+/// # Errors
+/// `ENOMEM` when there is no memory for its stack.
+pub fn spawn(builder: ThreadBuilder) -> Result<ThreadRef> {
+    builder.spawn()
+}
+
+/// The calling thread. In an interrupt handler: the one that was interrupted.
+#[must_use]
+pub fn current() -> ThreadRef {
+    backend::current()
+}
+
+/// Ends the calling thread. Its page table and address space are let go first; its stack when
+/// the CPU has left it.
+pub fn exit() -> ! {
+    let me = current();
+    me.set_page_table(None);
+    me.set_memory(None);
+    drop(me);
+    backend::exit()
+}
+
+/// Lets others of the same standing run.
+pub fn yield_now() {
+    backend::yield_now();
+}
+
+/// Gives way if another thread should have the CPU. Call before returning to user mode, with no
+/// lock held; cheap when there is nothing to do.
+pub fn reschedule_if_needed() {
+    backend::reschedule_if_needed();
+}
+
+fn name_of(bytes: &[u8]) -> Name {
+    let mut name = [0; 16];
+    let len = bytes.len().min(15);
+    name[..len].copy_from_slice(&bytes[..len]);
+    name
+}
