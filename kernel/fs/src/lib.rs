@@ -1,7 +1,52 @@
-//! Layer `fs`: see ARCHITECTURE.md.
+//! Layer `fs`: names, files and the things that behave like files.
+//!
+//! [`Inode`], [`FileSystem`] and [`FileOps`] are what a file system implements; [`Dentry`], [`Mount`] and
+//! [`Path`] are the tree of names above it; [`Caller`] has the operations of the path-name system calls;
+//! [`File`] and [`FdTable`] are what descriptors mean.
+//!
+//! Lock order, outermost first: a file's position, [`SuperBlock`]'s rename lock, directory locks of
+//! dentries (ancestors first), locks inside file systems, page caches; the mount topology is
+//! taken with none of these held. Spin locks are leaves.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod anonymous;
+mod context;
+mod cred;
+mod dentry;
+mod fd_table;
+mod file;
+mod file_ops;
+mod file_system;
+mod flags;
+mod inode;
 pub mod job_control;
+pub mod lock;
+mod metadata;
+mod mount;
+mod path;
+pub mod permission;
+mod poll;
+mod walk;
+
+pub use anonymous::AnonymousInode;
+pub use context::FsContext;
+pub use cred::{Capabilities, Credentials};
+pub use dentry::Dentry;
+pub use fd_table::{FD_MAX, FdTable};
+pub use file::File;
+pub use file_ops::{Allocate, DirSink, FileOps, Io, Seek, downcast, seek_in};
+pub use file_system::{
+    FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock, find_type, register, type_names,
+};
+pub use flags::{LookupFlags, MountFlags, OpenFlags};
+pub use inode::{Inode, Link, NewInode, NewKind, RenameMode, XattrMode};
+pub use metadata::{
+    DeviceId, FileKind, Metadata, S_IFMT, S_ISGID, S_ISUID, S_ISVTX, SetAttr, StatFs, Timestamp,
+};
+pub use mount::{BindMode, DetachMode, Mount, MountNamespace};
+pub use path::{InodeKey, NAME_MAX, PATH_MAX, Path};
+pub use poll::{Events, PollTable};
+pub use walk::Caller;

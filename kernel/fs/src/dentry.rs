@@ -1,0 +1,134 @@
+//! The cache of names: a [`Dentry`] is a name in a directory and what it stands for, or a known absence.
+//!
+//! A dentry keeps its parent alive; a parent knows its children weakly, and a bounded list of recently made
+//! dentries ([`cache`]) keeps those alive that nobody uses at the moment. So an unmounted file system
+//! goes away as soon as its last user and its cached names have.
+//!
+//! Locking: `Dentry::dir_lock` (sleeping, from ancestor to descendant, else by address) is held around every change of a
+//! directory's entries and every lookup that asks the file system. The spin locks inside
+//! (`children`, then `place`) are leaves; nothing is dropped or called with them held.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use machine::sync::SpinLock;
+use sched::Mutex;
+
+use crate::file_system::SuperBlock;
+use crate::inode::Inode;
+use crate::metadata::FileKind;
+
+mod cache;
+mod tree;
+
+pub use cache::forget_super_block;
+
+/// A name in a directory and the inode it stands for; without an inode it records that there is no such name.
+pub struct Dentry {
+    super_block: Arc<SuperBlock>,
+    inode: Option<Arc<dyn Inode>>,
+    kind: Option<FileKind>,
+    place: SpinLock<Place>,
+    children: SpinLock<BTreeMap<Arc<[u8]>, Weak<Dentry>>>,
+    dir_lock: Mutex<()>,
+    /// Mounts on it, in all namespaces.
+    mounts: AtomicU32,
+    /// Its name is gone from the directory (unlink, rmdir, or dropped by revalidation).
+    removed: AtomicBool,
+    /// Looked up since the cache last passed by.
+    used: AtomicBool,
+}
+
+/// Where a dentry hangs in the tree; rename changes it.
+struct Place {
+    /// `None` for the root.
+    parent: Option<Arc<Dentry>>,
+    name: Arc<[u8]>,
+}
+
+impl Dentry {
+    /// The file system it belongs to.
+    #[must_use]
+    pub fn super_block(&self) -> &Arc<SuperBlock> {
+        &self.super_block
+    }
+
+    /// What the name stands for; `None` for a known absence.
+    #[must_use]
+    pub fn inode(&self) -> Option<&Arc<dyn Inode>> {
+        self.inode.as_ref()
+    }
+
+    /// What it is; `None` for a known absence.
+    #[must_use]
+    pub fn kind(&self) -> Option<FileKind> {
+        self.kind
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.kind == Some(FileKind::Directory)
+    }
+
+    /// The last component of its path; empty for the root.
+    #[must_use]
+    pub fn name(&self) -> Arc<[u8]> {
+        self.place.lock().name.clone()
+    }
+
+    /// The directory it is in; `None` for the root of the file system.
+    #[must_use]
+    pub fn parent(&self) -> Option<Arc<Dentry>> {
+        self.place.lock().parent.clone()
+    }
+
+    /// Whether the name has been removed (a deleted file that is still open, a deleted current directory).
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Whether something is mounted on it, in any namespace.
+    #[must_use]
+    pub fn is_mount_point(&self) -> bool {
+        self.mounts.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether `self` is `other` or above it.
+    #[must_use]
+    pub fn is_ancestor_of(self: &Arc<Self>, other: &Arc<Dentry>) -> bool {
+        let mut at = Some(other.clone());
+        while let Some(dentry) = at {
+            if Arc::ptr_eq(&dentry, self) {
+                return true;
+            }
+            at = dentry.parent();
+        }
+        false
+    }
+
+    pub(crate) fn add_mount(&self) {
+        self.mounts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn remove_mount(&self) {
+        self.mounts.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn dir_lock(&self) -> &Mutex<()> {
+        &self.dir_lock
+    }
+}
+
+impl core::fmt::Debug for Dentry {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let name = self.name();
+        f.debug_struct("Dentry")
+            .field("name", &String::from_utf8_lossy(&name))
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,132 @@
+//! Making, finding, moving and removing dentries.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::mem;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use machine::sync::SpinLock;
+use sched::Mutex;
+
+use super::{Dentry, Place, cache};
+use crate::file_system::SuperBlock;
+use crate::inode::Inode;
+
+impl Dentry {
+    /// The root of a file system.
+    pub(crate) fn new_root(super_block: &Arc<SuperBlock>, inode: Arc<dyn Inode>) -> Arc<Dentry> {
+        Arc::new(Self::unplaced(super_block, Some(inode), None, Arc::from([])))
+    }
+
+    fn unplaced(
+        super_block: &Arc<SuperBlock>,
+        inode: Option<Arc<dyn Inode>>,
+        parent: Option<Arc<Dentry>>,
+        name: Arc<[u8]>,
+    ) -> Self {
+        Self {
+            super_block: super_block.clone(),
+            kind: inode.as_ref().map(|inode| inode.kind()),
+            inode,
+            place: SpinLock::new(Place { parent, name }),
+            children: SpinLock::new(BTreeMap::new()),
+            dir_lock: Mutex::new(()),
+            mounts: AtomicU32::new(0),
+            removed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+        }
+    }
+
+    /// A dentry that no directory lists: an `O_TMPFILE` file.
+    pub(crate) fn new_unlisted(self: &Arc<Self>, inode: Arc<dyn Inode>, name: Arc<[u8]>) -> Arc<Dentry> {
+        let dentry = Self::unplaced(&self.super_block, Some(inode), Some(self.clone()), name);
+        dentry.removed.store(true, Ordering::Release);
+        Arc::new(dentry)
+    }
+
+    /// Enters `name` into the cache, in place of what was there. Call with the directory's lock held.
+    pub(crate) fn insert_child(self: &Arc<Self>, name: &[u8], inode: Option<Arc<dyn Inode>>) -> Arc<Dentry> {
+        let name: Arc<[u8]> = Arc::from(name);
+        let child = Arc::new(Self::unplaced(&self.super_block, inode, Some(self.clone()), name.clone()));
+        let old = self.children.lock().insert(name, Arc::downgrade(&child));
+        drop(old);
+        cache::keep(&child);
+        child
+    }
+
+    /// The cached dentry called `name`.
+    pub(crate) fn cached_child(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+        let found = self.children.lock().get(name).and_then(Weak::upgrade);
+        if let Some(child) = &found {
+            child.used.store(true, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// Takes it out of its directory's cache: the name is gone. Call with the directory's lock held.
+    pub(crate) fn mark_removed(self: &Arc<Self>) {
+        self.removed.store(true, Ordering::Release);
+        self.unlist();
+    }
+
+    /// Moves it to `name` in `directory`. Call with both directories' locks held.
+    pub(crate) fn move_to(self: &Arc<Self>, directory: &Arc<Dentry>, name: &[u8]) {
+        self.unlist();
+        let name: Arc<[u8]> = Arc::from(name);
+        let place = Place { parent: Some(directory.clone()), name: name.clone() };
+        let old = mem::replace(&mut *self.place.lock(), place);
+        drop(old);
+        let replaced = directory.children.lock().insert(name, Arc::downgrade(self));
+        drop(replaced);
+    }
+
+    /// Swaps the places of two dentries. Call with both directories' locks held.
+    pub(crate) fn swap_with(self: &Arc<Self>, other: &Arc<Dentry>) {
+        let (Some(parent), Some(other_parent)) = (self.parent(), other.parent()) else {
+            return;
+        };
+        let (name, other_name) = (self.name(), other.name());
+        self.unlist();
+        other.unlist();
+        self.move_to(&other_parent, &other_name);
+        other.move_to(&parent, &name);
+    }
+
+    /// Removes it from its parent's list, if the list still means it.
+    fn unlist(&self) {
+        let (parent, name) = {
+            let place = self.place.lock();
+            (place.parent.clone(), place.name.clone())
+        };
+        if let Some(parent) = parent {
+            parent.forget_child(&name, self);
+        }
+    }
+
+    fn forget_child(&self, name: &[u8], child: &Dentry) {
+        let mut children = self.children.lock();
+        let is_it = children.get(name).is_some_and(|listed| core::ptr::eq(listed.as_ptr(), child));
+        let removed = if is_it { children.remove_entry(name) } else { None };
+        drop(children);
+        drop(removed);
+    }
+}
+
+impl Drop for Dentry {
+    /// Leaves its directory's list, then lets go of its ancestors one by one: a chain of a thousand
+    /// directories must not become a recursion of a thousand drops.
+    fn drop(&mut self) {
+        let name = self.place.get_mut().name.clone();
+        let mut next = self.place.get_mut().parent.take();
+        if let Some(parent) = &next {
+            parent.forget_child(&name, self);
+        }
+        while let Some(mut ancestor) = next.take().and_then(Arc::into_inner) {
+            let name = ancestor.place.get_mut().name.clone();
+            next = ancestor.place.get_mut().parent.take();
+            if let Some(parent) = &next {
+                parent.forget_child(&name, &ancestor);
+            }
+        }
+    }
+}

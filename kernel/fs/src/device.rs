@@ -1,0 +1,66 @@
+//! The registry of character devices, and devtmpfs, which shows a node for each.
+//!
+//! Drivers register here (terminals, the console, `ptmx`, those of [`mem`]); opening a device node, on any file
+//! system, finds its driver by number. There are no block devices: opening one is `ENXIO`.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+
+use crate::file_ops::FileOps;
+use crate::flags::OpenFlags;
+use crate::metadata::{DeviceId, FileKind, Metadata};
+use crate::path::Path;
+
+mod devtmpfs;
+mod mem;
+
+pub use devtmpfs::DevTmpFs;
+
+/// What opens a character device.
+pub trait CharDriver: Send + Sync {
+    /// Opens device `id`, found at `path`.
+    ///
+    /// # Errors
+    /// `ENXIO` when it is not there, `EBUSY`, and what the driver needs.
+    fn open(&self, id: DeviceId, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>>;
+}
+
+#[derive(Clone)]
+struct Registered {
+    /// Path below /dev.
+    name: String,
+    mode: u32,
+    driver: Arc<dyn CharDriver>,
+}
+
+static DEVICES: SpinLock<BTreeMap<DeviceId, Registered>> = SpinLock::new(BTreeMap::new());
+
+/// Registers a character device: its driver, and the name below /dev (`null`, `pts/ptmx`) and permission bits that
+/// devtmpfs shows. A second registration of a number replaces the first.
+pub fn register_char(id: DeviceId, name: &str, mode: u32, driver: Arc<dyn CharDriver>) {
+    let registered = Registered { name: String::from(name), mode, driver };
+    let old = DEVICES.lock().insert(id, registered);
+    drop(old);
+    devtmpfs::add_node(id, name, mode);
+}
+
+/// Opens the device that a node stands for.
+///
+/// # Errors
+/// `ENXIO` when no driver has it, and what the driver answers.
+pub(crate) fn open(node: Metadata, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    if node.kind != FileKind::CharDevice {
+        return Err(Errno::ENXIO);
+    }
+    let driver = DEVICES.lock().get(&node.rdev).map(|found| found.driver.clone());
+    driver.ok_or(Errno::ENXIO)?.open(node.rdev, path, flags)
+}
+
+/// Registers the devices that need no hardware: null, zero, full, random, urandom.
+pub fn register_memory_devices() {
+    mem::register();
+}

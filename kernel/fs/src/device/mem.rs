@@ -1,0 +1,86 @@
+//! /dev/null, zero, full, random and urandom (null(4), full(4), random(4)).
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use memory::PageSource;
+use memory::io::{IoReader, IoWriter};
+
+use super::{CharDriver, register_char};
+use crate::file_ops::{FileOps, Io, Seek};
+use crate::flags::OpenFlags;
+use crate::metadata::DeviceId;
+use crate::path::Path;
+use crate::random;
+
+/// Major number of memory devices.
+const MEM_MAJOR: u32 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Null,
+    Zero,
+    Full,
+    /// `random` and `urandom`: the same, once seeded.
+    Random,
+}
+
+pub(super) fn register() {
+    let all = [
+        (3, "null", Device::Null),
+        (5, "zero", Device::Zero),
+        (7, "full", Device::Full),
+        (8, "random", Device::Random),
+        (9, "urandom", Device::Random),
+    ];
+    for (minor, name, device) in all {
+        register_char(DeviceId::new(MEM_MAJOR, minor), name, 0o666, Arc::new(device));
+    }
+}
+
+impl CharDriver for Device {
+    fn open(&self, _: DeviceId, _: &Path, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        Ok(Arc::new(*self))
+    }
+}
+
+impl FileOps for Device {
+    fn read(&self, to: &mut IoWriter<'_>, _: &Io) -> Result<usize> {
+        match self {
+            Device::Null => Ok(0),
+            Device::Zero | Device::Full => to.zero(to.remaining()),
+            Device::Random => random::read(to),
+        }
+    }
+
+    fn write(&self, from: &mut IoReader<'_>, _: &mut Io) -> Result<usize> {
+        match self {
+            Device::Null | Device::Zero => Ok(from.skip(from.remaining())),
+            Device::Full => Err(Errno::ENOSPC),
+            Device::Random => random::write(from),
+        }
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    /// Seeks succeed and stay at 0 (null(4)).
+    fn seek(&self, _: u64, _: Seek) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn page_source(&self) -> Result<Arc<dyn PageSource>> {
+        match self {
+            Device::Zero => Ok(memory::Shm::new(u64::MAX)),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
+        match self {
+            Device::Random => random::ioctl(command, arg),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! [`FdTable`]: descriptor numbers and the files behind them, shared with `CLONE_FILES`.
+//!
+//! Locking: one leaf spin lock; files are dropped after it is released, because the last drop may block.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+
+use crate::file::File;
+
+/// Descriptors a table can have at most, whatever the limit says (`fs.nr_open`).
+pub const FD_MAX: usize = 1 << 20;
+
+/// The descriptors of a process.
+#[derive(Debug, Default)]
+pub struct FdTable {
+    slots: SpinLock<Slots>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Slots {
+    entries: Vec<Option<Entry>>,
+    /// No free slot is below this.
+    first_free: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    file: Arc<File>,
+    close_on_exec: bool,
+}
+
+impl Slots {
+    /// The lowest free number from `from` on, below `limit`.
+    fn find_free(&mut self, from: usize, limit: usize) -> Result<usize> {
+        let start = from.max(self.first_free);
+        let free = (start..self.entries.len()).find(|fd| self.entries[*fd].is_none());
+        let fd = free.unwrap_or(start.max(self.entries.len()));
+        if fd >= limit.min(FD_MAX) {
+            return Err(Errno::EMFILE);
+        }
+        if from <= self.first_free {
+            self.first_free = fd;
+        }
+        Ok(fd)
+    }
+
+    fn put(&mut self, fd: usize, entry: Entry) -> Result<Option<Entry>> {
+        if fd >= self.entries.len() {
+            let more = fd + 1 - self.entries.len();
+            self.entries.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+            self.entries.resize(fd + 1, None);
+        }
+        Ok(mem::replace(&mut self.entries[fd], Some(entry)))
+    }
+
+    fn take(&mut self, fd: usize) -> Option<Entry> {
+        let entry = self.entries.get_mut(fd)?.take()?;
+        self.first_free = self.first_free.min(fd);
+        Some(entry)
+    }
+
+    fn get(&self, fd: i32) -> Result<&Entry> {
+        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        self.entries.get(fd).and_then(Option::as_ref).ok_or(Errno::EBADF)
+    }
+
+    fn get_mut(&mut self, fd: i32) -> Result<&mut Entry> {
+        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        self.entries.get_mut(fd).and_then(Option::as_mut).ok_or(Errno::EBADF)
+    }
+}
+
+/// A slot's number as system calls name it; the table is never longer than `FD_MAX`.
+fn number(fd: usize) -> i32 {
+    i32::try_from(fd).unwrap_or(i32::MAX)
+}
+
+impl FdTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// A copy for fork without `CLONE_FILES`.
+    #[must_use]
+    pub fn duplicate(&self) -> Arc<Self> {
+        let slots = self.slots.lock().clone();
+        Arc::new(Self { slots: SpinLock::new(slots) })
+    }
+
+    /// The file behind `fd`, `O_PATH` files included.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn get(&self, fd: i32) -> Result<Arc<File>> {
+        self.slots.lock().get(fd).map(|entry| entry.file.clone())
+    }
+
+    /// Gives `file` the lowest free number. `limit` is `RLIMIT_NOFILE`.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENOMEM`.
+    pub fn insert(&self, file: Arc<File>, close_on_exec: bool, limit: usize) -> Result<i32> {
+        self.insert_from(0, file, close_on_exec, limit)
+    }
+
+    /// Gives `file` the lowest free number from `from` on (`F_DUPFD`).
+    ///
+    /// # Errors
+    /// `EINVAL` when `from` is past the limit, `EMFILE`, `ENOMEM`.
+    pub fn insert_from(&self, from: usize, file: Arc<File>, close_on_exec: bool, limit: usize) -> Result<i32> {
+        if from != 0 && from >= limit {
+            return Err(Errno::EINVAL);
+        }
+        let mut slots = self.slots.lock();
+        let fd = slots.find_free(from, limit)?;
+        slots.put(fd, Entry { file, close_on_exec })?;
+        if from <= slots.first_free {
+            slots.first_free = fd + 1;
+        }
+        Ok(number(fd))
+    }
+
+    /// Makes `fd` mean `file`; returns what it meant before, for the caller to flush (dup2(2)).
+    ///
+    /// # Errors
+    /// `EBADF` when `fd` is not below the limit, `ENOMEM`.
+    pub fn replace(&self, fd: i32, file: Arc<File>, close_on_exec: bool, limit: usize) -> Result<Option<Arc<File>>> {
+        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        if fd >= limit.min(FD_MAX) {
+            return Err(Errno::EBADF);
+        }
+        let old = self.slots.lock().put(fd, Entry { file, close_on_exec })?;
+        Ok(old.map(|entry| entry.file))
+    }
+
+    /// Frees `fd`; returns the file, for the caller to flush and drop.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn remove(&self, fd: i32) -> Result<Arc<File>> {
+        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        let entry = self.slots.lock().take(fd);
+        entry.map(|entry| entry.file).ok_or(Errno::EBADF)
+    }
+
+    /// Frees all of `first..=last` and returns the files (close_range(2)).
+    #[must_use]
+    pub fn remove_range(&self, first: u32, last: u32) -> Vec<Arc<File>> {
+        let mut slots = self.slots.lock();
+        let end = slots.entries.len().min((last as usize).saturating_add(1));
+        let taken: Vec<Entry> = (first as usize..end).filter_map(|fd| slots.take(fd)).collect();
+        drop(slots);
+        taken.into_iter().map(|entry| entry.file).collect()
+    }
+
+    /// Marks all of `first..=last` close-on-exec (`CLOSE_RANGE_CLOEXEC`).
+    pub fn set_range_close_on_exec(&self, first: u32, last: u32) {
+        let mut slots = self.slots.lock();
+        let end = slots.entries.len().min((last as usize).saturating_add(1));
+        for fd in first as usize..end {
+            if let Some(entry) = &mut slots.entries[fd] {
+                entry.close_on_exec = true;
+            }
+        }
+    }
+
+    /// Whether `fd` is closed by exec (`F_GETFD`).
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn is_close_on_exec(&self, fd: i32) -> Result<bool> {
+        self.slots.lock().get(fd).map(|entry| entry.close_on_exec)
+    }
+
+    /// Sets whether `fd` is closed by exec (`F_SETFD`).
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn set_close_on_exec(&self, fd: i32, close_on_exec: bool) -> Result<()> {
+        self.slots.lock().get_mut(fd)?.close_on_exec = close_on_exec;
+        Ok(())
+    }
+
+    /// Frees what exec closes and returns the files.
+    #[must_use]
+    pub fn remove_close_on_exec(&self) -> Vec<Arc<File>> {
+        self.remove_if(|entry| entry.close_on_exec)
+    }
+
+    /// Frees everything and returns the files: the process ends.
+    #[must_use]
+    pub fn remove_all(&self) -> Vec<Arc<File>> {
+        self.remove_if(|_| true)
+    }
+
+    fn remove_if(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Arc<File>> {
+        let mut slots = self.slots.lock();
+        let mut taken = Vec::new();
+        for fd in 0..slots.entries.len() {
+            if slots.entries[fd].as_ref().is_some_and(&is_wanted)
+                && let Some(entry) = slots.take(fd)
+            {
+                taken.push(entry.file);
+            }
+        }
+        taken
+    }
+
+    /// The numbers in use and their files, in order (/proc/PID/fd).
+    #[must_use]
+    pub fn list(&self) -> Vec<(i32, Arc<File>)> {
+        let slots = self.slots.lock();
+        let used = slots.entries.iter().enumerate();
+        used.filter_map(|(fd, entry)| entry.as_ref().map(|entry| (number(fd), entry.file.clone()))).collect()
+    }
+
+    /// How many numbers are in use.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.lock().entries.iter().flatten().count()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

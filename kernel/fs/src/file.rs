@@ -1,0 +1,326 @@
+//! [`File`]: an open file description, which dup and fork share. Position, status flags, and the way
+//! to its [`FileOps`].
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use abi::{Errno, Result};
+use memory::io::{IoReader, IoWriter};
+use sched::Mutex;
+
+use crate::anonymous::{ANONYMOUS_DEVICE, AnonymousInode};
+use crate::cred::Credentials;
+use crate::file_ops::{DirSink, FileOps, Io, Seek};
+use crate::flags::OpenFlags;
+use crate::inode::Inode;
+use crate::metadata::{FileKind, Metadata};
+use crate::path::{InodeKey, Path};
+use crate::poll::{Events, PollTable};
+
+/// An open file description (open(2), "open file description").
+pub struct File {
+    ops: Arc<dyn FileOps>,
+    place: Place,
+    flags: AtomicU32,
+    is_seekable: bool,
+    position: Mutex<u64>,
+    credentials: Arc<Credentials>,
+    owner: AtomicI32,
+    id: u64,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+enum Place {
+    At(Path),
+    Nowhere(Arc<dyn Inode>),
+}
+
+impl File {
+    /// An open file at `path`.
+    #[must_use]
+    pub fn new(path: Path, ops: Arc<dyn FileOps>, flags: OpenFlags, credentials: &Arc<Credentials>) -> Arc<Self> {
+        Self::with_place(Place::At(path), ops, flags, credentials.clone())
+    }
+
+    /// An open file without a path.
+    #[must_use]
+    pub fn anonymous(inode: Arc<AnonymousInode>, ops: Arc<dyn FileOps>, flags: OpenFlags, credentials: &Arc<Credentials>) -> Arc<Self> {
+        Self::with_place(Place::Nowhere(inode), ops, flags, credentials.clone())
+    }
+
+    fn with_place(place: Place, ops: Arc<dyn FileOps>, flags: OpenFlags, credentials: Arc<Credentials>) -> Arc<Self> {
+        Arc::new(Self {
+            is_seekable: ops.is_seekable(),
+            ops,
+            place,
+            flags: AtomicU32::new(flags.status().bits()),
+            position: Mutex::new(0),
+            credentials,
+            owner: AtomicI32::new(0),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// Its behaviour.
+    #[must_use]
+    pub fn ops(&self) -> &Arc<dyn FileOps> {
+        &self.ops
+    }
+
+    /// The behaviour, when it is a `T`.
+    #[must_use]
+    pub fn downcast<T: FileOps>(&self) -> Option<&T> {
+        crate::file_ops::downcast(&self.ops)
+    }
+
+    /// Where it was opened; `None` for pipes, sockets and the like.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::At(path) => Some(path),
+            Place::Nowhere(_) => None,
+        }
+    }
+
+    /// Its inode.
+    ///
+    /// # Errors
+    /// None in practice: an open file's dentry has an inode.
+    pub fn inode(&self) -> Result<&Arc<dyn Inode>> {
+        match &self.place {
+            Place::At(path) => path.inode(),
+            Place::Nowhere(inode) => Ok(inode),
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> FileKind {
+        self.inode().map_or(FileKind::Regular, |inode| inode.kind())
+    }
+
+    /// Its attributes now (fstat(2)).
+    ///
+    /// # Errors
+    /// As [`Inode::metadata`].
+    pub fn metadata(&self) -> Result<Metadata> {
+        self.inode()?.metadata()
+    }
+
+    /// Encoded `st_dev`.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.path().map_or(ANONYMOUS_DEVICE.encode(), Path::device)
+    }
+
+    /// Device and inode number.
+    ///
+    /// # Errors
+    /// As [`Inode::metadata`].
+    pub fn key(&self) -> Result<InodeKey> {
+        Ok(InodeKey { device: self.device(), ino: self.metadata()?.ino })
+    }
+
+    /// What readlink of /proc/PID/fd/N shows.
+    #[must_use]
+    pub fn display(&self, root: &Path) -> Vec<u8> {
+        match &self.place {
+            Place::At(path) => path.display(root),
+            Place::Nowhere(inode) => inode.anonymous_name().unwrap_or_default().into_bytes(),
+        }
+    }
+
+    /// A number that no other description ever has: the owner of its locks.
+    #[must_use]
+    pub fn lock_id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who opened it.
+    #[must_use]
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// Access mode and status flags (`F_GETFL`).
+    #[must_use]
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Sets the flags that can be changed after opening (`F_SETFL`).
+    ///
+    /// # Errors
+    /// What the file answers, usually `EINVAL`.
+    pub fn set_flags(&self, new: OpenFlags) -> Result<()> {
+        let settable = OpenFlags::settable();
+        let all = (self.flags() - settable) | (new & settable);
+        self.ops.flags_changed(all)?;
+        self.flags.store(all.bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether it was opened with `O_PATH`.
+    #[must_use]
+    pub fn is_path_only(&self) -> bool {
+        self.flags().contains(OpenFlags::PATH)
+    }
+
+    /// Whether operations must not wait.
+    #[must_use]
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags().contains(OpenFlags::NONBLOCK)
+    }
+
+    /// Whether it has a position.
+    #[must_use]
+    pub fn is_seekable(&self) -> bool {
+        self.is_seekable
+    }
+
+    /// Process (positive) or group (negative) for SIGIO (`F_SETOWN`).
+    #[must_use]
+    pub fn owner(&self) -> i32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Sets the receiver of SIGIO.
+    pub fn set_owner(&self, owner: i32) {
+        self.owner.store(owner, Ordering::Relaxed);
+    }
+
+    /// How a transfer at `offset` is to be done, as the flags say.
+    #[must_use]
+    pub fn io_at(&self, offset: u64) -> Io {
+        let flags = self.flags();
+        Io {
+            offset,
+            nonblocking: flags.contains(OpenFlags::NONBLOCK),
+            append: flags.contains(OpenFlags::APPEND),
+            direct: flags.contains(OpenFlags::DIRECT),
+        }
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        let flags = self.flags();
+        if flags.contains(OpenFlags::PATH) || !flags.is_readable() { Err(Errno::EBADF) } else { Ok(()) }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        let flags = self.flags();
+        if flags.contains(OpenFlags::PATH) || !flags.is_writable() { Err(Errno::EBADF) } else { Ok(()) }
+    }
+
+    /// Reads at the position and moves it (read(2)).
+    ///
+    /// # Errors
+    /// `EBADF` when not open for reading, and what the file answers.
+    pub fn read(&self, to: &mut IoWriter<'_>) -> Result<usize> {
+        self.check_readable()?;
+        if !self.is_seekable {
+            return self.ops.read(to, &self.io_at(0));
+        }
+        let mut position = self.position.lock();
+        let count = self.ops.read(to, &self.io_at(*position))?;
+        *position += count as u64;
+        Ok(count)
+    }
+
+    /// Writes at the position, or at the end with `O_APPEND`, and moves the position (write(2)).
+    ///
+    /// # Errors
+    /// `EBADF` when not open for writing, and what the file answers.
+    pub fn write(&self, from: &mut IoReader<'_>) -> Result<usize> {
+        self.check_writable()?;
+        if !self.is_seekable {
+            return self.ops.write(from, &mut self.io_at(0));
+        }
+        let mut position = self.position.lock();
+        let mut io = self.io_at(*position);
+        let count = self.ops.write(from, &mut io)?;
+        *position = io.offset + count as u64;
+        Ok(count)
+    }
+
+    /// Reads at `io.offset` without moving the position (pread(2)).
+    ///
+    /// # Errors
+    /// `ESPIPE` for a stream, `EBADF` when not open for reading, and what the file answers.
+    pub fn read_at(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        if !self.is_seekable {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_readable()?;
+        self.ops.read(to, io)
+    }
+
+    /// Writes at `io.offset` without moving the position (pwrite(2)).
+    ///
+    /// # Errors
+    /// `ESPIPE` for a stream, `EBADF` when not open for writing, and what the file answers.
+    pub fn write_at(&self, from: &mut IoReader<'_>, io: &mut Io) -> Result<usize> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        if !self.is_seekable {
+            return Err(Errno::ESPIPE);
+        }
+        self.check_writable()?;
+        self.ops.write(from, io)
+    }
+
+    /// Moves the position (lseek(2)).
+    ///
+    /// # Errors
+    /// `ESPIPE` for a stream, and what the file answers.
+    pub fn seek(&self, to: Seek) -> Result<u64> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        let mut position = self.position.lock();
+        *position = self.ops.seek(*position, to)?;
+        Ok(*position)
+    }
+
+    /// The position, in bytes.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        *self.position.lock()
+    }
+
+    /// Reads directory entries from the position on (getdents64(2)).
+    ///
+    /// # Errors
+    /// `ENOTDIR`, and what the file answers.
+    pub fn read_dir(&self, sink: &mut dyn DirSink) -> Result<()> {
+        if self.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        let mut position = self.position.lock();
+        *position = self.ops.read_dir(*position, sink)?;
+        Ok(())
+    }
+
+    /// What is ready now; see [`FileOps::poll`].
+    #[must_use]
+    pub fn poll(&self, table: Option<&mut PollTable>) -> Events {
+        self.ops.poll(table)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        crate::lock::release_description(self);
+    }
+}
+
+impl core::fmt::Debug for File {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("File").field("kind", &self.kind()).field("flags", &self.flags()).finish_non_exhaustive()
+    }
+}

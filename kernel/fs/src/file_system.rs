@@ -1,0 +1,202 @@
+//! [`FileSystem`]: one mounted instance; [`FileSystemType`]: what mount(2) finds by name.
+
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+
+use crate::dentry::Dentry;
+use crate::inode::Inode;
+use crate::metadata::{DeviceId, StatFs};
+
+bitflags::bitflags! {
+    /// What the VFS must know about a file system.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct FsFlags: u32 {
+        /// Entries change behind the VFS's back: ask [`Inode::is_current`] before using a cached one.
+        const REVALIDATE = 1;
+        /// Do not remember absences.
+        const NO_NEGATIVE = 2;
+        /// Nothing can be changed (`EROFS`).
+        const READ_ONLY = 4;
+        /// Shown as `nodev` in /proc/filesystems: needs no block device.
+        const NODEV = 8;
+    }
+}
+
+/// One instance of a file system.
+pub trait FileSystem: Any + Send + Sync {
+    /// The type's name, as in /proc/filesystems.
+    fn name(&self) -> &'static str;
+
+    /// The root directory (or single file).
+    fn root(&self) -> Arc<dyn Inode>;
+
+    /// Properties; fixed for the instance's life.
+    fn flags(&self) -> FsFlags {
+        FsFlags::empty()
+    }
+
+    /// Sizes and counts for statfs(2).
+    ///
+    /// # Errors
+    /// Whatever keeps a remote file system from asking.
+    fn statfs(&self) -> Result<StatFs>;
+
+    /// Writes out what is dirty (sync(2), syncfs(2)).
+    ///
+    /// # Errors
+    /// `EIO` and what the store answers.
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Options behind the flags in /proc/mounts, each with a leading comma.
+    fn options(&self) -> String {
+        String::new()
+    }
+
+    /// Takes new options (`mount -o remount,…`).
+    ///
+    /// # Errors
+    /// `EINVAL` for an option that is not known.
+    fn remount(&self, data: &[u8]) -> Result<()> {
+        let _ = data;
+        Ok(())
+    }
+}
+
+impl core::fmt::Debug for dyn FileSystem {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A file system instance with its device number and its tree of cached entries.
+pub struct SuperBlock {
+    fs: Arc<dyn FileSystem>,
+    flags: FsFlags,
+    device: DeviceId,
+    root: SpinLock<Weak<Dentry>>,
+    /// Held by whoever renames across directories, so that "is an ancestor of" stays true.
+    pub(crate) rename_lock: sched::Mutex<()>,
+}
+
+/// Minor numbers of anonymous devices (major 0), as `st_dev`.
+static NEXT_MINOR: AtomicU32 = AtomicU32::new(1);
+
+impl SuperBlock {
+    /// Wraps an instance.
+    #[must_use]
+    pub fn new(fs: Arc<dyn FileSystem>) -> Arc<Self> {
+        Arc::new(Self {
+            flags: fs.flags(),
+            device: DeviceId::new(0, NEXT_MINOR.fetch_add(1, Ordering::Relaxed)),
+            root: SpinLock::new(Weak::new()),
+            rename_lock: sched::Mutex::new(()),
+            fs,
+        })
+    }
+
+    /// The dentry of its root. All mounts of the instance share it; it goes when the last one does.
+    #[must_use]
+    pub fn root(self: &Arc<Self>) -> Arc<Dentry> {
+        if let Some(root) = self.root.lock().upgrade() {
+            return root;
+        }
+        let new = Dentry::new_root(self, self.fs.root());
+        let mut root = self.root.lock();
+        if let Some(root) = root.upgrade() {
+            return root;
+        }
+        *root = Arc::downgrade(&new);
+        new
+    }
+
+    /// The instance.
+    #[must_use]
+    pub fn fs(&self) -> &Arc<dyn FileSystem> {
+        &self.fs
+    }
+
+    /// Its properties.
+    #[must_use]
+    pub fn flags(&self) -> FsFlags {
+        self.flags
+    }
+
+    /// `st_dev` of every file in it.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+}
+
+impl core::fmt::Debug for SuperBlock {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SuperBlock").field("fs", &self.fs).field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+/// What mount(2) was given for a new instance.
+#[derive(Debug, Clone, Copy)]
+pub struct MountRequest<'a> {
+    /// The `source` argument (a virtio-fs tag; anything for tmpfs).
+    pub source: &'a [u8],
+    /// The `data` argument: comma-separated options.
+    pub data: &'a [u8],
+}
+
+impl<'a> MountRequest<'a> {
+    /// The options as (name, value) pairs; the value is empty where there is no `=`.
+    pub fn options(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        self.data.split(|byte| *byte == b',').filter(|option| !option.is_empty()).map(|option| {
+            match option.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&option[..at], &option[at + 1..]),
+                None => (option, &option[option.len()..]),
+            }
+        })
+    }
+}
+
+/// A kind of file system, registered under a name.
+pub trait FileSystemType: Send + Sync {
+    /// The name mount(2) takes.
+    fn name(&self) -> &'static str;
+
+    /// Makes an instance, or hands out the one there is (devtmpfs, sysfs).
+    ///
+    /// # Errors
+    /// `EINVAL` for an unknown option or tag, `ENODEV`, `ENOMEM`.
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>>;
+}
+
+static TYPES: SpinLock<Vec<Arc<dyn FileSystemType>>> = SpinLock::new(Vec::new());
+
+/// Makes a type known to mount(2). A second registration of a name is ignored.
+pub fn register(new: Arc<dyn FileSystemType>) {
+    let mut types = TYPES.lock();
+    if types.iter().all(|known| known.name() != new.name()) {
+        types.push(new);
+    }
+}
+
+/// The type called `name`.
+///
+/// # Errors
+/// `ENODEV` when there is none, as mount(2).
+pub fn find_type(name: &[u8]) -> Result<Arc<dyn FileSystemType>> {
+    let types = TYPES.lock();
+    let found = types.iter().find(|known| known.name().as_bytes() == name);
+    found.cloned().ok_or(Errno::ENODEV)
+}
+
+/// All registered names (/proc/filesystems).
+#[must_use]
+pub fn type_names() -> Vec<&'static str> {
+    TYPES.lock().iter().map(|known| known.name()).collect()
+}

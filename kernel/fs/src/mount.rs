@@ -1,0 +1,161 @@
+//! The tree of mounts: what is mounted where, with which flags, for each mount namespace.
+//!
+//! Each mount belongs to one namespace, so a mount knows what is mounted on it (`children`) and no
+//! global table is needed; a copy of a namespace copies its mounts. All propagation is private.
+//!
+//! Locking: `TOPOLOGY` (sleeping) is held around every change of the tree. Walks read `children` and `place`,
+//! leaf spin locks, without it.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use machine::sync::SpinLock;
+
+use crate::dentry::Dentry;
+use crate::file_system::{FsFlags, SuperBlock};
+use crate::flags::MountFlags;
+use crate::path::Path;
+
+mod namespace;
+
+pub use namespace::{BindMode, DetachMode, MountNamespace};
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+/// A file system, or part of one, at a place in the tree.
+pub struct Mount {
+    id: u32,
+    super_block: Arc<SuperBlock>,
+    root: Arc<Dentry>,
+    source: Arc<[u8]>,
+    flags: AtomicU32,
+    unbindable: AtomicBool,
+    place: SpinLock<Option<Place>>,
+    /// By the address of the dentry they are mounted on, which they keep alive.
+    children: SpinLock<BTreeMap<usize, Arc<Mount>>>,
+    /// The namespace it is in; dangling when detached.
+    namespace: SpinLock<Weak<MountNamespace>>,
+}
+
+struct Place {
+    parent: Weak<Mount>,
+    point: Arc<Dentry>,
+}
+
+impl Mount {
+    /// A mount of `root` that is not in any tree yet.
+    #[must_use]
+    pub fn new(super_block: &Arc<SuperBlock>, root: &Arc<Dentry>, source: &[u8], flags: MountFlags) -> Arc<Mount> {
+        Arc::new(Mount {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            super_block: super_block.clone(),
+            root: root.clone(),
+            source: Arc::from(source),
+            flags: AtomicU32::new(flags.bits()),
+            unbindable: AtomicBool::new(false),
+            place: SpinLock::new(None),
+            children: SpinLock::new(BTreeMap::new()),
+            namespace: SpinLock::new(Weak::new()),
+        })
+    }
+
+    /// A mount of a whole file system that is not in any tree: for the kernel's own use.
+    #[must_use]
+    pub fn of(super_block: &Arc<SuperBlock>) -> Arc<Mount> {
+        Self::new(super_block, &super_block.root(), b"none", MountFlags::empty())
+    }
+
+    /// Number for /proc/PID/mountinfo and statx.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The file system.
+    #[must_use]
+    pub fn super_block(&self) -> &Arc<SuperBlock> {
+        &self.super_block
+    }
+
+    /// The dentry at its top.
+    #[must_use]
+    pub fn root(&self) -> &Arc<Dentry> {
+        &self.root
+    }
+
+    /// Its top as a path.
+    #[must_use]
+    pub fn root_path(self: &Arc<Self>) -> Path {
+        Path { mount: self.clone(), dentry: self.root.clone() }
+    }
+
+    /// The `source` argument of mount(2).
+    #[must_use]
+    pub fn source(&self) -> &[u8] {
+        &self.source
+    }
+
+    /// Its flags.
+    #[must_use]
+    pub fn flags(&self) -> MountFlags {
+        MountFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Whether nothing can be changed through it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.flags().contains(MountFlags::RDONLY)
+            || self.super_block.flags().contains(FsFlags::READ_ONLY)
+    }
+
+    /// What it is mounted on; `None` at the top of a tree.
+    #[must_use]
+    pub fn mounted_on(&self) -> Option<Path> {
+        let place = self.place.lock();
+        let place = place.as_ref()?;
+        Some(Path { mount: place.parent.upgrade()?, dentry: place.point.clone() })
+    }
+
+    /// What is mounted on `dentry` of this mount.
+    #[must_use]
+    pub fn child_on(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
+        self.children.lock().get(&Arc::as_ptr(dentry).addr()).cloned()
+    }
+
+    /// What is mounted directly on this mount.
+    #[must_use]
+    pub fn children(&self) -> Vec<Arc<Mount>> {
+        self.children.lock().values().cloned().collect()
+    }
+
+    /// The namespace it is in, unless detached.
+    #[must_use]
+    pub fn namespace(&self) -> Option<Arc<MountNamespace>> {
+        self.namespace.lock().upgrade()
+    }
+}
+
+impl core::fmt::Debug for Mount {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Mount")
+            .field("id", &self.id)
+            .field("fs", self.super_block.fs())
+            .field("flags", &self.flags())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Path {
+    /// The top of what is mounted here, or itself.
+    #[must_use]
+    pub fn top(mut self) -> Path {
+        while self.dentry.is_mount_point() {
+            let Some(mount) = self.mount.child_on(&self.dentry) else { break };
+            self.dentry = mount.root.clone();
+            self.mount = mount;
+        }
+        self
+    }
+}

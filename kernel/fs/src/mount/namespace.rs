@@ -1,0 +1,384 @@
+//! A mount namespace and the operations of mount(2), umount2(2) and pivot_root(2) on it.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+use sched::Mutex;
+
+use super::{Mount, Place};
+use crate::dentry::forget_super_block;
+use crate::file_system::SuperBlock;
+use crate::flags::MountFlags;
+use crate::path::Path;
+
+/// Held around every change of any mount tree.
+static TOPOLOGY: Mutex<()> = Mutex::new(());
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(0xF000_0000);
+
+/// A tree of mounts that a group of processes sees.
+#[derive(Debug)]
+pub struct MountNamespace {
+    id: u32,
+    root: SpinLock<Option<Arc<Mount>>>,
+}
+
+/// Whether a bind mount takes along what is mounted below its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindMode {
+    /// The one mount.
+    One,
+    /// `MS_REC`: submounts too.
+    Recursive,
+}
+
+/// How umount2(2) goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DetachMode {
+    /// Only when nobody uses it.
+    IfIdle,
+    /// `MNT_DETACH`: out of the tree now, gone when the last user is.
+    Lazy,
+}
+
+impl MountNamespace {
+    /// A namespace whose root is `super_block`.
+    #[must_use]
+    pub fn new(super_block: &Arc<SuperBlock>, source: &[u8], flags: MountFlags) -> Arc<Self> {
+        let root = Mount::new(super_block, &super_block.root(), source, flags);
+        Self::with_root(root)
+    }
+
+    fn with_root(root: Arc<Mount>) -> Arc<Self> {
+        let this = Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            root: SpinLock::new(None),
+        });
+        for mount in subtree(&root) {
+            *mount.namespace.lock() = Arc::downgrade(&this);
+        }
+        *this.root.lock() = Some(root);
+        this
+    }
+
+    /// Inode number under /proc/PID/ns.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its root directory, as a process without chroot sees it.
+    ///
+    /// # Errors
+    /// `EINVAL` once the root was taken away, which only the namespace's end does.
+    pub fn root(&self) -> Result<Path> {
+        let root = self.root.lock().clone().ok_or(Errno::EINVAL)?;
+        Ok(root.root_path().top())
+    }
+
+    /// All mounts, parents before children (/proc/PID/mounts).
+    #[must_use]
+    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+        let root = self.root.lock().clone();
+        root.map(|root| subtree(&root)).unwrap_or_default()
+    }
+
+    /// A copy of the tree for `CLONE_NEWNS`. `paths` (root and working directory) are moved over to the copy.
+    ///
+    /// # Errors
+    /// As [`MountNamespace::root`].
+    pub fn duplicate(&self, paths: &mut [&mut Path]) -> Result<Arc<Self>> {
+        let _held = TOPOLOGY.lock();
+        let root = self.root.lock().clone().ok_or(Errno::EINVAL)?;
+        let (copy, pairs) = copy_tree(&root, BindMode::Recursive, false);
+        for path in paths {
+            if let Some((_, new)) = pairs.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)) {
+                path.mount = new.clone();
+            }
+        }
+        Ok(Self::with_root(copy))
+    }
+
+    fn owns(self: &Arc<Self>, mount: &Mount) -> bool {
+        core::ptr::eq(mount.namespace.lock().as_ptr(), Arc::as_ptr(self))
+    }
+
+    /// Mounts a file system at `at`.
+    ///
+    /// # Errors
+    /// `EINVAL` when `at` is in another namespace, `ENOTDIR` when one is a directory and the other
+    /// not, `ENOENT` when the directory was removed, `EBUSY` when the same is mounted there already.
+    pub fn mount(self: &Arc<Self>, at: &Path, super_block: &Arc<SuperBlock>, source: &[u8], flags: MountFlags) -> Result<()> {
+        let _held = TOPOLOGY.lock();
+        let at = at.clone().top();
+        if Arc::ptr_eq(at.mount.super_block(), super_block) && at.is_mount_root() {
+            return Err(Errno::EBUSY);
+        }
+        let new = Mount::new(super_block, &super_block.root(), source, flags);
+        self.attach(&new, &at)
+    }
+
+    /// Shows `from` at `at` as well (`MS_BIND`).
+    ///
+    /// # Errors
+    /// As [`MountNamespace::mount`]; `EINVAL` for an unbindable source.
+    pub fn bind(self: &Arc<Self>, from: &Path, at: &Path, mode: BindMode) -> Result<()> {
+        let _held = TOPOLOGY.lock();
+        if from.mount.unbindable.load(Ordering::Relaxed) || !self.owns(&from.mount) {
+            return Err(Errno::EINVAL);
+        }
+        let copy = copy_below(from, mode);
+        self.attach(&copy, &at.clone().top())
+    }
+
+    /// Moves the mount whose top is `from` to `at` (`MS_MOVE`).
+    ///
+    /// # Errors
+    /// `EINVAL` when `from` is not a mount's top or is the root, `ELOOP` when `at` is below it.
+    pub fn move_mount(self: &Arc<Self>, from: &Path, at: &Path) -> Result<()> {
+        let _held = TOPOLOGY.lock();
+        if !from.is_mount_root() || !self.owns(&from.mount) || from.mount.mounted_on().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        let at = at.clone().top();
+        let mut above = Some(at.mount.clone());
+        while let Some(mount) = above {
+            if Arc::ptr_eq(&mount, &from.mount) {
+                return Err(Errno::ELOOP);
+            }
+            above = mount.mounted_on().map(|path| path.mount);
+        }
+        check_kinds(&from.mount, &at)?;
+        if !self.owns(&at.mount) {
+            return Err(Errno::EINVAL);
+        }
+        detach(&from.mount);
+        self.attach(&from.mount, &at)
+    }
+
+    /// Changes the flags of the mount whose top is `at` (`MS_REMOUNT|MS_BIND`, and the per-mount part of `MS_REMOUNT`).
+    ///
+    /// # Errors
+    /// `EINVAL` when `at` is not a mount's top.
+    pub fn remount(self: &Arc<Self>, at: &Path, flags: MountFlags) -> Result<()> {
+        let _held = TOPOLOGY.lock();
+        if !at.is_mount_root() || !self.owns(&at.mount) {
+            return Err(Errno::EINVAL);
+        }
+        at.mount.flags.store(flags.bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sets whether the mount whose top is `at` may be bound elsewhere; the only propagation
+    /// type that differs from private here.
+    ///
+    /// # Errors
+    /// `EINVAL` when `at` is not a mount's top.
+    pub fn set_unbindable(self: &Arc<Self>, at: &Path, unbindable: bool, mode: BindMode) -> Result<()> {
+        let _held = TOPOLOGY.lock();
+        if !at.is_mount_root() {
+            return Err(Errno::EINVAL);
+        }
+        let all = match mode {
+            BindMode::One => alloc::vec![at.mount.clone()],
+            BindMode::Recursive => subtree(&at.mount),
+        };
+        for mount in all {
+            mount.unbindable.store(unbindable, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes the mount whose top is `at` out of the tree.
+    ///
+    /// # Errors
+    /// `EINVAL` when `at` is not a mount's top or is the namespace's root, `EBUSY` when it is in use.
+    pub fn unmount(self: &Arc<Self>, at: &Path, mode: DetachMode) -> Result<()> {
+        let held = TOPOLOGY.lock();
+        if !at.is_mount_root() || !self.owns(&at.mount) || at.mount.mounted_on().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        let gone = match mode {
+            DetachMode::IfIdle => {
+                // `at` and the parent's list hold one each; any more is an open file, a
+                // working directory, or a mount on top.
+                let has_children = !at.mount.children.lock().is_empty();
+                if has_children || Arc::strong_count(&at.mount) > 2 {
+                    return Err(Errno::EBUSY);
+                }
+                alloc::vec![at.mount.clone()]
+            }
+            DetachMode::Lazy => subtree(&at.mount),
+        };
+        for mount in gone.iter().rev() {
+            detach(mount);
+            *mount.namespace.lock() = Weak::new();
+        }
+        drop(held);
+        for mount in &gone {
+            forget_if_last(mount);
+        }
+        Ok(())
+    }
+
+    /// Makes `new_root` the root and hangs the old root at `put_old` (pivot_root(2)); `root` is the
+    /// caller's root. The caller then moves every process's root and working directory.
+    ///
+    /// # Errors
+    /// `EINVAL` when a path is not where it must be, `EBUSY` when `new_root` is the root already.
+    pub fn pivot_root(self: &Arc<Self>, root: &Path, new_root: &Path, put_old: &Path) -> Result<()> {
+        let _held = TOPOLOGY.lock();
+        if !self.owns(&new_root.mount) || !self.owns(&root.mount) || !self.owns(&put_old.mount) {
+            return Err(Errno::EINVAL);
+        }
+        if Arc::ptr_eq(&new_root.mount, &root.mount) || Arc::ptr_eq(&put_old.mount, &root.mount) {
+            return Err(Errno::EBUSY);
+        }
+        if !root.is_mount_root() || !new_root.is_mount_root() || new_root.mount.mounted_on().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        if !is_below(put_old, new_root) || !is_below(new_root, root) {
+            return Err(Errno::EINVAL);
+        }
+        let old_place = root.mount.mounted_on();
+        detach(&new_root.mount);
+        match &old_place {
+            Some(place) => {
+                detach(&root.mount);
+                attach_at(&new_root.mount, place);
+            }
+            None => *self.root.lock() = Some(new_root.mount.clone()),
+        }
+        attach_at(&root.mount, put_old);
+        Ok(())
+    }
+
+    fn attach(self: &Arc<Self>, new: &Arc<Mount>, at: &Path) -> Result<()> {
+        if !self.owns(&at.mount) {
+            return Err(Errno::EINVAL);
+        }
+        check_kinds(new, at)?;
+        for mount in subtree(new) {
+            *mount.namespace.lock() = Arc::downgrade(self);
+        }
+        attach_at(new, at);
+        Ok(())
+    }
+}
+
+impl Drop for MountNamespace {
+    /// Takes the tree apart: parents hold children, so nothing else would let go of mounts whose
+    /// top someone still uses.
+    fn drop(&mut self) {
+        let Some(root) = self.root.get_mut().take() else { return };
+        let mounts = subtree(&root);
+        drop(root);
+        for mount in mounts.iter().rev() {
+            detach(mount);
+        }
+        for mount in &mounts {
+            forget_if_last(mount);
+        }
+    }
+}
+
+/// Drops the cached names of a file system that is mounted nowhere else.
+fn forget_if_last(mount: &Arc<Mount>) {
+    forget_super_block(mount.super_block());
+}
+
+/// Directories on directories, files on files, and nothing on what was removed.
+fn check_kinds(new: &Mount, at: &Path) -> Result<()> {
+    if at.dentry.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    if new.root.is_directory() == at.dentry.is_directory() {
+        Ok(())
+    } else {
+        Err(Errno::ENOTDIR)
+    }
+}
+
+fn attach_at(new: &Arc<Mount>, at: &Path) {
+    *new.place.lock() = Some(Place { parent: Arc::downgrade(&at.mount), point: at.dentry.clone() });
+    at.dentry.add_mount();
+    at.mount.children.lock().insert(Arc::as_ptr(&at.dentry).addr(), new.clone());
+}
+
+/// Takes `mount` off what it is mounted on, if anything.
+fn detach(mount: &Arc<Mount>) {
+    let Some(place) = mount.place.lock().take() else { return };
+    place.point.remove_mount();
+    if let Some(parent) = place.parent.upgrade() {
+        let listed = parent.children.lock().remove(&Arc::as_ptr(&place.point).addr());
+        drop(listed);
+    }
+}
+
+/// `top` and all mounts on it, parents first.
+fn subtree(top: &Arc<Mount>) -> Vec<Arc<Mount>> {
+    let mut all = alloc::vec![top.clone()];
+    let mut next = 0;
+    while next < all.len() {
+        let children = all[next].children();
+        all.extend(children);
+        next += 1;
+    }
+    all
+}
+
+/// Whether walking up from `path` leads to `above`.
+fn is_below(path: &Path, above: &Path) -> bool {
+    let mut at = path.clone();
+    loop {
+        if Arc::ptr_eq(&at.mount, &above.mount) {
+            return above.dentry.is_ancestor_of(&at.dentry);
+        }
+        match at.mount.mounted_on() {
+            Some(place) => at = place,
+            None => return false,
+        }
+    }
+}
+
+/// A copy of the mount tree, with the pairs of old and new. Unbindable mounts are left out of binds.
+fn copy_tree(top: &Arc<Mount>, mode: BindMode, for_bind: bool) -> (Arc<Mount>, Vec<(Arc<Mount>, Arc<Mount>)>) {
+    let copy_one = |old: &Arc<Mount>| Mount::new(&old.super_block, &old.root, &old.source, old.flags());
+    let copy = copy_one(top);
+    let mut pairs = alloc::vec![(top.clone(), copy.clone())];
+    let mut next = 0;
+    while mode == BindMode::Recursive && next < pairs.len() {
+        let (old, new) = pairs[next].clone();
+        next += 1;
+        for child in old.children() {
+            if for_bind && child.unbindable.load(Ordering::Relaxed) {
+                continue;
+            }
+            let Some(point) = child.mounted_on() else { continue };
+            let child_copy = copy_one(&child);
+            attach_at(&child_copy, &Path { mount: new.clone(), dentry: point.dentry });
+            pairs.push((child, child_copy));
+        }
+    }
+    (copy, pairs)
+}
+
+/// A mount of `from` itself, with what is mounted below it when recursive.
+fn copy_below(from: &Path, mode: BindMode) -> Arc<Mount> {
+    let old = &from.mount;
+    let copy = Mount::new(&old.super_block, &from.dentry, &old.source, old.flags());
+    if mode == BindMode::Recursive {
+        for child in old.children() {
+            let Some(point) = child.mounted_on() else { continue };
+            let is_inside = from.dentry.is_ancestor_of(&point.dentry);
+            if is_inside && !child.unbindable.load(Ordering::Relaxed) {
+                let (child_copy, _) = copy_tree(&child, mode, true);
+                attach_at(&child_copy, &Path { mount: copy.clone(), dentry: point.dentry });
+            }
+        }
+    }
+    copy
+}

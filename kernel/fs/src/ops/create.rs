@@ -1,0 +1,144 @@
+//! mkdir, mknod, symlink, link: making entries.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+
+use crate::cred::Capabilities;
+use crate::dentry::Dentry;
+use crate::flags::LookupFlags;
+use crate::inode::{NewInode, NewKind};
+use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID};
+use crate::path::Path;
+use crate::permission::{self, Access};
+use crate::walk::{Caller, Last, Walk, find_child_locked};
+
+impl Caller<'_> {
+    /// mkdir(2).
+    ///
+    /// # Errors
+    /// `EEXIST`, and those of path walks and of the file system.
+    pub fn mkdir(&self, base: &Path, path: &[u8], mode: u32) -> Result<()> {
+        self.make(base, path, NewKind::Directory, mode & 0o1777).map(drop)
+    }
+
+    /// mknod(2); `NewKind::Regular` makes an empty file.
+    ///
+    /// # Errors
+    /// `EPERM` for a device without `CAP_MKNOD`, `EEXIST`, and those of path walks.
+    pub fn mknod(&self, base: &Path, path: &[u8], kind: NewKind<'_>, mode: u32) -> Result<()> {
+        if matches!(kind, NewKind::Device(..)) && !self.credentials.has(Capabilities::MKNOD) {
+            return Err(Errno::EPERM);
+        }
+        self.make(base, path, kind, mode & 0o7777).map(drop)
+    }
+
+    /// Makes the name of a bound unix socket and returns its place.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` when the name is taken, and those of path walks.
+    pub fn make_socket(&self, base: &Path, path: &[u8], mode: u32) -> Result<Path> {
+        let made = self.make(base, path, NewKind::Socket, mode);
+        made.map_err(|errno| if errno == Errno::EEXIST { Errno::EADDRINUSE } else { errno })
+    }
+
+    /// symlink(2).
+    ///
+    /// # Errors
+    /// `ENOENT` for an empty target, `EEXIST`, and those of path walks.
+    pub fn symlink(&self, target: &[u8], base: &Path, path: &[u8]) -> Result<()> {
+        if target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        self.make(base, path, NewKind::Symlink(target), 0o777).map(drop)
+    }
+
+    /// link(2): gives what is at `old` the further name `path`.
+    ///
+    /// # Errors
+    /// `EXDEV` across mounts, `EPERM` for a directory, `EEXIST`, and those of path walks.
+    pub fn link(&self, old: &Path, base: &Path, path: &[u8]) -> Result<()> {
+        let (directory, name) = self.parent_for_new(base, path, false)?;
+        let inode = old.inode()?;
+        if !Arc::ptr_eq(&old.mount, &directory.mount) {
+            return Err(Errno::EXDEV);
+        }
+        let guard = directory.dentry.dir_lock().lock();
+        self.check_new(&directory, &name)?;
+        if inode.kind() == FileKind::Directory {
+            return Err(Errno::EPERM);
+        }
+        directory.inode()?.link(&name, inode)?;
+        directory.dentry.insert_child(&name, Some(inode.clone()));
+        drop(guard);
+        Ok(())
+    }
+
+    fn make(&self, base: &Path, path: &[u8], kind: NewKind<'_>, mode: u32) -> Result<Path> {
+        let may_end_in_slash = matches!(kind, NewKind::Directory);
+        let (directory, name) = self.parent_for_new(base, path, may_end_in_slash)?;
+        let _guard = directory.dentry.dir_lock().lock();
+        self.check_new(&directory, &name)?;
+        let dentry = self.make_locked(&directory, &name, kind, mode)?;
+        Ok(Path { mount: directory.mount.clone(), dentry })
+    }
+
+    /// Makes `name`, known not to exist, with the directory's lock held.
+    pub(crate) fn make_locked(&self, directory: &Path, name: &[u8], kind: NewKind<'_>, mode: u32) -> Result<Arc<Dentry>> {
+        let inode = directory.inode()?;
+        let new = self.new_inode(&inode.metadata()?, kind, mode);
+        let made = inode.create(name, &new)?;
+        Ok(directory.dentry.insert_child(name, Some(made)))
+    }
+
+    /// Owner and mode of a new inode in `directory`: umask applied, group inherited from a set-gid directory.
+    pub(crate) fn new_inode<'k>(&self, directory: &Metadata, kind: NewKind<'k>, mode: u32) -> NewInode<'k> {
+        let umask = if matches!(kind, NewKind::Symlink(_)) { 0 } else { self.fs.umask() };
+        let mut mode = mode & !umask;
+        let mut gid = self.credentials.fsgid;
+        if directory.mode & S_ISGID != 0 {
+            gid = directory.gid;
+            if matches!(kind, NewKind::Directory) {
+                mode |= S_ISGID;
+            } else if mode & (S_ISGID | 0o010) == S_ISGID | 0o010
+                && !self.credentials.in_group(gid)
+                && !self.credentials.has(Capabilities::FSETID)
+            {
+                mode &= !S_ISGID;
+            }
+        }
+        if matches!(kind, NewKind::Directory) {
+            mode &= !S_ISUID;
+        }
+        NewInode { kind, mode, uid: self.credentials.fsuid, gid }
+    }
+
+    /// The directory and the name for something new.
+    fn parent_for_new(&self, base: &Path, path: &[u8], may_end_in_slash: bool) -> Result<(Path, alloc::vec::Vec<u8>)> {
+        let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
+        match walk.to_last()? {
+            Last::Here => Err(Errno::EEXIST),
+            Last::Name { name, slash } => {
+                if slash && !may_end_in_slash {
+                    // `link(x, "new/")`: no such directory, unless something is there already.
+                    let exists = walk.child(&name).is_ok();
+                    return Err(if exists { Errno::EEXIST } else { Errno::ENOENT });
+                }
+                Ok((walk.at, name.into_owned()))
+            }
+        }
+    }
+
+    /// Whether `name` may be made in `directory`. Call with the directory's lock held.
+    pub(crate) fn check_new(&self, directory: &Path, name: &[u8]) -> Result<()> {
+        match find_child_locked(&directory.dentry, name) {
+            Ok(_) => return Err(Errno::EEXIST),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        if directory.dentry.is_removed() {
+            return Err(Errno::ENOENT);
+        }
+        permission::check_path(directory, self.credentials, Access::WRITE | Access::EXEC)
+    }
+}

@@ -1,0 +1,225 @@
+//! open(2) and openat2(2).
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+
+use crate::cred::Credentials;
+use crate::device;
+use crate::file::File;
+use crate::file_ops::FileOps;
+use crate::flags::{LookupFlags, MountFlags, OpenFlags};
+use crate::inode::NewKind;
+use crate::metadata::FileKind;
+use crate::ops::attributes::truncate_inode;
+use crate::path::Path;
+use crate::permission::{self, Access};
+use crate::pipe;
+use crate::poll::{Events, PollTable};
+use crate::walk::{Caller, Last, Walk, find_child_locked};
+
+/// What to open and how (openat2(2), `struct open_how`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenHow {
+    /// `O_*`.
+    pub flags: OpenFlags,
+    /// Permission bits for a new file.
+    pub mode: u32,
+    /// `RESOLVE_*`; `FOLLOW` and `DIRECTORY` are derived from `flags`.
+    pub resolve: LookupFlags,
+}
+
+/// What the walk found for open: an existing place, or a file made for it.
+struct Found {
+    path: Path,
+    is_new: bool,
+}
+
+impl Caller<'_> {
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(&self, base: &Path, path: &[u8], how: &OpenHow) -> Result<Arc<File>> {
+        let flags = how.flags;
+        let mut lookup = how.resolve;
+        lookup.set(LookupFlags::FOLLOW, !flags.contains(OpenFlags::NOFOLLOW));
+        if flags.contains(OpenFlags::PATH) {
+            lookup.set(LookupFlags::DIRECTORY, flags.contains(OpenFlags::DIRECTORY));
+            return Ok(self.path_only(self.lookup(base, path, lookup)?, flags));
+        }
+        if flags.is_tmpfile() {
+            return self.open_unnamed(base, path, how, lookup);
+        }
+        if flags.contains(OpenFlags::CREAT | OpenFlags::DIRECTORY) {
+            return Err(Errno::EINVAL);
+        }
+        let found = if flags.contains(OpenFlags::CREAT) {
+            self.find_or_create(base, path, how, lookup)?
+        } else {
+            Found { path: self.lookup(base, path, lookup)?, is_new: false }
+        };
+        self.open_found(found, flags)
+    }
+
+    /// Opens a place that was found already (exec, `/proc/PID/fd` reopening, tests).
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_path(&self, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
+        self.open_found(Found { path, is_new: false }, flags)
+    }
+
+    /// Opens an executable: regular, executable, not on a `noexec` mount.
+    ///
+    /// # Errors
+    /// `EACCES`, and those of path walks.
+    pub fn open_exec(&self, path: Path) -> Result<Arc<File>> {
+        let inode = path.inode()?;
+        let is_noexec = path.mount.flags().contains(MountFlags::NOEXEC);
+        if inode.kind() != FileKind::Regular || is_noexec {
+            return Err(Errno::EACCES);
+        }
+        permission::check(inode.as_ref(), self.credentials, Access::EXEC)?;
+        let ops = inode.clone().open(OpenFlags::empty())?;
+        Ok(File::new(path, ops, OpenFlags::empty(), self.credentials))
+    }
+
+    fn path_only(&self, path: Path, flags: OpenFlags) -> Arc<File> {
+        let kept = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
+        File::new(path, Arc::new(PathOnly), flags & kept, self.credentials)
+    }
+
+    fn open_unnamed(&self, base: &Path, path: &[u8], how: &OpenHow, lookup: LookupFlags) -> Result<Arc<File>> {
+        if !how.flags.is_writable() {
+            return Err(Errno::EINVAL);
+        }
+        let directory = self.lookup(base, path, lookup | LookupFlags::DIRECTORY)?;
+        permission::check_path(&directory, self.credentials, Access::WRITE | Access::EXEC)?;
+        let inode = directory.inode()?;
+        let new = self.new_inode(&inode.metadata()?, NewKind::Regular, how.mode & 0o7777);
+        let made = inode.create_unnamed(&new)?;
+        let name = format!("#{}", made.metadata()?.ino);
+        let dentry = directory.dentry.new_unlisted(made.clone(), Arc::from(name.as_bytes()));
+        let flags = how.flags - OpenFlags::TMPFILE_BIT - OpenFlags::DIRECTORY;
+        let ops = made.open(flags)?;
+        Ok(File::new(Path { mount: directory.mount, dentry }, ops, flags, self.credentials))
+    }
+
+    fn find_or_create(&self, base: &Path, path: &[u8], how: &OpenHow, lookup: LookupFlags) -> Result<Found> {
+        let mut walk = Walk::new(self, base, path, lookup)?;
+        loop {
+            let (name, slash) = match walk.to_last()? {
+                Last::Here if how.flags.contains(OpenFlags::EXCL) => return Err(Errno::EEXIST),
+                Last::Here => return Ok(Found { path: walk.at, is_new: false }),
+                Last::Name { name, slash } => (name, slash),
+            };
+            if slash {
+                return Err(Errno::EISDIR);
+            }
+            let Some(child) = self.child_or_create(&walk, &name, how)? else {
+                let dentry = walk.at.dentry.cached_child(&name).ok_or(Errno::ENOENT)?;
+                return Ok(Found { path: Path { mount: walk.at.mount, dentry }, is_new: true });
+            };
+            if how.flags.contains(OpenFlags::EXCL) {
+                return Err(Errno::EEXIST);
+            }
+            if child.dentry.kind() == Some(FileKind::Symlink) && lookup.contains(LookupFlags::FOLLOW) {
+                walk.follow(&child, false)?;
+                continue;
+            }
+            return Ok(Found { path: child, is_new: false });
+        }
+    }
+
+    /// The existing child, or `None` after making it.
+    fn child_or_create(&self, walk: &Walk<'_>, name: &Cow<'_, [u8]>, how: &OpenHow) -> Result<Option<Path>> {
+        match walk.child(name) {
+            Err(Errno::ENOENT) => {}
+            other => return other.map(Some),
+        }
+        let directory = &walk.at;
+        let guard = directory.dentry.dir_lock().lock();
+        match find_child_locked(&directory.dentry, name) {
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => {
+                drop(guard);
+                return walk.child(name).map(Some);
+            }
+        }
+        if directory.dentry.is_removed() {
+            return Err(Errno::ENOENT);
+        }
+        permission::check_path(directory, self.credentials, Access::WRITE | Access::EXEC)?;
+        self.make_locked(directory, name, NewKind::Regular, how.mode & 0o7777)?;
+        Ok(None)
+    }
+
+    fn open_found(&self, found: Found, flags: OpenFlags) -> Result<Arc<File>> {
+        let Found { path, is_new } = found;
+        let inode = path.inode()?;
+        let kind = inode.kind();
+        match kind {
+            FileKind::Symlink => return Err(Errno::ELOOP),
+            FileKind::Directory if flags.is_writable() || flags.contains(OpenFlags::CREAT) => {
+                return Err(Errno::EISDIR);
+            }
+            FileKind::Directory => {}
+            _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+            _ => {}
+        }
+        if !is_new {
+            self.check_open(&path, flags)?;
+        }
+        if flags.contains(OpenFlags::TRUNC) && kind == FileKind::Regular && !is_new {
+            truncate_inode(inode.as_ref(), 0)?;
+        }
+        let ops = self.open_kind(&path, flags)?;
+        Ok(File::new(path, ops, flags, self.credentials))
+    }
+
+    fn open_kind(&self, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        let inode = path.inode()?;
+        match inode.kind() {
+            FileKind::CharDevice | FileKind::BlockDevice => {
+                if path.mount.flags().contains(MountFlags::NODEV) {
+                    return Err(Errno::EACCES);
+                }
+                device::open(inode.metadata()?, path, flags)
+            }
+            FileKind::Fifo => pipe::open_fifo(path.key()?, flags),
+            FileKind::Socket => Err(Errno::ENXIO),
+            FileKind::Regular | FileKind::Directory | FileKind::Symlink => inode.clone().open(flags),
+        }
+    }
+
+    /// Permission to open an existing file.
+    fn check_open(&self, path: &Path, flags: OpenFlags) -> Result<()> {
+        let mut access = Access::empty();
+        access.set(Access::READ, flags.is_readable());
+        access.set(Access::WRITE, flags.is_writable() || flags.contains(OpenFlags::TRUNC));
+        permission::check_path(path, self.credentials, access)?;
+        if flags.contains(OpenFlags::NOATIME) {
+            check_noatime(path, self.credentials)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_noatime(path: &Path, credentials: &Credentials) -> Result<()> {
+    let is_allowed = permission::is_owner_or_capable(&path.metadata()?, credentials);
+    if is_allowed { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// An `O_PATH` file: a place and nothing else.
+#[derive(Debug)]
+struct PathOnly;
+
+impl FileOps for PathOnly {
+    fn poll(&self, _: Option<&mut PollTable>) -> Events {
+        Events::NVAL
+    }
+}

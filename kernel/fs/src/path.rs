@@ -1,0 +1,147 @@
+//! [`Path`]: a place in the tree of mounts, and its spelling for getcwd(2) and /proc.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+
+use crate::dentry::Dentry;
+use crate::inode::Inode;
+use crate::metadata::Metadata;
+use crate::mount::Mount;
+
+/// The longest path name, NUL included (`PATH_MAX`).
+pub const PATH_MAX: usize = 4096;
+/// The longest component (`NAME_MAX`).
+pub const NAME_MAX: usize = 255;
+
+/// A dentry seen through a mount.
+#[derive(Debug, Clone)]
+pub struct Path {
+    /// Through which mount.
+    pub mount: Arc<Mount>,
+    /// Which name.
+    pub dentry: Arc<Dentry>,
+}
+
+/// What identifies an inode in the whole system: device and number, as `st_dev` and `st_ino` do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InodeKey {
+    /// Encoded `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub ino: u64,
+}
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
+    }
+}
+
+impl Eq for Path {}
+
+impl Path {
+    /// The inode here.
+    ///
+    /// # Errors
+    /// `ENOENT` when the dentry is a known absence.
+    pub fn inode(&self) -> Result<&Arc<dyn Inode>> {
+        self.dentry.inode().ok_or(Errno::ENOENT)
+    }
+
+    /// The inode's attributes.
+    ///
+    /// # Errors
+    /// As [`Inode::metadata`].
+    pub fn metadata(&self) -> Result<Metadata> {
+        self.inode()?.metadata()
+    }
+
+    /// Encoded `st_dev`.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.dentry.super_block().device().encode()
+    }
+
+    /// Device and inode number.
+    ///
+    /// # Errors
+    /// As [`Inode::metadata`].
+    pub fn key(&self) -> Result<InodeKey> {
+        Ok(InodeKey { device: self.device(), ino: self.metadata()?.ino })
+    }
+
+    /// Whether this is the root of its mount.
+    #[must_use]
+    pub fn is_mount_root(&self) -> bool {
+        Arc::ptr_eq(self.mount.root(), &self.dentry)
+    }
+
+    /// The directory above, across mounts, not above `root`; `self` at the top.
+    #[must_use]
+    pub fn parent(&self, root: &Path) -> Path {
+        let mut at = self.clone();
+        loop {
+            if at == *root {
+                return at;
+            }
+            if !at.is_mount_root() {
+                break;
+            }
+            match at.mount.mounted_on() {
+                Some(below) => at = below,
+                None => return at,
+            }
+        }
+        match at.dentry.parent() {
+            Some(dentry) => Path { mount: at.mount, dentry },
+            None => at,
+        }
+    }
+
+    /// The absolute path from `root`, in bytes. With `false` in the second field the place is not below
+    /// `root` (the path starts at the top of its own mounts then).
+    #[must_use]
+    pub fn spell(&self, root: &Path) -> (Vec<u8>, bool) {
+        let mut names: Vec<Arc<[u8]>> = Vec::new();
+        let mut at = self.clone();
+        let below = loop {
+            if at == *root {
+                break true;
+            }
+            if at.is_mount_root() {
+                match at.mount.mounted_on() {
+                    Some(point) => at = point,
+                    None => break false,
+                }
+                continue;
+            }
+            names.push(at.dentry.name());
+            match at.dentry.parent() {
+                Some(dentry) => at.dentry = dentry,
+                None => break false,
+            }
+        };
+        let mut spelt = Vec::new();
+        for name in names.iter().rev() {
+            spelt.push(b'/');
+            spelt.extend_from_slice(name);
+        }
+        if spelt.is_empty() {
+            spelt.push(b'/');
+        }
+        (spelt, below)
+    }
+
+    /// As [`Path::spell`], with ` (deleted)` behind the name of a removed file: what readlink of
+    /// /proc/PID/fd/N and /proc/PID/exe shows.
+    #[must_use]
+    pub fn display(&self, root: &Path) -> Vec<u8> {
+        let (mut spelt, _) = self.spell(root);
+        if self.dentry.is_removed() {
+            spelt.extend_from_slice(b" (deleted)");
+        }
+        spelt
+    }
+}

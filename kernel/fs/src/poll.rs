@@ -1,0 +1,67 @@
+//! Readiness: the events a file reports, and how a waiter hears of changes.
+//!
+//! [`crate::FileOps::poll`] is called with a [`PollTable`] once: the file adds the wait queues that
+//! will be woken when its answer may have changed, then answers. It is called again, without
+//! a table, after each wake-up. As the queues are added before the answer is made, no wake-up is lost.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use sched::{Registration, WaitQueue, Wake};
+
+bitflags::bitflags! {
+    /// Events of poll(2) and epoll_ctl(2); the low 16 bits are the same in both.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    #[allow(missing_docs, reason = "poll(2) documents each name")]
+    pub struct Events: u32 {
+        const IN = 0x001;
+        const PRI = 0x002;
+        const OUT = 0x004;
+        const ERR = 0x008;
+        const HUP = 0x010;
+        const NVAL = 0x020;
+        const RDNORM = 0x040;
+        const RDBAND = 0x080;
+        const WRNORM = 0x100;
+        const WRBAND = 0x200;
+        const MSG = 0x400;
+        const RDHUP = 0x2000;
+    }
+}
+
+impl Events {
+    /// Readable, in both of its names.
+    pub const READABLE: Events = Events::IN.union(Events::RDNORM);
+    /// Writable, in both of its names.
+    pub const WRITABLE: Events = Events::OUT.union(Events::WRNORM);
+    /// Reported whether asked for or not.
+    pub const ALWAYS: Events = Events::ERR.union(Events::HUP);
+}
+
+/// Where a file under poll puts the wait queues to listen to. Dropping it stops listening.
+pub struct PollTable {
+    waker: Arc<dyn Wake>,
+    registrations: Vec<Registration>,
+}
+
+impl PollTable {
+    /// A table whose queues wake `waker`.
+    #[must_use]
+    pub fn new(waker: Arc<dyn Wake>) -> Self {
+        Self {
+            waker,
+            registrations: Vec::new(),
+        }
+    }
+
+    /// Listens to `queue` from now on.
+    pub fn add(&mut self, queue: &WaitQueue) {
+        self.registrations.push(queue.register(self.waker.clone()));
+    }
+}
+
+impl core::fmt::Debug for PollTable {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "PollTable({} queues)", self.registrations.len())
+    }
+}

@@ -1,0 +1,304 @@
+//! Walking a path: components, `..`, mounts, symbolic links, `RESOLVE_*`.
+//!
+//! [`Walk`] holds the state and stops before the last component, because what the last component is
+//! for (open, create, remove, follow or not) is the caller's business. [`Caller::lookup`] is the
+//! common case.
+
+use alloc::borrow::Cow;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+
+use crate::context::FsContext;
+use crate::cred::Credentials;
+use crate::dentry::Dentry;
+use crate::file_system::FsFlags;
+use crate::flags::LookupFlags;
+use crate::inode::Link;
+use crate::metadata::FileKind;
+use crate::path::{NAME_MAX, PATH_MAX, Path};
+use crate::permission::{self, Access};
+
+/// Symbolic links followed at most in one walk.
+const LINKS_MAX: u32 = 40;
+
+/// On whose behalf, and from where, files are named.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// Root, working directory, umask.
+    pub fs: &'a FsContext,
+    /// Who.
+    pub credentials: &'a Arc<Credentials>,
+}
+
+/// The last component of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Last<'p> {
+    /// A name to look up in the directory reached.
+    Name {
+        name: Cow<'p, [u8]>,
+        /// A slash follows: it must be a directory.
+        slash: bool,
+    },
+    /// The path ends in the directory reached: `/`, `.`, `..`, a magic link.
+    Here,
+}
+
+impl Caller<'_> {
+    /// Finds `path`, starting at `base` when it is relative.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG` as path_resolution(7); `EXDEV`, `ELOOP` and
+    /// `EAGAIN` for `RESOLVE_*` flags.
+    pub fn lookup(&self, base: &Path, path: &[u8], flags: LookupFlags) -> Result<Path> {
+        if path.is_empty() && flags.contains(LookupFlags::EMPTY_PATH) {
+            return Ok(base.clone());
+        }
+        let mut walk = Walk::new(self, base, path, flags)?;
+        let found = loop {
+            let (name, slash) = match walk.to_last()? {
+                Last::Here => break walk.at,
+                Last::Name { name, slash } => (name, slash),
+            };
+            let child = walk.child(&name)?;
+            let follow = slash || flags.contains(LookupFlags::FOLLOW);
+            if child.dentry.kind() == Some(FileKind::Symlink) && follow {
+                walk.follow(&child, slash)?;
+                continue;
+            }
+            if slash && !child.dentry.is_directory() {
+                return Err(Errno::ENOTDIR);
+            }
+            break child;
+        };
+        if flags.contains(LookupFlags::DIRECTORY) && !found.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(found)
+    }
+}
+
+/// A walk on its way.
+#[derive(Debug)]
+pub(crate) struct Walk<'p> {
+    credentials: Arc<Credentials>,
+    /// The directory reached.
+    pub(crate) at: Path,
+    /// Where `/` leads and what `..` does not leave.
+    root: Path,
+    /// What `RESOLVE_BENEATH` does not leave.
+    base: Path,
+    rest: Cow<'p, [u8]>,
+    /// How much of `rest` is done.
+    done: usize,
+    links: u32,
+    flags: LookupFlags,
+}
+
+impl<'p> Walk<'p> {
+    pub(crate) fn new(caller: &Caller<'_>, base: &Path, path: &'p [u8], flags: LookupFlags) -> Result<Self> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if path.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let root = if flags.contains(LookupFlags::IN_ROOT) { base.clone() } else { caller.fs.root() };
+        let mut walk = Self {
+            credentials: caller.credentials.clone(),
+            at: base.clone(),
+            root,
+            base: base.clone(),
+            rest: Cow::Borrowed(path),
+            done: 0,
+            links: 0,
+            flags,
+        };
+        if path[0] == b'/' {
+            walk.go_to_root()?;
+        }
+        Ok(walk)
+    }
+
+    /// Walks on until one component is left.
+    pub(crate) fn to_last(&mut self) -> Result<Last<'p>> {
+        loop {
+            let Some((name, slash, is_last)) = self.next_name() else {
+                return Ok(Last::Here);
+            };
+            if !self.at.dentry.is_directory() {
+                return Err(Errno::ENOTDIR);
+            }
+            match &*name {
+                b"." => {}
+                b".." => {
+                    self.check_search()?;
+                    self.go_up()?;
+                }
+                _ if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
+                _ if is_last => {
+                    self.check_search()?;
+                    return Ok(Last::Name { name, slash });
+                }
+                _ => {
+                    self.check_search()?;
+                    let child = self.child(&name)?;
+                    match child.dentry.kind() {
+                        Some(FileKind::Directory) => self.at = child,
+                        Some(FileKind::Symlink) => self.follow(&child, false)?,
+                        _ => return Err(Errno::ENOTDIR),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next component, whether a slash follows it, and whether it is the last one.
+    fn next_name(&mut self) -> Option<(Cow<'p, [u8]>, bool, bool)> {
+        let skip_slashes = |path: &[u8], from: usize| {
+            path[from..].iter().position(|byte| *byte != b'/').map(|more| from + more)
+        };
+        let start = skip_slashes(&self.rest, self.done)?;
+        let len = self.rest[start..].iter().position(|byte| *byte == b'/');
+        let end = len.map_or(self.rest.len(), |len| start + len);
+        let next = skip_slashes(&self.rest, end);
+        self.done = next.unwrap_or(self.rest.len());
+        let name = match &self.rest {
+            Cow::Borrowed(rest) => Cow::Borrowed(&rest[start..end]),
+            Cow::Owned(rest) => Cow::Owned(rest[start..end].to_vec()),
+        };
+        Some((name, len.is_some(), next.is_none()))
+    }
+
+    fn check_search(&self) -> Result<()> {
+        permission::check(self.at.inode()?.as_ref(), &self.credentials, Access::EXEC)
+    }
+
+    fn go_to_root(&mut self) -> Result<()> {
+        if self.flags.contains(LookupFlags::BENEATH) {
+            return Err(Errno::EXDEV);
+        }
+        self.cross_to(self.root.clone())
+    }
+
+    fn go_up(&mut self) -> Result<()> {
+        if self.flags.contains(LookupFlags::BENEATH) && self.at == self.base {
+            return Err(Errno::EXDEV);
+        }
+        self.cross_to(self.at.parent(&self.root).top())
+    }
+
+    /// Goes to `to`, unless that is another mount and `RESOLVE_NO_XDEV` forbids it.
+    fn cross_to(&mut self, to: Path) -> Result<()> {
+        self.check_mount(&to)?;
+        self.at = to;
+        Ok(())
+    }
+
+    fn check_mount(&self, to: &Path) -> Result<()> {
+        if self.flags.contains(LookupFlags::NO_XDEV) && !Arc::ptr_eq(&to.mount, &self.at.mount) {
+            return Err(Errno::EXDEV);
+        }
+        Ok(())
+    }
+
+    /// The entry `name` of the directory reached, at the top of what is mounted on it.
+    pub(crate) fn child(&self, name: &[u8]) -> Result<Path> {
+        let cached_only = self.flags.contains(LookupFlags::CACHED);
+        let dentry = find_child(&self.at.dentry, name, cached_only)?;
+        let path = Path { mount: self.at.mount.clone(), dentry }.top();
+        self.check_mount(&path)?;
+        Ok(path)
+    }
+
+    /// Goes on behind the symbolic link `link`, found in the directory reached.
+    pub(crate) fn follow(&mut self, link: &Path, slash: bool) -> Result<()> {
+        self.links += 1;
+        if self.links > LINKS_MAX || self.flags.contains(LookupFlags::NO_SYMLINKS) {
+            return Err(Errno::ELOOP);
+        }
+        match link.inode()?.follow()? {
+            Link::Target(target) => self.go_through(target, slash),
+            Link::Jump(path) => self.jump(path, slash),
+        }
+    }
+
+    fn go_through(&mut self, mut target: Vec<u8>, slash: bool) -> Result<()> {
+        if target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if target[0] == b'/' {
+            self.go_to_root()?;
+        }
+        if self.done < self.rest.len() || slash {
+            target.push(b'/');
+            target.extend_from_slice(&self.rest[self.done..]);
+        }
+        self.rest = Cow::Owned(target);
+        self.done = 0;
+        Ok(())
+    }
+
+    fn jump(&mut self, path: Path, slash: bool) -> Result<()> {
+        if self.flags.contains(LookupFlags::NO_MAGICLINKS) {
+            return Err(Errno::ELOOP);
+        }
+        if self.flags.intersects(LookupFlags::BENEATH | LookupFlags::IN_ROOT) {
+            return Err(Errno::EXDEV);
+        }
+        if slash && !path.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        self.cross_to(path)
+    }
+}
+
+/// The dentry of an existing entry, from the cache or the file system.
+///
+/// # Errors
+/// `ENOENT` when there is none.
+pub(crate) fn find_child(directory: &Arc<Dentry>, name: &[u8], cached_only: bool) -> Result<Arc<Dentry>> {
+    if let Some(child) = current_child(directory, name) {
+        return if child.inode().is_some() { Ok(child) } else { Err(Errno::ENOENT) };
+    }
+    if cached_only {
+        return Err(Errno::EAGAIN);
+    }
+    let _held = directory.dir_lock().lock();
+    find_child_locked(directory, name)
+}
+
+/// As [`find_child`], with the directory's lock held by the caller.
+pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
+    if let Some(child) = current_child(directory, name) {
+        return if child.inode().is_some() { Ok(child) } else { Err(Errno::ENOENT) };
+    }
+    if directory.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    let inode = directory.inode().ok_or(Errno::ENOENT)?;
+    match inode.lookup(name) {
+        Ok(found) => Ok(directory.insert_child(name, Some(found))),
+        Err(Errno::ENOENT) => {
+            if !directory.super_block().flags().contains(FsFlags::NO_NEGATIVE) {
+                directory.insert_child(name, None);
+            }
+            Err(Errno::ENOENT)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The cached entry, unless the file system says that it no longer holds.
+fn current_child(directory: &Arc<Dentry>, name: &[u8]) -> Option<Arc<Dentry>> {
+    let child = directory.cached_child(name)?;
+    if !directory.super_block().flags().contains(FsFlags::REVALIDATE) || child.is_mount_point() {
+        return Some(child);
+    }
+    if directory.inode()?.is_current(name, child.inode()) {
+        return Some(child);
+    }
+    child.mark_removed();
+    None
+}
