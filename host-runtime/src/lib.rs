@@ -10,3 +10,6 @@ pub mod control;
 pub mod images;
 pub mod sandbox;
 pub mod shim;
+#[expect(unsafe_code, reason = "the one place for it; see the module")]
+pub mod sys;
+pub mod vmm;

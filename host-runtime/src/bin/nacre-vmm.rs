@@ -1,5 +1,5 @@
 //! The VMM process of one microVM; started by `host_runtime::sandbox`, never by hand.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+    host_runtime::vmm::run()
 }
