@@ -11,7 +11,6 @@ pub mod devices;
 pub mod elf;
 pub mod error;
 pub mod event_loop;
-pub mod fuzz;
 pub mod layout;
 pub mod load;
 pub mod log;

@@ -1,303 +1,304 @@
-//! [`IoWriter`] and [`IoReader`]: where a read(2) puts bytes and where a write(2) takes them, be it user
-//! buffers or a kernel slice, so that a file knows one kind of each.
+//! Where a read(2) puts its bytes and a write(2) takes them from: user memory or a kernel buffer.
 //!
-//! Progress counts as success: a transfer that hits an unmapped page after some bytes reports those, and
-//! the next one fails with `EFAULT`. User memory may fault and sleep: never used under a spin lock.
+//! Partial progress counts: a copy that faults half-way reports what it moved, and `EFAULT` only when that is
+//! nothing. Both may sleep, so neither is used under a spin lock.
 
 use abi::{Errno, Result};
-use machine::{Frame, PAGE_SIZE, UserAddr};
+use machine::{Frame, UserAddr};
 
 use crate::user;
 
-/// One piece of user memory (`struct iovec`), checked to lie below [`UserAddr::LIMIT`] or to be empty.
+/// A piece of user memory, as in `struct iovec`: a claim until it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserSlice {
-    /// Start.
+    /// Where it starts.
     pub addr: UserAddr,
-    /// Length in bytes.
+    /// Its length in bytes.
     pub len: usize,
 }
 
-/// Bytes that go through a bounce buffer between a frame and user memory at a time.
-const BOUNCE: usize = 1024;
-
-enum Sink<'a> {
-    Kernel(&'a mut [u8]),
-    User(UserSlice),
-    Vector(&'a [UserSlice]),
+/// Takes bytes: the buffer of a read(2).
+#[derive(Debug)]
+pub struct IoWriter<'a> {
+    target: Target<'a>,
+    remaining: usize,
 }
 
-/// Takes the bytes of a read.
-pub struct IoWriter<'a> {
-    sink: Sink<'a>,
-    /// Bytes of the first piece that are done.
-    offset: usize,
+#[derive(Debug)]
+enum Target<'a> {
+    User(Cursor<'a>),
+    Kernel(&'a mut [u8]),
+}
+
+/// Gives bytes: the buffer of a write(2).
+#[derive(Debug)]
+pub struct IoReader<'a> {
+    source: Source<'a>,
     remaining: usize,
+}
+
+#[derive(Debug)]
+enum Source<'a> {
+    User(Cursor<'a>),
+    Kernel(&'a [u8]),
+}
+
+/// A place in a list of user pieces.
+#[derive(Debug)]
+struct Cursor<'a> {
+    now: UserSlice,
+    rest: &'a [UserSlice],
+}
+
+impl<'a> Cursor<'a> {
+    fn new(pieces: &'a [UserSlice]) -> Self {
+        match pieces.split_first() {
+            Some((now, rest)) => Self { now: *now, rest },
+            None => Self {
+                now: UserSlice {
+                    addr: UserAddr(0),
+                    len: 0,
+                },
+                rest: &[],
+            },
+        }
+    }
+
+    /// Moves up to `len` bytes, a piece at a time, by `copy(address, bytes done, bytes to do)`.
+    fn advance(
+        &mut self,
+        len: usize,
+        mut copy: impl FnMut(UserAddr, usize, usize) -> usize,
+    ) -> usize {
+        let mut done = 0;
+        while done < len {
+            if self.now.len == 0 {
+                let Some((next, rest)) = self.rest.split_first() else {
+                    break;
+                };
+                (self.now, self.rest) = (*next, rest);
+                continue;
+            }
+            let part = self.now.len.min(len - done);
+            let moved = copy(self.now.addr, done, part);
+            self.now.addr = UserAddr(self.now.addr.0.wrapping_add(moved as u64));
+            self.now.len -= moved;
+            done += moved;
+            if moved < part {
+                break;
+            }
+        }
+        done
+    }
+}
+
+fn total(pieces: &[UserSlice]) -> usize {
+    pieces
+        .iter()
+        .fold(0, |sum: usize, piece| sum.saturating_add(piece.len))
+}
+
+/// What a copy of `wanted` bytes that moved `moved` reports.
+fn progress(moved: usize, wanted: usize) -> Result<usize> {
+    if moved == 0 && wanted > 0 {
+        Err(Errno::EFAULT)
+    } else {
+        Ok(moved)
+    }
 }
 
 impl<'a> IoWriter<'a> {
-    /// Into kernel memory.
-    pub fn kernel(to: &'a mut [u8]) -> Self {
-        let remaining = to.len();
-        Self { sink: Sink::Kernel(to), offset: 0, remaining }
-    }
-
-    /// Into one user buffer.
-    #[must_use]
-    pub fn user(addr: UserAddr, len: usize) -> Self {
-        Self { sink: Sink::User(UserSlice { addr, len }), offset: 0, remaining: len }
-    }
-
-    /// Into several user buffers, one after the other.
+    /// Into user memory, one piece after the other.
     #[must_use]
     pub fn vector(pieces: &'a [UserSlice]) -> Self {
-        let remaining = pieces.iter().map(|piece| piece.len).sum();
-        Self { sink: Sink::Vector(pieces), offset: 0, remaining }
+        Self {
+            remaining: total(pieces),
+            target: Target::User(Cursor::new(pieces)),
+        }
     }
 
-    /// Bytes there is room for.
+    /// Into one piece of user memory.
+    #[must_use]
+    pub fn user(addr: UserAddr, len: usize) -> Self {
+        let now = UserSlice { addr, len };
+        Self {
+            remaining: len,
+            target: Target::User(Cursor { now, rest: &[] }),
+        }
+    }
+
+    /// Into a kernel buffer.
+    #[must_use]
+    pub fn kernel(buffer: &'a mut [u8]) -> Self {
+        Self {
+            remaining: buffer.len(),
+            target: Target::Kernel(buffer),
+        }
+    }
+
+    /// Bytes it still takes.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.remaining
     }
 
-    /// Takes no more than `len` further bytes.
+    /// Takes no more than `len` bytes from now on.
     pub fn limit(&mut self, len: usize) {
         self.remaining = self.remaining.min(len);
     }
 
-    /// Puts as much of `from` as there is room for; returns how much.
+    /// Puts bytes; returns how many it took (less when it is full or hits a bad address).
     ///
     /// # Errors
-    /// `EFAULT` when not one byte could be put.
-    pub fn write(&mut self, from: &[u8]) -> Result<usize> {
-        let wanted = from.len().min(self.remaining);
-        let mut done = 0;
-        while done < wanted {
-            match self.put(&from[done..wanted]) {
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+    /// `EFAULT` when not one could be put.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.put(
+            bytes.len(),
+            |at, done, len| user::copy_out(at, &bytes[done..done + len]),
+            |buffer| buffer.copy_from_slice(&bytes[..buffer.len()]),
+        )
     }
 
-    /// Puts up to `len` bytes of `frame` from `offset` on.
+    /// Puts `len` bytes of a frame from `offset` on.
     ///
     /// # Errors
-    /// `EFAULT` when not one byte could be put.
+    /// `EFAULT` when not one could be put.
     pub fn write_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize> {
-        let wanted = len.min(self.remaining);
-        if let Sink::Kernel(to) = &mut self.sink {
-            frame.read(offset, &mut to[self.offset..self.offset + wanted]);
-            self.advance(wanted);
-            return Ok(wanted);
-        }
-        let mut done = 0;
-        let mut bounce = [0; BOUNCE];
-        while done < wanted {
-            let step = BOUNCE.min(wanted - done);
-            frame.read(offset + done, &mut bounce[..step]);
-            match self.write(&bounce[..step]) {
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        self.put(
+            len,
+            |at, done, len| user::copy_frame_out(at, frame, offset + done, len),
+            |buffer| frame.read(offset, buffer),
+        )
     }
 
-    /// Puts up to `len` zeroes.
+    /// Puts `len` zeroes.
     ///
     /// # Errors
-    /// `EFAULT` when not one byte could be put.
+    /// `EFAULT` when not one could be put.
     pub fn zero(&mut self, len: usize) -> Result<usize> {
-        const ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
-        let wanted = len.min(self.remaining);
-        let mut done = 0;
-        while done < wanted {
-            match self.write(&ZEROES[..PAGE_SIZE.min(wanted - done)]) {
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        self.put(
+            len,
+            |at, _, len| user::zero_out(at, len),
+            |buffer| buffer.fill(0),
+        )
     }
 
-    /// Puts bytes into the piece at hand; at least one, at most what fits there.
-    fn put(&mut self, from: &[u8]) -> Result<usize> {
-        let count = match &mut self.sink {
-            Sink::Kernel(to) => {
-                to[self.offset..self.offset + from.len()].copy_from_slice(from);
-                from.len()
-            }
-            Sink::User(slice) => user::write_some(at(*slice, self.offset)?, from)?,
-            Sink::Vector(pieces) => {
-                let piece = skip_done(pieces, &mut self.offset)?;
-                let room = piece.len - self.offset;
-                user::write_some(at(piece, self.offset)?, &from[..from.len().min(room)])?
+    fn put(
+        &mut self,
+        len: usize,
+        to_user: impl FnMut(UserAddr, usize, usize) -> usize,
+        to_kernel: impl FnOnce(&mut [u8]),
+    ) -> Result<usize> {
+        let wanted = len.min(self.remaining);
+        let moved = match &mut self.target {
+            Target::User(cursor) => cursor.advance(wanted, to_user),
+            Target::Kernel(buffer) => {
+                let (now, rest) = core::mem::take(buffer).split_at_mut(wanted);
+                to_kernel(now);
+                *buffer = rest;
+                wanted
             }
         };
-        self.advance(count);
-        Ok(count)
+        self.remaining -= moved;
+        progress(moved, wanted)
     }
-
-    fn advance(&mut self, count: usize) {
-        self.offset += count;
-        self.remaining -= count;
-    }
-}
-
-impl core::fmt::Debug for IoWriter<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "IoWriter({} bytes left)", self.remaining)
-    }
-}
-
-enum Source<'a> {
-    Kernel(&'a [u8]),
-    User(UserSlice),
-    Vector(&'a [UserSlice]),
-}
-
-/// Gives the bytes of a write.
-pub struct IoReader<'a> {
-    source: Source<'a>,
-    offset: usize,
-    remaining: usize,
 }
 
 impl<'a> IoReader<'a> {
-    /// From kernel memory.
-    #[must_use]
-    pub fn kernel(from: &'a [u8]) -> Self {
-        Self { source: Source::Kernel(from), offset: 0, remaining: from.len() }
-    }
-
-    /// From one user buffer.
-    #[must_use]
-    pub fn user(addr: UserAddr, len: usize) -> Self {
-        Self { source: Source::User(UserSlice { addr, len }), offset: 0, remaining: len }
-    }
-
-    /// From several user buffers, one after the other.
+    /// From user memory, one piece after the other.
     #[must_use]
     pub fn vector(pieces: &'a [UserSlice]) -> Self {
-        let remaining = pieces.iter().map(|piece| piece.len).sum();
-        Self { source: Source::Vector(pieces), offset: 0, remaining }
+        Self {
+            remaining: total(pieces),
+            source: Source::User(Cursor::new(pieces)),
+        }
     }
 
-    /// Bytes left to give.
+    /// From one piece of user memory.
+    #[must_use]
+    pub fn user(addr: UserAddr, len: usize) -> Self {
+        let now = UserSlice { addr, len };
+        Self {
+            remaining: len,
+            source: Source::User(Cursor { now, rest: &[] }),
+        }
+    }
+
+    /// From a kernel buffer.
+    #[must_use]
+    pub fn kernel(buffer: &'a [u8]) -> Self {
+        Self {
+            remaining: buffer.len(),
+            source: Source::Kernel(buffer),
+        }
+    }
+
+    /// Bytes it still has.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.remaining
     }
 
-    /// Gives no more than `len` further bytes.
+    /// Gives no more than `len` bytes from now on.
     pub fn limit(&mut self, len: usize) {
         self.remaining = self.remaining.min(len);
     }
 
-    /// Fills as much of `to` as there are bytes for; returns how much.
+    /// Takes bytes; returns how many it got (less when there are no more or at a bad address).
     ///
     /// # Errors
-    /// `EFAULT` when not one byte could be taken.
-    pub fn read(&mut self, to: &mut [u8]) -> Result<usize> {
-        let wanted = to.len().min(self.remaining);
-        let mut done = 0;
-        while done < wanted {
-            match self.take(&mut to[done..wanted]) {
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
+    /// `EFAULT` when not one could be taken.
+    pub fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
+        let wanted = bytes.len().min(self.remaining);
+        let moved = match &mut self.source {
+            Source::User(cursor) => cursor.advance(wanted, |at, done, len| {
+                user::copy_in(at, &mut bytes[done..done + len])
+            }),
+            Source::Kernel(buffer) => {
+                let (now, rest) = buffer.split_at(wanted);
+                bytes[..wanted].copy_from_slice(now);
+                *buffer = rest;
+                wanted
             }
-        }
-        Ok(done)
-    }
-
-    /// Fills up to `len` bytes of `frame` from `offset` on.
-    ///
-    /// # Errors
-    /// `EFAULT` when not one byte could be taken.
-    pub fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize> {
-        let wanted = len.min(self.remaining);
-        if let Source::Kernel(from) = &self.source {
-            frame.write(offset, &from[self.offset..self.offset + wanted]);
-            self.advance(wanted);
-            return Ok(wanted);
-        }
-        let mut done = 0;
-        let mut bounce = [0; BOUNCE];
-        while done < wanted {
-            let step = BOUNCE.min(wanted - done);
-            match self.read(&mut bounce[..step]) {
-                Ok(count) => {
-                    frame.write(offset + done, &bounce[..count]);
-                    done += count;
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        };
+        self.remaining -= moved;
+        progress(moved, wanted)
     }
 
     /// Passes over up to `len` bytes without looking at them; returns how many.
     pub fn skip(&mut self, len: usize) -> usize {
-        let count = len.min(self.remaining);
-        self.advance(count);
-        count
-    }
-
-    /// Takes bytes from the piece at hand; at least one, at most what it has.
-    fn take(&mut self, to: &mut [u8]) -> Result<usize> {
-        let count = match &self.source {
-            Source::Kernel(from) => {
-                to.copy_from_slice(&from[self.offset..self.offset + to.len()]);
-                to.len()
-            }
-            Source::User(slice) => user::read_some(at(*slice, self.offset)?, to)?,
-            Source::Vector(pieces) => {
-                let mut pieces = *pieces;
-                let piece = skip_done(&mut pieces, &mut self.offset)?;
-                self.source = Source::Vector(pieces);
-                let has = piece.len - self.offset;
-                let len = to.len().min(has);
-                user::read_some(at(piece, self.offset)?, &mut to[..len])?
+        let wanted = len.min(self.remaining);
+        let moved = match &mut self.source {
+            Source::User(cursor) => cursor.advance(wanted, |_, _, len| len),
+            Source::Kernel(buffer) => {
+                *buffer = &buffer[wanted..];
+                wanted
             }
         };
-        self.advance(count);
-        Ok(count)
+        self.remaining -= moved;
+        moved
     }
 
-    fn advance(&mut self, count: usize) {
-        self.offset += count;
-        self.remaining -= count;
+    /// Takes `len` bytes into a frame at `offset`.
+    ///
+    /// # Errors
+    /// `EFAULT` when not one could be taken.
+    pub fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize> {
+        let wanted = len.min(self.remaining);
+        let moved = match &mut self.source {
+            Source::User(cursor) => cursor.advance(wanted, |at, done, len| {
+                user::copy_frame_in(at, frame, offset + done, len)
+            }),
+            Source::Kernel(buffer) => {
+                let (now, rest) = buffer.split_at(wanted);
+                frame.write(offset, now);
+                *buffer = rest;
+                wanted
+            }
+        };
+        self.remaining -= moved;
+        progress(moved, wanted)
     }
-}
-
-impl core::fmt::Debug for IoReader<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "IoReader({} bytes left)", self.remaining)
-    }
-}
-
-fn at(slice: UserSlice, offset: usize) -> Result<UserAddr> {
-    slice.addr.checked_add(offset as u64).ok_or(Errno::EFAULT)
-}
-
-/// Drops the pieces that `offset` has passed; the first piece left holds `offset`.
-fn skip_done(pieces: &mut &[UserSlice], offset: &mut usize) -> Result<UserSlice> {
-    while let Some((first, rest)) = pieces.split_first() {
-        if *offset < first.len {
-            return Ok(*first);
-        }
-        *offset -= first.len;
-        *pieces = rest;
-    }
-    Err(Errno::EFAULT)
 }
 
 #[cfg(test)]
@@ -324,17 +325,5 @@ mod tests {
         let mut rest = [0; 9];
         assert_eq!(from.read(&mut rest), Ok(2));
         assert_eq!((&first, &rest[..2]), (b"he", &b"lo"[..]));
-    }
-
-    #[test]
-    fn pieces_that_are_done_are_passed_over() {
-        let piece = |addr, len| UserSlice { addr: UserAddr(addr), len };
-        let all = [piece(0x1000, 4), piece(0x2000, 0), piece(0x3000, 2)];
-        let mut pieces = &all[..];
-        let mut offset = 5;
-        assert_eq!(skip_done(&mut pieces, &mut offset), Ok(all[2]));
-        assert_eq!((offset, pieces.len()), (1, 1));
-        offset = 2;
-        assert_eq!(skip_done(&mut pieces, &mut offset), Err(Errno::EFAULT));
     }
 }

@@ -43,6 +43,38 @@ impl PageTable {
         Ok(())
     }
 
+    /// For each of `pages` pages from `start` on that is not mapped, asks `frame(n)` for what to map
+    /// there; `None` leaves it out. One walk. Returns how many were mapped.
+    ///
+    /// # Errors
+    /// None on the host.
+    pub fn fill(
+        &self,
+        start: UserAddr,
+        pages: usize,
+        perms: Perms,
+        mut frame: impl FnMut(usize) -> Option<Frame>,
+    ) -> Result<usize, OutOfMemory> {
+        let mut mapped = 0;
+        let mut table = self.pages();
+        for n in 0..pages {
+            let addr = start.0 + (n * crate::PAGE_SIZE) as u64;
+            if !table.contains_key(&addr)
+                && let Some(frame) = frame(n)
+            {
+                table.insert(addr, (frame, perms));
+                mapped += 1;
+            }
+        }
+        Ok(mapped)
+    }
+
+    /// How many pages are mapped in a page-aligned range.
+    #[must_use]
+    pub fn mapped(&self, range: Range<UserAddr>) -> usize {
+        self.pages().range(range.start.0..range.end.0).count()
+    }
+
     /// Removes every mapping in a page-aligned range, and drops the frames.
     pub fn unmap(&self, range: Range<UserAddr>) {
         let mut pages = self.pages();

@@ -3,6 +3,7 @@
 
 use super::Fault;
 use crate::addr::{PAGE_SIZE, UserAddr};
+use crate::frame::Frame;
 use crate::page_table::PageTable;
 
 /// Calls `act(page address, offset in the page, range of the buffer)` a page at a time until it
@@ -46,6 +47,31 @@ pub fn read(from: UserAddr, to: &mut [u8]) -> Result<(), Fault> {
 pub fn write(to: UserAddr, from: &[u8]) -> Result<(), Fault> {
     by_pages(to, from.len(), |table, here, part| {
         table.with_writable(here, |frame| frame.write(here.page_offset(), &from[part]))
+    })
+}
+
+/// Copies `len` bytes of a frame from `offset` on into user memory.
+///
+/// # Errors
+/// [`Fault`] when a page is not mapped or not writable.
+pub fn write_frame(to: UserAddr, from: &Frame, offset: usize, len: usize) -> Result<(), Fault> {
+    by_pages(to, len, |table, here, part| {
+        let mut bytes = alloc::vec![0; part.len()];
+        from.read(offset + part.start, &mut bytes);
+        table.with_writable(here, |frame| frame.write(here.page_offset(), &bytes))
+    })
+}
+
+/// Copies `len` bytes of user memory into a frame at `offset`.
+///
+/// # Errors
+/// [`Fault`] when a page is not mapped.
+pub fn read_frame(from: UserAddr, to: &Frame, offset: usize, len: usize) -> Result<(), Fault> {
+    by_pages(from, len, |table, here, part| {
+        let mut bytes = alloc::vec![0; part.len()];
+        table.query(here)?.0.read(here.page_offset(), &mut bytes);
+        to.write(offset + part.start, &bytes);
+        Some(())
     })
 }
 

@@ -9,9 +9,9 @@ mod bare;
 mod host;
 
 #[cfg(target_os = "none")]
-pub use bare::{compare_exchange_u32, load_u32, read, write, zero};
+pub use bare::{compare_exchange_u32, load_u32, read, read_frame, write, write_frame, zero};
 #[cfg(not(target_os = "none"))]
-pub use host::{compare_exchange_u32, load_u32, read, write, zero};
+pub use host::{compare_exchange_u32, load_u32, read, read_frame, write, write_frame, zero};
 
 /// Where a copy stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,74 @@
+//! One mapping: a range of addresses that share protection and origin.
+
+use alloc::sync::Arc;
+
+use crate::page_source::{Origin, PageSource};
+
+bitflags::bitflags! {
+    /// What user code may do (`PROT_*`, same bits). Nothing is `PROT_NONE`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Prot: u32 {
+        /// `PROT_READ`.
+        const READ = 1;
+        /// `PROT_WRITE`.
+        const WRITE = 2;
+        /// `PROT_EXEC`.
+        const EXEC = 4;
+    }
+}
+
+bitflags::bitflags! {
+    /// Properties of a mapping besides protection.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct AreaFlags: u32 {
+        /// Stores are seen by others that map the same.
+        const SHARED = 1;
+        /// Grows downwards when touched right below (a stack).
+        const GROWS_DOWN = 2;
+        /// Counted as locked.
+        const LOCKED = 4;
+        /// Does not count against the memory that may be promised.
+        const NO_RESERVE = 8;
+        /// Not copied by fork (`MADV_DONTFORK`).
+        const DONT_FORK = 16;
+        /// Zeroes in the child of a fork (`MADV_WIPEONFORK`).
+        const WIPE_ON_FORK = 32;
+        /// Left out of core dumps (`MADV_DONTDUMP`).
+        const DONT_DUMP = 64;
+        /// The heap that brk moves.
+        const HEAP = 128;
+        /// The first thread's stack.
+        const STACK = 256;
+    }
+}
+
+/// A mapping. Its start is its key in the tree.
+#[derive(Clone)]
+pub struct Area {
+    /// One past its last address.
+    pub end: u64,
+    /// What user code may do.
+    pub prot: Prot,
+    /// What mprotect may allow.
+    pub max_prot: Prot,
+    /// Its properties.
+    pub flags: AreaFlags,
+    /// Where its pages come from; `None` is anonymous and private.
+    pub source: Option<Arc<dyn PageSource>>,
+    /// Where in the source it starts, in bytes.
+    pub offset: u64,
+    /// The file it was made from.
+    pub origin: Option<Arc<dyn Origin>>,
+}
+
+impl core::fmt::Debug for Area {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Area")
+            .field("end", &format_args!("{:#x}", self.end))
+            .field("prot", &self.prot)
+            .field("flags", &self.flags)
+            .field("source", &self.source.is_some())
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
