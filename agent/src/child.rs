@@ -131,7 +131,7 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
         .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let mut own_namespace = false;
     for record in reports.chunks_exact(RECORD) {
-        let errno = Errno::from_raw_os_error(i32::from_le_bytes([
+        let errno = errno_of(i32::from_le_bytes([
             record[1], record[2], record[3], record[4],
         ]));
         match STAGES.get(usize::from(record[0])) {
@@ -140,6 +140,15 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
         }
     }
     Ok(Started { pid, own_namespace })
+}
+
+/// An errno out of a record; a child may have been made to write anything.
+pub(crate) fn errno_of(raw: i32) -> Errno {
+    if (1..4096).contains(&raw) {
+        Errno::from_raw_os_error(raw)
+    } else {
+        Errno::IO
+    }
 }
 
 fn run(plan: &Plan, report: BorrowedFd<'_>) {
@@ -184,6 +193,7 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
         rustix::thread::set_no_new_privs(true).map_err(at(Stage::NoNewPrivileges))?;
     }
     sys::reset_signals();
+    sys::keep_only_stdio();
     Err(Failed {
         stage: Stage::Exec,
         errno: exec_first(plan),
@@ -267,7 +277,8 @@ fn exec_first(plan: &Plan) -> Errno {
     let mut worst = Errno::NOENT;
     for program in &plan.programs {
         match sys::execve(program, &plan.args, &plan.env) {
-            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::NOENT => {}
+            Errno::NOTDIR if plan.programs.len() > 1 => {}
             Errno::ACCESS if is_directory(program) => worst = Errno::ISDIR,
             Errno::ACCESS => worst = Errno::ACCESS,
             errno => return errno,

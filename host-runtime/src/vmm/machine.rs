@@ -15,12 +15,12 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::Files;
 use super::cmdline::CommandLine;
 use super::cpuid::CpuidTemplate;
+use super::devices::Interrupt;
 use super::devices::console::Console;
 use super::devices::fs::Fs;
 use super::devices::rng::Rng;
 use super::devices::transport::{MmioBus, QUEUE_NOTIFY, SharedDevice, Transport};
 use super::devices::vsock::Vsock;
-use super::devices::{Interrupt, VirtioDevice};
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
 use super::event_loop::{self, EventLoop};
@@ -77,9 +77,11 @@ pub fn build(
     let console = Arc::new(Mutex::new(Console::new(Arc::clone(&log))));
     let vsock = Vsock::new(event_loop.poller(), Arc::clone(reporter));
     let vsock = Arc::new(Mutex::new(vsock));
-    event_loop.add_device(console.clone(), devices.add(console)?)?;
+    let console: SharedDevice = console;
+    event_loop.add_device(&console, devices.add(Arc::clone(&console))?)?;
     let rng = Arc::new(Mutex::new(Rng::default()));
-    event_loop.add_device(rng.clone(), devices.add(rng)?)?;
+    let rng: SharedDevice = rng;
+    event_loop.add_device(&rng, devices.add(Arc::clone(&rng))?)?;
     event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
     let fs = match (&config.shared_dir, files.shared_dir) {
         (Some(name), Some(dir)) => Some(shared_dir(name, &dir, &mut devices)?),
@@ -189,10 +191,7 @@ impl<'a> Devices<'a> {
     }
 
     /// Puts a device on the bus; gives the events of its queues.
-    fn add<D: VirtioDevice + 'static>(
-        &mut self,
-        device: Arc<Mutex<D>>,
-    ) -> Result<Vec<EventFd>, VmmError> {
+    fn add(&mut self, device: SharedDevice) -> Result<Vec<EventFd>, VmmError> {
         let vm = self.machine.vm();
         let number = self.count();
         let address = MMIO_START + u64::from(number) * MMIO_SIZE;
@@ -201,7 +200,6 @@ impl<'a> Devices<'a> {
         let line = new_event(EFD_NONBLOCK)?;
         vm.register_irqfd(&line, MMIO_GSI + number)
             .map_err(failed("wire an interrupt"))?;
-        let device: SharedDevice = device;
         let queues = device.lock().map_or(0, |device| device.queue_sizes().len());
         let mut kicks = Vec::new();
         for queue in 0..u32::try_from(queues).unwrap_or(0) {
@@ -230,7 +228,7 @@ fn shared_dir(
         source: errno.into(),
     })?;
     raise_file_limit();
-    let fs = Arc::new(Mutex::new(Fs::of_current_dir(name)?));
+    let fs: SharedDevice = Arc::new(Mutex::new(Fs::of_current_dir(name)?));
     let kicks = devices.add(Arc::clone(&fs))?;
     Ok((fs, kicks))
 }

@@ -11,6 +11,7 @@ pub mod devices;
 pub mod elf;
 pub mod error;
 pub mod event_loop;
+pub mod fuzz;
 pub mod layout;
 pub mod load;
 pub mod log;
