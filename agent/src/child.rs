@@ -13,6 +13,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType;
 
+use crate::capabilities::Allowed;
 use crate::sys::{self, CStrings};
 
 /// How the process gets its view of the file system.
@@ -56,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) cwd: CString,
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) no_new_privileges: bool,
+    /// `None` leaves the user's own.
+    pub(crate) capabilities: Option<Allowed>,
     /// Paths to try, in this order.
     pub(crate) programs: Vec<CString>,
     pub(crate) args: CStrings,
@@ -73,11 +76,12 @@ pub(crate) enum Stage {
     Rlimits,
     Groups,
     User,
+    Capabilities,
     NoNewPrivileges,
     Exec,
 }
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     Stage::Session,
     Stage::Root,
     Stage::Terminal,
@@ -86,6 +90,7 @@ const STAGES: [Stage; 10] = [
     Stage::Rlimits,
     Stage::Groups,
     Stage::User,
+    Stage::Capabilities,
     Stage::NoNewPrivileges,
     Stage::Exec,
 ];
@@ -185,10 +190,16 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
     if let Some(umask) = plan.umask {
         rustix::process::umask(umask);
     }
+    if let Some(capabilities) = &plan.capabilities {
+        capabilities.bound().map_err(at(Stage::Capabilities))?;
+    }
     let credentials = &plan.credentials;
     rustix::thread::set_thread_groups(&credentials.groups).map_err(at(Stage::Groups))?;
     rustix::thread::set_thread_gid(credentials.gid).map_err(at(Stage::User))?;
     rustix::thread::set_thread_uid(credentials.uid).map_err(at(Stage::User))?;
+    if let Some(capabilities) = &plan.capabilities {
+        capabilities.apply().map_err(at(Stage::Capabilities))?;
+    }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(at(Stage::NoNewPrivileges))?;
     }
