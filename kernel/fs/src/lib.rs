@@ -21,6 +21,7 @@ mod file;
 mod file_ops;
 mod file_system;
 mod flags;
+pub mod fuse;
 mod inode;
 pub mod job_control;
 pub mod lock;
@@ -29,6 +30,7 @@ mod mount;
 mod path;
 pub mod permission;
 mod poll;
+pub mod tty;
 mod walk;
 
 pub use anonymous::AnonymousInode;

@@ -32,6 +32,8 @@ const OUT_HEADER: usize = size_of::<OutHeader>();
 #[derive(Debug, Default)]
 pub(super) struct Call {
     answer: SpinLock<Option<Answered>>,
+    /// Nobody waits for the answer: the connection's frames in it, to use again.
+    unattended: SpinLock<Option<Vec<Frame>>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,16 @@ impl<'a> Request<'a> {
     pub(super) fn new(op: Op, node: u64, args: &'a [&'a [u8]], room: usize) -> Self {
         let (data, pages) = (Vec::new(), Vec::new());
         let (owner, wants_reply) = (Owner::default(), true);
-        Request { op, node, owner, args, data, room, pages, wants_reply }
+        Request {
+            op,
+            node,
+            owner,
+            args,
+            data,
+            room,
+            pages,
+            wants_reply,
+        }
     }
 }
 
@@ -88,7 +99,9 @@ pub(super) struct Reply {
 impl Reply {
     /// The structure that the reply starts with.
     pub(super) fn parse<T: FromBytes>(&self) -> Result<T> {
-        T::read_from_prefix(&self.body).map(|(value, _)| value).map_err(|_| Errno::EIO)
+        T::read_from_prefix(&self.body)
+            .map(|(value, _)| value)
+            .map_err(|_| Errno::EIO)
     }
 }
 
@@ -136,7 +149,11 @@ impl Connection {
     pub(super) fn call(&self, request: Request<'_>) -> Result<Reply> {
         let unique = self.next_unique.fetch_add(2, Ordering::Relaxed);
         let room = request.room;
-        let Message { readable, writable, own } = self.lay_out(request, unique)?;
+        let Message {
+            readable,
+            writable,
+            own,
+        } = self.lay_out(request, unique)?;
         let call = Arc::new(Call::default());
         self.submit(readable, writable, &call)?;
         let answered = self.activity.wait_until(|| {
@@ -150,7 +167,9 @@ impl Connection {
             Ok(reply) => reply,
             Err(Impossible) => {
                 if !self.complained.swap(true, Ordering::Relaxed) {
-                    machine::log!("virtiofs: the server sent a reply that does not fit its request");
+                    machine::log!(
+                        "virtiofs: the server sent a reply that does not fit its request"
+                    );
                 }
                 Err(Errno::EIO)
             }
@@ -158,6 +177,22 @@ impl Connection {
         drop(answered);
         self.recycle(own);
         reply
+    }
+
+    /// Sends a request whose answer does not matter, without waiting for it.
+    pub(super) fn send(&self, request: Request<'_>) {
+        let unique = self.next_unique.fetch_add(2, Ordering::Relaxed);
+        if let Ok(Message {
+            readable,
+            writable,
+            own,
+        }) = self.lay_out(request, unique)
+        {
+            let call = Arc::new(Call::default());
+            *call.unattended.lock() = Some(own);
+            // A line that is broken has nothing to release.
+            let _ = self.submit(readable, writable, &call);
+        }
     }
 
     /// Tells the server that `lookups` references to `node` are gone. Best effort: no reply.
@@ -170,7 +205,9 @@ impl Connection {
         self.collect();
         if let Ok(message) = self.lay_out(request, unique) {
             // A full queue means a server that forgets slowly; it keeps the node until it ends.
-            let _ = self.urgent.submit(message.readable, Vec::new(), Arc::default());
+            let _ = self
+                .urgent
+                .submit(message.readable, Vec::new(), Arc::default());
         }
     }
 
@@ -198,9 +235,21 @@ impl Connection {
     fn collect(&self) {
         let mut any = false;
         while let Some(done) = self.requests.completed() {
-            let Completion { readable, writable, written, context } = done;
-            *context.answer.lock() = Some(Answered { writable, written });
+            let Completion {
+                readable,
+                writable,
+                written,
+                context,
+            } = done;
             drop(readable);
+            let unattended = context.unattended.lock().take();
+            match unattended {
+                Some(own) => {
+                    drop(writable);
+                    self.recycle(own);
+                }
+                None => *context.answer.lock() = Some(Answered { writable, written }),
+            }
             any = true;
         }
         while let Some(done) = self.urgent.completed() {
@@ -213,7 +262,16 @@ impl Connection {
 
     /// Writes header and arguments into frames and finds room for the reply.
     fn lay_out(&self, request: Request<'_>, unique: u64) -> Result<Message> {
-        let Request { op, node, owner, args, data, room, pages, wants_reply } = request;
+        let Request {
+            op,
+            node,
+            owner,
+            args,
+            data,
+            room,
+            pages,
+            wants_reply,
+        } = request;
         let head_len = IN_HEADER + args.iter().map(|arg| arg.len()).sum::<usize>();
         let len = head_len + data.iter().map(Segment::len).sum::<usize>();
         let header = InHeader {
@@ -227,7 +285,10 @@ impl Connection {
         };
         let mut own = Vec::new();
         let mut readable = self.segments(head_len, &mut own)?;
-        let mut place = Cursor { segments: &readable, at: 0 };
+        let mut place = Cursor {
+            segments: &readable,
+            at: 0,
+        };
         place.write(header.as_bytes());
         args.iter().for_each(|arg| place.write(arg));
         readable.extend(data);
@@ -240,7 +301,11 @@ impl Connection {
             writable = self.segments(reply_len, &mut own)?;
         }
         writable.extend(pages);
-        Ok(Message { readable, writable, own })
+        Ok(Message {
+            readable,
+            writable,
+            own,
+        })
     }
 
     /// Frames that hold `len` bytes together; handles to them are added to `own`.
@@ -310,9 +375,14 @@ fn check(
         return Err(Impossible);
     }
     if header.error != 0 {
-        let number = header.error.checked_neg().and_then(|number| u16::try_from(number).ok());
+        let number = header
+            .error
+            .checked_neg()
+            .and_then(|number| u16::try_from(number).ok());
         // From 512 on the numbers are the kernel's own and mean a restart.
-        let errno = number.filter(|number| *number < 512).and_then(Errno::from_raw);
+        let errno = number
+            .filter(|number| *number < 512)
+            .and_then(Errno::from_raw);
         return match errno {
             Some(errno) if payload == 0 => Ok(Err(errno)),
             _ => Err(Impossible),
@@ -327,5 +397,8 @@ fn check(
         at += take;
         skip = 0;
     }
-    Ok(Ok(Reply { in_pages: payload - body.len(), body }))
+    Ok(Ok(Reply {
+        in_pages: payload - body.len(),
+        body,
+    }))
 }

@@ -84,8 +84,14 @@ fn split(time: Timestamp) -> (u64, u32) {
 
 /// When something the server said for a while stops being believed, in monotonic nanoseconds.
 pub(super) fn valid_until(seconds: u64, nanoseconds: u32) -> u64 {
-    let span = seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(nanoseconds));
-    if span == 0 { 0 } else { sched::clock::monotonic_ns().saturating_add(span) }
+    let span = seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(nanoseconds));
+    if span == 0 {
+        0
+    } else {
+        sched::clock::monotonic_ns().saturating_add(span)
+    }
 }
 
 #[cfg(test)]
@@ -95,15 +101,33 @@ mod tests {
     #[test]
     fn device_numbers_survive_the_wire() {
         for (major, minor) in [(1, 3), (5, 2), (136, 0xabcde), (0xfff, 0xff)] {
-            assert_eq!(device(rdev(DeviceId::new(major, minor))), DeviceId::new(major, minor));
+            assert_eq!(
+                device(rdev(DeviceId::new(major, minor))),
+                DeviceId::new(major, minor)
+            );
         }
     }
 
     #[test]
     fn impossible_attributes_are_refused() {
-        let good = Attr { mode: 0o100_644, ..Attr::default() };
+        let good = Attr {
+            mode: 0o100_644,
+            ..Attr::default()
+        };
         assert!(metadata(&good).is_ok());
-        assert_eq!(metadata(&Attr { mode: 0o644, ..good }), Err(Errno::EIO));
-        assert_eq!(metadata(&Attr { size: u64::MAX, ..good }), Err(Errno::EIO));
+        assert_eq!(
+            metadata(&Attr {
+                mode: 0o644,
+                ..good
+            }),
+            Err(Errno::EIO)
+        );
+        assert_eq!(
+            metadata(&Attr {
+                size: u64::MAX,
+                ..good
+            }),
+            Err(Errno::EIO)
+        );
     }
 }

@@ -47,8 +47,16 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
 
 /// Makes `connection` mountable under `tag` (up to its first NUL).
 pub(super) fn add(tag: &[u8], connection: Arc<Connection>) {
-    let tag = tag.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-    let shared = Shared { tag, connection, mounted: Mutex::new(None) };
+    let tag = tag
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default()
+        .to_vec();
+    let shared = Shared {
+        tag,
+        connection,
+        mounted: Mutex::new(None),
+    };
     SHARED.lock().push(Arc::new(shared));
 }
 
@@ -65,7 +73,11 @@ impl FileSystemType for VirtioFs {
         if request.options().next().is_some() {
             return Err(Errno::EINVAL);
         }
-        let shared = SHARED.lock().iter().find(|shared| shared.tag == request.source).cloned();
+        let shared = SHARED
+            .lock()
+            .iter()
+            .find(|shared| shared.tag == request.source)
+            .cloned();
         let shared = shared.ok_or(Errno::EINVAL)?;
         let mut mounted = shared.mounted.lock();
         if let Some(super_block) = &*mounted {

@@ -13,7 +13,6 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::inode::FuseInode;
 use super::wire::{DirEnt, FSyncIn, Op, OpenIn, OpenOut, ReadIn, ReleaseIn};
 use crate::file_ops::{DirSink, FileOps, Seek, seek_in};
-use crate::inode::Inode;
 use crate::metadata::FileKind;
 
 /// Bytes of entries asked for at a time.
@@ -23,9 +22,18 @@ const O_DIRECTORY: u32 = 0o200_000;
 
 /// Opens a directory at the server.
 pub(super) fn open(inode: Arc<FuseInode>) -> Result<Arc<dyn FileOps>> {
-    let arg = OpenIn { flags: O_DIRECTORY, open_flags: 0 };
-    let out: OpenOut = inode.ask(Op::OpenDir, &[arg.as_bytes()], size_of::<OpenOut>())?.parse()?;
-    Ok(Arc::new(Directory { inode, handle: out.fh, batch: Mutex::new(Batch::default()) }))
+    let arg = OpenIn {
+        flags: O_DIRECTORY,
+        open_flags: 0,
+    };
+    let out: OpenOut = inode
+        .ask(Op::OpenDir, &[arg.as_bytes()], size_of::<OpenOut>())?
+        .parse()?;
+    Ok(Arc::new(Directory {
+        inode,
+        handle: out.fh,
+        batch: Mutex::new(Batch::default()),
+    }))
 }
 
 struct Directory {
@@ -55,7 +63,11 @@ struct Entry<'a> {
 /// `EIO` for an entry that no directory can have.
 fn parse(bytes: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>> {
     let Ok((head, rest)) = DirEnt::read_from_prefix(bytes) else {
-        return if bytes.is_empty() { Ok(None) } else { Err(Errno::EIO) };
+        return if bytes.is_empty() {
+            Ok(None)
+        } else {
+            Err(Errno::EIO)
+        };
     };
     let len = head.namelen as usize;
     if len == 0 || len > NAME_MAX || len > rest.len() {
@@ -65,9 +77,19 @@ fn parse(bytes: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>> {
     if name.contains(&b'/') || name.contains(&0) {
         return Err(Errno::EIO);
     }
-    let rest = rest.get(len.next_multiple_of(8) - len..).unwrap_or_default();
+    let rest = rest
+        .get(len.next_multiple_of(8) - len..)
+        .unwrap_or_default();
     let kind = FileKind::from_mode(head.kind << 12).unwrap_or(FileKind::Regular);
-    Ok(Some((Entry { ino: head.ino, kind, name, next: head.off }, rest)))
+    Ok(Some((
+        Entry {
+            ino: head.ino,
+            kind,
+            name,
+            next: head.off,
+        },
+        rest,
+    )))
 }
 
 impl Directory {
@@ -143,7 +165,11 @@ impl FileOps for Directory {
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {
-        let arg = FSyncIn { fh: self.handle, flags: data_only.into(), padding: 0 };
+        let arg = FSyncIn {
+            fh: self.handle,
+            flags: data_only.into(),
+            padding: 0,
+        };
         match self.inode.ask(Op::FSyncDir, &[arg.as_bytes()], 0) {
             Ok(_) | Err(Errno::ENOSYS) => Ok(()),
             Err(errno) => Err(errno),
@@ -153,9 +179,12 @@ impl FileOps for Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let arg = ReleaseIn { fh: self.handle, flags: O_DIRECTORY, ..ReleaseIn::default() };
-        // Nobody is left to tell of a failure.
-        let _ = self.inode.ask(Op::ReleaseDir, &[arg.as_bytes()], 0);
+        let arg = ReleaseIn {
+            fh: self.handle,
+            flags: O_DIRECTORY,
+            ..ReleaseIn::default()
+        };
+        self.inode.send(Op::ReleaseDir, &[arg.as_bytes()]);
     }
 }
 
@@ -165,7 +194,14 @@ mod tests {
 
     fn entry(name: &[u8], off: u64) -> Vec<u8> {
         let len = u32::try_from(name.len()).unwrap();
-        let mut bytes = DirEnt { ino: 7, off, namelen: len, kind: 8 }.as_bytes().to_vec();
+        let mut bytes = DirEnt {
+            ino: 7,
+            off,
+            namelen: len,
+            kind: 8,
+        }
+        .as_bytes()
+        .to_vec();
         bytes.extend(name);
         bytes.resize(bytes.len().next_multiple_of(8), 0);
         bytes
@@ -175,9 +211,8 @@ mod tests {
     fn a_batch_is_entered_at_any_of_its_positions() {
         let bytes = [entry(b"a", 10), entry(b"bcdefghij", 5), entry(b"k", 99)].concat();
         let batch = Batch { start: 3, bytes };
-        let name_at = |from| {
-            part(&batch, from).map(|bytes| parse(bytes).unwrap().unwrap().0.name.to_vec())
-        };
+        let name_at =
+            |from| part(&batch, from).map(|bytes| parse(bytes).unwrap().unwrap().0.name.to_vec());
         assert_eq!(name_at(3).unwrap(), b"a");
         assert_eq!(name_at(10).unwrap(), b"bcdefghij");
         assert_eq!(name_at(5).unwrap(), b"k");

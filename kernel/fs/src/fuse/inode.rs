@@ -9,14 +9,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::connection::{Owner, Reply, Request};
 use super::pages::Pages;
 use super::session::Session;
 use super::wire::{
-    AttrOut, EntryOut, GetAttrIn, GetXattrIn, GetXattrOut, LinkIn, MkDirIn, MkNodIn, Op,
-    Rename2In, RenameIn, SetXattrIn,
+    AttrOut, CreateIn, EntryOut, GetAttrIn, GetXattrIn, GetXattrOut, LinkIn, MkDirIn, MkNodIn, Op,
+    OpenOut, ReleaseIn, Rename2In, RenameIn, SetXattrIn,
 };
 use super::{convert, directory, file};
 use crate::file_ops::FileOps;
@@ -28,6 +28,9 @@ use crate::metadata::{FileKind, Metadata, SetAttr};
 const LINK_MAX: usize = 4095;
 /// The largest extended attribute, and list of their names (xattr(7)).
 const XATTR_MAX: usize = 64 * 1024;
+const O_RDWR: u32 = 2;
+const O_CREAT: u32 = 0o100;
+const O_EXCL: u32 = 0o200;
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
 
@@ -44,12 +47,16 @@ pub(super) struct FuseInode {
     /// Until when its name is believed, in monotonic nanoseconds.
     entry_until: AtomicU64,
     pub(super) pages: Pages,
+    /// A handle open for reading and writing that came with creation, for the open that follows.
+    fresh: SpinLock<Option<u64>>,
 }
 
 #[derive(Debug)]
 struct Attributes {
     meta: Metadata,
     until: u64,
+    /// Data was changed from here since `meta` was told: other times are no sign of others' changes.
+    changed_here: bool,
     /// Counts changes made here, so that an answer asked for before one is not believed after it.
     changes: u64,
 }
@@ -64,9 +71,15 @@ impl FuseInode {
             generation: entry.generation,
             kind: meta.kind,
             lookups: AtomicU64::new(1),
-            attributes: SpinLock::new(Attributes { meta: *meta, until, changes: 0 }),
+            attributes: SpinLock::new(Attributes {
+                meta: *meta,
+                until,
+                changed_here: false,
+                changes: 0,
+            }),
             entry_until: AtomicU64::new(entry_until),
             pages: Pages::new(),
+            fresh: SpinLock::new(None),
         }
     }
 
@@ -90,12 +103,14 @@ impl FuseInode {
         if asked_at.is_some_and(|asked_at| asked_at != known.changes) {
             return;
         }
-        let changed = known.meta.mtime != meta.mtime || known.meta.size != meta.size;
+        let other_time = known.meta.mtime != meta.mtime && !known.changed_here;
+        let is_outdated = other_time || known.meta.size != meta.size;
         known.meta = *meta;
         known.until = until;
+        known.changed_here = false;
         drop(known);
-        if changed && self.kind == FileKind::Regular {
-            self.pages.outdated(meta.size);
+        if is_outdated && self.kind == FileKind::Regular {
+            self.pages.outdated();
         }
     }
 
@@ -109,7 +124,39 @@ impl FuseInode {
         let mut known = self.attributes.lock();
         known.meta.size = known.meta.size.max(end);
         known.until = 0;
+        known.changed_here = true;
         known.changes += 1;
+    }
+
+    /// A read found the file to end at `end`, if it was thought to be longer.
+    pub(super) fn ends_at(&self, end: u64) {
+        let mut known = self.attributes.lock();
+        if known.meta.size > end {
+            known.meta.size = end;
+            known.until = 0;
+        }
+    }
+
+    /// The handle that came with creation, when it serves for `flags`.
+    pub(super) fn take_fresh_handle(&self, flags: OpenFlags) -> Option<u64> {
+        let special = OpenFlags::APPEND | OpenFlags::DSYNC | OpenFlags::SYNC_BIT;
+        if flags.intersects(special) {
+            None
+        } else {
+            self.fresh.lock().take()
+        }
+    }
+
+    fn release_fresh(&self) {
+        let fresh = self.fresh.lock().take();
+        if let Some(handle) = fresh {
+            let arg = ReleaseIn {
+                fh: handle,
+                flags: O_RDWR,
+                ..ReleaseIn::default()
+            };
+            self.send(Op::Release, &[arg.as_bytes()]);
+        }
     }
 
     /// Attributes must be asked for again.
@@ -140,13 +187,49 @@ impl FuseInode {
 
     /// Makes a request about this node.
     pub(super) fn ask(&self, op: Op, args: &[&[u8]], room: usize) -> Result<Reply> {
-        self.session.connection.call(Request::new(op, self.node, args, room))
+        self.session
+            .connection
+            .call(Request::new(op, self.node, args, room))
+    }
+
+    /// Makes a request about this node whose answer does not matter.
+    pub(super) fn send(&self, op: Op, args: &[&[u8]]) {
+        self.session
+            .connection
+            .send(Request::new(op, self.node, args, 0));
+    }
+
+    /// Makes and opens a regular file in one request; the handle is kept for the open that follows.
+    fn create_open(&self, new: &NewInode<'_>, mode: u32, name: &[u8]) -> Result<Arc<FuseInode>> {
+        let flags = O_RDWR | O_CREAT | O_EXCL;
+        let arg = CreateIn {
+            flags,
+            mode,
+            umask: 0,
+            open_flags: 0,
+        };
+        let args = [arg.as_bytes(), name, b"\0"];
+        let room = size_of::<EntryOut>() + size_of::<OpenOut>();
+        let mut request = Request::new(Op::Create, self.node, &args, room);
+        request.owner = Owner {
+            uid: new.uid,
+            gid: new.gid,
+        };
+        let reply = self.session.connection.call(request)?;
+        let made = self.take_entry(&reply.parse()?)?;
+        let rest = reply.body.get(size_of::<EntryOut>()..).unwrap_or_default();
+        let (out, _) = OpenOut::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
+        *made.fresh.lock() = Some(out.fh);
+        Ok(made)
     }
 
     /// Makes a request on behalf of `new`'s owner that answers with an entry.
     fn make(&self, op: Op, new: &NewInode<'_>, args: &[&[u8]]) -> Result<EntryOut> {
         let mut request = Request::new(op, self.node, args, size_of::<EntryOut>());
-        request.owner = Owner { uid: new.uid, gid: new.gid };
+        request.owner = Owner {
+            uid: new.uid,
+            gid: new.gid,
+        };
         self.session.connection.call(request)?.parse()
     }
 
@@ -190,6 +273,7 @@ impl FuseInode {
 
 impl Drop for FuseInode {
     fn drop(&mut self) {
+        self.release_fresh();
         self.session.remove(self);
         self.session.forget(self.node, *self.lookups.get_mut());
     }
@@ -241,19 +325,29 @@ impl Inode for FuseInode {
             return true;
         }
         // Looking it up refreshes the very inode when the name still means it.
-        self.lookup_node(name).is_ok_and(|found| core::ptr::eq(Arc::as_ptr(&found), child))
+        self.lookup_node(name)
+            .is_ok_and(|found| core::ptr::eq(Arc::as_ptr(&found), child))
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
         let mode = new.mode | new.kind.file_kind().mode_bits();
         let name = [name, b"\0"];
         let node = |rdev| {
-            let arg = MkNodIn { mode, rdev, umask: 0, padding: 0 };
+            let arg = MkNodIn {
+                mode,
+                rdev,
+                umask: 0,
+                padding: 0,
+            };
             self.make(Op::MkNod, new, &[arg.as_bytes(), name[0], name[1]])
         };
         self.forget_attributes();
         let entry = match new.kind {
-            NewKind::Regular | NewKind::Fifo | NewKind::Socket => node(0)?,
+            NewKind::Regular => match self.create_open(new, mode, name[0]) {
+                Err(Errno::ENOSYS) => node(0)?,
+                made => return Ok(made?),
+            },
+            NewKind::Fifo | NewKind::Socket => node(0)?,
             NewKind::Device(_, device) => node(convert::rdev(device))?,
             NewKind::Directory => {
                 let arg = MkDirIn { mode, umask: 0 };
@@ -268,8 +362,14 @@ impl Inode for FuseInode {
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let target = fuse_inode(target)?;
-        let arg = LinkIn { oldnodeid: target.node };
-        let reply = self.ask(Op::Link, &[arg.as_bytes(), name, b"\0"], size_of::<EntryOut>())?;
+        let arg = LinkIn {
+            oldnodeid: target.node,
+        };
+        let reply = self.ask(
+            Op::Link,
+            &[arg.as_bytes(), name, b"\0"],
+            size_of::<EntryOut>(),
+        )?;
         self.forget_attributes();
         target.forget_attributes();
         // The entry counts as a lookup, also when it is not what was linked.
@@ -304,11 +404,29 @@ impl Inode for FuseInode {
         };
         if flags == 0 {
             let arg = RenameIn { newdir: to.node };
-            self.ask(Op::Rename, &[arg.as_bytes(), names[0], names[1], names[2], names[3]], 0)?;
+            self.ask(
+                Op::Rename,
+                &[arg.as_bytes(), names[0], names[1], names[2], names[3]],
+                0,
+            )?;
         } else {
-            let arg = Rename2In { newdir: to.node, flags, padding: 0 };
-            self.ask(Op::Rename2, &[arg.as_bytes(), names[0], names[1], names[2], names[3]], 0)
-                .map_err(|errno| if errno == Errno::ENOSYS { Errno::EINVAL } else { errno })?;
+            let arg = Rename2In {
+                newdir: to.node,
+                flags,
+                padding: 0,
+            };
+            self.ask(
+                Op::Rename2,
+                &[arg.as_bytes(), names[0], names[1], names[2], names[3]],
+                0,
+            )
+            .map_err(|errno| {
+                if errno == Errno::ENOSYS {
+                    Errno::EINVAL
+                } else {
+                    errno
+                }
+            })?;
         }
         self.forget_attributes();
         to.forget_attributes();
@@ -353,7 +471,13 @@ impl Inode for FuseInode {
         self.forget_attributes();
         self.ask(Op::SetXattr, &[arg.as_bytes(), name, b"\0", value], 0)
             .map(|_| ())
-            .map_err(|errno| if errno == Errno::ENOSYS { Errno::EOPNOTSUPP } else { errno })
+            .map_err(|errno| {
+                if errno == Errno::ENOSYS {
+                    Errno::EOPNOTSUPP
+                } else {
+                    errno
+                }
+            })
     }
 
     fn list_xattrs(&self) -> Result<Vec<u8>> {
@@ -363,6 +487,12 @@ impl Inode for FuseInode {
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
         self.ask(Op::RemoveXattr, &[name, b"\0"], 0)
             .map(|_| ())
-            .map_err(|errno| if errno == Errno::ENOSYS { Errno::EOPNOTSUPP } else { errno })
+            .map_err(|errno| {
+                if errno == Errno::ENOSYS {
+                    Errno::EOPNOTSUPP
+                } else {
+                    errno
+                }
+            })
     }
 }

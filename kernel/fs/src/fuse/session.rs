@@ -4,6 +4,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
@@ -30,7 +31,6 @@ pub(super) struct Session {
     pub(super) connection: Arc<Connection>,
     /// Most pages of data in one READ or WRITE.
     pub(super) max_pages: usize,
-    pub(super) has_readdirplus: bool,
     root: SpinLock<Option<Arc<FuseInode>>>,
     nodes: SpinLock<BTreeMap<u64, Weak<FuseInode>>>,
 }
@@ -45,7 +45,6 @@ impl Session {
             | init::ATOMIC_O_TRUNC
             | init::BIG_WRITES
             | init::DONT_MASK
-            | init::DO_READDIRPLUS
             | init::PARALLEL_DIROPS
             | init::MAX_PAGES;
         let hello = InitIn {
@@ -58,12 +57,15 @@ impl Session {
         let reply = connection.call(Request::new(Op::Init, 0, &args, size_of::<InitOut>()))?;
         let agreed: InitOut = reply.parse()?;
         if agreed.major != wire::MAJOR || agreed.minor < wire::OLDEST_MINOR {
-            machine::log!("virtiofs: the server speaks FUSE {}.{}", agreed.major, agreed.minor);
+            machine::log!(
+                "virtiofs: the server speaks FUSE {}.{}",
+                agreed.major,
+                agreed.minor
+            );
             return Err(Errno::EPROTO);
         }
         let session = Arc::new(Session {
             max_pages: max_pages(&agreed, connection.max_pages()),
-            has_readdirplus: agreed.flags & init::DO_READDIRPLUS != 0,
             connection,
             root: SpinLock::new(None),
             nodes: SpinLock::new(BTreeMap::new()),
@@ -124,12 +126,29 @@ impl Session {
         }
     }
 
+    /// Gives back pages of files that nobody has mapped.
+    pub(super) fn shrink(&self) {
+        let known: Vec<_> = self
+            .nodes
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        known.iter().for_each(|inode| inode.pages.shrink());
+    }
+
     /// Called by an inode that goes away.
     pub(super) fn remove(&self, inode: &FuseInode) {
         let mut nodes = self.nodes.lock();
         // The number may have been given to a newer inode already.
-        let is_it = nodes.get(&inode.node).is_some_and(|known| core::ptr::eq(known.as_ptr(), inode));
-        let removed = if is_it { nodes.remove(&inode.node) } else { None };
+        let is_it = nodes
+            .get(&inode.node)
+            .is_some_and(|known| core::ptr::eq(known.as_ptr(), inode));
+        let removed = if is_it {
+            nodes.remove(&inode.node)
+        } else {
+            None
+        };
         drop(nodes);
         drop(removed);
     }

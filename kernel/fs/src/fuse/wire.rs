@@ -44,8 +44,8 @@ pub(super) enum Op {
     ReadDir = 28,
     ReleaseDir = 29,
     FSyncDir = 30,
+    Create = 35,
     FAllocate = 43,
-    ReadDirPlus = 44,
     Rename2 = 45,
 }
 
@@ -55,7 +55,6 @@ pub(super) mod init {
     pub(in crate::fuse) const ATOMIC_O_TRUNC: u32 = 1 << 3;
     pub(in crate::fuse) const BIG_WRITES: u32 = 1 << 5;
     pub(in crate::fuse) const DONT_MASK: u32 = 1 << 6;
-    pub(in crate::fuse) const DO_READDIRPLUS: u32 = 1 << 13;
     pub(in crate::fuse) const PARALLEL_DIROPS: u32 = 1 << 18;
     pub(in crate::fuse) const MAX_PAGES: u32 = 1 << 22;
 }
@@ -68,7 +67,6 @@ pub(super) mod fattr {
     pub(in crate::fuse) const SIZE: u32 = 1 << 3;
     pub(in crate::fuse) const ATIME: u32 = 1 << 4;
     pub(in crate::fuse) const MTIME: u32 = 1 << 5;
-    pub(in crate::fuse) const CTIME: u32 = 1 << 10;
 }
 
 /// `FOPEN_*` flags of an open reply.
@@ -187,6 +185,7 @@ wire! {
     Rename2In { newdir: u64, flags: u32, padding: u32, }
     LinkIn { oldnodeid: u64, }
     OpenIn { flags: u32, open_flags: u32, }
+    CreateIn { flags: u32, mode: u32, umask: u32, open_flags: u32, }
     OpenOut { fh: u64, open_flags: u32, padding: u32, }
     ReleaseIn { fh: u64, flags: u32, release_flags: u32, lock_owner: u64, }
     FlushIn { fh: u64, unused: u32, padding: u32, lock_owner: u64, }

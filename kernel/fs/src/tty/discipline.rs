@@ -129,7 +129,10 @@ impl Discipline {
             return None;
         }
         let signals = [(Cc::Intr, SIGINT), (Cc::Quit, SIGQUIT), (Cc::Susp, SIGTSTP)];
-        signals.iter().find(|(cc, _)| self.termios.is(*cc, byte)).map(|(_, signal)| *signal)
+        signals
+            .iter()
+            .find(|(cc, _)| self.termios.is(*cc, byte))
+            .map(|(_, signal)| *signal)
     }
 
     fn receive_canonical(&mut self, byte: u8, echo: &mut Vec<u8>) -> Outcome {
@@ -200,7 +203,9 @@ impl Discipline {
 
     fn erase_character(&mut self, echo: &mut Vec<u8>) {
         let is_utf8 = self.termios.has_input(raw::IUTF8);
-        let Some(mut last) = self.edit.pop() else { return };
+        let Some(mut last) = self.edit.pop() else {
+            return;
+        };
         while is_utf8 && last & 0xc0 == 0x80 {
             match self.edit.pop() {
                 Some(byte) => last = byte,
@@ -230,7 +235,8 @@ impl Discipline {
 
     fn kill_line(&mut self, byte: u8, echo: &mut Vec<u8>) {
         let echoes = self.termios.has_local(raw::ECHO);
-        let visually = [raw::ECHOK, raw::ECHOKE, raw::ECHOE].map(|flag| self.termios.has_local(flag));
+        let visually =
+            [raw::ECHOK, raw::ECHOKE, raw::ECHOE].map(|flag| self.termios.has_local(flag));
         if echoes && visually == [true; 3] {
             while !self.edit.is_empty() {
                 self.erase_character(echo);
@@ -257,7 +263,11 @@ impl Discipline {
 
     /// Whether a read has something to take: a line, or a byte.
     pub(super) fn has_input(&self) -> bool {
-        if self.termios.is_canonical() { self.lines > 0 } else { !self.ready.is_empty() }
+        if self.termios.is_canonical() {
+            self.lines > 0
+        } else {
+            !self.ready.is_empty()
+        }
     }
 
     /// Bytes that a read could take now (FIONREAD).
@@ -265,7 +275,10 @@ impl Discipline {
         if self.termios.is_canonical() && self.lines == 0 {
             return 0;
         }
-        self.ready.iter().filter(|input| **input != Input::EndOfFile).count()
+        self.ready
+            .iter()
+            .filter(|input| **input != Input::EndOfFile)
+            .count()
     }
 
     /// Takes up to `max` bytes; in canonical mode, no further than the end of a line.
@@ -315,7 +328,11 @@ impl Discipline {
     pub(super) fn room(&self) -> usize {
         let held = self.ready.len() + self.edit.len();
         let room = (INPUT_MAX - 1).saturating_sub(held);
-        if room == 0 && self.termios.is_canonical() && self.lines == 0 { 1 } else { room }
+        if room == 0 && self.termios.is_canonical() && self.lines == 0 {
+            1
+        } else {
+            room
+        }
     }
 
     /// New settings. What was typed under the old ones stays and can be read under the new.

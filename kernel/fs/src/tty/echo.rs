@@ -63,7 +63,11 @@ impl Screen {
                 to.push(byte);
             }
             _ => {
-                let byte = if termios.has_output(raw::OLCUC) { byte.to_ascii_uppercase() } else { byte };
+                let byte = if termios.has_output(raw::OLCUC) {
+                    byte.to_ascii_uppercase()
+                } else {
+                    byte
+                };
                 self.column += width_of(byte, termios);
                 to.push(byte);
             }
@@ -85,12 +89,20 @@ impl Screen {
     }
 
     /// Takes `erased`, the last character of a line of which `before` is left, off the screen.
-    pub(super) fn rub_out(&mut self, erased: u8, before: &[u8], termios: &Termios, to: &mut Vec<u8>) {
+    pub(super) fn rub_out(
+        &mut self,
+        erased: u8,
+        before: &[u8],
+        termios: &Termios,
+        to: &mut Vec<u8>,
+    ) {
         let width = if erased == b'\t' {
-            let start = before.iter().fold(self.line_start, |column, byte| match byte {
-                b'\t' => (column / 8 + 1) * 8,
-                byte => column + echo_width(*byte, termios),
-            });
+            let start = before
+                .iter()
+                .fold(self.line_start, |column, byte| match byte {
+                    b'\t' => (column / 8 + 1) * 8,
+                    byte => column + echo_width(*byte, termios),
+                });
             8 - start % 8
         } else {
             echo_width(erased, termios)
@@ -112,7 +124,11 @@ const fn is_shown_with_caret(byte: u8) -> bool {
 
 fn echo_width(byte: u8, termios: &Termios) -> usize {
     if is_shown_with_caret(byte) {
-        return if termios.has_local(raw::ECHOCTL) { 2 } else { 0 };
+        return if termios.has_local(raw::ECHOCTL) {
+            2
+        } else {
+            0
+        };
     }
     width_of(byte, termios)
 }

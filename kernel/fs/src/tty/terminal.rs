@@ -67,7 +67,9 @@ struct State {
 
 impl core::fmt::Debug for Terminal {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Terminal").field("device", &self.device).finish_non_exhaustive()
+        f.debug_struct("Terminal")
+            .field("device", &self.device)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,14 +158,21 @@ impl Terminal {
             let termios = self.termios();
             let (min, time) = match termios.is_canonical() {
                 true => (1, 0),
-                false => (usize::from(termios.value(Cc::Min)), u64::from(termios.value(Cc::Time))),
+                false => (
+                    usize::from(termios.value(Cc::Min)),
+                    u64::from(termios.value(Cc::Time)),
+                ),
             };
             // Time counts from the start without a minimum, between bytes with one.
             let span_ns = time * 100_000_000;
             if time > 0 && deadline.is_none() && (min == 0 || !taken.is_empty()) {
                 deadline = Some(sched::clock::monotonic_ns() + span_ns);
             }
-            let wanted = if termios.is_canonical() { 1 } else { min.clamp(1, max.max(1)) };
+            let wanted = if termios.is_canonical() {
+                1
+            } else {
+                min.clamp(1, max.max(1))
+            };
             let may_wait = !nonblocking && (min > 0 || time > 0);
             let got = self.wait_for_input(may_wait, deadline, max - taken.len());
             match got {
@@ -178,7 +187,13 @@ impl Terminal {
                 Ok(None) if min == 0 || self.is_hung_up() => return Ok(taken),
                 Ok(None) if taken.is_empty() => return Err(Errno::EAGAIN),
                 Err(Errno::ETIMEDOUT) | Ok(None) => return Ok(taken),
-                Err(errno) => return if taken.is_empty() { Err(errno) } else { Ok(taken) },
+                Err(errno) => {
+                    return if taken.is_empty() {
+                        Err(errno)
+                    } else {
+                        Ok(taken)
+                    };
+                }
             }
         }
     }
@@ -388,7 +403,11 @@ impl Terminal {
     }
 
     fn check_background_write(&self) -> Result<()> {
-        if self.termios().has_local(raw::TOSTOP) { self.check_change() } else { Ok(()) }
+        if self.termios().has_local(raw::TOSTOP) {
+            self.check_change()
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the caller may change the terminal: not from the background, unless it does not
@@ -429,7 +448,9 @@ impl Terminal {
         state.foreground = group;
         drop(state);
         let controlling: Controlling = self.clone();
-        processes.set_terminal(Some(controlling)).inspect_err(|_| self.forget_session())
+        processes
+            .set_terminal(Some(controlling))
+            .inspect_err(|_| self.forget_session())
     }
 
     /// Gives up being the controlling terminal (TIOCNOTTY).
@@ -512,7 +533,9 @@ impl State {
     fn is_control(&self, byte: u8) -> bool {
         let termios = &self.discipline.termios;
         let signals = termios.has_local(raw::ISIG)
-            && [Cc::Intr, Cc::Quit, Cc::Susp].iter().any(|cc| termios.is(*cc, byte));
+            && [Cc::Intr, Cc::Quit, Cc::Susp]
+                .iter()
+                .any(|cc| termios.is(*cc, byte));
         let flow = termios.has_input(raw::IXON)
             && [Cc::Start, Cc::Stop].iter().any(|cc| termios.is(*cc, byte));
         signals || flow

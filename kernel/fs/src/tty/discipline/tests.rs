@@ -9,7 +9,11 @@ struct Typed {
 }
 
 fn typing(discipline: Discipline, keys: &[u8]) -> Typed {
-    let mut typed = Typed { discipline, echo: Vec::new(), outcomes: Vec::new() };
+    let mut typed = Typed {
+        discipline,
+        echo: Vec::new(),
+        outcomes: Vec::new(),
+    };
     for key in keys {
         let outcome = typed.discipline.receive(*key, &mut typed.echo);
         typed.outcomes.push(outcome);
@@ -30,7 +34,10 @@ fn raw_mode() -> Discipline {
 fn a_line_becomes_readable_with_its_end() {
     let mut typed = typing(Discipline::new(), b"ls -l");
     assert!(!typed.discipline.has_input() && typed.discipline.available() == 0);
-    assert_eq!(typed.discipline.receive(b'\r', &mut typed.echo), Outcome::Readable);
+    assert_eq!(
+        typed.discipline.receive(b'\r', &mut typed.echo),
+        Outcome::Readable
+    );
     assert_eq!(typed.echo, b"ls -l\r\n");
     assert_eq!(typed.discipline.available(), 6);
     assert_eq!(typed.discipline.take(4), b"ls -");
@@ -83,7 +90,11 @@ fn utf8_is_erased_by_character() {
 
 #[test]
 fn signal_characters_flush_and_signal() {
-    for (key, signal, shown) in [(3, SIGINT, b"^C"), (0x1c, SIGQUIT, b"^\\"), (0x1a, SIGTSTP, b"^Z")] {
+    for (key, signal, shown) in [
+        (3, SIGINT, b"^C"),
+        (0x1c, SIGQUIT, b"^\\"),
+        (0x1a, SIGTSTP, b"^Z"),
+    ] {
         let typed = typing(Discipline::new(), &[b'x', b'\n', b'y', key]);
         assert_eq!(typed.outcomes.last(), Some(&Outcome::Signal(signal)));
         assert!(typed.echo.ends_with(shown));
@@ -122,10 +133,16 @@ fn half_a_line_survives_a_change_of_mode() {
 #[test]
 fn input_without_end_is_bounded() {
     let mut typed = typing(Discipline::new(), &[b'a'; INPUT_MAX * 2]);
-    assert_eq!(typed.discipline.receive(b'\n', &mut typed.echo), Outcome::Readable);
+    assert_eq!(
+        typed.discipline.receive(b'\n', &mut typed.echo),
+        Outcome::Readable
+    );
     assert_eq!(typed.discipline.take(INPUT_MAX * 2).len(), INPUT_MAX);
     let typed = typing(raw_mode(), &[b'a'; INPUT_MAX * 2]);
-    assert_eq!((typed.discipline.available(), typed.discipline.room()), (INPUT_MAX - 1, 0));
+    assert_eq!(
+        (typed.discipline.available(), typed.discipline.room()),
+        (INPUT_MAX - 1, 0)
+    );
 }
 
 #[test]
@@ -141,11 +158,15 @@ fn stop_and_start_are_not_input() {
 fn output_processing_follows_the_flags() {
     let mut discipline = Discipline::new();
     let mut output = Vec::new();
-    b"a\nb".iter().for_each(|byte| discipline.process_output(*byte, &mut output));
+    b"a\nb"
+        .iter()
+        .for_each(|byte| discipline.process_output(*byte, &mut output));
     assert_eq!(output, b"a\r\nb");
     discipline.termios.oflag |= raw::XTABS;
     output.clear();
-    b"\tx".iter().for_each(|byte| discipline.process_output(*byte, &mut output));
+    b"\tx"
+        .iter()
+        .for_each(|byte| discipline.process_output(*byte, &mut output));
     assert_eq!(output, b"       x");
     discipline.termios.oflag = 0;
     output.clear();
