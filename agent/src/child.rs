@@ -13,6 +13,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType;
 
+use crate::capabilities::Allowed;
 use crate::sys::{self, CStrings};
 
 /// How the process gets its view of the file system.
@@ -56,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) cwd: CString,
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) no_new_privileges: bool,
+    /// `None` leaves the user's own.
+    pub(crate) capabilities: Option<Allowed>,
     /// Paths to try, in this order.
     pub(crate) programs: Vec<CString>,
     pub(crate) args: CStrings,
@@ -73,11 +76,12 @@ pub(crate) enum Stage {
     Rlimits,
     Groups,
     User,
+    Capabilities,
     NoNewPrivileges,
     Exec,
 }
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     Stage::Session,
     Stage::Root,
     Stage::Terminal,
@@ -86,6 +90,7 @@ const STAGES: [Stage; 10] = [
     Stage::Rlimits,
     Stage::Groups,
     Stage::User,
+    Stage::Capabilities,
     Stage::NoNewPrivileges,
     Stage::Exec,
 ];
@@ -131,7 +136,7 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
         .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let mut own_namespace = false;
     for record in reports.chunks_exact(RECORD) {
-        let errno = Errno::from_raw_os_error(i32::from_le_bytes([
+        let errno = errno_of(i32::from_le_bytes([
             record[1], record[2], record[3], record[4],
         ]));
         match STAGES.get(usize::from(record[0])) {
@@ -140,6 +145,15 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
         }
     }
     Ok(Started { pid, own_namespace })
+}
+
+/// An errno out of a record; a child may have been made to write anything.
+pub(crate) fn errno_of(raw: i32) -> Errno {
+    if (1..4096).contains(&raw) {
+        Errno::from_raw_os_error(raw)
+    } else {
+        Errno::IO
+    }
 }
 
 fn run(plan: &Plan, report: BorrowedFd<'_>) {
@@ -176,14 +190,21 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
     if let Some(umask) = plan.umask {
         rustix::process::umask(umask);
     }
+    if let Some(capabilities) = &plan.capabilities {
+        capabilities.bound().map_err(at(Stage::Capabilities))?;
+    }
     let credentials = &plan.credentials;
     rustix::thread::set_thread_groups(&credentials.groups).map_err(at(Stage::Groups))?;
     rustix::thread::set_thread_gid(credentials.gid).map_err(at(Stage::User))?;
     rustix::thread::set_thread_uid(credentials.uid).map_err(at(Stage::User))?;
+    if let Some(capabilities) = &plan.capabilities {
+        capabilities.apply().map_err(at(Stage::Capabilities))?;
+    }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(at(Stage::NoNewPrivileges))?;
     }
     sys::reset_signals();
+    sys::keep_only_stdio();
     Err(Failed {
         stage: Stage::Exec,
         errno: exec_first(plan),
@@ -267,7 +288,8 @@ fn exec_first(plan: &Plan) -> Errno {
     let mut worst = Errno::NOENT;
     for program in &plan.programs {
         match sys::execve(program, &plan.args, &plan.env) {
-            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::NOENT => {}
+            Errno::NOTDIR if plan.programs.len() > 1 => {}
             Errno::ACCESS if is_directory(program) => worst = Errno::ISDIR,
             Errno::ACCESS => worst = Errno::ACCESS,
             errno => return errno,

@@ -9,6 +9,7 @@
 //! listens on `DIR/1024.sock` and `DIR/1025.sock`, in a mount namespace of its own.
 
 mod boot;
+mod capabilities;
 mod child;
 mod mounts;
 mod pod;

@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::child::errno_of;
 use crate::refusal::{Answer, Refusal};
 use crate::sys;
 
@@ -96,7 +97,7 @@ pub(crate) fn unmount_all(root: &CStr, destinations: &[CString], forked: impl Fn
     let reports = in_root(root, forked, |report| {
         for (index, destination) in destinations.iter().enumerate().rev() {
             if let Err(errno) = rustix::mount::unmount(destination, UnmountFlags::DETACH) {
-                send(report, FAILED, index, errno);
+                send(report, FAILED, index, errno.raw_os_error());
             }
         }
     })?;
@@ -136,7 +137,12 @@ fn in_root(
         let entered = rustix::process::chroot(root).and_then(|()| rustix::process::chdir(c"/"));
         match entered {
             Ok(()) => work(writer.as_fd()),
-            Err(errno) => send(writer.as_fd(), FAILED, usize::from(u16::MAX), errno),
+            Err(errno) => send(
+                writer.as_fd(),
+                FAILED,
+                usize::from(u16::MAX),
+                errno.raw_os_error(),
+            ),
         }
     })
     .map_err(|error| helper(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
@@ -149,18 +155,14 @@ fn in_root(
     let record = |record: &[u8]| {
         let index = u16::from_le_bytes([record[1], record[2]]);
         let errno = i32::from_le_bytes([record[3], record[4], record[5], record[6]]);
-        (
-            record[0],
-            usize::from(index),
-            Errno::from_raw_os_error(errno),
-        )
+        (record[0], usize::from(index), errno_of(errno))
     };
     Ok(bytes.chunks_exact(RECORD).map(record).collect())
 }
 
-fn send(report: BorrowedFd<'_>, tag: u8, index: usize, errno: Errno) {
+fn send(report: BorrowedFd<'_>, tag: u8, index: usize, errno: i32) {
     let index = u16::try_from(index).unwrap_or(u16::MAX).to_le_bytes();
-    let errno = errno.raw_os_error().to_le_bytes();
+    let errno = errno.to_le_bytes();
     let record: [u8; RECORD] = [
         tag, index[0], index[1], errno[0], errno[1], errno[2], errno[3],
     ];
@@ -172,10 +174,12 @@ fn mount_each(mounts: &[Prepared], report: BorrowedFd<'_>) {
     rustix::process::umask(Mode::empty());
     for (index, mount) in mounts.iter().enumerate() {
         match mount_one(mount) {
-            Ok(()) => send(report, DONE, index, Errno::from_raw_os_error(0)),
-            Err(Errno::NODEV) if mount.optional => send(report, SKIPPED, index, Errno::NODEV),
+            Ok(()) => send(report, DONE, index, 0),
+            Err(Errno::NODEV) if mount.optional => {
+                send(report, SKIPPED, index, Errno::NODEV.raw_os_error());
+            }
             Err(errno) => {
-                send(report, FAILED, index, errno);
+                send(report, FAILED, index, errno.raw_os_error());
                 return;
             }
         }

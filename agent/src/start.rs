@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
 
+use crate::capabilities::Allowed;
 use crate::child::{self, Enter, Failed, Plan, Stage, Stdio};
 use crate::mounts::c_string;
 use crate::pod::{Pod, Process};
@@ -193,6 +194,7 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
         cwd: c_string(cwd)?,
         rlimits: request.rlimits.iter().map(rlimit).collect::<Answer<_>>()?,
         no_new_privileges: request.no_new_privileges,
+        capabilities: request.capabilities.as_ref().map(Allowed::new),
         programs: candidates(program, &env)?,
         args: c_strings(&request.args)?,
         env: c_strings(&env)?,
@@ -306,6 +308,7 @@ fn refusal_of(failed: &Failed, request: &StartProcessRequest) -> Refusal {
         Stage::Rlimits => "set the resource limits".to_owned(),
         Stage::Groups => "set the supplementary groups".to_owned(),
         Stage::User => "become the user".to_owned(),
+        Stage::Capabilities => "set the capabilities".to_owned(),
         Stage::NoNewPrivileges => "forbid new privileges".to_owned(),
         Stage::Exec => {
             let kind = match failed.errno {

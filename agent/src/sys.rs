@@ -94,6 +94,17 @@ pub(crate) fn reset_signals() {
     }
 }
 
+/// Has `execve` close every descriptor but stdin, stdout and stderr.
+///
+/// Ours all close by themselves; this is for what the agent itself was started with.
+pub(crate) fn keep_only_stdio() {
+    let flags = i32::try_from(libc::CLOSE_RANGE_CLOEXEC).unwrap_or_default();
+    // SAFETY: marking descriptors closes none now, and the child's program expects none of them.
+    unsafe {
+        libc::close_range(3, libc::c_uint::MAX, flags);
+    }
+}
+
 /// Gives the calling thread, which must be the only one to expect otherwise, its own mounts.
 pub(crate) fn unshare_mounts() -> Result<(), Errno> {
     // SAFETY: only unsharing descriptors can break what other threads rely on; this does not.

@@ -73,7 +73,11 @@ fn by_name(passwd: &str, group: &str, name: &str) -> Answer<Resolved> {
         .and_then(|entry| number(entry, 3))
         .unwrap_or(0);
     let Some(group_name) = group_name else {
-        let groups = member_of(group, entry.as_ref().map_or("", |entry| entry[0]));
+        let mut groups = vec![own_gid];
+        groups.extend(member_of(
+            group,
+            entry.as_ref().map_or("", |entry| entry[0]),
+        ));
         return Ok(by_numbers(passwd, uid, own_gid, &groups));
     };
     let gid = entries(group)
@@ -85,10 +89,10 @@ fn by_name(passwd: &str, group: &str, name: &str) -> Answer<Resolved> {
             "there is no group \"{group_name}\" in the container's /etc/group"
         ))
     })?;
-    Ok(by_numbers(passwd, uid, gid, &[]))
+    Ok(by_numbers(passwd, uid, gid, &[gid]))
 }
 
-/// The groups that list the user as a member.
+/// The groups that list the user as a member, besides its own.
 fn member_of(group: &str, user: &str) -> Vec<u32> {
     entries(group)
         .filter(|entry| {
@@ -151,10 +155,16 @@ mod tests {
     #[test]
     fn names_and_numbers_are_found() {
         let home = Some("/home/build".to_owned());
-        assert_eq!(ids("build"), Some((1000, 1001, vec![29], home.clone())));
-        assert_eq!(ids("1000"), Some((1000, 1001, vec![29], home.clone())));
-        assert_eq!(ids("build:audio"), Some((1000, 29, vec![], home)));
-        assert_eq!(ids("7:8"), Some((7, 8, vec![], None)));
+        assert_eq!(
+            ids("build"),
+            Some((1000, 1001, vec![1001, 29], home.clone()))
+        );
+        assert_eq!(
+            ids("1000"),
+            Some((1000, 1001, vec![1001, 29], home.clone()))
+        );
+        assert_eq!(ids("build:audio"), Some((1000, 29, vec![29], home)));
+        assert_eq!(ids("7:8"), Some((7, 8, vec![8], None)));
         assert_eq!(ids("nobody"), None);
         assert_eq!(ids("root:nogroup"), None);
     }

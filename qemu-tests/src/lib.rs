@@ -3,11 +3,12 @@
 //! What the kernel must do is defined by small programs (`programs/`, C, one topic each). Each
 //! first runs on the host's Linux in a sandbox (`host`), and what it prints there is what it must
 //! print in the guest (`suite`), on every machine of [`qemu::CONFIGURATIONS`]. `boot_cost` counts
-//! the instructions of a boot. `cargo xtask qemu-test` and `cargo xtask test` call [`suite::run`]
+//! the instructions of a boot; `containerd` compares the shim with runc under real containerd. `cargo xtask qemu-test` and `cargo xtask test` call [`suite::run`]
 //! and [`boot_cost::run`].
 
 pub mod archive;
 pub mod boot_cost;
+pub mod containerd;
 pub mod diff;
 pub mod host;
 pub mod programs;

@@ -77,6 +77,10 @@ pub fn compile(source: &Path, binary: &Path) -> anyhow::Result<Program> {
             "-Wall",
             "-Wno-unused-result",
             "-pthread",
+            // The programs make wrong calls on purpose.
+            "-Wno-stringop-overflow",
+            "-Wno-stringop-overread",
+            "-Wno-nonnull",
         ])
         .args(flags.unwrap_or("-static").split_whitespace())
         .arg("-o")

@@ -4,13 +4,18 @@
 //! else's namespace is refused. Sizes come from the memory limit and the CPU quota.
 
 use std::fs;
+use std::ops::BitOr as _;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxResources, Mount as OciMount, Process as OciProcess, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxCapabilities, LinuxResources, Mount as OciMount, Process as OciProcess, Spec,
+};
+
+use rustix::thread::CapabilitySet;
 
 use super::error::ShimError;
 use crate::agent::protocol::{
-    CreateContainerRequest, Mount, Rlimit, StartProcessRequest, User, WindowSize,
+    Capabilities, CreateContainerRequest, Mount, Rlimit, StartProcessRequest, User, WindowSize,
 };
 use crate::sandbox::MIN_MEMORY;
 
@@ -145,8 +150,29 @@ fn process_request(
         window_size: size.into(),
         rlimits: rlimits.collect(),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        capabilities: process.capabilities().as_ref().map(capabilities).into(),
         ..Default::default()
     })
+}
+
+/// The sets as masks; a set that is not named is empty.
+fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
+    let mask = |set: &Option<std::collections::HashSet<Capability>>| -> u64 {
+        let names = set.iter().flatten().map(ToString::to_string);
+        let known =
+            names.filter_map(|name| CapabilitySet::from_name(name.trim_start_matches("CAP_")));
+        known
+            .map(|capability| capability.bits())
+            .fold(0, u64::bitor)
+    };
+    Capabilities {
+        bounding: mask(sets.bounding()),
+        effective: mask(sets.effective()),
+        inheritable: mask(sets.inheritable()),
+        permitted: mask(sets.permitted()),
+        ambient: mask(sets.ambient()),
+        ..Default::default()
+    }
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), ShimError> {
@@ -300,6 +326,7 @@ mod tests {
             "process": {
                 "terminal": false, "user": {"uid": 5, "gid": 6, "additionalGids": [7]},
                 "args": ["sh"], "env": ["A=b"], "cwd": "/", "noNewPrivileges": true,
+                "capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"]},
                 "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 512}]
             },
             "root": {"path": "rootfs", "readonly": true},
@@ -323,6 +350,8 @@ mod tests {
         assert_eq!((got.cpus, got.memory_bytes), (2, 128 << 20));
         assert_eq!(got.root, Path::new("/bundle/rootfs"));
         assert!(got.create.readonly_rootfs && got.init.no_new_privileges);
+        assert_eq!(got.init.capabilities.bounding, 1 | 1 << 21 | 1 << 40);
+        assert_eq!(got.init.capabilities.effective, 0);
         assert_eq!(got.init.rlimits[0].type_, "RLIMIT_NOFILE");
         assert_eq!(got.init.user.additional_gids, [7]);
         assert_eq!(got.binds, [(1, "/srv".into())]);

@@ -116,14 +116,14 @@ impl EventLoop {
     /// When the host's poller refuses.
     pub fn add_device(
         &mut self,
-        device: SharedDevice,
+        device: &SharedDevice,
         kicks: Vec<EventFd>,
     ) -> Result<(), VmmError> {
         for (queue, event) in kicks.into_iter().enumerate() {
             let token = EventData::new_u64(FIRST_KICK + self.kicks.len() as u64);
             epoll::add(&*self.poller, borrow(&event), token, EventFlags::IN).map_err(polled)?;
             self.kicks.push(Kick {
-                device: Arc::clone(&device),
+                device: Arc::clone(device),
                 queue,
                 event,
             });
@@ -141,7 +141,8 @@ impl EventLoop {
         kicks: Vec<EventFd>,
     ) -> Result<(), VmmError> {
         self.vsock = Some(Arc::clone(&vsock));
-        self.add_device(vsock, kicks)
+        let device: SharedDevice = vsock;
+        self.add_device(&device, kicks)
     }
 
     /// Runs until the machine ends, and says how.

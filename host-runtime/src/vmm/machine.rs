@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
@@ -15,15 +15,16 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::Files;
 use super::cmdline::CommandLine;
 use super::cpuid::CpuidTemplate;
+use super::devices::Interrupt;
 use super::devices::console::Console;
 use super::devices::fs::Fs;
 use super::devices::rng::Rng;
 use super::devices::transport::{MmioBus, QUEUE_NOTIFY, SharedDevice, Transport};
 use super::devices::vsock::Vsock;
-use super::devices::{Interrupt, VirtioDevice};
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
 use super::event_loop::{self, EventLoop};
+use super::jail;
 use super::layout::{
     ARCHIVE_START, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_SIZE, MMIO_START,
 };
@@ -32,6 +33,7 @@ use super::log::ConsoleLog;
 use super::memory::GuestRam;
 use super::ports::Ports;
 use super::reporter::Reporter;
+use super::seccomp;
 use super::vcpu::{self, Vcpu};
 use crate::control::{Event, VmConfig};
 use crate::sandbox::{ExitReason, Phase};
@@ -77,14 +79,20 @@ pub fn build(
     let console = Arc::new(Mutex::new(Console::new(Arc::clone(&log))));
     let vsock = Vsock::new(event_loop.poller(), Arc::clone(reporter));
     let vsock = Arc::new(Mutex::new(vsock));
-    event_loop.add_device(console.clone(), devices.add(console)?)?;
+    let console: SharedDevice = console;
+    event_loop.add_device(&console, devices.add(Arc::clone(&console))?)?;
     let rng = Arc::new(Mutex::new(Rng::default()));
-    event_loop.add_device(rng.clone(), devices.add(rng)?)?;
+    let rng: SharedDevice = rng;
+    event_loop.add_device(&rng, devices.add(Arc::clone(&rng))?)?;
     event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
     let fs = match (&config.shared_dir, files.shared_dir) {
         (Some(name), Some(dir)) => Some(shared_dir(name, &dir, &mut devices)?),
-        _ => None,
+        _ => {
+            jail::enter_root(true)?;
+            None
+        }
     };
+    jail::drop_capabilities(fs.is_some())?;
     let device_count = devices.count();
     let mmio = Arc::new(MmioBus::new(devices.transports));
     let ports = Arc::new(Ports::new(log, Arc::clone(reporter)));
@@ -144,23 +152,36 @@ impl Ready {
             fs,
             reporter,
         } = self;
-        let spawn_failed = |source| VmmError::Io {
-            what: "start a thread",
-            source,
+        let serves_files = fs.is_some();
+        let threads = vcpus.len() + usize::from(serves_files) + 1;
+        // Passed twice: when all threads are up, and when the process is confined.
+        let barrier = Arc::new(Barrier::new(threads));
+        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
+            let barrier = Arc::clone(&barrier);
+            let confined = move || {
+                barrier.wait();
+                barrier.wait();
+                run();
+            };
+            let spawned = thread::Builder::new().name(name).spawn(confined);
+            spawned.map(drop).map_err(|source| VmmError::Io {
+                what: "start a thread",
+                source,
+            })
         };
         if let Some((device, kicks)) = fs {
-            let thread = thread::Builder::new().name("fs".to_owned());
-            let served = move || event_loop::serve_device(&device, &kicks);
-            thread.spawn(served).map_err(spawn_failed)?;
+            let serve = move || event_loop::serve_device(&device, &kicks);
+            spawn("fs".to_owned(), Box::new(serve))?;
         }
-        reporter.send(&Event::Started);
         for vcpu in vcpus {
-            let thread = thread::Builder::new().name(format!("cpu{}", vcpu.index));
             let ender = event_loop.ender();
-            thread
-                .spawn(move || ender.end(vcpu.run()))
-                .map_err(spawn_failed)?;
+            let name = format!("cpu{}", vcpu.index);
+            spawn(name, Box::new(move || ender.end(vcpu.run())))?;
         }
+        barrier.wait();
+        seccomp::confine(serves_files)?;
+        reporter.send(&Event::Started);
+        barrier.wait();
         let reason = event_loop.run();
         // The CPU threads end with the process; until then the machine stays.
         drop(machine);
@@ -189,10 +210,7 @@ impl<'a> Devices<'a> {
     }
 
     /// Puts a device on the bus; gives the events of its queues.
-    fn add<D: VirtioDevice + 'static>(
-        &mut self,
-        device: Arc<Mutex<D>>,
-    ) -> Result<Vec<EventFd>, VmmError> {
+    fn add(&mut self, device: SharedDevice) -> Result<Vec<EventFd>, VmmError> {
         let vm = self.machine.vm();
         let number = self.count();
         let address = MMIO_START + u64::from(number) * MMIO_SIZE;
@@ -201,7 +219,6 @@ impl<'a> Devices<'a> {
         let line = new_event(EFD_NONBLOCK)?;
         vm.register_irqfd(&line, MMIO_GSI + number)
             .map_err(failed("wire an interrupt"))?;
-        let device: SharedDevice = device;
         let queues = device.lock().map_or(0, |device| device.queue_sizes().len());
         let mut kicks = Vec::new();
         for queue in 0..u32::try_from(queues).unwrap_or(0) {
@@ -230,7 +247,10 @@ fn shared_dir(
         source: errno.into(),
     })?;
     raise_file_limit();
-    let fs = Arc::new(Mutex::new(Fs::of_current_dir(name)?));
+    let fs = Fs::new(name)?;
+    jail::enter_root(false)?;
+    fs.open(name)?;
+    let fs: SharedDevice = Arc::new(Mutex::new(fs));
     let kicks = devices.add(Arc::clone(&fs))?;
     Ok((fs, kicks))
 }

@@ -64,7 +64,7 @@ impl PageTables {
 
     /// Maps whole 2 MiB pages from `physical` at `virtual_start`, both 2 MiB-aligned.
     pub fn map(&mut self, virtual_start: u64, physical: u64, length: u64, access: Access) {
-        debug_assert!(virtual_start % LARGE_PAGE == 0 && physical % LARGE_PAGE == 0);
+        debug_assert!((virtual_start | physical).is_multiple_of(LARGE_PAGE));
         let mut done = 0;
         while done < length {
             let address = virtual_start + done;

@@ -1,6 +1,7 @@
 //! The I/O ports of the machine: a transmit-only serial port, boot phase marks, and the ways to end.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::log::ConsoleLog;
 use super::reporter::Reporter;
@@ -25,7 +26,7 @@ const TRANSMIT_EMPTY: u8 = 0x60;
 pub struct Ports {
     log: Arc<ConsoleLog>,
     reporter: Arc<Reporter>,
-    line_control: Mutex<u8>,
+    line_control: AtomicU8,
 }
 
 impl Ports {
@@ -35,7 +36,7 @@ impl Ports {
         Self {
             log,
             reporter,
-            line_control: Mutex::new(0),
+            line_control: AtomicU8::new(0),
         }
     }
 
@@ -44,12 +45,7 @@ impl Ports {
         let first = *data.first()?;
         match port {
             COM1 => self.transmit(data),
-            0x3fb => {
-                *self
-                    .line_control
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = first
-            }
+            0x3fb => self.line_control.store(first, Ordering::Relaxed),
             PHASE_MARK => {
                 if let Some(phase) = Phase::from_mark(first) {
                     self.reporter.phase(phase);
@@ -75,12 +71,7 @@ impl Ports {
         };
         match port {
             0x3f9 | 0x3fa | 0x3fc | 0x3fe => *first = 0,
-            0x3fb => {
-                *first = *self
-                    .line_control
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-            }
+            0x3fb => *first = self.line_control.load(Ordering::Relaxed),
             0x3fd => *first = TRANSMIT_EMPTY,
             // Offers the panicked event.
             PVPANIC => *first = 1,
@@ -90,10 +81,7 @@ impl Ports {
     }
 
     fn transmit(&self, data: &[u8]) {
-        let line_control = *self
-            .line_control
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let line_control = self.line_control.load(Ordering::Relaxed);
         if line_control & DIVISOR_LATCH == 0 {
             self.log.write(data);
         }

@@ -7,6 +7,8 @@
 pub mod console;
 pub mod fs;
 pub mod rng;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod transport;
 pub mod vsock;
 
@@ -110,6 +112,7 @@ impl Active {
         let Some(queue) = self.queues.get_mut(queue).filter(|queue| queue.ready()) else {
             return;
         };
+        let mut used = false;
         loop {
             let _ = queue.disable_notification(&*self.memory);
             while let Some(chain) = queue.pop_descriptor_chain(Arc::clone(&self.memory)) {
@@ -118,6 +121,7 @@ impl Active {
                 if queue.add_used(&*self.memory, head, written).is_err() {
                     return;
                 }
+                used = true;
             }
             match queue.enable_notification(&*self.memory) {
                 Ok(true) => {}
@@ -125,11 +129,11 @@ impl Active {
                 Err(_) => return,
             }
         }
-        let needed = queue_needs(queue, &self.memory);
+        let needed = used && queue_needs(queue, &self.memory);
         self.notify_for(needed);
     }
 
-    /// Interrupts the guest if it asked to be told of the buffers used so far.
+    /// Interrupts the guest if it asked to be told of buffers as just used.
     pub fn notify(&mut self, queue: usize) {
         let needed = self
             .queues

@@ -182,29 +182,34 @@ impl VirtioDevice for Vsock {
 
 /// Puts packets into receive buffers while there are both.
 fn fill(mux: &mut Mux, active: &mut Active) {
+    if fill_buffers(mux, active) {
+        active.notify(RECEIVE);
+    }
+}
+
+/// Does so and says whether any buffer was used.
+fn fill_buffers(mux: &mut Mux, active: &mut Active) -> bool {
     let memory = Arc::clone(&active.memory);
-    let Some(queue) = active.queues.get_mut(RECEIVE).filter(|queue| queue.ready()) else {
-        return;
-    };
+    let queue = active.queues.get_mut(RECEIVE).filter(|queue| queue.ready());
+    let Some(queue) = queue else { return false };
+    let mut used = false;
     loop {
         while let Some(chain) = queue.pop_descriptor_chain(Arc::clone(&memory)) {
-            match fill_one(mux, &memory, chain) {
-                Some((head, length)) if queue.add_used(&*memory, head, length).is_ok() => {}
-                Some(_) => return,
-                None => {
-                    // Not used after all: the next packet takes it.
-                    queue.set_next_avail(queue.next_avail().wrapping_sub(1));
-                    active.notify(RECEIVE);
-                    return;
-                }
+            let Some((head, length)) = fill_one(mux, &memory, chain) else {
+                // Not used after all: the next packet takes it.
+                queue.set_next_avail(queue.next_avail().wrapping_sub(1));
+                return used;
+            };
+            if queue.add_used(&*memory, head, length).is_err() {
+                return used;
             }
+            used = true;
         }
         // Out of buffers: ask to be told of new ones, unless they are already there.
         if !queue.enable_notification(&*memory).unwrap_or(false) {
-            break;
+            return used;
         }
     }
-    active.notify(RECEIVE);
 }
 
 /// Fills one receive buffer; gives its head and length, or `None` when there is no packet.

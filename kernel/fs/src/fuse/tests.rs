@@ -1,0 +1,343 @@
+//! The client against servers that the tests play: an honest one, and one that says anything.
+
+mod server;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::Errno;
+use machine::virtio::fake;
+use memory::io::{IoReader, IoWriter};
+use sched::WaitQueue;
+
+use self::server::Server;
+use super::connection::Connection;
+use super::session::Session;
+use crate::file_ops::{DirSink, FileOps, Io};
+use crate::file_system::FileSystem;
+use crate::flags::OpenFlags;
+use crate::inode::{Inode, NewInode, NewKind, RenameMode};
+use crate::metadata::{FileKind, SetAttr};
+
+fn connect(handler: fake::Handler) -> Arc<Connection> {
+    let activity = Arc::new(WaitQueue::new());
+    let (requests, device) = fake::queue(64, handler);
+    let woken = activity.clone();
+    device.set_events(Box::new(move || woken.wake_all()));
+    let (urgent, _) = fake::queue(16, Box::new(|device, pending| device.answer(pending, &[])));
+    Arc::new(Connection::new(requests, urgent, activity))
+}
+
+fn mounted() -> (Arc<dyn Inode>, Arc<Server>) {
+    let server = Arc::new(Server::default());
+    let playing = server.clone();
+    let connection = connect(Box::new(move |device, pending| {
+        let answer = playing.answer(&pending.request(), pending.room());
+        device.answer(pending, &answer);
+    }));
+    (Session::open(connection).unwrap().root(), server)
+}
+
+fn new(kind: NewKind<'_>, mode: u32) -> NewInode<'_> {
+    NewInode {
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+    }
+}
+
+fn write(file: &Arc<dyn FileOps>, offset: u64, bytes: &[u8]) -> usize {
+    let mut io = Io {
+        offset,
+        ..Io::default()
+    };
+    file.write(&mut IoReader::kernel(bytes), &mut io).unwrap()
+}
+
+fn read(file: &Arc<dyn FileOps>, offset: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let count = file
+        .read(
+            &mut IoWriter::kernel(&mut bytes),
+            &Io {
+                offset,
+                ..Io::default()
+            },
+        )
+        .unwrap();
+    bytes.truncate(count);
+    bytes
+}
+
+struct Names(Vec<Vec<u8>>, usize);
+
+impl DirSink for Names {
+    fn add(&mut self, name: &[u8], _ino: u64, _kind: FileKind, _next: u64) -> bool {
+        let has_room = self.0.len() < self.1;
+        if has_room {
+            self.0.push(name.to_vec());
+        }
+        has_room
+    }
+}
+
+#[test]
+fn files_are_made_written_and_read() {
+    let (root, server) = mounted();
+    let made = root.create(b"file", &new(NewKind::Regular, 0o640)).unwrap();
+    assert_eq!(made.metadata().unwrap().st_mode(), 0o100_640);
+    let file = made.clone().open(OpenFlags::RDWR).unwrap();
+    let content: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
+    assert_eq!(write(&file, 0, &content), content.len());
+    assert_eq!(server.content(b"file"), content);
+    assert_eq!(made.metadata().unwrap().size, 300_000);
+    assert_eq!(read(&file, 0, 400_000), content);
+    assert_eq!(read(&file, 299_990, 100), content[299_990..]);
+    assert_eq!(read(&file, 300_000, 100), b"");
+    // In the middle, over a page's edge, seen by the cache and by the server.
+    assert_eq!(write(&file, 4090, b"0123456789"), 10);
+    assert_eq!(read(&file, 4090, 10), b"0123456789");
+    assert_eq!(&server.content(b"file")[4090..4100], b"0123456789");
+    drop(file);
+    assert_eq!(server.open_handles(), 0);
+}
+
+#[test]
+fn reads_come_in_large_requests() {
+    let (root, server) = mounted();
+    server.put(b"big", &vec![7; 1 << 20]);
+    let file = root
+        .lookup(b"big")
+        .unwrap()
+        .open(OpenFlags::empty())
+        .unwrap();
+    let before = server.requests();
+    assert_eq!(read(&file, 0, 1 << 20).len(), 1 << 20);
+    // 32 requests of 32 pages, and one for attributes.
+    assert!(
+        server.requests() - before <= 34,
+        "{}",
+        server.requests() - before
+    );
+}
+
+#[test]
+fn what_changes_at_the_server_is_seen() {
+    let (root, server) = mounted();
+    server.put(b"f", b"old");
+    let inode = root.lookup(b"f").unwrap();
+    let open = || inode.clone().open(OpenFlags::empty()).unwrap();
+    assert_eq!(read(&open(), 0, 9), b"old");
+    server.put(b"f", b"new!");
+    assert_eq!(read(&open(), 0, 9), b"new!");
+    server.put(b"f", b"n");
+    assert_eq!(read(&open(), 0, 9), b"n");
+}
+
+#[test]
+fn names_are_linked_renamed_and_removed() {
+    let (root, server) = mounted();
+    let directory = root.create(b"d", &new(NewKind::Directory, 0o755)).unwrap();
+    let file = root.create(b"f", &new(NewKind::Regular, 0o600)).unwrap();
+    directory.link(b"l", &file).unwrap();
+    root.rename(b"f", &directory, b"g", RenameMode::Replace)
+        .unwrap();
+    assert_eq!(root.lookup(b"f").err(), Some(Errno::ENOENT));
+    let found = directory.lookup(b"g").unwrap();
+    assert!(Arc::ptr_eq(&found, &file) || found.metadata().unwrap() == file.metadata().unwrap());
+    assert_eq!(root.rmdir(b"d", &directory).err(), Some(Errno::ENOTEMPTY));
+    directory.unlink(b"g", &file).unwrap();
+    directory.unlink(b"l", &file).unwrap();
+    root.rmdir(b"d", &directory).unwrap();
+    let link = root
+        .create(b"s", &new(NewKind::Symlink(b"/to/where"), 0o777))
+        .unwrap();
+    assert_eq!(link.readlink().unwrap(), b"/to/where");
+    assert_eq!(file.readlink().err(), Some(Errno::EINVAL));
+    drop((file, found, directory, link));
+    assert_eq!(server.names(), [b"s".to_vec()]);
+}
+
+#[test]
+fn directories_are_listed_in_pieces_of_any_size() {
+    let (root, server) = mounted();
+    let mut expected: Vec<Vec<u8>> = (0..700)
+        .map(|at| format!("name-{at:04}").into_bytes())
+        .collect();
+    expected.iter().for_each(|name| server.put(name, b""));
+    for piece in [1000, 7] {
+        let directory = root.clone().open(OpenFlags::DIRECTORY).unwrap();
+        let (mut found, mut at) = (Vec::new(), 0);
+        loop {
+            let mut names = Names(Vec::new(), piece);
+            at = directory.read_dir(at, &mut names).unwrap();
+            if names.0.is_empty() {
+                break;
+            }
+            found.extend(names.0);
+        }
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn truncation_and_append_agree_with_the_server() {
+    let (root, server) = mounted();
+    server.put(b"f", &[1; 5000]);
+    let inode = root.lookup(b"f").unwrap();
+    let file = inode.clone().open(OpenFlags::RDWR).unwrap();
+    assert_eq!(read(&file, 0, 9000).len(), 5000);
+    inode
+        .set_attr(&SetAttr {
+            size: Some(4100),
+            ..SetAttr::default()
+        })
+        .unwrap();
+    inode
+        .set_attr(&SetAttr {
+            size: Some(4110),
+            ..SetAttr::default()
+        })
+        .unwrap();
+    assert_eq!(read(&file, 4090, 90), [&[1; 10][..], &[0; 10]].concat());
+    let mut io = Io {
+        append: true,
+        ..Io::default()
+    };
+    assert_eq!(file.write(&mut IoReader::kernel(b"end"), &mut io), Ok(3));
+    assert_eq!(io.offset, 4110);
+    assert_eq!(&server.content(b"f")[4108..], b"\0\0end");
+}
+
+#[test]
+fn shared_mappings_are_written_back() {
+    let (root, server) = mounted();
+    server.put(b"f", &[b'a'; 5000]);
+    let file = root.lookup(b"f").unwrap().open(OpenFlags::RDWR).unwrap();
+    let source = file.page_source().unwrap();
+    assert_eq!(source.page(9, false).err(), Some(Errno::EFAULT));
+    let page = source.page(1, true).unwrap();
+    page.write(10, b"mapped");
+    assert_eq!(read(&file, 4096 + 10, 6), b"mapped");
+    source.sync(0, 9).unwrap();
+    assert_eq!(&server.content(b"f")[4106..4112], b"mapped");
+    assert_eq!(server.content(b"f").len(), 5000);
+    page.write(20, b"late");
+    drop((page, source));
+    assert_eq!(&server.content(b"f")[4116..4120], b"late");
+}
+
+#[test]
+fn lookups_are_forgotten_with_the_inode() {
+    let (root, server) = mounted();
+    server.put(b"f", b"x");
+    for _ in 0..3 {
+        drop(root.lookup(b"f").unwrap());
+    }
+    let both = (root.lookup(b"f").unwrap(), root.lookup(b"f").unwrap());
+    assert!(Arc::ptr_eq(&both.0, &both.1));
+    assert!(root.is_current(b"f", Some(&both.0)));
+    server.remove(b"f");
+    server.put(b"f", b"other");
+    assert!(!root.is_current(b"f", Some(&both.0)));
+}
+
+/// A small generator of numbers that are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// Spoils an honest answer: bits, lengths, errors, or everything.
+fn spoil(numbers: &mut Numbers, answer: &mut Vec<u8>, room: usize) {
+    match numbers.next() % 8 {
+        0 => answer.truncate((numbers.next() as usize) % (answer.len() + 1)),
+        1 => answer.resize(room, 0x2f),
+        2 | 3 if !answer.is_empty() => {
+            let at = (numbers.next() as usize) % answer.len();
+            answer[at] ^= 1 << (numbers.next() % 8);
+        }
+        4 if answer.len() >= 8 => {
+            answer[4..8].copy_from_slice(&(numbers.next() as u32).to_ne_bytes())
+        }
+        5 if answer.len() > 16 => answer[16..]
+            .iter_mut()
+            .for_each(|byte| *byte = numbers.next() as u8),
+        6 if answer.len() > 24 => {
+            let len = answer.len();
+            answer[16..24].copy_from_slice(&u64::MAX.to_ne_bytes());
+            answer[len - 8..].fill(0xff);
+        }
+        _ => {}
+    }
+    answer.truncate(room);
+}
+
+#[test]
+fn a_server_that_says_anything_causes_errors_and_nothing_else() {
+    for seed in 1..200 {
+        let server = Arc::new(Server::default());
+        server.put(b"f", &[3; 10_000]);
+        let playing = server.clone();
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let connection = connect(Box::new(move |device, pending| {
+            let room = pending.room();
+            let mut answer = playing.answer(&pending.request(), room);
+            if numbers.next() % 3 == 0 {
+                spoil(&mut numbers, &mut answer, room);
+            }
+            device.answer(pending, &answer);
+        }));
+        let Ok(session) = Session::open(connection) else {
+            continue;
+        };
+        use_everything(&session.root());
+    }
+}
+
+/// Calls what there is and only asks that it returns.
+fn use_everything(root: &Arc<dyn Inode>) {
+    for round in 0..6 {
+        let name = format!("n{round}").into_bytes();
+        let _ = root.create(&name, &new(NewKind::Directory, 0o755));
+        let _ = root
+            .create(b"s", &new(NewKind::Symlink(b"x"), 0o777))
+            .map(|link| link.readlink());
+        let _ = root.rename(&name, root, b"m", RenameMode::Replace);
+        let _ = (root.xattr(b"user.a"), root.list_xattrs(), root.metadata());
+        if let Ok(directory) = root.clone().open(OpenFlags::DIRECTORY) {
+            let _ = directory.read_dir(0, &mut Names(Vec::new(), 100));
+        }
+        let Ok(inode) = root.lookup(b"f") else {
+            continue;
+        };
+        let _ = root.is_current(b"f", Some(&inode));
+        let _ = inode.set_attr(&SetAttr {
+            size: Some(9_000),
+            ..SetAttr::default()
+        });
+        let Ok(file) = inode.open(OpenFlags::RDWR) else {
+            continue;
+        };
+        let mut bytes = [0; 6000];
+        let _ = file.read(&mut IoWriter::kernel(&mut bytes), &Io::default());
+        let _ = file.write(
+            &mut IoReader::kernel(&bytes),
+            &mut Io {
+                offset: 77,
+                ..Io::default()
+            },
+        );
+        let _ = file.page_source().and_then(|source| source.page(1, true));
+        let _ = (file.sync(false), file.flush());
+    }
+}

@@ -1,0 +1,356 @@
+//! An honest FUSE server on a tree in memory, for the tests of the client.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::fuse::wire::*;
+
+const ENOENT: i32 = 2;
+const EEXIST: i32 = 17;
+const ENOTEMPTY: i32 = 39;
+const EINVAL: i32 = 22;
+const ENOSYS: i32 = 38;
+/// Bytes of data in one request.
+const MAX_WRITE: u32 = 32 * 4096;
+
+#[derive(Default)]
+struct Node {
+    mode: u32,
+    links: u32,
+    /// Content of a file, target of a link.
+    content: Vec<u8>,
+    entries: BTreeMap<Vec<u8>, u64>,
+    changes: u64,
+}
+
+struct Tree {
+    nodes: BTreeMap<u64, Node>,
+    next: u64,
+    handles: i64,
+    requests: usize,
+}
+
+/// The server.
+pub(super) struct Server(Mutex<Tree>);
+
+impl Default for Server {
+    fn default() -> Self {
+        let root = Node {
+            mode: 0o040_755,
+            links: 2,
+            ..Node::default()
+        };
+        let nodes = BTreeMap::from([(ROOT_ID, root)]);
+        Server(Mutex::new(Tree {
+            nodes,
+            next: 2,
+            handles: 0,
+            requests: 0,
+        }))
+    }
+}
+
+type Answer = Result<Vec<u8>, i32>;
+
+impl Server {
+    /// Makes or replaces a file in the root.
+    pub(super) fn put(&self, name: &[u8], content: &[u8]) {
+        let mut tree = self.0.lock().unwrap();
+        let node = match tree.nodes[&ROOT_ID].entries.get(name) {
+            Some(node) => *node,
+            None => tree.add(ROOT_ID, name, 0o100_644).unwrap(),
+        };
+        let node = tree.nodes.get_mut(&node).unwrap();
+        node.content = content.to_vec();
+        node.changes += 1;
+    }
+
+    /// Removes a name from the root.
+    pub(super) fn remove(&self, name: &[u8]) {
+        self.0
+            .lock()
+            .unwrap()
+            .nodes
+            .get_mut(&ROOT_ID)
+            .unwrap()
+            .entries
+            .remove(name);
+    }
+
+    pub(super) fn content(&self, name: &[u8]) -> Vec<u8> {
+        let tree = self.0.lock().unwrap();
+        tree.nodes[&tree.nodes[&ROOT_ID].entries[name]]
+            .content
+            .clone()
+    }
+
+    pub(super) fn names(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().nodes[&ROOT_ID]
+            .entries
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn open_handles(&self) -> i64 {
+        self.0.lock().unwrap().handles
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.0.lock().unwrap().requests
+    }
+
+    /// The reply to a request, header included, of at most `room` bytes.
+    pub(super) fn answer(&self, request: &[u8], room: usize) -> Vec<u8> {
+        let (header, body) = InHeader::read_from_prefix(request).unwrap();
+        assert_eq!(header.len as usize, request.len());
+        let mut tree = self.0.lock().unwrap();
+        tree.requests += 1;
+        let answer = tree.act(&header, body);
+        let (error, body) = match answer {
+            Ok(body) => (0, body),
+            Err(number) => (-number, Vec::new()),
+        };
+        let len = u32::try_from(16 + body.len()).unwrap();
+        assert!(len as usize <= room, "{len} bytes in {room}");
+        let mut reply = OutHeader {
+            len,
+            error,
+            unique: header.unique,
+        }
+        .as_bytes()
+        .to_vec();
+        reply.extend(body);
+        reply
+    }
+}
+
+fn parse<T: FromBytes>(body: &[u8]) -> (T, &[u8]) {
+    T::read_from_prefix(body).ok().unwrap()
+}
+
+/// The NUL-terminated name at the start of `bytes` and the rest.
+fn name(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap();
+    (&bytes[..end], &bytes[end + 1..])
+}
+
+impl Tree {
+    fn node(&mut self, node: u64) -> Result<&mut Node, i32> {
+        self.nodes.get_mut(&node).ok_or(ENOENT)
+    }
+
+    fn add(&mut self, parent: u64, name: &[u8], mode: u32) -> Result<u64, i32> {
+        let number = self.next;
+        if self.node(parent)?.entries.contains_key(name) {
+            return Err(EEXIST);
+        }
+        self.next += 1;
+        self.node(parent)?.entries.insert(name.to_vec(), number);
+        self.nodes.insert(
+            number,
+            Node {
+                mode,
+                links: 1,
+                ..Node::default()
+            },
+        );
+        Ok(number)
+    }
+
+    fn attr(&mut self, node: u64) -> Result<Attr, i32> {
+        let found = self.node(node)?;
+        Ok(Attr {
+            ino: node,
+            size: found.content.len() as u64,
+            mode: found.mode,
+            nlink: found.links,
+            mtime: found.changes,
+            blksize: 4096,
+            ..Attr::default()
+        })
+    }
+
+    fn entry(&mut self, node: u64) -> Answer {
+        let entry = EntryOut {
+            nodeid: node,
+            attr: self.attr(node)?,
+            ..EntryOut::default()
+        };
+        Ok(entry.as_bytes().to_vec())
+    }
+
+    fn attr_out(&mut self, node: u64) -> Answer {
+        Ok(AttrOut {
+            attr: self.attr(node)?,
+            ..AttrOut::default()
+        }
+        .as_bytes()
+        .to_vec())
+    }
+
+    fn child(&mut self, parent: u64, name: &[u8]) -> Result<u64, i32> {
+        self.node(parent)?.entries.get(name).copied().ok_or(ENOENT)
+    }
+
+    fn open(&mut self) -> OpenOut {
+        self.handles += 1;
+        OpenOut {
+            fh: 77,
+            open_flags: 0,
+            padding: 0,
+        }
+    }
+
+    fn act(&mut self, header: &InHeader, body: &[u8]) -> Answer {
+        let node = header.nodeid;
+        let is = |op: Op| header.opcode == op as u32;
+        if is(Op::Init) {
+            let flags = init::MAX_PAGES;
+            let out = InitOut {
+                major: 7,
+                minor: 31,
+                flags,
+                max_write: MAX_WRITE,
+                max_pages: 32,
+                ..InitOut::default()
+            };
+            Ok(out.as_bytes().to_vec())
+        } else if is(Op::Lookup) {
+            let child = self.child(node, name(body).0)?;
+            self.entry(child)
+        } else if is(Op::GetAttr) {
+            self.attr_out(node)
+        } else if is(Op::SetAttr) {
+            self.set_attr(node, &parse(body).0)
+        } else if is(Op::Open) || is(Op::OpenDir) {
+            Ok(self.open().as_bytes().to_vec())
+        } else if is(Op::Release) || is(Op::ReleaseDir) {
+            self.handles -= 1;
+            Ok(Vec::new())
+        } else if is(Op::Flush) || is(Op::FSync) {
+            Ok(Vec::new())
+        } else if is(Op::Read) {
+            self.read(node, &parse(body).0)
+        } else if is(Op::Write) {
+            let (arg, data) = parse(body);
+            self.write(node, &arg, data)
+        } else if is(Op::ReadDir) {
+            self.read_dir(node, &parse(body).0)
+        } else {
+            self.change(header, body)
+        }
+    }
+
+    fn change(&mut self, header: &InHeader, body: &[u8]) -> Answer {
+        let node = header.nodeid;
+        let is = |op: Op| header.opcode == op as u32;
+        if is(Op::Create) {
+            let (arg, rest): (CreateIn, _) = parse(body);
+            let made = self.add(node, name(rest).0, arg.mode)?;
+            let mut out = self.entry(made)?;
+            out.extend(self.open().as_bytes());
+            Ok(out)
+        } else if is(Op::MkDir) {
+            let (arg, rest): (MkDirIn, _) = parse(body);
+            let made = self.add(node, name(rest).0, arg.mode)?;
+            self.entry(made)
+        } else if is(Op::Symlink) {
+            let (link, rest) = name(body);
+            let made = self.add(node, link, 0o120_777)?;
+            self.node(made)?.content = name(rest).0.to_vec();
+            self.entry(made)
+        } else if is(Op::ReadLink) {
+            Ok(self.node(node)?.content.clone())
+        } else if is(Op::Link) {
+            let (arg, rest): (LinkIn, _) = parse(body);
+            self.node(node)?
+                .entries
+                .insert(name(rest).0.to_vec(), arg.oldnodeid);
+            self.node(arg.oldnodeid)?.links += 1;
+            self.entry(arg.oldnodeid)
+        } else if is(Op::Rename) {
+            let (arg, rest): (RenameIn, _) = parse(body);
+            let (from, rest) = name(rest);
+            let moved = self.child(node, from)?;
+            self.node(node)?.entries.remove(from);
+            self.node(arg.newdir)?
+                .entries
+                .insert(name(rest).0.to_vec(), moved);
+            Ok(Vec::new())
+        } else if is(Op::Unlink) || is(Op::RmDir) {
+            let child = self.child(node, name(body).0)?;
+            if !self.node(child)?.entries.is_empty() {
+                return Err(ENOTEMPTY);
+            }
+            self.node(child)?.links -= 1;
+            self.node(node)?.entries.remove(name(body).0);
+            Ok(Vec::new())
+        } else {
+            Err(ENOSYS)
+        }
+    }
+
+    fn set_attr(&mut self, node: u64, arg: &SetAttrIn) -> Answer {
+        let found = self.node(node)?;
+        if arg.valid & fattr::SIZE != 0 {
+            if arg.size > 1 << 24 {
+                return Err(EINVAL);
+            }
+            found.content.resize(usize::try_from(arg.size).unwrap(), 0);
+            found.changes += 1;
+        }
+        self.attr_out(node)
+    }
+
+    fn read(&mut self, node: u64, arg: &ReadIn) -> Answer {
+        let content = &self.node(node)?.content;
+        let start = content.len().min(usize::try_from(arg.offset).unwrap());
+        let end = content.len().min(start + arg.size as usize);
+        Ok(content[start..end].to_vec())
+    }
+
+    fn write(&mut self, node: u64, arg: &WriteIn, data: &[u8]) -> Answer {
+        assert_eq!(arg.size as usize, data.len());
+        assert!(arg.size <= MAX_WRITE);
+        let found = self.node(node)?;
+        let start = usize::try_from(arg.offset).unwrap();
+        let end = start + data.len();
+        let len = found.content.len().max(end);
+        found.content.resize(len, 0);
+        found.content[start..end].copy_from_slice(data);
+        found.changes += 1;
+        Ok(WriteOut {
+            size: arg.size,
+            padding: 0,
+        }
+        .as_bytes()
+        .to_vec())
+    }
+
+    fn read_dir(&mut self, node: u64, arg: &ReadIn) -> Answer {
+        let mut out = Vec::new();
+        let skip = usize::try_from(arg.offset).unwrap();
+        let entries = self.node(node)?.entries.iter().enumerate().skip(skip);
+        for (at, (name, ino)) in entries {
+            let namelen = u32::try_from(name.len()).unwrap();
+            let head = DirEnt {
+                ino: *ino,
+                off: at as u64 + 1,
+                namelen,
+                kind: 8,
+            };
+            let len = (24 + name.len()).next_multiple_of(8);
+            if out.len() + len > arg.size as usize {
+                break;
+            }
+            let end = out.len() + len;
+            out.extend(head.as_bytes());
+            out.extend(name);
+            out.resize(end, 0);
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,362 @@
+//! The line discipline N_TTY: what becomes of bytes between a keyboard and a reader, as data alone.
+//!
+//! [`Discipline::receive`] takes what was typed: control characters become [`Outcome`]s, lines are
+//! edited and echoed. [`Discipline::take`] is read(2), [`Discipline::process_output`] is what
+//! `c_oflag` makes of output. No locks, no waiting: [`super::terminal`] has those.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use abi::raw::general as raw;
+
+use super::echo::Screen;
+use super::termios::{Cc, Termios};
+
+/// Bytes of input kept (`N_TTY_BUF_SIZE`).
+pub(super) const INPUT_MAX: usize = 4096;
+
+/// A byte of input that can be read, or a mark between such bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Byte(u8),
+    /// The byte that ends a line.
+    LineEnd(u8),
+    /// The end-of-file character: ends a read, is not read itself.
+    EndOfFile,
+}
+
+/// What a received byte calls for beside echo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing more.
+    Nothing,
+    /// Something can be read that could not before.
+    Readable,
+    /// This signal goes to the foreground process group; input was flushed unless NOFLSH.
+    Signal(u8),
+    /// Output is to stop or to go on.
+    Flow,
+}
+
+pub(super) const SIGINT: u8 = 2;
+pub(super) const SIGQUIT: u8 = 3;
+pub(super) const SIGTSTP: u8 = 20;
+
+/// The state of a terminal's line discipline.
+#[derive(Debug)]
+pub(super) struct Discipline {
+    pub(super) termios: Termios,
+    /// What can be read.
+    ready: VecDeque<Input>,
+    /// Complete lines (and end-of-file marks) in `ready`.
+    lines: usize,
+    /// The line being edited, in canonical mode.
+    edit: Vec<u8>,
+    /// The next byte is taken as it is (VLNEXT).
+    literal_next: bool,
+    /// Output was stopped by the stop character.
+    pub(super) is_stopped: bool,
+    screen: Screen,
+}
+
+impl Discipline {
+    pub(super) fn new() -> Discipline {
+        Discipline {
+            termios: Termios::default(),
+            ready: VecDeque::new(),
+            lines: 0,
+            edit: Vec::new(),
+            literal_next: false,
+            is_stopped: false,
+            screen: Screen::default(),
+        }
+    }
+
+    /// Takes one byte from the keyboard; what it echoes is appended to `echo`.
+    pub(super) fn receive(&mut self, byte: u8, echo: &mut Vec<u8>) -> Outcome {
+        let mut byte = byte;
+        if self.termios.has_input(raw::ISTRIP) {
+            byte &= 0x7f;
+        }
+        if core::mem::take(&mut self.literal_next) {
+            return self.insert(byte, echo);
+        }
+        if let Some(outcome) = self.flow_control(byte) {
+            return outcome;
+        }
+        if let Some(signal) = self.signal_of(byte) {
+            if !self.termios.has_local(raw::NOFLSH) {
+                self.flush_input();
+                echo.clear();
+            }
+            self.echo(byte, echo);
+            return Outcome::Signal(signal);
+        }
+        match byte {
+            b'\r' if self.termios.has_input(raw::IGNCR) => return Outcome::Nothing,
+            b'\r' if self.termios.has_input(raw::ICRNL) => byte = b'\n',
+            b'\n' if self.termios.has_input(raw::INLCR) => byte = b'\r',
+            _ => {}
+        }
+        if self.termios.is_canonical() {
+            self.receive_canonical(byte, echo)
+        } else {
+            self.insert(byte, echo)
+        }
+    }
+
+    fn flow_control(&mut self, byte: u8) -> Option<Outcome> {
+        let termios = &self.termios;
+        if !termios.has_input(raw::IXON) {
+            return None;
+        }
+        if termios.is(Cc::Start, byte) {
+            self.is_stopped = false;
+            return Some(Outcome::Flow);
+        }
+        if termios.is(Cc::Stop, byte) {
+            self.is_stopped = true;
+            return Some(Outcome::Flow);
+        }
+        if self.is_stopped && termios.has_input(raw::IXANY) {
+            self.is_stopped = false;
+        }
+        None
+    }
+
+    fn signal_of(&self, byte: u8) -> Option<u8> {
+        if !self.termios.has_local(raw::ISIG) {
+            return None;
+        }
+        let signals = [(Cc::Intr, SIGINT), (Cc::Quit, SIGQUIT), (Cc::Susp, SIGTSTP)];
+        signals
+            .iter()
+            .find(|(cc, _)| self.termios.is(*cc, byte))
+            .map(|(_, signal)| *signal)
+    }
+
+    fn receive_canonical(&mut self, byte: u8, echo: &mut Vec<u8>) -> Outcome {
+        let termios = self.termios;
+        let is_extended = termios.has_local(raw::IEXTEN);
+        if termios.is(Cc::Erase, byte) {
+            self.erase_character(echo);
+        } else if is_extended && termios.is(Cc::WErase, byte) {
+            self.erase_word(echo);
+        } else if termios.is(Cc::Kill, byte) {
+            self.kill_line(byte, echo);
+        } else if is_extended && termios.is(Cc::LNext, byte) {
+            self.literal_next = true;
+            if termios.has_local(raw::ECHO) && termios.has_local(raw::ECHOCTL) {
+                echo.extend(b"^\x08");
+            }
+        } else if is_extended && termios.is(Cc::Reprint, byte) {
+            self.reprint(byte, echo);
+        } else if byte == b'\n' {
+            if termios.has_local(raw::ECHO) || termios.has_local(raw::ECHONL) {
+                self.screen.output(byte, &termios, echo);
+            }
+            return self.end_line(Input::LineEnd(byte));
+        } else if termios.is(Cc::Eof, byte) {
+            return self.end_line(Input::EndOfFile);
+        } else if termios.is(Cc::Eol, byte) || is_extended && termios.is(Cc::Eol2, byte) {
+            self.echo(byte, echo);
+            return self.end_line(Input::LineEnd(byte));
+        } else {
+            return self.insert(byte, echo);
+        }
+        Outcome::Nothing
+    }
+
+    /// Adds a byte that has no meaning of its own.
+    fn insert(&mut self, byte: u8, echo: &mut Vec<u8>) -> Outcome {
+        // One place is kept for the byte that ends a line.
+        if self.ready.len() + self.edit.len() >= INPUT_MAX - 1 {
+            if self.termios.has_input(raw::IMAXBEL) {
+                echo.push(0x07);
+            }
+            return Outcome::Nothing;
+        }
+        if self.termios.is_canonical() {
+            self.echo(byte, echo);
+            self.edit.push(byte);
+            Outcome::Nothing
+        } else {
+            self.echo(byte, echo);
+            self.ready.push_back(Input::Byte(byte));
+            Outcome::Readable
+        }
+    }
+
+    fn end_line(&mut self, end: Input) -> Outcome {
+        self.ready.extend(self.edit.drain(..).map(Input::Byte));
+        self.ready.push_back(end);
+        self.lines += 1;
+        self.screen.start_line();
+        Outcome::Readable
+    }
+
+    fn echo(&mut self, byte: u8, echo: &mut Vec<u8>) {
+        if self.termios.has_local(raw::ECHO) {
+            self.screen.echo(byte, &self.termios, echo);
+        }
+    }
+
+    fn erase_character(&mut self, echo: &mut Vec<u8>) {
+        let is_utf8 = self.termios.has_input(raw::IUTF8);
+        let Some(mut last) = self.edit.pop() else {
+            return;
+        };
+        while is_utf8 && last & 0xc0 == 0x80 {
+            match self.edit.pop() {
+                Some(byte) => last = byte,
+                None => break,
+            }
+        }
+        if !self.termios.has_local(raw::ECHO) {
+            return;
+        }
+        if self.termios.has_local(raw::ECHOE) {
+            self.screen.rub_out(last, &self.edit, &self.termios, echo);
+        } else {
+            let erase = self.termios.value(Cc::Erase);
+            self.screen.echo(erase, &self.termios, echo);
+        }
+    }
+
+    fn erase_word(&mut self, echo: &mut Vec<u8>) {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+        while self.edit.last().is_some_and(|byte| !is_word(byte)) {
+            self.erase_character(echo);
+        }
+        while self.edit.last().is_some_and(is_word) {
+            self.erase_character(echo);
+        }
+    }
+
+    fn kill_line(&mut self, byte: u8, echo: &mut Vec<u8>) {
+        let echoes = self.termios.has_local(raw::ECHO);
+        let visually =
+            [raw::ECHOK, raw::ECHOKE, raw::ECHOE].map(|flag| self.termios.has_local(flag));
+        if echoes && visually == [true; 3] {
+            while !self.edit.is_empty() {
+                self.erase_character(echo);
+            }
+            return;
+        }
+        self.edit.clear();
+        self.echo(byte, echo);
+        if echoes && self.termios.has_local(raw::ECHOK) {
+            self.screen.output(b'\n', &self.termios, echo);
+        }
+    }
+
+    fn reprint(&mut self, byte: u8, echo: &mut Vec<u8>) {
+        if !self.termios.has_local(raw::ECHO) {
+            return;
+        }
+        self.screen.echo(byte, &self.termios, echo);
+        self.screen.output(b'\n', &self.termios, echo);
+        for byte in &self.edit {
+            self.screen.echo(*byte, &self.termios, echo);
+        }
+    }
+
+    /// Whether a read has something to take: a line, or a byte.
+    pub(super) fn has_input(&self) -> bool {
+        if self.termios.is_canonical() {
+            self.lines > 0
+        } else {
+            !self.ready.is_empty()
+        }
+    }
+
+    /// Bytes that a read could take now (FIONREAD).
+    pub(super) fn available(&self) -> usize {
+        if self.termios.is_canonical() && self.lines == 0 {
+            return 0;
+        }
+        self.ready
+            .iter()
+            .filter(|input| **input != Input::EndOfFile)
+            .count()
+    }
+
+    /// Takes up to `max` bytes; in canonical mode, no further than the end of a line.
+    pub(super) fn take(&mut self, max: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            match self.ready.pop_front() {
+                None => break,
+                Some(Input::Byte(byte)) => taken.push(byte),
+                Some(Input::LineEnd(byte)) => {
+                    self.lines -= 1;
+                    taken.push(byte);
+                    if self.termios.is_canonical() {
+                        break;
+                    }
+                }
+                Some(Input::EndOfFile) => {
+                    self.lines -= 1;
+                    if self.termios.is_canonical() {
+                        break;
+                    }
+                }
+            }
+        }
+        // A line that was read just up to its end-of-file mark is used up with it.
+        if self.termios.is_canonical()
+            && taken.len() == max
+            && taken.last().is_some_and(|byte| *byte != b'\n')
+            && self.ready.front() == Some(&Input::EndOfFile)
+        {
+            self.ready.pop_front();
+            self.lines -= 1;
+        }
+        taken
+    }
+
+    /// Throws away all input.
+    pub(super) fn flush_input(&mut self) {
+        self.ready.clear();
+        self.lines = 0;
+        self.edit.clear();
+        self.literal_next = false;
+    }
+
+    /// Bytes that can still be received before input is lost. In canonical mode typing goes on:
+    /// what does not fit the line is dropped, as Linux does.
+    pub(super) fn room(&self) -> usize {
+        let held = self.ready.len() + self.edit.len();
+        let room = (INPUT_MAX - 1).saturating_sub(held);
+        if room == 0 && self.termios.is_canonical() && self.lines == 0 {
+            1
+        } else {
+            room
+        }
+    }
+
+    /// New settings. What was typed under the old ones stays and can be read under the new.
+    pub(super) fn set_termios(&mut self, new: &Termios) {
+        let was_canonical = self.termios.is_canonical();
+        self.termios = *new;
+        if was_canonical && !new.is_canonical() {
+            self.ready.extend(self.edit.drain(..).map(Input::Byte));
+        }
+        if !was_canonical && new.is_canonical() && !self.ready.is_empty() && self.lines == 0 {
+            // Bytes typed without lines are readable at once.
+            self.ready.push_back(Input::EndOfFile);
+            self.lines = 1;
+        }
+        if !new.has_input(raw::IXON) {
+            self.is_stopped = false;
+        }
+    }
+
+    /// Appends what `c_oflag` makes of `byte` to `output`.
+    pub(super) fn process_output(&mut self, byte: u8, output: &mut Vec<u8>) {
+        self.screen.output(byte, &self.termios, output);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+// Users and groups: changing them, and what they may do.
+#include "test.h"
+#include <grp.h>
+#include <sys/fsuid.h>
+
+static void show_ids(void) {
+    uid_t u[3];
+    gid_t g[3];
+    getresuid(&u[0], &u[1], &u[2]);
+    getresgid(&g[0], &g[1], &g[2]);
+    say("uid %d %d %d gid %d %d %d\n", u[0], u[1], u[2], g[0], g[1], g[2]);
+}
+
+static void as_user(void) {
+    SHOW(setgroups(2, (gid_t[]){100, 200}));
+    SHOW(getgroups(0, 0));
+    gid_t groups[8];
+    SHOW(getgroups(8, groups));
+    say("%d %d\n", groups[0], groups[1]);
+    SHOW(getgroups(1, groups));
+    SHOW(setresgid(500, 500, 500));
+    SHOW(setresuid(1000, 1000, 1000));
+    show_ids();
+    SHOW(setuid(0));
+    SHOW(setgid(0));
+    SHOW(setresuid(-1, 2000, -1));
+    SHOW(setgroups(0, 0));
+    SHOW(open("/tmp/roots", O_RDONLY));
+    SHOW(open("/tmp/roots", O_WRONLY));
+    SHOW(close(open("/tmp/group", O_RDONLY)));
+    SHOW(open("/tmp/group", O_WRONLY));
+    SHOW(open("/tmp/private/x", O_RDONLY));
+    SHOW(chdir("/tmp/private"));
+    SHOW(open("/tmp/closed/new", O_WRONLY | O_CREAT, 0600));
+    SHOW(close(open("/tmp/closed/x", O_RDONLY)));
+    SHOW(unlink("/tmp/closed/x"));
+    SHOW(close(open("/tmp/mine", O_WRONLY | O_CREAT, 0600)));
+    struct stat info;
+    stat("/tmp/mine", &info);
+    say("mine: %d:%d\n", info.st_uid, info.st_gid);
+    SHOW(chmod("/tmp/mine", 0644));
+    SHOW(chmod("/tmp/roots", 0777));
+    SHOW(chown("/tmp/mine", 0, -1));
+    SHOW(chown("/tmp/mine", -1, 100));
+    SHOW(chown("/tmp/mine", -1, 300));
+    SHOW(unlink("/tmp/roots"));
+    SHOW(rename("/tmp/roots", "/tmp/taken"));
+    SHOW(kill(1, 0));
+    SHOW(kill(getppid(), SIGTERM));
+    SHOW(kill(getpid(), 0));
+    SHOW(access("/tmp/group", R_OK));
+    SHOW(access("/tmp/group", W_OK));
+    SHOW(sethostname("x", 1));
+    SHOW(mkdir("/tmp/own", 0700));
+    SHOW(close(open("/tmp/own/file", O_WRONLY | O_CREAT, 0)));
+    SHOW(open("/tmp/own/file", O_RDONLY));
+    SHOW(execl("/tmp/group", "x", (char *)0));
+}
+
+int main(void) {
+    show_ids();
+    close(open("/tmp/roots", O_WRONLY | O_CREAT, 0600));
+    int file = open("/tmp/group", O_WRONLY | O_CREAT, 0640);
+    fchown(file, 0, 200);
+    mkdir("/tmp/private", 0700);
+    mkdir("/tmp/closed", 0755);
+    close(open("/tmp/closed/x", O_WRONLY | O_CREAT, 0644));
+    pid_t child = fork_clean();
+    if (child == 0) {
+        as_user();
+        _exit(0);
+    }
+    show_end("as a user", child);
+    child = fork_clean();
+    if (child == 0) {
+        SHOW(seteuid(1000));
+        show_ids();
+        SHOW(open("/tmp/roots", O_RDONLY));
+        SHOW(access("/tmp/roots", R_OK));
+        SHOW(faccessat(AT_FDCWD, "/tmp/roots", R_OK, AT_EACCESS));
+        SHOW(seteuid(0));
+        SHOW(setreuid(1000, -1));
+        show_ids();
+        SHOW(setuid(55));
+        show_ids();
+        _exit(0);
+    }
+    show_end("there and back", child);
+    // A set-user-id program.
+    int in = open("/tests/hello_pie", O_RDONLY);
+    int out = open("/tmp/setuid", O_WRONLY | O_CREAT | O_TRUNC, 0700);
+    char block[4096];
+    ssize_t got;
+    while ((got = read(in, block, sizeof block)) > 0) write(out, block, (size_t)got);
+    close(out);
+    chmod("/tmp/setuid", 0755);
+    child = fork_clean();
+    if (child == 0) {
+        setuid(1000);
+        execl("/tmp/setuid", "as user", (char *)0);
+        _exit(1);
+    }
+    show_end("executed by a user", child);
+    SHOW(setgroups(-1, 0));
+    return 0;
+}

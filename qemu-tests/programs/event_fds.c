@@ -1,0 +1,115 @@
+// eventfd, timerfd and signalfd.
+#include "test.h"
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+
+static int ready(int descriptor, short events) {
+    struct pollfd one = {descriptor, events, 0};
+    poll(&one, 1, 0);
+    return one.revents;
+}
+
+static void event_fd(void) {
+    int event = eventfd(3, EFD_NONBLOCK);
+    uint64_t value = 4;
+    TRUE(event > 0);
+    SHOW(ready(event, POLLIN | POLLOUT));
+    SHOW(write(event, &value, 8));
+    SHOW(read(event, &value, 8));
+    SHOW(value);
+    SHOW(read(event, &value, 8));
+    SHOW(read(event, &value, 4));
+    SHOW(ready(event, POLLIN | POLLOUT));
+    value = UINT64_MAX;
+    SHOW(write(event, &value, 8));
+    value = UINT64_MAX - 1;
+    SHOW(write(event, &value, 8));
+    SHOW(ready(event, POLLIN | POLLOUT));
+    SHOW(write(event, &value, 8));
+    int semaphore = eventfd(2, EFD_SEMAPHORE | EFD_NONBLOCK);
+    SHOW(read(semaphore, &value, 8));
+    SHOW(value);
+    SHOW(read(semaphore, &value, 8));
+    SHOW(read(semaphore, &value, 8));
+    SHOW(eventfd(0, 12345));
+    int shared = eventfd(0, 0);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        sleep_ms(20);
+        value = 77;
+        write(shared, &value, 8);
+        _exit(0);
+    }
+    SHOW(read(shared, &value, 8));
+    SHOW(value);
+    waitpid(child, 0, 0);
+}
+
+static void timer_fd(void) {
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    uint64_t count = 0;
+    TRUE(timer > 0);
+    SHOW(read(timer, &count, 8));
+    struct itimerspec time = {.it_value = {0, 20000000}}, now;
+    SHOW(timerfd_settime(timer, 0, &time, 0));
+    SHOW(ready(timer, POLLIN));
+    struct pollfd one = {timer, POLLIN, 0};
+    SHOW(poll(&one, 1, 3000));
+    SHOW(read(timer, &count, 8));
+    SHOW(count);
+    SHOW(read(timer, &count, 8));
+    time.it_interval.tv_nsec = 10000000;
+    time.it_value.tv_nsec = 1;
+    timerfd_settime(timer, 0, &time, 0);
+    sleep_ms(65);
+    SHOW(read(timer, &count, 8));
+    TRUE(count >= 6 && count < 60);
+    SHOW(timerfd_gettime(timer, &now));
+    SHOW(now.it_interval.tv_nsec);
+    memset(&time, 0, sizeof time);
+    SHOW(timerfd_settime(timer, 0, &time, &now));
+    SHOW(now.it_interval.tv_nsec);
+    SHOW(ready(timer, POLLIN));
+    clock_gettime(CLOCK_MONOTONIC, &time.it_value);
+    SHOW(timerfd_settime(timer, TFD_TIMER_ABSTIME, &time, 0));
+    SHOW(poll(&one, 1, 3000));
+    time.it_value.tv_nsec = 2000000000;
+    SHOW(timerfd_settime(timer, 0, &time, 0));
+    SHOW(timerfd_create(99, 0));
+}
+
+static void signal_fd(void) {
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR1);
+    sigaddset(&mask, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &mask, 0);
+    int descriptor = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
+    struct signalfd_siginfo info[2];
+    TRUE(descriptor > 0);
+    SHOW(read(descriptor, info, sizeof info));
+    raise(SIGUSR1);
+    SHOW(ready(descriptor, POLLIN));
+    SHOW(read(descriptor, info, sizeof info));
+    SHOW(info[0].ssi_signo);
+    TRUE(info[0].ssi_pid == (unsigned)getpid());
+    SHOW(ready(descriptor, POLLIN));
+    pid_t child = fork_clean();
+    if (child == 0) _exit(3);
+    struct pollfd one = {descriptor, POLLIN, 0};
+    SHOW(poll(&one, 1, 3000));
+    SHOW(read(descriptor, info, sizeof info));
+    SHOW(info[0].ssi_signo);
+    SHOW(info[0].ssi_status);
+    SHOW(read(descriptor, info, 10));
+    waitpid(child, 0, 0);
+}
+
+int main(void) {
+    event_fd();
+    timer_fd();
+    signal_fd();
+    return 0;
+}

@@ -1,0 +1,200 @@
+//! What only Nacre can show: its own kernel, refusals by name, and that nothing stays.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::daemon::Daemon;
+use super::{NACRE, image};
+use crate::Report;
+
+/// How long leftovers may take to go.
+const GONE_BOUND: Duration = Duration::from_secs(20);
+
+type Check = fn(&Daemon) -> anyhow::Result<()>;
+
+/// Runs the checks; each names its container as it is named itself.
+pub(super) fn run(daemon: &Daemon, report: &mut Report) {
+    let checks: [(&str, Check); 5] = [
+        ("own-kernel", own_kernel),
+        ("states", states),
+        ("refusals", refusals),
+        ("shim-killed", shim_killed),
+        ("nothing-left", nothing_left),
+    ];
+    for (name, check) in checks {
+        eprintln!("==> containerd: {name}");
+        let result = check(daemon).map_err(|error| format!("{error:#}\n{}", daemon.log_tail()));
+        daemon.remove(name);
+        report.note(format_args!("containerd/{name}"), result);
+    }
+}
+
+fn own_kernel(daemon: &Daemon) -> anyhow::Result<()> {
+    let text = run_sh(daemon, "own-kernel", &[], "cat /proc/version")?.0;
+    let host = fs::read_to_string("/proc/version").context("cannot read /proc/version")?;
+    ensure!(
+        text.contains("nacre") && text != host,
+        "the guest says {text:?}"
+    );
+    Ok(())
+}
+
+fn states(daemon: &Daemon) -> anyhow::Result<()> {
+    let id = "states";
+    detach(daemon, id)?;
+    let shown = |words: &[&str]| -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&daemon.ctr(words, None)?.stdout).into_owned())
+    };
+    let list = shown(&["task", "list"])?;
+    ensure!(list.contains("RUNNING"), "task list says {list:?}");
+    let processes = shown(&["task", "ps", id])?;
+    ensure!(processes.lines().count() >= 2, "task ps says {processes:?}");
+    for call in ["pause", "metrics"] {
+        let output = daemon.ctr(&["task", call, id], None)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            !output.status.success() && said.contains("does not implement"),
+            "task {call} says {said:?}"
+        );
+    }
+    daemon.ctr(&["task", "kill", "--signal", "SIGKILL", id], None)?;
+    wait_until("the task to stop", || {
+        Ok(shown(&["task", "list"])?.contains("STOPPED"))
+    })?;
+    daemon.ctr(&["task", "delete", id], None)?;
+    daemon.ctr(&["container", "delete", id], None)?;
+    Ok(())
+}
+
+/// Options that are not enforced are refused with their names.
+fn refusals(daemon: &Daemon) -> anyhow::Result<()> {
+    for (flags, name) in [
+        (&["--seccomp"][..], "linux.seccomp"),
+        (&["--memory-limit", "1048576"], "memory limit"),
+        (&["--device", "/dev/zero"], "linux.devices"),
+        (
+            &["--with-ns", "network:/proc/1/ns/net"],
+            "network namespace",
+        ),
+    ] {
+        let (out, err) = run_sh(daemon, "refusals", flags, "echo ran")?;
+        ensure!(
+            !out.contains("ran") && err.contains(name),
+            "{flags:?} says {err:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A shim that is killed takes its microVM along, and containerd says that the task has ended.
+fn shim_killed(daemon: &Daemon) -> anyhow::Result<()> {
+    let id = "shim-killed";
+    detach(daemon, id)?;
+    let pids = processes_of(&daemon.bundle(id))?;
+    ensure!(
+        !pids.is_empty(),
+        "no process works in the container's bundle"
+    );
+    for pid in &pids {
+        std::process::Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()?;
+    }
+    wait_until("the task to go", || {
+        let list = daemon.ctr(&["task", "list"], None)?;
+        Ok(!String::from_utf8_lossy(&list.stdout).contains("RUNNING"))
+    })?;
+    daemon.ctr(&["task", "delete", "--force", id], None)?;
+    daemon.ctr(&["container", "delete", id], None)?;
+    Ok(())
+}
+
+/// After all the tests: no VMM, no shim, no mount below the state folder.
+fn nothing_left(daemon: &Daemon) -> anyhow::Result<()> {
+    let bundles = daemon.bundle("");
+    let state = bundles.display().to_string();
+    wait_until("shims and VMMs to end", || {
+        Ok(processes_of(&bundles)?.is_empty())
+    })?;
+    let mounts =
+        fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let left: Vec<_> = mounts
+        .lines()
+        .filter(|line| line.contains(state.trim_end_matches('/')))
+        .collect();
+    ensure!(left.is_empty(), "left mounted: {left:?}");
+    Ok(())
+}
+
+fn detach(daemon: &Daemon, id: &str) -> anyhow::Result<()> {
+    let output = daemon.ctr(
+        &[
+            "run",
+            "--detach",
+            "--runtime",
+            NACRE,
+            image::NAME,
+            id,
+            "/bin/sleep",
+            "1000",
+        ],
+        None,
+    )?;
+    ensure!(
+        output.status.success(),
+        "ctr run: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// `ctr run --rm` of a shell command line: its output and what was said on stderr.
+fn run_sh(
+    daemon: &Daemon,
+    id: &str,
+    flags: &[&str],
+    script: &str,
+) -> anyhow::Result<(String, String)> {
+    let mut words = vec!["run", "--rm", "--runtime", NACRE];
+    words.extend(flags);
+    words.extend([image::NAME, id, "/bin/sh", "-c", script]);
+    let output = daemon.ctr(&words, None)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((text(&output.stdout), text(&output.stderr)))
+}
+
+/// Processes whose working directory is `dir` or below it: a container's shim.
+fn processes_of(dir: &Path) -> anyhow::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot read /proc")? {
+        let entry = entry?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // A process may end while we look.
+        if fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+fn wait_until(what: &str, done: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + GONE_BOUND;
+    while !done()? {
+        ensure!(
+            Instant::now() < deadline,
+            "waited {} s for {what}",
+            GONE_BOUND.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
