@@ -77,6 +77,7 @@ errnos! {
     EPROTO = 71,
     EBADMSG = 74,
     EOVERFLOW = 75,
+    ELIBBAD = 80,
     EILSEQ = 84,
     EUSERS = 87,
     ENOTSOCK = 88,

@@ -1,17 +1,116 @@
 //! A process: a thread group and what its threads share.
 
-use core::sync::atomic::{AtomicI32, Ordering};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+
+use fs::Path;
+use machine::sync::SpinLock;
+use memory::AddressSpace;
+use sched::WaitQueue;
 
 use crate::Pid;
+use crate::rlimit::Limits;
+use crate::signal::Actions;
+use crate::signal::state::SignalState;
+use crate::thread::Thread;
+use crate::timer::Timers;
+use crate::usage::Usage;
 
 /// A thread group.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
+    // Relations: written with the tree locked.
     parent: AtomicI32,
+    group: AtomicI32,
+    session: AtomicI32,
+    /// Threads, pending signals, stop and exit.
+    pub(crate) signals: SpinLock<SignalState>,
+    /// Shared with other processes by CLONE_SIGHAND without CLONE_THREAD.
+    actions: SpinLock<Arc<SpinLock<Actions>>>,
+    memory: SpinLock<Option<Arc<AddressSpace>>>,
+    /// Woken when a child dies, stops or continues.
+    pub(crate) child_events: WaitQueue,
+    /// Where stopped threads wait.
+    pub(crate) stop_queue: WaitQueue,
+    /// Woken on each signal sent to it: signalfd.
+    pub signal_arrived: Arc<WaitQueue>,
+    /// Woken when it has died: pidfd.
+    pub exited: Arc<WaitQueue>,
+    limits: Limits,
+    /// POSIX and interval timers.
+    pub timers: Timers,
+    image: SpinLock<Image>,
+    accounts: SpinLock<Accounts>,
+    /// Whether it may be dumped and its /proc files belong to its user (PR_SET_DUMPABLE).
+    pub dumpable: AtomicU32,
+    /// /proc/PID/oom_score_adj.
+    pub oom_score_adj: AtomicI32,
+    /// personality(2).
+    pub personality: AtomicU32,
+    /// PID 1: signals that would kill it by default are dropped.
+    pub(crate) is_init: AtomicBool,
+    start_ns: u64,
+}
+
+/// The program that runs.
+#[derive(Debug, Default, Clone)]
+pub struct Image {
+    /// Its file.
+    pub exe: Option<Path>,
+    /// The auxiliary vector, as bytes.
+    pub auxv: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Accounts {
+    /// Threads that have exited.
+    dead_threads: Usage,
+    /// Children that were waited for.
+    children: Usage,
+}
+
+/// The relations of a new process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Relations {
+    pub(crate) parent: Pid,
+    pub(crate) group: Pid,
+    pub(crate) session: Pid,
 }
 
 impl Process {
+    pub(crate) fn new(
+        pid: Pid,
+        relations: Relations,
+        memory: Option<Arc<AddressSpace>>,
+        actions: Arc<SpinLock<Actions>>,
+        limits: Limits,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            pid,
+            parent: AtomicI32::new(relations.parent),
+            group: AtomicI32::new(relations.group),
+            session: AtomicI32::new(relations.session),
+            signals: SpinLock::new(SignalState::default()),
+            actions: SpinLock::new(actions),
+            memory: SpinLock::new(memory),
+            child_events: WaitQueue::new(),
+            stop_queue: WaitQueue::new(),
+            signal_arrived: Arc::new(WaitQueue::new()),
+            exited: Arc::new(WaitQueue::new()),
+            limits,
+            timers: Timers::default(),
+            image: SpinLock::new(Image::default()),
+            accounts: SpinLock::new(Accounts::default()),
+            dumpable: AtomicU32::new(1),
+            oom_score_adj: AtomicI32::new(0),
+            personality: AtomicU32::new(0),
+            is_init: AtomicBool::new(pid == 1),
+            start_ns: sched::clock::boottime_ns(),
+        })
+    }
+
     /// Its id: that of its first thread.
     #[must_use]
     pub fn pid(&self) -> Pid {
@@ -22,5 +121,131 @@ impl Process {
     #[must_use]
     pub fn parent_pid(&self) -> Pid {
         self.parent.load(Ordering::Relaxed)
+    }
+
+    /// Its process group.
+    #[must_use]
+    pub fn group_id(&self) -> Pid {
+        self.group.load(Ordering::Relaxed)
+    }
+
+    /// Its session.
+    #[must_use]
+    pub fn session_id(&self) -> Pid {
+        self.session.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_parent_pid(&self, pid: Pid) {
+        self.parent.store(pid, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_group_id(&self, group: Pid) {
+        self.group.store(group, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_session_id(&self, session: Pid) {
+        self.session.store(session, Ordering::Relaxed);
+    }
+
+    /// When it started, in nanoseconds since boot.
+    #[must_use]
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
+    /// Its address space; `None` once it has let go of it.
+    #[must_use]
+    pub fn memory(&self) -> Option<Arc<AddressSpace>> {
+        self.memory.lock().clone()
+    }
+
+    pub(crate) fn replace_memory(
+        &self,
+        memory: Option<Arc<AddressSpace>>,
+    ) -> Option<Arc<AddressSpace>> {
+        core::mem::replace(&mut *self.memory.lock(), memory)
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What it does on each signal.
+    #[must_use]
+    pub fn actions(&self) -> Arc<SpinLock<Actions>> {
+        self.actions.lock().clone()
+    }
+
+    pub(crate) fn replace_actions(&self, actions: Arc<SpinLock<Actions>>) {
+        let old = core::mem::replace(&mut *self.actions.lock(), actions);
+        drop(old);
+    }
+
+    /// Takes over what a child inherits beside memory, files and signals.
+    pub(crate) fn inherit(&self, parent: &Process) {
+        let copy = |to: &AtomicU32, from: &AtomicU32| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        copy(&self.dumpable, &parent.dumpable);
+        copy(&self.personality, &parent.personality);
+        let score = parent.oom_score_adj.load(Ordering::Relaxed);
+        self.oom_score_adj.store(score, Ordering::Relaxed);
+    }
+
+    /// Its living threads, oldest first.
+    #[must_use]
+    pub fn threads(&self) -> Vec<Arc<Thread>> {
+        self.signals.lock().threads.clone()
+    }
+
+    /// Its first thread, or the oldest that lives.
+    #[must_use]
+    pub fn main_thread(&self) -> Option<Arc<Thread>> {
+        self.signals.lock().threads.first().cloned()
+    }
+
+    /// The program that runs.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        self.image.lock().clone()
+    }
+
+    pub(crate) fn set_image(&self, image: Image) {
+        let old = core::mem::replace(&mut *self.image.lock(), image);
+        drop(old);
+    }
+
+    /// What its threads, living and dead, have used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let dead = self.accounts.lock().dead_threads;
+        let living = self.threads();
+        let mut sum = living
+            .iter()
+            .fold(dead, |sum, thread| sum.plus(thread.usage()));
+        if let Some(memory) = self.memory() {
+            sum.max_resident = sum
+                .max_resident
+                .max(crate::mem_stats::peak_resident(&memory));
+        }
+        sum
+    }
+
+    /// What the children it waited for have used.
+    #[must_use]
+    pub fn children_usage(&self) -> Usage {
+        self.accounts.lock().children
+    }
+
+    pub(crate) fn add_dead_thread(&self, usage: Usage) {
+        let mut accounts = self.accounts.lock();
+        accounts.dead_threads = accounts.dead_threads.plus(usage);
+    }
+
+    pub(crate) fn add_children_usage(&self, usage: Usage) {
+        let mut accounts = self.accounts.lock();
+        accounts.children = accounts.children.plus(usage);
     }
 }

@@ -3,17 +3,61 @@
 //! A user thread is a kernel thread of `sched` whose extension is a [`thread::Thread`]; it runs
 //! [`user_loop`]. A [`Process`] is a thread group. Who is whose parent, which group and session a
 //! process is in and which ids are taken stands in [`tree`].
+//!
+//! Lock order: the tree, a process's signal state, its timers. Each is a spin lock; nothing blocks
+//! and no user memory is touched with one held.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod clone;
+pub mod cred;
+pub mod exec;
+pub mod exit;
+pub mod futex;
 pub mod group;
+mod init;
+mod job_control;
+mod mem_stats;
+pub mod pidfd;
+pub mod restart;
+pub mod rlimit;
+pub mod signal;
 pub mod thread;
+pub mod timer;
+pub mod tree;
+pub mod usage;
 pub mod user_loop;
+pub mod waiting;
 
 pub use group::Process;
+pub use init::start_init;
+
+use core::sync::atomic::Ordering;
 
 /// An id of a process, thread, process group or session. Positive, except where a system call
 /// gives other numbers a meaning.
 pub type Pid = i32;
+
+/// Waits until `condition` returns something; `None` when `thread`, the calling one, is to exit. Other
+/// signals do not end the wait.
+pub(crate) fn wait_killable<R>(
+    queue: &sched::WaitQueue,
+    thread: &thread::Thread,
+    mut condition: impl FnMut() -> Option<R>,
+) -> Option<R> {
+    loop {
+        if let Ok(value) = queue.wait_interruptible(&mut condition) {
+            return Some(value);
+        }
+        let dying = thread.process().signals.lock().must_exit(thread);
+        if dying || thread.exiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Not fatal: it is delivered once the wait is over; `attention` still says so.
+        if let Some(kernel) = thread.kernel() {
+            kernel.clear_interrupt();
+        }
+    }
+}

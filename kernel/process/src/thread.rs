@@ -1,8 +1,17 @@
 //! A user thread: what the kernel knows of it beside its registers.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use fs::Credentials;
+use fs::FdTable;
+use fs::FsContext;
+use machine::sync::SpinLock;
+use sched::{ThreadRef, WaitQueue};
+
+use crate::restart::RestartBlock;
+use crate::signal::{Queue, Signal, SignalSet};
+use crate::usage::Usage;
 use crate::{Pid, Process};
 
 /// A user thread; the extension of its kernel thread.
@@ -11,18 +20,369 @@ pub struct Thread {
     /// Its id. exec by a thread that is not the first makes it the first, so it can change.
     tid: AtomicI32,
     process: Arc<Process>,
+    /// The kernel thread it runs on; set before it first runs, taken when it exits.
+    kernel: SpinLock<Option<ThreadRef>>,
+    /// Something is to be done before user code runs again: a signal, a stop, an exit.
+    pub(crate) attention: AtomicBool,
+    /// It is to exit, on its own (exit(2)) or with all (exit_group(2), a fatal signal, exec).
+    pub(crate) exiting: AtomicBool,
+    /// The wait status it exits with, should it be the last.
+    pub(crate) exit_status: AtomicI32,
+    /// It waits for the end of a stop.
+    pub(crate) parked: AtomicBool,
+    blocked: AtomicU64,
+    /// Signals for this thread alone. Used with the process's signal state locked.
+    pub(crate) private: SpinLock<Queue>,
+    /// The mask to return to after a handler that interrupted sigsuspend(2) and kin.
+    pub(crate) saved_mask: SpinLock<Option<SignalSet>>,
+    /// Signals that sigtimedwait(2) waits for: they wake it although it blocks them.
+    pub(crate) awaited: AtomicU64,
+    pub(crate) alternate_stack: SpinLock<AlternateStack>,
+    /// What the last exception said, for signal frames.
+    pub(crate) fault: SpinLock<FaultRecord>,
+    pub(crate) restart: SpinLock<Option<RestartBlock>>,
+    resources: SpinLock<Resources>,
+    credentials: SpinLock<Arc<Credentials>>,
+    name: SpinLock<[u8; 16]>,
+    /// Where to write 0 and wake when it exits (CLONE_CHILD_CLEARTID, set_tid_address(2)).
+    pub(crate) clear_child_tid: AtomicU64,
+    /// Head of its robust futexes (set_robust_list(2)).
+    pub(crate) robust_list: AtomicU64,
+    no_new_privs: AtomicBool,
+    /// Signal to get when the parent dies (PR_SET_PDEATHSIG); 0 for none.
+    pub(crate) parent_death_signal: AtomicU8,
+    /// The parent waits in vfork(2) until this thread has let go of its memory.
+    pub(crate) vfork: SpinLock<Option<Arc<Completion>>>,
+    pub(crate) minor_faults: AtomicU64,
+    /// Timer slack in nanoseconds (PR_SET_TIMERSLACK); kept, not used.
+    pub timer_slack_ns: AtomicU64,
+    /// I/O priority (ioprio_set(2)); kept, not used.
+    pub io_priority: AtomicU32,
+    start_ns: u64,
+}
+
+/// What clone(2) shares or copies by flags of its own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resources {
+    pub(crate) files: Option<Arc<FdTable>>,
+    pub(crate) fs: Option<Arc<FsContext>>,
+}
+
+/// `sigaltstack`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AlternateStack {
+    /// Lowest address.
+    pub base: u64,
+    /// Bytes; 0 for none.
+    pub size: u64,
+    /// Disarmed while in use (`SS_AUTODISARM`).
+    pub autodisarm: bool,
+}
+
+impl AlternateStack {
+    /// Whether `sp` is on it. With autodisarm it never counts as in use.
+    #[must_use]
+    pub fn contains(&self, sp: u64) -> bool {
+        !self.autodisarm && sp > self.base && sp - self.base <= self.size
+    }
+}
+
+/// The last exception of a thread: `err`, `trapno` and `cr2` of `sigcontext`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct FaultRecord {
+    pub(crate) error_code: u64,
+    pub(crate) vector: u64,
+    pub(crate) addr: u64,
+}
+
+/// What a new thread starts with.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) resources: Resources,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) blocked: SignalSet,
+    pub(crate) alternate_stack: AlternateStack,
+    pub(crate) no_new_privs: bool,
+    pub(crate) name: [u8; 16],
 }
 
 impl Thread {
+    pub(crate) fn new(tid: Pid, process: &Arc<Process>, start: Start) -> Arc<Self> {
+        Arc::new(Self {
+            tid: AtomicI32::new(tid),
+            process: process.clone(),
+            kernel: SpinLock::new(None),
+            attention: AtomicBool::new(false),
+            exiting: AtomicBool::new(false),
+            exit_status: AtomicI32::new(0),
+            parked: AtomicBool::new(false),
+            blocked: AtomicU64::new(start.blocked.0),
+            private: SpinLock::new(Queue::new()),
+            saved_mask: SpinLock::new(None),
+            awaited: AtomicU64::new(0),
+            alternate_stack: SpinLock::new(start.alternate_stack),
+            fault: SpinLock::new(FaultRecord::default()),
+            restart: SpinLock::new(None),
+            resources: SpinLock::new(start.resources),
+            credentials: SpinLock::new(start.credentials),
+            name: SpinLock::new(start.name),
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            no_new_privs: AtomicBool::new(start.no_new_privs),
+            parent_death_signal: AtomicU8::new(0),
+            vfork: SpinLock::new(None),
+            minor_faults: AtomicU64::new(0),
+            timer_slack_ns: AtomicU64::new(50_000),
+            io_priority: AtomicU32::new(0),
+            start_ns: sched::clock::boottime_ns(),
+        })
+    }
+
     /// Its id.
     #[must_use]
     pub fn tid(&self) -> Pid {
         self.tid.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn set_tid(&self, tid: Pid) {
+        self.tid.store(tid, Ordering::Relaxed);
+    }
+
     /// The process it belongs to.
     #[must_use]
     pub fn process(&self) -> &Arc<Process> {
         &self.process
+    }
+
+    /// When it started, in nanoseconds since boot.
+    #[must_use]
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
+    /// Its kernel thread; `None` before it starts and once it exits.
+    #[must_use]
+    pub fn kernel(&self) -> Option<ThreadRef> {
+        self.kernel.lock().clone()
+    }
+
+    pub(crate) fn set_kernel(&self, kernel: Option<ThreadRef>) {
+        let old = core::mem::replace(&mut *self.kernel.lock(), kernel);
+        drop(old);
+    }
+
+    /// Who it is: for permission checks.
+    #[must_use]
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
+    /// Makes it someone else.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        let new = Arc::new(credentials);
+        let old = core::mem::replace(&mut *self.credentials.lock(), new);
+        drop(old);
+    }
+
+    /// Its descriptors.
+    ///
+    /// # Panics
+    /// When it has exited: only the thread itself may ask. Others use [`Self::files_if_alive`].
+    #[must_use]
+    pub fn files(&self) -> Arc<FdTable> {
+        self.files_if_alive()
+            .expect("a running thread has a descriptor table")
+    }
+
+    /// Its descriptors, unless it has let go of them.
+    #[must_use]
+    pub fn files_if_alive(&self) -> Option<Arc<FdTable>> {
+        self.resources.lock().files.clone()
+    }
+
+    /// Its root, working directory, umask and mounts.
+    ///
+    /// # Panics
+    /// When it has exited: only the thread itself may ask. Others use [`Self::fs_if_alive`].
+    #[must_use]
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs_if_alive()
+            .expect("a running thread has a file system context")
+    }
+
+    /// As [`Self::fs`], unless it has let go of it.
+    #[must_use]
+    pub fn fs_if_alive(&self) -> Option<Arc<FsContext>> {
+        self.resources.lock().fs.clone()
+    }
+
+    /// Replaces the descriptor table (unshare, exec).
+    pub fn set_files(&self, files: Arc<FdTable>) {
+        let old = self.resources.lock().files.replace(files);
+        drop(old);
+    }
+
+    /// Replaces the file system context (unshare).
+    pub fn set_fs(&self, fs: Arc<FsContext>) {
+        let old = self.resources.lock().fs.replace(fs);
+        drop(old);
+    }
+
+    pub(crate) fn resources(&self) -> Resources {
+        self.resources.lock().clone()
+    }
+
+    /// Lets go of descriptors and file system context; the caller drops them without a lock.
+    pub(crate) fn take_resources(&self) -> Resources {
+        core::mem::take(&mut *self.resources.lock())
+    }
+
+    /// Signals it blocks.
+    #[must_use]
+    pub fn blocked(&self) -> SignalSet {
+        SignalSet(self.blocked.load(Ordering::Relaxed))
+    }
+
+    /// Only with the process's signal state locked.
+    pub(crate) fn store_blocked(&self, mask: SignalSet) {
+        let mask = mask.without(SignalSet::UNMASKABLE);
+        self.blocked.store(mask.0, Ordering::Relaxed);
+    }
+
+    /// Whether sending it `signal` is to wake it.
+    pub(crate) fn listens_to(&self, signal: Signal) -> bool {
+        let awaited = SignalSet(self.awaited.load(Ordering::Relaxed));
+        !self.blocked().contains(signal) || awaited.contains(signal)
+    }
+
+    /// Has it look for signals before user code runs again, and ends an interruptible sleep.
+    pub fn notify(&self) {
+        self.attention.store(true, Ordering::SeqCst);
+        if let Some(kernel) = &*self.kernel.lock() {
+            kernel.interrupt();
+        }
+    }
+
+    /// Whether it has something to do before user code runs again.
+    #[inline]
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed)
+    }
+
+    /// The command name, at most 15 bytes, padded with NULs.
+    #[must_use]
+    pub fn name(&self) -> [u8; 16] {
+        *self.name.lock()
+    }
+
+    /// Sets the command name; bytes past the 15th are dropped.
+    pub fn set_name(&self, name: &[u8]) {
+        let mut padded = [0; 16];
+        let len = name.len().min(15);
+        padded[..len].copy_from_slice(&name[..len]);
+        *self.name.lock() = padded;
+        if let Some(kernel) = &*self.kernel.lock() {
+            kernel.set_name(name);
+        }
+    }
+
+    /// Whether exec may no longer give privileges.
+    #[must_use]
+    pub fn no_new_privs(&self) -> bool {
+        self.no_new_privs.load(Ordering::Relaxed)
+    }
+
+    /// For good: exec gives no privileges any more.
+    pub fn set_no_new_privs(&self) {
+        self.no_new_privs.store(true, Ordering::Relaxed);
+    }
+
+    /// Where to write 0 when it exits.
+    pub fn set_clear_child_tid(&self, addr: u64) {
+        self.clear_child_tid.store(addr, Ordering::Relaxed);
+    }
+
+    /// The head of its robust futexes.
+    #[must_use]
+    pub fn robust_list(&self) -> u64 {
+        self.robust_list.load(Ordering::Relaxed)
+    }
+
+    /// Sets the head of its robust futexes.
+    pub fn set_robust_list(&self, head: u64) {
+        self.robust_list.store(head, Ordering::Relaxed);
+    }
+
+    /// The signal it gets when its parent dies; 0 for none.
+    #[must_use]
+    pub fn parent_death_signal(&self) -> u8 {
+        self.parent_death_signal.load(Ordering::Relaxed)
+    }
+
+    /// Sets the signal it gets when its parent dies; 0 for none.
+    pub fn set_parent_death_signal(&self, signal: u8) {
+        self.parent_death_signal.store(signal, Ordering::Relaxed);
+    }
+
+    /// Remembers how restart_syscall(2) is to go on with the call that was interrupted.
+    pub fn set_restart(&self, block: RestartBlock) {
+        *self.restart.lock() = Some(block);
+    }
+
+    /// Takes what [`Self::set_restart`] left.
+    pub fn take_restart(&self) -> Option<RestartBlock> {
+        self.restart.lock().take()
+    }
+
+    /// What it has used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let cpu = self.kernel.lock().as_ref().map(|kernel| kernel.cpu_time());
+        Usage {
+            minor_faults: self.minor_faults.load(Ordering::Relaxed),
+            ..Usage::of_cpu(cpu.unwrap_or_default())
+        }
+    }
+
+    /// The letter of its state in /proc/PID/stat.
+    #[must_use]
+    pub fn state_letter(&self) -> char {
+        if self.parked.load(Ordering::Relaxed) {
+            return 'T';
+        }
+        self.kernel
+            .lock()
+            .as_ref()
+            .map_or('X', |kernel| kernel.state().letter())
+    }
+}
+
+/// The thread that runs, when it is a user thread.
+#[must_use]
+pub fn current() -> Option<Arc<Thread>> {
+    let kernel = sched::thread::current();
+    kernel.extension()?.clone().downcast().ok()
+}
+
+/// Something that is waited for once.
+#[derive(Debug, Default)]
+pub struct Completion {
+    done: AtomicBool,
+    queue: WaitQueue,
+}
+
+impl Completion {
+    /// It has happened.
+    pub fn complete(&self) {
+        self.done.store(true, Ordering::SeqCst);
+        self.queue.wake_all();
+    }
+
+    /// Waits until it has happened, or `thread` is to exit.
+    pub fn wait_killable(&self, thread: &Thread) {
+        crate::wait_killable(&self.queue, thread, || {
+            self.done.load(Ordering::SeqCst).then_some(())
+        });
     }
 }

@@ -1,6 +1,16 @@
 //! The life of a user thread: run, act on why it stopped, deliver signals, give way.
 
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
 use abi::Errno;
+use machine::sync::SpinLock;
+use machine::user_mode::{PageFault, UserContext, UserExit};
+use memory::FaultError;
+
+use crate::exit;
+use crate::signal::{self, Flow, SigInfo, Signal, code, send};
+use crate::thread::{FaultRecord, Thread};
 
 /// A system call that a signal interrupted and that wants to be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,5 +46,117 @@ impl Interrupted {
             _ => return None,
         };
         Some(Self { kind, number })
+    }
+}
+
+/// What acts on a system call: `syscall::dispatch`, which is above this layer.
+pub type SyscallEntry = fn(&Arc<Thread>, &mut UserContext) -> Option<Interrupted>;
+
+static SYSCALL_ENTRY: SpinLock<Option<SyscallEntry>> = SpinLock::new(None);
+
+/// Names what acts on system calls. Once, before the first user thread.
+pub fn set_syscall_entry(entry: SyscallEntry) {
+    *SYSCALL_ENTRY.lock() = Some(entry);
+}
+
+fn no_syscalls(_: &Arc<Thread>, user: &mut UserContext) -> Option<Interrupted> {
+    user.regs.rax = Errno::ENOSYS.to_return_value();
+    None
+}
+
+/// Runs a user thread from `user` on to its end. The kernel thread returns right after.
+pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
+    let entry = SYSCALL_ENTRY.lock().unwrap_or(no_syscalls);
+    let kernel = sched::thread::current();
+    loop {
+        if thread.needs_attention() && signal::deliver(thread, &mut user, None) == Flow::Exit {
+            break;
+        }
+        kernel.enter_user();
+        let stopped = user.run();
+        kernel.leave_user();
+        let interrupted = match stopped {
+            UserExit::Syscall => entry(thread, &mut user),
+            UserExit::PageFault(fault) => {
+                page_fault(thread, &user, &fault);
+                None
+            }
+            UserExit::Exception { vector, error_code } => {
+                exception(thread, &user, vector, error_code);
+                None
+            }
+            UserExit::Interrupt => None,
+        };
+        if interrupted.is_some() && signal::deliver(thread, &mut user, interrupted) == Flow::Exit {
+            break;
+        }
+        sched::thread::reschedule_if_needed();
+    }
+    exit::finish(thread);
+}
+
+fn page_fault(thread: &Arc<Thread>, user: &UserContext, fault: &PageFault) {
+    let Some(memory) = thread.process().memory() else {
+        return;
+    };
+    thread.minor_faults.fetch_add(1, Ordering::Relaxed);
+    let error = match memory.handle_fault(fault) {
+        Ok(()) => return,
+        Err(error) => error,
+    };
+    *thread.fault.lock() = FaultRecord {
+        error_code: error_code_of(fault),
+        vector: 14,
+        addr: fault.addr.0,
+    };
+    let info = match error {
+        FaultError::MapErr => SigInfo::fault(Signal::SEGV, code::SEGV_MAPERR, fault.addr.0),
+        FaultError::AccErr => SigInfo::fault(Signal::SEGV, code::SEGV_ACCERR, fault.addr.0),
+        FaultError::Bus => SigInfo::fault(Signal::BUS, code::BUS_ADRERR, fault.addr.0),
+        FaultError::OutOfMemory => {
+            out_of_memory(thread, user);
+            return;
+        }
+    };
+    send::force(thread, &info);
+}
+
+/// No frame for a page that is promised: the process that touched it dies, whatever it blocks.
+fn out_of_memory(thread: &Arc<Thread>, user: &UserContext) {
+    machine::log!(
+        "out of memory: killed process {} ({}) at rip {:#x}",
+        thread.process().pid(),
+        thread.name().escape_ascii(),
+        user.regs.rip,
+    );
+    exit::kill_with_status(thread.process(), i32::from(Signal::KILL.number()));
+}
+
+fn error_code_of(fault: &PageFault) -> u64 {
+    const USER: u64 = 4;
+    u64::from(fault.present) | u64::from(fault.write) << 1 | USER | u64::from(fault.exec) << 4
+}
+
+fn exception(thread: &Arc<Thread>, user: &UserContext, vector: u8, error_code: u32) {
+    *thread.fault.lock() = FaultRecord {
+        error_code: u64::from(error_code),
+        vector: u64::from(vector),
+        addr: 0,
+    };
+    send::force(thread, &signal_for(vector, user.regs.rip));
+}
+
+/// The signal for an exception, by vector, as Linux maps them.
+fn signal_for(vector: u8, rip: u64) -> SigInfo {
+    let by_kernel = |signal| SigInfo::fault(signal, code::SI_KERNEL, 0);
+    match vector {
+        0 => SigInfo::fault(Signal::FPE, code::FPE_INTDIV, rip),
+        1 => SigInfo::fault(Signal::TRAP, code::TRAP_TRACE, rip),
+        3 => by_kernel(Signal::TRAP),
+        6 => SigInfo::fault(Signal::ILL, code::ILL_ILLOPN, rip),
+        11 | 12 => by_kernel(Signal::BUS),
+        16 | 19 => SigInfo::fault(Signal::FPE, code::FPE_FLTINV, rip),
+        17 => SigInfo::fault(Signal::BUS, code::BUS_ADRALN, 0),
+        _ => by_kernel(Signal::SEGV),
     }
 }

@@ -13,6 +13,7 @@ use crate::file_ops::FileOps;
 use crate::flags::{LookupFlags, MountFlags, OpenFlags};
 use crate::inode::NewKind;
 use crate::metadata::FileKind;
+use crate::ops::attributes::truncate_inode;
 use crate::path::Path;
 use crate::permission::{self, Access};
 use crate::pipe;
@@ -174,7 +175,7 @@ impl Caller<'_> {
             self.check_open(&path, flags)?;
         }
         if flags.contains(OpenFlags::TRUNC) && kind == FileKind::Regular && !is_new {
-            self.truncate_inode(inode.as_ref(), 0)?;
+            truncate_inode(inode.as_ref(), 0)?;
         }
         let ops = self.open_kind(&path, flags)?;
         Ok(File::new(path, ops, flags, self.credentials))

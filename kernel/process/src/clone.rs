@@ -1,0 +1,304 @@
+//! New threads and processes: clone(2), clone3(2), fork(2), vfork(2).
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use fs::FsContext;
+use machine::UserAddr;
+use machine::sync::SpinLock;
+use machine::user_mode::UserContext;
+use memory::AddressSpace;
+use sched::{ThreadBuilder, ThreadRef};
+
+use crate::group::Relations;
+use crate::signal::{Actions, Signal};
+use crate::thread::{Completion, Resources, Start, Thread};
+use crate::{Pid, Process, exit, pidfd, timer, tree, user_loop};
+
+bitflags::bitflags! {
+    /// `CLONE_*` flags that there are.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct CloneFlags: u64 {
+        /// `CLONE_VM`.
+        const VM = 0x100;
+        /// `CLONE_FS`.
+        const FS = 0x200;
+        /// `CLONE_FILES`.
+        const FILES = 0x400;
+        /// `CLONE_SIGHAND`.
+        const SIGHAND = 0x800;
+        /// `CLONE_PIDFD`.
+        const PIDFD = 0x1000;
+        /// `CLONE_VFORK`.
+        const VFORK = 0x4000;
+        /// `CLONE_PARENT`.
+        const PARENT = 0x8000;
+        /// `CLONE_THREAD`.
+        const THREAD = 0x1_0000;
+        /// `CLONE_NEWNS`.
+        const NEWNS = 0x2_0000;
+        /// `CLONE_SYSVSEM`.
+        const SYSVSEM = 0x4_0000;
+        /// `CLONE_SETTLS`.
+        const SETTLS = 0x8_0000;
+        /// `CLONE_PARENT_SETTID`.
+        const PARENT_SETTID = 0x10_0000;
+        /// `CLONE_CHILD_CLEARTID`.
+        const CHILD_CLEARTID = 0x20_0000;
+        /// `CLONE_DETACHED`.
+        const DETACHED = 0x40_0000;
+        /// `CLONE_UNTRACED`.
+        const UNTRACED = 0x80_0000;
+        /// `CLONE_CHILD_SETTID`.
+        const CHILD_SETTID = 0x100_0000;
+        /// `CLONE_IO`.
+        const IO = 0x8000_0000;
+        /// `CLONE_CLEAR_SIGHAND`.
+        const CLEAR_SIGHAND = 0x1_0000_0000;
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct CloneArgs {
+    /// Flags.
+    pub flags: CloneFlags,
+    /// What the parent is sent when the child dies; `None` for nothing.
+    pub exit_signal: Option<Signal>,
+    /// The child's stack pointer; 0 for the caller's.
+    pub stack: u64,
+    /// The child's FS base, with SETTLS.
+    pub tls: u64,
+    /// Where the parent finds the child's id, with PARENT_SETTID.
+    pub parent_tid: UserAddr,
+    /// Where the child finds its id, or it is cleared.
+    pub child_tid: UserAddr,
+    /// Where the parent finds the pidfd, with PIDFD.
+    pub pidfd: UserAddr,
+}
+
+impl CloneArgs {
+    /// The combinations that clone(2) refuses.
+    fn check(&self) -> Result<()> {
+        use CloneFlags as F;
+        let flags = self.flags;
+        let needs = |flag: F, needed: F| !flags.contains(flag) || flags.contains(needed);
+        let refuses = |a: F, b: F| !flags.contains(a | b);
+        let ok = needs(F::SIGHAND, F::VM)
+            && needs(F::THREAD, F::SIGHAND)
+            && refuses(F::NEWNS, F::FS)
+            && refuses(F::PIDFD, F::THREAD)
+            && refuses(F::PIDFD, F::DETACHED)
+            && refuses(F::CLEAR_SIGHAND, F::SIGHAND);
+        if ok { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+}
+
+/// Makes a thread or a process that goes on where the caller is; its id.
+///
+/// # Errors
+/// As clone(2): `EINVAL`, `EAGAIN`, `ENOMEM`, `EPERM`, `EMFILE`, `EFAULT`.
+pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Result<Pid> {
+    args.check()?;
+    if !exit::may_add_thread(parent) {
+        return Err(Errno::EAGAIN);
+    }
+    let flags = args.flags;
+    let tid = tree::lock().allocate_pid()?;
+    let process = if flags.contains(CloneFlags::THREAD) {
+        parent.process().clone()
+    } else {
+        child_process(parent, tid, args)?
+    };
+    let start = child_start(parent, flags)?;
+    let child = Thread::new(tid, &process, start);
+    if flags.contains(CloneFlags::CHILD_CLEARTID) {
+        child.set_clear_child_tid(args.child_tid.0);
+    }
+    let vfork = flags
+        .contains(CloneFlags::VFORK)
+        .then(|| Arc::new(Completion::default()));
+    child.vfork.lock().clone_from(&vfork);
+    let kernel = prepare(parent, &child, user, args)?;
+    let pidfd = match flags.contains(CloneFlags::PIDFD) {
+        true => Some(pidfd::install(parent, &process)?),
+        false => None,
+    };
+    if let Err(errno) = publish(parent, &child, args, pidfd) {
+        child.set_kernel(None);
+        return Err(errno);
+    }
+    sched::thread::start(&kernel);
+    drop(kernel);
+    if let Some(vfork) = vfork {
+        vfork.wait_killable(parent);
+    }
+    Ok(tid)
+}
+
+fn child_process(parent: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc<Process>> {
+    let old = parent.process();
+    let memory = old.memory().ok_or(Errno::ESRCH)?;
+    let memory = if args.flags.contains(CloneFlags::VM) {
+        memory
+    } else {
+        memory.fork()?
+    };
+    let of_parent = args.flags.contains(CloneFlags::PARENT);
+    let relations = Relations {
+        parent: if of_parent {
+            old.parent_pid()
+        } else {
+            old.pid()
+        },
+        group: old.group_id(),
+        session: old.session_id(),
+    };
+    let limits = old.limits().duplicate();
+    let actions = child_actions(old, args.flags);
+    let process = Process::new(pid, relations, Some(memory), actions, limits);
+    process.set_image(old.image());
+    process.inherit(old);
+    timer::watch_cpu_limit(&process);
+    Ok(process)
+}
+
+fn child_actions(parent: &Process, flags: CloneFlags) -> Arc<SpinLock<Actions>> {
+    let actions = parent.actions();
+    if flags.contains(CloneFlags::SIGHAND) {
+        return actions;
+    }
+    let mut copy = actions.lock().clone();
+    if flags.contains(CloneFlags::CLEAR_SIGHAND) {
+        copy.reset_for_exec();
+    }
+    Arc::new(SpinLock::new(copy))
+}
+
+fn child_start(parent: &Thread, flags: CloneFlags) -> Result<Start> {
+    let own = parent.resources();
+    let (files, fs) = (own.files.ok_or(Errno::ESRCH)?, own.fs.ok_or(Errno::ESRCH)?);
+    let files = if flags.contains(CloneFlags::FILES) {
+        files
+    } else {
+        files.duplicate()
+    };
+    let fs = child_fs(parent, fs, flags)?;
+    // A new stack means that the alternate one is somebody else's, except in vfork(2).
+    let shares_memory = flags.contains(CloneFlags::VM) && !flags.contains(CloneFlags::VFORK);
+    let stack = *parent.alternate_stack.lock();
+    Ok(Start {
+        resources: Resources {
+            files: Some(files),
+            fs: Some(fs),
+        },
+        credentials: parent.credentials(),
+        blocked: parent.blocked(),
+        alternate_stack: if shares_memory {
+            Default::default()
+        } else {
+            stack
+        },
+        no_new_privs: parent.no_new_privs(),
+        name: parent.name(),
+    })
+}
+
+fn child_fs(parent: &Thread, fs: Arc<FsContext>, flags: CloneFlags) -> Result<Arc<FsContext>> {
+    if flags.contains(CloneFlags::FS) {
+        return Ok(fs);
+    }
+    let copy = fs.duplicate();
+    if flags.contains(CloneFlags::NEWNS) {
+        if !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
+            return Err(Errno::EPERM);
+        }
+        copy.unshare_namespace()?;
+    }
+    Ok(copy)
+}
+
+/// The kernel thread for `child`, ready but not running.
+fn prepare(
+    parent: &Thread,
+    child: &Arc<Thread>,
+    user: &UserContext,
+    args: &CloneArgs,
+) -> Result<ThreadRef> {
+    let mut context = Box::new(user.duplicate());
+    context.regs.rax = 0;
+    if args.stack != 0 {
+        context.regs.rsp = args.stack;
+    }
+    if args.flags.contains(CloneFlags::SETTLS) {
+        context.regs.fs_base = args.tls;
+    }
+    let set_tid = args
+        .flags
+        .contains(CloneFlags::CHILD_SETTID)
+        .then_some(args.child_tid);
+    let memory = child.process().memory().ok_or(Errno::ESRCH)?;
+    let thread = child.clone();
+    let entry = move || {
+        if let Some(addr) = set_tid {
+            // The address is the program's: a bad one is its own affair, as on Linux.
+            let _ = memory::user::write(addr, &thread.tid());
+        }
+        user_loop::run(&thread, *context);
+    };
+    let mut builder = builder_for(child, &memory, entry);
+    if let Some(kernel) = parent.kernel() {
+        builder = builder
+            .attributes(kernel.attributes())
+            .affinity(kernel.affinity());
+    }
+    let kernel = builder.prepare()?;
+    child.set_kernel(Some(kernel.clone()));
+    Ok(kernel)
+}
+
+/// A builder for the kernel thread of `thread`.
+pub(crate) fn builder_for(
+    thread: &Arc<Thread>,
+    memory: &Arc<AddressSpace>,
+    entry: impl FnOnce() + Send + 'static,
+) -> ThreadBuilder {
+    let page_table = memory.page_table().clone();
+    ThreadBuilder::new(&thread.name(), entry)
+        .extension(thread.clone())
+        .memory(memory.clone(), page_table)
+}
+
+/// Makes the child known: from here on others can find and signal it.
+fn publish(
+    parent: &Arc<Thread>,
+    child: &Arc<Thread>,
+    args: &CloneArgs,
+    pidfd: Option<i32>,
+) -> Result<()> {
+    if args.flags.contains(CloneFlags::PARENT_SETTID) {
+        memory::user::write(args.parent_tid, &child.tid())?;
+    }
+    if let Some(fd) = pidfd {
+        memory::user::write(args.pidfd, &fd)?;
+    }
+    let process = child.process();
+    let mut tree = tree::lock();
+    if !args.flags.contains(CloneFlags::THREAD) {
+        let exit_signal = if args.flags.contains(CloneFlags::PARENT) {
+            tree.node(parent.process().pid())
+                .and_then(|node| node.exit_signal)
+        } else {
+            args.exit_signal
+        };
+        tree.add_process(process, exit_signal);
+    }
+    tree.add_thread(child);
+    let mut state = process.signals.lock();
+    state.threads.push(child.clone());
+    if state.has_work(child) {
+        child.notify();
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The transitions against Linux's documented tables.
+
+use fs::{Capabilities, Credentials};
+
+use super::*;
+use abi::Errno;
+
+fn ids(cred: &Credentials) -> [u32; 4] {
+    [cred.uid, cred.euid, cred.suid, cred.fsuid]
+}
+
+#[test]
+fn root_gives_itself_up_for_good_with_setuid() {
+    let user = set_uid(&Credentials::root(), 1000).unwrap();
+    assert_eq!(ids(&user), [1000; 4]);
+    assert!(user.permitted.is_empty() && user.effective.is_empty());
+    assert_eq!(set_uid(&user, 0), Err(Errno::EPERM));
+}
+
+#[test]
+fn keepcaps_keeps_permitted_but_not_effective() {
+    let mut root = Credentials::root();
+    root.securebits = securebits::KEEP_CAPS;
+    let user = set_uid(&root, 1000).unwrap();
+    assert_eq!(user.permitted, root.permitted);
+    assert!(user.effective.is_empty());
+}
+
+#[test]
+fn seteuid_comes_and_goes() {
+    let keep = u32::MAX;
+    let away = set_resuid(&Credentials::root(), [keep, 1000, keep]).unwrap();
+    assert_eq!(ids(&away), [0, 1000, 0, 1000]);
+    assert!(away.effective.is_empty() && !away.permitted.is_empty());
+    let back = set_resuid(&away, [keep, 0, keep]).unwrap();
+    assert_eq!(back.effective, away.permitted);
+}
+
+#[test]
+fn setreuid_swaps_and_sets_the_saved_id() {
+    let mut cred = Credentials::user(1000, 1000);
+    cred.euid = 2000;
+    cred.suid = 2000;
+    let swapped = set_reuid(&cred, 2000, 1000).unwrap();
+    assert_eq!(ids(&swapped), [2000, 1000, 1000, 1000]);
+    assert_eq!(set_reuid(&cred, 3000, u32::MAX), Err(Errno::EPERM));
+}
+
+#[test]
+fn setregid_does_not_look_at_capabilities_of_users() {
+    let cred = Credentials::user(1000, 1000);
+    assert_eq!(set_gid(&cred, 5), Err(Errno::EPERM));
+    assert_eq!(set_gid(&cred, u32::MAX), Err(Errno::EINVAL));
+    assert_eq!(set_resgid(&cred, [1000, 1000, 1000]).unwrap(), cred);
+}
+
+#[test]
+fn setfsuid_takes_file_capabilities_along() {
+    let fs_user = set_fsuid(&Credentials::root(), 1000).unwrap();
+    assert!(!fs_user.has(Capabilities::DAC_OVERRIDE) && fs_user.has(Capabilities::SYS_ADMIN));
+    let back = set_fsuid(&fs_user, 0).unwrap();
+    assert!(back.has(Capabilities::DAC_OVERRIDE));
+    assert_eq!(set_fsuid(&Credentials::user(1, 1), 2), None);
+}
+
+#[test]
+fn capset_never_grows_permitted() {
+    let some = Capabilities::CHOWN | Capabilities::KILL;
+    let empty = Capabilities::empty();
+    let less = capset(&Credentials::root(), some, some, empty).unwrap();
+    assert_eq!(less.permitted, some);
+    let more = some | Capabilities::SYS_ADMIN;
+    assert_eq!(capset(&less, some, more, empty), Err(Errno::EPERM));
+    assert_eq!(capset(&less, more, some, empty), Err(Errno::EPERM));
+}
+
+#[test]
+fn ambient_needs_permitted_and_inheritable_and_shrinks_with_them() {
+    let kill = Capabilities::KILL;
+    let root = Credentials::root();
+    assert_eq!(raise_ambient(&root, kill), Err(Errno::EPERM));
+    let inherits = capset(&root, root.effective, root.permitted, kill).unwrap();
+    let raised = raise_ambient(&inherits, kill).unwrap();
+    let dropped = capset(
+        &raised,
+        root.effective,
+        root.permitted,
+        Capabilities::empty(),
+    )
+    .unwrap();
+    assert!(dropped.ambient.is_empty());
+}
+
+#[test]
+fn locked_securebits_stay() {
+    let root = Credentials::root();
+    let locked = set_securebits(&root, securebits::NOROOT | securebits::NOROOT << 1).unwrap();
+    assert_eq!(set_securebits(&locked, 0), Err(Errno::EPERM));
+    assert_eq!(set_securebits(&locked, 1 << 9), Err(Errno::EPERM));
+}
+
+#[test]
+fn exec_of_a_set_user_id_root_file_is_secure_and_privileged() {
+    let mut user = Credentials::user(1000, 1000);
+    user.bounding = Capabilities::all();
+    let file = FilePrivileges {
+        set_uid: Some(0),
+        set_gid: None,
+    };
+    let (new, secure) = for_exec(&user, file);
+    assert_eq!(ids(&new), [1000, 0, 0, 0]);
+    assert!(secure && new.has(Capabilities::SYS_ADMIN));
+}
+
+#[test]
+fn plain_exec_keeps_ids_and_drops_capabilities_of_users() {
+    let mut user = Credentials::user(1000, 1000);
+    user.permitted = Capabilities::KILL;
+    user.effective = Capabilities::KILL;
+    let (new, secure) = for_exec(&user, FilePrivileges::default());
+    assert!(!secure && new.permitted.is_empty() && new.effective.is_empty());
+    let (root, secure) = for_exec(&Credentials::root(), FilePrivileges::default());
+    assert!(!secure && root.has(Capabilities::all()));
+}
+
+#[test]
+fn ambient_capabilities_survive_exec() {
+    let mut user = Credentials::user(1000, 1000);
+    user.permitted = Capabilities::KILL;
+    user.inheritable = Capabilities::KILL;
+    user.ambient = Capabilities::KILL;
+    let (new, _) = for_exec(&user, FilePrivileges::default());
+    assert_eq!(new.effective, Capabilities::KILL);
+}

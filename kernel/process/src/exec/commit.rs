@@ -1,0 +1,136 @@
+//! The point of no return of execve(2).
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+use machine::user_mode::{Registers, UserContext};
+
+use super::Prepared;
+use crate::group::Image;
+use crate::signal::{Actions, Signal};
+use crate::thread::{AlternateStack, Thread};
+use crate::{exit, tree, wait_killable};
+
+/// `IF`: interrupts are on in user mode.
+const USER_RFLAGS: u64 = 0x200;
+
+/// Ends every other thread of the process and takes over the process's id.
+pub(super) fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
+    let process = thread.process();
+    {
+        let mut state = process.signals.lock();
+        if state.exit.is_some() || state.exec.is_some() {
+            return Err(Errno::EINTR);
+        }
+        if state.threads.len() == 1 && thread.tid() == process.pid() {
+            return Ok(());
+        }
+        state.exec = Some(thread.tid());
+        for other in &state.threads {
+            if !Arc::ptr_eq(other, thread) {
+                other.notify();
+            }
+        }
+        // Parked ones have to wake up to exit.
+        process.stop_queue.wake_all();
+    }
+    let alone = || (process.signals.lock().threads.len() == 1).then_some(());
+    let done = wait_killable(&process.stop_queue, thread, alone);
+    if done.is_some() {
+        become_leader(thread);
+    }
+    process.signals.lock().exec = None;
+    done.ok_or(Errno::EINTR)
+}
+
+fn become_leader(thread: &Arc<Thread>) {
+    let pid = thread.process().pid();
+    let mut tree = tree::lock();
+    let (own, old) = (tree.remove_thread(thread.tid()), tree.remove_thread(pid));
+    thread.set_tid(pid);
+    tree.add_thread(thread);
+    drop(tree);
+    drop((own, old));
+}
+
+/// Puts the prepared program in place.
+pub(super) fn commit(thread: &Arc<Thread>, user: &mut UserContext, prepared: Prepared) {
+    let process = thread.process();
+    switch_memory(thread, &prepared);
+    process.set_image(Image {
+        exe: prepared.file.path().cloned(),
+        auxv: prepared.auxv,
+    });
+    thread.set_name(base_name(&prepared.name));
+    close_files(thread);
+    reset_signals(thread);
+    process.timers.delete_posix();
+    set_credentials(thread, prepared.credentials, prepared.is_secure);
+    {
+        let mut tree = tree::lock();
+        if let Some(node) = tree.node_mut(process.pid()) {
+            node.has_execed = true;
+            node.exit_signal = Some(Signal::CHLD);
+        }
+    }
+    user.regs = Registers {
+        rip: prepared.entry,
+        rsp: prepared.sp,
+        rflags: USER_RFLAGS,
+        ..Registers::default()
+    };
+    user.reset_fpu();
+}
+
+fn switch_memory(thread: &Arc<Thread>, prepared: &Prepared) {
+    let memory = &prepared.memory;
+    // With the old memory still active: what is cleared on exit is cleared there.
+    exit::release_words(thread);
+    if let Some(kernel) = thread.kernel() {
+        kernel.set_memory(Some(memory.clone()));
+        kernel.set_page_table(Some(memory.page_table().clone()));
+    }
+    let old = thread.process().replace_memory(Some(memory.clone()));
+    drop(old);
+    exit::complete_vfork(thread);
+}
+
+/// Descriptors are the program's own from here on, without those that are to be closed.
+fn close_files(thread: &Thread) {
+    let mut files = thread.files();
+    // One reference is the thread's, one is ours.
+    if Arc::strong_count(&files) > 2 {
+        files = files.duplicate();
+        thread.set_files(files.clone());
+    }
+    for file in files.remove_close_on_exec() {
+        // exec has no way to report what closing says.
+        let _ = file.ops().flush();
+    }
+}
+
+fn reset_signals(thread: &Thread) {
+    let process = thread.process();
+    let mut actions: Actions = process.actions().lock().clone();
+    actions.reset_for_exec();
+    process.replace_actions(Arc::new(SpinLock::new(actions)));
+    *thread.alternate_stack.lock() = AlternateStack::default();
+    let _ = thread.take_restart();
+}
+
+fn set_credentials(thread: &Thread, new: fs::Credentials, is_secure: bool) {
+    let old = thread.credentials();
+    let changed = old.euid != new.euid || old.egid != new.egid;
+    let dumpable = u32::from(!(is_secure || changed));
+    thread.process().dumpable.store(dumpable, Ordering::Relaxed);
+    if changed {
+        thread.set_parent_death_signal(0);
+    }
+    thread.set_credentials(new);
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}

@@ -1,0 +1,269 @@
+//! execve(2): a new program in place of the old one.
+//!
+//! Everything that can fail happens first, in a new address space that nobody sees: reading the
+//! file and its interpreters, mapping, building the stack. Then the other threads are ended, and
+//! [`commit`] puts the new program in place, which cannot fail.
+
+mod commit;
+pub mod elf;
+mod load;
+mod origin;
+pub mod script;
+pub mod stack;
+pub mod strings;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use fs::permission::{self, Access};
+use fs::{Caller, File, FileKind, LookupFlags, MountFlags, OpenFlags, Path, S_ISGID, S_ISUID};
+use machine::user_mode::UserContext;
+use memory::AddressSpace;
+
+use crate::cred::{self, FilePrivileges};
+use crate::rlimit::Resource;
+use crate::thread::Thread;
+use elf::Image;
+use load::FileSource;
+use script::Script;
+use stack::aux;
+use strings::Strings;
+
+pub use origin::of as origin_of;
+
+/// Interpreters of interpreters that are followed.
+const MOST_SCRIPTS: usize = 5;
+/// `ADDR_NO_RANDOMIZE` and `READ_IMPLIES_EXEC` of personality(2).
+const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
+
+/// What execve(2) was given.
+#[derive(Debug)]
+pub struct Request {
+    /// The program, opened with [`open`].
+    pub file: Arc<File>,
+    /// Its path as it was given, for scripts and AT_EXECFN.
+    pub name: Vec<u8>,
+    /// argv.
+    pub args: Strings,
+    /// envp.
+    pub env: Strings,
+    /// The path is of a descriptor that exec closes: a script could not be opened by it.
+    pub name_is_closed: bool,
+}
+
+/// A program that is ready to replace the caller's.
+struct Prepared {
+    memory: Arc<AddressSpace>,
+    file: Arc<File>,
+    name: Vec<u8>,
+    entry: u64,
+    sp: u64,
+    auxv: Vec<u8>,
+    credentials: fs::Credentials,
+    is_secure: bool,
+}
+
+/// Bytes that arguments and environment of the caller may take together.
+#[must_use]
+pub fn strings_limit(thread: &Thread) -> usize {
+    const LEAST: u64 = 128 << 10;
+    const MOST: u64 = 6 << 20;
+    let stack = thread.process().limits().soft(Resource::Stack);
+    usize::try_from((stack / 4).clamp(LEAST, MOST)).unwrap_or(0)
+}
+
+/// Replaces the calling thread's program. On success `user` is at the new program's entry point.
+///
+/// # Errors
+/// As execve(2); nothing has changed then, unless the caller is being killed (`EINTR`).
+pub fn exec(thread: &Arc<Thread>, user: &mut UserContext, request: Request) -> Result<()> {
+    if request.args.size() + request.env.size() > strings_limit(thread) {
+        return Err(Errno::E2BIG);
+    }
+    let prepared = prepare(thread, request)?;
+    commit::end_other_threads(thread)?;
+    commit::commit(thread, user, prepared);
+    Ok(())
+}
+
+fn prepare(thread: &Arc<Thread>, request: Request) -> Result<Prepared> {
+    let name = request.name.clone();
+    let (file, args) = follow_scripts(thread, &request)?;
+    let image = Image::parse(&FileSource(&file))?;
+    let interpreter = match &image.interpreter {
+        Some(path) => Some(open(thread, path)?),
+        None => None,
+    };
+    let (credentials, is_secure) = new_credentials(thread, &file)?;
+    let memory = new_memory(thread)?;
+    let program = load::program(&memory, &file, &image)?;
+    let entry = program.bias.wrapping_add(image.entry);
+    let (start, base) = match interpreter {
+        Some(file) => {
+            let image = Image::parse(&FileSource(&file)).map_err(|_| Errno::ELIBBAD)?;
+            let loaded = load::interpreter(&memory, &file, &image)?;
+            (loaded.bias.wrapping_add(image.entry), loaded.bias)
+        }
+        None => (entry, 0),
+    };
+    let headers = image
+        .headers_vaddr
+        .map_or(0, |vaddr| program.bias.wrapping_add(vaddr));
+    let aux = [
+        (aux::HWCAP, u64::from(machine::cpu::hwcap())),
+        (aux::PAGESZ, machine::PAGE_SIZE as u64),
+        (aux::CLKTCK, 100),
+        (aux::PHDR, headers),
+        (aux::PHENT, 56),
+        (aux::PHNUM, u64::from(image.header_count)),
+        (aux::BASE, base),
+        (aux::FLAGS, 0),
+        (aux::ENTRY, entry),
+        (aux::UID, u64::from(credentials.uid)),
+        (aux::EUID, u64::from(credentials.euid)),
+        (aux::GID, u64::from(credentials.gid)),
+        (aux::EGID, u64::from(credentials.egid)),
+        (aux::SECURE, u64::from(is_secure)),
+    ];
+    let contents = stack::Contents {
+        args: &args,
+        env: &request.env,
+        path: &name,
+        random: random_bytes(),
+        aux: &aux,
+    };
+    let top = memory.stack_top();
+    let built = stack::build(top.0, &contents)?;
+    load::stack(&memory, top, &built.bytes, image.executable_stack)?;
+    set_layout(&memory, &image, program.bias, &built);
+    Ok(Prepared {
+        memory,
+        file,
+        name,
+        entry: start,
+        sp: built.sp,
+        auxv: built.auxv,
+        credentials,
+        is_secure,
+    })
+}
+
+/// Opens the interpreters of scripts until there is a program; with the arguments that it gets.
+fn follow_scripts(thread: &Arc<Thread>, request: &Request) -> Result<(Arc<File>, Strings)> {
+    let mut file = request.file.clone();
+    let mut args = request.args.clone();
+    let mut name = request.name.clone();
+    for _ in 0..MOST_SCRIPTS {
+        let mut head = [0; script::HEAD_SIZE];
+        let len = load::read_at(&file, 0, &mut head)?;
+        let Some(script) = Script::parse(&head[..len])? else {
+            if args.count() == 0 {
+                // Programs may count on argv[0].
+                args.push(b"")?;
+            }
+            return Ok((file, args));
+        };
+        if request.name_is_closed {
+            return Err(Errno::ENOENT);
+        }
+        let front = match script.argument {
+            Some(argument) => args.with_front(&[script.interpreter, argument, &name])?,
+            None => args.with_front(&[script.interpreter, &name])?,
+        };
+        args = front;
+        file = open(thread, script.interpreter)?;
+        name = script.interpreter.to_vec();
+    }
+    Err(Errno::ELOOP)
+}
+
+/// Opens a program by its path.
+///
+/// # Errors
+/// As execve(2).
+pub fn open(thread: &Thread, path: &[u8]) -> Result<Arc<File>> {
+    let (fs, credentials) = (thread.fs(), thread.credentials());
+    let caller = Caller {
+        fs: &fs,
+        credentials: &credentials,
+    };
+    let found = caller.lookup(&fs.cwd(), path, LookupFlags::FOLLOW)?;
+    open_found(thread, found)
+}
+
+/// Opens a program that was found already.
+///
+/// # Errors
+/// `EACCES` unless it is a regular file that the caller may execute.
+pub fn open_found(thread: &Thread, path: Path) -> Result<Arc<File>> {
+    let credentials = thread.credentials();
+    let inode = path.inode()?.clone();
+    let is_noexec = path.mount.flags().contains(MountFlags::NOEXEC);
+    if inode.kind() != FileKind::Regular || is_noexec {
+        return Err(Errno::EACCES);
+    }
+    permission::check(inode.as_ref(), &credentials, Access::EXEC)?;
+    let ops = inode.open(OpenFlags::empty())?;
+    Ok(File::new(path, ops, OpenFlags::empty(), &credentials))
+}
+
+fn new_credentials(thread: &Thread, file: &File) -> Result<(fs::Credentials, bool)> {
+    let meta = file.metadata()?;
+    let is_nosuid = file
+        .path()
+        .is_none_or(|path| path.mount.flags().contains(MountFlags::NOSUID));
+    let mut privileges = FilePrivileges::default();
+    if !is_nosuid && !thread.no_new_privs() {
+        privileges.set_uid = (meta.mode & S_ISUID != 0).then_some(meta.uid);
+        // Without group execution the bit means mandatory locking.
+        privileges.set_gid =
+            (meta.mode & S_ISGID != 0 && meta.mode & 0o10 != 0).then_some(meta.gid);
+    }
+    Ok(cred::for_exec(&thread.credentials(), privileges))
+}
+
+fn new_memory(thread: &Thread) -> Result<Arc<AddressSpace>> {
+    let process = thread.process();
+    let personality = process
+        .personality
+        .load(core::sync::atomic::Ordering::Relaxed);
+    let memory = AddressSpace::new(personality & ADDR_NO_RANDOMIZE == 0)?;
+    memory.set_limits(memory_limits(process.limits()));
+    Ok(memory)
+}
+
+/// The limits that an address space enforces.
+#[must_use]
+pub fn memory_limits(limits: &crate::rlimit::Limits) -> memory::Limits {
+    memory::Limits {
+        address_space: limits.soft(Resource::AddressSpace),
+        data: limits.soft(Resource::Data),
+        stack: limits.soft(Resource::Stack),
+        locked: limits.soft(Resource::LockedMemory),
+    }
+}
+
+fn set_layout(memory: &AddressSpace, image: &Image, bias: u64, built: &stack::Built) {
+    let code = image.segments.iter().find(|segment| segment.prot.exec);
+    let data = image.segments.last();
+    let place = |at: u64| bias.wrapping_add(at);
+    let mut layout = memory.layout();
+    layout.start_code = code.map_or(0, |segment| place(segment.vaddr));
+    layout.end_code = code.map_or(0, |segment| place(segment.vaddr + segment.file_size));
+    layout.start_data = data.map_or(0, |segment| place(segment.vaddr));
+    layout.end_data = data.map_or(0, |segment| place(segment.vaddr + segment.file_size));
+    layout.start_stack = built.sp;
+    (layout.arg_start, layout.arg_end) = built.args;
+    (layout.env_start, layout.env_end) = built.env;
+    memory.set_layout(layout);
+}
+
+fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for half in bytes.chunks_exact_mut(8) {
+        let (word, _) = machine::random::cpu_entropy();
+        half.copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}

@@ -1,0 +1,287 @@
+//! The end of threads and processes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use machine::UserAddr;
+
+use crate::rlimit::Resource;
+use crate::signal::{Disposition, Flags, SigInfo, Signal, code, send, stop};
+use crate::thread::Thread;
+use crate::tree::{self, Zombie};
+use crate::{Pid, Process, futex};
+
+/// A wait status for an exit with `code` (exit(2)).
+#[must_use]
+pub const fn exited(code: i32) -> i32 {
+    (code & 0xff) << 8
+}
+
+/// exit(2): the calling thread ends on its way to user mode; with `code` the process, when it is the last.
+pub fn exit_thread(thread: &Thread, code: i32) {
+    thread.exit_status.store(exited(code), Ordering::Relaxed);
+    thread.exiting.store(true, Ordering::SeqCst);
+    thread.attention.store(true, Ordering::SeqCst);
+}
+
+/// exit_group(2): all threads of the process end.
+pub fn exit_group(process: &Process, code: i32) {
+    kill_with_status(process, exited(code));
+}
+
+/// All threads end, and the process with `status` as wait(2) gives it.
+pub fn kill_with_status(process: &Process, status: i32) {
+    let mut state = process.signals.lock();
+    send::start_exit(process, &mut state, status);
+}
+
+/// Everything a thread does last. Its kernel thread must return right after.
+pub(crate) fn finish(thread: &Arc<Thread>) {
+    let process = thread.process();
+    release_memory(thread);
+    drop(thread.take_resources());
+    let _ = thread.take_restart();
+    process.add_dead_thread(thread.usage());
+    let (last, left_behind, exec) = leave_process(thread);
+    for other in left_behind {
+        other.notify();
+    }
+    stop::complete_if_all_parked(process);
+    if exec {
+        process.stop_queue.wake_all();
+    }
+    if last {
+        end_process(thread);
+    } else {
+        let gone = tree::lock().remove_this(thread);
+        drop(gone);
+    }
+    thread.set_kernel(None);
+}
+
+/// Lets go of the address space as far as others in it are concerned.
+fn release_memory(thread: &Thread) {
+    release_words(thread);
+    complete_vfork(thread);
+}
+
+/// Releases the words in user memory that others wait on: robust futexes and the cleared tid. Also what
+/// exec does in the old address space.
+pub(crate) fn release_words(thread: &Thread) {
+    futex::robust::release(thread);
+    let cleared = thread.clear_child_tid.swap(0, Ordering::Relaxed);
+    if cleared != 0 {
+        let addr = UserAddr(cleared);
+        // The address is the program's: a bad one is its own affair.
+        if memory::user::write(addr, &0u32).is_ok() {
+            let _ = futex::wake(addr, true, 1, futex::ANY);
+        }
+    }
+}
+
+/// Lets the parent in vfork(2) go on.
+pub(crate) fn complete_vfork(thread: &Thread) {
+    let waiting = thread.vfork.lock().take();
+    if let Some(completion) = waiting {
+        completion.complete();
+    }
+}
+
+/// Takes the thread off its process: whether it was the last, which others may now take signals that
+/// it would have taken, and whether an exec waits for it.
+fn leave_process(thread: &Arc<Thread>) -> (bool, Vec<Arc<Thread>>, bool) {
+    let process = thread.process();
+    let mut state = process.signals.lock();
+    state.threads.retain(|other| !Arc::ptr_eq(other, thread));
+    let last = state.threads.is_empty();
+    if last && state.exit.is_none() {
+        state.exit = Some(thread.exit_status.load(Ordering::Relaxed));
+    }
+    let wakes = |other: &&Arc<Thread>| !state.ready(other).is_empty();
+    let left_behind = state.threads.iter().filter(wakes).cloned().collect();
+    (last, left_behind, state.exec.is_some())
+}
+
+/// The last thread is gone: the process becomes a zombie.
+fn end_process(thread: &Arc<Thread>) {
+    let process = thread.process();
+    process.timers.cancel_all();
+    let final_usage = process.usage();
+    drop(process.replace_memory(None));
+    hang_up_session(process);
+    let hung_up = groups_orphaned_by(process);
+    let status = process.signals.lock().exit.unwrap_or(0);
+    let usage = final_usage.plus(process.children_usage());
+    let uid = thread.credentials().uid;
+
+    let (reaper, adopted_dead, children) = {
+        let mut tree = tree::lock();
+        let children = tree
+            .node(process.pid())
+            .map(|n| n.children.clone())
+            .unwrap_or_default();
+        let (reaper, dead) = tree.reparent_children(process);
+        (reaper, dead, children)
+    };
+    signal_orphans(process, &children);
+    for group in hung_up {
+        hang_up_group(group);
+    }
+    if let Some(reaper) = reaper {
+        for pid in adopted_dead {
+            announce_death(&reaper, pid);
+        }
+    }
+    let pid = process.pid();
+    let parent = {
+        let mut tree = tree::lock();
+        if let Some(node) = tree.node_mut(pid) {
+            node.zombie = Some(Zombie { status, usage, uid });
+            node.stopped = None;
+            node.continued = false;
+        }
+        let gone = tree.remove_this(thread);
+        let parent = tree
+            .node(process.parent_pid())
+            .map(|node| node.process.clone());
+        drop(tree);
+        drop(gone);
+        parent
+    };
+    process.exited.wake_all();
+    match parent {
+        Some(parent) => announce_death(&parent, pid),
+        None if pid == 1 => init_died(status),
+        None => drop(tree::lock().reap(pid)),
+    }
+}
+
+/// Tells `parent` that its child `pid` is dead; reaps at once what it does not want to wait for.
+fn announce_death(parent: &Arc<Process>, pid: Pid) {
+    let action = parent.actions().lock().get(Signal::CHLD);
+    let (zombie, exit_signal, child) = {
+        let tree = tree::lock();
+        let Some(node) = tree.node(pid) else { return };
+        let Some(zombie) = node.zombie else { return };
+        (zombie, node.exit_signal, node.process.clone())
+    };
+    let is_chld = exit_signal == Some(Signal::CHLD);
+    let unwanted = is_chld
+        && (action.disposition == Disposition::Ignore || action.flags.contains(Flags::NOCLDWAIT));
+    let silent = is_chld && action.disposition == Disposition::Ignore;
+    if unwanted {
+        let reaped = tree::lock().reap(pid);
+        drop(reaped);
+    }
+    if let Some(signal) = exit_signal
+        && !silent
+    {
+        let info = death_info(&child, &zombie, signal);
+        // A standard signal always finds room; a lost realtime one is what the clone flags asked for.
+        let _ = send::to_process(parent, &info);
+    }
+    parent.child_events.wake_all();
+}
+
+fn death_info(child: &Process, zombie: &Zombie, signal: Signal) -> SigInfo {
+    let (code, status) = split_status(zombie.status);
+    let mut info = stop::child_info(child, code, status);
+    info.signal = signal;
+    if let crate::signal::Payload::Child { uid, .. } = &mut info.payload {
+        *uid = zombie.uid;
+    }
+    info
+}
+
+/// A wait status as `si_code` and `si_status`.
+#[must_use]
+pub fn split_status(status: i32) -> (i32, i32) {
+    if status & 0x7f == 0 {
+        (code::CLD_EXITED, status >> 8 & 0xff)
+    } else {
+        (code::CLD_KILLED, status & 0x7f)
+    }
+}
+
+/// PR_SET_PDEATHSIG of the children that the dying process leaves behind.
+fn signal_orphans(parent: &Process, children: &[Pid]) {
+    for child in children {
+        let Some(child) = tree::process(*child) else {
+            continue;
+        };
+        for thread in child.threads() {
+            if let Ok(signal) = Signal::new(i32::from(thread.parent_death_signal())) {
+                let info = SigInfo::user(signal, parent.pid(), 0);
+                let _ = send::to_thread(&thread, &info);
+            }
+        }
+    }
+}
+
+/// A dying session leader takes the terminal from the session and hangs its foreground group up.
+fn hang_up_session(process: &Arc<Process>) {
+    if process.session_id() != process.pid() {
+        return;
+    }
+    let terminal = tree::lock()
+        .session_mut(process.pid())
+        .and_then(|s| s.terminal.take());
+    if let Some(terminal) = terminal {
+        terminal.session_ended();
+    }
+}
+
+/// Groups that had a tie to the rest of their session only through this process or its children's
+/// parenthood, and that hold stopped members: POSIX has them hung up and continued.
+fn groups_orphaned_by(process: &Process) -> Vec<Pid> {
+    let tree = tree::lock();
+    let own = process.group_id();
+    let mut groups = Vec::new();
+    if !tree.is_orphaned(own, None) && tree.is_orphaned(own, Some(process.pid())) {
+        groups.push(own);
+    }
+    let Some(node) = tree.node(process.pid()) else {
+        return groups;
+    };
+    for child in node.children.iter().filter_map(|pid| tree.node(*pid)) {
+        let group = child.process.group_id();
+        let same_session = child.process.session_id() == process.session_id();
+        let other = group != own && !groups.contains(&group);
+        if same_session && other && tree.is_orphaned_without_parent(group, process.pid()) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+fn hang_up_group(group: Pid) {
+    let members = tree::lock().group_members(group);
+    let any_stopped = members
+        .iter()
+        .any(|member| member.signals.lock().stop.is_some());
+    if any_stopped {
+        send::to_group(group, &SigInfo::kernel(Signal::HUP));
+        send::to_group(group, &SigInfo::kernel(Signal::CONT));
+    }
+}
+
+/// PID 1 is gone: nothing can go on.
+fn init_died(status: i32) {
+    match split_status(status) {
+        (code::CLD_EXITED, code) => machine::log!("init exited with code {code}; powering off"),
+        (_, signal) => machine::log!("init was killed by signal {signal}; powering off"),
+    }
+    machine::power::power_off()
+}
+
+/// Whether user `uid` may have one more thread (RLIMIT_NPROC).
+pub(crate) fn may_add_thread(thread: &Thread) -> bool {
+    let cred = thread.credentials();
+    let exempt = cred.uid == 0
+        || cred
+            .effective
+            .intersects(fs::Capabilities::SYS_RESOURCE | fs::Capabilities::SYS_ADMIN);
+    let limit = thread.process().limits().soft(Resource::Processes);
+    exempt || !tree::lock().has_threads_of(cred.uid, limit)
+}

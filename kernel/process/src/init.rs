@@ -1,0 +1,126 @@
+//! The first process.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use fs::{FdTable, FsContext};
+use machine::sync::SpinLock;
+use machine::user_mode::UserContext;
+use memory::AddressSpace;
+
+use crate::exec::{self, Request, strings::Strings};
+use crate::group::Relations;
+use crate::job_control::FromTree;
+use crate::rlimit::Limits;
+use crate::signal::{Actions, SignalSet};
+use crate::thread::{Resources, Start, Thread};
+use crate::{Process, clone, timer, tree, user_loop};
+
+/// The boot phase that PID 1's first instruction ends.
+const PHASE_INIT: u8 = 4;
+
+/// What PID 1 starts with.
+#[derive(Debug)]
+pub struct InitRequest<'a> {
+    /// Its program.
+    pub path: &'a [u8],
+    /// argv.
+    pub args: &'a [&'a [u8]],
+    /// envp.
+    pub env: &'a [&'a [u8]],
+    /// Its root and mounts.
+    pub fs: Arc<FsContext>,
+    /// Its descriptors: 0, 1 and 2 are the console.
+    pub files: Arc<FdTable>,
+}
+
+/// Makes PID 1 and has it run its program. Once, when file systems are mounted and
+/// [`user_loop::set_syscall_entry`] has been called. A program that cannot be run ends the machine with a
+/// sentence in the log.
+///
+/// # Errors
+/// `ENOMEM`, `E2BIG`; `EAGAIN` when there was a first process already.
+pub fn start_init(request: InitRequest<'_>) -> Result<()> {
+    fs::job_control::set_job_control(&FromTree);
+    timer::start_worker()?;
+    let pid = tree::lock().allocate_pid()?;
+    if pid != 1 {
+        return Err(Errno::EAGAIN);
+    }
+    let memory = AddressSpace::new(true)?;
+    let relations = Relations {
+        parent: 0,
+        group: 0,
+        session: 0,
+    };
+    let actions = Arc::new(SpinLock::new(Actions::default()));
+    let process = Process::new(
+        pid,
+        relations,
+        Some(memory.clone()),
+        actions,
+        Limits::default(),
+    );
+    let thread = Thread::new(pid, &process, start_of(&request));
+    let program = Program {
+        path: request.path.to_vec(),
+        args: Strings::from_list(request.args)?,
+        env: Strings::from_list(request.env)?,
+    };
+    let own = thread.clone();
+    let entry = move || program.run(&own);
+    let kernel = clone::builder_for(&thread, &memory, entry).prepare()?;
+    thread.set_kernel(Some(kernel.clone()));
+    {
+        let mut tree = tree::lock();
+        tree.add_process(&process, None);
+        tree.add_thread(&thread);
+        process.signals.lock().threads.push(thread);
+    }
+    sched::thread::start(&kernel);
+    Ok(())
+}
+
+fn start_of(request: &InitRequest<'_>) -> Start {
+    Start {
+        resources: Resources {
+            files: Some(request.files.clone()),
+            fs: Some(request.fs.clone()),
+        },
+        credentials: Arc::new(fs::Credentials::root()),
+        blocked: SignalSet::EMPTY,
+        alternate_stack: Default::default(),
+        no_new_privs: false,
+        name: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
+    }
+}
+
+struct Program {
+    path: Vec<u8>,
+    args: Strings,
+    env: Strings,
+}
+
+impl Program {
+    fn run(self, thread: &Arc<Thread>) {
+        let mut user = UserContext::new();
+        if let Err(errno) = self.exec(thread, &mut user) {
+            machine::log!("init: cannot run {}: {errno}", self.path.escape_ascii());
+            machine::power::panicked();
+        }
+        machine::power::mark_phase(PHASE_INIT);
+        user_loop::run(thread, user);
+    }
+
+    fn exec(&self, thread: &Arc<Thread>, user: &mut UserContext) -> Result<()> {
+        let request = Request {
+            file: exec::open(thread, &self.path)?,
+            name: self.path.clone(),
+            args: self.args.clone(),
+            env: self.env.clone(),
+            name_is_closed: false,
+        };
+        exec::exec(thread, user, request)
+    }
+}

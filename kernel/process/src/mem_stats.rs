@@ -1,0 +1,31 @@
+//! What this layer asks of address spaces beside mapping: keys of futexes, peak sizes.
+
+use abi::{Errno, Result};
+use machine::{PAGE_SIZE, UserAddr};
+use memory::AddressSpace;
+
+use crate::futex::Key;
+
+/// The largest resident set there was, in bytes; the one there is, as no peak is kept.
+pub(crate) fn peak_resident(memory: &AddressSpace) -> u64 {
+    memory.statistics().resident * PAGE_SIZE as u64
+}
+
+/// The key of the futex word at `addr` in the calling thread's address space.
+pub(crate) fn futex_key(addr: UserAddr, shared: bool) -> Result<Key> {
+    let kernel = sched::thread::current();
+    let Some(memory) = kernel.memory() else {
+        return Err(Errno::EFAULT);
+    };
+    if shared
+        && let Ok(space) = memory.clone().downcast::<AddressSpace>()
+        && space.is_shared(addr)
+    {
+        let frame = space.frame_at(addr, false).ok_or(Errno::EFAULT)?;
+        return Ok(Key::Shared(frame.phys().0 + addr.page_offset() as u64));
+    }
+    Ok(Key::Private(
+        alloc::sync::Arc::as_ptr(&memory).addr(),
+        addr.0,
+    ))
+}

@@ -1,0 +1,83 @@
+//! Descriptors that mean a process: pidfd_open(2), CLONE_PIDFD.
+
+use alloc::sync::Arc;
+
+use abi::Result;
+use fs::{AnonymousInode, Events, File, FileOps, OpenFlags, PollTable};
+
+use crate::rlimit::Resource;
+use crate::thread::Thread;
+use crate::{Pid, Process, tree};
+
+/// The process behind a pidfd. Readable once it has died.
+#[derive(Debug)]
+pub struct PidFd {
+    process: Arc<Process>,
+}
+
+impl PidFd {
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    fn has_exited(&self) -> bool {
+        let tree = tree::lock();
+        tree.node(self.process.pid())
+            .is_none_or(|node| node.zombie.is_some())
+    }
+
+    fn shown_pid(&self) -> Pid {
+        // A reaped process has no id any more.
+        if tree::lock().node(self.process.pid()).is_some() {
+            self.process.pid()
+        } else {
+            -1
+        }
+    }
+}
+
+impl FileOps for PidFd {
+    fn poll(&self, table: Option<&mut PollTable>) -> Events {
+        if let Some(table) = table {
+            table.add(&self.process.exited);
+        }
+        if self.has_exited() {
+            Events::READABLE
+        } else {
+            Events::empty()
+        }
+    }
+
+    fn info(&self, to: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        let pid = self.shown_pid();
+        writeln!(to, "Pid:\t{pid}\nNSpid:\t{pid}")
+    }
+}
+
+/// Gives the caller a descriptor for `process`, closed by exec.
+///
+/// # Errors
+/// `EMFILE`, `ENOMEM`.
+pub fn install(caller: &Thread, process: &Arc<Process>) -> Result<i32> {
+    install_with(caller, process, false)
+}
+
+/// As [`install`]; with `nonblocking`, waitid(2) on it does not block.
+///
+/// # Errors
+/// `EMFILE`, `ENOMEM`.
+pub fn install_with(caller: &Thread, process: &Arc<Process>, nonblocking: bool) -> Result<i32> {
+    let ops = Arc::new(PidFd {
+        process: process.clone(),
+    });
+    let mut flags = OpenFlags::RDWR;
+    flags.set(OpenFlags::NONBLOCK, nonblocking);
+    let inode = AnonymousInode::file_like("[pidfd]");
+    let file = File::anonymous(inode, ops, flags, &caller.credentials());
+    let limit = caller.process().limits().soft(Resource::OpenFiles);
+    caller
+        .files()
+        .insert(file, true, usize::try_from(limit).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,171 @@
+//! Signals that wait for delivery.
+
+use alloc::vec::Vec;
+
+use super::{SigInfo, Signal, SignalSet};
+
+/// Pending signals of a thread or a process: which, and what they carry, in order of arrival.
+#[derive(Debug, Default)]
+pub struct Queue {
+    set: SignalSet,
+    entries: Vec<SigInfo>,
+}
+
+/// Whether a signal was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queued {
+    /// It is now pending.
+    Yes,
+    /// A standard signal was pending already.
+    Merged,
+    /// It is pending, but there was no room for what it carries.
+    WithoutInfo,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            set: SignalSet::EMPTY,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Which signals are pending.
+    #[must_use]
+    pub fn set(&self) -> SignalSet {
+        self.set
+    }
+
+    /// How many entries there are (`SigQ` in /proc/PID/status).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is pending.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Adds a signal; `limit` is how many entries there may be (RLIMIT_SIGPENDING).
+    pub fn push(&mut self, info: SigInfo, limit: u64) -> Queued {
+        if !info.signal.is_realtime() && self.set.contains(info.signal) {
+            return Queued::Merged;
+        }
+        self.set = self.set.with(info.signal);
+        // Standard signals are at most one each: they always fit within reason.
+        let full = info.signal.is_realtime() && self.entries.len() as u64 >= limit;
+        if full || self.entries.try_reserve(1).is_err() {
+            return Queued::WithoutInfo;
+        }
+        self.entries.push(info);
+        Queued::Yes
+    }
+
+    /// Takes the next signal of `wanted`: synchronous ones first, then the lowest number, and of one
+    /// number the oldest.
+    pub fn take(&mut self, wanted: SignalSet) -> Option<SigInfo> {
+        let ready = self.set.intersection(wanted);
+        let signal = ready
+            .intersection(SignalSet::SYNCHRONOUS)
+            .first()
+            .or_else(|| ready.first())?;
+        let found = self.entries.iter().position(|info| info.signal == signal);
+        let info = match found {
+            Some(index) => self.entries.remove(index),
+            None => SigInfo::user(signal, 0, 0),
+        };
+        if !self.entries.iter().any(|info| info.signal == signal) {
+            self.set = self.set.without(SignalSet::of(signal));
+        }
+        Some(info)
+    }
+
+    /// Drops every pending signal of `set`.
+    pub fn discard(&mut self, set: SignalSet) {
+        if self.set.intersection(set).is_empty() {
+            return;
+        }
+        self.set = self.set.without(set);
+        self.entries.retain(|info| !set.contains(info.signal));
+    }
+
+    /// Whether an entry satisfies `test` (a POSIX timer's signal still waits).
+    pub fn update(&mut self, mut test: impl FnMut(&mut SigInfo) -> bool) -> bool {
+        self.entries.iter_mut().any(&mut test)
+    }
+
+    /// The first entry of `signal` that is pending, left there.
+    #[must_use]
+    pub fn peek(&self, signal: Signal) -> Option<&SigInfo> {
+        self.entries.iter().find(|info| info.signal == signal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(number: i32, pid: i32) -> SigInfo {
+        SigInfo::user(Signal::new(number).unwrap(), pid, 0)
+    }
+
+    #[test]
+    fn a_standard_signal_is_pending_once() {
+        let mut queue = Queue::new();
+        assert_eq!(queue.push(user(10, 1), 100), Queued::Yes);
+        assert_eq!(queue.push(user(10, 2), 100), Queued::Merged);
+        assert_eq!(queue.take(SignalSet::ALL).unwrap().sender(), Some((1, 0)));
+        assert!(queue.take(SignalSet::ALL).is_none() && queue.is_empty());
+    }
+
+    #[test]
+    fn realtime_signals_queue_in_order_of_arrival_lowest_number_first() {
+        let mut queue = Queue::new();
+        for (number, pid) in [(40, 1), (34, 2), (40, 3), (34, 4)] {
+            queue.push(user(number, pid), 100);
+        }
+        let order: Vec<_> = core::iter::from_fn(|| queue.take(SignalSet::ALL))
+            .map(|info| (info.signal.number(), info.sender().unwrap().0))
+            .collect();
+        assert_eq!(order, [(34, 2), (34, 4), (40, 1), (40, 3)]);
+    }
+
+    #[test]
+    fn synchronous_signals_overtake() {
+        let mut queue = Queue::new();
+        queue.push(user(1, 0), 100);
+        queue.push(user(11, 0), 100);
+        assert_eq!(queue.take(SignalSet::ALL).unwrap().signal, Signal::SEGV);
+    }
+
+    #[test]
+    fn blocked_signals_stay() {
+        let mut queue = Queue::new();
+        queue.push(user(10, 0), 100);
+        let mask = SignalSet::of(Signal::USR1);
+        assert!(queue.take(SignalSet::ALL.without(mask)).is_none());
+        assert!(queue.set().contains(Signal::USR1));
+    }
+
+    #[test]
+    fn a_full_queue_still_notes_the_number() {
+        let mut queue = Queue::new();
+        assert_eq!(queue.push(user(40, 1), 1), Queued::Yes);
+        assert_eq!(queue.push(user(41, 1), 1), Queued::WithoutInfo);
+        assert!(queue.set().contains(Signal::new(41).unwrap()));
+    }
+
+    #[test]
+    fn discarding_takes_entries_along() {
+        let mut queue = Queue::new();
+        queue.push(user(20, 0), 100);
+        queue.push(user(18, 0), 100);
+        queue.discard(SignalSet::STOPS);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.set(), SignalSet::of(Signal::CONT));
+    }
+}

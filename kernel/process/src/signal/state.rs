@@ -1,0 +1,149 @@
+//! The signal state of a process: its threads, what is pending for all of them, stop and exit.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::Result;
+use fs::Capabilities;
+
+use super::{Action, Queue, Signal, SignalSet};
+use crate::Pid;
+use crate::Process;
+use crate::thread::Thread;
+
+/// Locked as one; see [`super`].
+#[derive(Debug, Default)]
+pub struct SignalState {
+    /// Living threads, oldest first.
+    pub(crate) threads: Vec<Arc<Thread>>,
+    /// Signals for whichever thread takes them.
+    pub(crate) shared: Queue,
+    /// All threads are to exit, and the process with this wait status.
+    pub(crate) exit: Option<i32>,
+    /// All threads but this one are to exit: it calls exec.
+    pub(crate) exec: Option<Pid>,
+    /// The process is stopped, or its threads are on their way to it, by this signal.
+    pub(crate) stop: Option<Signal>,
+    /// The stop is complete and was reported.
+    pub(crate) is_stopped: bool,
+}
+
+impl SignalState {
+    /// Threads that wait for the end of the stop.
+    pub(crate) fn parked(&self) -> usize {
+        let is_parked =
+            |thread: &&Arc<Thread>| thread.parked.load(core::sync::atomic::Ordering::Relaxed);
+        self.threads.iter().filter(is_parked).count()
+    }
+
+    /// Whether `thread` has something to do before user code runs.
+    pub(crate) fn has_work(&self, thread: &Thread) -> bool {
+        self.must_exit(thread) || self.stop.is_some() || !self.ready(thread).is_empty()
+    }
+
+    /// Whether `thread` is to exit because of the others.
+    pub(crate) fn must_exit(&self, thread: &Thread) -> bool {
+        self.exit.is_some() || self.exec.is_some_and(|by| by != thread.tid())
+    }
+
+    /// Signals pending for `thread` that it does not block.
+    pub(crate) fn ready(&self, thread: &Thread) -> SignalSet {
+        let pending = self.shared.set().union(thread.private.lock().set());
+        pending.without(thread.blocked())
+    }
+}
+
+/// Signals pending for `thread` alone, and for its process.
+#[must_use]
+pub fn pending(thread: &Thread) -> (SignalSet, SignalSet) {
+    let state = thread.process().signals.lock();
+    let private = thread.private.lock().set();
+    (private, state.shared.set())
+}
+
+/// Sets the calling thread's mask; the one before.
+pub fn set_mask(thread: &Thread, mask: SignalSet) -> SignalSet {
+    let state = thread.process().signals.lock();
+    let old = thread.blocked();
+    thread.store_blocked(mask);
+    if state.has_work(thread) {
+        thread.notify();
+    }
+    // Signals that this thread now blocks are for others to take.
+    let newly_blocked = mask.without(old).intersection(state.shared.set());
+    if !newly_blocked.is_empty() {
+        for other in &state.threads {
+            if !state.ready(other).is_empty() {
+                other.notify();
+            }
+        }
+    }
+    old
+}
+
+/// Sets the mask for the time of one call (sigsuspend(2), ppoll(2) and kin): the signal that ends the
+/// wait is delivered under it, and the mask before returns behind its handler. The caller either lets
+/// delivery restore it (it returns a restart code) or calls [`restore_mask`].
+pub fn set_temporary_mask(thread: &Thread, mask: SignalSet) {
+    let old = set_mask(thread, mask);
+    *thread.saved_mask.lock() = Some(old);
+}
+
+/// Undoes [`set_temporary_mask`] when the call was not interrupted.
+pub fn restore_mask(thread: &Thread) {
+    let saved = thread.saved_mask.lock().take();
+    if let Some(mask) = saved {
+        set_mask(thread, mask);
+    }
+}
+
+/// sigaction(2): sets and returns an action.
+pub fn set_action(process: &Process, signal: Signal, action: Option<Action>) -> Action {
+    let mut state = process.signals.lock();
+    let actions = process.actions();
+    let Some(action) = action else {
+        return actions.lock().get(signal);
+    };
+    let action = Action {
+        mask: action.mask.without(SignalSet::UNMASKABLE),
+        ..action
+    };
+    let old = actions.lock().set(signal, action);
+    if action.ignores(signal) {
+        let set = SignalSet::of(signal);
+        state.shared.discard(set);
+        for thread in &state.threads {
+            thread.private.lock().discard(set);
+        }
+    }
+    old
+}
+
+/// The signals `process` ignores and those it catches.
+#[must_use]
+pub fn ignored_and_caught(process: &Process) -> (SignalSet, SignalSet) {
+    process.actions().lock().ignored_and_caught()
+}
+
+/// Whether `sender` may signal `target` (kill(2)).
+///
+/// # Errors
+/// `EPERM`.
+pub fn check_permission(sender: &Thread, target: &Process, signal: Option<Signal>) -> Result<()> {
+    let from = sender.credentials();
+    let Some(thread) = target.main_thread() else {
+        return Ok(());
+    };
+    let to = thread.credentials();
+    let same_user = [from.uid, from.euid]
+        .iter()
+        .any(|id| *id == to.uid || *id == to.suid);
+    let same_session_cont =
+        signal == Some(Signal::CONT) && sender.process().session_id() == target.session_id();
+    let own = core::ptr::eq(Arc::as_ptr(sender.process()), target);
+    if own || same_user || same_session_cont || from.has(Capabilities::KILL) {
+        Ok(())
+    } else {
+        Err(abi::Errno::EPERM)
+    }
+}

@@ -1,0 +1,118 @@
+//! Stopping and continuing a process (job control).
+//!
+//! The thread that takes a stop signal sets `stop`; every thread parks on its way to user mode; the
+//! last one to park completes the stop and tells the parent. SIGCONT and SIGKILL end it when sent.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use super::state::SignalState;
+use super::{Disposition, Flags, Payload, SigInfo, Signal, code, send};
+use crate::thread::Thread;
+use crate::usage::ticks;
+use crate::{Process, tree};
+
+/// Starts a stop. Called with `signal` just taken from a queue and the state locked.
+pub(super) fn begin(state: &mut SignalState, signal: Signal) {
+    if state.stop.is_some() {
+        return;
+    }
+    state.stop = Some(signal);
+    for thread in &state.threads {
+        thread.notify();
+    }
+}
+
+/// Ends a stop; whether it had been completed, and the parent is to be told.
+pub(super) fn end(process: &Process, state: &mut SignalState) -> bool {
+    let was_stopped = core::mem::take(&mut state.is_stopped);
+    if state.stop.take().is_some() {
+        process.stop_queue.wake_all();
+    }
+    was_stopped
+}
+
+/// Waits with the other threads until the stop ends.
+pub(super) fn park(thread: &Arc<Thread>) {
+    let process = thread.process();
+    thread.parked.store(true, Ordering::SeqCst);
+    complete_if_all_parked(process);
+    process.stop_queue.wait_until(|| {
+        let state = process.signals.lock();
+        (state.stop.is_none() || state.must_exit(thread)).then_some(())
+    });
+    thread.parked.store(false, Ordering::SeqCst);
+}
+
+/// Completes a stop when no thread is left to park. Also called when a thread exits.
+pub(crate) fn complete_if_all_parked(process: &Arc<Process>) {
+    let signal = {
+        let mut state = process.signals.lock();
+        match state.stop {
+            Some(signal) if !state.is_stopped && state.parked() == state.threads.len() => {
+                state.is_stopped = true;
+                signal
+            }
+            _ => return,
+        }
+    };
+    {
+        let mut tree = tree::lock();
+        if let Some(node) = tree.node_mut(process.pid()) {
+            node.stopped = Some(signal);
+            node.continued = false;
+        }
+    }
+    tell_parent(process, code::CLD_STOPPED, i32::from(signal.number()));
+}
+
+/// Tells the parent that a stopped process goes on.
+pub(super) fn report_continued(process: &Arc<Process>) {
+    {
+        let mut tree = tree::lock();
+        if let Some(node) = tree.node_mut(process.pid()) {
+            node.stopped = None;
+            node.continued = true;
+        }
+    }
+    tell_parent(
+        process,
+        code::CLD_CONTINUED,
+        i32::from(Signal::CONT.number()),
+    );
+}
+
+fn tell_parent(process: &Process, code: i32, status: i32) {
+    let Some(parent) = tree::process(process.parent_pid()) else {
+        return;
+    };
+    let action = parent.actions().lock().get(Signal::CHLD);
+    let wanted =
+        action.disposition != Disposition::Ignore && !action.flags.contains(Flags::NOCLDSTOP);
+    if wanted {
+        let info = child_info(process, code, status);
+        // SIGCHLD is a standard signal: it always finds room.
+        let _ = send::to_process(&parent, &info);
+    }
+    parent.child_events.wake_all();
+}
+
+/// The SIGCHLD that tells about `process`.
+pub(crate) fn child_info(process: &Process, code: i32, status: i32) -> SigInfo {
+    let usage = process.usage();
+    let uid = process
+        .main_thread()
+        .map_or(0, |thread| thread.credentials().uid);
+    SigInfo {
+        signal: Signal::CHLD,
+        errno: 0,
+        code,
+        payload: Payload::Child {
+            pid: process.pid(),
+            uid,
+            status,
+            utime: ticks(usage.user_ns).cast_signed(),
+            stime: ticks(usage.system_ns).cast_signed(),
+        },
+    }
+}

@@ -1,0 +1,91 @@
+//! What is due when, for all processes, and the kernel thread that sees to it.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::Result;
+use machine::sync::SpinLock;
+use sched::{ThreadBuilder, WaitQueue};
+
+use super::{cpu, itimer, posix};
+use crate::Process;
+
+/// Something of a process to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// ITIMER_REAL.
+    Real,
+    /// Timers and limits on CPU time.
+    Cpu,
+    /// A POSIX timer.
+    Posix(i32),
+}
+
+type Agenda = BTreeMap<(u64, u64), (Weak<Process>, Due)>;
+
+static AGENDA: SpinLock<Agenda> = SpinLock::new(BTreeMap::new());
+static CHANGED: WaitQueue = WaitQueue::new();
+static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+
+/// Has `due` of `process` looked at when the monotonic clock shows `deadline_ns`. An entry is never taken
+/// back: whoever looks finds out whether there is something to do.
+pub(super) fn add(process: &Arc<Process>, due: Due, deadline_ns: u64) {
+    let entry = (deadline_ns, SEQUENCE.fetch_add(1, Ordering::Relaxed));
+    let mut agenda = AGENDA.lock();
+    agenda.insert(entry, (Arc::downgrade(process), due));
+    let is_first = agenda
+        .first_key_value()
+        .is_some_and(|(first, _)| *first == entry);
+    drop(agenda);
+    if is_first {
+        CHANGED.wake_all();
+    }
+}
+
+/// Starts the kernel thread. Once.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn start_worker() -> Result<()> {
+    ThreadBuilder::new(b"ktimers", work).spawn().map(drop)
+}
+
+fn work() {
+    loop {
+        while let Some((process, due)) = take_due() {
+            if let Some(process) = process.upgrade() {
+                look_at(&process, due);
+            }
+        }
+        let next = first_deadline();
+        let is_new = || (first_deadline() != next).then_some(());
+        match next {
+            // Either there is something new, or the first is due: look again.
+            Some(deadline) => drop(CHANGED.wait_deadline(deadline, is_new)),
+            None => CHANGED.wait_until(is_new),
+        }
+    }
+}
+
+fn first_deadline() -> Option<u64> {
+    AGENDA
+        .lock()
+        .first_key_value()
+        .map(|((deadline, _), _)| *deadline)
+}
+
+fn take_due() -> Option<(Weak<Process>, Due)> {
+    let now = sched::clock::monotonic_ns();
+    let mut agenda = AGENDA.lock();
+    let first = agenda.first_entry()?;
+    (first.key().0 <= now).then(|| first.remove())
+}
+
+fn look_at(process: &Arc<Process>, due: Due) {
+    match due {
+        Due::Real => itimer::look_at_real(process),
+        Due::Cpu => cpu::look_at(process),
+        Due::Posix(id) => posix::look_at(process, id),
+    }
+}

@@ -1,0 +1,53 @@
+//! Timers that send signals: setitimer(2), alarm(2), timer_create(2), RLIMIT_CPU.
+//!
+//! One kernel thread ([`worker`]) sleeps until the first deadline of all processes and sends what
+//! is due; nothing happens in interrupt handlers. Timers on CPU time are looked at whenever enough real
+//! time has passed for them to be due at the earliest.
+//!
+//! Locking: a process's [`Timers`] lock is below its signal state; the worker's agenda is below both.
+
+mod agenda;
+mod cpu;
+mod itimer;
+mod posix;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::BTreeMap;
+
+use machine::sync::SpinLock;
+
+pub use agenda::start_worker;
+pub use cpu::watch_cpu_limit;
+pub use itimer::{Interval, Which, get_interval, set_interval};
+pub(crate) use posix::signal_taken;
+pub use posix::{Notify, Setting, TimerClock, create, delete, get, overrun, set};
+
+/// The timers of one process.
+#[derive(Debug, Default)]
+pub struct Timers(SpinLock<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    real: itimer::Armed,
+    /// ITIMER_VIRTUAL and ITIMER_PROF, against CPU time.
+    cpu: [itimer::Armed; 2],
+    cpu_watched: bool,
+    /// Seconds of CPU time at which SIGXCPU is next due; 0 when there is no limit.
+    cpu_limit_next: u64,
+    posix: BTreeMap<i32, posix::Timer>,
+    next_id: i32,
+}
+
+impl Timers {
+    /// Disarms everything: the process ends.
+    pub(crate) fn cancel_all(&self) {
+        *self.0.lock() = State::default();
+    }
+
+    /// exec deletes POSIX timers and keeps interval timers.
+    pub(crate) fn delete_posix(&self) {
+        let old = core::mem::take(&mut self.0.lock().posix);
+        drop(old);
+    }
+}

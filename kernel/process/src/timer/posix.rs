@@ -1,0 +1,216 @@
+//! POSIX timers: timer_create(2) and kin.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+
+use super::agenda::{self, Due};
+use super::itimer::{Armed, Interval};
+use crate::signal::{Payload, SigInfo, Signal, code, send};
+use crate::{Pid, Process, tree};
+
+/// The most timers of a process.
+const MOST: usize = 4096;
+
+/// Which clock a timer follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerClock {
+    /// CLOCK_REALTIME.
+    Realtime,
+    /// CLOCK_MONOTONIC and CLOCK_BOOTTIME, which are the same here.
+    Monotonic,
+}
+
+impl TimerClock {
+    /// The moment `at_ns` of this clock on the monotonic one.
+    fn to_monotonic(self, at_ns: u64) -> u64 {
+        match self {
+            TimerClock::Realtime => sched::clock::monotonic_of_realtime(at_ns),
+            TimerClock::Monotonic => at_ns,
+        }
+    }
+}
+
+/// What happens when a timer is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notify {
+    /// Nothing (SIGEV_NONE).
+    Nothing,
+    /// A signal to the process, with this value; `None` for the timer's id.
+    Process(Signal, Option<u64>),
+    /// A signal to a thread, with this value (SIGEV_THREAD_ID).
+    Thread(Pid, Signal, u64),
+}
+
+/// What timer_settime(2) sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// When, and how often.
+    pub interval: Interval,
+    /// `value_ns` is a moment of the clock rather than a time from now.
+    pub absolute: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Timer {
+    clock: TimerClock,
+    notify: Notify,
+    armed: Armed,
+    /// Its signal is queued and was not taken yet.
+    is_pending: bool,
+    /// Times it was due since that signal was queued.
+    missed: u64,
+    /// What timer_getoverrun(2) shows.
+    last_overrun: i32,
+}
+
+/// Makes a timer; its id.
+///
+/// # Errors
+/// `EAGAIN` when there are too many.
+pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i32> {
+    let mut state = process.timers.0.lock();
+    if state.posix.len() >= MOST {
+        return Err(Errno::EAGAIN);
+    }
+    let id = state.next_id;
+    state.next_id = id.checked_add(1).ok_or(Errno::EAGAIN)?;
+    let timer = Timer {
+        clock,
+        notify,
+        armed: Armed::default(),
+        is_pending: false,
+        missed: 0,
+        last_overrun: 0,
+    };
+    state.posix.insert(id, timer);
+    Ok(id)
+}
+
+/// Deletes a timer.
+///
+/// # Errors
+/// `EINVAL` when there is none with this id.
+pub fn delete(process: &Process, id: i32) -> Result<()> {
+    process
+        .timers
+        .0
+        .lock()
+        .posix
+        .remove(&id)
+        .map(drop)
+        .ok_or(Errno::EINVAL)
+}
+
+/// Arms or disarms a timer; what was left before.
+///
+/// # Errors
+/// `EINVAL` when there is none with this id.
+pub fn set(process: &Arc<Process>, id: i32, setting: Setting) -> Result<Interval> {
+    let now = sched::clock::monotonic_ns();
+    let mut state = process.timers.0.lock();
+    let timer = state.posix.get_mut(&id).ok_or(Errno::EINVAL)?;
+    let old = timer.armed.left(now);
+    timer.armed = Armed::from(setting.interval, now);
+    if setting.absolute && setting.interval.value_ns > 0 {
+        timer.armed.due_ns = Some(timer.clock.to_monotonic(setting.interval.value_ns));
+    }
+    timer.missed = 0;
+    timer.last_overrun = 0;
+    let due = timer.armed.due_ns;
+    drop(state);
+    if let Some(due) = due {
+        agenda::add(process, Due::Posix(id), due);
+    }
+    Ok(old)
+}
+
+/// What is left of a timer.
+///
+/// # Errors
+/// `EINVAL` when there is none with this id.
+pub fn get(process: &Process, id: i32) -> Result<Interval> {
+    let now = sched::clock::monotonic_ns();
+    let state = process.timers.0.lock();
+    Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.armed.left(now))
+}
+
+/// Times the timer was due between its last signal's queueing and taking.
+///
+/// # Errors
+/// `EINVAL` when there is none with this id.
+pub fn overrun(process: &Process, id: i32) -> Result<i32> {
+    let state = process.timers.0.lock();
+    Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.last_overrun)
+}
+
+pub(super) fn look_at(process: &Arc<Process>, id: i32) {
+    let now = sched::clock::monotonic_ns();
+    let mut state = process.timers.0.lock();
+    let Some(timer) = state.posix.get_mut(&id) else {
+        return;
+    };
+    let times = timer.armed.expire(now);
+    if times == 0 {
+        return;
+    }
+    let next = timer.armed.due_ns;
+    let notify = timer.notify;
+    let queue_it = !timer.is_pending && notify != Notify::Nothing;
+    if queue_it {
+        timer.is_pending = true;
+        timer.missed = times - 1;
+    } else {
+        timer.missed = timer.missed.saturating_add(times);
+    }
+    drop(state);
+    if queue_it {
+        send_signal(process, id, notify);
+    }
+    if let Some(next) = next {
+        agenda::add(process, Due::Posix(id), next);
+    }
+}
+
+fn send_signal(process: &Arc<Process>, id: i32, notify: Notify) {
+    let info = |signal, value| SigInfo {
+        signal,
+        errno: 0,
+        code: code::SI_TIMER,
+        payload: Payload::Timer {
+            id,
+            overrun: 0,
+            value,
+        },
+    };
+    let own_id = u64::from(id.unsigned_abs());
+    // A full queue loses the signal, as it does on Linux; the overrun count tells.
+    let _ = match notify {
+        Notify::Nothing => Ok(()),
+        Notify::Process(signal, value) => {
+            send::to_process(process, &info(signal, value.unwrap_or(own_id)))
+        }
+        Notify::Thread(tid, signal, value) => match tree::thread(tid) {
+            Some(thread) if Arc::ptr_eq(thread.process(), process) => {
+                send::to_thread(&thread, &info(signal, value))
+            }
+            _ => Ok(()),
+        },
+    };
+}
+
+/// A signal was taken off a queue: if it is a timer's, it gets its overrun count and the timer may send
+/// the next one. Called with the process's signal state locked.
+pub(crate) fn signal_taken(process: &Process, info: &mut SigInfo) {
+    let Payload::Timer { id, overrun, .. } = &mut info.payload else {
+        return;
+    };
+    let mut state = process.timers.0.lock();
+    let Some(timer) = state.posix.get_mut(id) else {
+        return;
+    };
+    timer.last_overrun = i32::try_from(timer.missed).unwrap_or(i32::MAX);
+    timer.missed = 0;
+    timer.is_pending = false;
+    *overrun = timer.last_overrun;
+}

@@ -1,0 +1,180 @@
+//! Waiting for children: wait4(2), waitid(2).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+
+use crate::signal::{Signal, code};
+use crate::thread::Thread;
+use crate::tree::{self, Node, Tree};
+use crate::usage::Usage;
+use crate::{Pid, Process, exit};
+
+bitflags::bitflags! {
+    /// Options of wait4(2) and waitid(2).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Options: u32 {
+        /// Do not block.
+        const NOHANG = 1;
+        /// Report stopped children (`WUNTRACED`).
+        const STOPPED = 2;
+        /// Report dead children.
+        const EXITED = 4;
+        /// Report continued children.
+        const CONTINUED = 8;
+        /// Leave the child to be waited for again.
+        const NOWAIT = 0x0100_0000;
+        /// Only children of this thread; here the same as those of the process.
+        const NOTHREAD = 0x2000_0000;
+        /// Children of both kinds.
+        const ALL = 0x4000_0000;
+        /// Only children that do not send SIGCHLD.
+        const CLONE = 0x8000_0000;
+    }
+}
+
+/// Which children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Any.
+    Any,
+    /// The one with this id.
+    Pid(Pid),
+    /// Those of a process group.
+    Group(Pid),
+}
+
+/// What became of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Which child.
+    pub pid: Pid,
+    /// Its user.
+    pub uid: u32,
+    /// Status as wait4(2) gives it.
+    pub status: i32,
+    /// `si_code` of waitid(2).
+    pub code: i32,
+    /// What it and its children used.
+    pub usage: Usage,
+}
+
+impl Report {
+    /// `si_status` of waitid(2).
+    #[must_use]
+    pub fn si_status(&self) -> i32 {
+        match self.code {
+            code::CLD_EXITED => self.status >> 8 & 0xff,
+            code::CLD_KILLED => self.status & 0x7f,
+            code::CLD_STOPPED => self.status >> 8,
+            _ => i32::from(Signal::CONT.number()),
+        }
+    }
+}
+
+/// Waits for a child to change; `None` with NOHANG when none has.
+///
+/// # Errors
+/// `ECHILD` when there is no such child, `ERESTARTSYS` when interrupted.
+pub fn wait(thread: &Thread, which: &Which, options: Options) -> Result<Option<Report>> {
+    let process = thread.process();
+    if options.contains(Options::NOHANG) {
+        return scan(process, which, options);
+    }
+    let found = process
+        .child_events
+        .wait_interruptible(|| scan(process, which, options).transpose())?;
+    found.map(Some)
+}
+
+/// One look at the children: a report, nothing yet, or no such child.
+fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Report>> {
+    let mut tree = tree::lock();
+    let Some(node) = tree.node(parent.pid()) else {
+        return Err(Errno::ECHILD);
+    };
+    let children: Vec<Pid> = node.children.clone();
+    let mut any = false;
+    for pid in children {
+        let Some(child) = tree.node(pid) else {
+            continue;
+        };
+        if !is_meant(child, which, options) {
+            continue;
+        }
+        any = true;
+        if let Some(report) = report_on(child, options) {
+            let reaped = consume(&mut tree, parent, &report, options);
+            drop(tree);
+            drop(reaped);
+            return Ok(Some(report));
+        }
+    }
+    if any { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+fn is_meant(child: &Node, which: &Which, options: Options) -> bool {
+    let process = &child.process;
+    let by_id = match which {
+        Which::Any => true,
+        Which::Pid(pid) => process.pid() == *pid,
+        Which::Group(group) => process.group_id() == *group,
+    };
+    let is_clone = child.exit_signal != Some(Signal::CHLD);
+    by_id && (options.contains(Options::ALL) || is_clone == options.contains(Options::CLONE))
+}
+
+fn report_on(child: &Node, options: Options) -> Option<Report> {
+    let pid = child.process.pid();
+    let report = |status, code| Report {
+        pid,
+        uid: uid_of(&child.process),
+        status,
+        code,
+        usage: Usage::default(),
+    };
+    if let Some(zombie) = child.zombie {
+        if !options.contains(Options::EXITED) {
+            return None;
+        }
+        let (code, _) = exit::split_status(zombie.status);
+        return Some(Report {
+            uid: zombie.uid,
+            usage: zombie.usage,
+            ..report(zombie.status, code)
+        });
+    }
+    if let Some(signal) = child.stopped
+        && options.contains(Options::STOPPED)
+    {
+        let status = i32::from(signal.number()) << 8 | 0x7f;
+        return Some(report(status, code::CLD_STOPPED));
+    }
+    if child.continued && options.contains(Options::CONTINUED) {
+        return Some(report(0xffff, code::CLD_CONTINUED));
+    }
+    None
+}
+
+fn uid_of(process: &Arc<Process>) -> u32 {
+    process
+        .main_thread()
+        .map_or(0, |thread| thread.credentials().uid)
+}
+
+/// What a report uses up, unless NOWAIT. The caller drops what comes back without the lock.
+fn consume(tree: &mut Tree, parent: &Process, report: &Report, options: Options) -> Option<Node> {
+    if options.contains(Options::NOWAIT) {
+        return None;
+    }
+    match report.code {
+        code::CLD_STOPPED => tree.node_mut(report.pid)?.stopped = None,
+        code::CLD_CONTINUED => tree.node_mut(report.pid)?.continued = false,
+        _ => {
+            parent.add_children_usage(report.usage);
+            return tree.reap(report.pid);
+        }
+    }
+    None
+}
