@@ -1,0 +1,63 @@
+//! What the command line takes.
+
+use std::path::PathBuf;
+
+use super::size::Size;
+
+/// Runs containers, each pod in a microVM on the Nacre kernel.
+#[derive(Debug, clap::Parser)]
+#[command(name = "nacre", version, arg_required_else_help = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Run one program in a microVM of its own.
+    Run(RunArgs),
+}
+
+/// `nacre run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    /// The directory that becomes the program's root file system.
+    #[arg(long, value_name = "DIR")]
+    pub(super) rootfs: PathBuf,
+    /// Pass stdin on.
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+    /// Give the program a terminal.
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// Virtual CPUs, 1 to 4.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) cpus: u32,
+    /// Guest memory: bytes, or with K, M or G.
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    pub(super) memory: Size,
+    /// Print how long each phase took.
+    #[arg(long)]
+    pub(super) timings: bool,
+    /// Set a variable; without a value it is taken from here.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(super) env: Vec<String>,
+    /// The working directory of the program.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(super) cwd: String,
+    /// Run as this user of the root file system, by name or number.
+    #[arg(short, long, value_name = "USER[:GROUP]", default_value = "")]
+    pub(super) user: String,
+    /// The guest kernel [default: kernel.elf beside the program or in ../share/nacre].
+    #[arg(long, value_name = "FILE", env = "NACRE_KERNEL")]
+    pub(super) kernel: Option<PathBuf>,
+    /// The guest's first programs [default: initramfs.img beside the kernel].
+    #[arg(long, value_name = "FILE", env = "NACRE_INITRAMFS")]
+    pub(super) initramfs: Option<PathBuf>,
+    /// Append the guest kernel's console log to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
+    pub(super) program: Vec<String>,
+}

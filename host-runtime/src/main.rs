@@ -1,2 +1,0 @@
-//! host-runtime.
-fn main() {}
