@@ -284,3 +284,39 @@ fn no_vmm_left() -> bool {
             !stat.contains(") Z ")
         })
 }
+
+#[test]
+fn a_vmm_with_a_shared_directory_is_jailed_and_leaves_no_mount() {
+    if no_kvm() {
+        return;
+    }
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("procfs");
+    let before = mounts();
+    let folder = Folder::new();
+    fs::create_dir(folder.path("shared")).expect("room for it");
+    let code = Code::default().out8(0x80, 4).wait();
+    let mut config = folder.config(&code);
+    config.shared_dir = Some(folder.path("shared"));
+    let sandbox = Sandbox::start(&config).expect("it starts");
+    let status = fs::read_to_string(format!("/proc/{}/status", sandbox.vmm_pid()));
+    let status = status.expect("it runs");
+    assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
+    assert!(status.contains("Seccomp:\t2\n"), "{status}");
+    if rustix::process::geteuid().is_root() {
+        let root = fs::read_dir(format!("/proc/{}/root", sandbox.vmm_pid())).expect("it runs");
+        assert_eq!(root.count(), 0, "its root is the shared directory");
+        // No CAP_SYS_ADMIN (21), CAP_SYS_PTRACE (19), CAP_NET_ADMIN (12), CAP_SYS_MODULE (16).
+        let held = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:\t"))
+            .expect("there");
+        let held = u64::from_str_radix(held, 16).expect("a number");
+        assert_eq!(
+            held & (1 << 21 | 1 << 19 | 1 << 12 | 1 << 16),
+            0,
+            "{held:#x}"
+        );
+    }
+    assert_eq!(sandbox.kill(), ExitReason::Stopped);
+    assert_eq!(mounts(), before);
+}

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
@@ -24,6 +24,7 @@ use super::devices::vsock::Vsock;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
 use super::event_loop::{self, EventLoop};
+use super::jail;
 use super::layout::{
     ARCHIVE_START, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_SIZE, MMIO_START,
 };
@@ -32,6 +33,7 @@ use super::log::ConsoleLog;
 use super::memory::GuestRam;
 use super::ports::Ports;
 use super::reporter::Reporter;
+use super::seccomp;
 use super::vcpu::{self, Vcpu};
 use crate::control::{Event, VmConfig};
 use crate::sandbox::{ExitReason, Phase};
@@ -85,8 +87,12 @@ pub fn build(
     event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
     let fs = match (&config.shared_dir, files.shared_dir) {
         (Some(name), Some(dir)) => Some(shared_dir(name, &dir, &mut devices)?),
-        _ => None,
+        _ => {
+            jail::enter_root(true)?;
+            None
+        }
     };
+    jail::drop_capabilities(fs.is_some())?;
     let device_count = devices.count();
     let mmio = Arc::new(MmioBus::new(devices.transports));
     let ports = Arc::new(Ports::new(log, Arc::clone(reporter)));
@@ -146,23 +152,36 @@ impl Ready {
             fs,
             reporter,
         } = self;
-        let spawn_failed = |source| VmmError::Io {
-            what: "start a thread",
-            source,
+        let serves_files = fs.is_some();
+        let threads = vcpus.len() + usize::from(serves_files) + 1;
+        // Passed twice: when all threads are up, and when the process is confined.
+        let barrier = Arc::new(Barrier::new(threads));
+        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
+            let barrier = Arc::clone(&barrier);
+            let confined = move || {
+                barrier.wait();
+                barrier.wait();
+                run();
+            };
+            let spawned = thread::Builder::new().name(name).spawn(confined);
+            spawned.map(drop).map_err(|source| VmmError::Io {
+                what: "start a thread",
+                source,
+            })
         };
         if let Some((device, kicks)) = fs {
-            let thread = thread::Builder::new().name("fs".to_owned());
-            let served = move || event_loop::serve_device(&device, &kicks);
-            thread.spawn(served).map_err(spawn_failed)?;
+            let serve = move || event_loop::serve_device(&device, &kicks);
+            spawn("fs".to_owned(), Box::new(serve))?;
         }
-        reporter.send(&Event::Started);
         for vcpu in vcpus {
-            let thread = thread::Builder::new().name(format!("cpu{}", vcpu.index));
             let ender = event_loop.ender();
-            thread
-                .spawn(move || ender.end(vcpu.run()))
-                .map_err(spawn_failed)?;
+            let name = format!("cpu{}", vcpu.index);
+            spawn(name, Box::new(move || ender.end(vcpu.run())))?;
         }
+        barrier.wait();
+        seccomp::confine(serves_files)?;
+        reporter.send(&Event::Started);
+        barrier.wait();
         let reason = event_loop.run();
         // The CPU threads end with the process; until then the machine stays.
         drop(machine);
@@ -228,7 +247,10 @@ fn shared_dir(
         source: errno.into(),
     })?;
     raise_file_limit();
-    let fs: SharedDevice = Arc::new(Mutex::new(Fs::of_current_dir(name)?));
+    let fs = Fs::new(name)?;
+    jail::enter_root(false)?;
+    fs.open(name)?;
+    let fs: SharedDevice = Arc::new(Mutex::new(fs));
     let kicks = devices.add(Arc::clone(&fs))?;
     Ok((fs, kicks))
 }

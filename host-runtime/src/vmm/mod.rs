@@ -12,6 +12,7 @@ pub mod elf;
 pub mod error;
 pub mod event_loop;
 pub mod fuzz;
+pub mod jail;
 pub mod layout;
 pub mod load;
 pub mod log;
@@ -21,6 +22,7 @@ pub mod page_tables;
 pub mod ports;
 pub mod probe;
 pub mod reporter;
+pub mod seccomp;
 pub mod vcpu;
 
 use std::fs::File;
@@ -49,6 +51,7 @@ pub struct Files {
 /// Runs one microVM over the control channel on standard input.
 #[must_use]
 pub fn run() -> ExitCode {
+    let jailed = jail::begin();
     let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else {
         return ExitCode::FAILURE;
     };
@@ -58,7 +61,7 @@ pub fn run() -> ExitCode {
     let reporter = Arc::new(Reporter::new(for_events));
     report_panics(&reporter);
     reporter.phase(Phase::VmmRunning);
-    match start(control, &reporter) {
+    match jailed.and_then(|()| start(control, &reporter)) {
         Ok(reason) => {
             reporter.phase(Phase::Exit);
             reporter.send(&Event::Exit { reason });

@@ -12,7 +12,7 @@ use crate::inode::Inode;
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, Timestamp};
 
 /// `st_dev` of all of them.
-pub const ANONYMOUS_DEVICE: DeviceId = DeviceId::new(0, 0xF_FFFF);
+pub(crate) const ANONYMOUS_DEVICE: DeviceId = DeviceId::new(0, 0xF_FFFF);
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1);
 

@@ -23,7 +23,7 @@ use crate::metadata::FileKind;
 mod cache;
 mod tree;
 
-pub use cache::forget_super_block;
+pub(crate) use cache::forget_super_block;
 
 /// A name in a directory and the inode it stands for; without an inode it records that there is no such name.
 pub struct Dentry {

@@ -10,11 +10,12 @@ use memory::io::{IoReader, IoWriter};
 use sched::Mutex;
 
 use crate::anonymous::{ANONYMOUS_DEVICE, AnonymousInode};
-use crate::cred::Credentials;
+use crate::cred::{Capabilities, Credentials};
 use crate::file_ops::{DirSink, FileOps, Io, Seek};
 use crate::flags::OpenFlags;
 use crate::inode::Inode;
-use crate::metadata::{FileKind, Metadata};
+use crate::metadata::{FileKind, Metadata, SetAttr};
+use crate::ops::stripped_mode;
 use crate::path::{InodeKey, Path};
 use crate::poll::{Events, PollTable};
 
@@ -213,6 +214,18 @@ impl File {
         if flags.contains(OpenFlags::PATH) || !flags.is_writable() { Err(Errno::EBADF) } else { Ok(()) }
     }
 
+    /// Who writes without `CAP_FSETID` takes the set-id bits away.
+    fn strip_set_id(&self) -> Result<()> {
+        if self.credentials.has(Capabilities::FSETID) || self.kind() != FileKind::Regular {
+            return Ok(());
+        }
+        let inode = self.inode()?;
+        match stripped_mode(inode.as_ref())? {
+            Some(mode) => inode.set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() }),
+            None => Ok(()),
+        }
+    }
+
     /// Reads at the position and moves it (read(2)).
     ///
     /// # Errors
@@ -237,6 +250,7 @@ impl File {
         if !self.is_seekable {
             return self.ops.write(from, &mut self.io_at(0));
         }
+        self.strip_set_id()?;
         let mut position = self.position.lock();
         let mut io = self.io_at(*position);
         let count = self.ops.write(from, &mut io)?;
@@ -271,6 +285,7 @@ impl File {
             return Err(Errno::ESPIPE);
         }
         self.check_writable()?;
+        self.strip_set_id()?;
         self.ops.write(from, io)
     }
 

@@ -6,26 +6,42 @@ use abi::{Errno, Result};
 bitflags::bitflags! {
     /// Flags of open(2) and fcntl(2) `F_SETFL`; bits as on x86-64.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    #[allow(missing_docs, reason = "open(2) documents each name")]
     pub struct OpenFlags: u32 {
+        /// `O_WRONLY`.
         const WRONLY = raw::O_WRONLY;
+        /// `O_RDWR`.
         const RDWR = raw::O_RDWR;
+        /// `O_CREAT`.
         const CREAT = raw::O_CREAT;
+        /// `O_EXCL`.
         const EXCL = raw::O_EXCL;
+        /// `O_NOCTTY`.
         const NOCTTY = raw::O_NOCTTY;
+        /// `O_TRUNC`.
         const TRUNC = raw::O_TRUNC;
+        /// `O_APPEND`.
         const APPEND = raw::O_APPEND;
+        /// `O_NONBLOCK`.
         const NONBLOCK = raw::O_NONBLOCK;
+        /// `O_DSYNC`.
         const DSYNC = raw::O_DSYNC;
+        /// `O_ASYNC`.
         const ASYNC = raw::FASYNC;
+        /// `O_DIRECT`.
         const DIRECT = raw::O_DIRECT;
+        /// `O_LARGEFILE`.
         const LARGEFILE = raw::O_LARGEFILE;
+        /// `O_DIRECTORY`.
         const DIRECTORY = raw::O_DIRECTORY;
+        /// `O_NOFOLLOW`.
         const NOFOLLOW = raw::O_NOFOLLOW;
+        /// `O_NOATIME`.
         const NOATIME = raw::O_NOATIME;
+        /// `O_CLOEXEC`.
         const CLOEXEC = raw::O_CLOEXEC;
         /// `O_SYNC` less `O_DSYNC`.
         const SYNC_BIT = 0o4_000_000;
+        /// `O_PATH`.
         const PATH = raw::O_PATH;
         /// `O_TMPFILE` less `O_DIRECTORY`.
         const TMPFILE_BIT = 0o20_000_000;
@@ -33,14 +49,20 @@ bitflags::bitflags! {
 
     /// Flags of a mount that are enforced by the VFS (statfs(2) `ST_*`, mount(2) `MS_*` values).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    #[allow(missing_docs, reason = "mount(2) documents each name")]
     pub struct MountFlags: u32 {
+        /// `MS_RDONLY`.
         const RDONLY = 1;
+        /// `MS_NOSUID`.
         const NOSUID = 2;
+        /// `MS_NODEV`.
         const NODEV = 4;
+        /// `MS_NOEXEC`.
         const NOEXEC = 8;
+        /// `O_NOATIME`.
         const NOATIME = 1 << 10;
+        /// `MS_NODIRATIME`.
         const NODIRATIME = 1 << 11;
+        /// `MS_RELATIME`.
         const RELATIME = 1 << 21;
     }
 

@@ -13,9 +13,11 @@
 extern crate alloc;
 
 mod anonymous;
+pub mod archive;
 mod context;
 mod cred;
 mod dentry;
+pub mod device;
 mod fd_table;
 mod file;
 mod file_ops;
@@ -23,13 +25,18 @@ mod file_system;
 mod flags;
 pub mod fuse;
 mod inode;
+pub mod ioctl;
 pub mod job_control;
 pub mod lock;
 mod metadata;
 mod mount;
+mod ops;
 mod path;
 pub mod permission;
+pub mod pipe;
 mod poll;
+pub mod random;
+pub mod tmpfs;
 pub mod tty;
 mod walk;
 
@@ -49,6 +56,7 @@ pub use metadata::{
     DeviceId, FileKind, Metadata, S_IFMT, S_ISGID, S_ISUID, S_ISVTX, SetAttr, StatFs, Timestamp,
 };
 pub use mount::{BindMode, DetachMode, Mount, MountNamespace};
+pub use ops::{ChownTo, OpenHow, RenameFlags, TimeChange, XATTR_NAME_MAX, XATTR_SIZE_MAX};
 pub use path::{InodeKey, NAME_MAX, PATH_MAX, Path};
 pub use poll::{Events, PollTable};
 pub use walk::Caller;

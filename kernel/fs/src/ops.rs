@@ -8,6 +8,8 @@ mod remove;
 mod rename;
 mod xattr;
 
+pub(crate) use attributes::stripped_mode;
 pub use attributes::{ChownTo, TimeChange};
 pub use open::OpenHow;
 pub use rename::RenameFlags;
+pub use xattr::{XATTR_NAME_MAX, XATTR_SIZE_MAX};

@@ -12,19 +12,30 @@ use sched::{Registration, WaitQueue, Wake};
 bitflags::bitflags! {
     /// Events of poll(2) and epoll_ctl(2); the low 16 bits are the same in both.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    #[allow(missing_docs, reason = "poll(2) documents each name")]
     pub struct Events: u32 {
+        /// `POLLIN`.
         const IN = 0x001;
+        /// `POLLPRI`.
         const PRI = 0x002;
+        /// `POLLOUT`.
         const OUT = 0x004;
+        /// `POLLERR`.
         const ERR = 0x008;
+        /// `POLLHUP`.
         const HUP = 0x010;
+        /// `POLLNVAL`.
         const NVAL = 0x020;
+        /// `POLLRDNORM`.
         const RDNORM = 0x040;
+        /// `POLLRDBAND`.
         const RDBAND = 0x080;
+        /// `POLLWRNORM`.
         const WRNORM = 0x100;
+        /// `POLLWRBAND`.
         const WRBAND = 0x200;
+        /// `POLLMSG`.
         const MSG = 0x400;
+        /// `POLLRDHUP`.
         const RDHUP = 0x2000;
     }
 }

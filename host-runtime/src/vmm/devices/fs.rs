@@ -25,35 +25,51 @@ const CACHE_TIME: Duration = Duration::from_secs(1);
 /// The file system device.
 pub struct Fs {
     server: Server<Arc<PassthroughFs>>,
+    fs: Arc<PassthroughFs>,
     active: Option<Active>,
 }
 
 impl Fs {
-    /// Serves the current directory of this process, which is called `name` in messages.
+    /// A server of what will be the current directory when [`open`](Self::open) is called.
+    ///
+    /// It needs the host's procfs here, and no more later.
     ///
     /// # Errors
-    /// When the directory cannot be opened.
-    pub fn of_current_dir(name: &str) -> Result<Self, VmmError> {
-        let failed = |source| VmmError::SharedDir {
-            path: name.to_owned(),
-            source,
-        };
+    /// When there is no procfs.
+    pub fn new(name: &str) -> Result<Self, VmmError> {
         let config = Config {
             root_dir: ".".to_owned(),
             entry_timeout: CACHE_TIME,
             attr_timeout: CACHE_TIME,
             cache_policy: CachePolicy::Auto,
-            xattr: true,
+            // The server reaches extended attributes by paths, which the jail's root has not.
+            xattr: false,
             // Also what makes the server check the names it is given.
             do_import: true,
             ..Config::default()
         };
-        let fs = PassthroughFs::new(config).map_err(failed)?;
-        fs.import().map_err(failed)?;
+        let failed = |source| VmmError::SharedDir {
+            path: name.to_owned(),
+            source,
+        };
+        let fs = Arc::new(PassthroughFs::new(config).map_err(failed)?);
         Ok(Self {
-            server: Server::new(Arc::new(fs)),
+            server: Server::new(Arc::clone(&fs)),
+            fs,
             active: None,
         })
+    }
+
+    /// Opens the current directory as the root.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(&self, name: &str) -> Result<(), VmmError> {
+        let failed = |source| VmmError::SharedDir {
+            path: name.to_owned(),
+            source,
+        };
+        self.fs.import().map_err(failed)
     }
 }
 
@@ -91,7 +107,7 @@ impl VirtioDevice for Fs {
     }
 
     fn kicked(&mut self, queue: usize) {
-        let Self { server, active } = self;
+        let Self { server, active, .. } = self;
         if let Some(active) = active {
             active.drain(queue, |memory, chain| serve(server, memory, chain));
         }

@@ -39,7 +39,7 @@ pub(super) fn keep(dentry: &Arc<Dentry>) {
 }
 
 /// Lets go of every kept dentry of `super_block`: it was unmounted.
-pub fn forget_super_block(super_block: &Arc<SuperBlock>) {
+pub(crate) fn forget_super_block(super_block: &Arc<SuperBlock>) {
     let mut gone = Vec::new();
     let mut kept = KEPT.lock();
     kept.retain(|dentry| {

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use memory::PageSource;
+use memory::{PageSource, Shm};
 use memory::io::{IoReader, IoWriter};
 
 use super::{CharDriver, register_char};
@@ -72,8 +72,8 @@ impl FileOps for Device {
 
     fn page_source(&self) -> Result<Arc<dyn PageSource>> {
         match self {
-            Device::Zero => Ok(memory::Shm::new(u64::MAX)),
-            _ => Err(Errno::ENODEV),
+            Device::Zero => Ok(Shm::new(i64::MAX.cast_unsigned())),
+            Device::Null | Device::Full | Device::Random => Err(Errno::ENODEV),
         }
     }
 

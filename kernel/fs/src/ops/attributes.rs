@@ -172,7 +172,7 @@ impl Caller<'_> {
             _ => return Err(Errno::EINVAL),
         }
         permission::check_path(path, self.credentials, Access::WRITE)?;
-        truncate_inode(inode.as_ref(), size)
+        self.truncate_inode(inode.as_ref(), size)
     }
 
     /// ftruncate(2): the file must be open for writing.
@@ -186,7 +186,14 @@ impl Caller<'_> {
         if file.kind() != FileKind::Regular || !file.flags().is_writable() {
             return Err(Errno::EINVAL);
         }
-        truncate_inode(file.inode()?.as_ref(), size)
+        self.truncate_inode(file.inode()?.as_ref(), size)
+    }
+
+    /// Sets the length; a changed content also loses set-id bits, unless the caller may keep them.
+    pub(crate) fn truncate_inode(&self, inode: &dyn Inode, size: u64) -> Result<()> {
+        let now = Timestamp::now();
+        let mode = if self.credentials.has(Capabilities::FSETID) { None } else { stripped_mode(inode)? };
+        inode.set_attr(&SetAttr { size: Some(size), mode, mtime: Some(now), ctime: Some(now), ..SetAttr::default() })
     }
 
     /// faccessat2(2) with the effective ids of `self`; the system call swaps in the real ones first.
@@ -203,18 +210,11 @@ impl Caller<'_> {
     }
 }
 
-/// Sets the length; a changed content also loses set-id bits.
-pub(crate) fn truncate_inode(inode: &dyn Inode, size: u64) -> Result<()> {
-    let now = Timestamp::now();
+/// The mode without set-id bits, when it has any.
+pub(crate) fn stripped_mode(inode: &dyn Inode) -> Result<Option<u32>> {
     let mode = inode.metadata()?.mode;
     let stripped = without_set_id(mode);
-    inode.set_attr(&SetAttr {
-        size: Some(size),
-        mode: (stripped != mode).then_some(stripped),
-        mtime: Some(now),
-        ctime: Some(now),
-        ..SetAttr::default()
-    })
+    Ok((stripped != mode).then_some(stripped))
 }
 
 /// `mode` as it is after a change of owner or content: no set-user-id, no set-group-id on an executable.

@@ -1,6 +1,7 @@
 //! mkdir, mknod, symlink, link: making entries.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 
@@ -114,7 +115,7 @@ impl Caller<'_> {
     }
 
     /// The directory and the name for something new.
-    fn parent_for_new(&self, base: &Path, path: &[u8], may_end_in_slash: bool) -> Result<(Path, alloc::vec::Vec<u8>)> {
+    fn parent_for_new(&self, base: &Path, path: &[u8], may_end_in_slash: bool) -> Result<(Path, Vec<u8>)> {
         let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
         match walk.to_last()? {
             Last::Here => Err(Errno::EEXIST),

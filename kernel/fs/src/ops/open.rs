@@ -13,7 +13,6 @@ use crate::file_ops::FileOps;
 use crate::flags::{LookupFlags, MountFlags, OpenFlags};
 use crate::inode::NewKind;
 use crate::metadata::FileKind;
-use crate::ops::attributes::truncate_inode;
 use crate::path::Path;
 use crate::permission::{self, Access};
 use crate::pipe;
@@ -175,7 +174,7 @@ impl Caller<'_> {
             self.check_open(&path, flags)?;
         }
         if flags.contains(OpenFlags::TRUNC) && kind == FileKind::Regular && !is_new {
-            truncate_inode(inode.as_ref(), 0)?;
+            self.truncate_inode(inode.as_ref(), 0)?;
         }
         let ops = self.open_kind(&path, flags)?;
         Ok(File::new(path, ops, flags, self.credentials))

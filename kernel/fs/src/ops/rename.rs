@@ -1,6 +1,7 @@
 //! renameat2(2).
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use sched::MutexGuard;
@@ -27,7 +28,7 @@ bitflags::bitflags! {
 /// One side of a rename: the directory, the last component, whether a slash follows.
 struct Side {
     directory: Path,
-    name: alloc::vec::Vec<u8>,
+    name: Vec<u8>,
     slash: bool,
 }
 

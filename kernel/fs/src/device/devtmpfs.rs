@@ -1,0 +1,73 @@
+//! devtmpfs: the one tmpfs that has a node for every registered device. All mounts of it show the same tree.
+
+use alloc::sync::Arc;
+
+use abi::Result;
+use machine::sync::SpinLock;
+
+use crate::file_system::{FileSystemType, MountRequest, SuperBlock};
+use crate::inode::{NewInode, NewKind};
+use crate::metadata::{DeviceId, FileKind};
+use crate::tmpfs::{TmpFs, TmpFsOptions, TmpInode};
+
+struct Instance {
+    fs: Arc<TmpFs>,
+    super_block: Arc<SuperBlock>,
+}
+
+static INSTANCE: SpinLock<Option<Instance>> = SpinLock::new(None);
+
+/// The type behind `mount -t devtmpfs`.
+#[derive(Debug)]
+pub struct DevTmpFs;
+
+impl FileSystemType for DevTmpFs {
+    fn name(&self) -> &'static str {
+        "devtmpfs"
+    }
+
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
+        TmpFsOptions::default().parse(request)?;
+        if let Some(instance) = &*INSTANCE.lock() {
+            return Ok(instance.super_block.clone());
+        }
+        let fs = TmpFs::new("devtmpfs", &TmpFsOptions { mode: 0o755, ..TmpFsOptions::default() })?;
+        let devices = super::DEVICES.lock().clone();
+        for (id, device) in devices {
+            make_node(&fs, id, &device.name, device.mode)?;
+        }
+        let super_block = SuperBlock::new(fs.clone());
+        let mut instance = INSTANCE.lock();
+        let first = instance.get_or_insert(Instance { fs, super_block });
+        Ok(first.super_block.clone())
+    }
+}
+
+/// A device was registered: shows it, if devtmpfs is in use. A name that is taken keeps its node.
+pub(super) fn add_node(id: DeviceId, name: &str, mode: u32) {
+    let fs = INSTANCE.lock().as_ref().map(|instance| instance.fs.clone());
+    if let Some(fs) = fs
+        && make_node(&fs, id, name, mode).is_err()
+    {
+        machine::log!("devtmpfs: no memory for the node of {}", name);
+    }
+}
+
+/// Makes `name` and the directories above it.
+fn make_node(fs: &TmpFs, id: DeviceId, name: &str, mode: u32) -> Result<()> {
+    let (directories, leaf) = name.rsplit_once('/').unwrap_or(("", name));
+    let mut directory = fs.root_inode().clone();
+    for part in directories.split('/').filter(|part| !part.is_empty()) {
+        directory = child_or_new(fs, &directory, part, NewKind::Directory, 0o755)?;
+    }
+    child_or_new(fs, &directory, leaf, NewKind::Device(FileKind::CharDevice, id), mode).map(drop)
+}
+
+fn child_or_new(fs: &TmpFs, directory: &Arc<TmpInode>, name: &str, kind: NewKind<'_>, mode: u32) -> Result<Arc<TmpInode>> {
+    if let Ok(child) = directory.child(name.as_bytes()) {
+        return Ok(child);
+    }
+    let child = TmpInode::new(fs.usage(), &NewInode { kind, mode, uid: 0, gid: 0 })?;
+    directory.insert(name.as_bytes(), &child)?;
+    Ok(child)
+}

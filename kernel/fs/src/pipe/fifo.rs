@@ -1,0 +1,62 @@
+//! Opening FIFOs: every open of one inode meets at one pipe, and waits for the other side.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::Ordering;
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+
+use super::{Pipe, PipeEnd};
+use crate::file_ops::FileOps;
+use crate::flags::OpenFlags;
+use crate::path::InodeKey;
+
+static FIFOS: SpinLock<BTreeMap<InodeKey, Weak<Pipe>>> = SpinLock::new(BTreeMap::new());
+
+fn pipe_of(key: InodeKey) -> Arc<Pipe> {
+    let mut fifos = FIFOS.lock();
+    if let Some(pipe) = fifos.get(&key).and_then(Weak::upgrade) {
+        return pipe;
+    }
+    fifos.retain(|_, pipe| pipe.strong_count() > 0);
+    let pipe = Pipe::new();
+    fifos.insert(key, Arc::downgrade(&pipe));
+    pipe
+}
+
+/// Opens the FIFO `key`, as fifo(7) says.
+pub(crate) fn open_fifo(key: InodeKey, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    let pipe = pipe_of(key);
+    let nonblocking = flags.contains(OpenFlags::NONBLOCK);
+    let (reads, writes) = (flags.is_readable(), flags.is_writable());
+    if writes && !reads && nonblocking && !pipe.has_readers() {
+        return Err(Errno::ENXIO);
+    }
+    let writers_before = pipe.writer_opens.load(Ordering::Acquire);
+    let readers_before = pipe.reader_opens.load(Ordering::Acquire);
+    let mut end = PipeEnd::new(&pipe, reads, writes);
+    if reads && !writes && !pipe.has_writers() {
+        end.writers_before = Some(writers_before);
+    }
+    if reads {
+        pipe.write_queue.wake_all();
+    }
+    if writes {
+        pipe.read_queue.wake_all();
+    }
+    let waits = reads != writes && !nonblocking;
+    if waits && reads {
+        pipe.read_queue.wait_interruptible(|| {
+            let came = pipe.writer_opens.load(Ordering::Acquire) != writers_before;
+            (came || pipe.has_writers()).then_some(())
+        })?;
+    }
+    if waits && writes {
+        pipe.write_queue.wait_interruptible(|| {
+            let came = pipe.reader_opens.load(Ordering::Acquire) != readers_before;
+            (came || pipe.has_readers()).then_some(())
+        })?;
+    }
+    Ok(Arc::new(end))
+}

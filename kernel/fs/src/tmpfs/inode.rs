@@ -1,0 +1,336 @@
+//! [`TmpInode`]: attributes and contents of one file of a tmpfs.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+
+use super::Usage;
+use super::directory::{Directory, OpenDirectory};
+use super::file::TmpFile;
+use super::pages::Pages;
+use crate::file_ops::FileOps;
+use crate::flags::OpenFlags;
+use crate::inode::{Inode, NewInode, NewKind, RenameMode, XattrMode};
+use crate::metadata::{FileKind, Metadata, SetAttr, Timestamp};
+
+/// Bytes of extended attributes that one inode can have.
+const XATTRS_MAX: usize = 65536;
+
+/// A file, directory, link or node in memory.
+pub struct TmpInode {
+    usage: Arc<Usage>,
+    kind: FileKind,
+    meta: SpinLock<Metadata>,
+    body: Body,
+    xattrs: SpinLock<Option<Box<Xattrs>>>,
+}
+
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+enum Body {
+    Regular(Arc<Pages>),
+    Directory(SpinLock<Directory>),
+    Symlink(Box<[u8]>),
+    /// Device node, FIFO, socket.
+    Node,
+}
+
+impl TmpInode {
+    pub(crate) fn new(usage: &Arc<Usage>, new: &NewInode<'_>) -> Result<Arc<Self>> {
+        let body = match new.kind {
+            NewKind::Regular => Body::Regular(Pages::new(usage, None)),
+            NewKind::Directory => Body::Directory(SpinLock::default()),
+            NewKind::Symlink(target) => Body::Symlink(Box::from(target)),
+            NewKind::Device(..) | NewKind::Fifo | NewKind::Socket => Body::Node,
+        };
+        Self::with_body(usage, new, body)
+    }
+
+    /// A regular file whose first contents are `bytes` of boot memory, mapped in place. `pages` is `bytes` padded to
+    /// whole pages.
+    pub(crate) fn new_boot_file(usage: &Arc<Usage>, new: &NewInode<'_>, pages: &'static [u8], len: usize) -> Result<Arc<Self>> {
+        let body = Body::Regular(Pages::new(usage, Some((pages, len as u64))));
+        Self::with_body(usage, new, body)
+    }
+
+    fn with_body(usage: &Arc<Usage>, new: &NewInode<'_>, body: Body) -> Result<Arc<Self>> {
+        let ino = usage.take_inode()?;
+        let now = Timestamp::now();
+        let kind = new.kind.file_kind();
+        let mut meta = Metadata { uid: new.uid, gid: new.gid, atime: now, mtime: now, ctime: now, ..Metadata::new(ino, kind, new.mode) };
+        match new.kind {
+            NewKind::Directory => meta.nlink = 2,
+            NewKind::Symlink(target) => meta.size = target.len() as u64,
+            NewKind::Device(_, id) => meta.rdev = id,
+            NewKind::Regular | NewKind::Fifo | NewKind::Socket => {}
+        }
+        Ok(Arc::new(Self {
+            usage: usage.clone(),
+            kind,
+            meta: SpinLock::new(meta),
+            body,
+            xattrs: SpinLock::new(None),
+        }))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        self.meta.lock().ino
+    }
+
+    /// The contents of a regular file.
+    pub(super) fn pages(&self) -> Result<&Arc<Pages>> {
+        match &self.body {
+            Body::Regular(pages) => Ok(pages),
+            Body::Directory(_) => Err(Errno::EISDIR),
+            Body::Symlink(_) | Body::Node => Err(Errno::EINVAL),
+        }
+    }
+
+    pub(super) fn directory(&self) -> Result<&SpinLock<Directory>> {
+        match &self.body {
+            Body::Directory(directory) => Ok(directory),
+            Body::Regular(_) | Body::Symlink(_) | Body::Node => Err(Errno::ENOTDIR),
+        }
+    }
+
+    /// Contents or entries changed.
+    pub(super) fn touch_modified(&self) {
+        let now = Timestamp::now();
+        let mut meta = self.meta.lock();
+        meta.mtime = now;
+        meta.ctime = now;
+    }
+
+    pub(super) fn change_links(&self, by: i32) {
+        let now = Timestamp::now();
+        let mut meta = self.meta.lock();
+        meta.nlink = meta.nlink.saturating_add_signed(by);
+        meta.ctime = now;
+    }
+
+    /// Enters `child` as `name`; nothing of that name is there.
+    pub(crate) fn insert(&self, name: &[u8], child: &Arc<TmpInode>) -> Result<()> {
+        self.directory()?.lock().insert(name, child.clone(), self.ino());
+        if child.kind == FileKind::Directory {
+            self.change_links(1);
+        }
+        self.touch_modified();
+        Ok(())
+    }
+
+    /// The child called `name`.
+    pub(crate) fn child(&self, name: &[u8]) -> Result<Arc<TmpInode>> {
+        self.directory()?.lock().get(name).cloned().ok_or(Errno::ENOENT)
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<Arc<TmpInode>> {
+        let child = self.directory()?.lock().remove(name).ok_or(Errno::ENOENT)?;
+        if child.kind == FileKind::Directory {
+            self.change_links(-1);
+        }
+        self.touch_modified();
+        Ok(child)
+    }
+
+    /// Moves or swaps between two directories, entries only; the caller has checked kinds.
+    fn rename_entries(&self, name: &[u8], to: &TmpInode, to_name: &[u8], mode: RenameMode) -> Result<()> {
+        let source = self.child(name)?;
+        let target = to.child(to_name).ok();
+        if mode == RenameMode::NoReplace && target.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if mode != RenameMode::Exchange
+            && let Some(target) = &target
+        {
+            target.check_empty()?;
+        }
+        let source = self.remove(name).unwrap_or(source);
+        let replaced = if target.is_some() { Some(to.remove(to_name)?) } else { None };
+        to.insert(to_name, &source)?;
+        source.meta.lock().ctime = Timestamp::now();
+        if let Some(replaced) = replaced {
+            if mode == RenameMode::Exchange {
+                return self.insert(name, &replaced);
+            }
+            replaced.drop_name();
+        }
+        Ok(())
+    }
+
+    fn check_empty(&self) -> Result<()> {
+        match &self.body {
+            Body::Directory(directory) if !directory.lock().is_empty() => Err(Errno::ENOTEMPTY),
+            _ => Ok(()),
+        }
+    }
+
+    /// One name less; a directory also loses its own `.`.
+    fn drop_name(&self) {
+        self.change_links(if self.kind == FileKind::Directory { -2 } else { -1 });
+    }
+
+    fn own(inode: &Arc<dyn Inode>) -> Result<&TmpInode> {
+        let any: &dyn Any = inode.as_ref();
+        any.downcast_ref().ok_or(Errno::EXDEV)
+    }
+}
+
+impl Inode for TmpInode {
+    fn kind(&self) -> FileKind {
+        self.kind
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        let mut meta = *self.meta.lock();
+        match &self.body {
+            Body::Regular(pages) => {
+                meta.size = pages.len();
+                meta.blocks = pages.count() * 8;
+            }
+            Body::Directory(directory) => meta.size = directory.lock().size(),
+            Body::Symlink(_) | Body::Node => {}
+        }
+        Ok(meta)
+    }
+
+    fn set_attr(&self, change: &SetAttr) -> Result<()> {
+        if let Some(size) = change.size {
+            self.pages()?.set_len(size)?;
+        }
+        let mut meta = self.meta.lock();
+        meta.mode = change.mode.unwrap_or(meta.mode);
+        meta.uid = change.uid.unwrap_or(meta.uid);
+        meta.gid = change.gid.unwrap_or(meta.gid);
+        meta.atime = change.atime.unwrap_or(meta.atime);
+        meta.mtime = change.mtime.unwrap_or(meta.mtime);
+        meta.ctime = change.ctime.unwrap_or(meta.ctime);
+        Ok(())
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.child(name).map(|child| child as Arc<dyn Inode>)
+    }
+
+    fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
+        let child = Self::new(&self.usage, new)?;
+        self.insert(name, &child)?;
+        Ok(child)
+    }
+
+    fn create_unnamed(&self, new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
+        let child = Self::new(&self.usage, new)?;
+        child.meta.lock().nlink = 0;
+        Ok(child)
+    }
+
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
+        let any: Arc<dyn Any + Send + Sync> = target.clone();
+        let target: Arc<TmpInode> = any.downcast().map_err(|_| Errno::EXDEV)?;
+        target.change_links(1);
+        self.insert(name, &target)
+    }
+
+    fn unlink(&self, name: &[u8], _: &Arc<dyn Inode>) -> Result<()> {
+        self.remove(name)?.drop_name();
+        Ok(())
+    }
+
+    fn rmdir(&self, name: &[u8], child: &Arc<dyn Inode>) -> Result<()> {
+        Self::own(child)?.check_empty()?;
+        self.remove(name)?.drop_name();
+        Ok(())
+    }
+
+    fn rename(&self, name: &[u8], to: &Arc<dyn Inode>, to_name: &[u8], mode: RenameMode) -> Result<()> {
+        self.rename_entries(name, Self::own(to)?, to_name, mode)
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        match &self.body {
+            Body::Symlink(target) => Ok(target.to_vec()),
+            Body::Regular(_) | Body::Directory(_) | Body::Node => Err(Errno::EINVAL),
+        }
+    }
+
+    fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        match &self.body {
+            Body::Regular(_) => Ok(Arc::new(TmpFile::new(self))),
+            Body::Directory(_) => Ok(Arc::new(OpenDirectory::new(self))),
+            Body::Symlink(_) | Body::Node => Err(Errno::ENXIO),
+        }
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let xattrs = self.xattrs.lock();
+        xattrs.as_ref().and_then(|all| all.get(name)).cloned().ok_or(Errno::ENODATA)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
+        let mut xattrs = self.xattrs.lock();
+        let all = xattrs.get_or_insert_with(Box::default);
+        match (all.contains_key(name), mode) {
+            (true, XattrMode::Create) => return Err(Errno::EEXIST),
+            (false, XattrMode::Replace) => return Err(Errno::ENODATA),
+            _ => {}
+        }
+        let others = all.iter().filter(|(known, _)| *known != name);
+        let used: usize = others.map(|(known, value)| known.len() + value.len()).sum();
+        if used + name.len() + value.len() > XATTRS_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        all.insert(name.to_vec(), value.to_vec());
+        drop(xattrs);
+        self.meta.lock().ctime = Timestamp::now();
+        Ok(())
+    }
+
+    fn list_xattrs(&self) -> Result<Vec<u8>> {
+        let xattrs = self.xattrs.lock();
+        let mut names = Vec::new();
+        for name in xattrs.iter().flat_map(|all| all.keys()) {
+            names.extend_from_slice(name);
+            names.push(0);
+        }
+        Ok(names)
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        let removed = self.xattrs.lock().as_mut().and_then(|all| all.remove(name));
+        removed.map(drop).ok_or(Errno::ENODATA)
+    }
+}
+
+impl Drop for TmpInode {
+    fn drop(&mut self) {
+        self.usage.give_inode();
+        // A tree that goes as a whole must not become a recursion as deep as the tree.
+        let mut next = self.take_children();
+        while let Some(child) = next.pop() {
+            if let Some(mut child) = Arc::into_inner(child) {
+                next.append(&mut child.take_children());
+            }
+        }
+    }
+}
+
+impl TmpInode {
+    fn take_children(&mut self) -> Vec<Arc<TmpInode>> {
+        match &mut self.body {
+            Body::Directory(directory) => directory.get_mut().take_all(),
+            Body::Regular(_) | Body::Symlink(_) | Body::Node => Vec::new(),
+        }
+    }
+}
+
+impl core::fmt::Debug for TmpInode {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("TmpInode").field("meta", &*self.meta.lock()).finish_non_exhaustive()
+    }
+}
