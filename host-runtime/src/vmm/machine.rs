@@ -247,7 +247,7 @@ fn shared_dir(
         source: errno.into(),
     })?;
     raise_file_limit();
-    let fs = Fs::new(name)?;
+    let fs = Fs::new(name, ".")?;
     jail::enter_root(false)?;
     fs.open(name)?;
     let fs: SharedDevice = Arc::new(Mutex::new(fs));

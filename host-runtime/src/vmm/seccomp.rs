@@ -149,6 +149,13 @@ fn refused(message: String) -> VmmError {
     }
 }
 
+/// Confines the calling thread only.
+#[cfg(test)]
+pub(super) fn confine_thread(serves_files: bool) {
+    let program = program(serves_files).expect("it compiles");
+    seccompiler::apply_filter(&program).expect("the kernel takes it");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,15 +30,15 @@ pub struct Fs {
 }
 
 impl Fs {
-    /// A server of what will be the current directory when [`open`](Self::open) is called.
+    /// A server of what `root` will be when [`open`](Self::open) is called; `name` is for messages.
     ///
     /// It needs the host's procfs here, and no more later.
     ///
     /// # Errors
     /// When there is no procfs.
-    pub fn new(name: &str) -> Result<Self, VmmError> {
+    pub fn new(name: &str, root: &str) -> Result<Self, VmmError> {
         let config = Config {
-            root_dir: ".".to_owned(),
+            root_dir: root.to_owned(),
             entry_timeout: CACHE_TIME,
             attr_timeout: CACHE_TIME,
             cache_policy: CachePolicy::Auto,
@@ -60,7 +60,7 @@ impl Fs {
         })
     }
 
-    /// Opens the current directory as the root.
+    /// Opens the root.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -132,3 +132,6 @@ fn serve(server: &Server<Arc<PassthroughFs>>, memory: &Memory, chain: Chain) -> 
         .and_then(|written| u32::try_from(written).ok())
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;
