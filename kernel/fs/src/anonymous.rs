@@ -37,7 +37,10 @@ impl AnonymousInode {
             ctime: now,
             ..Metadata::new(ino, kind, mode)
         };
-        Arc::new(Self { label, meta: SpinLock::new(meta) })
+        Arc::new(Self {
+            label,
+            meta: SpinLock::new(meta),
+        })
     }
 
     /// An eventfd, epoll instance and so on: shown as `anon_inode:label`, with Linux's brackets in the label.

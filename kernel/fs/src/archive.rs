@@ -30,7 +30,10 @@ pub fn init() {
 /// # Errors
 /// `EINVAL` for an archive that is broken (the log says how), `ENOSPC` when memory is too small for it.
 pub fn root_namespace(image: &'static [u8]) -> Result<Arc<MountNamespace>> {
-    let options = TmpFsOptions { mode: 0o755, ..TmpFsOptions::default() };
+    let options = TmpFsOptions {
+        mode: 0o755,
+        ..TmpFsOptions::default()
+    };
     let fs = TmpFs::new("rootfs", &options)?;
     if !image.is_empty() {
         let archive = Archive::new(image).map_err(|error| {
@@ -44,8 +47,14 @@ pub fn root_namespace(image: &'static [u8]) -> Result<Arc<MountNamespace>> {
     let namespace = MountNamespace::new(&super_block, b"rootfs", MountFlags::empty());
     let root = namespace.root()?;
     let dev = crate::walk::find_child(&root.dentry, &dev, false)?;
-    let at = Path { mount: root.mount.clone(), dentry: dev };
-    let devices = DevTmpFs.mount(&MountRequest { source: b"devtmpfs", data: b"" })?;
+    let at = Path {
+        mount: root.mount.clone(),
+        dentry: dev,
+    };
+    let devices = DevTmpFs.mount(&MountRequest {
+        source: b"devtmpfs",
+        data: b"",
+    })?;
     namespace.mount(&at, &devices, b"devtmpfs", MountFlags::NOSUID)?;
     Ok(namespace)
 }
@@ -54,7 +63,12 @@ pub fn root_namespace(image: &'static [u8]) -> Result<Arc<MountNamespace>> {
 fn directory(fs: &TmpFs, name: &[u8]) -> Result<Vec<u8>> {
     let root = fs.root_inode();
     if root.child(name).is_err() {
-        let new = NewInode { kind: NewKind::Directory, mode: 0o755, uid: 0, gid: 0 };
+        let new = NewInode {
+            kind: NewKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        };
         root.insert(name, &TmpInode::new(fs.usage(), &new)?)?;
     }
     Ok(name.to_vec())
@@ -67,7 +81,8 @@ fn directory(fs: &TmpFs, name: &[u8]) -> Result<Vec<u8>> {
 pub fn unpack(archive: &Archive<'static>, fs: &TmpFs) -> Result<()> {
     let mtime = Timestamp::new(i64::try_from(archive.mtime_s()).unwrap_or(0), 0);
     let mut made: Vec<Arc<TmpInode>> = Vec::new();
-    made.try_reserve_exact(archive.len() as usize).map_err(|_| Errno::ENOMEM)?;
+    made.try_reserve_exact(archive.len() as usize)
+        .map_err(|_| Errno::ENOMEM)?;
     for entry in archive.entries() {
         let inode = if entry.index() == 0 {
             fs.root_inode().clone()
@@ -76,7 +91,9 @@ pub fn unpack(archive: &Archive<'static>, fs: &TmpFs) -> Result<()> {
         };
         if entry.index() != 0 {
             // A directory stands before what it holds.
-            let parent = made.get(entry.parent().index() as usize).ok_or(Errno::EINVAL)?;
+            let parent = made
+                .get(entry.parent().index() as usize)
+                .ok_or(Errno::EINVAL)?;
             parent.insert(entry.name().as_bytes(), &inode)?;
         }
         made.push(inode);
@@ -88,11 +105,24 @@ pub fn unpack(archive: &Archive<'static>, fs: &TmpFs) -> Result<()> {
 }
 
 fn make(entry: &Entry<'static>, fs: &TmpFs) -> Result<Arc<TmpInode>> {
-    let new = |kind| NewInode { kind, mode: entry.mode(), uid: entry.uid(), gid: entry.gid() };
+    let new = |kind| NewInode {
+        kind,
+        mode: entry.mode(),
+        uid: entry.uid(),
+        gid: entry.gid(),
+    };
     match entry.kind() {
         Kind::Directory => TmpInode::new(fs.usage(), &new(NewKind::Directory)),
-        Kind::Symlink => TmpInode::new(fs.usage(), &new(NewKind::Symlink(entry.target().as_bytes()))),
-        Kind::File => TmpInode::new_boot_file(fs.usage(), &new(NewKind::Regular), entry.pages(), entry.len()),
+        Kind::Symlink => TmpInode::new(
+            fs.usage(),
+            &new(NewKind::Symlink(entry.target().as_bytes())),
+        ),
+        Kind::File => TmpInode::new_boot_file(
+            fs.usage(),
+            &new(NewKind::Regular),
+            entry.pages(),
+            entry.len(),
+        ),
     }
 }
 

@@ -31,8 +31,15 @@ impl FsContext {
     /// As [`MountNamespace::root`].
     pub fn new(namespace: &Arc<MountNamespace>) -> Result<Arc<Self>> {
         let root = namespace.root()?;
-        let places = Places { cwd: root.clone(), root, namespace: namespace.clone() };
-        Ok(Arc::new(Self { places: SpinLock::new(places), umask: AtomicU32::new(0o022) }))
+        let places = Places {
+            cwd: root.clone(),
+            root,
+            namespace: namespace.clone(),
+        };
+        Ok(Arc::new(Self {
+            places: SpinLock::new(places),
+            umask: AtomicU32::new(0o022),
+        }))
     }
 
     /// A copy for fork without `CLONE_FS`.
@@ -51,7 +58,11 @@ impl FsContext {
     /// As [`MountNamespace::duplicate`].
     pub fn unshare_namespace(&self) -> Result<()> {
         let mut places = self.places.lock().clone();
-        let Places { root, cwd, namespace } = &mut places;
+        let Places {
+            root,
+            cwd,
+            namespace,
+        } = &mut places;
         *namespace = namespace.duplicate(&mut [root, cwd])?;
         let old = mem::replace(&mut *self.places.lock(), places);
         drop(old);

@@ -95,7 +95,10 @@ bitflags::bitflags! {
 
 /// The identity and privileges of a thread (credentials(7), capabilities(7)).
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "credentials(7) and capabilities(7) document each name")]
+#[allow(
+    missing_docs,
+    reason = "credentials(7) and capabilities(7) document each name"
+)]
 pub struct Credentials {
     pub uid: u32,
     pub euid: u32,

@@ -42,7 +42,11 @@ static DEVICES: SpinLock<BTreeMap<DeviceId, Registered>> = SpinLock::new(BTreeMa
 /// Registers a character device: its driver, and the name below /dev (`null`, `pts/ptmx`) and permission bits that
 /// devtmpfs shows. A second registration of a number replaces the first.
 pub fn register_char(id: DeviceId, name: &str, mode: u32, driver: Arc<dyn CharDriver>) {
-    let registered = Registered { name: String::from(name), mode, driver };
+    let registered = Registered {
+        name: String::from(name),
+        mode,
+        driver,
+    };
     let old = DEVICES.lock().insert(id, registered);
     drop(old);
     devtmpfs::add_node(id, name, mode);
@@ -56,7 +60,10 @@ pub(crate) fn open(node: Metadata, path: &Path, flags: OpenFlags) -> Result<Arc<
     if node.kind != FileKind::CharDevice {
         return Err(Errno::ENXIO);
     }
-    let driver = DEVICES.lock().get(&node.rdev).map(|found| found.driver.clone());
+    let driver = DEVICES
+        .lock()
+        .get(&node.rdev)
+        .map(|found| found.driver.clone());
     driver.ok_or(Errno::ENXIO)?.open(node.rdev, path, flags)
 }
 

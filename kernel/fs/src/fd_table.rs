@@ -65,12 +65,18 @@ impl Slots {
 
     fn get(&self, fd: i32) -> Result<&Entry> {
         let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        self.entries.get(fd).and_then(Option::as_ref).ok_or(Errno::EBADF)
+        self.entries
+            .get(fd)
+            .and_then(Option::as_ref)
+            .ok_or(Errno::EBADF)
     }
 
     fn get_mut(&mut self, fd: i32) -> Result<&mut Entry> {
         let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        self.entries.get_mut(fd).and_then(Option::as_mut).ok_or(Errno::EBADF)
+        self.entries
+            .get_mut(fd)
+            .and_then(Option::as_mut)
+            .ok_or(Errno::EBADF)
     }
 }
 
@@ -90,7 +96,9 @@ impl FdTable {
     #[must_use]
     pub fn duplicate(&self) -> Arc<Self> {
         let slots = self.slots.lock().clone();
-        Arc::new(Self { slots: SpinLock::new(slots) })
+        Arc::new(Self {
+            slots: SpinLock::new(slots),
+        })
     }
 
     /// The file behind `fd`, `O_PATH` files included.
@@ -113,13 +121,25 @@ impl FdTable {
     ///
     /// # Errors
     /// `EINVAL` when `from` is past the limit, `EMFILE`, `ENOMEM`.
-    pub fn insert_from(&self, from: usize, file: Arc<File>, close_on_exec: bool, limit: usize) -> Result<i32> {
+    pub fn insert_from(
+        &self,
+        from: usize,
+        file: Arc<File>,
+        close_on_exec: bool,
+        limit: usize,
+    ) -> Result<i32> {
         if from != 0 && from >= limit {
             return Err(Errno::EINVAL);
         }
         let mut slots = self.slots.lock();
         let fd = slots.find_free(from, limit)?;
-        slots.put(fd, Entry { file, close_on_exec })?;
+        slots.put(
+            fd,
+            Entry {
+                file,
+                close_on_exec,
+            },
+        )?;
         if from <= slots.first_free {
             slots.first_free = fd + 1;
         }
@@ -130,12 +150,24 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` when `fd` is not below the limit, `ENOMEM`.
-    pub fn replace(&self, fd: i32, file: Arc<File>, close_on_exec: bool, limit: usize) -> Result<Option<Arc<File>>> {
+    pub fn replace(
+        &self,
+        fd: i32,
+        file: Arc<File>,
+        close_on_exec: bool,
+        limit: usize,
+    ) -> Result<Option<Arc<File>>> {
         let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         if fd >= limit.min(FD_MAX) {
             return Err(Errno::EBADF);
         }
-        let old = self.slots.lock().put(fd, Entry { file, close_on_exec })?;
+        let old = self.slots.lock().put(
+            fd,
+            Entry {
+                file,
+                close_on_exec,
+            },
+        )?;
         Ok(old.map(|entry| entry.file))
     }
 
@@ -154,7 +186,9 @@ impl FdTable {
     pub fn remove_range(&self, first: u32, last: u32) -> Vec<Arc<File>> {
         let mut slots = self.slots.lock();
         let end = slots.entries.len().min((last as usize).saturating_add(1));
-        let taken: Vec<Entry> = (first as usize..end).filter_map(|fd| slots.take(fd)).collect();
+        let taken: Vec<Entry> = (first as usize..end)
+            .filter_map(|fd| slots.take(fd))
+            .collect();
         drop(slots);
         taken.into_iter().map(|entry| entry.file).collect()
     }
@@ -217,7 +251,8 @@ impl FdTable {
     pub fn list(&self) -> Vec<(i32, Arc<File>)> {
         let slots = self.slots.lock();
         let used = slots.entries.iter().enumerate();
-        used.filter_map(|(fd, entry)| entry.as_ref().map(|entry| (number(fd), entry.file.clone()))).collect()
+        used.filter_map(|(fd, entry)| entry.as_ref().map(|entry| (number(fd), entry.file.clone())))
+            .collect()
     }
 
     /// How many numbers are in use.

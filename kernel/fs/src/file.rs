@@ -41,17 +41,32 @@ enum Place {
 impl File {
     /// An open file at `path`.
     #[must_use]
-    pub fn new(path: Path, ops: Arc<dyn FileOps>, flags: OpenFlags, credentials: &Arc<Credentials>) -> Arc<Self> {
+    pub fn new(
+        path: Path,
+        ops: Arc<dyn FileOps>,
+        flags: OpenFlags,
+        credentials: &Arc<Credentials>,
+    ) -> Arc<Self> {
         Self::with_place(Place::At(path), ops, flags, credentials.clone())
     }
 
     /// An open file without a path.
     #[must_use]
-    pub fn anonymous(inode: Arc<AnonymousInode>, ops: Arc<dyn FileOps>, flags: OpenFlags, credentials: &Arc<Credentials>) -> Arc<Self> {
+    pub fn anonymous(
+        inode: Arc<AnonymousInode>,
+        ops: Arc<dyn FileOps>,
+        flags: OpenFlags,
+        credentials: &Arc<Credentials>,
+    ) -> Arc<Self> {
         Self::with_place(Place::Nowhere(inode), ops, flags, credentials.clone())
     }
 
-    fn with_place(place: Place, ops: Arc<dyn FileOps>, flags: OpenFlags, credentials: Arc<Credentials>) -> Arc<Self> {
+    fn with_place(
+        place: Place,
+        ops: Arc<dyn FileOps>,
+        flags: OpenFlags,
+        credentials: Arc<Credentials>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             is_seekable: ops.is_seekable(),
             ops,
@@ -121,7 +136,10 @@ impl File {
     /// # Errors
     /// As [`Inode::metadata`].
     pub fn key(&self) -> Result<InodeKey> {
-        Ok(InodeKey { device: self.device(), ino: self.metadata()?.ino })
+        Ok(InodeKey {
+            device: self.device(),
+            ino: self.metadata()?.ino,
+        })
     }
 
     /// What readlink of /proc/PID/fd/N shows.
@@ -206,12 +224,20 @@ impl File {
 
     fn check_readable(&self) -> Result<()> {
         let flags = self.flags();
-        if flags.contains(OpenFlags::PATH) || !flags.is_readable() { Err(Errno::EBADF) } else { Ok(()) }
+        if flags.contains(OpenFlags::PATH) || !flags.is_readable() {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_writable(&self) -> Result<()> {
         let flags = self.flags();
-        if flags.contains(OpenFlags::PATH) || !flags.is_writable() { Err(Errno::EBADF) } else { Ok(()) }
+        if flags.contains(OpenFlags::PATH) || !flags.is_writable() {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
     }
 
     /// Who writes without `CAP_FSETID` takes the set-id bits away.
@@ -221,7 +247,10 @@ impl File {
         }
         let inode = self.inode()?;
         match stripped_mode(inode.as_ref())? {
-            Some(mode) => inode.set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() }),
+            Some(mode) => inode.set_attr(&SetAttr {
+                mode: Some(mode),
+                ..SetAttr::default()
+            }),
             None => Ok(()),
         }
     }
@@ -336,6 +365,9 @@ impl Drop for File {
 
 impl core::fmt::Debug for File {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("File").field("kind", &self.kind()).field("flags", &self.flags()).finish_non_exhaustive()
+        f.debug_struct("File")
+            .field("kind", &self.kind())
+            .field("flags", &self.flags())
+            .finish_non_exhaustive()
     }
 }

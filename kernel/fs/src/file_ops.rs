@@ -188,15 +188,24 @@ impl core::fmt::Debug for dyn FileOps {
 pub fn seek_in(size: u64, position: u64, to: Seek) -> Result<u64> {
     let from = |base: u64, offset: i64| {
         let result = base.checked_add_signed(offset).ok_or(Errno::EINVAL)?;
-        i64::try_from(result).map(|_| result).map_err(|_| Errno::EINVAL)
+        i64::try_from(result)
+            .map(|_| result)
+            .map_err(|_| Errno::EINVAL)
     };
     match to {
         Seek::Set(offset) => from(0, offset),
         Seek::Current(offset) => from(position, offset),
         Seek::End(offset) => from(size, offset),
         Seek::Data(offset) | Seek::Hole(offset) => {
-            let at = u64::try_from(offset).ok().filter(|at| *at < size).ok_or(Errno::ENXIO)?;
-            Ok(if matches!(to, Seek::Data(_)) { at } else { size })
+            let at = u64::try_from(offset)
+                .ok()
+                .filter(|at| *at < size)
+                .ok_or(Errno::ENXIO)?;
+            Ok(if matches!(to, Seek::Data(_)) {
+                at
+            } else {
+                size
+            })
         }
     }
 }

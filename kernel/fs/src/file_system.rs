@@ -138,7 +138,10 @@ impl SuperBlock {
 
 impl core::fmt::Debug for SuperBlock {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SuperBlock").field("fs", &self.fs).field("device", &self.device).finish_non_exhaustive()
+        f.debug_struct("SuperBlock")
+            .field("fs", &self.fs)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,12 +157,15 @@ pub struct MountRequest<'a> {
 impl<'a> MountRequest<'a> {
     /// The options as (name, value) pairs; the value is empty where there is no `=`.
     pub fn options(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        self.data.split(|byte| *byte == b',').filter(|option| !option.is_empty()).map(|option| {
-            match option.iter().position(|byte| *byte == b'=') {
-                Some(at) => (&option[..at], &option[at + 1..]),
-                None => (option, &option[option.len()..]),
-            }
-        })
+        self.data
+            .split(|byte| *byte == b',')
+            .filter(|option| !option.is_empty())
+            .map(
+                |option| match option.iter().position(|byte| *byte == b'=') {
+                    Some(at) => (&option[..at], &option[at + 1..]),
+                    None => (option, &option[option.len()..]),
+                },
+            )
     }
 }
 

@@ -181,7 +181,13 @@ pub trait Inode: Any + Send + Sync {
     ///
     /// # Errors
     /// `EPERM` by default, `ENOTEMPTY`; `EINVAL` for a mode that is not supported.
-    fn rename(&self, name: &[u8], to: &Arc<dyn Inode>, to_name: &[u8], mode: RenameMode) -> Result<()> {
+    fn rename(
+        &self,
+        name: &[u8],
+        to: &Arc<dyn Inode>,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
         let _ = (name, to, to_name, mode);
         Err(Errno::EPERM)
     }
@@ -254,6 +260,8 @@ pub trait Inode: Any + Send + Sync {
 
 impl core::fmt::Debug for dyn Inode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Inode").field("kind", &self.kind()).finish_non_exhaustive()
+        f.debug_struct("Inode")
+            .field("kind", &self.kind())
+            .finish_non_exhaustive()
     }
 }

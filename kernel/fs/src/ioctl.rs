@@ -19,7 +19,11 @@ pub fn put_int(arg: u64, value: usize) -> Result<u64> {
 /// `EFAULT`.
 pub fn put_bytes(arg: u64, bytes: &[u8]) -> Result<u64> {
     let count = IoWriter::user(UserAddr(arg), bytes.len()).write(bytes)?;
-    if count == bytes.len() { Ok(0) } else { Err(Errno::EFAULT) }
+    if count == bytes.len() {
+        Ok(0)
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 /// Loads an `int` from user address `arg`.
@@ -38,5 +42,9 @@ pub fn get_int(arg: u64) -> Result<i32> {
 /// `EFAULT`.
 pub fn get_bytes(arg: u64, bytes: &mut [u8]) -> Result<()> {
     let count = IoReader::user(UserAddr(arg), bytes.len()).read(bytes)?;
-    if count == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    if count == bytes.len() {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }

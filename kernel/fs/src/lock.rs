@@ -87,7 +87,12 @@ static IS_USED: AtomicBool = AtomicBool::new(false);
 #[must_use]
 pub fn find_conflict(key: InodeKey, wanted: &FileLock) -> Option<FileLock> {
     let table = TABLE.lock();
-    table.get(&key)?.held.iter().find(|held| held.conflicts(wanted)).copied()
+    table
+        .get(&key)?
+        .held
+        .iter()
+        .find(|held| held.conflicts(wanted))
+        .copied()
 }
 
 /// Takes `wanted`, in place of what the owner holds of those bytes; waits for it when `wait`.
@@ -101,10 +106,21 @@ pub fn acquire(key: InodeKey, wanted: &FileLock, wait: bool) -> Result<()> {
     }
     if wanted.family == LockFamily::Flock {
         // flock(2) converts by giving up the old lock first.
-        release(key, &FileLock { start: 0, end: u64::MAX, ..*wanted });
+        release(
+            key,
+            &FileLock {
+                start: 0,
+                end: u64::MAX,
+                ..*wanted
+            },
+        );
     }
     if !wait {
-        return if try_acquire(key, wanted) { Ok(()) } else { Err(Errno::EAGAIN) };
+        return if try_acquire(key, wanted) {
+            Ok(())
+        } else {
+            Err(Errno::EAGAIN)
+        };
     }
     let changed = {
         let mut table = TABLE.lock();
@@ -146,7 +162,10 @@ pub fn release(key: InodeKey, range: &FileLock) {
 }
 
 fn drop_if_empty(table: &mut BTreeMap<InodeKey, InodeLocks>, key: InodeKey) {
-    if table.get(&key).is_some_and(|locks| locks.held.is_empty() && locks.waiting == 0) {
+    if table
+        .get(&key)
+        .is_some_and(|locks| locks.held.is_empty() && locks.waiting == 0)
+    {
         table.remove(&key);
     }
 }
@@ -162,10 +181,16 @@ impl InodeLocks {
                 continue;
             }
             if held.start < range.start {
-                kept.push(FileLock { end: range.start, ..*held });
+                kept.push(FileLock {
+                    end: range.start,
+                    ..*held
+                });
             }
             if held.end > range.end {
-                kept.push(FileLock { start: range.end, ..*held });
+                kept.push(FileLock {
+                    start: range.end,
+                    ..*held
+                });
             }
         }
         self.held = kept;
@@ -207,7 +232,14 @@ pub fn release_process(file: &File, pid: u32) {
 fn release_owner(file: &File, owner: LockOwner) {
     let Ok(key) = file.key() else { return };
     for family in [LockFamily::Flock, LockFamily::Record] {
-        let all = FileLock { family, kind: LockKind::Shared, owner, start: 0, end: u64::MAX, pid: 0 };
+        let all = FileLock {
+            family,
+            kind: LockKind::Shared,
+            owner,
+            start: 0,
+            end: u64::MAX,
+            pid: 0,
+        };
         release(key, &all);
     }
 }

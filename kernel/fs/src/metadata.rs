@@ -119,10 +119,7 @@ impl DeviceId {
     #[must_use]
     pub const fn encode(self) -> u64 {
         let (major, minor) = (self.major as u64, self.minor as u64);
-        (minor & 0xff)
-            | ((major & 0xfff) << 8)
-            | ((minor & !0xff) << 12)
-            | ((major & !0xfff) << 32)
+        (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12) | ((major & !0xfff) << 32)
     }
 
     /// From the `dev_t` encoding.

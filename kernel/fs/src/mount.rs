@@ -47,7 +47,12 @@ struct Place {
 impl Mount {
     /// A mount of `root` that is not in any tree yet.
     #[must_use]
-    pub fn new(super_block: &Arc<SuperBlock>, root: &Arc<Dentry>, source: &[u8], flags: MountFlags) -> Arc<Mount> {
+    pub fn new(
+        super_block: &Arc<SuperBlock>,
+        root: &Arc<Dentry>,
+        source: &[u8],
+        flags: MountFlags,
+    ) -> Arc<Mount> {
         Arc::new(Mount {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             super_block: super_block.clone(),
@@ -64,7 +69,12 @@ impl Mount {
     /// A mount of a whole file system that is not in any tree: for the kernel's own use.
     #[must_use]
     pub fn of(super_block: &Arc<SuperBlock>) -> Arc<Mount> {
-        Self::new(super_block, &super_block.root(), b"none", MountFlags::empty())
+        Self::new(
+            super_block,
+            &super_block.root(),
+            b"none",
+            MountFlags::empty(),
+        )
     }
 
     /// Number for /proc/PID/mountinfo and statx.
@@ -88,7 +98,10 @@ impl Mount {
     /// Its top as a path.
     #[must_use]
     pub fn root_path(self: &Arc<Self>) -> Path {
-        Path { mount: self.clone(), dentry: self.root.clone() }
+        Path {
+            mount: self.clone(),
+            dentry: self.root.clone(),
+        }
     }
 
     /// The `source` argument of mount(2).
@@ -115,13 +128,19 @@ impl Mount {
     pub fn mounted_on(&self) -> Option<Path> {
         let place = self.place.lock();
         let place = place.as_ref()?;
-        Some(Path { mount: place.parent.upgrade()?, dentry: place.point.clone() })
+        Some(Path {
+            mount: place.parent.upgrade()?,
+            dentry: place.point.clone(),
+        })
     }
 
     /// What is mounted on `dentry` of this mount.
     #[must_use]
     pub fn child_on(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
-        self.children.lock().get(&Arc::as_ptr(dentry).addr()).cloned()
+        self.children
+            .lock()
+            .get(&Arc::as_ptr(dentry).addr())
+            .cloned()
     }
 
     /// What is mounted directly on this mount.
@@ -152,7 +171,9 @@ impl Path {
     #[must_use]
     pub fn top(mut self) -> Path {
         while self.dentry.is_mount_point() {
-            let Some(mount) = self.mount.child_on(&self.dentry) else { break };
+            let Some(mount) = self.mount.child_on(&self.dentry) else {
+                break;
+            };
             self.dentry = mount.root.clone();
             self.mount = mount;
         }

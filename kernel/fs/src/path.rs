@@ -69,7 +69,10 @@ impl Path {
     /// # Errors
     /// As [`Inode::metadata`].
     pub fn key(&self) -> Result<InodeKey> {
-        Ok(InodeKey { device: self.device(), ino: self.metadata()?.ino })
+        Ok(InodeKey {
+            device: self.device(),
+            ino: self.metadata()?.ino,
+        })
     }
 
     /// Whether this is the root of its mount.
@@ -95,7 +98,10 @@ impl Path {
             }
         }
         match at.dentry.parent() {
-            Some(dentry) => Path { mount: at.mount, dentry },
+            Some(dentry) => Path {
+                mount: at.mount,
+                dentry,
+            },
             None => at,
         }
     }

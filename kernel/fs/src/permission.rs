@@ -80,12 +80,19 @@ pub fn check_path(path: &Path, credentials: &Credentials, access: Access) -> Res
 /// # Errors
 /// `EROFS`.
 pub fn check_mount_writable(path: &Path) -> Result<()> {
-    if path.mount.is_read_only() { Err(Errno::EROFS) } else { Ok(()) }
+    if path.mount.is_read_only() {
+        Err(Errno::EROFS)
+    } else {
+        Ok(())
+    }
 }
 
 /// Devices, pipes and sockets can be written to on a read-only mount: nothing is stored.
 fn is_stored(kind: FileKind) -> bool {
-    matches!(kind, FileKind::Regular | FileKind::Directory | FileKind::Symlink)
+    matches!(
+        kind,
+        FileKind::Regular | FileKind::Directory | FileKind::Symlink
+    )
 }
 
 /// Whether the file is the caller's own, or the caller may act as if.
@@ -107,5 +114,9 @@ pub fn check_delete(directory: &Path, child: &dyn Inode, credentials: &Credentia
     if dir.mode & S_ISVTX == 0 || dir.uid == credentials.fsuid {
         return Ok(());
     }
-    if child.metadata()?.uid == credentials.fsuid { Ok(()) } else { Err(Errno::EPERM) }
+    if child.metadata()?.uid == credentials.fsuid {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }

@@ -74,7 +74,9 @@ impl Pipe {
     }
 
     fn room(&self) -> usize {
-        self.capacity.load(Ordering::Acquire).saturating_sub(self.len())
+        self.capacity
+            .load(Ordering::Acquire)
+            .saturating_sub(self.len())
     }
 
     fn has_readers(&self) -> bool {
@@ -109,9 +111,8 @@ impl Pipe {
             if nonblocking {
                 return Err(Errno::EAGAIN);
             }
-            self.read_queue.wait_interruptible(|| {
-                (self.len() > 0 || !self.has_writers()).then_some(())
-            })?;
+            self.read_queue
+                .wait_interruptible(|| (self.len() > 0 || !self.has_writers()).then_some(()))?;
         }
     }
 
@@ -132,14 +133,26 @@ impl Pipe {
     }
 
     /// Writes what fits now; waits for room first if there is none (for all of it, when it is to be atomic).
-    fn write_once(&self, from: &mut IoReader<'_>, total: usize, nonblocking: bool) -> Result<usize> {
-        let needed = if total <= PIPE_BUF { from.remaining() } else { 1 };
+    fn write_once(
+        &self,
+        from: &mut IoReader<'_>,
+        total: usize,
+        nonblocking: bool,
+    ) -> Result<usize> {
+        let needed = if total <= PIPE_BUF {
+            from.remaining()
+        } else {
+            1
+        };
         loop {
             if !self.has_readers() {
                 return Err(Errno::EPIPE);
             }
             let mut ring = self.ring.lock();
-            let room = self.capacity.load(Ordering::Acquire).saturating_sub(ring.len());
+            let room = self
+                .capacity
+                .load(Ordering::Acquire)
+                .saturating_sub(ring.len());
             if room >= needed {
                 let result = ring.take(from, room);
                 self.len.store(ring.len(), Ordering::Release);
@@ -158,7 +171,10 @@ impl Pipe {
     }
 
     fn set_capacity(&self, bytes: usize) -> Result<usize> {
-        let capacity = bytes.max(4096).checked_next_power_of_two().ok_or(Errno::EINVAL)?;
+        let capacity = bytes
+            .max(4096)
+            .checked_next_power_of_two()
+            .ok_or(Errno::EINVAL)?;
         let mut ring = self.ring.lock();
         if capacity < ring.len() {
             return Err(Errno::EBUSY);
@@ -191,7 +207,12 @@ impl PipeEnd {
             pipe.writers.fetch_add(1, Ordering::AcqRel);
             pipe.writer_opens.fetch_add(1, Ordering::AcqRel);
         }
-        Self { pipe: pipe.clone(), reads, writes, writers_before: None }
+        Self {
+            pipe: pipe.clone(),
+            reads,
+            writes,
+            writers_before: None,
+        }
     }
 
     /// The capacity in bytes (`F_GETPIPE_SZ`).
@@ -228,7 +249,8 @@ impl PipeEnd {
                 return Err(Errno::EAGAIN);
             }
             let pipe = &self.pipe;
-            pipe.read_queue.wait_interruptible(|| (pipe.len() > 0 || !pipe.has_writers()).then_some(()))?;
+            pipe.read_queue
+                .wait_interruptible(|| (pipe.len() > 0 || !pipe.has_writers()).then_some(()))?;
         }
     }
 
@@ -299,7 +321,13 @@ impl Drop for PipeEnd {
 #[must_use]
 pub fn pipe(flags: OpenFlags, credentials: &Arc<Credentials>) -> (Arc<File>, Arc<File>) {
     let pipe = Pipe::new();
-    let inode = AnonymousInode::new(FileKind::Fifo, "pipe", 0o600, credentials.fsuid, credentials.fsgid);
+    let inode = AnonymousInode::new(
+        FileKind::Fifo,
+        "pipe",
+        0o600,
+        credentials.fsuid,
+        credentials.fsgid,
+    );
     let kept = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
     let reader = Arc::new(PipeEnd::new(&pipe, true, false));
     let writer = Arc::new(PipeEnd::new(&pipe, false, true));

@@ -6,7 +6,9 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
+use abi::Result;
 use sched::{Registration, WaitQueue, Wake};
 
 bitflags::bitflags! {
@@ -74,5 +76,39 @@ impl PollTable {
 impl core::fmt::Debug for PollTable {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "PollTable({} queues)", self.registrations.len())
+    }
+}
+
+/// Wakes the thread that polls: what poll(2) and select(2) wait with.
+#[derive(Debug, Default)]
+pub struct PollWaiter {
+    queue: WaitQueue,
+    woken: AtomicBool,
+}
+
+impl PollWaiter {
+    /// A waiter and its table.
+    #[must_use]
+    pub fn new() -> (Arc<Self>, PollTable) {
+        let this = Arc::new(Self::default());
+        let table = PollTable::new(this.clone());
+        (this, table)
+    }
+
+    /// Sleeps until a queue of the table was woken since the last time.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` at `deadline_ns`, `ERESTARTSYS` when a signal comes.
+    pub fn wait(&self, deadline_ns: Option<u64>) -> Result<()> {
+        self.queue.wait_interruptible_deadline(deadline_ns, || {
+            self.woken.swap(false, Ordering::AcqRel).then_some(())
+        })
+    }
+}
+
+impl Wake for PollWaiter {
+    fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.queue.wake_all();
     }
 }

@@ -31,7 +31,10 @@ static GENERATOR: SpinLock<Option<Generator>> = SpinLock::new(None);
 
 impl Generator {
     fn new() -> Self {
-        let mut this = Self { rng: ChaCha20Rng::from_seed([0; KEY_LEN]), made: 0 };
+        let mut this = Self {
+            rng: ChaCha20Rng::from_seed([0; KEY_LEN]),
+            made: 0,
+        };
         this.mix_cpu_entropy();
         this
     }
@@ -84,13 +87,19 @@ impl Generator {
 /// Fills `to` with random bytes.
 pub fn fill(to: &mut [u8]) {
     for part in to.chunks_mut(4096) {
-        GENERATOR.lock().get_or_insert_with(Generator::new).fill(part);
+        GENERATOR
+            .lock()
+            .get_or_insert_with(Generator::new)
+            .fill(part);
     }
 }
 
 /// Adds entropy from a device or a user; it can only help.
 pub fn add_entropy(bytes: &[u8]) {
-    GENERATOR.lock().get_or_insert_with(Generator::new).mix(bytes);
+    GENERATOR
+        .lock()
+        .get_or_insert_with(Generator::new)
+        .mix(bytes);
 }
 
 /// Fills all of `to`.
@@ -148,10 +157,16 @@ mod tests {
         fill(&mut a);
         fill(&mut b);
         assert_ne!(a, b);
-        let mut generator = Generator { rng: ChaCha20Rng::from_seed([1; KEY_LEN]), made: 0 };
+        let mut generator = Generator {
+            rng: ChaCha20Rng::from_seed([1; KEY_LEN]),
+            made: 0,
+        };
         generator.mix(b"x");
         generator.rng.fill_bytes(&mut a);
-        let mut other = Generator { rng: ChaCha20Rng::from_seed([1; KEY_LEN]), made: 0 };
+        let mut other = Generator {
+            rng: ChaCha20Rng::from_seed([1; KEY_LEN]),
+            made: 0,
+        };
         other.mix(b"y");
         other.rng.fill_bytes(&mut b);
         assert_ne!(a, b, "entropy changes what comes out");
@@ -161,6 +176,10 @@ mod tests {
     fn a_read_fills_everything() {
         let mut bytes = [0; 1000];
         assert_eq!(read(&mut IoWriter::kernel(&mut bytes)), Ok(1000));
-        assert!(bytes.chunks(100).all(|part| part.iter().any(|byte| *byte != 0)));
+        assert!(
+            bytes
+                .chunks(100)
+                .all(|part| part.iter().any(|byte| *byte != 0))
+        );
     }
 }

@@ -85,7 +85,13 @@ impl Default for TmpFsOptions {
     /// Half of the machine's memory, as on Linux.
     fn default() -> Self {
         let half = machine::frame::total() as u64 / 2;
-        Self { pages_max: half, inodes_max: half, mode: 0o1777, uid: 0, gid: 0 }
+        Self {
+            pages_max: half,
+            inodes_max: half,
+            mode: 0o1777,
+            uid: 0,
+            gid: 0,
+        }
     }
 }
 
@@ -138,7 +144,11 @@ fn parse_size(value: &[u8]) -> Result<u64> {
         return Ok((machine::frame::total() as u64).saturating_mul(share) / 100);
     }
     let bytes = parse_count(value)?;
-    Ok(if bytes == u64::MAX { bytes } else { bytes.div_ceil(PAGE_SIZE as u64) })
+    Ok(if bytes == u64::MAX {
+        bytes
+    } else {
+        bytes.div_ceil(PAGE_SIZE as u64)
+    })
 }
 
 /// One instance.
@@ -163,7 +173,15 @@ impl TmpFs {
             next_ino: AtomicU64::new(1),
         });
         let (uid, gid, mode) = (options.uid, options.gid, options.mode);
-        let root = TmpInode::new(&usage, &NewInode { kind: NewKind::Directory, mode, uid, gid })?;
+        let root = TmpInode::new(
+            &usage,
+            &NewInode {
+                kind: NewKind::Directory,
+                mode,
+                uid,
+                gid,
+            },
+        )?;
         Ok(Arc::new(Self { name, usage, root }))
     }
 

@@ -97,14 +97,23 @@ pub(crate) struct Walk<'p> {
 }
 
 impl<'p> Walk<'p> {
-    pub(crate) fn new(caller: &Caller<'_>, base: &Path, path: &'p [u8], flags: LookupFlags) -> Result<Self> {
+    pub(crate) fn new(
+        caller: &Caller<'_>,
+        base: &Path,
+        path: &'p [u8],
+        flags: LookupFlags,
+    ) -> Result<Self> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
         if path.len() >= PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let root = if flags.contains(LookupFlags::IN_ROOT) { base.clone() } else { caller.fs.root() };
+        let root = if flags.contains(LookupFlags::IN_ROOT) {
+            base.clone()
+        } else {
+            caller.fs.root()
+        };
         let mut walk = Self {
             credentials: caller.credentials.clone(),
             at: base.clone(),
@@ -157,7 +166,10 @@ impl<'p> Walk<'p> {
     /// The next component, whether a slash follows it, and whether it is the last one.
     fn next_name(&mut self) -> Option<(Cow<'p, [u8]>, bool, bool)> {
         let skip_slashes = |path: &[u8], from: usize| {
-            path[from..].iter().position(|byte| *byte != b'/').map(|more| from + more)
+            path[from..]
+                .iter()
+                .position(|byte| *byte != b'/')
+                .map(|more| from + more)
         };
         let start = skip_slashes(&self.rest, self.done)?;
         let len = self.rest[start..].iter().position(|byte| *byte == b'/');
@@ -207,7 +219,11 @@ impl<'p> Walk<'p> {
     pub(crate) fn child(&self, name: &[u8]) -> Result<Path> {
         let cached_only = self.flags.contains(LookupFlags::CACHED);
         let dentry = find_child(&self.at.dentry, name, cached_only)?;
-        let path = Path { mount: self.at.mount.clone(), dentry }.top();
+        let path = Path {
+            mount: self.at.mount.clone(),
+            dentry,
+        }
+        .top();
         self.check_mount(&path)?;
         Ok(path)
     }
@@ -244,7 +260,10 @@ impl<'p> Walk<'p> {
         if self.flags.contains(LookupFlags::NO_MAGICLINKS) {
             return Err(Errno::ELOOP);
         }
-        if self.flags.intersects(LookupFlags::BENEATH | LookupFlags::IN_ROOT) {
+        if self
+            .flags
+            .intersects(LookupFlags::BENEATH | LookupFlags::IN_ROOT)
+        {
             return Err(Errno::EXDEV);
         }
         if slash && !path.dentry.is_directory() {
@@ -258,9 +277,17 @@ impl<'p> Walk<'p> {
 ///
 /// # Errors
 /// `ENOENT` when there is none.
-pub(crate) fn find_child(directory: &Arc<Dentry>, name: &[u8], cached_only: bool) -> Result<Arc<Dentry>> {
+pub(crate) fn find_child(
+    directory: &Arc<Dentry>,
+    name: &[u8],
+    cached_only: bool,
+) -> Result<Arc<Dentry>> {
     if let Some(child) = current_child(directory, name) {
-        return if child.inode().is_some() { Ok(child) } else { Err(Errno::ENOENT) };
+        return if child.inode().is_some() {
+            Ok(child)
+        } else {
+            Err(Errno::ENOENT)
+        };
     }
     if cached_only {
         return Err(Errno::EAGAIN);
@@ -272,7 +299,11 @@ pub(crate) fn find_child(directory: &Arc<Dentry>, name: &[u8], cached_only: bool
 /// As [`find_child`], with the directory's lock held by the caller.
 pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
     if let Some(child) = current_child(directory, name) {
-        return if child.inode().is_some() { Ok(child) } else { Err(Errno::ENOENT) };
+        return if child.inode().is_some() {
+            Ok(child)
+        } else {
+            Err(Errno::ENOENT)
+        };
     }
     if directory.is_removed() {
         return Err(Errno::ENOENT);
@@ -281,7 +312,11 @@ pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<
     match inode.lookup(name) {
         Ok(found) => Ok(directory.insert_child(name, Some(found))),
         Err(Errno::ENOENT) => {
-            if !directory.super_block().flags().contains(FsFlags::NO_NEGATIVE) {
+            if !directory
+                .super_block()
+                .flags()
+                .contains(FsFlags::NO_NEGATIVE)
+            {
                 directory.insert_child(name, None);
             }
             Err(Errno::ENOENT)
@@ -293,7 +328,12 @@ pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<
 /// The cached entry, unless the file system says that it no longer holds.
 fn current_child(directory: &Arc<Dentry>, name: &[u8]) -> Option<Arc<Dentry>> {
     let child = directory.cached_child(name)?;
-    if !directory.super_block().flags().contains(FsFlags::REVALIDATE) || child.is_mount_point() {
+    if !directory
+        .super_block()
+        .flags()
+        .contains(FsFlags::REVALIDATE)
+        || child.is_mount_point()
+    {
         return Some(child);
     }
     if directory.inode()?.is_current(name, child.inode()) {

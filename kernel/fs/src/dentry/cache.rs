@@ -26,7 +26,9 @@ pub(super) fn keep(dentry: &Arc<Dentry>) {
         if kept.len() <= LIMIT {
             break;
         }
-        let Some(oldest) = kept.pop_front() else { break };
+        let Some(oldest) = kept.pop_front() else {
+            break;
+        };
         if oldest.used.swap(false, Ordering::Relaxed) {
             kept.push_back(oldest);
         } else {

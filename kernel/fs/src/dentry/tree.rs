@@ -15,7 +15,12 @@ use crate::inode::Inode;
 impl Dentry {
     /// The root of a file system.
     pub(crate) fn new_root(super_block: &Arc<SuperBlock>, inode: Arc<dyn Inode>) -> Arc<Dentry> {
-        Arc::new(Self::unplaced(super_block, Some(inode), None, Arc::from([])))
+        Arc::new(Self::unplaced(
+            super_block,
+            Some(inode),
+            None,
+            Arc::from([]),
+        ))
     }
 
     fn unplaced(
@@ -38,16 +43,29 @@ impl Dentry {
     }
 
     /// A dentry that no directory lists: an `O_TMPFILE` file.
-    pub(crate) fn new_unlisted(self: &Arc<Self>, inode: Arc<dyn Inode>, name: Arc<[u8]>) -> Arc<Dentry> {
+    pub(crate) fn new_unlisted(
+        self: &Arc<Self>,
+        inode: Arc<dyn Inode>,
+        name: Arc<[u8]>,
+    ) -> Arc<Dentry> {
         let dentry = Self::unplaced(&self.super_block, Some(inode), Some(self.clone()), name);
         dentry.removed.store(true, Ordering::Release);
         Arc::new(dentry)
     }
 
     /// Enters `name` into the cache, in place of what was there. Call with the directory's lock held.
-    pub(crate) fn insert_child(self: &Arc<Self>, name: &[u8], inode: Option<Arc<dyn Inode>>) -> Arc<Dentry> {
+    pub(crate) fn insert_child(
+        self: &Arc<Self>,
+        name: &[u8],
+        inode: Option<Arc<dyn Inode>>,
+    ) -> Arc<Dentry> {
         let name: Arc<[u8]> = Arc::from(name);
-        let child = Arc::new(Self::unplaced(&self.super_block, inode, Some(self.clone()), name.clone()));
+        let child = Arc::new(Self::unplaced(
+            &self.super_block,
+            inode,
+            Some(self.clone()),
+            name.clone(),
+        ));
         let old = self.children.lock().insert(name, Arc::downgrade(&child));
         drop(old);
         cache::keep(&child);
@@ -73,7 +91,10 @@ impl Dentry {
     pub(crate) fn move_to(self: &Arc<Self>, directory: &Arc<Dentry>, name: &[u8]) {
         self.unlist();
         let name: Arc<[u8]> = Arc::from(name);
-        let place = Place { parent: Some(directory.clone()), name: name.clone() };
+        let place = Place {
+            parent: Some(directory.clone()),
+            name: name.clone(),
+        };
         let old = mem::replace(&mut *self.place.lock(), place);
         drop(old);
         let replaced = directory.children.lock().insert(name, Arc::downgrade(self));
@@ -105,8 +126,14 @@ impl Dentry {
 
     fn forget_child(&self, name: &[u8], child: &Dentry) {
         let mut children = self.children.lock();
-        let is_it = children.get(name).is_some_and(|listed| core::ptr::eq(listed.as_ptr(), child));
-        let removed = if is_it { children.remove_entry(name) } else { None };
+        let is_it = children
+            .get(name)
+            .is_some_and(|listed| core::ptr::eq(listed.as_ptr(), child));
+        let removed = if is_it {
+            children.remove_entry(name)
+        } else {
+            None
+        };
         drop(children);
         drop(removed);
     }

@@ -31,7 +31,13 @@ impl FileSystemType for DevTmpFs {
         if let Some(instance) = &*INSTANCE.lock() {
             return Ok(instance.super_block.clone());
         }
-        let fs = TmpFs::new("devtmpfs", &TmpFsOptions { mode: 0o755, ..TmpFsOptions::default() })?;
+        let fs = TmpFs::new(
+            "devtmpfs",
+            &TmpFsOptions {
+                mode: 0o755,
+                ..TmpFsOptions::default()
+            },
+        )?;
         let devices = super::DEVICES.lock().clone();
         for (id, device) in devices {
             make_node(&fs, id, &device.name, device.mode)?;
@@ -60,14 +66,35 @@ fn make_node(fs: &TmpFs, id: DeviceId, name: &str, mode: u32) -> Result<()> {
     for part in directories.split('/').filter(|part| !part.is_empty()) {
         directory = child_or_new(fs, &directory, part, NewKind::Directory, 0o755)?;
     }
-    child_or_new(fs, &directory, leaf, NewKind::Device(FileKind::CharDevice, id), mode).map(drop)
+    child_or_new(
+        fs,
+        &directory,
+        leaf,
+        NewKind::Device(FileKind::CharDevice, id),
+        mode,
+    )
+    .map(drop)
 }
 
-fn child_or_new(fs: &TmpFs, directory: &Arc<TmpInode>, name: &str, kind: NewKind<'_>, mode: u32) -> Result<Arc<TmpInode>> {
+fn child_or_new(
+    fs: &TmpFs,
+    directory: &Arc<TmpInode>,
+    name: &str,
+    kind: NewKind<'_>,
+    mode: u32,
+) -> Result<Arc<TmpInode>> {
     if let Ok(child) = directory.child(name.as_bytes()) {
         return Ok(child);
     }
-    let child = TmpInode::new(fs.usage(), &NewInode { kind, mode, uid: 0, gid: 0 })?;
+    let child = TmpInode::new(
+        fs.usage(),
+        &NewInode {
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+        },
+    )?;
     directory.insert(name.as_bytes(), &child)?;
     Ok(child)
 }

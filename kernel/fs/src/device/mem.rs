@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use memory::{PageSource, Shm};
 use memory::io::{IoReader, IoWriter};
+use memory::{PageSource, Shm};
 
 use super::{CharDriver, register_char};
 use crate::file_ops::{FileOps, Io, Seek};
@@ -34,7 +34,12 @@ pub(super) fn register() {
         (9, "urandom", Device::Random),
     ];
     for (minor, name, device) in all {
-        register_char(DeviceId::new(MEM_MAJOR, minor), name, 0o666, Arc::new(device));
+        register_char(
+            DeviceId::new(MEM_MAJOR, minor),
+            name,
+            0o666,
+            Arc::new(device),
+        );
     }
 }
 

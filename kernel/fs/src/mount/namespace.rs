@@ -111,7 +111,13 @@ impl MountNamespace {
     /// # Errors
     /// `EINVAL` when `at` is in another namespace, `ENOTDIR` when one is a directory and the other
     /// not, `ENOENT` when the directory was removed, `EBUSY` when the same is mounted there already.
-    pub fn mount(self: &Arc<Self>, at: &Path, super_block: &Arc<SuperBlock>, source: &[u8], flags: MountFlags) -> Result<()> {
+    pub fn mount(
+        self: &Arc<Self>,
+        at: &Path,
+        super_block: &Arc<SuperBlock>,
+        source: &[u8],
+        flags: MountFlags,
+    ) -> Result<()> {
         let _held = TOPOLOGY.lock();
         let at = at.clone().top();
         if Arc::ptr_eq(at.mount.super_block(), super_block) && at.is_mount_root() {
@@ -177,7 +183,12 @@ impl MountNamespace {
     ///
     /// # Errors
     /// `EINVAL` when `at` is not a mount's top.
-    pub fn set_unbindable(self: &Arc<Self>, at: &Path, unbindable: bool, mode: BindMode) -> Result<()> {
+    pub fn set_unbindable(
+        self: &Arc<Self>,
+        at: &Path,
+        unbindable: bool,
+        mode: BindMode,
+    ) -> Result<()> {
         let _held = TOPOLOGY.lock();
         if !at.is_mount_root() {
             return Err(Errno::EINVAL);
@@ -229,7 +240,12 @@ impl MountNamespace {
     ///
     /// # Errors
     /// `EINVAL` when a path is not where it must be, `EBUSY` when `new_root` is the root already.
-    pub fn pivot_root(self: &Arc<Self>, root: &Path, new_root: &Path, put_old: &Path) -> Result<()> {
+    pub fn pivot_root(
+        self: &Arc<Self>,
+        root: &Path,
+        new_root: &Path,
+        put_old: &Path,
+    ) -> Result<()> {
         let _held = TOPOLOGY.lock();
         if !self.owns(&new_root.mount) || !self.owns(&root.mount) || !self.owns(&put_old.mount) {
             return Err(Errno::EINVAL);
@@ -237,7 +253,10 @@ impl MountNamespace {
         if Arc::ptr_eq(&new_root.mount, &root.mount) || Arc::ptr_eq(&put_old.mount, &root.mount) {
             return Err(Errno::EBUSY);
         }
-        if !root.is_mount_root() || !new_root.is_mount_root() || new_root.mount.mounted_on().is_none() {
+        if !root.is_mount_root()
+            || !new_root.is_mount_root()
+            || new_root.mount.mounted_on().is_none()
+        {
             return Err(Errno::EINVAL);
         }
         if !is_below(put_old, new_root) || !is_below(new_root, root) {
@@ -273,7 +292,9 @@ impl Drop for MountNamespace {
     /// Takes the tree apart: parents hold children, so nothing else would let go of mounts whose
     /// top someone still uses.
     fn drop(&mut self) {
-        let Some(root) = self.root.get_mut().take() else { return };
+        let Some(root) = self.root.get_mut().take() else {
+            return;
+        };
         let mounts = subtree(&root);
         drop(root);
         for mount in mounts.iter().rev() {
@@ -303,17 +324,28 @@ fn check_kinds(new: &Mount, at: &Path) -> Result<()> {
 }
 
 fn attach_at(new: &Arc<Mount>, at: &Path) {
-    *new.place.lock() = Some(Place { parent: Arc::downgrade(&at.mount), point: at.dentry.clone() });
+    *new.place.lock() = Some(Place {
+        parent: Arc::downgrade(&at.mount),
+        point: at.dentry.clone(),
+    });
     at.dentry.add_mount();
-    at.mount.children.lock().insert(Arc::as_ptr(&at.dentry).addr(), new.clone());
+    at.mount
+        .children
+        .lock()
+        .insert(Arc::as_ptr(&at.dentry).addr(), new.clone());
 }
 
 /// Takes `mount` off what it is mounted on, if anything.
 fn detach(mount: &Arc<Mount>) {
-    let Some(place) = mount.place.lock().take() else { return };
+    let Some(place) = mount.place.lock().take() else {
+        return;
+    };
     place.point.remove_mount();
     if let Some(parent) = place.parent.upgrade() {
-        let listed = parent.children.lock().remove(&Arc::as_ptr(&place.point).addr());
+        let listed = parent
+            .children
+            .lock()
+            .remove(&Arc::as_ptr(&place.point).addr());
         drop(listed);
     }
 }
@@ -345,8 +377,13 @@ fn is_below(path: &Path, above: &Path) -> bool {
 }
 
 /// A copy of the mount tree, with the pairs of old and new. Unbindable mounts are left out of binds.
-fn copy_tree(top: &Arc<Mount>, mode: BindMode, for_bind: bool) -> (Arc<Mount>, Vec<(Arc<Mount>, Arc<Mount>)>) {
-    let copy_one = |old: &Arc<Mount>| Mount::new(&old.super_block, &old.root, &old.source, old.flags());
+fn copy_tree(
+    top: &Arc<Mount>,
+    mode: BindMode,
+    for_bind: bool,
+) -> (Arc<Mount>, Vec<(Arc<Mount>, Arc<Mount>)>) {
+    let copy_one =
+        |old: &Arc<Mount>| Mount::new(&old.super_block, &old.root, &old.source, old.flags());
     let copy = copy_one(top);
     let mut pairs = alloc::vec![(top.clone(), copy.clone())];
     let mut next = 0;
@@ -357,9 +394,17 @@ fn copy_tree(top: &Arc<Mount>, mode: BindMode, for_bind: bool) -> (Arc<Mount>, V
             if for_bind && child.unbindable.load(Ordering::Relaxed) {
                 continue;
             }
-            let Some(point) = child.mounted_on() else { continue };
+            let Some(point) = child.mounted_on() else {
+                continue;
+            };
             let child_copy = copy_one(&child);
-            attach_at(&child_copy, &Path { mount: new.clone(), dentry: point.dentry });
+            attach_at(
+                &child_copy,
+                &Path {
+                    mount: new.clone(),
+                    dentry: point.dentry,
+                },
+            );
             pairs.push((child, child_copy));
         }
     }
@@ -372,11 +417,19 @@ fn copy_below(from: &Path, mode: BindMode) -> Arc<Mount> {
     let copy = Mount::new(&old.super_block, &from.dentry, &old.source, old.flags());
     if mode == BindMode::Recursive {
         for child in old.children() {
-            let Some(point) = child.mounted_on() else { continue };
+            let Some(point) = child.mounted_on() else {
+                continue;
+            };
             let is_inside = from.dentry.is_ancestor_of(&point.dentry);
             if is_inside && !child.unbindable.load(Ordering::Relaxed) {
                 let (child_copy, _) = copy_tree(&child, mode, true);
-                attach_at(&child_copy, &Path { mount: copy.clone(), dentry: point.dentry });
+                attach_at(
+                    &child_copy,
+                    &Path {
+                        mount: copy.clone(),
+                        dentry: point.dentry,
+                    },
+                );
             }
         }
     }

@@ -73,7 +73,11 @@ impl Caller<'_> {
         if !self.credentials.in_group(meta.gid) && !self.credentials.has(Capabilities::FSETID) {
             mode &= !S_ISGID;
         }
-        inode.set_attr(&SetAttr { mode: Some(mode), ctime: Some(Timestamp::now()), ..SetAttr::default() })
+        inode.set_attr(&SetAttr {
+            mode: Some(mode),
+            ctime: Some(Timestamp::now()),
+            ..SetAttr::default()
+        })
     }
 
     /// chown(2) on a place.
@@ -103,9 +107,19 @@ impl Caller<'_> {
         }
         // A new owner must not inherit set-id bits; root's own chown clears them as well on Linux.
         let clears = meta.kind != FileKind::Directory && (to.uid.is_some() || to.gid.is_some());
-        let mode = if clears { without_set_id(meta.mode) } else { meta.mode };
+        let mode = if clears {
+            without_set_id(meta.mode)
+        } else {
+            meta.mode
+        };
         let mode = (mode != meta.mode).then_some(mode);
-        let change = SetAttr { uid: to.uid, gid: to.gid, mode, ctime: Some(Timestamp::now()), ..SetAttr::default() };
+        let change = SetAttr {
+            uid: to.uid,
+            gid: to.gid,
+            mode,
+            ctime: Some(Timestamp::now()),
+            ..SetAttr::default()
+        };
         inode.set_attr(&change)
     }
 
@@ -115,7 +129,9 @@ impl Caller<'_> {
         }
         let is_owner = self.credentials.fsuid == meta.uid;
         let uid_stays = to.uid.is_none_or(|uid| is_owner && uid == meta.uid);
-        let gid_is_own = to.gid.is_none_or(|gid| is_owner && (gid == meta.gid || self.credentials.in_group(gid)));
+        let gid_is_own = to
+            .gid
+            .is_none_or(|gid| is_owner && (gid == meta.gid || self.credentials.in_group(gid)));
         uid_stays && gid_is_own
     }
 
@@ -140,7 +156,12 @@ impl Caller<'_> {
         }
     }
 
-    fn set_inode_times(&self, inode: &dyn Inode, atime: TimeChange, mtime: TimeChange) -> Result<()> {
+    fn set_inode_times(
+        &self,
+        inode: &dyn Inode,
+        atime: TimeChange,
+        mtime: TimeChange,
+    ) -> Result<()> {
         if atime == TimeChange::Keep && mtime == TimeChange::Keep {
             return Ok(());
         }
@@ -192,8 +213,18 @@ impl Caller<'_> {
     /// Sets the length; a changed content also loses set-id bits, unless the caller may keep them.
     pub(crate) fn truncate_inode(&self, inode: &dyn Inode, size: u64) -> Result<()> {
         let now = Timestamp::now();
-        let mode = if self.credentials.has(Capabilities::FSETID) { None } else { stripped_mode(inode)? };
-        inode.set_attr(&SetAttr { size: Some(size), mode, mtime: Some(now), ctime: Some(now), ..SetAttr::default() })
+        let mode = if self.credentials.has(Capabilities::FSETID) {
+            None
+        } else {
+            stripped_mode(inode)?
+        };
+        inode.set_attr(&SetAttr {
+            size: Some(size),
+            mode,
+            mtime: Some(now),
+            ctime: Some(now),
+            ..SetAttr::default()
+        })
     }
 
     /// faccessat2(2) with the effective ids of `self`; the system call swaps in the real ones first.
@@ -202,7 +233,10 @@ impl Caller<'_> {
     /// `EACCES`, `EROFS`.
     pub fn access(&self, path: &Path, access: Access) -> Result<()> {
         let inode = path.inode()?;
-        let is_noexec = path.mount.flags().contains(crate::flags::MountFlags::NOEXEC);
+        let is_noexec = path
+            .mount
+            .flags()
+            .contains(crate::flags::MountFlags::NOEXEC);
         if access.contains(Access::EXEC) && inode.kind() == FileKind::Regular && is_noexec {
             return Err(Errno::EACCES);
         }

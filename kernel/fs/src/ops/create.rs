@@ -20,7 +20,8 @@ impl Caller<'_> {
     /// # Errors
     /// `EEXIST`, and those of path walks and of the file system.
     pub fn mkdir(&self, base: &Path, path: &[u8], mode: u32) -> Result<()> {
-        self.make(base, path, NewKind::Directory, mode & 0o1777).map(drop)
+        self.make(base, path, NewKind::Directory, mode & 0o1777)
+            .map(drop)
     }
 
     /// mknod(2); `NewKind::Regular` makes an empty file.
@@ -40,7 +41,13 @@ impl Caller<'_> {
     /// `EADDRINUSE` when the name is taken, and those of path walks.
     pub fn make_socket(&self, base: &Path, path: &[u8], mode: u32) -> Result<Path> {
         let made = self.make(base, path, NewKind::Socket, mode);
-        made.map_err(|errno| if errno == Errno::EEXIST { Errno::EADDRINUSE } else { errno })
+        made.map_err(|errno| {
+            if errno == Errno::EEXIST {
+                Errno::EADDRINUSE
+            } else {
+                errno
+            }
+        })
     }
 
     /// symlink(2).
@@ -51,7 +58,8 @@ impl Caller<'_> {
         if target.is_empty() {
             return Err(Errno::ENOENT);
         }
-        self.make(base, path, NewKind::Symlink(target), 0o777).map(drop)
+        self.make(base, path, NewKind::Symlink(target), 0o777)
+            .map(drop)
     }
 
     /// link(2): gives what is at `old` the further name `path`.
@@ -81,11 +89,20 @@ impl Caller<'_> {
         let _guard = directory.dentry.dir_lock().lock();
         self.check_new(&directory, &name)?;
         let dentry = self.make_locked(&directory, &name, kind, mode)?;
-        Ok(Path { mount: directory.mount.clone(), dentry })
+        Ok(Path {
+            mount: directory.mount.clone(),
+            dentry,
+        })
     }
 
     /// Makes `name`, known not to exist, with the directory's lock held.
-    pub(crate) fn make_locked(&self, directory: &Path, name: &[u8], kind: NewKind<'_>, mode: u32) -> Result<Arc<Dentry>> {
+    pub(crate) fn make_locked(
+        &self,
+        directory: &Path,
+        name: &[u8],
+        kind: NewKind<'_>,
+        mode: u32,
+    ) -> Result<Arc<Dentry>> {
         let inode = directory.inode()?;
         let new = self.new_inode(&inode.metadata()?, kind, mode);
         let made = inode.create(name, &new)?;
@@ -93,8 +110,17 @@ impl Caller<'_> {
     }
 
     /// Owner and mode of a new inode in `directory`: umask applied, group inherited from a set-gid directory.
-    pub(crate) fn new_inode<'k>(&self, directory: &Metadata, kind: NewKind<'k>, mode: u32) -> NewInode<'k> {
-        let umask = if matches!(kind, NewKind::Symlink(_)) { 0 } else { self.fs.umask() };
+    pub(crate) fn new_inode<'k>(
+        &self,
+        directory: &Metadata,
+        kind: NewKind<'k>,
+        mode: u32,
+    ) -> NewInode<'k> {
+        let umask = if matches!(kind, NewKind::Symlink(_)) {
+            0
+        } else {
+            self.fs.umask()
+        };
         let mut mode = mode & !umask;
         let mut gid = self.credentials.fsgid;
         if directory.mode & S_ISGID != 0 {
@@ -111,11 +137,21 @@ impl Caller<'_> {
         if matches!(kind, NewKind::Directory) {
             mode &= !S_ISUID;
         }
-        NewInode { kind, mode, uid: self.credentials.fsuid, gid }
+        NewInode {
+            kind,
+            mode,
+            uid: self.credentials.fsuid,
+            gid,
+        }
     }
 
     /// The directory and the name for something new.
-    fn parent_for_new(&self, base: &Path, path: &[u8], may_end_in_slash: bool) -> Result<(Path, Vec<u8>)> {
+    fn parent_for_new(
+        &self,
+        base: &Path,
+        path: &[u8],
+        may_end_in_slash: bool,
+    ) -> Result<(Path, Vec<u8>)> {
         let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
         match walk.to_last()? {
             Last::Here => Err(Errno::EEXIST),

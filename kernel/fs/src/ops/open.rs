@@ -58,7 +58,10 @@ impl Caller<'_> {
         let found = if flags.contains(OpenFlags::CREAT) {
             self.find_or_create(base, path, how, lookup)?
         } else {
-            Found { path: self.lookup(base, path, lookup)?, is_new: false }
+            Found {
+                path: self.lookup(base, path, lookup)?,
+                is_new: false,
+            }
         };
         self.open_found(found, flags)
     }
@@ -68,7 +71,13 @@ impl Caller<'_> {
     /// # Errors
     /// As open(2).
     pub fn open_path(&self, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
-        self.open_found(Found { path, is_new: false }, flags)
+        self.open_found(
+            Found {
+                path,
+                is_new: false,
+            },
+            flags,
+        )
     }
 
     /// Opens an executable: regular, executable, not on a `noexec` mount.
@@ -91,7 +100,13 @@ impl Caller<'_> {
         File::new(path, Arc::new(PathOnly), flags & kept, self.credentials)
     }
 
-    fn open_unnamed(&self, base: &Path, path: &[u8], how: &OpenHow, lookup: LookupFlags) -> Result<Arc<File>> {
+    fn open_unnamed(
+        &self,
+        base: &Path,
+        path: &[u8],
+        how: &OpenHow,
+        lookup: LookupFlags,
+    ) -> Result<Arc<File>> {
         if !how.flags.is_writable() {
             return Err(Errno::EINVAL);
         }
@@ -101,18 +116,39 @@ impl Caller<'_> {
         let new = self.new_inode(&inode.metadata()?, NewKind::Regular, how.mode & 0o7777);
         let made = inode.create_unnamed(&new)?;
         let name = format!("#{}", made.metadata()?.ino);
-        let dentry = directory.dentry.new_unlisted(made.clone(), Arc::from(name.as_bytes()));
+        let dentry = directory
+            .dentry
+            .new_unlisted(made.clone(), Arc::from(name.as_bytes()));
         let flags = how.flags - OpenFlags::TMPFILE_BIT - OpenFlags::DIRECTORY;
         let ops = made.open(flags)?;
-        Ok(File::new(Path { mount: directory.mount, dentry }, ops, flags, self.credentials))
+        Ok(File::new(
+            Path {
+                mount: directory.mount,
+                dentry,
+            },
+            ops,
+            flags,
+            self.credentials,
+        ))
     }
 
-    fn find_or_create(&self, base: &Path, path: &[u8], how: &OpenHow, lookup: LookupFlags) -> Result<Found> {
+    fn find_or_create(
+        &self,
+        base: &Path,
+        path: &[u8],
+        how: &OpenHow,
+        lookup: LookupFlags,
+    ) -> Result<Found> {
         let mut walk = Walk::new(self, base, path, lookup)?;
         loop {
             let (name, slash) = match walk.to_last()? {
                 Last::Here if how.flags.contains(OpenFlags::EXCL) => return Err(Errno::EEXIST),
-                Last::Here => return Ok(Found { path: walk.at, is_new: false }),
+                Last::Here => {
+                    return Ok(Found {
+                        path: walk.at,
+                        is_new: false,
+                    });
+                }
                 Last::Name { name, slash } => (name, slash),
             };
             if slash {
@@ -120,21 +156,37 @@ impl Caller<'_> {
             }
             let Some(child) = self.child_or_create(&walk, &name, how)? else {
                 let dentry = walk.at.dentry.cached_child(&name).ok_or(Errno::ENOENT)?;
-                return Ok(Found { path: Path { mount: walk.at.mount, dentry }, is_new: true });
+                return Ok(Found {
+                    path: Path {
+                        mount: walk.at.mount,
+                        dentry,
+                    },
+                    is_new: true,
+                });
             };
             if how.flags.contains(OpenFlags::EXCL) {
                 return Err(Errno::EEXIST);
             }
-            if child.dentry.kind() == Some(FileKind::Symlink) && lookup.contains(LookupFlags::FOLLOW) {
+            if child.dentry.kind() == Some(FileKind::Symlink)
+                && lookup.contains(LookupFlags::FOLLOW)
+            {
                 walk.follow(&child, false)?;
                 continue;
             }
-            return Ok(Found { path: child, is_new: false });
+            return Ok(Found {
+                path: child,
+                is_new: false,
+            });
         }
     }
 
     /// The existing child, or `None` after making it.
-    fn child_or_create(&self, walk: &Walk<'_>, name: &Cow<'_, [u8]>, how: &OpenHow) -> Result<Option<Path>> {
+    fn child_or_create(
+        &self,
+        walk: &Walk<'_>,
+        name: &Cow<'_, [u8]>,
+        how: &OpenHow,
+    ) -> Result<Option<Path>> {
         match walk.child(name) {
             Err(Errno::ENOENT) => {}
             other => return other.map(Some),
@@ -191,7 +243,9 @@ impl Caller<'_> {
             }
             FileKind::Fifo => pipe::open_fifo(path.key()?, flags),
             FileKind::Socket => Err(Errno::ENXIO),
-            FileKind::Regular | FileKind::Directory | FileKind::Symlink => inode.clone().open(flags),
+            FileKind::Regular | FileKind::Directory | FileKind::Symlink => {
+                inode.clone().open(flags)
+            }
         }
     }
 
@@ -199,7 +253,10 @@ impl Caller<'_> {
     fn check_open(&self, path: &Path, flags: OpenFlags) -> Result<()> {
         let mut access = Access::empty();
         access.set(Access::READ, flags.is_readable());
-        access.set(Access::WRITE, flags.is_writable() || flags.contains(OpenFlags::TRUNC));
+        access.set(
+            Access::WRITE,
+            flags.is_writable() || flags.contains(OpenFlags::TRUNC),
+        );
         permission::check_path(path, self.credentials, access)?;
         if flags.contains(OpenFlags::NOATIME) {
             check_noatime(path, self.credentials)?;
@@ -210,7 +267,11 @@ impl Caller<'_> {
 
 fn check_noatime(path: &Path, credentials: &Credentials) -> Result<()> {
     let is_allowed = permission::is_owner_or_capable(&path.metadata()?, credentials);
-    if is_allowed { Ok(()) } else { Err(Errno::EPERM) }
+    if is_allowed {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 /// An `O_PATH` file: a place and nothing else.

@@ -21,7 +21,11 @@ impl Caller<'_> {
         let guard = directory.dentry.dir_lock().lock();
         let child = find_child_locked(&directory.dentry, &name)?;
         if slash {
-            return Err(if child.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
+            return Err(if child.is_directory() {
+                Errno::EISDIR
+            } else {
+                Errno::ENOTDIR
+            });
         }
         let inode = child.inode().ok_or(Errno::ENOENT)?;
         permission::check_delete(directory, inode.as_ref(), self.credentials)?;
@@ -72,7 +76,10 @@ impl Caller<'_> {
 
 /// What rmdir(2) says of a path that does not end in a name.
 fn last_is_special(path: &[u8]) -> Errno {
-    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let end = path
+        .iter()
+        .rposition(|byte| *byte != b'/')
+        .map_or(0, |at| at + 1);
     let trimmed = &path[..end];
     if trimmed.is_empty() {
         Errno::EBUSY

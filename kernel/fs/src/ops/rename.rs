@@ -38,12 +38,21 @@ impl Caller<'_> {
     /// # Errors
     /// `EXDEV` across mounts, `EBUSY` for `.`, `..` and mount points, `EINVAL` when a directory would go below
     /// itself, `EEXIST`, `ENOTEMPTY`, `EISDIR`, `ENOTDIR`, and those of path walks and permissions.
-    pub fn rename(&self, from: (&Path, &[u8]), to: (&Path, &[u8]), flags: RenameFlags) -> Result<()> {
+    pub fn rename(
+        &self,
+        from: (&Path, &[u8]),
+        to: (&Path, &[u8]),
+        flags: RenameFlags,
+    ) -> Result<()> {
         if flags.contains(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE) {
             return Err(Errno::EINVAL);
         }
         let from = self.side(from, Errno::EBUSY)?;
-        let taken = if flags.contains(RenameFlags::NOREPLACE) { Errno::EEXIST } else { Errno::EBUSY };
+        let taken = if flags.contains(RenameFlags::NOREPLACE) {
+            Errno::EEXIST
+        } else {
+            Errno::EBUSY
+        };
         let to = self.side(to, taken)?;
         if !Arc::ptr_eq(&from.directory.mount, &to.directory.mount) {
             return Err(Errno::EXDEV);
@@ -59,7 +68,11 @@ impl Caller<'_> {
         let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
         match walk.to_last()? {
             Last::Here => Err(special),
-            Last::Name { name, slash } => Ok(Side { directory: walk.at, name: name.into_owned(), slash }),
+            Last::Name { name, slash } => Ok(Side {
+                directory: walk.at,
+                name: name.into_owned(),
+                slash,
+            }),
         }
     }
 
@@ -86,7 +99,11 @@ impl Caller<'_> {
         if let Some(target) = &target
             && target.is_ancestor_of(&from.directory.dentry)
         {
-            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+            return Err(if exchange {
+                Errno::EINVAL
+            } else {
+                Errno::ENOTEMPTY
+            });
         }
         if let Some(target) = &target
             && is_same_inode(&source, target)
@@ -97,7 +114,14 @@ impl Caller<'_> {
         self.do_rename(from, to, &source, target.as_ref(), flags)
     }
 
-    fn check_rename(&self, from: &Side, to: &Side, source: &Arc<Dentry>, target: Option<&Arc<Dentry>>, exchange: bool) -> Result<()> {
+    fn check_rename(
+        &self,
+        from: &Side,
+        to: &Side,
+        source: &Arc<Dentry>,
+        target: Option<&Arc<Dentry>>,
+        exchange: bool,
+    ) -> Result<()> {
         let inode = source.inode().ok_or(Errno::ENOENT)?;
         permission::check_delete(&from.directory, inode.as_ref(), self.credentials)?;
         match target {
@@ -105,7 +129,11 @@ impl Caller<'_> {
                 if to.directory.dentry.is_removed() {
                     return Err(Errno::ENOENT);
                 }
-                permission::check_path(&to.directory, self.credentials, Access::WRITE | Access::EXEC)?;
+                permission::check_path(
+                    &to.directory,
+                    self.credentials,
+                    Access::WRITE | Access::EXEC,
+                )?;
             }
             Some(target) => {
                 let target_inode = target.inode().ok_or(Errno::ENOENT)?;
@@ -127,7 +155,14 @@ impl Caller<'_> {
         Ok(())
     }
 
-    fn do_rename(&self, from: &Side, to: &Side, source: &Arc<Dentry>, target: Option<&Arc<Dentry>>, flags: RenameFlags) -> Result<()> {
+    fn do_rename(
+        &self,
+        from: &Side,
+        to: &Side,
+        source: &Arc<Dentry>,
+        target: Option<&Arc<Dentry>>,
+        flags: RenameFlags,
+    ) -> Result<()> {
         let mode = if flags.contains(RenameFlags::EXCHANGE) {
             RenameMode::Exchange
         } else if flags.contains(RenameFlags::NOREPLACE) {

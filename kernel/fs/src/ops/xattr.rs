@@ -62,7 +62,11 @@ impl Caller<'_> {
             return Ok(all);
         }
         let visible = all.split_inclusive(|byte| *byte == 0);
-        Ok(visible.filter(|name| !name.starts_with(b"trusted.")).flatten().copied().collect())
+        Ok(visible
+            .filter(|name| !name.starts_with(b"trusted."))
+            .flatten()
+            .copied()
+            .collect())
     }
 
     fn check_xattr(&self, inode: &dyn Inode, name: &[u8], access: Access) -> Result<()> {
@@ -75,8 +79,16 @@ impl Caller<'_> {
             return if may { Ok(()) } else { Err(Errno::EPERM) };
         }
         if name.starts_with(b"trusted.") {
-            let refusal = if is_write { Errno::EPERM } else { Errno::ENODATA };
-            return if self.credentials.has(Capabilities::SYS_ADMIN) { Ok(()) } else { Err(refusal) };
+            let refusal = if is_write {
+                Errno::EPERM
+            } else {
+                Errno::ENODATA
+            };
+            return if self.credentials.has(Capabilities::SYS_ADMIN) {
+                Ok(())
+            } else {
+                Err(refusal)
+            };
         }
         if !name.starts_with(b"user.") {
             return Err(Errno::EOPNOTSUPP);
@@ -86,11 +98,20 @@ impl Caller<'_> {
             FileKind::Regular => {}
             FileKind::Directory => {
                 let is_sticky = meta.mode & S_ISVTX != 0;
-                if is_sticky && is_write && !permission::is_owner_or_capable(&meta, self.credentials) {
+                if is_sticky
+                    && is_write
+                    && !permission::is_owner_or_capable(&meta, self.credentials)
+                {
                     return Err(Errno::EPERM);
                 }
             }
-            _ => return Err(if is_write { Errno::EPERM } else { Errno::ENODATA }),
+            _ => {
+                return Err(if is_write {
+                    Errno::EPERM
+                } else {
+                    Errno::ENODATA
+                });
+            }
         }
         permission::check_metadata(&meta, self.credentials, access)
     }

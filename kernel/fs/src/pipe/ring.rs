@@ -18,7 +18,11 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) const fn new() -> Self {
-        Self { bytes: Vec::new(), start: 0, len: 0 }
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            len: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -45,7 +49,11 @@ impl Ring {
     fn consume(&mut self, count: usize) {
         self.len -= count;
         // An empty ring starts over, so that a busy small pipe stays in its first bytes.
-        self.start = if self.len == 0 { 0 } else { (self.start + count) & (self.bytes.len() - 1) };
+        self.start = if self.len == 0 {
+            0
+        } else {
+            (self.start + count) & (self.bytes.len() - 1)
+        };
     }
 
     /// Moves up to `room` bytes of `from` into the ring.
@@ -83,7 +91,11 @@ impl Ring {
         if self.bytes.len() > capacity {
             let mut kept = alloc::vec![0; capacity];
             let len = self.peek(&mut kept);
-            *self = Self { bytes: kept, start: 0, len };
+            *self = Self {
+                bytes: kept,
+                start: 0,
+                len,
+            };
         }
     }
 
@@ -96,7 +108,11 @@ impl Ring {
         grown.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
         grown.resize(size, 0);
         let len = self.peek(&mut grown);
-        *self = Self { bytes: grown, start: 0, len };
+        *self = Self {
+            bytes: grown,
+            start: 0,
+            len,
+        };
         Ok(())
     }
 }

@@ -48,7 +48,11 @@ fn nonblocking_ends_say_eagain_and_small_writes_are_all_or_nothing() {
     assert_eq!(write(&writer, b"x"), Err(Errno::EAGAIN));
     assert!(!writer.poll(None).contains(Events::OUT));
     assert_eq!(read(&reader, 100).map(|bytes| bytes.len()), Ok(100));
-    assert_eq!(write(&writer, &[1; 101]), Err(Errno::EAGAIN), "must not be split");
+    assert_eq!(
+        write(&writer, &[1; 101]),
+        Err(Errno::EAGAIN),
+        "must not be split"
+    );
     assert_eq!(write(&writer, &[1; 100]), Ok(100));
     assert_eq!(read(&reader, 4096).map(|bytes| bytes.len()), Ok(4096));
     assert!(writer.poll(None).contains(Events::OUT));
@@ -125,10 +129,19 @@ fn peeking_leaves_the_bytes() {
 
 #[test]
 fn fifo_opens_wait_for_each_other_unless_nonblocking() {
-    let key = InodeKey { device: 1, ino: 77_001 };
-    assert_eq!(open_fifo(key, OpenFlags::WRONLY | OpenFlags::NONBLOCK).err(), Some(Errno::ENXIO));
+    let key = InodeKey {
+        device: 1,
+        ino: 77_001,
+    };
+    assert_eq!(
+        open_fifo(key, OpenFlags::WRONLY | OpenFlags::NONBLOCK).err(),
+        Some(Errno::ENXIO)
+    );
     let early = open_fifo(key, OpenFlags::NONBLOCK).unwrap();
-    assert!(early.poll(None).is_empty(), "no hang-up before the first writer");
+    assert!(
+        early.poll(None).is_empty(),
+        "no hang-up before the first writer"
+    );
     drop(early);
     let opening = thread::spawn(move || open_fifo(key, OpenFlags::empty()).map(drop));
     thread::sleep(Duration::from_millis(20));

@@ -60,7 +60,10 @@ impl Directory {
 
     pub(super) fn take_all(&mut self) -> Vec<Arc<TmpInode>> {
         self.by_position.clear();
-        mem::take(&mut self.by_name).into_values().map(|(_, child)| child).collect()
+        mem::take(&mut self.by_name)
+            .into_values()
+            .map(|(_, child)| child)
+            .collect()
     }
 
     /// The first entry at or behind `position`.

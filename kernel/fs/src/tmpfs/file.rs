@@ -81,7 +81,9 @@ impl FileOps for TmpFile {
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
         let pages = self.pages()?;
         let left = pages.len().saturating_sub(io.offset);
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(to.remaining());
+        let wanted = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(to.remaining());
         let mut done = 0;
         while done < wanted {
             let (index, within, len) = piece(io.offset + done as u64, wanted - done);
@@ -108,16 +110,23 @@ impl FileOps for TmpFile {
         if io.append {
             io.offset = pages.len();
         }
-        let end = io.offset.checked_add(wanted as u64).filter(|end| i64::try_from(*end).is_ok());
+        let end = io
+            .offset
+            .checked_add(wanted as u64)
+            .filter(|end| i64::try_from(*end).is_ok());
         let end = end.ok_or(Errno::EFBIG)?;
         let seals = pages.seals();
-        if seals.intersects(Seals::WRITE | Seals::FUTURE_WRITE) || (end > pages.len() && seals.contains(Seals::GROW)) {
+        if seals.intersects(Seals::WRITE | Seals::FUTURE_WRITE)
+            || (end > pages.len() && seals.contains(Seals::GROW))
+        {
             return Err(Errno::EPERM);
         }
         let mut done = 0;
         while done < wanted {
             let (index, within, len) = piece(io.offset + done as u64, wanted - done);
-            let result = pages.frame_for_write(index).and_then(|frame| from.read_frame(&frame, within, len));
+            let result = pages
+                .frame_for_write(index)
+                .and_then(|frame| from.read_frame(&frame, within, len));
             match result {
                 Ok(count) => done += count,
                 Err(_) if done > 0 => break,
@@ -142,7 +151,10 @@ impl FileOps for TmpFile {
             Seek::Set(_) | Seek::Current(_) | Seek::End(_) => return Ok(plain),
         };
         let wants_data = matches!(to, Seek::Data(_));
-        let found = pages.find(start / PAGE, wants_data).saturating_mul(PAGE).max(start);
+        let found = pages
+            .find(start / PAGE, wants_data)
+            .saturating_mul(PAGE)
+            .max(start);
         if found < size {
             Ok(found)
         } else if wants_data {
@@ -168,7 +180,10 @@ impl FileOps for TmpFile {
         const KEEP: u32 = raw::FALLOC_FL_KEEP_SIZE;
         const PUNCH: u32 = raw::FALLOC_FL_PUNCH_HOLE;
         let pages = self.pages()?;
-        let end = what.offset.checked_add(what.len).filter(|end| i64::try_from(*end).is_ok());
+        let end = what
+            .offset
+            .checked_add(what.len)
+            .filter(|end| i64::try_from(*end).is_ok());
         let end = end.ok_or(Errno::EFBIG)?;
         let _writing = pages.write_lock.lock();
         let seals = pages.seals();

@@ -53,7 +53,12 @@ impl TmpInode {
 
     /// A regular file whose first contents are `bytes` of boot memory, mapped in place. `pages` is `bytes` padded to
     /// whole pages.
-    pub(crate) fn new_boot_file(usage: &Arc<Usage>, new: &NewInode<'_>, pages: &'static [u8], len: usize) -> Result<Arc<Self>> {
+    pub(crate) fn new_boot_file(
+        usage: &Arc<Usage>,
+        new: &NewInode<'_>,
+        pages: &'static [u8],
+        len: usize,
+    ) -> Result<Arc<Self>> {
         let body = Body::Regular(Pages::new(usage, Some((pages, len as u64))));
         Self::with_body(usage, new, body)
     }
@@ -62,7 +67,14 @@ impl TmpInode {
         let ino = usage.take_inode()?;
         let now = Timestamp::now();
         let kind = new.kind.file_kind();
-        let mut meta = Metadata { uid: new.uid, gid: new.gid, atime: now, mtime: now, ctime: now, ..Metadata::new(ino, kind, new.mode) };
+        let mut meta = Metadata {
+            uid: new.uid,
+            gid: new.gid,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Metadata::new(ino, kind, new.mode)
+        };
         match new.kind {
             NewKind::Directory => meta.nlink = 2,
             NewKind::Symlink(target) => meta.size = target.len() as u64,
@@ -117,7 +129,9 @@ impl TmpInode {
 
     /// Enters `child` as `name`; nothing of that name is there.
     pub(crate) fn insert(&self, name: &[u8], child: &Arc<TmpInode>) -> Result<()> {
-        self.directory()?.lock().insert(name, child.clone(), self.ino());
+        self.directory()?
+            .lock()
+            .insert(name, child.clone(), self.ino());
         if child.kind == FileKind::Directory {
             self.change_links(1);
         }
@@ -127,7 +141,11 @@ impl TmpInode {
 
     /// The child called `name`.
     pub(crate) fn child(&self, name: &[u8]) -> Result<Arc<TmpInode>> {
-        self.directory()?.lock().get(name).cloned().ok_or(Errno::ENOENT)
+        self.directory()?
+            .lock()
+            .get(name)
+            .cloned()
+            .ok_or(Errno::ENOENT)
     }
 
     fn remove(&self, name: &[u8]) -> Result<Arc<TmpInode>> {
@@ -140,7 +158,13 @@ impl TmpInode {
     }
 
     /// Moves or swaps between two directories, entries only; the caller has checked kinds.
-    fn rename_entries(&self, name: &[u8], to: &TmpInode, to_name: &[u8], mode: RenameMode) -> Result<()> {
+    fn rename_entries(
+        &self,
+        name: &[u8],
+        to: &TmpInode,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
         let source = self.child(name)?;
         let target = to.child(to_name).ok();
         if mode == RenameMode::NoReplace && target.is_some() {
@@ -152,7 +176,11 @@ impl TmpInode {
             target.check_empty()?;
         }
         let source = self.remove(name).unwrap_or(source);
-        let replaced = if target.is_some() { Some(to.remove(to_name)?) } else { None };
+        let replaced = if target.is_some() {
+            Some(to.remove(to_name)?)
+        } else {
+            None
+        };
         to.insert(to_name, &source)?;
         source.meta.lock().ctime = Timestamp::now();
         if let Some(replaced) = replaced {
@@ -173,7 +201,11 @@ impl TmpInode {
 
     /// One name less; a directory also loses its own `.`.
     fn drop_name(&self) {
-        self.change_links(if self.kind == FileKind::Directory { -2 } else { -1 });
+        self.change_links(if self.kind == FileKind::Directory {
+            -2
+        } else {
+            -1
+        });
     }
 
     fn own(inode: &Arc<dyn Inode>) -> Result<&TmpInode> {
@@ -248,7 +280,13 @@ impl Inode for TmpInode {
         Ok(())
     }
 
-    fn rename(&self, name: &[u8], to: &Arc<dyn Inode>, to_name: &[u8], mode: RenameMode) -> Result<()> {
+    fn rename(
+        &self,
+        name: &[u8],
+        to: &Arc<dyn Inode>,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
         self.rename_entries(name, Self::own(to)?, to_name, mode)
     }
 
@@ -269,7 +307,11 @@ impl Inode for TmpInode {
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
         let xattrs = self.xattrs.lock();
-        xattrs.as_ref().and_then(|all| all.get(name)).cloned().ok_or(Errno::ENODATA)
+        xattrs
+            .as_ref()
+            .and_then(|all| all.get(name))
+            .cloned()
+            .ok_or(Errno::ENODATA)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
@@ -331,6 +373,8 @@ impl TmpInode {
 
 impl core::fmt::Debug for TmpInode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("TmpInode").field("meta", &*self.meta.lock()).finish_non_exhaustive()
+        f.debug_struct("TmpInode")
+            .field("meta", &*self.meta.lock())
+            .finish_non_exhaustive()
     }
 }

@@ -122,7 +122,9 @@ impl Pages {
         let _writing = self.write_lock.lock();
         let old = self.len();
         let seals = self.seals();
-        if (size < old && seals.contains(Seals::SHRINK)) || (size > old && seals.contains(Seals::GROW)) {
+        if (size < old && seals.contains(Seals::SHRINK))
+            || (size > old && seals.contains(Seals::GROW))
+        {
             return Err(Errno::EPERM);
         }
         self.len.store(size, Ordering::Release);
@@ -135,7 +137,11 @@ impl Pages {
     /// Makes bytes `start..end` read as zeroes, and gives their memory back.
     pub(super) fn discard(&self, start: u64, end: u64) -> Result<()> {
         let first_whole = start.div_ceil(PAGE);
-        let end_whole = if end == u64::MAX { u64::MAX } else { end / PAGE };
+        let end_whole = if end == u64::MAX {
+            u64::MAX
+        } else {
+            end / PAGE
+        };
         if first_whole > end_whole {
             return self.zero_part(start / PAGE, start % PAGE, end % PAGE);
         }
@@ -148,8 +154,14 @@ impl Pages {
         self.cut_boot(first_whole, end_whole)?;
         self.mappings.unmap_pages(self, first_whole..end_whole);
         let mut frames = self.frames.lock();
-        let gone: Vec<u64> = frames.range(first_whole..end_whole).map(|(index, _)| *index).collect();
-        let dropped: Vec<Frame> = gone.iter().filter_map(|index| frames.remove(index)).collect();
+        let gone: Vec<u64> = frames
+            .range(first_whole..end_whole)
+            .map(|(index, _)| *index)
+            .collect();
+        let dropped: Vec<Frame> = gone
+            .iter()
+            .filter_map(|index| frames.remove(index))
+            .collect();
         drop(frames);
         self.usage.give_pages(dropped.len() as u64);
         Ok(())
@@ -190,7 +202,10 @@ impl Pages {
             if index < boot_pages {
                 return index;
             }
-            return frames.range(index..).next().map_or(u64::MAX, |(found, _)| *found);
+            return frames
+                .range(index..)
+                .next()
+                .map_or(u64::MAX, |(found, _)| *found);
         }
         let mut at = index.max(boot_pages);
         while frames.contains_key(&at) {

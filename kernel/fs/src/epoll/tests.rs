@@ -1,0 +1,169 @@
+//! What epoll(7) promises: levels, edges, one shots, closing, nesting.
+
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::eventfd;
+use memory::io::{IoReader, IoWriter};
+
+fn credentials() -> Arc<Credentials> {
+    Arc::new(Credentials::root())
+}
+
+fn event(count: u64) -> Arc<File> {
+    eventfd::create(count, false, OpenFlags::NONBLOCK, &credentials())
+}
+
+fn signal(file: &File) {
+    file.write(&mut IoReader::kernel(&1_u64.to_ne_bytes()))
+        .unwrap();
+}
+
+fn drain(file: &File) {
+    file.read(&mut IoWriter::kernel(&mut [0; 8])).unwrap();
+}
+
+fn wanting(bits: u32, data: u64) -> Interest {
+    Interest::new(bits, data)
+}
+
+const IN: u32 = Events::IN.bits();
+
+fn now(epoll: &File) -> Vec<u64> {
+    let epoll: &Epoll = epoll.downcast().unwrap();
+    epoll
+        .wait(8, Some(0))
+        .unwrap()
+        .into_iter()
+        .map(|(_, data)| data)
+        .collect()
+}
+
+fn add(epoll: &File, fd: i32, file: &Arc<File>, interest: Interest) -> Result<()> {
+    epoll.downcast::<Epoll>().unwrap().add(fd, file, interest)
+}
+
+#[test]
+fn level_triggered_items_are_told_as_long_as_they_are_ready() {
+    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
+    assert_eq!((now(&epoll), now(&epoll)), (vec![7], vec![7]));
+    drain(&file);
+    assert_eq!(now(&epoll), Vec::<u64>::new());
+    signal(&file);
+    assert_eq!(now(&epoll), vec![7]);
+}
+
+#[test]
+fn edge_triggered_items_are_told_once_a_wake_up() {
+    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    add(&epoll, 3, &file, wanting(IN | Mode::EDGE.bits(), 7)).unwrap();
+    assert_eq!((now(&epoll), now(&epoll)), (vec![7], Vec::<u64>::new()));
+    signal(&file);
+    assert_eq!((now(&epoll), now(&epoll)), (vec![7], Vec::<u64>::new()));
+}
+
+#[test]
+fn one_shot_items_sleep_until_modified() {
+    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    let interest = wanting(IN | Mode::ONESHOT.bits(), 7);
+    add(&epoll, 3, &file, interest).unwrap();
+    assert_eq!((now(&epoll), now(&epoll)), (vec![7], Vec::<u64>::new()));
+    signal(&file);
+    assert_eq!(now(&epoll), Vec::<u64>::new());
+    epoll
+        .downcast::<Epoll>()
+        .unwrap()
+        .modify(3, &file, interest)
+        .unwrap();
+    assert_eq!(now(&epoll), vec![7]);
+}
+
+#[test]
+fn errors_are_those_of_the_man_page() {
+    let (epoll, file) = (Epoll::create(&credentials()), event(0));
+    let instance: &Epoll = epoll.downcast().unwrap();
+    assert_eq!(
+        instance.modify(3, &file, wanting(IN, 0)),
+        Err(Errno::ENOENT)
+    );
+    assert_eq!(instance.remove(3, &file), Err(Errno::ENOENT));
+    add(&epoll, 3, &file, wanting(IN, 0)).unwrap();
+    assert_eq!(add(&epoll, 3, &file, wanting(IN, 0)), Err(Errno::EEXIST));
+    assert_eq!(
+        add(&epoll, 4, &file, wanting(IN, 0)),
+        Ok(()),
+        "another descriptor of it"
+    );
+    assert_eq!(add(&epoll, 9, &epoll, wanting(IN, 0)), Err(Errno::EINVAL));
+    let exclusive = wanting(IN | Mode::EXCLUSIVE.bits(), 0);
+    assert_eq!(instance.modify(3, &file, exclusive), Err(Errno::EINVAL));
+    assert_eq!(instance.remove(3, &file), Ok(()));
+}
+
+#[test]
+fn closed_files_vanish() {
+    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
+    drop(file);
+    assert_eq!(now(&epoll), Vec::<u64>::new());
+    let other = event(1);
+    add(&epoll, 3, &other, wanting(IN, 8)).unwrap();
+    assert_eq!(now(&epoll), vec![8]);
+}
+
+#[test]
+fn at_most_as_many_as_asked_for_and_the_rest_next_time() {
+    let epoll = Epoll::create(&credentials());
+    let files: Vec<_> = (0..20).map(|_| event(1)).collect();
+    for (fd, file) in (0..).zip(&files) {
+        add(&epoll, fd, file, wanting(IN | Mode::EDGE.bits(), fd as u64)).unwrap();
+    }
+    let mut all: Vec<u64> = (0..3).flat_map(|_| now(&epoll)).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..20).collect::<Vec<u64>>());
+}
+
+#[test]
+fn instances_nest_without_cycles() {
+    let (inner, outer, file) = (
+        Epoll::create(&credentials()),
+        Epoll::create(&credentials()),
+        event(0),
+    );
+    add(&outer, 3, &inner, wanting(IN, 1)).unwrap();
+    add(&inner, 4, &file, wanting(IN, 2)).unwrap();
+    assert_eq!(add(&inner, 5, &outer, wanting(IN, 3)), Err(Errno::ELOOP));
+    assert_eq!(now(&outer), Vec::<u64>::new());
+    signal(&file);
+    assert_eq!((now(&outer), now(&inner)), (vec![1], vec![2]));
+    drain(&file);
+    assert_eq!(now(&outer), Vec::<u64>::new());
+    let mut chain = outer;
+    for _ in 0..6 {
+        let next = Epoll::create(&credentials());
+        let result = add(&next, 3, &chain, wanting(IN, 0));
+        chain = next;
+        if result == Err(Errno::ELOOP) {
+            return;
+        }
+    }
+    panic!("nesting is not bounded");
+}
+
+#[test]
+fn a_waiter_is_woken_by_another_thread_and_times_out_otherwise() {
+    let (epoll, file) = (Epoll::create(&credentials()), event(0));
+    add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
+    let soon = sched::clock::monotonic_ns() + 20_000_000;
+    let instance: &Epoll = epoll.downcast().unwrap();
+    assert_eq!(instance.wait(1, Some(soon)), Ok(vec![]));
+    let waker = file.clone();
+    let waking = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        signal(&waker);
+    });
+    assert_eq!(instance.wait(1, None), Ok(vec![(Events::IN, 7)]));
+    waking.join().unwrap();
+}

@@ -1,0 +1,199 @@
+//! timerfd_create(2): a timer whose expirations are read.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{Errno, Result};
+use memory::io::IoWriter;
+use sched::clock;
+use sched::timer::Timer;
+use sched::{Mutex, WaitQueue};
+
+use crate::anonymous::AnonymousInode;
+use crate::cred::Credentials;
+use crate::file::File;
+use crate::file_ops::{FileOps, Io};
+use crate::flags::OpenFlags;
+use crate::poll::{Events, PollTable};
+
+/// Which clock absolute times are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerClock {
+    /// `CLOCK_REALTIME`, and `CLOCK_REALTIME_ALARM`.
+    Realtime,
+    /// `CLOCK_MONOTONIC`, `CLOCK_BOOTTIME`, and `CLOCK_BOOTTIME_ALARM`: nothing here suspends.
+    Monotonic,
+}
+
+/// When a timer expires first, and how often from then on, in nanoseconds (`struct itimerspec`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TimerSpec {
+    /// Time to, or of, the first expiration; 0: not armed.
+    pub value_ns: u64,
+    /// Period; 0: once.
+    pub interval_ns: u64,
+}
+
+/// An open timer.
+#[derive(Debug)]
+pub struct TimerFd {
+    clock: TimerClock,
+    shared: Arc<Shared>,
+    timer: Mutex<Timer>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    expirations: AtomicU64,
+    queue: WaitQueue,
+}
+
+impl TimerFd {
+    /// A timer that is not armed.
+    #[must_use]
+    pub fn create(
+        clock: TimerClock,
+        flags: OpenFlags,
+        credentials: &Arc<Credentials>,
+    ) -> Arc<File> {
+        let shared: Arc<Shared> = Arc::default();
+        let expired = shared.clone();
+        let timer = Timer::new(Box::new(move |count| {
+            expired.expirations.fetch_add(count, Ordering::AcqRel);
+            expired.queue.wake_all();
+        }));
+        let ops = Arc::new(Self {
+            clock,
+            shared,
+            timer: Mutex::new(timer),
+        });
+        let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
+        File::anonymous(
+            AnonymousInode::file_like("[timerfd]"),
+            ops,
+            flags,
+            credentials,
+        )
+    }
+
+    /// Sets or disarms it and returns what was set (timerfd_settime(2)).
+    pub fn set(&self, new: TimerSpec, is_absolute: bool) -> TimerSpec {
+        let timer = self.timer.lock();
+        let old = remaining(&timer);
+        timer.cancel();
+        self.shared.expirations.store(0, Ordering::Release);
+        if new.value_ns != 0 {
+            let deadline = match (is_absolute, self.clock) {
+                (false, _) => clock::monotonic_ns().saturating_add(new.value_ns),
+                (true, TimerClock::Monotonic) => new.value_ns,
+                (true, TimerClock::Realtime) => clock::monotonic_of_realtime(new.value_ns),
+            };
+            timer.arm(deadline, new.interval_ns);
+        }
+        old
+    }
+
+    /// Time left and period (timerfd_gettime(2)).
+    #[must_use]
+    pub fn get(&self) -> TimerSpec {
+        remaining(&self.timer.lock())
+    }
+
+    fn take(&self) -> Option<u64> {
+        let count = self.shared.expirations.swap(0, Ordering::AcqRel);
+        (count > 0).then_some(count)
+    }
+}
+
+fn remaining(timer: &Timer) -> TimerSpec {
+    let Some((deadline, period)) = timer.remaining() else {
+        return TimerSpec::default();
+    };
+    // One that is due but was not seen to yet is still armed: not 0.
+    let left = deadline.saturating_sub(clock::monotonic_ns()).max(1);
+    TimerSpec {
+        value_ns: left,
+        interval_ns: period,
+    }
+}
+
+impl FileOps for TimerFd {
+    fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
+        if to.remaining() < 8 {
+            return Err(Errno::EINVAL);
+        }
+        let count = match self.take() {
+            Some(count) => count,
+            None if io.nonblocking => return Err(Errno::EAGAIN),
+            None => self.shared.queue.wait_interruptible(|| self.take())?,
+        };
+        to.write(&count.to_ne_bytes())
+    }
+
+    fn poll(&self, table: Option<&mut PollTable>) -> Events {
+        if let Some(table) = table {
+            table.add(&self.shared.queue);
+        }
+        let has_expired = self.shared.expirations.load(Ordering::Acquire) > 0;
+        if has_expired {
+            Events::READABLE
+        } else {
+            Events::empty()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_expires_and_is_read_once() {
+        let file = TimerFd::create(
+            TimerClock::Monotonic,
+            OpenFlags::empty(),
+            &Arc::new(Credentials::root()),
+        );
+        let timer: &TimerFd = file.downcast().unwrap();
+        assert_eq!(timer.get(), TimerSpec::default());
+        assert_eq!(
+            timer.set(
+                TimerSpec {
+                    value_ns: 5_000_000,
+                    interval_ns: 0
+                },
+                false
+            ),
+            TimerSpec::default()
+        );
+        assert!(timer.get().value_ns <= 5_000_000);
+        let mut bytes = [0; 8];
+        assert_eq!(file.read(&mut IoWriter::kernel(&mut bytes)), Ok(8));
+        assert_eq!(u64::from_ne_bytes(bytes), 1);
+        assert_eq!(timer.get(), TimerSpec::default());
+        assert!(file.poll(None).is_empty());
+    }
+
+    #[test]
+    fn disarming_forgets_expirations() {
+        let file = TimerFd::create(
+            TimerClock::Realtime,
+            OpenFlags::NONBLOCK,
+            &Arc::new(Credentials::root()),
+        );
+        let timer: &TimerFd = file.downcast().unwrap();
+        timer.set(
+            TimerSpec {
+                value_ns: 3_600_000_000_000,
+                interval_ns: 7,
+            },
+            false,
+        );
+        assert_eq!(timer.set(TimerSpec::default(), false).interval_ns, 7);
+        assert_eq!(
+            file.read(&mut IoWriter::kernel(&mut [0; 8])),
+            Err(Errno::EAGAIN)
+        );
+    }
+}
