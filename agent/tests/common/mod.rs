@@ -1,4 +1,5 @@
 //! An agent on this host, with a busybox root, and what the tests do with it again and again.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -72,6 +73,12 @@ impl Host {
             process,
             directory,
         }
+    }
+
+    /// Another connection to the same agent, to give away.
+    pub(crate) fn second_agent(&self) -> Agent {
+        let link = Arc::new(UnixLink::new(self.directory.path()));
+        Agent::connect(link, Duration::from_secs(10)).expect("a handshake")
     }
 
     /// Starts `args` as the container's first process.

@@ -1,0 +1,201 @@
+//! The session of `nacre run` against an agent on this host: stdio, exit codes, signals, terminal.
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use agent_protocol::StartProcessRequest;
+use common::{Host, request};
+use host_runtime::agent::{Agent, ProcessExit};
+use host_runtime::cli::RunError;
+use host_runtime::cli::session::{LocalStdio, Session, Signal};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+
+/// A session and the outer ends of its local stdio.
+struct Outer {
+    session: Session,
+    signals: Sender<Signal>,
+    forced: std::sync::mpsc::Receiver<u8>,
+    stdin: Option<File>,
+    stdout: File,
+    stderr: File,
+}
+
+fn pipe() -> (File, OwnedFd) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    (File::from(OwnedFd::from(reader)), writer.into())
+}
+
+fn connect(agent: Agent, request: StartProcessRequest) -> Result<Outer, RunError> {
+    let (stdin_reader, stdin_writer) = std::io::pipe().expect("a pipe");
+    let (stdout, stdout_writer) = pipe();
+    let (stderr, stderr_writer) = pipe();
+    let local = LocalStdio {
+        stdin: Some(stdin_reader.into()),
+        stdout: stdout_writer,
+        stderr: stderr_writer,
+    };
+    let (signals, receiver) = channel();
+    let (force, forced) = channel();
+    let force = Box::new(move |signal| force.send(signal).expect("someone to tell"));
+    let session = Session::start(&Arc::new(agent), request, local, receiver, force)?;
+    let stdin = Some(File::from(OwnedFd::from(stdin_writer)));
+    Ok(Outer {
+        session,
+        signals,
+        forced,
+        stdin,
+        stdout,
+        stderr,
+    })
+}
+
+#[test]
+fn stdio_goes_both_ways_and_the_code_comes_back() {
+    let host = Host::new();
+    let script = "read line; echo got $line; cat; echo oops >&2; exit 42";
+    let mut outer = connect(host.second_agent(), request("", &["sh", "-c", script])).expect("runs");
+    let mut stdin = outer.stdin.take().expect("stdin");
+    stdin.write_all(b"hello\nrest\n").expect("written");
+    drop(stdin);
+    assert_eq!(
+        outer.session.wait().expect("an exit"),
+        ProcessExit::Code(42)
+    );
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    outer.stdout.read_to_string(&mut stdout).expect("stdout");
+    outer.stderr.read_to_string(&mut stderr).expect("stderr");
+    assert_eq!(
+        (stdout.as_str(), stderr.as_str()),
+        ("got hello\nrest\n", "oops\n")
+    );
+}
+
+#[test]
+fn output_to_a_closed_pipe_ends_the_program() {
+    let host = Host::new();
+    let script = ["sh", "-c", "while :; do echo y; done"];
+    let outer = connect(host.second_agent(), request("", &script)).expect("runs");
+    drop(outer.stdout);
+    assert_eq!(
+        outer.session.wait().expect("an exit").shell_code(),
+        128 + 13
+    );
+}
+
+#[test]
+fn signals_reach_the_program_and_insisting_ends_it() {
+    let host = Host::new();
+    let script =
+        "trap 'echo int' INT; trap 'echo term' TERM; echo go; while :; do sleep 0.02; done";
+    let mut outer = connect(host.second_agent(), request("", &["sh", "-c", script])).expect("runs");
+    let mut wait_for = |wanted: &str| {
+        let mut text = String::new();
+        while !text.contains(wanted) {
+            let mut buffer = [0; 64];
+            let length = outer.stdout.read(&mut buffer).expect("output");
+            text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    };
+    wait_for("go");
+    for (signal, answer) in [(2, "int"), (15, "term"), (2, "int")] {
+        outer.signals.send(Signal::Send(signal)).expect("sent");
+        wait_for(answer);
+    }
+    outer.signals.send(Signal::Send(2)).expect("sent");
+    assert_eq!(outer.forced.recv_timeout(Duration::from_secs(5)), Ok(2));
+    host.agent.signal(common::ID, "", 9, false).expect("killed");
+    assert_eq!(
+        outer.session.wait().expect("an exit"),
+        ProcessExit::Signal(9)
+    );
+}
+
+#[test]
+fn a_program_that_is_not_there_has_its_exit_code() {
+    let host = Host::new();
+    let error = connect(host.second_agent(), request("", &["nope"]))
+        .err()
+        .expect("refused");
+    assert_eq!(error.exit_code(), 127);
+    assert_eq!(
+        error.to_string(),
+        "cannot run \"nope\": no such file or directory"
+    );
+    let error = connect(host.second_agent(), request("", &["/bin"]))
+        .err()
+        .expect("refused");
+    assert_eq!(error.exit_code(), 126);
+}
+
+#[test]
+fn a_lost_agent_is_an_error_at_once() {
+    let mut host = Host::new();
+    let outer = connect(host.second_agent(), request("", &["sleep", "1000"])).expect("runs");
+    host.process.kill().expect("killed");
+    let error = outer.session.wait().expect_err("lost");
+    assert_eq!(error.exit_code(), 125);
+    assert!(
+        error
+            .to_string()
+            .starts_with("lost the connection to the agent"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_terminal_is_passed_through() {
+    let host = Host::new();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags).expect("a terminal");
+    rustix::pty::unlockpt(&master).expect("unlocked");
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("its other end");
+    let resize = |rows, columns| {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&master, size).expect("a size");
+    };
+    resize(30, 90);
+    let mut asked = request(
+        "",
+        &[
+            "sh",
+            "-c",
+            "stty size; trap 'stty size; exit 6' WINCH; while :; do sleep 0.02; done",
+        ],
+    );
+    asked.terminal = true;
+    let clone = || slave.try_clone().expect("a clone");
+    let local = LocalStdio {
+        stdin: Some(clone()),
+        stdout: clone(),
+        stderr: clone(),
+    };
+    let (signals, receiver) = channel();
+    let agent = Arc::new(host.second_agent());
+    let session = Session::start(&agent, asked, local, receiver, Box::new(|_| {})).expect("runs");
+    let mut master_file = File::from(master.try_clone().expect("a clone"));
+    let mut text = String::new();
+    let mut read_until = |wanted: &str| {
+        while !text.contains(wanted) {
+            let mut buffer = [0; 256];
+            let length = master_file.read(&mut buffer).expect("output");
+            text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    };
+    read_until("30 90");
+    resize(40, 100);
+    signals.send(Signal::WindowChanged).expect("sent");
+    read_until("40 100");
+    assert_eq!(session.wait().expect("an exit"), ProcessExit::Code(6));
+}
