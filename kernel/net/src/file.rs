@@ -1,0 +1,74 @@
+//! [`SocketFile`]: a socket as an open file.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use fs::{AnonymousInode, Credentials, Events, File, FileKind, FileOps, Io, OpenFlags, PollTable};
+use memory::io::{IoReader, IoWriter};
+
+use crate::socket::{Ancillary, ReceiveFlags, SendFlags, Socket};
+
+const FIONREAD: u32 = 0x541b;
+
+/// The behaviour of an open file that is a socket.
+#[derive(Debug)]
+pub struct SocketFile {
+    socket: Arc<dyn Socket>,
+}
+
+impl SocketFile {
+    /// An open file for `socket`, with `flags` of which `O_NONBLOCK` matters.
+    #[must_use]
+    pub fn open(socket: Arc<dyn Socket>, flags: OpenFlags, owner: &Arc<Credentials>) -> Arc<File> {
+        let inode = AnonymousInode::new(FileKind::Socket, "socket", 0o777, owner.fsuid, owner.fsgid);
+        File::anonymous(inode, Arc::new(SocketFile { socket }), flags | OpenFlags::RDWR, owner)
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn socket(&self) -> &Arc<dyn Socket> {
+        &self.socket
+    }
+
+    /// The socket behind an open file.
+    ///
+    /// # Errors
+    /// `ENOTSOCK` for another file.
+    pub fn of(file: &File) -> Result<&Arc<dyn Socket>> {
+        if file.is_path_only() {
+            return Err(Errno::EBADF);
+        }
+        file.downcast::<SocketFile>().map(Self::socket).ok_or(Errno::ENOTSOCK)
+    }
+}
+
+impl FileOps for SocketFile {
+    fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
+        let mut flags = ReceiveFlags::empty();
+        flags.set(ReceiveFlags::DONTWAIT, io.nonblocking);
+        self.socket.receive(to, flags).map(|received| received.len)
+    }
+
+    fn write(&self, from: &mut IoReader<'_>, io: &mut Io) -> Result<usize> {
+        let mut flags = SendFlags::empty();
+        flags.set(SendFlags::DONTWAIT, io.nonblocking);
+        self.socket.send(from, flags, None, Ancillary::default())
+    }
+
+    fn poll(&self, table: Option<&mut PollTable>) -> Events {
+        self.socket.poll(table)
+    }
+
+    fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
+        if command != FIONREAD {
+            return Err(Errno::ENOTTY);
+        }
+        let available = i32::try_from(self.socket.available()).unwrap_or(i32::MAX);
+        let bytes = available.to_ne_bytes();
+        let mut to = IoWriter::user(machine::UserAddr(arg), bytes.len());
+        if to.write(&bytes)? < bytes.len() { Err(Errno::EFAULT) } else { Ok(0) }
+    }
+}

@@ -1,0 +1,299 @@
+//! [`Socket`]: what a protocol does for the socket calls.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+use abi::raw::net as raw;
+use abi::{Errno, Result};
+use fs::{Caller, Credentials, Events, File, Path, PollTable};
+use memory::io::{IoReader, IoWriter};
+
+use crate::address::Address;
+use crate::options::Options;
+use crate::{unix, vsock};
+
+/// The type of a socket (socket(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketType {
+    /// Bytes in order.
+    Stream,
+    /// Messages.
+    Datagram,
+    /// Messages over a connection.
+    SeqPacket,
+}
+
+impl SocketType {
+    /// From the number of socket(2), flags removed.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number that is no type, `ESOCKTNOSUPPORT` for one not supported.
+    pub const fn from_raw(number: u32) -> Result<SocketType> {
+        match number {
+            raw::SOCK_STREAM => Ok(SocketType::Stream),
+            raw::SOCK_DGRAM => Ok(SocketType::Datagram),
+            raw::SOCK_SEQPACKET => Ok(SocketType::SeqPacket),
+            1..=10 => Err(Errno::ESOCKTNOSUPPORT),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The number of socket(2).
+    #[must_use]
+    pub const fn to_raw(self) -> u32 {
+        match self {
+            SocketType::Stream => raw::SOCK_STREAM,
+            SocketType::Datagram => raw::SOCK_DGRAM,
+            SocketType::SeqPacket => raw::SOCK_SEQPACKET,
+        }
+    }
+}
+
+/// Who is at the other end (`struct ucred`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "unix(7) documents each name")]
+pub struct Peer {
+    pub pid: i32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Who makes a call, and from where it names files.
+#[derive(Debug, Clone, Copy)]
+pub struct Requester<'a> {
+    /// Names files.
+    pub caller: Caller<'a>,
+    /// Where relative paths start.
+    pub base: &'a Path,
+    /// The process id.
+    pub pid: i32,
+}
+
+impl Requester<'_> {
+    /// As `struct ucred`.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        peer_of(self.pid, self.caller.credentials)
+    }
+}
+
+/// `struct ucred` of a process.
+#[must_use]
+pub fn peer_of(pid: i32, credentials: &Credentials) -> Peer {
+    Peer { pid, uid: credentials.euid, gid: credentials.egid }
+}
+
+bitflags::bitflags! {
+    /// Flags of send(2) that are acted on here.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct SendFlags: u32 {
+        /// Do not wait.
+        const DONTWAIT = raw::MSG_DONTWAIT;
+        /// No SIGPIPE (the syscall layer's).
+        const NOSIGNAL = raw::MSG_NOSIGNAL;
+        /// Ends a record; messages end anyway.
+        const EOR = raw::MSG_EOR;
+        /// More follows; a hint.
+        const MORE = raw::MSG_MORE;
+    }
+
+    /// Flags of recv(2) that are acted on here.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct ReceiveFlags: u32 {
+        /// Do not wait.
+        const DONTWAIT = raw::MSG_DONTWAIT;
+        /// Leave it there.
+        const PEEK = raw::MSG_PEEK;
+        /// Wait for all that was asked for.
+        const WAITALL = raw::MSG_WAITALL;
+        /// Return the message's real length.
+        const TRUNC = raw::MSG_TRUNC;
+        /// Descriptors received are closed on exec (the syscall layer's).
+        const CMSG_CLOEXEC = raw::MSG_CMSG_CLOEXEC;
+    }
+}
+
+/// What comes along with bytes (cmsg(3)).
+#[derive(Debug, Clone, Default)]
+pub struct Ancillary {
+    /// `SCM_RIGHTS`.
+    pub files: Vec<Arc<File>>,
+    /// `SCM_CREDENTIALS`: checked by who sends, or the sender's own.
+    pub sender: Option<Peer>,
+}
+
+/// What a receive brought.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Bytes put into the caller's buffers.
+    pub len: usize,
+    /// Bytes that the message has; more than `len` when it was cut.
+    pub full_len: usize,
+    /// Where it came from, when that can be told.
+    pub from: Option<Address>,
+    /// What came along.
+    pub ancillary: Ancillary,
+}
+
+/// Which directions to shut down (shutdown(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Receiving.
+    pub receive: bool,
+    /// Sending.
+    pub send: bool,
+}
+
+impl Shutdown {
+    /// From the number of shutdown(2).
+    ///
+    /// # Errors
+    /// `EINVAL` for another number.
+    pub const fn from_raw(how: i32) -> Result<Shutdown> {
+        match how {
+            0 => Ok(Shutdown { receive: true, send: false }),
+            1 => Ok(Shutdown { receive: false, send: true }),
+            2 => Ok(Shutdown { receive: true, send: true }),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
+/// A socket. Methods take `&self` and lock inside; they wait unless told otherwise.
+pub trait Socket: Any + Send + Sync {
+    /// `AF_*`.
+    fn family(&self) -> u32;
+
+    /// The type.
+    fn socket_type(&self) -> SocketType;
+
+    /// The common options.
+    fn options(&self) -> &Options;
+
+    /// Gives it a name (bind(2)).
+    ///
+    /// # Errors
+    /// `EINVAL` when it has one, `EADDRINUSE`, `EACCES`, and those of path walks.
+    fn bind(&self, address: &Address, requester: &Requester<'_>) -> Result<()>;
+
+    /// Lets others connect (listen(2)).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for messages, `EINVAL` without a name or when connected.
+    fn listen(&self, backlog: usize, requester: &Requester<'_>) -> Result<()>;
+
+    /// Takes a connection (accept(2)).
+    ///
+    /// # Errors
+    /// `EINVAL` when not listening, `EAGAIN`, `ERESTARTSYS`.
+    fn accept(&self, nonblocking: bool) -> Result<Arc<dyn Socket>>;
+
+    /// Connects (connect(2)).
+    ///
+    /// # Errors
+    /// `ECONNREFUSED`, `EISCONN`, `EINPROGRESS`, `EAGAIN`, `ETIMEDOUT`, `ERESTARTSYS`, and so on.
+    fn connect(&self, address: &Address, nonblocking: bool, requester: &Requester<'_>) -> Result<()>;
+
+    /// Sends bytes, or one message.
+    ///
+    /// # Errors
+    /// `EPIPE`, `ENOTCONN`, `EMSGSIZE`, `EAGAIN`, `ERESTARTSYS`, and so on.
+    fn send(
+        &self,
+        from: &mut IoReader<'_>,
+        flags: SendFlags,
+        to: Option<(&Address, &Requester<'_>)>,
+        ancillary: Ancillary,
+    ) -> Result<usize>;
+
+    /// Receives bytes, or one message.
+    ///
+    /// # Errors
+    /// `ENOTCONN`, `EAGAIN`, `ERESTARTSYS`, `ECONNRESET`.
+    fn receive(&self, to: &mut IoWriter<'_>, flags: ReceiveFlags) -> Result<Received>;
+
+    /// Shuts directions down.
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    fn shutdown(&self, how: Shutdown) -> Result<()>;
+
+    /// Its own name (getsockname(2)).
+    fn name(&self) -> Address;
+
+    /// The other end's name (getpeername(2)).
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    fn peer_name(&self) -> Result<Address>;
+
+    /// Who is at the other end (`SO_PEERCRED`).
+    fn peer(&self) -> Peer {
+        Peer { pid: 0, uid: u32::MAX, gid: u32::MAX }
+    }
+
+    /// Whether it listens (`SO_ACCEPTCONN`).
+    fn is_listening(&self) -> bool;
+
+    /// Takes the pending error (`SO_ERROR`).
+    fn take_error(&self) -> Option<Errno> {
+        None
+    }
+
+    /// Bytes that can be read now (FIONREAD).
+    fn available(&self) -> usize;
+
+    /// What is ready; see [`fs::FileOps::poll`].
+    fn poll(&self, table: Option<&mut PollTable>) -> Events;
+}
+
+impl core::fmt::Debug for dyn Socket {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Socket(family {}, {:?})", self.family(), self.socket_type())
+    }
+}
+
+/// A new socket (socket(2)).
+///
+/// # Errors
+/// `EAFNOSUPPORT`, `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `ENODEV` without a vsock device.
+pub fn create(
+    family: u32,
+    kind: SocketType,
+    protocol: u32,
+    owner: Peer,
+) -> Result<Arc<dyn Socket>> {
+    match family {
+        raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {
+            Ok(unix::UnixSocket::new(kind, owner))
+        }
+        raw::AF_VSOCK if protocol == 0 => match kind {
+            SocketType::Stream => Ok(vsock::VsockSocket::new()?),
+            SocketType::Datagram | SocketType::SeqPacket => Err(Errno::ESOCKTNOSUPPORT),
+        },
+        raw::AF_UNIX | raw::AF_VSOCK => Err(Errno::EPROTONOSUPPORT),
+        _ => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+/// Two connected sockets (socketpair(2)).
+///
+/// # Errors
+/// As [`create`]; `EOPNOTSUPP` for families that have no pairs.
+pub fn create_pair(
+    family: u32,
+    kind: SocketType,
+    protocol: u32,
+    owner: Peer,
+) -> Result<(Arc<dyn Socket>, Arc<dyn Socket>)> {
+    match family {
+        raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {
+            let (one, other) = unix::UnixSocket::pair(kind, owner);
+            Ok((one, other))
+        }
+        raw::AF_UNIX => Err(Errno::EPROTONOSUPPORT),
+        raw::AF_VSOCK => Err(Errno::EOPNOTSUPP),
+        _ => Err(Errno::EAFNOSUPPORT),
+    }
+}

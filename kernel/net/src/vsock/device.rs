@@ -1,0 +1,447 @@
+//! The socket device: packets in and out, and who they are for.
+//!
+//! A kernel thread takes in what arrives; whoever sends puts packets into the transmit queue itself.
+//! Control packets that find the queue full wait in `pending` for that thread.
+//!
+//! Locking: `table` is above the states of connections, `pending` and `spare` are leaves.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+use machine::virtio::{Device, RequestQueue, Segment, SetupError};
+use machine::{Frame, PAGE_SIZE};
+use sched::thread::ThreadBuilder;
+use sched::WaitQueue;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::connection::{Connection, Phase};
+use super::listener::Listener;
+use super::packet::{HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND, STREAM};
+
+const RECEIVE_QUEUE: u16 = 0;
+const TRANSMIT_QUEUE: u16 = 1;
+const EVENT_QUEUE: u16 = 2;
+/// Buffers that the device has for packets to come.
+const RECEIVE_FRAMES: usize = 64;
+const SPARE_FRAMES: usize = 64;
+/// Pages of payload in one packet.
+pub(super) const PAYLOAD_PAGES: usize = 8;
+/// The first port given to those who do not ask for one.
+const FIRST_FREE_PORT: u32 = 49_152;
+/// Connections at a time; a peer that opens more is refused.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// The socket device and all that goes through it.
+pub(super) struct Vsock {
+    pub(super) cid: u64,
+    receive: Arc<RequestQueue<()>>,
+    transmit: Arc<RequestQueue<()>>,
+    /// Woken by the device's interrupt.
+    activity: Arc<WaitQueue>,
+    table: SpinLock<Table>,
+    pending: SpinLock<VecDeque<Header>>,
+    spare: SpinLock<Vec<Frame>>,
+}
+
+#[derive(Default)]
+struct Table {
+    connections: BTreeMap<Key, Arc<Connection>>,
+    listeners: BTreeMap<u32, Arc<Listener>>,
+    /// Ports bound by sockets that neither listen nor connect yet.
+    bound: BTreeMap<u32, ()>,
+    next_port: u32,
+}
+
+impl core::fmt::Debug for Vsock {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Vsock").field("cid", &self.cid).finish_non_exhaustive()
+    }
+}
+
+static DEVICE: SpinLock<Option<Arc<Vsock>>> = SpinLock::new(None);
+
+/// The device.
+///
+/// # Errors
+/// `ENODEV` without one.
+pub(super) fn get() -> Result<Arc<Vsock>> {
+    DEVICE.lock().clone().ok_or(Errno::ENODEV)
+}
+
+/// Takes a socket device into use.
+///
+/// # Errors
+/// Why it cannot be driven.
+pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
+    device.negotiate(0)?;
+    let mut cid = [0; 8];
+    device.read_config(0, &mut cid);
+    let receive = device.queue(RECEIVE_QUEUE, 128)?;
+    let transmit = device.queue(TRANSMIT_QUEUE, 128)?;
+    // Events tell of migrations, which do not happen to us; without buffers none are sent.
+    let _events: Arc<RequestQueue<()>> = device.queue(EVENT_QUEUE, 4)?;
+    let activity = Arc::new(WaitQueue::new());
+    let woken = activity.clone();
+    device.start(Box::new(move || woken.wake_all()));
+    let vsock = Vsock::new(u64::from_le_bytes(cid), receive, transmit, activity);
+    *DEVICE.lock() = Some(vsock.clone());
+    let thread = ThreadBuilder::new(b"vsock", move || vsock.run());
+    thread.spawn().map(|_| ()).map_err(|_| SetupError::OutOfMemory)
+}
+
+impl Vsock {
+    pub(super) fn new(
+        cid: u64,
+        receive: Arc<RequestQueue<()>>,
+        transmit: Arc<RequestQueue<()>>,
+        activity: Arc<WaitQueue>,
+    ) -> Arc<Vsock> {
+        let vsock = Arc::new(Vsock {
+            cid,
+            receive,
+            transmit,
+            activity,
+            table: SpinLock::default(),
+            pending: SpinLock::default(),
+            spare: SpinLock::default(),
+        });
+        (0..RECEIVE_FRAMES).for_each(|_| vsock.offer_buffer());
+        vsock
+    }
+
+    /// Takes in packets for ever.
+    fn run(&self) {
+        loop {
+            self.activity.wait_until(|| self.pump().then_some(()));
+            if self.receive.is_broken() || self.transmit.is_broken() {
+                machine::log!("vsock: the device is broken; all connections are reset");
+                self.reset_all();
+                return;
+            }
+        }
+    }
+
+    /// Takes in what has arrived and sends what had to wait; whether there was any. Called by one
+    /// thread, so that packets are taken in in order.
+    pub(super) fn pump(&self) -> bool {
+        let mut any = self.receive.is_broken() || self.transmit.is_broken();
+        while let Some(done) = self.receive.completed() {
+            any = true;
+            if let Some(segment) = done.writable.into_iter().next() {
+                self.packet(segment.into_frame(), done.written);
+            }
+            self.offer_buffer();
+        }
+        any | self.send_pending()
+    }
+
+    fn offer_buffer(&self) {
+        if let Ok(frame) = self.frame() {
+            // Full only when a device has more buffers than it can hold.
+            let _ = self.receive.submit(Vec::new(), alloc::vec![Segment::page(frame)], ());
+        }
+    }
+
+    /// A frame for a packet.
+    pub(super) fn frame(&self) -> Result<Frame> {
+        let spare = self.spare.lock().pop();
+        match spare {
+            Some(frame) => Ok(frame),
+            None => Frame::alloc_zeroed().map_err(|_| Errno::ENOMEM),
+        }
+    }
+
+    /// Takes frames back for later packets.
+    pub(super) fn recycle(&self, frames: impl IntoIterator<Item = Frame>) {
+        let mut spare = self.spare.lock();
+        for frame in frames {
+            // One that somebody else still looks at must not be written again.
+            if spare.len() < SPARE_FRAMES && frame.handles() == 1 {
+                spare.push(frame);
+            }
+        }
+    }
+
+    /// Acts on one packet of `written` bytes.
+    fn packet(&self, frame: Frame, written: usize) {
+        let mut bytes = [0; HEADER_LEN];
+        frame.read(0, &mut bytes);
+        let Ok(header) = Header::read_from_bytes(&bytes) else { return };
+        let len = header.len.get() as usize;
+        let is_whole = written >= HEADER_LEN && len <= written - HEADER_LEN;
+        if !is_whole || header.dst_cid.get() != self.cid {
+            self.recycle([frame]);
+            return;
+        }
+        let op = Op::from_raw(header.op.get()).filter(|_| header.kind.get() == STREAM);
+        let known = self.table.lock().connections.get(&header.key()).cloned();
+        match (op, known) {
+            (Some(Op::Reset), None) => {}
+            (Some(Op::Request), None) => self.requested(&header),
+            (Some(op), Some(connection)) => {
+                if let Some(frame) = self.for_connection(&connection, op, &header, frame, len) {
+                    self.recycle([frame]);
+                }
+                return;
+            }
+            (None, _) | (_, None) => self.control(header.key(), Op::Reset, 0),
+        }
+        self.recycle([frame]);
+    }
+
+    /// The peer wants to connect.
+    fn requested(&self, header: &Header) {
+        let key = header.key();
+        let connection = Connection::new(key, Phase::Established);
+        connection.state.lock().learn_credit(header);
+        let mut table = self.table.lock();
+        let listener = table.listeners.get(&key.local_port).cloned();
+        let has_room = table.connections.len() < CONNECTIONS_MAX;
+        let taken = listener.filter(|_| has_room).is_some_and(|listener| {
+            table.connections.insert(key, connection.clone());
+            let taken = listener.offer(connection.clone());
+            if !taken {
+                table.connections.remove(&key);
+            }
+            taken
+        });
+        drop(table);
+        if taken {
+            self.control_of(&connection, Op::Response, 0);
+        } else {
+            self.control(key, Op::Reset, 0);
+        }
+    }
+
+    /// A packet for a connection that there is; the frame, unless it was kept.
+    fn for_connection(
+        &self,
+        connection: &Arc<Connection>,
+        op: Op,
+        header: &Header,
+        frame: Frame,
+        len: usize,
+    ) -> Option<Frame> {
+        let mut state = connection.state.lock();
+        state.learn_credit(header);
+        let mut back = None;
+        let mut reset = false;
+        match (op, state.phase) {
+            (Op::Response, Phase::Connecting) => state.phase = Phase::Established,
+            (Op::Reset, phase) => {
+                drop(state);
+                self.forget(connection.key);
+                // Ports of a connection that both ends have finished are just released.
+                let error = (phase == Phase::Connecting).then_some(Errno::ECONNRESET);
+                connection.close(error.or_else(|| reset_error(connection)));
+                return Some(frame);
+            }
+            (Op::Shutdown, Phase::Established) => {
+                if state.peer_shut_down(header.flags.get()) {
+                    state.phase = Phase::Closed;
+                    reset = true;
+                }
+            }
+            (Op::Data, Phase::Established) => {
+                let (fits, unused) = state.take_in(frame, HEADER_LEN, len);
+                reset = !fits;
+                back = unused;
+                drop(state);
+                if reset {
+                    self.forget(connection.key);
+                    connection.close(Some(Errno::ECONNRESET));
+                    self.control(connection.key, Op::Reset, 0);
+                }
+                connection.changed.wake_all();
+                return back;
+            }
+            (Op::CreditRequest, Phase::Established) => state.owe_credit(),
+            (Op::CreditUpdate, Phase::Established) => {}
+            (_, Phase::Closed) => reset = op == Op::Data,
+            (_, Phase::Connecting | Phase::Established) => reset = true,
+        }
+        let tell = state.phase == Phase::Established && state.should_tell();
+        drop(state);
+        if reset {
+            self.forget(connection.key);
+            connection.close(None);
+            self.control(connection.key, Op::Reset, 0);
+        } else if tell {
+            self.control_of(connection, Op::CreditUpdate, 0);
+        }
+        connection.changed.wake_all();
+        back.or(Some(frame))
+    }
+
+    /// Tells the peer that directions are shut down.
+    pub(super) fn shut_down(&self, connection: &Connection, receive: bool, send: bool) {
+        let receive = if receive { SHUTDOWN_RECEIVE } else { 0 };
+        let send = if send { SHUTDOWN_SEND } else { 0 };
+        self.control_of(connection, Op::Shutdown, receive | send);
+    }
+
+    /// Tells the peer of room, when it is time to.
+    pub(super) fn tell_credit(&self, connection: &Connection) {
+        let state = connection.state.lock();
+        let tell = state.phase == Phase::Established && state.should_tell();
+        drop(state);
+        if tell {
+            self.control_of(connection, Op::CreditUpdate, 0);
+        }
+    }
+
+    /// Sends a packet without payload for a connection, with its credit.
+    pub(super) fn control_of(&self, connection: &Connection, op: Op, flags: u32) {
+        let mut header = Header::new(self.cid, connection.key, op);
+        header.flags = flags.into();
+        connection.state.lock().tell_credit(&mut header);
+        self.send_control(header);
+    }
+
+    /// Sends a packet without payload for no connection.
+    pub(super) fn control(&self, key: Key, op: Op, flags: u32) {
+        let mut header = Header::new(self.cid, key, op);
+        header.flags = flags.into();
+        self.send_control(header);
+    }
+
+    fn send_control(&self, header: Header) {
+        self.pending.lock().push_back(header);
+        self.send_pending();
+    }
+
+    /// Sends what waits; whether anything went.
+    fn send_pending(&self) -> bool {
+        let mut any = false;
+        loop {
+            self.collect();
+            // Taken and put under one lock, so that packets of a connection stay in order.
+            let mut pending = self.pending.lock();
+            let Some(header) = pending.front() else { return any };
+            if !self.put(header, Vec::new()) {
+                return any;
+            }
+            pending.pop_front();
+            any = true;
+        }
+    }
+
+    /// Puts a packet into the transmit queue; `false` when there is no room or memory.
+    fn put(&self, header: &Header, payload: Vec<Segment>) -> bool {
+        let Ok(frame) = self.frame() else { return false };
+        frame.write(0, header.as_bytes());
+        let mut readable: Vec<_> = Segment::new(frame, 0, HEADER_LEN).into_iter().collect();
+        readable.extend(payload);
+        self.transmit.submit(readable, Vec::new(), ()).is_ok()
+    }
+
+    /// Sends bytes of a connection; `false` when the queue is full. Control packets that wait go first.
+    pub(super) fn send_data(&self, connection: &Connection, payload: Vec<Segment>) -> bool {
+        self.collect();
+        let len: usize = payload.iter().map(Segment::len).sum();
+        let Ok(len) = u32::try_from(len) else { return false };
+        self.send_pending();
+        let pending = self.pending.lock();
+        if !pending.is_empty() {
+            return false;
+        }
+        let mut header = Header::new(self.cid, connection.key, Op::Data);
+        header.len = len.into();
+        connection.state.lock().tell_credit(&mut header);
+        let sent = self.put(&header, payload);
+        if sent {
+            connection.state.lock().count_sent(len);
+        }
+        sent
+    }
+
+    /// Takes back the buffers of packets that are sent.
+    fn collect(&self) {
+        while let Some(done) = self.transmit.completed() {
+            self.recycle(done.readable.into_iter().map(Segment::into_frame));
+        }
+    }
+
+    /// Woken when a full transmit queue may have room.
+    pub(super) fn activity(&self) -> &Arc<WaitQueue> {
+        &self.activity
+    }
+
+    /// Takes port `port` for a socket, or any free one for `None`.
+    pub(super) fn bind(&self, port: Option<u32>) -> Result<u32> {
+        let mut table = self.table.lock();
+        let port = match port {
+            Some(port) if table.is_bound(port) => return Err(Errno::EADDRINUSE),
+            Some(port) => port,
+            None => table.free_port().ok_or(Errno::EADDRNOTAVAIL)?,
+        };
+        table.bound.insert(port, ());
+        Ok(port)
+    }
+
+    /// Gives a port back.
+    pub(super) fn unbind(&self, port: u32) {
+        let mut table = self.table.lock();
+        table.bound.remove(&port);
+        let listener = table.listeners.remove(&port);
+        drop(table);
+        drop(listener);
+    }
+
+    /// Lets peers connect to a port that was bound.
+    pub(super) fn listen(&self, port: u32, listener: Arc<Listener>) {
+        let old = self.table.lock().listeners.insert(port, listener);
+        drop(old);
+    }
+
+    /// Enters a connection and asks the peer for it.
+    pub(super) fn connect(&self, key: Key) -> Result<Arc<Connection>> {
+        let connection = Connection::new(key, Phase::Connecting);
+        let mut table = self.table.lock();
+        if table.connections.contains_key(&key) {
+            return Err(Errno::EADDRINUSE);
+        }
+        table.connections.insert(key, connection.clone());
+        drop(table);
+        self.control_of(&connection, Op::Request, 0);
+        Ok(connection)
+    }
+
+    /// A connection is over: its packets are no longer known.
+    pub(super) fn forget(&self, key: Key) {
+        let gone = self.table.lock().connections.remove(&key);
+        drop(gone);
+    }
+
+    fn reset_all(&self) {
+        let all = core::mem::take(&mut self.table.lock().connections);
+        for connection in all.into_values() {
+            connection.close(Some(Errno::ECONNRESET));
+        }
+    }
+}
+
+/// What a reset means to a stream that was established: an error, unless all had been said.
+fn reset_error(connection: &Connection) -> Option<Errno> {
+    let state = connection.state.lock();
+    let is_finished = state.peer_is_done || state.is_done && state.is_deaf;
+    (!is_finished).then_some(Errno::ECONNRESET)
+}
+
+impl Table {
+    fn is_bound(&self, port: u32) -> bool {
+        self.bound.contains_key(&port)
+    }
+
+    fn free_port(&mut self) -> Option<u32> {
+        let start = self.next_port.max(FIRST_FREE_PORT);
+        let mut candidates = (start..u32::MAX).chain(FIRST_FREE_PORT..start);
+        let port = candidates.find(|port| !self.is_bound(*port))?;
+        self.next_port = port + 1;
+        Some(port)
+    }
+}

@@ -1,0 +1,467 @@
+//! A stream socket of `AF_VSOCK` as programs hold it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::raw::net::AF_VSOCK;
+use abi::{Errno, Result};
+use fs::{Events, PollTable};
+use machine::sync::SpinLock;
+use machine::virtio::Segment;
+use machine::{Frame, PAGE_SIZE};
+use memory::io::{IoReader, IoWriter};
+
+use super::connection::{Connection, Phase, copy_out};
+use super::device::{self, PAYLOAD_PAGES, Vsock};
+use super::listener::Listener;
+use super::packet::{End, Key};
+use crate::address::Address;
+use crate::options::Options;
+use crate::socket::{
+    Ancillary, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket, SocketType,
+};
+
+const CID_ANY: u32 = u32::MAX;
+const PORT_ANY: u32 = u32::MAX;
+/// How long connect(2) waits for an answer, as on Linux.
+const CONNECT_TIMEOUT_NS: u64 = 2_000_000_000;
+/// Ports below this are for `CAP_NET_BIND_SERVICE`.
+const FIRST_UNPRIVILEGED: u32 = 1024;
+
+/// A stream socket to the host.
+#[derive(Debug)]
+pub struct VsockSocket {
+    device: Arc<Vsock>,
+    options: Options,
+    role: SpinLock<Role>,
+}
+
+#[derive(Debug)]
+struct Role {
+    /// The port it was given or took.
+    port: Option<u32>,
+    /// The port is this socket's own, not its listener's.
+    owns_port: bool,
+    what: What,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Fresh,
+    Listening(Arc<Listener>),
+    Connected(Arc<Connection>),
+}
+
+impl VsockSocket {
+    /// A socket without a name.
+    ///
+    /// # Errors
+    /// `ENODEV` when the machine has no socket device.
+    pub fn new() -> Result<Arc<VsockSocket>> {
+        Ok(Self::on(device::get()?))
+    }
+
+    pub(super) fn on(device: Arc<Vsock>) -> Arc<VsockSocket> {
+        let role = Role { port: None, owns_port: false, what: What::Fresh };
+        Arc::new(VsockSocket { device, options: Options::default(), role: SpinLock::new(role) })
+    }
+
+    fn accepted(&self, connection: Arc<Connection>) -> Arc<VsockSocket> {
+        let role = Role {
+            port: Some(connection.key.local_port),
+            owns_port: false,
+            what: What::Connected(connection),
+        };
+        let (device, options) = (self.device.clone(), Options::default());
+        Arc::new(VsockSocket { device, options, role: SpinLock::new(role) })
+    }
+
+    fn connection(&self) -> Result<Arc<Connection>> {
+        match &self.role.lock().what {
+            What::Connected(connection) => Ok(connection.clone()),
+            What::Fresh | What::Listening(_) => Err(Errno::ENOTCONN),
+        }
+    }
+
+    fn listener(&self) -> Result<Arc<Listener>> {
+        match &self.role.lock().what {
+            What::Listening(listener) => Ok(listener.clone()),
+            What::Fresh | What::Connected(_) => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Takes a port when it has none.
+    fn ensure_port(&self, role: &mut Role) -> Result<u32> {
+        if let Some(port) = role.port {
+            return Ok(port);
+        }
+        let port = self.device.bind(None)?;
+        role.port = Some(port);
+        role.owns_port = true;
+        Ok(port)
+    }
+
+    /// Waits for the peer's answer to a request.
+    fn wait_connected(&self, connection: &Connection) -> Result<()> {
+        let timeout = match self.options.send_timeout_ns() {
+            0 => CONNECT_TIMEOUT_NS,
+            other => other,
+        };
+        let deadline = sched::clock::monotonic_ns().saturating_add(timeout);
+        let answer = connection.changed.wait_interruptible_deadline(Some(deadline), || {
+            let mut state = connection.state.lock();
+            match state.phase {
+                Phase::Connecting => None,
+                Phase::Established => Some(Ok(())),
+                Phase::Closed => Some(Err(state.error.take().unwrap_or(Errno::ECONNRESET))),
+            }
+        });
+        let result = answer.and_then(|answer| answer);
+        if let Err(errno) = result {
+            self.device.forget(connection.key);
+            if errno == Errno::ETIMEDOUT {
+                connection.close(Some(errno));
+            }
+            self.role.lock().what = What::Fresh;
+        }
+        result
+    }
+
+    /// Takes bytes of the caller into frames, at most one packet's worth.
+    fn take(&self, from: &mut IoReader<'_>, max: usize) -> Result<Vec<Segment>> {
+        let mut payload = Vec::new();
+        let mut left = from.remaining().min(max).min(PAYLOAD_PAGES * PAGE_SIZE);
+        while left > 0 {
+            let frame: Frame = self.device.frame()?;
+            let count = match from.read_frame(&frame, 0, left.min(PAGE_SIZE)) {
+                Ok(count) => count,
+                Err(_) if !payload.is_empty() => break,
+                Err(errno) => return Err(errno),
+            };
+            let is_short = count < left.min(PAGE_SIZE);
+            payload.extend(Segment::new(frame, 0, count));
+            left -= count;
+            if is_short {
+                break;
+            }
+        }
+        Ok(payload)
+    }
+
+    /// Bytes the peer has room for.
+    fn wait_credit(&self, connection: &Connection, nonblocking: bool, deadline: Option<u64>) -> Result<usize> {
+        let look = || {
+            let mut state = connection.state.lock();
+            if let Some(errno) = state.error.take() {
+                return Some(Err(errno));
+            }
+            if state.is_done || state.peer_is_deaf || state.phase == Phase::Closed {
+                return Some(Err(Errno::EPIPE));
+            }
+            match state.credit() {
+                0 if nonblocking => Some(Err(Errno::EAGAIN)),
+                0 => None,
+                credit => Some(Ok(credit)),
+            }
+        };
+        let waited = connection.changed.wait_interruptible_deadline(deadline, look);
+        waited.map_err(timed_out)?
+    }
+
+    /// Puts a packet into the queue, waiting for room in it.
+    fn transmit(&self, connection: &Connection, payload: Vec<Segment>) -> Result<()> {
+        self.device.activity().wait_until(|| {
+            let sent = self.device.send_data(connection, payload.clone());
+            let is_over = connection.state.lock().phase == Phase::Closed;
+            if sent { Some(Ok(())) } else { is_over.then_some(Err(Errno::EPIPE)) }
+        })
+    }
+}
+
+/// A wait that SO_RCVTIMEO or SO_SNDTIMEO ended is `EAGAIN`.
+fn timed_out(errno: Errno) -> Errno {
+    if errno == Errno::ETIMEDOUT { Errno::EAGAIN } else { errno }
+}
+
+impl Socket for VsockSocket {
+    fn family(&self) -> u32 {
+        AF_VSOCK
+    }
+
+    fn socket_type(&self) -> SocketType {
+        SocketType::Stream
+    }
+
+    fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn bind(&self, address: &Address, requester: &Requester<'_>) -> Result<()> {
+        let Address::Vsock { cid, port } = *address else {
+            return Err(Errno::EINVAL);
+        };
+        if cid != CID_ANY && u64::from(cid) != self.device.cid {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let is_allowed = requester.caller.credentials.has(fs::Capabilities::NET_BIND_SERVICE);
+        if port < FIRST_UNPRIVILEGED && !is_allowed {
+            return Err(Errno::EACCES);
+        }
+        let mut role = self.role.lock();
+        if role.port.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        role.port = Some(self.device.bind((port != PORT_ANY).then_some(port))?);
+        role.owns_port = true;
+        Ok(())
+    }
+
+    fn listen(&self, backlog: usize, _requester: &Requester<'_>) -> Result<()> {
+        let mut role = self.role.lock();
+        match (&role.what, role.port) {
+            (What::Listening(listener), _) => listener.set_backlog(backlog),
+            (What::Fresh, Some(port)) => {
+                let listener = Listener::new(backlog);
+                self.device.listen(port, listener.clone());
+                role.what = What::Listening(listener);
+            }
+            (What::Fresh, None) | (What::Connected(_), _) => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
+    fn accept(&self, nonblocking: bool) -> Result<Arc<dyn Socket>> {
+        let listener = self.listener()?;
+        let look = || match listener.take() {
+            Some(connection) => Some(Ok(connection)),
+            None => nonblocking.then_some(Err(Errno::EAGAIN)),
+        };
+        let deadline = self.options.receive_deadline();
+        let waited = listener.arrived.wait_interruptible_deadline(deadline, look);
+        let connection = waited.map_err(timed_out)??;
+        Ok(self.accepted(connection))
+    }
+
+    fn connect(&self, address: &Address, nonblocking: bool, _: &Requester<'_>) -> Result<()> {
+        let Address::Vsock { cid, port } = *address else {
+            return Err(Errno::EINVAL);
+        };
+        let mut role = self.role.lock();
+        if let What::Connected(connection) = &role.what {
+            let connection = connection.clone();
+            drop(role);
+            let phase = connection.state.lock().phase;
+            return match phase {
+                Phase::Established => Err(Errno::EISCONN),
+                Phase::Connecting if nonblocking => Err(Errno::EALREADY),
+                Phase::Connecting | Phase::Closed => self.wait_connected(&connection),
+            };
+        }
+        if matches!(role.what, What::Listening(_)) {
+            return Err(Errno::EINVAL);
+        }
+        if cid == CID_ANY || u64::from(cid) == self.device.cid {
+            return Err(Errno::EHOSTUNREACH);
+        }
+        let local_port = self.ensure_port(&mut role)?;
+        let key = Key { local_port, peer: End { cid: cid.into(), port } };
+        let connection = self.device.connect(key)?;
+        role.what = What::Connected(connection.clone());
+        drop(role);
+        if nonblocking { Err(Errno::EINPROGRESS) } else { self.wait_connected(&connection) }
+    }
+
+    fn send(
+        &self,
+        from: &mut IoReader<'_>,
+        flags: SendFlags,
+        to: Option<(&Address, &Requester<'_>)>,
+        ancillary: Ancillary,
+    ) -> Result<usize> {
+        let connection = self.connection()?;
+        if to.is_some() {
+            return Err(Errno::EISCONN);
+        }
+        if !ancillary.files.is_empty() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if connection.state.lock().phase == Phase::Connecting {
+            return Err(Errno::ENOTCONN);
+        }
+        let nonblocking = flags.contains(SendFlags::DONTWAIT);
+        let deadline = self.options.send_deadline();
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let step = self
+                .wait_credit(&connection, nonblocking, deadline)
+                .and_then(|credit| self.take(from, credit))
+                .and_then(|payload| {
+                    let len: usize = payload.iter().map(Segment::len).sum();
+                    self.transmit(&connection, payload).map(|()| len)
+                });
+            match step {
+                Ok(count) => done += count,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
+    }
+
+    fn receive(&self, to: &mut IoWriter<'_>, flags: ReceiveFlags) -> Result<Received> {
+        let connection = self.connection()?;
+        let nonblocking = flags.contains(ReceiveFlags::DONTWAIT);
+        let deadline = self.options.receive_deadline();
+        let mut len = 0;
+        while to.remaining() > 0 {
+            let look = || {
+                let mut state = connection.state.lock();
+                if state.available() > 0 {
+                    return Some(Ok(true));
+                }
+                if let Some(errno) = state.error.take() {
+                    return Some(Err(errno));
+                }
+                match state.phase {
+                    Phase::Connecting => Some(Err(Errno::ENOTCONN)),
+                    Phase::Closed => Some(Ok(false)),
+                    Phase::Established if state.peer_is_done || state.is_deaf => Some(Ok(false)),
+                    Phase::Established => nonblocking.then_some(Err(Errno::EAGAIN)),
+                }
+            };
+            let waited = connection.changed.wait_interruptible_deadline(deadline, look);
+            match waited.map_err(timed_out).and_then(|ready| ready) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) if len > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+            let is_peek = flags.contains(ReceiveFlags::PEEK);
+            let (count, used) = copy_out(&connection, to, is_peek)?;
+            len += count;
+            self.device.recycle(used);
+            self.device.tell_credit(&connection);
+            if is_peek || !flags.contains(ReceiveFlags::WAITALL) {
+                break;
+            }
+        }
+        Ok(Received { len, full_len: len, ..Received::default() })
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        let connection = self.connection()?;
+        {
+            let mut state = connection.state.lock();
+            if state.phase != Phase::Established {
+                return Err(Errno::ENOTCONN);
+            }
+            state.is_deaf |= how.receive;
+            state.is_done |= how.send;
+        }
+        self.device.shut_down(&connection, how.receive, how.send);
+        connection.changed.wake_all();
+        Ok(())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "context ids have 32 bits")]
+    fn name(&self) -> Address {
+        match self.role.lock().port {
+            Some(port) => Address::Vsock { cid: self.device.cid as u32, port },
+            None => Address::Vsock { cid: CID_ANY, port: PORT_ANY },
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "context ids have 32 bits")]
+    fn peer_name(&self) -> Result<Address> {
+        let peer = self.connection()?.key.peer;
+        Ok(Address::Vsock { cid: peer.cid as u32, port: peer.port })
+    }
+
+    fn peer(&self) -> Peer {
+        Peer { pid: 0, uid: u32::MAX, gid: u32::MAX }
+    }
+
+    fn is_listening(&self) -> bool {
+        self.listener().is_ok()
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.connection().ok()?.state.lock().error.take()
+    }
+
+    fn available(&self) -> usize {
+        self.connection().map_or(0, |connection| connection.state.lock().available())
+    }
+
+    fn poll(&self, table: Option<&mut PollTable>) -> Events {
+        let what = self.role.lock().what.clone();
+        match what {
+            What::Fresh => Events::WRITABLE | Events::HUP,
+            What::Listening(listener) => {
+                if let Some(table) = table {
+                    table.add(&listener.arrived);
+                }
+                if listener.has_waiting() { Events::READABLE } else { Events::empty() }
+            }
+            What::Connected(connection) => {
+                if let Some(table) = table {
+                    table.add(&connection.changed);
+                }
+                ready(&connection)
+            }
+        }
+    }
+}
+
+/// What is ready on a stream.
+fn ready(connection: &Connection) -> Events {
+    let state = connection.state.lock();
+    let is_over = state.phase == Phase::Closed;
+    let ends_reading = state.peer_is_done || state.is_deaf || is_over;
+    let ends_writing = state.peer_is_deaf || state.is_done || is_over;
+    let mut events = Events::empty();
+    events.set(Events::ERR, state.error.is_some());
+    events.set(Events::READABLE, state.available() > 0 || ends_reading);
+    events.set(Events::RDHUP, ends_reading);
+    events.set(Events::HUP, ends_reading && ends_writing);
+    let can_write = state.phase == Phase::Established && state.credit() > 0;
+    events.set(Events::WRITABLE, can_write || ends_writing);
+    events
+}
+
+impl Drop for VsockSocket {
+    fn drop(&mut self) {
+        let role = self.role.get_mut();
+        match &role.what {
+            What::Fresh => {}
+            What::Listening(listener) => {
+                if let Some(port) = role.port {
+                    self.device.unbind(port);
+                }
+                while let Some(connection) = listener.take() {
+                    close(&self.device, &connection);
+                }
+            }
+            What::Connected(connection) => close(&self.device, connection),
+        }
+        if let Some(port) = role.port.filter(|_| role.owns_port) {
+            self.device.unbind(port);
+        }
+    }
+}
+
+/// Nobody holds the stream any more: the peer is told, and answers with a reset.
+fn close(device: &Vsock, connection: &Connection) {
+    let mut state = connection.state.lock();
+    let phase = state.phase;
+    let (was_deaf, was_done) = (state.is_deaf, state.is_done);
+    (state.is_deaf, state.is_done) = (true, true);
+    let used = state.discard();
+    drop(state);
+    device.recycle(used);
+    match phase {
+        Phase::Connecting => device.forget(connection.key),
+        Phase::Established if !(was_deaf && was_done) => device.shut_down(connection, true, true),
+        Phase::Established | Phase::Closed => {}
+    }
+}
