@@ -44,16 +44,24 @@ impl Address {
     /// # Errors
     /// `EINVAL` for a length that does not fit the family, `EAFNOSUPPORT` for another family.
     pub fn from_bytes(bytes: &[u8]) -> Result<Address> {
-        let (family, rest) = bytes.split_first_chunk::<FAMILY_LEN>().ok_or(Errno::EINVAL)?;
+        let (family, rest) = bytes
+            .split_first_chunk::<FAMILY_LEN>()
+            .ok_or(Errno::EINVAL)?;
         match u32::from(u16::from_ne_bytes(*family)) {
             raw::AF_UNSPEC => Ok(Address::Unspecified),
             raw::AF_UNIX => unix_name(rest).map(Address::Unix),
             raw::AF_VSOCK => {
                 let whole = bytes.first_chunk::<VSOCK_LEN>().ok_or(Errno::EINVAL)?;
                 let word = |at: usize| {
-                    whole[at..at + 4].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
+                    whole[at..at + 4]
+                        .iter()
+                        .rev()
+                        .fold(0, |word, byte| word << 8 | u32::from(*byte))
                 };
-                Ok(Address::Vsock { port: word(4), cid: word(8) })
+                Ok(Address::Vsock {
+                    port: word(4),
+                    cid: word(8),
+                })
             }
             _ => Err(Errno::EAFNOSUPPORT),
         }
@@ -100,7 +108,13 @@ fn unix_name(bytes: &[u8]) -> Result<UnixName> {
     Ok(match bytes.split_first() {
         None => UnixName::Unnamed,
         Some((0, name)) => UnixName::Abstract(name.to_vec()),
-        Some(_) => UnixName::Path(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()),
+        Some(_) => UnixName::Path(
+            bytes
+                .split(|byte| *byte == 0)
+                .next()
+                .unwrap_or_default()
+                .to_vec(),
+        ),
     })
 }
 
@@ -127,6 +141,9 @@ mod tests {
         assert_eq!(Address::from_bytes(&[1]), Err(Errno::EINVAL));
         assert_eq!(Address::from_bytes(&[40, 0, 0, 0]), Err(Errno::EINVAL));
         assert_eq!(Address::from_bytes(&[2, 0, 0, 0]), Err(Errno::EAFNOSUPPORT));
-        assert_eq!(Address::from_bytes(&[&[1, 0][..], &[b'x'; 109]].concat()), Err(Errno::EINVAL));
+        assert_eq!(
+            Address::from_bytes(&[&[1, 0][..], &[b'x'; 109]].concat()),
+            Err(Errno::EINVAL)
+        );
     }
 }

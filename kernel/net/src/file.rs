@@ -20,8 +20,14 @@ impl SocketFile {
     /// An open file for `socket`, with `flags` of which `O_NONBLOCK` matters.
     #[must_use]
     pub fn open(socket: Arc<dyn Socket>, flags: OpenFlags, owner: &Arc<Credentials>) -> Arc<File> {
-        let inode = AnonymousInode::new(FileKind::Socket, "socket", 0o777, owner.fsuid, owner.fsgid);
-        File::anonymous(inode, Arc::new(SocketFile { socket }), flags | OpenFlags::RDWR, owner)
+        let inode =
+            AnonymousInode::new(FileKind::Socket, "socket", 0o777, owner.fsuid, owner.fsgid);
+        File::anonymous(
+            inode,
+            Arc::new(SocketFile { socket }),
+            flags | OpenFlags::RDWR,
+            owner,
+        )
     }
 
     /// The socket.
@@ -38,7 +44,9 @@ impl SocketFile {
         if file.is_path_only() {
             return Err(Errno::EBADF);
         }
-        file.downcast::<SocketFile>().map(Self::socket).ok_or(Errno::ENOTSOCK)
+        file.downcast::<SocketFile>()
+            .map(Self::socket)
+            .ok_or(Errno::ENOTSOCK)
     }
 }
 
@@ -69,6 +77,10 @@ impl FileOps for SocketFile {
         let available = i32::try_from(self.socket.available()).unwrap_or(i32::MAX);
         let bytes = available.to_ne_bytes();
         let mut to = IoWriter::user(machine::UserAddr(arg), bytes.len());
-        if to.write(&bytes)? < bytes.len() { Err(Errno::EFAULT) } else { Ok(0) }
+        if to.write(&bytes)? < bytes.len() {
+            Err(Errno::EFAULT)
+        } else {
+            Ok(0)
+        }
     }
 }

@@ -21,6 +21,6 @@ pub use address::{Address, UnixName};
 pub use file::SocketFile;
 pub use options::Options;
 pub use socket::{
-    Ancillary, Peer, Received, ReceiveFlags, Requester, SendFlags, Shutdown, Socket, SocketType,
+    Ancillary, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket, SocketType,
     create, create_pair, peer_of,
 };

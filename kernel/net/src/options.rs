@@ -1,9 +1,9 @@
 //! Socket options that every family has (socket(7), level `SOL_SOCKET`).
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Send and receive buffer sizes that are reported unless set.
-pub const DEFAULT_BUFFER: u32 = 212_992;
+const DEFAULT_BUFFER: u32 = 212_992;
 const SMALLEST_BUFFER: u32 = 2304;
 const LARGEST_BUFFER: u32 = 1 << 22;
 
@@ -97,7 +97,9 @@ impl Options {
 }
 
 fn doubled(asked: u32) -> u32 {
-    asked.saturating_mul(2).clamp(SMALLEST_BUFFER, LARGEST_BUFFER)
+    asked
+        .saturating_mul(2)
+        .clamp(SMALLEST_BUFFER, LARGEST_BUFFER)
 }
 
 fn deadline(timeout_ns: u64) -> Option<u64> {

@@ -81,7 +81,11 @@ impl Requester<'_> {
 /// `struct ucred` of a process.
 #[must_use]
 pub fn peer_of(pid: i32, credentials: &Credentials) -> Peer {
-    Peer { pid, uid: credentials.euid, gid: credentials.egid }
+    Peer {
+        pid,
+        uid: credentials.euid,
+        gid: credentials.egid,
+    }
 }
 
 bitflags::bitflags! {
@@ -152,9 +156,18 @@ impl Shutdown {
     /// `EINVAL` for another number.
     pub const fn from_raw(how: i32) -> Result<Shutdown> {
         match how {
-            0 => Ok(Shutdown { receive: true, send: false }),
-            1 => Ok(Shutdown { receive: false, send: true }),
-            2 => Ok(Shutdown { receive: true, send: true }),
+            0 => Ok(Shutdown {
+                receive: true,
+                send: false,
+            }),
+            1 => Ok(Shutdown {
+                receive: false,
+                send: true,
+            }),
+            2 => Ok(Shutdown {
+                receive: true,
+                send: true,
+            }),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -193,7 +206,12 @@ pub trait Socket: Any + Send + Sync {
     ///
     /// # Errors
     /// `ECONNREFUSED`, `EISCONN`, `EINPROGRESS`, `EAGAIN`, `ETIMEDOUT`, `ERESTARTSYS`, and so on.
-    fn connect(&self, address: &Address, nonblocking: bool, requester: &Requester<'_>) -> Result<()>;
+    fn connect(
+        &self,
+        address: &Address,
+        nonblocking: bool,
+        requester: &Requester<'_>,
+    ) -> Result<()>;
 
     /// Sends bytes, or one message.
     ///
@@ -230,7 +248,11 @@ pub trait Socket: Any + Send + Sync {
 
     /// Who is at the other end (`SO_PEERCRED`).
     fn peer(&self) -> Peer {
-        Peer { pid: 0, uid: u32::MAX, gid: u32::MAX }
+        Peer {
+            pid: 0,
+            uid: u32::MAX,
+            gid: u32::MAX,
+        }
     }
 
     /// Whether it listens (`SO_ACCEPTCONN`).
@@ -250,7 +272,12 @@ pub trait Socket: Any + Send + Sync {
 
 impl core::fmt::Debug for dyn Socket {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Socket(family {}, {:?})", self.family(), self.socket_type())
+        write!(
+            f,
+            "Socket(family {}, {:?})",
+            self.family(),
+            self.socket_type()
+        )
     }
 }
 

@@ -29,9 +29,17 @@ struct State {
 
 impl Backlog {
     pub(super) fn new(limit: usize, owner: Peer) -> Arc<Backlog> {
-        let state = State { waiting: VecDeque::new(), limit, is_closed: false };
+        let state = State {
+            waiting: VecDeque::new(),
+            limit,
+            is_closed: false,
+        };
         let changed = Arc::new(WaitQueue::new());
-        Arc::new(Backlog { state: SpinLock::new(state), changed, owner })
+        Arc::new(Backlog {
+            state: SpinLock::new(state),
+            changed,
+            owner,
+        })
     }
 
     pub(super) fn set_limit(&self, limit: usize) {

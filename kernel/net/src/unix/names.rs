@@ -23,7 +23,10 @@ enum Key {
 
 impl From<InodeKey> for Key {
     fn from(key: InodeKey) -> Self {
-        Key::Inode { device: key.device, ino: key.ino }
+        Key::Inode {
+            device: key.device,
+            ino: key.ino,
+        }
     }
 }
 
@@ -54,14 +57,23 @@ pub(super) fn bind(
         UnixName::Path(path) => {
             let caller = &requester.caller;
             let mode = 0o777 & !caller.fs.umask();
-            let made = caller.make_socket(requester.base, path, mode).map_err(|errno| match errno {
-                Errno::EEXIST => Errno::EADDRINUSE,
-                other => other,
-            })?;
+            let made =
+                caller
+                    .make_socket(requester.base, path, mode)
+                    .map_err(|errno| match errno {
+                        Errno::EEXIST => Errno::EADDRINUSE,
+                        other => other,
+                    })?;
             let key = Key::from(made.key()?);
             let old = NAMES.lock().insert(key.clone(), socket.clone());
             drop(old);
-            Ok((name.clone(), Bound { key, _path: Some(made) }))
+            Ok((
+                name.clone(),
+                Bound {
+                    key,
+                    _path: Some(made),
+                },
+            ))
         }
         UnixName::Abstract(bytes) => {
             let bound = take_abstract(socket, bytes).ok_or(Errno::EADDRINUSE)?;

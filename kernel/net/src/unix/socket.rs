@@ -95,9 +95,7 @@ impl UnixSocket {
         let link = self.state.lock().link.clone();
         match link {
             Link::Connected(inbox) => Ok(inbox),
-            Link::Toward(socket) => {
-                Ok(socket.upgrade().ok_or(Errno::ECONNREFUSED)?.inbox.clone())
-            }
+            Link::Toward(socket) => Ok(socket.upgrade().ok_or(Errno::ECONNREFUSED)?.inbox.clone()),
             Link::None | Link::Listening(_) => Err(Errno::ENOTCONN),
         }
     }
@@ -214,10 +212,17 @@ impl Socket for UnixSocket {
         }
         let backlog = self.backlog().ok_or(Errno::EINVAL)?;
         let deadline = self.options.receive_deadline();
-        Ok(backlog.take(nonblocking, deadline).map_err(transfer::timed_out)?)
+        Ok(backlog
+            .take(nonblocking, deadline)
+            .map_err(transfer::timed_out)?)
     }
 
-    fn connect(&self, address: &Address, nonblocking: bool, requester: &Requester<'_>) -> Result<()> {
+    fn connect(
+        &self,
+        address: &Address,
+        nonblocking: bool,
+        requester: &Requester<'_>,
+    ) -> Result<()> {
         if self.kind == SocketType::Datagram {
             return self.connect_datagram(address, requester);
         }
@@ -239,15 +244,18 @@ impl Socket for UnixSocket {
         far.join(self, requester.peer(), self.unix_name());
         self.join(&far, backlog.owner, name.clone());
         let deadline = self.options.send_deadline();
-        backlog.offer(&far, nonblocking, deadline).map_err(transfer::timed_out).inspect_err(|_| {
-            let mut state = self.state.lock();
-            state.link = Link::None;
-            state.peer = None;
-            state.peer_name = UnixName::Unnamed;
-            drop(state);
-            // The far end goes; it leaves no mark on a socket that may try again.
-            far.state.lock().link = Link::None;
-        })
+        backlog
+            .offer(&far, nonblocking, deadline)
+            .map_err(transfer::timed_out)
+            .inspect_err(|_| {
+                let mut state = self.state.lock();
+                state.link = Link::None;
+                state.peer = None;
+                state.peer_name = UnixName::Unnamed;
+                drop(state);
+                // The far end goes; it leaves no mark on a socket that may try again.
+                far.state.lock().link = Link::None;
+            })
     }
 
     fn send(
@@ -306,7 +314,11 @@ impl Socket for UnixSocket {
         match (&state.link, state.peer) {
             (Link::Listening(backlog), _) => backlog.owner,
             (_, Some(peer)) => peer,
-            (_, None) => Peer { pid: 0, uid: u32::MAX, gid: u32::MAX },
+            (_, None) => Peer {
+                pid: 0,
+                uid: u32::MAX,
+                gid: u32::MAX,
+            },
         }
     }
 
@@ -335,7 +347,11 @@ impl Socket for UnixSocket {
             if let Some(table) = table {
                 table.add(&backlog.changed);
             }
-            return if backlog.has_waiting() { Events::READABLE } else { Events::empty() };
+            return if backlog.has_waiting() {
+                Events::READABLE
+            } else {
+                Events::empty()
+            };
         }
         let receiver = match &link {
             Link::Connected(inbox) => Some(inbox.clone()),
@@ -356,7 +372,10 @@ impl Socket for UnixSocket {
             (ends || state.is_writable(self.send_limit()), ends)
         });
         events.set(Events::WRITABLE, writable);
-        events.set(Events::HUP, is_fresh || ends_writing && events.contains(Events::RDHUP));
+        events.set(
+            Events::HUP,
+            is_fresh || ends_writing && events.contains(Events::RDHUP),
+        );
         events
     }
 }

@@ -16,7 +16,11 @@ const STREAM_PIECE: usize = 32 * 1024;
 
 /// A wait that `SO_RCVTIMEO` or `SO_SNDTIMEO` ended is `EAGAIN`.
 pub(super) fn timed_out(errno: Errno) -> Errno {
-    if errno == Errno::ETIMEDOUT { Errno::EAGAIN } else { errno }
+    if errno == Errno::ETIMEDOUT {
+        Errno::EAGAIN
+    } else {
+        errno
+    }
 }
 
 /// Sends bytes, or one message, to `receiver`.
@@ -37,7 +41,11 @@ pub(super) fn send(
     }
     let mut done = 0;
     loop {
-        let piece = if is_stream { STREAM_PIECE.min(limit) } else { limit };
+        let piece = if is_stream {
+            STREAM_PIECE.min(limit)
+        } else {
+            limit
+        };
         let bytes = match take(from, piece) {
             Ok(bytes) => bytes,
             Err(_) if done > 0 => return Ok(done),
@@ -91,16 +99,26 @@ fn put(
         let mut state = receiver.state.lock();
         // A connection that was finished from this side, or that nobody reads any more.
         if state.is_deaf || is_connected && state.is_finished {
-            let gone = if is_connected { Errno::EPIPE } else { Errno::ECONNREFUSED };
+            let gone = if is_connected {
+                Errno::EPIPE
+            } else {
+                Errno::ECONNREFUSED
+            };
             return Some(Err(gone));
         }
         if state.has_room(len, limit) {
-            message.take().into_iter().for_each(|message| state.push(message));
+            message
+                .take()
+                .into_iter()
+                .for_each(|message| state.push(message));
             return Some(Ok(()));
         }
         nonblocking.then_some(Err(Errno::EAGAIN))
     };
-    receiver.changed.wait_interruptible_deadline(deadline, step).map_err(timed_out)??;
+    receiver
+        .changed
+        .wait_interruptible_deadline(deadline, step)
+        .map_err(timed_out)??;
     receiver.changed.wake_all();
     Ok(())
 }
@@ -113,7 +131,11 @@ pub(super) fn receive(
 ) -> Result<Received> {
     if socket.socket_type() != SocketType::Datagram && !socket.is_connected() {
         let is_listening = socket.is_listening();
-        return Err(if is_listening { Errno::EINVAL } else { Errno::ENOTCONN });
+        return Err(if is_listening {
+            Errno::EINVAL
+        } else {
+            Errno::ENOTCONN
+        });
     }
     let deadline = socket.options().receive_deadline();
     let mut received = Received::default();
@@ -157,15 +179,23 @@ fn wait_readable(socket: &UnixSocket, flags: ReceiveFlags, deadline: Option<u64>
         if state.is_deaf || state.is_finished && !is_datagram {
             return Some(Ok(false));
         }
-        flags.contains(ReceiveFlags::DONTWAIT).then_some(Err(Errno::EAGAIN))
+        flags
+            .contains(ReceiveFlags::DONTWAIT)
+            .then_some(Err(Errno::EAGAIN))
     };
-    let waited = socket.inbox.changed.wait_interruptible_deadline(deadline, look);
+    let waited = socket
+        .inbox
+        .changed
+        .wait_interruptible_deadline(deadline, look);
     waited.map_err(timed_out)?
 }
 
 /// What comes along with a message, as the receiver wants it.
 fn ancillary_of(socket: &UnixSocket, message: &Message) -> Ancillary {
-    let wants_sender = socket.options().pass_credentials.load(core::sync::atomic::Ordering::Relaxed);
+    let wants_sender = socket
+        .options()
+        .pass_credentials
+        .load(core::sync::atomic::Ordering::Relaxed);
     Ancillary {
         files: message.ancillary.files.clone(),
         sender: wants_sender.then_some(message.sender),
@@ -176,15 +206,29 @@ fn name_of(message: &Message) -> Option<Address> {
     (message.from != UnixName::Unnamed).then(|| Address::Unix(message.from.clone()))
 }
 
-fn one_message(socket: &UnixSocket, to: &mut IoWriter<'_>, flags: ReceiveFlags) -> Result<Received> {
+fn one_message(
+    socket: &UnixSocket,
+    to: &mut IoWriter<'_>,
+    flags: ReceiveFlags,
+) -> Result<Received> {
     let is_peek = flags.contains(ReceiveFlags::PEEK);
     let message = {
         let mut state = socket.inbox.state.lock();
-        if is_peek { state.get(0).cloned() } else { state.pop() }
+        if is_peek {
+            state.get(0).cloned()
+        } else {
+            state.pop()
+        }
     };
-    let Some(message) = message else { return Ok(Received::default()) };
+    let Some(message) = message else {
+        return Ok(Received::default());
+    };
     socket.inbox.changed.wake_all();
-    let len = if message.bytes.is_empty() { 0 } else { to.write(&message.bytes)? };
+    let len = if message.bytes.is_empty() {
+        0
+    } else {
+        to.write(&message.bytes)?
+    };
     Ok(Received {
         len,
         full_len: message.bytes.len(),
@@ -211,7 +255,11 @@ fn stream_bytes(
         if differs {
             return Ok(true);
         }
-        let message = if is_peek { state.get(index).cloned() } else { state.pop() };
+        let message = if is_peek {
+            state.get(index).cloned()
+        } else {
+            state.pop()
+        };
         drop(state);
         let Some(mut message) = message else { break };
         let copied = to.write(message.left());

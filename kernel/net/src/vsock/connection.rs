@@ -36,7 +36,11 @@ pub(super) enum Phase {
 #[derive(Debug)]
 enum Chunk {
     Bytes(VecDeque<u8>),
-    Frame { frame: Frame, start: usize, len: usize },
+    Frame {
+        frame: Frame,
+        start: usize,
+        len: usize,
+    },
 }
 
 impl Chunk {
@@ -103,7 +107,11 @@ impl Connection {
             owes_credit: false,
         };
         let changed = Arc::new(WaitQueue::new());
-        Arc::new(Connection { key, state: SpinLock::new(state), changed })
+        Arc::new(Connection {
+            key,
+            state: SpinLock::new(state),
+            changed,
+        })
     }
 
     /// Marks it over and wakes whoever waits.
@@ -144,7 +152,12 @@ impl State {
 
     /// Takes in `len` bytes at `start` of `frame`. `false` when the peer sent more than it may.
     /// A frame that is not kept comes back.
-    pub(super) fn take_in(&mut self, frame: Frame, start: usize, len: usize) -> (bool, Option<Frame>) {
+    pub(super) fn take_in(
+        &mut self,
+        frame: Frame,
+        start: usize,
+        len: usize,
+    ) -> (bool, Option<Frame>) {
         if len > (RECEIVE_BUFFER as usize).saturating_sub(self.received_len) {
             return (false, Some(frame));
         }
@@ -201,7 +214,9 @@ impl State {
         self.received_len -= left;
         self.count_read(left);
         while left > 0 {
-            let Some(chunk) = self.received.front_mut() else { break };
+            let Some(chunk) = self.received.front_mut() else {
+                break;
+            };
             let step = left.min(chunk.len());
             match chunk {
                 Chunk::Bytes(bytes) => drop(bytes.drain(..step)),
@@ -250,7 +265,11 @@ impl State {
 
 enum Piece {
     Bytes(Vec<u8>),
-    Frame { frame: Frame, start: usize, len: usize },
+    Frame {
+        frame: Frame,
+        start: usize,
+        len: usize,
+    },
 }
 
 /// Copies received bytes to `to`, and takes them off unless `peek`; how many, and the frames that
@@ -264,7 +283,9 @@ pub(super) fn copy_out(
     let mut used = Vec::new();
     while to.remaining() > 0 {
         let skip = if peek { done } else { 0 };
-        let Some(piece) = connection.state.lock().first(skip, to.remaining()) else { break };
+        let Some(piece) = connection.state.lock().first(skip, to.remaining()) else {
+            break;
+        };
         let (copied, wanted) = match &piece {
             Piece::Bytes(bytes) => (to.write(bytes), bytes.len()),
             Piece::Frame { frame, start, len } => (to.write_frame(frame, *start, *len), *len),

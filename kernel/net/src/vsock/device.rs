@@ -11,11 +11,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use machine::Frame;
 use machine::sync::SpinLock;
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
-use machine::{Frame, PAGE_SIZE};
-use sched::thread::ThreadBuilder;
 use sched::WaitQueue;
+use sched::thread::ThreadBuilder;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::connection::{Connection, Phase};
@@ -58,7 +58,9 @@ struct Table {
 
 impl core::fmt::Debug for Vsock {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Vsock").field("cid", &self.cid).finish_non_exhaustive()
+        f.debug_struct("Vsock")
+            .field("cid", &self.cid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +92,10 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
     let vsock = Vsock::new(u64::from_le_bytes(cid), receive, transmit, activity);
     *DEVICE.lock() = Some(vsock.clone());
     let thread = ThreadBuilder::new(b"vsock", move || vsock.run());
-    thread.spawn().map(|_| ()).map_err(|_| SetupError::OutOfMemory)
+    thread
+        .spawn()
+        .map(|_| ())
+        .map_err(|_| SetupError::OutOfMemory)
 }
 
 impl Vsock {
@@ -142,7 +147,9 @@ impl Vsock {
     fn offer_buffer(&self) {
         if let Ok(frame) = self.frame() {
             // Full only when a device has more buffers than it can hold.
-            let _ = self.receive.submit(Vec::new(), alloc::vec![Segment::page(frame)], ());
+            let _ = self
+                .receive
+                .submit(Vec::new(), alloc::vec![Segment::page(frame)], ());
         }
     }
 
@@ -170,7 +177,9 @@ impl Vsock {
     fn packet(&self, frame: Frame, written: usize) {
         let mut bytes = [0; HEADER_LEN];
         frame.read(0, &mut bytes);
-        let Ok(header) = Header::read_from_bytes(&bytes) else { return };
+        let Ok(header) = Header::read_from_bytes(&bytes) else {
+            return;
+        };
         let len = header.len.get() as usize;
         let is_whole = written >= HEADER_LEN && len <= written - HEADER_LEN;
         if !is_whole || header.dst_cid.get() != self.cid {
@@ -321,7 +330,9 @@ impl Vsock {
             self.collect();
             // Taken and put under one lock, so that packets of a connection stay in order.
             let mut pending = self.pending.lock();
-            let Some(header) = pending.front() else { return any };
+            let Some(header) = pending.front() else {
+                return any;
+            };
             if !self.put(header, Vec::new()) {
                 return any;
             }
@@ -332,7 +343,9 @@ impl Vsock {
 
     /// Puts a packet into the transmit queue; `false` when there is no room or memory.
     fn put(&self, header: &Header, payload: Vec<Segment>) -> bool {
-        let Ok(frame) = self.frame() else { return false };
+        let Ok(frame) = self.frame() else {
+            return false;
+        };
         frame.write(0, header.as_bytes());
         let mut readable: Vec<_> = Segment::new(frame, 0, HEADER_LEN).into_iter().collect();
         readable.extend(payload);
@@ -343,7 +356,9 @@ impl Vsock {
     pub(super) fn send_data(&self, connection: &Connection, payload: Vec<Segment>) -> bool {
         self.collect();
         let len: usize = payload.iter().map(Segment::len).sum();
-        let Ok(len) = u32::try_from(len) else { return false };
+        let Ok(len) = u32::try_from(len) else {
+            return false;
+        };
         self.send_pending();
         let pending = self.pending.lock();
         if !pending.is_empty() {

@@ -24,8 +24,14 @@ struct Queue {
 
 impl Listener {
     pub(super) fn new(backlog: usize) -> Arc<Listener> {
-        let queue = Queue { waiting: VecDeque::new(), backlog };
-        Arc::new(Listener { queue: SpinLock::new(queue), arrived: Arc::new(WaitQueue::new()) })
+        let queue = Queue {
+            waiting: VecDeque::new(),
+            backlog,
+        };
+        Arc::new(Listener {
+            queue: SpinLock::new(queue),
+            arrived: Arc::new(WaitQueue::new()),
+        })
     }
 
     pub(super) fn set_backlog(&self, backlog: usize) {

@@ -98,8 +98,14 @@ impl Header {
 
     /// The connection that a received packet belongs to.
     pub(super) fn key(&self) -> Key {
-        let peer = End { cid: self.src_cid.get(), port: self.src_port.get() };
-        Key { local_port: self.dst_port.get(), peer }
+        let peer = End {
+            cid: self.src_cid.get(),
+            port: self.src_port.get(),
+        };
+        Key {
+            local_port: self.dst_port.get(),
+            peer,
+        }
     }
 }
 

@@ -62,8 +62,16 @@ impl VsockSocket {
     }
 
     pub(super) fn on(device: Arc<Vsock>) -> Arc<VsockSocket> {
-        let role = Role { port: None, owns_port: false, what: What::Fresh };
-        Arc::new(VsockSocket { device, options: Options::default(), role: SpinLock::new(role) })
+        let role = Role {
+            port: None,
+            owns_port: false,
+            what: What::Fresh,
+        };
+        Arc::new(VsockSocket {
+            device,
+            options: Options::default(),
+            role: SpinLock::new(role),
+        })
     }
 
     fn accepted(&self, connection: Arc<Connection>) -> Arc<VsockSocket> {
@@ -73,7 +81,11 @@ impl VsockSocket {
             what: What::Connected(connection),
         };
         let (device, options) = (self.device.clone(), Options::default());
-        Arc::new(VsockSocket { device, options, role: SpinLock::new(role) })
+        Arc::new(VsockSocket {
+            device,
+            options,
+            role: SpinLock::new(role),
+        })
     }
 
     fn connection(&self) -> Result<Arc<Connection>> {
@@ -108,14 +120,16 @@ impl VsockSocket {
             other => other,
         };
         let deadline = sched::clock::monotonic_ns().saturating_add(timeout);
-        let answer = connection.changed.wait_interruptible_deadline(Some(deadline), || {
-            let mut state = connection.state.lock();
-            match state.phase {
-                Phase::Connecting => None,
-                Phase::Established => Some(Ok(())),
-                Phase::Closed => Some(Err(state.error.take().unwrap_or(Errno::ECONNRESET))),
-            }
-        });
+        let answer = connection
+            .changed
+            .wait_interruptible_deadline(Some(deadline), || {
+                let mut state = connection.state.lock();
+                match state.phase {
+                    Phase::Connecting => None,
+                    Phase::Established => Some(Ok(())),
+                    Phase::Closed => Some(Err(state.error.take().unwrap_or(Errno::ECONNRESET))),
+                }
+            });
         let result = answer.and_then(|answer| answer);
         if let Err(errno) = result {
             self.device.forget(connection.key);
@@ -149,7 +163,12 @@ impl VsockSocket {
     }
 
     /// Bytes the peer has room for.
-    fn wait_credit(&self, connection: &Connection, nonblocking: bool, deadline: Option<u64>) -> Result<usize> {
+    fn wait_credit(
+        &self,
+        connection: &Connection,
+        nonblocking: bool,
+        deadline: Option<u64>,
+    ) -> Result<usize> {
         let look = || {
             let mut state = connection.state.lock();
             if let Some(errno) = state.error.take() {
@@ -164,7 +183,9 @@ impl VsockSocket {
                 credit => Some(Ok(credit)),
             }
         };
-        let waited = connection.changed.wait_interruptible_deadline(deadline, look);
+        let waited = connection
+            .changed
+            .wait_interruptible_deadline(deadline, look);
         waited.map_err(timed_out)?
     }
 
@@ -173,14 +194,22 @@ impl VsockSocket {
         self.device.activity().wait_until(|| {
             let sent = self.device.send_data(connection, payload.clone());
             let is_over = connection.state.lock().phase == Phase::Closed;
-            if sent { Some(Ok(())) } else { is_over.then_some(Err(Errno::EPIPE)) }
+            if sent {
+                Some(Ok(()))
+            } else {
+                is_over.then_some(Err(Errno::EPIPE))
+            }
         })
     }
 }
 
 /// A wait that SO_RCVTIMEO or SO_SNDTIMEO ended is `EAGAIN`.
 fn timed_out(errno: Errno) -> Errno {
-    if errno == Errno::ETIMEDOUT { Errno::EAGAIN } else { errno }
+    if errno == Errno::ETIMEDOUT {
+        Errno::EAGAIN
+    } else {
+        errno
+    }
 }
 
 impl Socket for VsockSocket {
@@ -203,7 +232,10 @@ impl Socket for VsockSocket {
         if cid != CID_ANY && u64::from(cid) != self.device.cid {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        let is_allowed = requester.caller.credentials.has(fs::Capabilities::NET_BIND_SERVICE);
+        let is_allowed = requester
+            .caller
+            .credentials
+            .has(fs::Capabilities::NET_BIND_SERVICE);
         if port < FIRST_UNPRIVILEGED && !is_allowed {
             return Err(Errno::EACCES);
         }
@@ -264,11 +296,21 @@ impl Socket for VsockSocket {
             return Err(Errno::EHOSTUNREACH);
         }
         let local_port = self.ensure_port(&mut role)?;
-        let key = Key { local_port, peer: End { cid: cid.into(), port } };
+        let key = Key {
+            local_port,
+            peer: End {
+                cid: cid.into(),
+                port,
+            },
+        };
         let connection = self.device.connect(key)?;
         role.what = What::Connected(connection.clone());
         drop(role);
-        if nonblocking { Err(Errno::EINPROGRESS) } else { self.wait_connected(&connection) }
+        if nonblocking {
+            Err(Errno::EINPROGRESS)
+        } else {
+            self.wait_connected(&connection)
+        }
     }
 
     fn send(
@@ -329,7 +371,9 @@ impl Socket for VsockSocket {
                     Phase::Established => nonblocking.then_some(Err(Errno::EAGAIN)),
                 }
             };
-            let waited = connection.changed.wait_interruptible_deadline(deadline, look);
+            let waited = connection
+                .changed
+                .wait_interruptible_deadline(deadline, look);
             match waited.map_err(timed_out).and_then(|ready| ready) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -345,7 +389,11 @@ impl Socket for VsockSocket {
                 break;
             }
         }
-        Ok(Received { len, full_len: len, ..Received::default() })
+        Ok(Received {
+            len,
+            full_len: len,
+            ..Received::default()
+        })
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
@@ -366,19 +414,32 @@ impl Socket for VsockSocket {
     #[expect(clippy::cast_possible_truncation, reason = "context ids have 32 bits")]
     fn name(&self) -> Address {
         match self.role.lock().port {
-            Some(port) => Address::Vsock { cid: self.device.cid as u32, port },
-            None => Address::Vsock { cid: CID_ANY, port: PORT_ANY },
+            Some(port) => Address::Vsock {
+                cid: self.device.cid as u32,
+                port,
+            },
+            None => Address::Vsock {
+                cid: CID_ANY,
+                port: PORT_ANY,
+            },
         }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "context ids have 32 bits")]
     fn peer_name(&self) -> Result<Address> {
         let peer = self.connection()?.key.peer;
-        Ok(Address::Vsock { cid: peer.cid as u32, port: peer.port })
+        Ok(Address::Vsock {
+            cid: peer.cid as u32,
+            port: peer.port,
+        })
     }
 
     fn peer(&self) -> Peer {
-        Peer { pid: 0, uid: u32::MAX, gid: u32::MAX }
+        Peer {
+            pid: 0,
+            uid: u32::MAX,
+            gid: u32::MAX,
+        }
     }
 
     fn is_listening(&self) -> bool {
@@ -390,7 +451,8 @@ impl Socket for VsockSocket {
     }
 
     fn available(&self) -> usize {
-        self.connection().map_or(0, |connection| connection.state.lock().available())
+        self.connection()
+            .map_or(0, |connection| connection.state.lock().available())
     }
 
     fn poll(&self, table: Option<&mut PollTable>) -> Events {
@@ -401,7 +463,11 @@ impl Socket for VsockSocket {
                 if let Some(table) = table {
                     table.add(&listener.arrived);
                 }
-                if listener.has_waiting() { Events::READABLE } else { Events::empty() }
+                if listener.has_waiting() {
+                    Events::READABLE
+                } else {
+                    Events::empty()
+                }
             }
             What::Connected(connection) => {
                 if let Some(table) = table {
