@@ -4,12 +4,15 @@
 //! on stderr (`shell::step`), and fails with a sentence that says what to do.
 
 mod build;
+mod check;
+mod docs;
 mod packages;
 mod qemu_test;
 mod rootfs;
 mod run;
 mod setup;
 mod shell;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -37,6 +40,12 @@ enum Command {
     Run(run::RunArguments),
     /// Run the guest test programs on the kernel under QEMU
     QemuTest(qemu_test::QemuTestArguments),
+    /// Run all tests, and print how many passed, failed and were skipped
+    Test(test::TestArguments),
+    /// Check the format, the lints, the layers, and what else a program can check
+    Check,
+    /// Write the pages that are generated from the code
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +64,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Setup => setup::run(),
         Command::BuildImage => build::image(&workspace).map(drop),
         Command::Run(arguments) => run::run(&workspace, arguments),
+        Command::Test(arguments) => test::run(&workspace, &arguments),
+        Command::Check => check::run(&workspace),
+        Command::Docs => docs::write(&workspace),
         Command::QemuTest(arguments) => qemu_test::run(&workspace, arguments),
     }
 }

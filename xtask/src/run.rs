@@ -36,7 +36,7 @@ pub(crate) struct RunArguments {
 
 /// Builds, then replaces this process with `nacre run`.
 pub(crate) fn run(workspace: &Workspace, arguments: RunArguments) -> anyhow::Result<()> {
-    let image = build::image(workspace)?;
+    build::image(workspace)?;
     let nacre = build::host_tools(workspace)?;
     let rootfs = match arguments.rootfs {
         Some(dir) => dir,
@@ -44,11 +44,6 @@ pub(crate) fn run(workspace: &Workspace, arguments: RunArguments) -> anyhow::Res
     };
     let mut command = std::process::Command::new(&nacre);
     command.arg("run").arg("--rootfs").arg(rootfs);
-    command
-        .arg("--kernel")
-        .arg(&image.kernel)
-        .arg("--initramfs")
-        .arg(&image.archive);
     if std::io::stdin().is_terminal() {
         command.arg("-i");
         if std::io::stdout().is_terminal() {

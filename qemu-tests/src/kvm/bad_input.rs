@@ -1,0 +1,308 @@
+//! What goes wrong must end soon, with one sentence on stderr and an exit code, and leave nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::Options;
+use super::process::{self, Ended};
+use crate::Report;
+
+/// The exit code for failures of nacre's own, as other container tools use it.
+const OWN_FAILURE: i32 = 125;
+/// The exit code for wrong arguments.
+const USAGE: i32 = 2;
+
+/// One wrong use of `nacre run`.
+struct Case {
+    name: &'static str,
+    /// Arguments after `nacre run`; `ROOT`, `FILE` and `NONE` stand for a root file system, a
+    /// file that is nothing in particular, and a path where nothing is.
+    arguments: &'static [&'static str],
+    /// The exit code.
+    code: i32,
+    /// What stderr must say, in small letters.
+    says: &'static str,
+    /// Whether it gets as far as needing KVM.
+    needs_kvm: bool,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "no program",
+        arguments: &["--rootfs", "ROOT"],
+        code: USAGE,
+        says: "program",
+        needs_kvm: false,
+    },
+    Case {
+        name: "no rootfs given",
+        arguments: &["--", "true"],
+        code: USAGE,
+        says: "rootfs",
+        needs_kvm: false,
+    },
+    Case {
+        name: "rootfs is not there",
+        arguments: &["--rootfs", "NONE", "--", "true"],
+        code: OWN_FAILURE,
+        says: "no such file",
+        needs_kvm: false,
+    },
+    Case {
+        name: "rootfs is a file",
+        arguments: &["--rootfs", "FILE", "--", "true"],
+        code: OWN_FAILURE,
+        says: "directory",
+        needs_kvm: false,
+    },
+    Case {
+        name: "1 MiB of memory",
+        arguments: &["--rootfs", "ROOT", "--memory", "1M", "--", "true"],
+        code: OWN_FAILURE,
+        says: "memory",
+        needs_kvm: false,
+    },
+    Case {
+        name: "senseless memory",
+        arguments: &["--rootfs", "ROOT", "--memory", "lots", "--", "true"],
+        code: USAGE,
+        says: "memory",
+        needs_kvm: false,
+    },
+    Case {
+        name: "1,000 processors",
+        arguments: &["--rootfs", "ROOT", "--cpus", "1000", "--", "true"],
+        code: OWN_FAILURE,
+        says: "cpu",
+        needs_kvm: false,
+    },
+    Case {
+        name: "broken kernel",
+        arguments: &["--rootfs", "ROOT", "--kernel", "FILE", "--", "true"],
+        code: OWN_FAILURE,
+        says: "kernel",
+        needs_kvm: true,
+    },
+    Case {
+        name: "broken archive",
+        arguments: &["--rootfs", "ROOT", "--initramfs", "FILE", "--", "true"],
+        code: OWN_FAILURE,
+        says: "",
+        needs_kvm: true,
+    },
+    Case {
+        name: "kernel is not there",
+        arguments: &["--rootfs", "ROOT", "--kernel", "NONE", "--", "true"],
+        code: OWN_FAILURE,
+        says: "kernel",
+        needs_kvm: false,
+    },
+    Case {
+        name: "program is not there",
+        arguments: &["--rootfs", "ROOT", "--", "no-such-program"],
+        code: 127,
+        says: "no-such-program",
+        needs_kvm: true,
+    },
+    Case {
+        name: "program is a directory",
+        arguments: &["--rootfs", "ROOT", "--", "/etc"],
+        code: 126,
+        says: "/etc",
+        needs_kvm: true,
+    },
+    Case {
+        name: "program cannot be executed",
+        arguments: &["--rootfs", "ROOT", "--", "/etc/passwd"],
+        code: 126,
+        says: "/etc/passwd",
+        needs_kvm: true,
+    },
+    Case {
+        name: "unknown option",
+        arguments: &["--rootfs", "ROOT", "--frobnicate", "--", "true"],
+        code: USAGE,
+        says: "--frobnicate",
+        needs_kvm: false,
+    },
+];
+
+/// A case that takes more than arguments.
+type Special = fn(&Options) -> anyhow::Result<Result<(), String>>;
+
+/// Plays all cases.
+pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let has_kvm = Path::new("/dev/kvm").exists();
+    for case in CASES.iter().filter(|case| options.wants(case.name)) {
+        let name = format!("kvm/bad input: {}", case.name);
+        if case.needs_kvm && !has_kvm {
+            report.skip(name, "/dev/kvm is not there");
+        } else {
+            report.note(name, play(options, case)?);
+        }
+    }
+    let special: [(&str, Special); 4] = [
+        ("VMM killed", vmm_killed),
+        ("closed stdin", closed_stdin),
+        ("output to a closed pipe", closed_output),
+        ("no /dev/kvm", no_kvm),
+    ];
+    for (what, test) in special.into_iter().filter(|(what, _)| options.wants(what)) {
+        let name = format!("kvm/bad input: {what}");
+        if has_kvm {
+            report.note(name, test(options)?);
+        } else {
+            report.skip(name, "/dev/kvm is not there");
+        }
+    }
+    Ok(())
+}
+
+fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
+    let file = options.work_dir.join("nothing-in-particular");
+    fs::write(&file, "This is not what you are looking for.\n".repeat(200))?;
+    let none = options.work_dir.join("not/there");
+    let mut command = Command::new(&options.nacre);
+    command.arg("run");
+    for argument in case.arguments {
+        match *argument {
+            "ROOT" => command.arg(&options.busybox),
+            "FILE" => command.arg(&file),
+            "NONE" => command.arg(&none),
+            other => command.arg(other),
+        };
+    }
+    let ended = process::run(command, b"")?;
+    Ok(judge(&ended, &[case.code], case.says).and_then(|()| nothing_left(options)))
+}
+
+/// Whether the program ended with one of `codes` and said what it should, once.
+fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), String> {
+    let told = ended.stderr.trim();
+    let is_sentence = !told.is_empty() && !told.contains("panicked") && told.lines().count() < 12;
+    let is_right_code = ended.code.is_some_and(|code| codes.contains(&code));
+    if is_right_code && is_sentence && told.to_lowercase().contains(says) {
+        return Ok(());
+    }
+    let wanted = format!("wanted exit {codes:?} and a sentence with {says:?}");
+    Err(format!("{wanted}; got {:?} and:\n{told}", ended.code))
+}
+
+/// Kills the VMM under a running program.
+fn vmm_killed(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new(&options.nacre);
+    command.arg("run").arg("--rootfs").arg(&options.busybox);
+    command.args(["--", "sh", "-c", "echo running; sleep 60"]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
+    let stderr = process::read_all(child.stderr.take().context("no stderr")?);
+    let vmms = vmms_of(options);
+    for vmm in &vmms {
+        Command::new("kill")
+            .args(["-KILL", &vmm.to_string()])
+            .status()?;
+    }
+    let code = process::wait(&mut child, Duration::from_secs(30))?;
+    let stderr = String::from_utf8_lossy(&stderr.join().unwrap_or_default()).into_owned();
+    if vmms.is_empty() || line != "running\n" {
+        return Ok(Err(format!(
+            "the program did not start: {line:?}\n{stderr}"
+        )));
+    }
+    let ended = Ended {
+        code,
+        stdout: line,
+        stderr,
+    };
+    Ok(judge(&ended, &[OWN_FAILURE], "").and_then(|()| nothing_left(options)))
+}
+
+/// Runs with stdin closed, not merely empty.
+fn closed_stdin(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "exec \"$0\" run -i --rootfs \"$1\" -- sh -c 'cat; echo read' <&-",
+    ]);
+    command.arg(&options.nacre).arg(&options.busybox);
+    let ended = process::run(command, b"")?;
+    // Refusing it with a sentence is as good as taking it for an empty one.
+    if ended.code == Some(0) && ended.stdout == "read\n" {
+        return Ok(nothing_left(options));
+    }
+    Ok(judge(&ended, &[OWN_FAILURE], "").and_then(|()| nothing_left(options)))
+}
+
+/// Writes for ever to a reader that goes away.
+fn closed_output(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "(\"$0\" run --rootfs \"$1\" -- yes; echo \"exit $?\" >&2) | head -n 3",
+    ]);
+    command.arg(&options.nacre).arg(&options.busybox);
+    let ended = process::run(command, b"")?;
+    let has_ended = ended
+        .stderr
+        .lines()
+        .any(|line| line.starts_with("exit ") && line != "exit 0");
+    if ended.stdout != "y\ny\ny\n" || !has_ended {
+        return Ok(Err(format!("{ended:?}")));
+    }
+    Ok(nothing_left(options))
+}
+
+/// Runs where there is no /dev/kvm.
+fn no_kvm(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new("unshare");
+    let hide = "mount -t tmpfs none /dev && exec \"$0\" run --rootfs \"$1\" -- true";
+    command
+        .args(["--mount", "sh", "-c", hide])
+        .arg(&options.nacre)
+        .arg(&options.busybox);
+    let ended = process::run(command, b"")?;
+    Ok(judge(&ended, &[OWN_FAILURE], "/dev/kvm").and_then(|()| nothing_left(options)))
+}
+
+/// No VMM runs, and nothing is mounted below the roots.
+fn nothing_left(options: &Options) -> Result<(), String> {
+    let start = Instant::now();
+    let mut vmms = vmms_of(options);
+    while !vmms.is_empty() && start.elapsed() < Duration::from_secs(3) {
+        thread::sleep(Duration::from_millis(50));
+        vmms = vmms_of(options);
+    }
+    if !vmms.is_empty() {
+        return Err(format!("still running: nacre-vmm {vmms:?}"));
+    }
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let root = options.busybox.display().to_string();
+    match mounts.lines().find(|line| line.contains(&root)) {
+        Some(line) => Err(format!("still mounted: {line}")),
+        None => Ok(()),
+    }
+}
+
+/// The process numbers of all VMMs that run the program beside our `nacre`.
+fn vmms_of(options: &Options) -> Vec<u32> {
+    let vmm: PathBuf = options.nacre.with_file_name("nacre-vmm");
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == vmm))
+        .collect()
+}

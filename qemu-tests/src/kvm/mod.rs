@@ -1,0 +1,188 @@
+//! `nacre run` on KVM: the same commands in a chroot on the host and in a microVM, with the same
+//! root file system, must give the same output, errors and exit code.
+//!
+//! [`scenarios`] are real work, [`terminal`] is job control under a pseudo-terminal, and
+//! [`bad_input`] is what goes wrong: a sentence, an exit code, nothing left behind.
+
+mod bad_input;
+mod process;
+mod scenarios;
+mod terminal;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::{Report, diff};
+use process::Ended;
+use scenarios::{Root, Scenario};
+
+/// What to test.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The `nacre` program; `nacre-vmm` is beside it.
+    pub nacre: PathBuf,
+    /// The folder with `kernel.elf` and `initramfs.img`.
+    pub image_dir: PathBuf,
+    /// A root file system with busybox.
+    pub busybox: PathBuf,
+    /// A root file system with Debian's bash, coreutils and python3; without it its scenarios
+    /// are skipped.
+    pub debian: Option<PathBuf>,
+    /// A folder for logs.
+    pub work_dir: PathBuf,
+    /// Only scenarios whose name contains this.
+    pub filter: Option<String>,
+}
+
+/// The folder, in either root, that scenarios write to. It is new for each run.
+const WORK: &str = "work";
+
+/// Mounts what a program expects below `$0`, enters it and runs the rest.
+const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/dev\" && \
+                     exec chroot \"$0\" \"$@\"";
+
+/// Runs everything.
+///
+/// # Errors
+/// When the host's side cannot be set up.
+pub fn run(options: &Options) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    fs::create_dir_all(&options.work_dir)?;
+    for scenario in scenarios::ALL
+        .iter()
+        .filter(|scenario| options.wants(scenario.name))
+    {
+        let name = format!("kvm/{}", scenario.name);
+        match options.why_not(scenario) {
+            Some(reason) => report.skip(name, reason),
+            None => report.note(name, options.compare(scenario)?),
+        }
+    }
+    terminal::run(options, &mut report)?;
+    bad_input::run(options, &mut report)?;
+    Ok(report)
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.filter
+            .as_deref()
+            .is_none_or(|filter| name.contains(filter))
+    }
+
+    /// Why the scenario cannot run here, if so.
+    fn why_not(&self, scenario: &Scenario) -> Option<&'static str> {
+        if !Path::new("/dev/kvm").exists() {
+            return Some("/dev/kvm is not there");
+        }
+        if self.root(scenario.root).is_none() {
+            return Some("the Debian root needs root to be made");
+        }
+        None
+    }
+
+    fn root(&self, root: Root) -> Option<&Path> {
+        match root {
+            Root::Busybox => Some(&self.busybox),
+            Root::Debian => self.debian.as_deref(),
+        }
+    }
+
+    /// Plays the scenario on the host and in a microVM.
+    fn compare(&self, scenario: &Scenario) -> anyhow::Result<Result<(), String>> {
+        let root = self
+            .root(scenario.root)
+            .context("the scenario's root is not there")?;
+        let host = self.play(scenario, root, on_host(root))?;
+        let log = self
+            .work_dir
+            .join(format!("{}.log", scenario.name.replace(' ', "-")));
+        let guest = self.play(scenario, root, self.in_guest(root, &log, scenario.cpus))?;
+        let difference = diff::lines(&host, &guest);
+        if difference.is_empty() {
+            return Ok(Ok(()));
+        }
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(8).collect();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        Ok(Err(format!("{difference}the guest's log ends:\n{tail}")))
+    }
+
+    /// Runs the scenario's program by `command` and describes all that can be seen of it: output,
+    /// errors, exit code, and the files it left.
+    fn play(
+        &self,
+        scenario: &Scenario,
+        root: &Path,
+        mut command: Command,
+    ) -> anyhow::Result<Vec<String>> {
+        let work = root.join(WORK);
+        if work.exists() {
+            fs::remove_dir_all(&work)?;
+        }
+        fs::create_dir(&work)?;
+        for (name, text) in scenario.files {
+            fs::write(work.join(name), text)?;
+        }
+        command.args(scenario.program);
+        let Ended {
+            code,
+            stdout,
+            stderr,
+        } = process::run(command, scenario.stdin.as_bytes())?;
+        let mut lines: Vec<String> = stdout.lines().map(str::to_owned).collect();
+        lines.extend(stderr.lines().map(|line| format!("stderr: {line}")));
+        lines.push(match code {
+            Some(code) => format!("exit {code}"),
+            None => "no end".to_owned(),
+        });
+        lines.extend(process::hashes(&work)?);
+        fs::remove_dir_all(&work)?;
+        Ok(lines)
+    }
+
+    /// `nacre run` with the program to be added.
+    fn in_guest(&self, root: &Path, log: &Path, cpus: u32) -> Command {
+        let mut command = Command::new(&self.nacre);
+        command
+            .arg("run")
+            .arg("--rootfs")
+            .arg(root)
+            .arg("--log")
+            .arg(log);
+        command.args(["--cpus", &cpus.to_string(), "-i", "--cwd", "/work"]);
+        for (name, value) in ENVIRONMENT {
+            command.arg("-e").arg(format!("{name}={value}"));
+        }
+        command.arg("--");
+        command
+    }
+}
+
+/// What programs find in their environment on both sides, PATH apart.
+const ENVIRONMENT: [(&str, &str); 2] = [("HOME", "/root"), ("LC_ALL", "C")];
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A chroot on the host with the program to be added: namespaces of its own, so that process
+/// numbers and mounts are as in a microVM.
+fn on_host(root: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--pid",
+        "--uts",
+        "--ipc",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+    ]);
+    command.arg(ENTER).arg(root);
+    // Under a microVM's agent, a program is not PID 1; a shell in between does the same here.
+    command.args(["/bin/sh", "-c", "cd /work && \"$0\" \"$@\"; exit $?"]);
+    command.env_clear().env("PATH", PATH).envs(ENVIRONMENT);
+    command
+}

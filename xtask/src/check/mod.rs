@@ -1,0 +1,66 @@
+//! `cargo xtask check`: the rules of the house that a program can check, cheap ones first.
+
+mod layers;
+mod sources;
+
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::toolchain::{self, KERNEL_TARGET};
+use crate::workspace::Workspace;
+use crate::{docs, shell};
+
+/// What is wrong, one sentence each.
+pub(crate) type Complaints = Vec<String>;
+
+/// Checks everything; fails when anything is wrong.
+pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
+    shell::step("Checking layers, file headers, sizes and unsafe code");
+    let mut complaints = layers::check(workspace)?;
+    complaints.extend(sources::check(workspace)?);
+    for complaint in &complaints {
+        println!("{complaint}");
+    }
+    shell::step("Checking the format");
+    shell::run(cargo(workspace).args(["fmt", "--all", "--check"]))?;
+    shell::step("Checking with clippy");
+    clippy(workspace)?;
+    shell::step("Checking that generated pages are up to date");
+    docs::check(workspace)?;
+    if !complaints.is_empty() {
+        bail!("{} rules are broken, see above", complaints.len());
+    }
+    Ok(())
+}
+
+/// Lints everything for the host and, where the target is there, the kernel for the machine.
+fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
+    let deny = ["--", "-D", "warnings"];
+    let mut host = cargo(workspace);
+    shell::run(
+        host.args(["clippy", "--quiet", "--workspace", "--all-targets"])
+            .args(deny),
+    )?;
+    if toolchain::has_target() {
+        let mut kernel = cargo(workspace);
+        kernel.args([
+            "clippy",
+            "--quiet",
+            "--package",
+            "nacre-kernel",
+            "--target",
+            KERNEL_TARGET,
+        ]);
+        shell::run(kernel.args(deny))?;
+    }
+    Ok(())
+}
+
+fn cargo(workspace: &Workspace) -> Command {
+    let mut command = shell::cargo();
+    command
+        .env("CARGO_TARGET_DIR", &workspace.target)
+        .current_dir(&workspace.root);
+    command
+}

@@ -1,0 +1,189 @@
+//! `cargo xtask test`: everything. Each part runs even when one before it failed; the last line
+//! is `N passed, N failed, N skipped`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, bail};
+use qemu_tests::{Report, containerd, kvm};
+
+use crate::build::{self, Image};
+use crate::workspace::Workspace;
+use crate::{check, packages, qemu_test, rootfs, shell};
+
+/// What `cargo xtask test` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestArguments {
+    /// Only these parts
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+}
+
+/// A part of the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Format, lints, layers, file headers, sizes
+    Check,
+    /// Unit and integration tests of all crates, on the host
+    Unit,
+    /// The kernel under QEMU
+    Qemu,
+    /// `nacre run` on KVM, with busybox and Debian
+    Kvm,
+    /// The containerd shim, compared with runc
+    Containerd,
+}
+
+const ALL: [Part; 5] = [
+    Part::Check,
+    Part::Unit,
+    Part::Qemu,
+    Part::Kvm,
+    Part::Containerd,
+];
+
+/// Runs the parts and prints the totals.
+pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::Result<()> {
+    let parts: &[Part] = if arguments.parts.is_empty() {
+        &ALL
+    } else {
+        &arguments.parts
+    };
+    let mut report = Report::default();
+    let mut image = None;
+    for part in parts {
+        match run_part(workspace, *part, &mut image) {
+            Ok(result) => report.merge(result),
+            Err(error) => report.fail(format!("{part:?}").to_lowercase(), &format!("{error:#}")),
+        }
+    }
+    for name in &report.failed {
+        println!("failed: {name}");
+    }
+    println!("{}", report.totals());
+    if !report.failed.is_empty() {
+        bail!("{} tests failed", report.failed.len());
+    }
+    Ok(())
+}
+
+fn run_part(
+    workspace: &Workspace,
+    part: Part,
+    image: &mut Option<Image>,
+) -> anyhow::Result<Report> {
+    match part {
+        Part::Check => checked(workspace),
+        Part::Unit => unit_tests(workspace),
+        Part::Qemu => qemu_test::all(workspace, built(workspace, image)?, None),
+        Part::Kvm => kvm_tests(workspace, built(workspace, image)?),
+        Part::Containerd => containerd_tests(workspace, built(workspace, image)?),
+    }
+}
+
+/// The image, built when the first part asks for it.
+fn built<'i>(workspace: &Workspace, image: &'i mut Option<Image>) -> anyhow::Result<&'i Image> {
+    match image {
+        Some(image) => Ok(image),
+        None => Ok(image.insert(build::image(workspace)?)),
+    }
+}
+
+fn checked(workspace: &Workspace) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    check::run(workspace)?;
+    report.pass("check");
+    Ok(report)
+}
+
+/// Runs `cargo test` and adds up what it says of each test binary.
+fn unit_tests(workspace: &Workspace) -> anyhow::Result<Report> {
+    packages::require("the unit tests", packages::STATIC_C)?;
+    shell::step("Running the unit tests");
+    let mut command = shell::cargo();
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .env("CARGO_TARGET_DIR", &workspace.target)
+        .current_dir(&workspace.root)
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo test")?;
+    let output = child.stdout.take().context("cargo test has no output")?;
+    let mut report = Report::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        count(&mut report, &line);
+    }
+    let status = child.wait()?;
+    if !status.success() && report.failed.is_empty() {
+        bail!("`cargo test` failed ({status}) before it ran all tests");
+    }
+    Ok(report)
+}
+
+/// Takes one line of `cargo test`'s output into account.
+fn count(report: &mut Report, line: &str) {
+    if let Some(test) = line.strip_prefix("test ") {
+        match test.rsplit_once(" ... ") {
+            Some((name, "FAILED")) => report.failed.push(name.to_owned()),
+            Some((name, result)) if result.starts_with("ignored") => {
+                let reason = result
+                    .strip_prefix("ignored, ")
+                    .unwrap_or("marked as ignored");
+                report.skip(name, reason);
+            }
+            Some((_, result)) if result.starts_with("ok") => report.passed += 1,
+            _ => {}
+        }
+    }
+}
+
+fn kvm_tests(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
+    let nacre = build::host_tools(workspace)?;
+    let busybox = rootfs::busybox(workspace)?;
+    let debian = match shell::is_root() {
+        true => Some(rootfs::debian(workspace)?),
+        false => None,
+    };
+    let work_dir = workspace.target.join("kvm-tests");
+    let image_dir = image.kernel.parent().unwrap_or(Path::new(".")).to_owned();
+    kvm::run(&kvm::Options {
+        nacre,
+        image_dir,
+        busybox,
+        debian,
+        work_dir,
+        filter: None,
+    })
+}
+
+fn containerd_tests(workspace: &Workspace, _image: &Image) -> anyhow::Result<Report> {
+    packages::require("the containerd tests", packages::CONTAINERD)?;
+    let nacre = build::host_tools(workspace)?;
+    let bin_dir = nacre.parent().context("nacre has no folder")?.to_owned();
+    let rootfs = rootfs::busybox(workspace)?;
+    let work_dir = workspace.target.join("containerd-tests");
+    std::fs::create_dir_all(&work_dir)?;
+    containerd::run(&containerd::Options {
+        bin_dir,
+        rootfs,
+        work_dir,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Report, count};
+
+    #[test]
+    fn adds_up_what_cargo_test_prints() {
+        let mut report = Report::default();
+        let output = "running 4 tests\ntest a::b ... ok\ntest c ... FAILED\n\
+                      test d ... ignored, /dev/kvm is not there\ntest e ... ok\n\
+                      test result: FAILED. 2 passed; 1 failed; 1 ignored";
+        output.lines().for_each(|line| count(&mut report, line));
+        assert_eq!(report.totals(), "2 passed, 1 failed, 1 skipped");
+        assert_eq!(report.failed, ["c"]);
+    }
+}
