@@ -14,24 +14,36 @@ use crate::{docs, shell};
 /// What is wrong, one sentence each.
 pub(crate) type Complaints = Vec<String>;
 
-/// Checks everything; fails when anything is wrong.
+/// A check by another program.
+type Check = fn(&Workspace) -> anyhow::Result<()>;
+
+/// Checks everything, whatever is wrong before; fails when anything is wrong.
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     shell::step("Checking layers, file headers, sizes and unsafe code");
     let mut complaints = layers::check(workspace)?;
     complaints.extend(sources::check(workspace)?);
+    let others: [(&str, Check); 3] = [
+        ("the format", format),
+        ("with clippy", clippy),
+        ("that generated pages are up to date", docs::check),
+    ];
+    for (what, check) in others {
+        shell::step(&format!("Checking {what}"));
+        if let Err(error) = check(workspace) {
+            complaints.push(format!("{error:#}"));
+        }
+    }
     for complaint in &complaints {
         println!("{complaint}");
     }
-    shell::step("Checking the format");
-    shell::run(cargo(workspace).args(["fmt", "--all", "--check"]))?;
-    shell::step("Checking with clippy");
-    clippy(workspace)?;
-    shell::step("Checking that generated pages are up to date");
-    docs::check(workspace)?;
     if !complaints.is_empty() {
         bail!("{} rules are broken, see above", complaints.len());
     }
     Ok(())
+}
+
+fn format(workspace: &Workspace) -> anyhow::Result<()> {
+    shell::run(cargo(workspace).args(["fmt", "--all", "--check"]))
 }
 
 /// Lints everything for the host and, where the target is there, the kernel for the machine.
@@ -39,8 +51,14 @@ fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
     let deny = ["--", "-D", "warnings"];
     let mut host = cargo(workspace);
     shell::run(
-        host.args(["clippy", "--quiet", "--workspace", "--all-targets"])
-            .args(deny),
+        host.args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--keep-going",
+        ])
+        .args(deny),
     )?;
     if toolchain::has_target() {
         let mut kernel = cargo(workspace);
