@@ -26,6 +26,8 @@ pub mod addr;
 pub mod boot;
 pub mod cpu;
 pub mod frame;
+#[cfg(target_os = "none")]
+mod heap;
 pub mod interrupt;
 #[cfg_attr(
     not(target_os = "none"),
@@ -41,6 +43,8 @@ pub mod time;
 pub mod user;
 pub mod user_mode;
 pub mod virtio;
+#[cfg(target_os = "none")]
+mod x86;
 
 pub use addr::{PAGE_SIZE, PhysAddr, UserAddr};
 pub use frame::Frame;

@@ -6,9 +6,17 @@
 use alloc::string::String;
 
 #[cfg(target_os = "none")]
-mod bare;
+pub(crate) mod bare;
+#[cfg(target_os = "none")]
+mod entry;
 #[cfg(not(target_os = "none"))]
 mod host;
+#[cfg(target_os = "none")]
+mod pvh;
+#[cfg(target_os = "none")]
+mod ranges;
+#[cfg(target_os = "none")]
+mod smp;
 
 #[cfg(target_os = "none")]
 pub use bare::start_other_cpus;

@@ -4,7 +4,11 @@
 //! may change them at any time, so they are only ever copied in and out.
 
 #[cfg(target_os = "none")]
-mod bare;
+pub(crate) mod allocator;
+#[cfg(target_os = "none")]
+pub(crate) mod bare;
+#[cfg(target_os = "none")]
+mod bytes;
 #[cfg(not(target_os = "none"))]
 mod host;
 

@@ -1,7 +1,7 @@
 //! Interrupts: what the layers above are called for, and how to hold interrupts off.
 
 #[cfg(target_os = "none")]
-mod bare;
+pub(crate) mod bare;
 #[cfg(not(target_os = "none"))]
 mod host;
 

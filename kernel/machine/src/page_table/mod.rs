@@ -7,6 +7,8 @@
 mod bare;
 #[cfg(not(target_os = "none"))]
 mod host;
+#[cfg(target_os = "none")]
+mod tree;
 
 #[cfg(target_os = "none")]
 pub use bare::PageTable;

@@ -1,7 +1,9 @@
 //! The clock and the one-shot timer of this CPU.
 
 #[cfg(target_os = "none")]
-mod bare;
+pub(crate) mod bare;
+#[cfg(target_os = "none")]
+mod cmos;
 #[cfg(not(target_os = "none"))]
 mod host;
 

@@ -1,0 +1,231 @@
+//! From the first Rust instruction on the boot CPU to the kernel's `main`.
+//!
+//! Order matters: log, CPU features, per-CPU data and descriptor tables (a fault says what it is from
+//! here on), memory, own page tables, heap, interrupts, clock.
+
+use alloc::string::String;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use bootloader_api::BootInfo;
+use bootloader_api::info::{MemoryRegionKind, Optional};
+
+use super::BootConfig;
+use super::ranges::Ranges;
+use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::frame::allocator;
+use crate::x86::{cpu_setup, descriptors, features, layout, paging, percpu};
+use crate::{acpi, heap, interrupt, power, time};
+
+pub use super::smp::start_other_cpus;
+
+/// The direct map of the PVH stub.
+const PVH_DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
+/// Where PVH loaders put the image: `p_paddr` of its segments.
+const PVH_IMAGE_PHYS: u64 = 0x20_0000;
+/// PC firmware uses the top of RAM for a while and gives it back as it is.
+const PVH_DIRTY_TAIL: u64 = 2 << 20;
+/// RAM below is left to firmware tables and to the page that other CPUs start on.
+const LOW_MEMORY_END: u64 = 0x10_0000;
+
+static TELL_BOOT_COST: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "Rust" {
+    /// What `machine::entry!` defines.
+    safe fn nacre_kernel_main(config: BootConfig) -> !;
+}
+
+/// Names the function that runs on the boot CPU once heap, frames, traps and timers work.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[cfg(target_os = "none")]
+        #[unsafe(no_mangle)]
+        extern "Rust" fn nacre_kernel_main(config: $crate::boot::BootConfig) -> ! {
+            let main: fn($crate::boot::BootConfig) -> ! = $main;
+            main(config)
+        }
+    };
+}
+
+/// What the two ways in have in common.
+struct Start<'a> {
+    info: &'a BootInfo,
+    command_line: &'static [u8],
+    /// RAM that is not known to be zero, at the end of each region.
+    dirty_tail: u64,
+    tsc: u64,
+}
+
+/// Entered by our VMM; the registers of the boot contract.
+pub(super) extern "C" fn from_vmm(
+    info: &'static BootInfo,
+    command_line: *const u8,
+    len: usize,
+    tsc: u64,
+) -> ! {
+    power::mark_phase(1);
+    let direct_map = info
+        .physical_memory_offset
+        .into_option()
+        .unwrap_or(PVH_DIRECT_MAP);
+    layout::set(direct_map, info.kernel_addr);
+    // SAFETY: the boot contract: RSI and RDX are the command line, which stays where it is.
+    let command_line = unsafe { core::slice::from_raw_parts(command_line, len) };
+    start(&Start {
+        info,
+        command_line,
+        dirty_tail: 0,
+        tsc,
+    })
+}
+
+/// Entered by the PVH stub.
+pub(super) extern "C" fn from_pvh(start_info: u64, tsc: u64) -> ! {
+    power::mark_phase(1);
+    layout::set(PVH_DIRECT_MAP, PVH_IMAGE_PHYS);
+    // SAFETY: this is the one call, with what the stub took from the loader.
+    let found = unsafe { super::pvh::read(start_info, PVH_DIRECT_MAP) };
+    start(&Start {
+        info: &found.info,
+        command_line: found.command_line,
+        dirty_tail: PVH_DIRTY_TAIL,
+        tsc,
+    })
+}
+
+fn start(boot: &Start<'_>) -> ! {
+    features::detect();
+    heap::start_early();
+    descriptors::fill_idt();
+    percpu::start_boot_cpu();
+    cpu_setup::enable_features();
+    let command_line = String::from_utf8_lossy(boot.command_line).into_owned();
+    let archive = archive_range(boot.info);
+    set_up_memory(boot, archive);
+    heap::use_frames();
+    power::mark_phase(2);
+    cpu_setup::finish(true);
+    acpi::set_rsdp(boot.info.rsdp_addr.into_option().unwrap_or(0));
+    interrupt::bare::set_up();
+    let number = |key: &str| number_word(&command_line, key);
+    time::bare::set_up(boot.tsc, number("nacre.tsc_khz"), number("nacre.epoch_ns"));
+    super::smp::set_wanted(number("nacre.cpus"));
+    let tell = command_line
+        .split_ascii_whitespace()
+        .any(|word| word == "nacre.bootcost");
+    TELL_BOOT_COST.store(tell, Ordering::Relaxed);
+    interrupt::bare::turn_on();
+    nacre_kernel_main(BootConfig {
+        command_line,
+        archive: archive_bytes(archive),
+    })
+}
+
+fn number_word(command_line: &str, key: &str) -> Option<u64> {
+    let value = |word: &str| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok();
+    command_line.split_ascii_whitespace().find_map(value)
+}
+
+/// Physical start and length of the archive; both 0 when there is none.
+fn archive_range(info: &BootInfo) -> (u64, u64) {
+    match info.ramdisk_addr {
+        Optional::Some(addr) if info.ramdisk_len > 0 => {
+            (addr - layout::direct_map(), info.ramdisk_len)
+        }
+        _ => (0, 0),
+    }
+}
+
+fn archive_bytes((start, len): (u64, u64)) -> &'static [u8] {
+    if len == 0 {
+        return &[];
+    }
+    let first: *const u8 = layout::at(PhysAddr(start));
+    // SAFETY: the range is mapped read-only in the direct map, and in no region of the allocator.
+    unsafe { core::slice::from_raw_parts(first, len as usize) }
+}
+
+/// Sorts RAM out: what the allocator gets, what is mapped. Then builds the kernel's page tables and
+/// leaves the boot path's.
+fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
+    let image = layout::image();
+    let image_phys = (
+        layout::image_phys(),
+        layout::image_phys() + image.end - image.start,
+    );
+    let archive_end = archive + paging::pages_len(archive_len);
+    let (mut usable, mut mapped) = (Ranges::new(), Ranges::new());
+    for region in boot.info.memory_regions.iter() {
+        let start = region.start.next_multiple_of(PAGE_SIZE as u64);
+        let end = region.end & !(PAGE_SIZE as u64 - 1);
+        match region.kind {
+            MemoryRegionKind::Usable => {
+                usable.add(start, end);
+                mapped.add(start, end);
+            }
+            MemoryRegionKind::Bootloader => mapped.add(start, end),
+            _ => {}
+        }
+    }
+    usable.remove(0, LOW_MEMORY_END);
+    for list in [&mut usable, &mut mapped] {
+        list.remove(image_phys.0, image_phys.1);
+        list.remove(archive, archive_end);
+    }
+    for (start, end) in usable.iter() {
+        allocator::add_region(PhysAddr(start), PhysAddr(end), boot.dirty_tail);
+    }
+    let built = build_tables(&mapped, (archive, archive_end), image, image_phys.0);
+    assert!(
+        built.is_ok(),
+        "not enough memory for the kernel's own page tables"
+    );
+    // SAFETY: the new tables map all that is in use: the image with the stack, and RAM at the same
+    // address as before.
+    unsafe { paging::load_root(paging::kernel_root()) };
+}
+
+fn build_tables(
+    mapped: &Ranges,
+    (archive, archive_end): (u64, u64),
+    image: layout::Image,
+    image_phys: u64,
+) -> Result<(), crate::frame::OutOfMemory> {
+    paging::make_kernel_root()?;
+    let direct_map = layout::direct_map();
+    for (start, end) in mapped.iter() {
+        paging::map_kernel(direct_map + start, start, end - start, paging::DATA)?;
+    }
+    let archive_len = archive_end - archive;
+    paging::map_kernel(
+        direct_map + archive,
+        archive,
+        archive_len,
+        paging::CONSTANTS,
+    )?;
+    let parts = [
+        (image.start, image.text_start, paging::CONSTANTS),
+        (image.text_start, image.text_end, paging::CODE),
+        (image.text_end, image.relro_end, paging::CONSTANTS),
+        (image.relro_end, image.stack_guard, paging::DATA),
+        (
+            image.stack_guard + PAGE_SIZE as u64,
+            image.end,
+            paging::DATA,
+        ),
+    ];
+    for (start, end, flags) in parts {
+        let phys = start - image.start + image_phys;
+        paging::map_kernel(start, phys, end - start, flags)?;
+    }
+    Ok(())
+}
+
+/// The first user code is about to run.
+pub(crate) fn first_user_instruction() {
+    let cost = time::bare::ticks_since_entry();
+    power::mark_phase(4);
+    if TELL_BOOT_COST.load(Ordering::Relaxed) {
+        crate::log!("boot: {cost} instructions to PID 1");
+    }
+}

@@ -1,0 +1,71 @@
+//! Device registers get addresses one after another in a part of the kernel half of their own.
+
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::sync::IrqLock;
+use crate::x86::{layout, paging};
+
+#[derive(Debug)]
+struct Windows {
+    mapped: Vec<Window>,
+    next: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    phys: u64,
+    len: u64,
+    at: u64,
+}
+
+static WINDOWS: IrqLock<Windows> = IrqLock::new(Windows {
+    mapped: Vec::new(),
+    next: layout::MMIO_START,
+});
+
+/// Maps `len` bytes of device registers at `phys` (any alignment; whole pages are mapped), for
+/// good. Mapping a page a second time gives the same address. `None` when there is no room.
+pub(crate) fn map(phys: PhysAddr, len: usize) -> Option<NonNull<u8>> {
+    let start = phys.0 & !(PAGE_SIZE as u64 - 1);
+    let end = phys
+        .0
+        .checked_add(len.max(1) as u64)?
+        .checked_next_multiple_of(PAGE_SIZE as u64)?;
+    let mut windows = WINDOWS.lock();
+    let known = windows
+        .mapped
+        .iter()
+        .find(|window| window.phys <= start && end <= window.phys + window.len)
+        .map(|window| window.at + (start - window.phys));
+    let at = match known {
+        Some(at) => at,
+        None => windows.add(start, end - start)?,
+    };
+    let address = (at + (phys.0 - start)) as usize;
+    NonNull::new(core::ptr::with_exposed_provenance_mut(address))
+}
+
+impl Windows {
+    fn add(&mut self, phys: u64, len: u64) -> Option<u64> {
+        let at = self.next;
+        if len > layout::MMIO_END - at {
+            return None;
+        }
+        self.mapped.try_reserve(1).ok()?;
+        paging::map_kernel(at, phys, len, paging::REGISTERS).ok()?;
+        self.next += len;
+        self.mapped.push(Window { phys, len, at });
+        Some(at)
+    }
+}
+
+/// The physical address of a byte of the kernel's own memory (a frame's, or the heap's), for
+/// devices to reach it by. What follows it in the same allocation follows it there too.
+pub(crate) fn phys_of(byte: NonNull<u8>) -> PhysAddr {
+    match layout::phys_of(byte) {
+        Some(phys) => phys,
+        None => panic!("{byte:p} is not the kernel's memory"),
+    }
+}

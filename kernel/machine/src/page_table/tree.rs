@@ -1,0 +1,179 @@
+//! The tree of tables below a root: finding, visiting and setting leaf entries of the user's half.
+//!
+//! Each table's frame counts its used entries (the root only those of the user's half), so that empty
+//! tables are skipped. The caller holds the page table's lock.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::frame::{Frame, OutOfMemory};
+use crate::x86::paging::{self, ADDRESS, PRESENT, USER, WRITE};
+
+const LEAF: u32 = 1;
+const ROOT: u32 = 4;
+const ENTRIES: usize = 512;
+const USER_ROOT_ENTRIES: usize = 256;
+
+/// Whether a visit goes on.
+pub(super) enum Visit {
+    /// To the next entry.
+    Continue,
+    /// No further.
+    Stop,
+}
+
+/// A present leaf entry.
+pub(super) struct Leaf {
+    /// The page it maps.
+    pub(super) addr: u64,
+    /// The table it is in, and where.
+    pub(super) table: PhysAddr,
+    pub(super) index: usize,
+    /// What it holds.
+    pub(super) value: u64,
+}
+
+/// Sets an entry and keeps the table's count. Returns what it was.
+pub(super) fn set(table: PhysAddr, index: usize, value: u64) -> u64 {
+    let old = paging::entry(table, index).swap(value, Ordering::AcqRel);
+    if let Some(count) = Frame::table_entries(table) {
+        let was_used = u32::from(old & PRESENT != 0);
+        let is_used = u32::from(value & PRESENT != 0);
+        let now = count
+            .load(Ordering::Relaxed)
+            .wrapping_add(is_used)
+            .wrapping_sub(was_used);
+        count.store(now, Ordering::Relaxed);
+    }
+    old
+}
+
+fn used(table: PhysAddr) -> u32 {
+    Frame::table_entries(table).map_or(u32::MAX, |count| count.load(Ordering::Relaxed))
+}
+
+/// The table with the leaf entry for `addr`, made if need be.
+pub(super) fn leaf_table(root: PhysAddr, addr: u64) -> Result<PhysAddr, OutOfMemory> {
+    let mut table = root;
+    for level in (LEAF + 1..=ROOT).rev() {
+        let index = paging::index(addr, level);
+        let value = paging::entry(table, index).load(Ordering::Relaxed);
+        table = if value & PRESENT != 0 {
+            PhysAddr(value & ADDRESS)
+        } else {
+            let made = Frame::alloc_zeroed()?.into_phys();
+            set(table, index, made.0 | PRESENT | WRITE | USER);
+            made
+        };
+    }
+    Ok(table)
+}
+
+/// The present leaf entry for `addr`.
+pub(super) fn find(root: PhysAddr, addr: u64) -> Option<u64> {
+    let mut table = root;
+    for level in (LEAF..=ROOT).rev() {
+        let value = paging::entry(table, paging::index(addr, level)).load(Ordering::Relaxed);
+        if value & PRESENT == 0 {
+            return None;
+        }
+        if level == LEAF {
+            return Some(value);
+        }
+        table = PhysAddr(value & ADDRESS);
+    }
+    None
+}
+
+/// Visits the present leaf entries of a page-aligned range, upwards. Returns the address behind the
+/// entry that stopped it, or the range's end.
+pub(super) fn visit(root: PhysAddr, range: Range<u64>, act: &mut dyn FnMut(Leaf) -> Visit) -> u64 {
+    let mut addr = range.start;
+    while addr < range.end {
+        let (table, end) = table_at(root, addr);
+        let end = end.min(range.end);
+        let Some(table) = table else {
+            addr = end;
+            continue;
+        };
+        while addr < end {
+            let index = paging::index(addr, LEAF);
+            let value = paging::entry(table, index).load(Ordering::Relaxed);
+            let page = addr;
+            addr += PAGE_SIZE as u64;
+            if value & PRESENT != 0
+                && matches!(
+                    act(Leaf {
+                        addr: page,
+                        table,
+                        index,
+                        value
+                    }),
+                    Visit::Stop
+                )
+            {
+                return addr;
+            }
+        }
+    }
+    range.end
+}
+
+/// The leaf table for `addr` if there is one that is not empty, and where its reach (or that of the
+/// gap) ends.
+fn table_at(root: PhysAddr, addr: u64) -> (Option<PhysAddr>, u64) {
+    let mut table = root;
+    for level in (LEAF + 1..=ROOT).rev() {
+        let span = paging::span(level);
+        let value = paging::entry(table, paging::index(addr, level)).load(Ordering::Relaxed);
+        let below = PhysAddr(value & ADDRESS);
+        if value & PRESENT == 0 || used(below) == 0 {
+            return (None, (addr & !(span - 1)) + span);
+        }
+        table = below;
+    }
+    let span = paging::span(LEAF + 1);
+    (Some(table), (addr & !(span - 1)) + span)
+}
+
+/// Calls `leaf` for every leaf entry of the user's half and frees all tables, the root included.
+///
+/// # Safety
+/// The tree is nobody else's any more, and its tables are frames that `into_phys` gave up.
+pub(super) unsafe fn free(root: PhysAddr, leaf: &mut dyn FnMut(u64)) {
+    // SAFETY: the caller's promise.
+    unsafe { free_table(root, ROOT, leaf) };
+}
+
+/// # Safety
+/// As for [`free`], of the part below one table.
+unsafe fn free_table(table: PhysAddr, level: u32, leaf: &mut dyn FnMut(u64)) {
+    let entries = if level == ROOT {
+        USER_ROOT_ENTRIES
+    } else {
+        ENTRIES
+    };
+    let mut left = used(table);
+    for index in 0..entries {
+        if left == 0 {
+            break;
+        }
+        let value = paging::entry(table, index).load(Ordering::Relaxed);
+        if value & PRESENT == 0 {
+            continue;
+        }
+        left -= 1;
+        if level == LEAF {
+            leaf(value);
+        } else {
+            // SAFETY: the caller's promise holds for each part.
+            unsafe { free_table(PhysAddr(value & ADDRESS), level - 1, leaf) };
+        }
+    }
+    if let Some(count) = Frame::table_entries(table) {
+        count.store(0, Ordering::Relaxed);
+    }
+    // SAFETY: tables are frames that `into_phys` gave up, each in one place of the tree.
+    drop(unsafe { Frame::from_phys(table) });
+}

@@ -1,0 +1,58 @@
+//! Ports of the log (COM1), of power-off and reset, of pvpanic, and of the boot phases.
+
+use core::arch::asm;
+
+use crate::interrupt::bare::turn_off;
+use crate::x86::port;
+
+const COM1: u16 = 0x3f8;
+const PHASES: u16 = 0x80;
+const PVPANIC: u16 = 0x505;
+const PVPANIC_PANICKED: u8 = 1;
+const ACPI_CONTROL: u16 = 0x604;
+const ACPI_SLEEP_5: u16 = 0x2000;
+const DEBUG_EXIT: u16 = 0xf4;
+const DEBUG_EXIT_POWER_OFF: u8 = 0x31;
+const DEBUG_EXIT_PANIC: u8 = 0x33;
+const KEYBOARD: u16 = 0x64;
+const KEYBOARD_RESET: u8 = 0xfe;
+
+/// Turns the machine off in an orderly way.
+pub fn power_off() -> ! {
+    turn_off();
+    port::out16(ACPI_CONTROL, ACPI_SLEEP_5);
+    port::out8(DEBUG_EXIT, DEBUG_EXIT_POWER_OFF);
+    reset()
+}
+
+/// Restarts the machine.
+pub fn reset() -> ! {
+    turn_off();
+    port::out8(KEYBOARD, KEYBOARD_RESET);
+    triple_fault()
+}
+
+/// Tells the host that the kernel panicked (pvpanic), after the message was logged, and stops.
+pub fn panicked() -> ! {
+    turn_off();
+    port::out8(PVPANIC, PVPANIC_PANICKED);
+    port::out8(DEBUG_EXIT, DEBUG_EXIT_PANIC);
+    reset()
+}
+
+/// An exception without a table to find its handler in stops the CPU, which resets the machine.
+fn triple_fault() -> ! {
+    let nothing = [0_u8; 10];
+    // SAFETY: the machine ends here.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) &raw const nothing, options(noreturn)) };
+}
+
+/// A boot phase for the host's timings; see the boot contract in ARCHITECTURE.md.
+pub fn mark_phase(phase: u8) {
+    port::out8(PHASES, phase);
+}
+
+/// Writes to the machine's log (COM1). Works from the first instruction on, in any context.
+pub fn log_bytes(bytes: &[u8]) {
+    port::out_bytes(COM1, bytes);
+}

@@ -1,0 +1,142 @@
+//! User code on the real CPU.
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::{PageFault, Registers, UserExit};
+use crate::addr::UserAddr;
+use crate::interrupt::bare::{dispatch, turn_off, turn_on};
+use crate::x86::features::{self, Features};
+use crate::x86::fpu::FpuState;
+use crate::x86::percpu;
+use crate::x86::{bases, copy, trap, user_entry};
+
+/// CF, PF, AF, ZF, SF, TF, DF, OF, AC, ID: what user code may set.
+const USER_FLAGS: u64 = 0x24_0dd5;
+/// Interrupts on, and the bit that is always set.
+const FIXED_FLAGS: u64 = 0x202;
+/// SYSRET would trap after itself instead of after the user's next instruction.
+const TRAP_FLAG: u64 = 0x100;
+const PAGE_FAULT: u8 = 14;
+const GENERAL_PROTECTION: u8 = 13;
+/// The page was there, user mode, instruction fetch.
+const FETCH_OF_KERNEL_PAGE: u32 = 0x15;
+
+/// Whether user code ran on this machine already.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// The user side of a thread: registers and FPU state.
+#[derive(Debug)]
+pub struct UserContext {
+    /// The registers. `run` takes only what user mode may have: segments are fixed, of `rflags` only the
+    /// user's bits count, `rip` and the bases are made canonical.
+    pub regs: Registers,
+    fpu: Box<FpuState>,
+}
+
+impl UserContext {
+    /// Registers zero, FPU as after exec.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            regs: Registers::default(),
+            fpu: Box::new(FpuState::new()),
+        }
+    }
+
+    /// A copy for a forked thread, FPU state included.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            regs: self.regs,
+            fpu: Box::new(self.fpu.duplicate()),
+        }
+    }
+
+    /// Runs user code on this CPU, with the active page table, until it stops.
+    pub fn run(&mut self) -> UserExit {
+        if !is_canonical(self.regs.rip) {
+            return UserExit::Exception {
+                vector: GENERAL_PROTECTION,
+                error_code: 0,
+            };
+        }
+        if !STARTED.swap(true, Ordering::Relaxed) {
+            crate::boot::bare::first_user_instruction();
+        }
+        self.regs.rflags = self.regs.rflags & USER_FLAGS | FIXED_FLAGS;
+        turn_off();
+        let area = percpu::here();
+        self.fpu.load(area);
+        bases::load(area, &mut self.regs);
+        let use_sysret = self.regs.rcx == self.regs.rip
+            && self.regs.r11 == self.regs.rflags
+            && self.regs.rip < UserAddr::LIMIT.0
+            && self.regs.rflags & TRAP_FLAG == 0;
+        // SAFETY: the registers outlive the call; `rip` and `rflags` were checked above.
+        let stopped = unsafe { user_entry::enter_user(&mut self.regs, use_sysret) };
+        // This is the same CPU: whatever interrupts user code returns here first.
+        if features::has(Features::SMAP) {
+            copy::forbid_user_access();
+        }
+        bases::store(area, &mut self.regs);
+        let exit = self.explain(stopped);
+        turn_on();
+        exit
+    }
+
+    /// Interrupts are still off, so that CR2 is that of the fault.
+    fn explain(&mut self, stopped: u64) -> UserExit {
+        let (code, error_code) = (stopped as u32, (stopped >> 32) as u32);
+        if code == user_entry::SYSCALL {
+            return UserExit::Syscall;
+        }
+        let vector = code as u8;
+        if vector >= trap::FIRST_INTERRUPT {
+            dispatch(vector);
+            return UserExit::Interrupt;
+        }
+        if vector != PAGE_FAULT {
+            return UserExit::Exception { vector, error_code };
+        }
+        let addr = trap::fault_address();
+        let entry = user_entry::syscall_address();
+        if error_code == FETCH_OF_KERNEL_PAGE && self.regs.rip == entry && addr == entry {
+            // Some hosts' KVM leaves the CPU in user mode after SYSCALL: it arrives as this fault.
+            self.regs.rip = self.regs.rcx;
+            self.regs.rflags = self.regs.r11;
+            return UserExit::Syscall;
+        }
+        UserExit::PageFault(PageFault {
+            addr: UserAddr(addr),
+            present: error_code & 1 != 0,
+            write: error_code & 2 != 0,
+            exec: error_code & 16 != 0,
+        })
+    }
+
+    /// FPU state as exec leaves it.
+    pub fn reset_fpu(&mut self) {
+        self.fpu.reset();
+    }
+
+    /// The FPU state in the layout of a signal frame (FXSAVE, or XSAVE with its header), for this CPU.
+    pub fn fpu_bytes(&mut self) -> &[u8] {
+        self.fpu.bytes()
+    }
+
+    /// Takes FPU state from a signal frame; `None` (state unchanged) when a load of it would fault.
+    pub fn set_fpu_bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        self.fpu.set(bytes)
+    }
+}
+
+impl Default for UserContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn is_canonical(address: u64) -> bool {
+    matches!(address >> 47, 0 | 0x1_ffff)
+}

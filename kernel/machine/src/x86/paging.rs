@@ -1,0 +1,189 @@
+//! Page-table entries, and the kernel's half of every page table.
+//!
+//! The kernel's root table is made once at boot with an entry for every part of the kernel's half;
+//! each user root copies those entries, so that what is mapped later below them is seen by all.
+//!
+//! Locking: [`KERNEL`] for changes below the shared entries. Nothing is ever unmapped there.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::features::{self, Features};
+use super::layout;
+use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::frame::{Frame, OutOfMemory};
+use crate::sync::IrqLock;
+
+/// Entry bits.
+pub(crate) const PRESENT: u64 = 1;
+pub(crate) const WRITE: u64 = 1 << 1;
+pub(crate) const USER: u64 = 1 << 2;
+pub(crate) const UNCACHED: u64 = 1 << 4;
+pub(crate) const LARGE: u64 = 1 << 7;
+pub(crate) const GLOBAL: u64 = 1 << 8;
+/// Free for software: the page is boot memory, which is not counted.
+pub(crate) const BOOT_MEMORY: u64 = 1 << 9;
+pub(crate) const NO_EXEC: u64 = 1 << 63;
+/// The physical address in an entry.
+pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Kernel data: not for users, not executable, the same in all address spaces.
+pub(crate) const DATA: u64 = PRESENT | WRITE | GLOBAL | NO_EXEC;
+/// Kernel constants.
+pub(crate) const CONSTANTS: u64 = PRESENT | GLOBAL | NO_EXEC;
+/// Kernel code.
+pub(crate) const CODE: u64 = PRESENT | GLOBAL;
+/// Device registers.
+pub(crate) const REGISTERS: u64 = DATA | UNCACHED;
+
+const ENTRIES: usize = 512;
+/// First root entry of the kernel's half.
+const KERNEL_ROOT_ENTRY: usize = 256;
+
+/// The kernel's root table; holds its physical address, 0 before it is made.
+static ROOT: AtomicU64 = AtomicU64::new(0);
+static KERNEL: IrqLock<()> = IrqLock::new(());
+
+/// The index into the table of `level` (4 is the root) for `addr`.
+pub(crate) fn index(addr: u64, level: u32) -> usize {
+    (addr >> (12 + 9 * (level - 1))) as usize & (ENTRIES - 1)
+}
+
+/// Bytes that an entry of `level` spans.
+pub(crate) fn span(level: u32) -> u64 {
+    1 << (12 + 9 * (level - 1))
+}
+
+/// An entry of a table, as an atomic: the CPU reads (and marks) it at any time.
+pub(crate) fn entry(table: PhysAddr, index: usize) -> &'static AtomicU64 {
+    let entries: *const AtomicU64 = layout::at(table);
+    // SAFETY: `table` is a frame that holds a page table, mapped in the direct map, kept by the
+    // tree it belongs to; `index` is masked to its 512 entries; all access is atomic.
+    unsafe { &*entries.add(index & (ENTRIES - 1)) }
+}
+
+/// The kernel-only root table.
+pub(crate) fn kernel_root() -> PhysAddr {
+    PhysAddr(ROOT.load(Ordering::Relaxed))
+}
+
+/// Makes the kernel's root table: empty, but for tables below every entry that will be used.
+pub(crate) fn make_kernel_root() -> Result<(), OutOfMemory> {
+    let root = Frame::alloc_zeroed()?.into_phys();
+    ROOT.store(root.0, Ordering::Relaxed);
+    for start in [layout::STACKS_START, layout::MMIO_START] {
+        table_below(root, index(start, 4))?;
+    }
+    Ok(())
+}
+
+/// Copies the kernel's half into a new user root.
+pub(crate) fn share_kernel_half(root: PhysAddr) {
+    for index in KERNEL_ROOT_ENTRY..ENTRIES {
+        let value = entry(kernel_root(), index).load(Ordering::Relaxed);
+        if value != 0 {
+            entry(root, index).store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Maps `[phys, phys + len)` at `virt` in the kernel's half, with the largest pages that fit.
+pub(crate) fn map_kernel(virt: u64, phys: u64, len: u64, flags: u64) -> Result<(), OutOfMemory> {
+    let _guard = KERNEL.lock();
+    let highest = if features::has(Features::GIB_PAGES) {
+        3
+    } else {
+        2
+    };
+    let mut done = 0;
+    while done < len {
+        let (virt, phys, left) = (virt + done, phys + done, len - done);
+        let fits = |level: &u32| (virt | phys).is_multiple_of(span(*level)) && left >= span(*level);
+        let level = (2..=highest).rev().find(fits).unwrap_or(1);
+        let large = if level > 1 { LARGE } else { 0 };
+        let table = kernel_table(virt, level)?;
+        entry(table, index(virt, level)).store(phys | flags | large, Ordering::Release);
+        done += span(level);
+    }
+    Ok(())
+}
+
+/// The table of `level` that has the entry for `virt`, made if need be.
+fn kernel_table(virt: u64, level: u32) -> Result<PhysAddr, OutOfMemory> {
+    let mut table = kernel_root();
+    for above in (level + 1..=4).rev() {
+        table = table_below(table, index(virt, above))?;
+    }
+    Ok(table)
+}
+
+fn table_below(table: PhysAddr, index: usize) -> Result<PhysAddr, OutOfMemory> {
+    let entry = entry(table, index);
+    let value = entry.load(Ordering::Acquire);
+    if value & PRESENT != 0 {
+        return Ok(PhysAddr(value & ADDRESS));
+    }
+    let made = Frame::alloc_zeroed()?.into_phys();
+    entry.store(made.0 | PRESENT | WRITE, Ordering::Release);
+    Ok(made)
+}
+
+/// Maps one page of another address space's reach: the low page that starting CPUs run on. A zero
+/// `flags` takes it away again.
+pub(crate) fn map_low_page(phys: PhysAddr, flags: u64) -> Result<(), OutOfMemory> {
+    let _guard = KERNEL.lock();
+    let table = kernel_table(phys.0, 1)?;
+    let value = if flags == 0 {
+        0
+    } else {
+        phys.0 | (flags & !GLOBAL)
+    };
+    entry(table, index(phys.0, 1)).store(value, Ordering::Release);
+    invalidate(phys.0);
+    Ok(())
+}
+
+/// The physical address of a mapped kernel byte, by walking the tables.
+pub(crate) fn kernel_translate(addr: u64) -> Option<PhysAddr> {
+    let mut table = kernel_root();
+    for level in (1..=4).rev() {
+        let value = entry(table, index(addr, level)).load(Ordering::Acquire);
+        if value & PRESENT == 0 {
+            return None;
+        }
+        if level == 1 || value & LARGE != 0 {
+            let offset = addr & (span(level) - 1);
+            return Some(PhysAddr((value & ADDRESS & !(span(level) - 1)) + offset));
+        }
+        table = PhysAddr(value & ADDRESS);
+    }
+    None
+}
+
+/// Loads a root table on this CPU.
+///
+/// # Safety
+/// The table has the kernel's half, and stays alive until another is loaded.
+pub(crate) unsafe fn load_root(root: PhysAddr) {
+    // SAFETY: the caller's promise; code, stack and data stay mapped as they were.
+    unsafe { asm!("mov cr3, {}", in(reg) root.0, options(nostack, preserves_flags)) };
+}
+
+/// The root table of this CPU.
+pub(crate) fn current_root() -> PhysAddr {
+    let root: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
+    PhysAddr(root & ADDRESS)
+}
+
+/// Drops this CPU's cached translation of a page.
+pub(crate) fn invalidate(addr: u64) {
+    // SAFETY: makes the CPU walk the tables again, nothing else.
+    unsafe { asm!("invlpg [{}]", in(reg) addr, options(nostack, preserves_flags)) };
+}
+
+/// Bytes of `len` rounded up to pages.
+pub(crate) fn pages_len(len: u64) -> u64 {
+    len.next_multiple_of(PAGE_SIZE as u64)
+}

@@ -1,0 +1,144 @@
+//! What each CPU has of its own, reached through GS.
+//!
+//! In the kernel GS holds the address of the CPU's [`Area`]; SWAPGS at every crossing to and from user
+//! mode exchanges it for the user's. An area's cells are touched by their own CPU alone, with
+//! interrupts off or where no interrupt handler looks; what others touch is atomic.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::arch::asm;
+use core::cell::{Cell, RefCell, UnsafeCell};
+use core::mem::offset_of;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use super::descriptors::Tables;
+use super::fpu::FpuState;
+use crate::cpu::{CpuId, MAX_CPUS};
+use crate::page_table::PageTable;
+use crate::task::Task;
+use crate::user_mode::Registers;
+
+/// Offsets that the assembly uses.
+pub(crate) const KERNEL_SP: usize = offset_of!(Area, kernel_sp);
+pub(crate) const USER_REGS: usize = offset_of!(Area, user_regs);
+pub(crate) const SCRATCH: usize = offset_of!(Area, scratch);
+
+const IA32_GS_BASE: u32 = 0xc000_0101;
+
+/// One CPU's own data.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Area {
+    this: Cell<*const Area>,
+    /// Stack pointer to return to when user mode is left.
+    kernel_sp: Cell<u64>,
+    /// Where the registers go when user mode is left.
+    user_regs: Cell<*mut Registers>,
+    scratch: Cell<u64>,
+    id: Cell<CpuId>,
+    /// The running task; a counted reference.
+    pub(crate) current: Cell<*const Task>,
+    /// The task switched away from, until the next one has let go of its stack; a counted reference.
+    pub(crate) previous: Cell<*const Task>,
+    /// The FPU state that the registers hold (an id), and where to save it; null when it is saved.
+    pub(crate) fpu_id: Cell<u64>,
+    pub(crate) fpu_live: Cell<*mut FpuState>,
+    /// The user bases in the registers, when known.
+    pub(crate) bases: Cell<Option<(u64, u64)>>,
+    pub(crate) active: RefCell<Option<Arc<PageTable>>>,
+    /// TLB flushes asked for by others, and done.
+    pub(crate) flushes_asked: AtomicU64,
+    pub(crate) flushes_done: AtomicU64,
+    pub(crate) apic_id: Cell<u32>,
+    pub(crate) tables: UnsafeCell<Tables>,
+}
+
+// SAFETY: the cells are only used by the CPU whose area it is (see the module's description).
+unsafe impl Sync for Area {}
+
+impl Area {
+    const fn new() -> Area {
+        Area {
+            this: Cell::new(core::ptr::null()),
+            kernel_sp: Cell::new(0),
+            user_regs: Cell::new(null_mut()),
+            scratch: Cell::new(0),
+            id: Cell::new(0),
+            current: Cell::new(core::ptr::null()),
+            previous: Cell::new(core::ptr::null()),
+            fpu_id: Cell::new(0),
+            fpu_live: Cell::new(null_mut()),
+            bases: Cell::new(None),
+            active: RefCell::new(None),
+            flushes_asked: AtomicU64::new(0),
+            flushes_done: AtomicU64::new(0),
+            apic_id: Cell::new(0),
+            tables: UnsafeCell::new(Tables::new()),
+        }
+    }
+
+    pub(crate) fn id(&self) -> CpuId {
+        self.id.get()
+    }
+}
+
+static BOOT_AREA: Area = Area::new();
+static AREAS: [AtomicPtr<Area>; MAX_CPUS] = [const { AtomicPtr::new(null_mut()) }; MAX_CPUS];
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+
+/// Takes the boot CPU's area into use.
+pub(crate) fn start_boot_cpu() {
+    adopt(&BOOT_AREA, 0);
+}
+
+/// Makes the area of another CPU, to be taken into use by [`start_other_cpu`] there.
+pub(crate) fn make(id: CpuId) {
+    let area: &'static Area = Box::leak(Box::new(Area::new()));
+    AREAS[id].store(core::ptr::from_ref(area).cast_mut(), Ordering::Release);
+}
+
+/// Takes the area that [`make`] made into use, on its CPU.
+pub(crate) fn start_other_cpu(id: CpuId) {
+    match of(id) {
+        Some(area) => adopt(area, id),
+        None => panic!("CPU {id} started without an area"),
+    }
+}
+
+/// Counts this CPU as running.
+pub(crate) fn set_online(id: CpuId) {
+    COUNT.fetch_max(id + 1, Ordering::Release);
+}
+
+/// CPUs that run.
+pub(crate) fn count() -> usize {
+    COUNT.load(Ordering::Acquire)
+}
+
+fn adopt(area: &'static Area, id: CpuId) {
+    area.this.set(area);
+    area.id.set(id);
+    AREAS[id].store(core::ptr::from_ref(area).cast_mut(), Ordering::Release);
+    // SAFETY: the area is 'static, and is this CPU's from here on.
+    unsafe { super::write_msr(IA32_GS_BASE, core::ptr::from_ref(area).addr() as u64) };
+    super::descriptors::load(area);
+}
+
+/// The area of a CPU that was made.
+pub(crate) fn of(id: CpuId) -> Option<&'static Area> {
+    let area = AREAS[id].load(Ordering::Acquire);
+    // SAFETY: areas are 'static once stored.
+    unsafe { area.as_ref() }
+}
+
+/// The area of the CPU this runs on.
+pub(crate) fn here() -> &'static Area {
+    let area: *const Area;
+    // SAFETY: GS holds this CPU's area in the kernel; `this`, its first word, points to it.
+    unsafe {
+        asm!("mov {}, gs:[0]", out(reg) area, options(nostack, preserves_flags, readonly, pure));
+    }
+    // SAFETY: areas are 'static.
+    unsafe { &*area }
+}

@@ -1,0 +1,55 @@
+//! Telling other CPUs to forget translations.
+//!
+//! A CPU that waits for another, here or for a lock, answers requests made to itself meanwhile
+//! ([`poll`]), so that two CPUs with interrupts off cannot wait for each other for ever.
+
+use core::sync::atomic::Ordering;
+
+use super::paging;
+use super::percpu;
+use crate::interrupt::InterruptsOff;
+
+/// Makes the CPUs in `mask` (a bit each) drop all translations of user pages; returns when all have.
+/// This CPU is left out.
+pub(crate) fn flush_others(mask: u64) {
+    let _off = InterruptsOff::new();
+    let others = mask & !(1 << percpu::here().id());
+    if others == 0 {
+        return;
+    }
+    let cpus = || (0..64_usize).filter(move |cpu| others & (1 << cpu) != 0);
+    let mut asked = [0_u64; 64];
+    for cpu in cpus() {
+        let Some(area) = percpu::of(cpu) else {
+            continue;
+        };
+        asked[cpu] = area.flushes_asked.fetch_add(1, Ordering::SeqCst) + 1;
+        super::apic::send(area.apic_id.get(), crate::interrupt::bare::FLUSH_VECTOR);
+    }
+    for cpu in cpus() {
+        let Some(area) = percpu::of(cpu) else {
+            continue;
+        };
+        while area.flushes_done.load(Ordering::Acquire) < asked[cpu] {
+            poll();
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Drops this CPU's translations of user pages if another CPU asked for it.
+pub(crate) fn poll() {
+    let area = percpu::here();
+    let asked = area.flushes_asked.load(Ordering::Acquire);
+    if asked != area.flushes_done.load(Ordering::Relaxed) {
+        flush_here();
+        area.flushes_done.fetch_max(asked, Ordering::AcqRel);
+    }
+}
+
+/// Drops this CPU's translations of user pages.
+pub(crate) fn flush_here() {
+    let root = paging::current_root();
+    // SAFETY: the table is the one in use.
+    unsafe { paging::load_root(root) };
+}
