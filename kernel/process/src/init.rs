@@ -41,7 +41,7 @@ pub struct InitRequest<'a> {
 ///
 /// # Errors
 /// `ENOMEM`, `E2BIG`; `EAGAIN` when there was a first process already.
-pub fn start_init(request: InitRequest<'_>) -> Result<()> {
+pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
     fs::job_control::set_job_control(&FromTree);
     timer::start_worker()?;
     let pid = tree::lock().allocate_pid()?;
@@ -62,7 +62,7 @@ pub fn start_init(request: InitRequest<'_>) -> Result<()> {
         actions,
         Limits::default(),
     );
-    let thread = Thread::new(pid, &process, start_of(&request));
+    let thread = Thread::new(pid, &process, start_of(request));
     let program = Program {
         path: request.path.to_vec(),
         args: Strings::from_list(request.args)?,
@@ -121,6 +121,6 @@ impl Program {
             env: self.env.clone(),
             name_is_closed: false,
         };
-        exec::exec(thread, user, request)
+        exec::exec(thread, user, &request)
     }
 }

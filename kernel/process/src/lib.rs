@@ -19,6 +19,7 @@ pub mod futex;
 pub mod group;
 mod init;
 mod job_control;
+pub mod load;
 mod mem_stats;
 pub mod pidfd;
 pub mod restart;
@@ -29,10 +30,11 @@ pub mod timer;
 pub mod tree;
 pub mod usage;
 pub mod user_loop;
+pub mod uts;
 pub mod waiting;
 
 pub use group::Process;
-pub use init::start_init;
+pub use init::{InitRequest, start_init};
 
 use core::sync::atomic::Ordering;
 

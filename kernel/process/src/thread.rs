@@ -237,6 +237,17 @@ impl Thread {
         core::mem::take(&mut *self.resources.lock())
     }
 
+    /// Its alternate signal stack.
+    #[must_use]
+    pub fn alternate_stack(&self) -> AlternateStack {
+        *self.alternate_stack.lock()
+    }
+
+    /// Sets its alternate signal stack.
+    pub fn set_alternate_stack(&self, stack: AlternateStack) {
+        *self.alternate_stack.lock() = stack;
+    }
+
     /// Signals it blocks.
     #[must_use]
     pub fn blocked(&self) -> SignalSet {
@@ -301,6 +312,12 @@ impl Thread {
     /// Where to write 0 when it exits.
     pub fn set_clear_child_tid(&self, addr: u64) {
         self.clear_child_tid.store(addr, Ordering::Relaxed);
+    }
+
+    /// Where it writes 0 when it exits; 0 for nowhere.
+    #[must_use]
+    pub fn clear_child_tid_addr(&self) -> u64 {
+        self.clear_child_tid.load(Ordering::Relaxed)
     }
 
     /// The head of its robust futexes.

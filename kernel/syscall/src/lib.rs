@@ -13,7 +13,18 @@ pub mod dispatch;
 pub mod table;
 pub mod unknown;
 
+mod credentials;
+mod futex;
 mod identity;
+mod limits;
+mod memory;
+mod prctl;
+mod process;
+mod scheduling;
+mod signal;
+mod structs;
+mod system;
+mod time;
 
 pub use context::Context;
 pub use table::{Entry, FAMILIES, Family, table};

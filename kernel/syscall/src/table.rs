@@ -43,10 +43,52 @@ pub struct Family {
 }
 
 /// Every family. Add yours here, and its calls in its own file.
-pub const FAMILIES: &[Family] = &[Family {
-    name: "Identity",
-    calls: crate::identity::CALLS,
-}];
+pub const FAMILIES: &[Family] = &[
+    Family {
+        name: "Identity",
+        calls: crate::identity::CALLS,
+    },
+    Family {
+        name: "Processes",
+        calls: crate::process::CALLS,
+    },
+    Family {
+        name: "Signals",
+        calls: crate::signal::CALLS,
+    },
+    Family {
+        name: "Memory",
+        calls: crate::memory::CALLS,
+    },
+    Family {
+        name: "Futexes",
+        calls: crate::futex::CALLS,
+    },
+    Family {
+        name: "Time",
+        calls: crate::time::CALLS,
+    },
+    Family {
+        name: "Credentials",
+        calls: crate::credentials::CALLS,
+    },
+    Family {
+        name: "Process settings",
+        calls: crate::prctl::CALLS,
+    },
+    Family {
+        name: "Scheduling",
+        calls: crate::scheduling::CALLS,
+    },
+    Family {
+        name: "Limits and usage",
+        calls: crate::limits::CALLS,
+    },
+    Family {
+        name: "System",
+        calls: crate::system::CALLS,
+    },
+];
 
 /// Every entry, family by family.
 pub fn table() -> impl Iterator<Item = &'static Entry> {

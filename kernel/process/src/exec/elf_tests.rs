@@ -140,7 +140,7 @@ fn damaged_programs_never_give_an_unsound_plan() {
         let mut file = program()[..0x500].to_vec();
         for _ in 0..=random.next() % 3 {
             let at = usize::try_from(random.next() % 0x140).unwrap();
-            if random.next() % 2 == 0 {
+            if random.next().is_multiple_of(2) {
                 file[at] = random.next().to_le_bytes()[0];
             } else {
                 let pick = usize::try_from(random.next() % 8).unwrap();

@@ -1,7 +1,6 @@
 //! Mapping a checked [`Image`] into a new address space.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use fs::File;
@@ -172,7 +171,7 @@ fn zero(memory: &AddressSpace, from: u64, len: u64) -> Result<()> {
 pub(super) fn stack(
     memory: &Arc<AddressSpace>,
     top: UserAddr,
-    bytes: &Vec<u8>,
+    bytes: &[u8],
     executable: bool,
 ) -> Result<()> {
     /// What is there at once, beside the contents; the rest comes by growing.

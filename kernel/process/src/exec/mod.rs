@@ -77,7 +77,7 @@ pub fn strings_limit(thread: &Thread) -> usize {
 ///
 /// # Errors
 /// As execve(2); nothing has changed then, unless the caller is being killed (`EINTR`).
-pub fn exec(thread: &Arc<Thread>, user: &mut UserContext, request: Request) -> Result<()> {
+pub fn exec(thread: &Arc<Thread>, user: &mut UserContext, request: &Request) -> Result<()> {
     if request.args.size() + request.env.size() > strings_limit(thread) {
         return Err(Errno::E2BIG);
     }
@@ -87,9 +87,9 @@ pub fn exec(thread: &Arc<Thread>, user: &mut UserContext, request: Request) -> R
     Ok(())
 }
 
-fn prepare(thread: &Arc<Thread>, request: Request) -> Result<Prepared> {
+fn prepare(thread: &Arc<Thread>, request: &Request) -> Result<Prepared> {
     let name = request.name.clone();
-    let (file, args) = follow_scripts(thread, &request)?;
+    let (file, args) = follow_scripts(thread, request)?;
     let image = Image::parse(&FileSource(&file))?;
     let interpreter = match &image.interpreter {
         Some(path) => Some(open(thread, path)?),

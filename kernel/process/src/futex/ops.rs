@@ -9,7 +9,7 @@ use crate::thread::Thread;
 
 /// The key of the word at `addr` in the calling thread's address space.
 fn key(addr: UserAddr, shared: bool) -> Result<Key> {
-    if addr.0 % 4 != 0 {
+    if !addr.0.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     if addr >= UserAddr::LIMIT {

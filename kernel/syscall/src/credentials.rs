@@ -1,0 +1,243 @@
+//! Users, groups and capabilities.
+
+use abi::{Errno, Result};
+use alloc::sync::Arc;
+use fs::{Capabilities, Credentials};
+use machine::UserAddr;
+use process::thread::Thread;
+use process::{cred, tree};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::context::Context;
+use crate::table::Entry;
+
+/// The family's rows.
+pub(crate) const CALLS: &[Entry] = &[
+    Entry::new(102, "getuid", |cx| id_of(cx, |c| c.uid)),
+    Entry::new(104, "getgid", |cx| id_of(cx, |c| c.gid)),
+    Entry::new(105, "setuid", |cx| {
+        change(cx, |c, cx| cred::set_uid(c, cx.uint(0)))
+    }),
+    Entry::new(106, "setgid", |cx| {
+        change(cx, |c, cx| cred::set_gid(c, cx.uint(0)))
+    }),
+    Entry::new(107, "geteuid", |cx| id_of(cx, |c| c.euid)),
+    Entry::new(108, "getegid", |cx| id_of(cx, |c| c.egid)),
+    Entry::new(113, "setreuid", |cx| {
+        change(cx, |c, cx| cred::set_reuid(c, cx.uint(0), cx.uint(1)))
+    }),
+    Entry::new(114, "setregid", |cx| {
+        change(cx, |c, cx| cred::set_regid(c, cx.uint(0), cx.uint(1)))
+    }),
+    Entry::new(115, "getgroups", sys_getgroups),
+    Entry::new(116, "setgroups", sys_setgroups),
+    Entry::new(117, "setresuid", |cx| {
+        change(cx, |c, cx| cred::set_resuid(c, three(cx)))
+    }),
+    Entry::new(118, "getresuid", |cx| {
+        write_ids(cx, |c| [c.uid, c.euid, c.suid])
+    }),
+    Entry::new(119, "setresgid", |cx| {
+        change(cx, |c, cx| cred::set_resgid(c, three(cx)))
+    }),
+    Entry::new(120, "getresgid", |cx| {
+        write_ids(cx, |c| [c.gid, c.egid, c.sgid])
+    }),
+    Entry::new(122, "setfsuid", sys_setfsuid),
+    Entry::new(123, "setfsgid", sys_setfsgid),
+    Entry::new(125, "capget", sys_capget),
+    Entry::new(126, "capset", sys_capset),
+];
+
+fn id_of(cx: &Context<'_>, which: fn(&Credentials) -> u32) -> Result<u64> {
+    Ok(u64::from(which(&cx.thread.credentials())))
+}
+
+fn three(cx: &Context<'_>) -> [u32; 3] {
+    [cx.uint(0), cx.uint(1), cx.uint(2)]
+}
+
+fn change(
+    cx: &Context<'_>,
+    to: fn(&Credentials, &Context<'_>) -> Result<Credentials>,
+) -> Result<u64> {
+    let old = cx.thread.credentials();
+    let new = to(&old, cx)?;
+    replace(cx, &old, new);
+    Ok(0)
+}
+
+/// Makes the caller someone else; what was dumpable under the old identity is not under the new one.
+fn replace(cx: &Context<'_>, old: &Credentials, new: Credentials) {
+    if new == *old {
+        return;
+    }
+    let changed = old.euid != new.euid
+        || old.egid != new.egid
+        || old.fsuid != new.fsuid
+        || old.fsgid != new.fsgid;
+    if changed {
+        cx.process()
+            .dumpable
+            .store(0, core::sync::atomic::Ordering::Relaxed);
+        cx.thread.set_parent_death_signal(0);
+    }
+    cx.thread.set_credentials(new);
+}
+
+fn write_ids(cx: &Context<'_>, which: fn(&Credentials) -> [u32; 3]) -> Result<u64> {
+    let ids = which(&cx.thread.credentials());
+    for (index, id) in ids.iter().enumerate() {
+        memory::user::write(cx.addr(index), id)?;
+    }
+    Ok(0)
+}
+
+fn sys_setfsuid(cx: &mut Context<'_>) -> Result<u64> {
+    let old = cx.thread.credentials();
+    if let Some(new) = cred::set_fsuid(&old, cx.uint(0)) {
+        replace(cx, &old, new);
+    }
+    Ok(u64::from(old.fsuid))
+}
+
+fn sys_setfsgid(cx: &mut Context<'_>) -> Result<u64> {
+    let old = cx.thread.credentials();
+    if let Some(new) = cred::set_fsgid(&old, cx.uint(0)) {
+        replace(cx, &old, new);
+    }
+    Ok(u64::from(old.fsgid))
+}
+
+fn sys_getgroups(cx: &mut Context<'_>) -> Result<u64> {
+    let credentials = cx.thread.credentials();
+    let groups = &credentials.groups;
+    let room = usize::try_from(cx.int(0)).map_err(|_| Errno::EINVAL)?;
+    if room > 0 {
+        if room < groups.len() {
+            return Err(Errno::EINVAL);
+        }
+        memory::user::write_bytes(cx.addr(1), groups.as_bytes())?;
+    }
+    Ok(groups.len() as u64)
+}
+
+fn sys_setgroups(cx: &mut Context<'_>) -> Result<u64> {
+    const NGROUPS_MAX: usize = 65536;
+    let old = cx.thread.credentials();
+    if !old.has(Capabilities::SETGID) {
+        return Err(Errno::EPERM);
+    }
+    let count = usize::try_from(cx.int(0)).map_err(|_| Errno::EINVAL)?;
+    if count > NGROUPS_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let groups = memory::user::read_array::<u32>(cx.addr(1), count)?;
+    let new = cred::set_groups(&old, groups)?;
+    cx.thread.set_credentials(new);
+    Ok(0)
+}
+
+/// `struct __user_cap_header_struct`.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const CAP_VERSION_1: u32 = 0x1998_0330;
+const CAP_VERSION_2: u32 = 0x2007_1026;
+const CAP_VERSION_3: u32 = 0x2008_0522;
+
+/// How many [`CapData`] follow the header; for an unknown version, the kernel's own is written back.
+fn cap_words(cx: &Context<'_>) -> Result<(CapHeader, usize)> {
+    let header: CapHeader = memory::user::read(cx.addr(0))?;
+    match header.version {
+        CAP_VERSION_1 => Ok((header, 1)),
+        CAP_VERSION_2 | CAP_VERSION_3 => Ok((header, 2)),
+        _ => {
+            memory::user::write(cx.addr(0), &CAP_VERSION_3)?;
+            Err(Errno::EINVAL)
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves are wanted")]
+fn halves(set: Capabilities) -> [u32; 2] {
+    [set.bits() as u32, (set.bits() >> 32) as u32]
+}
+
+fn sys_capget(cx: &mut Context<'_>) -> Result<u64> {
+    let words = cap_words(cx);
+    let Some(addr) = cx.optional_addr(1) else {
+        // Asking for the version alone.
+        return words.map(|_| 0).or_else(|errno| {
+            if errno == Errno::EINVAL {
+                Ok(0)
+            } else {
+                Err(errno)
+            }
+        });
+    };
+    let (header, words) = words?;
+    let target = thread_of(cx, header.pid)?;
+    let c = target.credentials();
+    let sets = [c.effective, c.permitted, c.inheritable].map(halves);
+    let [effective, permitted, inheritable] = sets;
+    let columns = effective.into_iter().zip(permitted).zip(inheritable);
+    for (word, ((effective, permitted), inheritable)) in columns.take(words).enumerate() {
+        let data = CapData {
+            effective,
+            permitted,
+            inheritable,
+        };
+        let at = addr
+            .checked_add((word * size_of::<CapData>()) as u64)
+            .ok_or(Errno::EFAULT)?;
+        memory::user::write(at, &data)?;
+    }
+    Ok(0)
+}
+
+fn thread_of(cx: &Context<'_>, tid: i32) -> Result<Arc<Thread>> {
+    match tid {
+        0 => Ok(cx.thread.clone()),
+        1.. => tree::thread(tid).ok_or(Errno::ESRCH),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_capset(cx: &mut Context<'_>) -> Result<u64> {
+    let (header, words) = cap_words(cx)?;
+    if header.pid != 0 && header.pid != cx.thread.tid() {
+        return Err(Errno::EPERM);
+    }
+    let mut data = [CapData::default(); 2];
+    for (word, slot) in data.iter_mut().enumerate().take(words) {
+        let offset = (word * size_of::<CapData>()) as u64;
+        *slot = memory::user::read(UserAddr(cx.arg(1).wrapping_add(offset)))?;
+    }
+    let set = |field: fn(&CapData) -> u32| {
+        let bits = u64::from(field(&data[0])) | u64::from(field(&data[1])) << 32;
+        Capabilities::from_bits_truncate(bits)
+    };
+    let old = cx.thread.credentials();
+    let new = cred::capset(
+        &old,
+        set(|d| d.effective),
+        set(|d| d.permitted),
+        set(|d| d.inheritable),
+    )?;
+    cx.thread.set_credentials(new);
+    Ok(0)
+}

@@ -1,0 +1,435 @@
+//! Making, replacing, ending and waiting for processes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use fs::{Caller, FileKind, LookupFlags};
+use machine::UserAddr;
+use process::clone::{CloneArgs, CloneFlags};
+use process::exec::{self, Request, strings::Strings};
+use process::pidfd::{self, PidFd};
+use process::signal::{SIGINFO_SIZE, SigInfo, Signal, code, send, state};
+use process::waiting::{self, Options, Report, Which};
+use process::{Process, exit, tree};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::context::Context;
+use crate::identity::id;
+use crate::structs::Rusage;
+use crate::table::Entry;
+
+/// The family's rows.
+pub(crate) const CALLS: &[Entry] = &[
+    Entry::new(56, "clone", sys_clone),
+    Entry::new(57, "fork", sys_fork),
+    Entry::new(58, "vfork", sys_vfork),
+    Entry::new(59, "execve", sys_execve),
+    Entry::new(60, "exit", sys_exit),
+    Entry::new(61, "wait4", sys_wait4),
+    Entry::new(231, "exit_group", sys_exit_group),
+    Entry::new(247, "waitid", sys_waitid),
+    Entry::new(272, "unshare", sys_unshare),
+    Entry::new(322, "execveat", sys_execveat),
+    Entry::new(424, "pidfd_send_signal", sys_pidfd_send_signal),
+    Entry::new(434, "pidfd_open", sys_pidfd_open),
+    Entry::new(435, "clone3", sys_clone3),
+];
+
+fn sys_fork(cx: &mut Context<'_>) -> Result<u64> {
+    start_clone(cx, &plain(CloneFlags::empty()))
+}
+
+fn sys_vfork(cx: &mut Context<'_>) -> Result<u64> {
+    start_clone(cx, &plain(CloneFlags::VM | CloneFlags::VFORK))
+}
+
+fn plain(flags: CloneFlags) -> CloneArgs {
+    CloneArgs {
+        flags,
+        exit_signal: Some(Signal::CHLD),
+        stack: 0,
+        tls: 0,
+        parent_tid: UserAddr(0),
+        child_tid: UserAddr(0),
+        pidfd: UserAddr(0),
+    }
+}
+
+fn start_clone(cx: &Context<'_>, args: &CloneArgs) -> Result<u64> {
+    process::clone::clone(cx.thread, cx.user, args).map(id)
+}
+
+/// The low byte of clone(2)'s flags is the exit signal.
+const EXIT_SIGNAL: u64 = 0xff;
+
+fn clone_flags(bits: u64) -> Result<CloneFlags> {
+    // Namespaces that are not there, and what clone3 added, are refused by not being known.
+    CloneFlags::from_bits(bits).ok_or(Errno::EINVAL)
+}
+
+fn exit_signal(number: u64) -> Result<Option<Signal>> {
+    match i32::try_from(number) {
+        Ok(0) => Ok(None),
+        Ok(number) => Signal::new(number).map(Some),
+        Err(_) => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_clone(cx: &mut Context<'_>) -> Result<u64> {
+    let bits = cx.arg(0) & 0xffff_ffff;
+    let flags = clone_flags(bits & !EXIT_SIGNAL)?;
+    if flags.contains(CloneFlags::PIDFD | CloneFlags::PARENT_SETTID) {
+        return Err(Errno::EINVAL);
+    }
+    let args = CloneArgs {
+        flags,
+        exit_signal: exit_signal(bits & EXIT_SIGNAL)?,
+        stack: cx.arg(1),
+        tls: cx.arg(4),
+        parent_tid: cx.addr(2),
+        child_tid: cx.addr(3),
+        pidfd: cx.addr(2),
+    };
+    start_clone(cx, &args)
+}
+
+/// `struct clone_args`, version 2.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct CloneArgs3 {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Size of the first version.
+const CLONE_ARGS_MIN: usize = 64;
+
+fn sys_clone3(cx: &mut Context<'_>) -> Result<u64> {
+    let size = cx.size(1);
+    if size < CLONE_ARGS_MIN {
+        return Err(Errno::EINVAL);
+    }
+    let wanted: CloneArgs3 = read_extensible(cx.addr(0), size)?;
+    if wanted.set_tid_size != 0 || wanted.set_tid != 0 || wanted.flags & EXIT_SIGNAL != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let flags = clone_flags(wanted.flags)?;
+    if (wanted.stack == 0) != (wanted.stack_size == 0) {
+        return Err(Errno::EINVAL);
+    }
+    let stack = wanted
+        .stack
+        .checked_add(wanted.stack_size)
+        .ok_or(Errno::EINVAL)?;
+    let exit_signal = exit_signal(wanted.exit_signal)?;
+    let is_thread = flags.intersects(CloneFlags::THREAD | CloneFlags::PARENT);
+    if is_thread && exit_signal.is_some() || flags.contains(CloneFlags::DETACHED) {
+        return Err(Errno::EINVAL);
+    }
+    let args = CloneArgs {
+        flags,
+        exit_signal,
+        stack,
+        tls: wanted.tls,
+        parent_tid: UserAddr(wanted.parent_tid),
+        child_tid: UserAddr(wanted.child_tid),
+        pidfd: UserAddr(wanted.pidfd),
+    };
+    start_clone(cx, &args)
+}
+
+/// Reads a structure whose size the caller states: shorter ones are filled up with zeroes, of longer ones
+/// the rest must be zero.
+///
+/// # Errors
+/// `E2BIG`, `EFAULT`.
+pub(crate) fn read_extensible<T>(addr: UserAddr, size: usize) -> Result<T>
+where
+    T: FromBytes + IntoBytes + Default,
+{
+    let mut value = T::default();
+    let known = size_of::<T>().min(size);
+    memory::user::read_bytes(addr, &mut value.as_mut_bytes()[..known])?;
+    if size > machine::PAGE_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    let mut byte = [0];
+    for offset in known..size {
+        let at = addr.checked_add(offset as u64).ok_or(Errno::EFAULT)?;
+        memory::user::read_bytes(at, &mut byte)?;
+        if byte != [0] {
+            return Err(Errno::E2BIG);
+        }
+    }
+    Ok(value)
+}
+
+fn sys_execve(cx: &mut Context<'_>) -> Result<u64> {
+    let name = memory::user::read_c_string(cx.addr(0), fs::PATH_MAX)?;
+    let file = exec::open(cx.thread, &name)?;
+    run(cx, file, name, (cx.addr(1), cx.addr(2)), false)
+}
+
+fn run(
+    cx: &mut Context<'_>,
+    file: Arc<fs::File>,
+    name: Vec<u8>,
+    (args, env): (UserAddr, UserAddr),
+    name_is_closed: bool,
+) -> Result<u64> {
+    let limit = exec::strings_limit(cx.thread);
+    let request = Request {
+        file,
+        name,
+        args: Strings::from_user(args, limit)?,
+        env: Strings::from_user(env, limit)?,
+        name_is_closed,
+    };
+    exec::exec(cx.thread, cx.user, &request)?;
+    // The program starts with every register zero.
+    Ok(0)
+}
+
+const AT_FDCWD: i32 = -100;
+const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+const AT_EMPTY_PATH: u32 = 0x1000;
+
+fn sys_execveat(cx: &mut Context<'_>) -> Result<u64> {
+    let (fd, flags) = (cx.int(0), cx.uint(4));
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = memory::user::read_c_string(cx.addr(1), fs::PATH_MAX)?;
+    let (fs, credentials) = (cx.thread.fs(), cx.thread.credentials());
+    let (base, is_closed) = if fd == AT_FDCWD || path.first() == Some(&b'/') {
+        (fs.cwd(), false)
+    } else {
+        let files = cx.thread.files();
+        let base = files.get(fd)?.path().cloned().ok_or(Errno::EACCES)?;
+        (base, files.is_close_on_exec(fd)?)
+    };
+    let mut lookup = LookupFlags::empty();
+    lookup.set(LookupFlags::FOLLOW, flags & AT_SYMLINK_NOFOLLOW == 0);
+    lookup.set(LookupFlags::EMPTY_PATH, flags & AT_EMPTY_PATH != 0);
+    let caller = Caller {
+        fs: &fs,
+        credentials: &credentials,
+    };
+    let found = caller.lookup(&base, &path, lookup)?;
+    if found.inode()?.kind() == FileKind::Symlink {
+        return Err(Errno::ELOOP);
+    }
+    let file = exec::open_found(cx.thread, found)?;
+    let is_relative = fd != AT_FDCWD && path.first() != Some(&b'/');
+    let name = if is_relative {
+        name_in(fd, &path)
+    } else {
+        path
+    };
+    run(
+        cx,
+        file,
+        name,
+        (cx.addr(2), cx.addr(3)),
+        is_closed && is_relative,
+    )
+}
+
+/// The path by which a program finds itself that was named by a descriptor.
+fn name_in(fd: i32, path: &[u8]) -> Vec<u8> {
+    let mut name = alloc::format!("/dev/fd/{fd}").into_bytes();
+    if !path.is_empty() {
+        name.push(b'/');
+        name.extend_from_slice(path);
+    }
+    name
+}
+
+fn sys_exit(cx: &mut Context<'_>) -> Result<u64> {
+    exit::exit_thread(cx.thread, cx.int(0));
+    Ok(0)
+}
+
+fn sys_exit_group(cx: &mut Context<'_>) -> Result<u64> {
+    exit::exit_group(cx.process(), cx.int(0));
+    Ok(0)
+}
+
+fn sys_wait4(cx: &mut Context<'_>) -> Result<u64> {
+    let options = Options::from_bits(cx.uint(2)).ok_or(Errno::EINVAL)?;
+    if options.intersects(Options::NOWAIT | Options::EXITED) {
+        return Err(Errno::EINVAL);
+    }
+    let which = match cx.int(0) {
+        i32::MIN => return Err(Errno::ESRCH),
+        -1 => Which::Any,
+        0 => Which::Group(cx.process().group_id()),
+        group @ ..-1 => Which::Group(-group),
+        pid => Which::Pid(pid),
+    };
+    let Some(report) = waiting::wait(cx.thread, &which, options | Options::EXITED)? else {
+        return Ok(0);
+    };
+    if let Some(addr) = cx.optional_addr(1) {
+        memory::user::write(addr, &report.status)?;
+    }
+    if let Some(addr) = cx.optional_addr(3) {
+        memory::user::write(addr, &Rusage::from(report.usage))?;
+    }
+    Ok(id(report.pid))
+}
+
+fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
+    const P_ALL: i32 = 0;
+    const P_PID: i32 = 1;
+    const P_PGID: i32 = 2;
+    const P_PIDFD: i32 = 3;
+    let mut options = Options::from_bits(cx.uint(3)).ok_or(Errno::EINVAL)?;
+    if !options.intersects(Options::EXITED | Options::STOPPED | Options::CONTINUED) {
+        return Err(Errno::EINVAL);
+    }
+    let which = match (cx.int(0), cx.int(1)) {
+        (P_ALL, _) => Which::Any,
+        (P_PID, pid @ 1..) => Which::Pid(pid),
+        (P_PGID, 0) => Which::Group(cx.process().group_id()),
+        (P_PGID, group @ 1..) => Which::Group(group),
+        (P_PIDFD, fd @ 0..) => {
+            let file = cx.thread.files().get(fd)?;
+            let target = file.downcast::<PidFd>().ok_or(Errno::EBADF)?;
+            options.set(
+                Options::NOHANG,
+                options.contains(Options::NOHANG) || file.is_nonblocking(),
+            );
+            Which::Pid(target.process().pid())
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    let report = waiting::wait(cx.thread, &which, options)?;
+    if let Some(addr) = cx.optional_addr(2) {
+        memory::user::write_bytes(addr, &siginfo_of(report.as_ref()))?;
+    }
+    if let (Some(report), Some(addr)) = (&report, cx.optional_addr(4)) {
+        memory::user::write(addr, &Rusage::from(report.usage))?;
+    }
+    Ok(0)
+}
+
+/// What waitid(2) writes: all zero when nothing has changed.
+fn siginfo_of(report: Option<&Report>) -> [u8; SIGINFO_SIZE] {
+    let Some(report) = report else {
+        return [0; SIGINFO_SIZE];
+    };
+    let info = SigInfo {
+        signal: Signal::CHLD,
+        errno: 0,
+        code: report.code,
+        payload: process::signal::Payload::Child {
+            pid: report.pid,
+            uid: report.uid,
+            status: report.si_status(),
+            utime: 0,
+            stime: 0,
+        },
+    };
+    info.to_bytes()
+}
+
+fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
+    use CloneFlags as F;
+    let flags = clone_flags(cx.arg(0))?;
+    let alone = F::VM | F::SIGHAND | F::THREAD;
+    let known = F::FS | F::FILES | F::NEWNS | F::SYSVSEM | alone;
+    if !known.contains(flags) {
+        return Err(Errno::EINVAL);
+    }
+    if flags.intersects(alone) && cx.process().threads().len() > 1 {
+        return Err(Errno::EINVAL);
+    }
+    let is_capable = cx.thread.credentials().has(fs::Capabilities::SYS_ADMIN);
+    if flags.contains(F::NEWNS) && !is_capable {
+        return Err(Errno::EPERM);
+    }
+    if flags.intersects(F::FS | F::NEWNS) {
+        let own = cx.thread.fs().duplicate();
+        if flags.contains(F::NEWNS) {
+            own.unshare_namespace()?;
+        }
+        cx.thread.set_fs(own);
+    }
+    if flags.contains(F::FILES) {
+        let own = cx.thread.files().duplicate();
+        cx.thread.set_files(own);
+    }
+    Ok(0)
+}
+
+fn sys_pidfd_open(cx: &mut Context<'_>) -> Result<u64> {
+    const O_NONBLOCK: u32 = 0o4000;
+    let (pid, flags) = (cx.int(0), cx.uint(1));
+    if pid <= 0 || flags & !O_NONBLOCK != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let target = match tree::process(pid) {
+        Some(target) => target,
+        // A thread that is not the first of its process.
+        None if tree::thread(pid).is_some() => return Err(Errno::EINVAL),
+        None => return Err(Errno::ESRCH),
+    };
+    pidfd::install_with(cx.thread, &target, flags != 0).map(id)
+}
+
+fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
+    if cx.uint(3) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = cx.thread.files().get(cx.int(0))?;
+    let target: Arc<Process> = file
+        .downcast::<PidFd>()
+        .ok_or(Errno::EBADF)?
+        .process()
+        .clone();
+    let signal = match cx.int(1) {
+        0 => None,
+        number => Some(Signal::new(number)?),
+    };
+    let info = match (cx.optional_addr(2), signal) {
+        (Some(addr), Some(signal)) => Some(read_info(cx, addr, signal, target.pid())?),
+        _ => None,
+    };
+    if tree::lock().node(target.pid()).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    state::check_permission(cx.thread, &target, signal)?;
+    let Some(signal) = signal else {
+        return Ok(0);
+    };
+    let own = SigInfo::user(signal, cx.process().pid(), cx.thread.credentials().uid);
+    send::to_process(&target, &info.unwrap_or(own)).map(|()| 0)
+}
+
+/// Reads what a caller wants a signal to carry; only to itself may it pretend to be the kernel.
+pub(crate) fn read_info(
+    cx: &Context<'_>,
+    addr: UserAddr,
+    signal: Signal,
+    target: process::Pid,
+) -> Result<SigInfo> {
+    let mut bytes = [0; SIGINFO_SIZE];
+    memory::user::read_bytes(addr, &mut bytes)?;
+    let info = SigInfo::from_bytes(signal, &bytes);
+    let pretends = info.code >= 0 || info.code == code::SI_TKILL;
+    if pretends && target != cx.process().pid() {
+        return Err(Errno::EPERM);
+    }
+    Ok(info)
+}

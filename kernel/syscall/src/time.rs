@@ -1,0 +1,432 @@
+//! Clocks, sleeping and timers.
+
+use abi::{Errno, Result};
+use fs::Capabilities;
+use machine::UserAddr;
+use process::restart::RestartBlock;
+use process::signal::Signal;
+use process::timer::{self, Interval, Notify, Setting, TimerClock, Which};
+use process::usage::{Usage, ticks};
+use process::{Pid, tree};
+use sched::Sleep;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::context::Context;
+use crate::structs::{NS_PER_S, Timespec, Timeval, deadline_after};
+use crate::table::Entry;
+
+/// The family's rows.
+pub(crate) const CALLS: &[Entry] = &[
+    Entry::new(35, "nanosleep", sys_nanosleep),
+    Entry::new(36, "getitimer", sys_getitimer),
+    Entry::new(37, "alarm", sys_alarm),
+    Entry::new(38, "setitimer", sys_setitimer),
+    Entry::new(96, "gettimeofday", sys_gettimeofday),
+    Entry::new(100, "times", sys_times),
+    Entry::new(159, "adjtimex", sys_adjtimex),
+    Entry::new(164, "settimeofday", sys_settimeofday),
+    Entry::new(201, "time", sys_time),
+    Entry::new(222, "timer_create", sys_timer_create),
+    Entry::new(223, "timer_settime", sys_timer_settime),
+    Entry::new(224, "timer_gettime", sys_timer_gettime),
+    Entry::new(225, "timer_getoverrun", sys_timer_getoverrun),
+    Entry::new(226, "timer_delete", sys_timer_delete),
+    Entry::new(227, "clock_settime", sys_clock_settime),
+    Entry::new(228, "clock_gettime", sys_clock_gettime),
+    Entry::new(229, "clock_getres", sys_clock_getres),
+    Entry::new(230, "clock_nanosleep", sys_clock_nanosleep),
+    Entry::new(305, "clock_adjtime", sys_clock_adjtime),
+];
+
+/// A clock by its number in user space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    Realtime,
+    /// Coarse clocks show the same as their fine ones.
+    Monotonic,
+    ProcessCpu(Pid),
+    ThreadCpu(Pid),
+}
+
+impl Clock {
+    fn new(number: i32) -> Result<Self> {
+        match number {
+            // CLOCK_REALTIME, _COARSE, CLOCK_TAI; the alarm clocks cannot wake a machine, but are clocks.
+            0 | 5 | 8 | 11 => Ok(Clock::Realtime),
+            // CLOCK_MONOTONIC, _RAW, _COARSE, CLOCK_BOOTTIME, _ALARM.
+            1 | 4 | 6 | 7 | 9 => Ok(Clock::Monotonic),
+            2 => Ok(Clock::ProcessCpu(0)),
+            3 => Ok(Clock::ThreadCpu(0)),
+            // CPU clocks of others: the complement of the id, and three bits of kind.
+            ..0 if number & 3 == 2 => {
+                let id = !(number >> 3);
+                Ok(if number & 4 == 0 {
+                    Clock::ProcessCpu(id)
+                } else {
+                    Clock::ThreadCpu(id)
+                })
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn now_ns(self, cx: &Context<'_>) -> Result<u64> {
+        match self {
+            Clock::Realtime => Ok(sched::clock::realtime_ns()),
+            Clock::Monotonic => Ok(sched::clock::monotonic_ns()),
+            Clock::ProcessCpu(0) => Ok(cx.process().usage().cpu_ns()),
+            Clock::ThreadCpu(0) => Ok(cx.thread.usage().cpu_ns()),
+            Clock::ProcessCpu(pid) => Ok(tree::process(pid).ok_or(Errno::EINVAL)?.usage().cpu_ns()),
+            Clock::ThreadCpu(tid) => {
+                let thread = tree::thread(tid).ok_or(Errno::EINVAL)?;
+                let own = alloc::sync::Arc::ptr_eq(thread.process(), cx.process());
+                if own {
+                    Ok(thread.usage().cpu_ns())
+                } else {
+                    Err(Errno::EINVAL)
+                }
+            }
+        }
+    }
+}
+
+fn sys_clock_gettime(cx: &mut Context<'_>) -> Result<u64> {
+    let now = Clock::new(cx.int(0))?.now_ns(cx)?;
+    memory::user::write(cx.addr(1), &Timespec::from_ns(now))?;
+    Ok(0)
+}
+
+fn sys_clock_getres(cx: &mut Context<'_>) -> Result<u64> {
+    Clock::new(cx.int(0))?;
+    if let Some(addr) = cx.optional_addr(1) {
+        memory::user::write(addr, &Timespec::from_ns(1))?;
+    }
+    Ok(0)
+}
+
+fn set_realtime(cx: &Context<'_>, ns: u64) -> Result<u64> {
+    if !cx.thread.credentials().has(Capabilities::SYS_TIME) {
+        return Err(Errno::EPERM);
+    }
+    sched::clock::set_realtime(ns);
+    Ok(0)
+}
+
+fn sys_clock_settime(cx: &mut Context<'_>) -> Result<u64> {
+    // Only CLOCK_REALTIME can be set.
+    if cx.int(0) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    set_realtime(cx, Timespec::read_ns(cx.addr(1))?)
+}
+
+fn sys_gettimeofday(cx: &mut Context<'_>) -> Result<u64> {
+    if let Some(addr) = cx.optional_addr(0) {
+        memory::user::write(addr, &Timeval::from_ns(sched::clock::realtime_ns()))?;
+    }
+    if let Some(addr) = cx.optional_addr(1) {
+        // The time zone is user space's business.
+        memory::user::write(addr, &[0u32; 2])?;
+    }
+    Ok(0)
+}
+
+fn sys_settimeofday(cx: &mut Context<'_>) -> Result<u64> {
+    match cx.optional_addr(0) {
+        Some(addr) => set_realtime(cx, memory::user::read::<Timeval>(addr)?.to_ns()?),
+        None if cx.thread.credentials().has(Capabilities::SYS_TIME) => Ok(0),
+        None => Err(Errno::EPERM),
+    }
+}
+
+fn sys_time(cx: &mut Context<'_>) -> Result<u64> {
+    let seconds = sched::clock::realtime_ns() / NS_PER_S;
+    if let Some(addr) = cx.optional_addr(0) {
+        memory::user::write(addr, &seconds)?;
+    }
+    Ok(seconds)
+}
+
+fn sys_times(cx: &mut Context<'_>) -> Result<u64> {
+    if let Some(addr) = cx.optional_addr(0) {
+        let fields = |usage: Usage| [ticks(usage.user_ns), ticks(usage.system_ns)];
+        let (own, children) = (cx.process().usage(), cx.process().children_usage());
+        memory::user::write(addr, &[fields(own), fields(children)])?;
+    }
+    Ok(ticks(sched::clock::monotonic_ns()))
+}
+
+/// `struct timex`; read-only: no daemon disciplines a guest's clock from inside.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Timex {
+    modes: u32,
+    padding0: u32,
+    offset: i64,
+    frequency: i64,
+    max_error: i64,
+    estimated_error: i64,
+    status: i32,
+    padding1: i32,
+    constant: i64,
+    precision: i64,
+    tolerance: i64,
+    time: Timeval,
+    tick: i64,
+    rest: [u64; 13],
+}
+
+fn sys_adjtimex(cx: &mut Context<'_>) -> Result<u64> {
+    adjust(cx, cx.addr(0))
+}
+
+fn sys_clock_adjtime(cx: &mut Context<'_>) -> Result<u64> {
+    match Clock::new(cx.int(0))? {
+        Clock::Realtime => adjust(cx, cx.addr(1)),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+fn adjust(cx: &Context<'_>, addr: UserAddr) -> Result<u64> {
+    const STA_UNSYNC: i32 = 0x40;
+    const TIME_ERROR: u64 = 5;
+    const MICROSECONDS_PER_TICK: i64 = 10_000;
+    let asked: Timex = memory::user::read(addr)?;
+    if asked.modes != 0 {
+        let capable = cx.thread.credentials().has(Capabilities::SYS_TIME);
+        return Err(if capable {
+            Errno::EOPNOTSUPP
+        } else {
+            Errno::EPERM
+        });
+    }
+    let state = Timex {
+        offset: 0,
+        frequency: 0,
+        max_error: 16_000_000,
+        estimated_error: 16_000_000,
+        status: STA_UNSYNC,
+        constant: 7,
+        precision: 1,
+        tolerance: 32_768_000,
+        time: Timeval::from_ns(sched::clock::realtime_ns()),
+        tick: MICROSECONDS_PER_TICK,
+        rest: [0; 13],
+        ..asked
+    };
+    memory::user::write(addr, &state)?;
+    Ok(TIME_ERROR)
+}
+
+fn sys_nanosleep(cx: &mut Context<'_>) -> Result<u64> {
+    let deadline = deadline_after(Timespec::read_ns(cx.addr(0))?);
+    sleep_relative(cx, deadline, cx.optional_addr(1))
+}
+
+fn sys_clock_nanosleep(cx: &mut Context<'_>) -> Result<u64> {
+    const TIMER_ABSTIME: u32 = 1;
+    let clock = match Clock::new(cx.int(0))? {
+        Clock::ThreadCpu(_) => return Err(Errno::EINVAL),
+        Clock::ProcessCpu(_) => return Err(Errno::EOPNOTSUPP),
+        clock => clock,
+    };
+    let ns = Timespec::read_ns(cx.addr(2))?;
+    if cx.uint(1) & TIMER_ABSTIME == 0 {
+        return sleep_relative(cx, deadline_after(ns), cx.optional_addr(3));
+    }
+    let deadline = match clock {
+        Clock::Realtime => sched::clock::monotonic_of_realtime(ns),
+        _ => ns,
+    };
+    match sleep_until(deadline) {
+        // The same deadline holds when the call is made again.
+        Err(Errno::ERESTARTSYS) => Err(Errno::ERESTARTNOHAND),
+        other => other,
+    }
+}
+
+/// Sleeps; `ERESTARTSYS` when interrupted.
+fn sleep_until(deadline_ns: u64) -> Result<u64> {
+    match sched::park(Sleep::Interruptible, Some(deadline_ns), || None::<()>) {
+        Err(Errno::ETIMEDOUT) | Ok(()) => Ok(0),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn sleep_relative(cx: &Context<'_>, deadline_ns: u64, remaining: Option<UserAddr>) -> Result<u64> {
+    match sleep_until(deadline_ns) {
+        Err(Errno::ERESTARTSYS) => {}
+        other => return other,
+    }
+    if let Some(addr) = remaining {
+        let left = deadline_ns.saturating_sub(sched::clock::monotonic_ns());
+        memory::user::write(addr, &Timespec::from_ns(left))?;
+    }
+    cx.thread.set_restart(RestartBlock::Sleep {
+        deadline_ns,
+        remaining,
+    });
+    Err(Errno::ERESTART_RESTARTBLOCK)
+}
+
+/// restart_syscall(2) of a sleep.
+pub(crate) fn restart_sleep(cx: &Context<'_>, block: RestartBlock) -> Result<u64> {
+    match block {
+        RestartBlock::Sleep {
+            deadline_ns,
+            remaining,
+        } => sleep_relative(cx, deadline_ns, remaining),
+        _ => Err(Errno::EINTR),
+    }
+}
+
+/// `struct itimerval`: interval, value.
+type UserInterval = [Timeval; 2];
+
+fn read_interval(addr: UserAddr) -> Result<Interval> {
+    let [interval, value] = memory::user::read::<UserInterval>(addr)?;
+    Ok(Interval {
+        value_ns: value.to_ns()?,
+        interval_ns: interval.to_ns()?,
+    })
+}
+
+fn write_interval(addr: UserAddr, left: Interval) -> Result<()> {
+    // Rounded up: an armed timer never shows 0.
+    let value = Timeval::from_ns(left.value_ns.next_multiple_of(1000));
+    memory::user::write(addr, &[Timeval::from_ns(left.interval_ns), value])
+}
+
+fn interval_timer(number: i32) -> Result<Which> {
+    match number {
+        0 => Ok(Which::Real),
+        1 => Ok(Which::Virtual),
+        2 => Ok(Which::Prof),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_getitimer(cx: &mut Context<'_>) -> Result<u64> {
+    let left = timer::get_interval(cx.process(), interval_timer(cx.int(0))?);
+    write_interval(cx.addr(1), left).map(|()| 0)
+}
+
+fn sys_setitimer(cx: &mut Context<'_>) -> Result<u64> {
+    let which = interval_timer(cx.int(0))?;
+    let setting = cx
+        .optional_addr(1)
+        .map_or(Ok(Interval::default()), read_interval)?;
+    let old = timer::set_interval(cx.process(), which, setting);
+    if let Some(addr) = cx.optional_addr(2) {
+        write_interval(addr, old)?;
+    }
+    Ok(0)
+}
+
+fn sys_alarm(cx: &mut Context<'_>) -> Result<u64> {
+    let setting = Interval {
+        value_ns: u64::from(cx.uint(0)) * NS_PER_S,
+        interval_ns: 0,
+    };
+    let left = timer::set_interval(cx.process(), Which::Real, setting).value_ns;
+    let rounded = (left + NS_PER_S / 2) / NS_PER_S;
+    // What is still to come is at least a second.
+    Ok(if left > 0 { rounded.max(1) } else { 0 })
+}
+
+/// `struct sigevent`.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct SigEvent {
+    value: u64,
+    signal: i32,
+    notify: i32,
+    thread: i32,
+    rest: [u32; 11],
+}
+
+fn read_notify(cx: &Context<'_>, addr: Option<UserAddr>) -> Result<Notify> {
+    const SIGEV_SIGNAL: i32 = 0;
+    const SIGEV_NONE: i32 = 1;
+    const SIGEV_THREAD: i32 = 2;
+    const SIGEV_THREAD_ID: i32 = 4;
+    let Some(addr) = addr else {
+        return Ok(Notify::Process(Signal::ALRM, None));
+    };
+    let event: SigEvent = memory::user::read(addr)?;
+    match event.notify {
+        SIGEV_NONE => Ok(Notify::Nothing),
+        // The thread of SIGEV_THREAD is the C library's; to the kernel it is a signal.
+        SIGEV_SIGNAL | SIGEV_THREAD => Ok(Notify::Process(
+            Signal::new(event.signal)?,
+            Some(event.value),
+        )),
+        SIGEV_THREAD_ID => {
+            let thread = tree::thread(event.thread).ok_or(Errno::EINVAL)?;
+            if !alloc::sync::Arc::ptr_eq(thread.process(), cx.process()) {
+                return Err(Errno::EINVAL);
+            }
+            Ok(Notify::Thread(
+                event.thread,
+                Signal::new(event.signal)?,
+                event.value,
+            ))
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn sys_timer_create(cx: &mut Context<'_>) -> Result<u64> {
+    let clock = match Clock::new(cx.int(0))? {
+        Clock::Realtime => TimerClock::Realtime,
+        Clock::Monotonic => TimerClock::Monotonic,
+        // Timers on CPU time come with setitimer(2) only.
+        Clock::ProcessCpu(_) | Clock::ThreadCpu(_) => return Err(Errno::EOPNOTSUPP),
+    };
+    let notify = read_notify(cx, cx.optional_addr(1))?;
+    let id = timer::create(cx.process(), clock, notify)?;
+    if let Err(errno) = memory::user::write(cx.addr(2), &id) {
+        timer::delete(cx.process(), id)?;
+        return Err(errno);
+    }
+    Ok(0)
+}
+
+/// `struct itimerspec`: interval, value.
+type UserSetting = [Timespec; 2];
+
+fn write_setting(addr: UserAddr, left: Interval) -> Result<()> {
+    let fields: UserSetting = [left.interval_ns, left.value_ns].map(Timespec::from_ns);
+    memory::user::write(addr, &fields)
+}
+
+fn sys_timer_settime(cx: &mut Context<'_>) -> Result<u64> {
+    const TIMER_ABSTIME: u32 = 1;
+    let [interval, value] = memory::user::read::<UserSetting>(cx.addr(2))?;
+    let setting = Setting {
+        interval: Interval {
+            value_ns: value.to_ns()?,
+            interval_ns: interval.to_ns()?,
+        },
+        absolute: cx.uint(1) & TIMER_ABSTIME != 0,
+    };
+    let old = timer::set(cx.process(), cx.int(0), setting)?;
+    if let Some(addr) = cx.optional_addr(3) {
+        write_setting(addr, old)?;
+    }
+    Ok(0)
+}
+
+fn sys_timer_gettime(cx: &mut Context<'_>) -> Result<u64> {
+    let left = timer::get(cx.process(), cx.int(0))?;
+    write_setting(cx.addr(1), left).map(|()| 0)
+}
+
+fn sys_timer_getoverrun(cx: &mut Context<'_>) -> Result<u64> {
+    let count = timer::overrun(cx.process(), cx.int(0))?;
+    Ok(u64::from(count.unsigned_abs()))
+}
+
+fn sys_timer_delete(cx: &mut Context<'_>) -> Result<u64> {
+    timer::delete(cx.process(), cx.int(0)).map(|()| 0)
+}
