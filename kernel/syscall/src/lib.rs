@@ -22,6 +22,7 @@ mod prctl;
 mod process;
 mod scheduling;
 mod signal;
+mod socket;
 mod structs;
 mod system;
 mod time;

@@ -65,6 +65,10 @@ pub const FAMILIES: &[Family] = &[
         calls: crate::futex::CALLS,
     },
     Family {
+        name: "Sockets",
+        calls: crate::socket::CALLS,
+    },
+    Family {
         name: "Time",
         calls: crate::time::CALLS,
     },
