@@ -11,6 +11,7 @@
 mod boot;
 mod capabilities;
 mod child;
+mod mounting;
 mod mounts;
 mod pod;
 mod processes;

@@ -1,6 +1,5 @@
 //! The calls of the protocol, each a few lines: check, act on the [`Pod`], answer.
 
-use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,8 @@ use agent_protocol::{
 use rustix::process::Signal;
 use ttrpc::TtrpcContext;
 
-use crate::mounts;
+use crate::mounting;
+use crate::mounts::{self, Place};
 use crate::pod::{Container, Pod};
 use crate::processes;
 use crate::refusal::{Answer, Refusal};
@@ -157,11 +157,6 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
     if request.id.is_empty() {
         return Err(Refusal::invalid("the container has no id"));
     }
-    if request.readonly_rootfs {
-        return Err(Refusal::unsupported(
-            "a read-only root file system is not supported",
-        ));
-    }
     if pod.lock().container(&request.id).is_ok() {
         let sentence = format!("container \"{}\" exists already", request.id);
         return Err(Refusal::new(FailureKind::FAILURE_KIND_EXISTS, sentence));
@@ -169,13 +164,18 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
     let shared = pod.shared.as_ref().map_err(|why| {
         Refusal::state(format!("the host's shared directory is not mounted: {why}"))
     })?;
-    let root = mounts::c_string(beneath(shared, &request.rootfs)?.to_string_lossy())?;
+    let root = mounts::c_string(mounts::beneath(shared, &request.rootfs)?.to_string_lossy())?;
     if !request.hostname.is_empty() {
         rustix::system::sethostname(request.hostname.as_bytes()).map_err(|errno| {
             Refusal::system(format!("set the host name \"{}\"", request.hostname), errno)
         })?;
     }
-    let mounted = mounts::mount_all(&root, &request.mounts, || pod.forked())?;
+    let place = Place {
+        root: &root,
+        shared,
+        read_only: request.readonly_rootfs,
+    };
+    let mounted = mounts::mount_all(place, &request.mounts, || pod.forked())?;
     let container = Container {
         root,
         mounts: mounted.destinations,
@@ -190,23 +190,6 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
     })
 }
 
-/// A path beneath the shared directory, made of plain names.
-fn beneath(shared: &Path, path: &str) -> Answer<PathBuf> {
-    let mut full = shared.to_owned();
-    for component in Path::new(path).components() {
-        match component {
-            Component::Normal(name) => full.push(name),
-            Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
-                return Err(Refusal::invalid(format!(
-                    "the root file system \"{path}\" is not a path beneath the shared directory"
-                )));
-            }
-        }
-    }
-    Ok(full)
-}
-
 fn delete(pod: &Pod, id: &str) -> Answer<Empty> {
     pod.lock().container(id)?;
     if !pod.members(id).is_empty() {
@@ -215,7 +198,7 @@ fn delete(pod: &Pod, id: &str) -> Answer<Empty> {
     let Some(container) = pod.lock().remove(id) else {
         return Ok(Empty::default());
     };
-    mounts::unmount_all(&container.root, &container.mounts, || pod.forked())?;
+    mounting::unmount_each(&container.root, &container.mounts, || pod.forked())?;
     Ok(Empty::default())
 }
 

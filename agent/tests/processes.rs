@@ -274,11 +274,11 @@ fn shutdown_asks_first_then_kills() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let host = Host::without_container();
-    let mut bind = common::container("");
-    bind.mounts[0].type_ = "bind".to_owned();
-    let error = host.agent.create_container(&bind).expect_err("refused");
+    let mut other = common::container("");
+    other.mounts[0].type_ = "ext4".to_owned();
+    let error = host.agent.create_container(&other).expect_err("refused");
     assert_eq!(error.kind(), Some(FailureKind::FAILURE_KIND_UNSUPPORTED));
-    assert!(error.to_string().contains("\"bind\" at /proc"), "{error}");
+    assert!(error.to_string().contains("\"ext4\" at /proc"), "{error}");
     let error = host
         .agent
         .create_container(&common::container("../x"))
@@ -293,5 +293,56 @@ fn what_is_not_supported_is_refused_by_name() {
             .to_string()
             .contains("none: no such file or directory"),
         "{error}"
+    );
+}
+
+#[test]
+fn binds_and_a_read_only_root_are_mounted() {
+    let host = Host::new();
+    let shared = host.directory.path().join("shared");
+    std::fs::create_dir(shared.join("data")).expect("a directory");
+    std::fs::write(shared.join("data/file"), "text\n").expect("a file");
+    // A link in the image that would lead a bind out of it.
+    std::os::unix::fs::symlink("/", shared.join("root/out")).expect("a link");
+    let mut request = common::container("root");
+    request.id = "two".to_owned();
+    request.readonly_rootfs = true;
+    for (destination, source, options) in [
+        ("/mnt/data", "data", &["rbind", "ro"][..]),
+        ("/out/etc/one", "data/file", &["bind"][..]),
+    ] {
+        request.mounts.push(agent_protocol::Mount {
+            destination: destination.to_owned(),
+            type_: "bind".to_owned(),
+            source: source.to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            ..Default::default()
+        });
+    }
+    host.agent.create_container(&request).expect("a container");
+    let script = "cat /mnt/data/file /etc/one; echo new > /etc/one; echo x > /mnt/data/file; \
+                  echo x > /new; echo x > /dev/shm/x && echo ok";
+    let run = host.start("", &["sh", "-c", script], |request| {
+        request.container_id = "two".to_owned();
+    });
+    let stderr = "sh: can't create /mnt/data/file: Read-only file system\n\
+                  sh: can't create /new: Read-only file system\n";
+    let (stdout, errors) = run.outputs();
+    assert_eq!(
+        (stdout.as_str(), errors.as_str()),
+        ("text\ntext\nok\n", stderr)
+    );
+    assert_eq!(
+        std::fs::read_to_string(shared.join("data/file")).expect("text"),
+        "new\n"
+    );
+    host.agent
+        .wait_within("two", "", Duration::from_secs(5))
+        .expect("an answer");
+    host.agent.delete_container("two").expect("deleted");
+    // The root of the other container is as it was.
+    assert_eq!(
+        host.run(&["sh", "-c", "echo x > /new"]).wait(),
+        ProcessExit::Code(0)
     );
 }

@@ -171,7 +171,7 @@ fn a_terminal_is_passed_through() {
         &[
             "sh",
             "-c",
-            "stty size; trap 'stty size; exit 6' WINCH; while :; do sleep 0.02; done",
+            "trap 'stty size; exit 6' WINCH; stty size; while :; do sleep 0.02; done",
         ],
     );
     asked.terminal = true;

@@ -139,6 +139,16 @@ impl Run<'_> {
 
     /// What it wrote, and how it ended.
     pub(crate) fn finish(mut self) -> (String, String, ProcessExit) {
+        let (stdout, stderr) = self.read_outputs();
+        (stdout, stderr, self.wait())
+    }
+
+    /// What it wrote until its outputs ended.
+    pub(crate) fn outputs(mut self) -> (String, String) {
+        self.read_outputs()
+    }
+
+    fn read_outputs(&mut self) -> (String, String) {
         let read = |stream: &mut StdioStream| {
             let mut text = String::new();
             stream
@@ -149,7 +159,7 @@ impl Run<'_> {
         };
         let stdout = read(&mut self.stdout);
         let stderr = self.stderr.as_mut().map(read).unwrap_or_default();
-        (stdout, stderr, self.wait())
+        (stdout, stderr)
     }
 
     pub(crate) fn wait(&self) -> ProcessExit {

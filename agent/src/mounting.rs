@@ -1,0 +1,287 @@
+//! Making the mounts of a container, and unmaking them.
+//!
+//! The image decides what lies at a destination, symbolic links included, so the calls are made
+//! by a forked child that has the container's root as its own: no path can lead outside it.
+//! Like [`child`](crate::child), that child finds everything prepared and only makes system calls.
+
+use std::ffi::{CStr, CString};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::path::DecInt;
+
+use crate::child::errno_of;
+use crate::refusal::{Answer, Refusal};
+use crate::sys;
+
+/// The device nodes that every container has: name, major and minor number.
+const DEVICES: [(&CStr, u32, u32); 6] = [
+    (c"/dev/null", 1, 3),
+    (c"/dev/zero", 1, 5),
+    (c"/dev/full", 1, 7),
+    (c"/dev/random", 1, 8),
+    (c"/dev/urandom", 1, 9),
+    (c"/dev/tty", 5, 0),
+];
+
+/// The symbolic links beside them.
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"/proc/self/fd", c"/dev/fd"),
+    (c"/proc/self/fd/0", c"/dev/stdin"),
+    (c"/proc/self/fd/1", c"/dev/stdout"),
+    (c"/proc/self/fd/2", c"/dev/stderr"),
+    (c"pts/ptmx", c"/dev/ptmx"),
+];
+
+/// One prepared mount.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Every directory on the way to the destination.
+    pub(crate) directories: Vec<CString>,
+    pub(crate) destination: CString,
+    pub(crate) source: CString,
+    pub(crate) kind: Kind,
+    pub(crate) flags: MountFlags,
+    pub(crate) data: CString,
+    pub(crate) optional: bool,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A file system; `devices` when it is the one that the device nodes go to.
+    FileSystem { kind: CString, devices: bool },
+    /// A directory or file of the agent's view, at a path outside the container's root.
+    Bind { directory: bool, recursive: bool },
+}
+
+/// What became of the mount of that number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome {
+    Done(usize),
+    /// Optional, and the kernel does not offer it.
+    Skipped(usize),
+    /// The last outcome; a number that no mount has is about the root itself.
+    Failed(usize, Errno),
+}
+
+/// Tags of the records that the child sends.
+const DONE: u8 = 0;
+const SKIPPED: u8 = 1;
+const FAILED: u8 = 2;
+/// Bytes of a record: a tag, the mount's number and an errno.
+const RECORD: usize = 7;
+/// The number of what is not about one mount.
+const ROOT: usize = u16::MAX as usize;
+
+/// Where the child's errors go.
+type Report<'a> = BorrowedFd<'a>;
+
+/// Mounts everything beneath `root`, which becomes read-only at the end if asked.
+pub(crate) fn mount_each(
+    root: &CStr,
+    read_only: bool,
+    mounts: &[Prepared],
+    forked: impl Fn(),
+) -> Answer<Vec<Outcome>> {
+    in_child(forked, |report| {
+        if let Err((index, errno)) = mount_in_child(root, read_only, mounts, report) {
+            send(report, FAILED, index, errno.raw_os_error());
+        }
+    })
+}
+
+/// Unmounts the destinations, the last one first.
+pub(crate) fn unmount_each(root: &CStr, destinations: &[CString], forked: impl Fn()) -> Answer<()> {
+    if destinations.is_empty() {
+        return Ok(());
+    }
+    let outcomes = in_child(forked, |report| {
+        if let Err(errno) = enter(root) {
+            send(report, FAILED, ROOT, errno.raw_os_error());
+            return;
+        }
+        for (index, destination) in destinations.iter().enumerate().rev() {
+            if let Err(errno) = rustix::mount::unmount(destination, UnmountFlags::DETACH) {
+                send(report, FAILED, index, errno.raw_os_error());
+            }
+        }
+    })?;
+    let Some(Outcome::Failed(index, errno)) = outcomes.first() else {
+        return Ok(());
+    };
+    let destination = destinations
+        .get(*index)
+        .map_or(root, |destination| destination);
+    Err(Refusal::system(
+        format!("unmount {}", destination.to_string_lossy()),
+        *errno,
+    ))
+}
+
+/// Runs `work` in a child and collects what it reports.
+fn in_child(forked: impl Fn(), work: impl FnOnce(Report<'_>)) -> Answer<Vec<Outcome>> {
+    let helper = |errno| Refusal::system("start the process that mounts", errno);
+    let io = |error: std::io::Error| helper(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(helper)?;
+    sys::fork(|| work(writer.as_fd())).map_err(io)?;
+    forked();
+    drop(writer);
+    let mut bytes = Vec::new();
+    std::fs::File::from(reader)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    let outcome = |record: &[u8]| {
+        let index = usize::from(u16::from_le_bytes([record[1], record[2]]));
+        let errno = i32::from_le_bytes([record[3], record[4], record[5], record[6]]);
+        match record[0] {
+            DONE => Outcome::Done(index),
+            SKIPPED => Outcome::Skipped(index),
+            _ => Outcome::Failed(index, errno_of(errno)),
+        }
+    };
+    Ok(bytes.chunks_exact(RECORD).map(outcome).collect())
+}
+
+fn send(report: Report<'_>, tag: u8, index: usize, errno: i32) {
+    let index = u16::try_from(index).unwrap_or(u16::MAX).to_le_bytes();
+    let errno = errno.to_le_bytes();
+    let record: [u8; RECORD] = [
+        tag, index[0], index[1], errno[0], errno[1], errno[2], errno[3],
+    ];
+    // Nobody is left to tell if the pipe is gone.
+    let _ = rustix::io::write(report, &record);
+}
+
+fn enter(root: &CStr) -> Result<(), Errno> {
+    rustix::process::chroot(root)?;
+    rustix::process::chdir(c"/")
+}
+
+/// Both sides of the child's `chroot`: a bind's source is outside, its destination inside.
+struct Sides<'a> {
+    root: &'a CStr,
+    outside: OwnedFd,
+}
+
+fn mount_in_child(
+    root: &CStr,
+    read_only: bool,
+    mounts: &[Prepared],
+    report: Report<'_>,
+) -> Result<(), (usize, Errno)> {
+    let of_root = |errno| (ROOT, errno);
+    rustix::process::umask(Mode::empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let outside = rustix::fs::open(c"/", flags, Mode::empty()).map_err(of_root)?;
+    if read_only {
+        // A mount of its own, so that the flag is the container's alone.
+        rustix::mount::mount_bind_recursive(root, root).map_err(of_root)?;
+    }
+    enter(root).map_err(of_root)?;
+    let sides = Sides { root, outside };
+    for (index, mount) in mounts.iter().enumerate() {
+        match mount_one(mount, &sides) {
+            Ok(()) => send(report, DONE, index, 0),
+            Err(Errno::NODEV) if mount.optional => send(report, SKIPPED, index, 0),
+            Err(errno) => return Err((index, errno)),
+        }
+    }
+    if read_only {
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        rustix::mount::mount_remount(c"/", flags, c"").map_err(of_root)?;
+    }
+    Ok(())
+}
+
+fn mount_one(mount: &Prepared, sides: &Sides<'_>) -> Result<(), Errno> {
+    for directory in &mount.directories {
+        make_directory(directory)?;
+    }
+    match &mount.kind {
+        Kind::FileSystem { kind, devices } => {
+            make_directory(&mount.destination)?;
+            mount_at(mount, kind, &mount.data)?;
+            if *devices && make_devices() == Err(Errno::NOSYS) {
+                // A kernel without mknod has its devices in a file system of its own.
+                rustix::mount::unmount(&mount.destination, UnmountFlags::DETACH)?;
+                mount_at(mount, c"devtmpfs", c"")?;
+            }
+            Ok(())
+        }
+        Kind::Bind {
+            directory: true,
+            recursive,
+        } => {
+            make_directory(&mount.destination)?;
+            bind(mount, *recursive, sides)
+        }
+        Kind::Bind {
+            directory: false,
+            recursive,
+        } => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            if rustix::fs::access(&mount.destination, Access::EXISTS).is_err() {
+                rustix::fs::open(&mount.destination, flags, Mode::from_raw_mode(0o644))?;
+            }
+            bind(mount, *recursive, sides)
+        }
+    }
+}
+
+fn make_directory(path: &CStr) -> Result<(), Errno> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        // Some file systems say that they are read-only before they say that it is there.
+        Err(Errno::ROFS) if rustix::fs::access(path, Access::EXISTS).is_ok() => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn mount_at(mount: &Prepared, kind: &CStr, data: &CStr) -> Result<(), Errno> {
+    let data = (!data.is_empty()).then_some(data);
+    rustix::mount::mount(&mount.source, &mount.destination, kind, mount.flags, data)
+}
+
+/// Finds the destination inside, steps outside to mount the source on it, and steps back.
+fn bind(mount: &Prepared, recursive: bool, sides: &Sides<'_>) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let destination = rustix::fs::open(&mount.destination, flags, Mode::empty())?;
+    rustix::process::fchdir(&sides.outside)?;
+    rustix::process::chroot(c".")?;
+    // The descriptor's link leads to what was found inside, wherever the root is now.
+    rustix::process::chdir(c"/proc/self/fd")?;
+    let number = DecInt::from_fd(&destination);
+    let number = number.as_c_str();
+    if recursive {
+        rustix::mount::mount_bind_recursive(&mount.source, number)?;
+    } else {
+        rustix::mount::mount_bind(&mount.source, number)?;
+    }
+    enter(sides.root)?;
+    if mount.flags.is_empty() {
+        return Ok(());
+    }
+    rustix::mount::mount_remount(&mount.destination, mount.flags | MountFlags::BIND, c"")
+}
+
+fn make_devices() -> Result<(), Errno> {
+    for (path, major, minor) in DEVICES {
+        let device = rustix::fs::makedev(major, minor);
+        let mode = Mode::from_raw_mode(0o666);
+        match rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, mode, device) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(Errno::PERM | Errno::OPNOTSUPP) => return Err(Errno::NOSYS),
+            Err(errno) => return Err(errno),
+        }
+    }
+    for (target, path) in LINKS {
+        // Convenience only: an image may bring its own.
+        let _ = rustix::fs::symlinkat(target, CWD, path);
+    }
+    Ok(())
+}
