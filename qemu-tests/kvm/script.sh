@@ -151,7 +151,7 @@ wait
 trap 'echo "caught USR1"' USR1
 kill -USR1 $$
 trap - USR1
-bash -c 'kill -SEGV $$'
+{ bash -c 'kill -SEGV $$'; } 2>/dev/null
 echo "segfault $?"
 (ulimit -n 10; ulimit -n)
 timeout 0.2 sleep 5

@@ -91,7 +91,7 @@ fn make_debian(root: &Path) -> anyhow::Result<()> {
         .args(["--variant=essential", "--mode=root", "--quiet"])
         .arg(format!("--include={DEBIAN_PACKAGES}"))
         .args([
-            "--aptopt=Acquire::Languages none",
+            "--aptopt=Acquire::Languages \"none\"",
             "--dpkgopt=path-exclude=/usr/share/doc/*",
         ])
         .args(["--dpkgopt=path-exclude=/usr/share/man/*", SUITE])

@@ -18,6 +18,9 @@ pub(crate) struct TestArguments {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
+    /// Of the tests on KVM, only those whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
 }
 
 /// A part of the tests.
@@ -53,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
     let mut report = Report::default();
     let mut image = None;
     for part in parts {
-        match run_part(workspace, *part, &mut image) {
+        match run_part(workspace, *part, arguments, &mut image) {
             Ok(result) => report.merge(result),
             Err(error) => report.fail(format!("{part:?}").to_lowercase(), &format!("{error:#}")),
         }
@@ -71,13 +74,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
 fn run_part(
     workspace: &Workspace,
     part: Part,
+    arguments: &TestArguments,
     image: &mut Option<Image>,
 ) -> anyhow::Result<Report> {
     match part {
         Part::Check => checked(workspace),
         Part::Unit => unit_tests(workspace),
         Part::Qemu => qemu_test::all(workspace, built(workspace, image)?, None),
-        Part::Kvm => kvm_tests(workspace, built(workspace, image)?),
+        Part::Kvm => kvm_tests(
+            workspace,
+            built(workspace, image)?,
+            arguments.filter.clone(),
+        ),
         Part::Containerd => containerd_tests(workspace, built(workspace, image)?),
     }
 }
@@ -139,7 +147,11 @@ fn count(report: &mut Report, line: &str) {
     }
 }
 
-fn kvm_tests(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
+fn kvm_tests(
+    workspace: &Workspace,
+    image: &Image,
+    filter: Option<String>,
+) -> anyhow::Result<Report> {
     let nacre = build::host_tools(workspace)?;
     let busybox = rootfs::busybox(workspace)?;
     let debian = match shell::is_root() {
@@ -154,7 +166,7 @@ fn kvm_tests(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
         busybox,
         debian,
         work_dir,
-        filter: None,
+        filter,
     })
 }
 
