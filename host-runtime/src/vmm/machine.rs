@@ -74,6 +74,11 @@ pub fn build(
     create_interrupt_chips(&machine)?;
 
     let log = Arc::new(ConsoleLog::new(files.log));
+    if !cpuid.missing.is_empty() {
+        let names = cpuid.missing.join(", ");
+        let note = format!("nacre-vmm: hidden, since this host's KVM cannot run it: {names}\n");
+        log.write(note.as_bytes());
+    }
     let mut event_loop = EventLoop::new(control, Arc::clone(reporter), Arc::clone(&log))?;
     let mut devices = Devices::new(&machine, &ram);
     let console = Arc::new(Mutex::new(Console::new(Arc::clone(&log))));
