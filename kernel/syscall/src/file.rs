@@ -1,0 +1,182 @@
+//! The file families: what descriptors, paths and buffers in arguments mean, and the lists of calls.
+//!
+//! Handlers here decode and check as Linux does, in Linux's order where it shows; [`fs::Caller`] and
+//! [`fs::File`] act.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+use fs::{Caller, Credentials, File, FsContext, LookupFlags, PATH_MAX, Path};
+use machine::UserAddr;
+use memory::user;
+use process::rlimit::Resource;
+
+use crate::context::Context;
+
+pub(crate) mod attributes;
+pub(crate) mod buffers;
+pub(crate) mod copying;
+pub(crate) mod descriptors;
+pub(crate) mod directories;
+pub(crate) mod epoll;
+pub(crate) mod events;
+pub(crate) mod fcntl;
+pub(crate) mod locks;
+pub(crate) mod mounts;
+pub(crate) mod names;
+pub(crate) mod open;
+pub(crate) mod pipes;
+pub(crate) mod poll;
+pub(crate) mod read_write;
+pub(crate) mod select;
+pub(crate) mod signalfd;
+pub(crate) mod space;
+pub(crate) mod stat;
+pub(crate) mod status;
+pub(crate) mod xattr;
+
+/// `AT_FDCWD`.
+pub(crate) const AT_FDCWD: i32 = raw::AT_FDCWD;
+/// `AT_SYMLINK_NOFOLLOW`.
+pub(crate) const AT_SYMLINK_NOFOLLOW: u32 = raw::AT_SYMLINK_NOFOLLOW;
+/// `AT_EMPTY_PATH`.
+pub(crate) const AT_EMPTY_PATH: u32 = raw::AT_EMPTY_PATH;
+
+/// The caller's view of names, held for the time of one call.
+pub(crate) struct Names {
+    fs: Arc<FsContext>,
+    credentials: Arc<Credentials>,
+}
+
+impl Names {
+    pub(crate) fn of(cx: &Context<'_>) -> Self {
+        Self {
+            fs: cx.thread.fs(),
+            credentials: cx.thread.credentials(),
+        }
+    }
+
+    /// As [`Self::of`], with the real ids in place of the effective ones (access(2)).
+    pub(crate) fn with_real_ids(cx: &Context<'_>) -> Self {
+        let mut this = Self::of(cx);
+        let now = &this.credentials;
+        if now.fsuid != now.uid || now.fsgid != now.gid {
+            let mut real = Credentials::clone(now);
+            (real.fsuid, real.fsgid) = (real.uid, real.gid);
+            let keeps = real.uid == 0;
+            real.effective = if keeps { real.permitted } else { fs::Capabilities::empty() };
+            this.credentials = Arc::new(real);
+        }
+        this
+    }
+
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        Caller {
+            fs: &self.fs,
+            credentials: &self.credentials,
+        }
+    }
+
+    pub(crate) fn fs(&self) -> &FsContext {
+        &self.fs
+    }
+
+    pub(crate) fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// Where a path relative to `dirfd` starts. What `dirfd` is does not matter for an absolute path.
+    pub(crate) fn base(&self, cx: &Context<'_>, dirfd: i32, path: &[u8]) -> Result<Path> {
+        if dirfd == AT_FDCWD || path.first() == Some(&b'/') {
+            return Ok(self.fs.cwd());
+        }
+        let file = file(cx, dirfd)?;
+        let at = file.path().ok_or(Errno::ENOTDIR)?;
+        if !path.is_empty() && !at.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(at.clone())
+    }
+
+    /// The place that `dirfd` and the string at `path` name.
+    pub(crate) fn lookup(
+        &self,
+        cx: &Context<'_>,
+        dirfd: i32,
+        path: UserAddr,
+        flags: LookupFlags,
+    ) -> Result<Path> {
+        let path = read_path(path)?;
+        let base = self.base(cx, dirfd, &path)?;
+        self.caller().lookup(&base, &path, flags)
+    }
+}
+
+/// What an *at call with `AT_EMPTY_PATH` names.
+pub(crate) enum Target {
+    Place(Path),
+    Open(Arc<File>),
+}
+
+/// The place or, for an empty path with `AT_EMPTY_PATH`, the open file that `dirfd` and `path` name.
+/// `AT_SYMLINK_NOFOLLOW` is honoured.
+pub(crate) fn target(
+    cx: &Context<'_>,
+    names: &Names,
+    dirfd: i32,
+    path: UserAddr,
+    at_flags: u32,
+) -> Result<Target> {
+    let has_empty = at_flags & AT_EMPTY_PATH != 0;
+    // Linux 6.11 and later take a null path as an empty one here.
+    let path = if has_empty && path.0 == 0 { Vec::new() } else { read_path(path)? };
+    if path.is_empty() && has_empty {
+        if dirfd == AT_FDCWD {
+            return Ok(Target::Place(names.fs().cwd()));
+        }
+        return Ok(Target::Open(file(cx, dirfd)?));
+    }
+    let base = names.base(cx, dirfd, &path)?;
+    let follow = lookup_flags(at_flags & AT_SYMLINK_NOFOLLOW == 0);
+    names.caller().lookup(&base, &path, follow).map(Target::Place)
+}
+
+/// `FOLLOW`, or nothing.
+pub(crate) fn lookup_flags(follow: bool) -> LookupFlags {
+    if follow { LookupFlags::FOLLOW } else { LookupFlags::empty() }
+}
+
+/// The open file behind a descriptor, `O_PATH` ones included.
+pub(crate) fn file(cx: &Context<'_>, fd: i32) -> Result<Arc<File>> {
+    cx.thread.files().get(fd)
+}
+
+/// The open file behind argument `index`.
+pub(crate) fn file_arg(cx: &Context<'_>, index: usize) -> Result<Arc<File>> {
+    file(cx, cx.int(index))
+}
+
+/// As [`file`], refusing `O_PATH` files.
+pub(crate) fn usable_file(cx: &Context<'_>, fd: i32) -> Result<Arc<File>> {
+    let file = file(cx, fd)?;
+    if file.is_path_only() { Err(Errno::EBADF) } else { Ok(file) }
+}
+
+/// Gives `file` the lowest free descriptor.
+pub(crate) fn install(cx: &Context<'_>, file: Arc<File>, close_on_exec: bool) -> Result<u64> {
+    let fd = cx.thread.files().insert(file, close_on_exec, descriptor_limit(cx))?;
+    Ok(u64::from(fd.unsigned_abs()))
+}
+
+/// `RLIMIT_NOFILE`.
+pub(crate) fn descriptor_limit(cx: &Context<'_>) -> usize {
+    let soft = cx.process().limits().soft(Resource::OpenFiles);
+    usize::try_from(soft).unwrap_or(usize::MAX)
+}
+
+/// The path name at `addr`.
+pub(crate) fn read_path(addr: UserAddr) -> Result<Vec<u8>> {
+    user::read_c_string(addr, PATH_MAX)
+}

@@ -1,0 +1,73 @@
+//! dup, dup2, dup3, ioctl.
+
+use abi::raw::general as raw;
+use abi::raw::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
+use abi::{Errno, Result};
+use fs::{FileKind, OpenFlags, ioctl};
+
+use super::open::close;
+use super::{descriptor_limit, file_arg, install, usable_file};
+use crate::context::Context;
+use crate::table::Entry;
+
+/// The family's rows.
+pub(crate) const CALLS: &[Entry] = &[
+    Entry::new(16, "ioctl", sys_ioctl),
+    Entry::new(32, "dup", sys_dup),
+    Entry::new(33, "dup2", sys_dup2),
+    Entry::new(292, "dup3", sys_dup3),
+];
+
+fn sys_dup(cx: &mut Context<'_>) -> Result<u64> {
+    install(cx, file_arg(cx, 0)?, false)
+}
+
+fn sys_dup2(cx: &mut Context<'_>) -> Result<u64> {
+    if cx.int(0) == cx.int(1) {
+        file_arg(cx, 0)?;
+        return Ok(u64::from(cx.uint(1)));
+    }
+    replace(cx, false)
+}
+
+fn sys_dup3(cx: &mut Context<'_>) -> Result<u64> {
+    let flags = cx.uint(2);
+    if flags & !raw::O_CLOEXEC != 0 || cx.int(0) == cx.int(1) {
+        return Err(Errno::EINVAL);
+    }
+    replace(cx, flags & raw::O_CLOEXEC != 0)
+}
+
+fn replace(cx: &Context<'_>, close_on_exec: bool) -> Result<u64> {
+    let file = file_arg(cx, 0)?;
+    let files = cx.thread.files();
+    if let Some(old) = files.replace(cx.int(1), file, close_on_exec, descriptor_limit(cx))? {
+        // dup2 closes silently.
+        let _ = close(cx, &old);
+    }
+    Ok(u64::from(cx.uint(1)))
+}
+
+fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
+    let file = usable_file(cx, cx.int(0))?;
+    let (command, arg) = (cx.uint(1), cx.arg(2));
+    match command {
+        FIOCLEX => cx.thread.files().set_close_on_exec(cx.int(0), true).map(|()| 0),
+        FIONCLEX => cx.thread.files().set_close_on_exec(cx.int(0), false).map(|()| 0),
+        FIONBIO => {
+            let mut flags = file.flags();
+            flags.set(OpenFlags::NONBLOCK, ioctl::get_int(arg)? != 0);
+            file.set_flags(flags).map(|()| 0)
+        }
+        FIOASYNC => {
+            let on = ioctl::get_int(arg)? != 0;
+            // SIGIO is not sent; turning it off is what everything is like anyway.
+            if on { Err(Errno::ENOTTY) } else { Ok(0) }
+        }
+        FIONREAD if file.kind() == FileKind::Regular && file.is_seekable() => {
+            let left = file.metadata()?.size.saturating_sub(file.position());
+            ioctl::put_int(arg, usize::try_from(left).unwrap_or(usize::MAX))
+        }
+        _ => file.ops().ioctl(command, arg),
+    }
+}

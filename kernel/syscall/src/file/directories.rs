@@ -1,0 +1,169 @@
+//! getdents64, getdents, getcwd, chdir, fchdir, chroot.
+
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use fs::permission::{self, Access};
+use fs::{Capabilities, DirSink, FileKind, LookupFlags, Path};
+use machine::UserAddr;
+use memory::user;
+
+use super::{AT_FDCWD, Names, file_arg};
+use crate::context::Context;
+use crate::table::Entry;
+
+/// The family's rows.
+pub(crate) const CALLS: &[Entry] = &[
+    Entry::new(78, "getdents", sys_getdents),
+    Entry::new(79, "getcwd", sys_getcwd),
+    Entry::new(80, "chdir", sys_chdir),
+    Entry::new(81, "fchdir", sys_fchdir),
+    Entry::new(161, "chroot", sys_chroot),
+    Entry::new(217, "getdents64", sys_getdents64),
+];
+
+/// Bytes of entries made before they are copied out.
+const BUFFER: usize = 32 * 1024;
+
+/// Where a record's parts go: `struct linux_dirent64`, or the older one with the type at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    New,
+    Old,
+}
+
+/// Entries as user space reads them.
+struct Records {
+    bytes: Vec<u8>,
+    room: usize,
+    layout: Layout,
+    refused: bool,
+}
+
+impl DirSink for Records {
+    fn add(&mut self, name: &[u8], ino: u64, kind: FileKind, next: u64) -> bool {
+        // Two words, the length, the type byte, the name and its NUL.
+        let len = (8 + 8 + 2 + 1 + name.len() + 1).next_multiple_of(8);
+        if self.bytes.len() + len > self.room {
+            self.refused = true;
+            return false;
+        }
+        let end = self.bytes.len() + len;
+        self.bytes.extend_from_slice(&ino.to_ne_bytes());
+        self.bytes.extend_from_slice(&next.to_ne_bytes());
+        // A name has at most 255 bytes.
+        self.bytes.extend_from_slice(&u16::try_from(len).unwrap_or(0).to_ne_bytes());
+        if self.layout == Layout::New {
+            self.bytes.push(kind.dirent_type());
+        }
+        self.bytes.extend_from_slice(name);
+        self.bytes.resize(end, 0);
+        if self.layout == Layout::Old {
+            self.bytes[end - 1] = kind.dirent_type();
+        }
+        true
+    }
+}
+
+fn sys_getdents64(cx: &mut Context<'_>) -> Result<u64> {
+    getdents(cx, Layout::New)
+}
+
+fn sys_getdents(cx: &mut Context<'_>) -> Result<u64> {
+    getdents(cx, Layout::Old)
+}
+
+fn getdents(cx: &Context<'_>, layout: Layout) -> Result<u64> {
+    let file = file_arg(cx, 0)?;
+    let room = usize::try_from(cx.uint(2)).unwrap_or(0).min(BUFFER);
+    let mut records = Records { bytes: Vec::new(), room, layout, refused: false };
+    let position = file.position();
+    file.read_dir(&mut records)?;
+    if records.bytes.is_empty() {
+        return if records.refused { Err(Errno::EINVAL) } else { Ok(0) };
+    }
+    if let Err(errno) = user::write_bytes(cx.addr(1), &records.bytes) {
+        // What was not handed over is read again.
+        if let Ok(position) = i64::try_from(position) {
+            let _ = file.seek(fs::Seek::Set(position));
+        }
+        return Err(errno);
+    }
+    Ok(records.bytes.len() as u64)
+}
+
+fn sys_getcwd(cx: &mut Context<'_>) -> Result<u64> {
+    let fs = cx.thread.fs();
+    let cwd = fs.cwd();
+    if cwd.dentry.is_removed() {
+        return Err(Errno::ENOENT);
+    }
+    let (mut spelt, is_below) = cwd.spell(&fs.root());
+    if !is_below {
+        spelt.splice(..0, *b"(unreachable)");
+    }
+    spelt.push(0);
+    if spelt.len() > cx.size(1) {
+        return Err(Errno::ERANGE);
+    }
+    user::write_bytes(cx.addr(0), &spelt)?;
+    Ok(spelt.len() as u64)
+}
+
+fn sys_chdir(cx: &mut Context<'_>) -> Result<u64> {
+    let names = Names::of(cx);
+    let path = directory(cx, &names, cx.addr(0))?;
+    names.fs().set_cwd(path);
+    Ok(0)
+}
+
+fn sys_fchdir(cx: &mut Context<'_>) -> Result<u64> {
+    let file = file_arg(cx, 0)?;
+    let path = file.path().filter(|path| path.dentry.is_directory()).ok_or(Errno::ENOTDIR)?;
+    let names = Names::of(cx);
+    permission::check_path(path, names.credentials(), Access::EXEC)?;
+    names.fs().set_cwd(path.clone());
+    Ok(0)
+}
+
+fn sys_chroot(cx: &mut Context<'_>) -> Result<u64> {
+    let names = Names::of(cx);
+    let path = directory(cx, &names, cx.addr(0))?;
+    if !names.credentials().has(Capabilities::SYS_CHROOT) {
+        return Err(Errno::EPERM);
+    }
+    names.fs().set_root(path);
+    Ok(0)
+}
+
+/// A directory that the caller may search.
+fn directory(cx: &Context<'_>, names: &Names, addr: UserAddr) -> Result<Path> {
+    let flags = LookupFlags::FOLLOW | LookupFlags::DIRECTORY;
+    let path = names.lookup(cx, AT_FDCWD, addr, flags)?;
+    permission::check_path(&path, names.credentials(), Access::EXEC)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_aligned_and_stop_when_full() {
+        let mut records = Records { bytes: Vec::new(), room: 56, layout: Layout::New, refused: false };
+        assert!(records.add(b"a", 7, FileKind::Directory, 1));
+        assert_eq!(records.bytes.len(), 24);
+        assert_eq!((records.bytes[16], records.bytes[18], records.bytes[19]), (24, 4, b'a'));
+        assert!(records.add(b"longer-name", 8, FileKind::Regular, 2));
+        assert_eq!(records.bytes.len(), 56);
+        assert!(!records.add(b"b", 9, FileKind::Regular, 3));
+        assert!(records.refused);
+    }
+
+    #[test]
+    fn the_old_layout_has_the_type_at_the_end() {
+        let mut records = Records { bytes: Vec::new(), room: 100, layout: Layout::Old, refused: false };
+        assert!(records.add(b"ab", 7, FileKind::Symlink, 1));
+        assert_eq!(&records.bytes[18..24], b"ab\0\0\0\x0a");
+    }
+}
