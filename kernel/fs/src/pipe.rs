@@ -254,6 +254,26 @@ impl PipeEnd {
         }
     }
 
+    /// Waits until there is room and says how much: a write of that much will not wait, unless others write too.
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is none and `nonblocking`, `EPIPE` without readers, `ERESTARTSYS`.
+    pub fn wait_for_room(&self, nonblocking: bool) -> Result<usize> {
+        let pipe = &self.pipe;
+        loop {
+            if !pipe.has_readers() {
+                return Err(Errno::EPIPE);
+            }
+            match pipe.room() {
+                0 if nonblocking => return Err(Errno::EAGAIN),
+                0 => {}
+                room => return Ok(room),
+            }
+            pipe.write_queue
+                .wait_interruptible(|| (pipe.room() > 0 || !pipe.has_readers()).then_some(()))?;
+        }
+    }
+
     /// Whether both are ends of one pipe.
     #[must_use]
     pub fn is_same_pipe(&self, other: &PipeEnd) -> bool {

@@ -66,7 +66,11 @@ impl Names {
             let mut real = Credentials::clone(now);
             (real.fsuid, real.fsgid) = (real.uid, real.gid);
             let keeps = real.uid == 0;
-            real.effective = if keeps { real.permitted } else { fs::Capabilities::empty() };
+            real.effective = if keeps {
+                real.permitted
+            } else {
+                fs::Capabilities::empty()
+            };
             this.credentials = Arc::new(real);
         }
         this
@@ -131,7 +135,11 @@ pub(crate) fn target(
 ) -> Result<Target> {
     let has_empty = at_flags & AT_EMPTY_PATH != 0;
     // Linux 6.11 and later take a null path as an empty one here.
-    let path = if has_empty && path.0 == 0 { Vec::new() } else { read_path(path)? };
+    let path = if has_empty && path.0 == 0 {
+        Vec::new()
+    } else {
+        read_path(path)?
+    };
     if path.is_empty() && has_empty {
         if dirfd == AT_FDCWD {
             return Ok(Target::Place(names.fs().cwd()));
@@ -140,12 +148,19 @@ pub(crate) fn target(
     }
     let base = names.base(cx, dirfd, &path)?;
     let follow = lookup_flags(at_flags & AT_SYMLINK_NOFOLLOW == 0);
-    names.caller().lookup(&base, &path, follow).map(Target::Place)
+    names
+        .caller()
+        .lookup(&base, &path, follow)
+        .map(Target::Place)
 }
 
 /// `FOLLOW`, or nothing.
 pub(crate) fn lookup_flags(follow: bool) -> LookupFlags {
-    if follow { LookupFlags::FOLLOW } else { LookupFlags::empty() }
+    if follow {
+        LookupFlags::FOLLOW
+    } else {
+        LookupFlags::empty()
+    }
 }
 
 /// The open file behind a descriptor, `O_PATH` ones included.
@@ -161,12 +176,19 @@ pub(crate) fn file_arg(cx: &Context<'_>, index: usize) -> Result<Arc<File>> {
 /// As [`file`], refusing `O_PATH` files.
 pub(crate) fn usable_file(cx: &Context<'_>, fd: i32) -> Result<Arc<File>> {
     let file = file(cx, fd)?;
-    if file.is_path_only() { Err(Errno::EBADF) } else { Ok(file) }
+    if file.is_path_only() {
+        Err(Errno::EBADF)
+    } else {
+        Ok(file)
+    }
 }
 
 /// Gives `file` the lowest free descriptor.
 pub(crate) fn install(cx: &Context<'_>, file: Arc<File>, close_on_exec: bool) -> Result<u64> {
-    let fd = cx.thread.files().insert(file, close_on_exec, descriptor_limit(cx))?;
+    let fd = cx
+        .thread
+        .files()
+        .insert(file, close_on_exec, descriptor_limit(cx))?;
     Ok(u64::from(fd.unsigned_abs()))
 }
 

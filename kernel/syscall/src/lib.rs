@@ -14,6 +14,7 @@ pub mod table;
 pub mod unknown;
 
 mod credentials;
+mod file;
 mod futex;
 mod identity;
 mod limits;

@@ -260,7 +260,10 @@ fn sys_restart_syscall(cx: &mut Context<'_>) -> Result<u64> {
         Some(block @ RestartBlock::Futex { .. }) => {
             futex::restart_wait(cx.thread, block).map(|()| 0)
         }
-        // poll(2) sets it and adds its line here.
-        Some(RestartBlock::Poll { .. }) => Err(Errno::EINTR),
+        Some(RestartBlock::Poll {
+            fds,
+            count,
+            deadline_ns,
+        }) => crate::file::poll::restartable(cx, fds, count, deadline_ns),
     }
 }

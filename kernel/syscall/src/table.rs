@@ -92,6 +92,86 @@ pub const FAMILIES: &[Family] = &[
         name: "System",
         calls: crate::system::CALLS,
     },
+    Family {
+        name: "Reading and writing",
+        calls: crate::file::read_write::CALLS,
+    },
+    Family {
+        name: "Opening and closing",
+        calls: crate::file::open::CALLS,
+    },
+    Family {
+        name: "Descriptors",
+        calls: crate::file::descriptors::CALLS,
+    },
+    Family {
+        name: "File control",
+        calls: crate::file::fcntl::CALLS,
+    },
+    Family {
+        name: "Locks",
+        calls: crate::file::locks::CALLS,
+    },
+    Family {
+        name: "File attributes",
+        calls: crate::file::stat::CALLS,
+    },
+    Family {
+        name: "Places",
+        calls: crate::file::status::CALLS,
+    },
+    Family {
+        name: "Changing attributes",
+        calls: crate::file::attributes::CALLS,
+    },
+    Family {
+        name: "Names",
+        calls: crate::file::names::CALLS,
+    },
+    Family {
+        name: "Directories",
+        calls: crate::file::directories::CALLS,
+    },
+    Family {
+        name: "Space and synchronisation",
+        calls: crate::file::space::CALLS,
+    },
+    Family {
+        name: "Extended attributes",
+        calls: crate::file::xattr::CALLS,
+    },
+    Family {
+        name: "Copying",
+        calls: crate::file::copying::CALLS,
+    },
+    Family {
+        name: "Mounts",
+        calls: crate::file::mounts::CALLS,
+    },
+    Family {
+        name: "Pipes",
+        calls: crate::file::pipes::CALLS,
+    },
+    Family {
+        name: "Polling",
+        calls: crate::file::poll::CALLS,
+    },
+    Family {
+        name: "Selecting",
+        calls: crate::file::select::CALLS,
+    },
+    Family {
+        name: "Epoll",
+        calls: crate::file::epoll::CALLS,
+    },
+    Family {
+        name: "Event files",
+        calls: crate::file::events::CALLS,
+    },
+    Family {
+        name: "Signal files",
+        calls: crate::file::signalfd::CALLS,
+    },
 ];
 
 /// Every entry, family by family.

@@ -6,7 +6,9 @@ use fs::{ChownTo, TimeChange, Timestamp};
 use machine::UserAddr;
 use memory::user;
 
-use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Names, Target, file_arg, target, usable_file};
+use super::{
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Names, Target, file_arg, target, usable_file,
+};
 use crate::context::Context;
 use crate::table::Entry;
 
@@ -123,7 +125,9 @@ fn sys_utimensat(cx: &mut Context<'_>) -> Result<u64> {
             return Err(Errno::EINVAL);
         }
         let file = file_arg(cx, 0)?;
-        Names::of(cx).caller().set_file_times(&file, times[0], times[1])?;
+        Names::of(cx)
+            .caller()
+            .set_file_times(&file, times[0], times[1])?;
         return Ok(0);
     }
     set_times(cx, cx.int(0), cx.addr(1), times, flags)
@@ -180,7 +184,13 @@ fn sys_utime(cx: &mut Context<'_>) -> Result<u64> {
     set_times(cx, AT_FDCWD, cx.addr(0), times, 0)
 }
 
-fn set_times(cx: &Context<'_>, dirfd: i32, path: UserAddr, times: [TimeChange; 2], flags: u32) -> Result<u64> {
+fn set_times(
+    cx: &Context<'_>,
+    dirfd: i32,
+    path: UserAddr,
+    times: [TimeChange; 2],
+    flags: u32,
+) -> Result<u64> {
     let names = Names::of(cx);
     let [atime, mtime] = times;
     match target(cx, &names, dirfd, path, flags)? {

@@ -58,7 +58,10 @@ mod tests {
 
     #[test]
     fn ranges_outside_user_space_are_refused() {
-        assert_eq!(slice(UserAddr(0xffff_8000_0000_0000), 1), Err(Errno::EFAULT));
+        assert_eq!(
+            slice(UserAddr(0xffff_8000_0000_0000), 1),
+            Err(Errno::EFAULT)
+        );
         assert_eq!(slice(UserAddr(0x7fff_ffff_efff), 2), Err(Errno::EFAULT));
         assert_eq!(slice(UserAddr(4096), usize::MAX), Err(Errno::EINVAL));
         let large = slice(UserAddr(4096), MAX_RW_COUNT + 4096).unwrap();

@@ -52,8 +52,16 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
     let file = usable_file(cx, cx.int(0))?;
     let (command, arg) = (cx.uint(1), cx.arg(2));
     match command {
-        FIOCLEX => cx.thread.files().set_close_on_exec(cx.int(0), true).map(|()| 0),
-        FIONCLEX => cx.thread.files().set_close_on_exec(cx.int(0), false).map(|()| 0),
+        FIOCLEX => cx
+            .thread
+            .files()
+            .set_close_on_exec(cx.int(0), true)
+            .map(|()| 0),
+        FIONCLEX => cx
+            .thread
+            .files()
+            .set_close_on_exec(cx.int(0), false)
+            .map(|()| 0),
         FIONBIO => {
             let mut flags = file.flags();
             flags.set(OpenFlags::NONBLOCK, ioctl::get_int(arg)? != 0);

@@ -52,7 +52,8 @@ impl DirSink for Records {
         self.bytes.extend_from_slice(&ino.to_ne_bytes());
         self.bytes.extend_from_slice(&next.to_ne_bytes());
         // A name has at most 255 bytes.
-        self.bytes.extend_from_slice(&u16::try_from(len).unwrap_or(0).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&u16::try_from(len).unwrap_or(0).to_ne_bytes());
         if self.layout == Layout::New {
             self.bytes.push(kind.dirent_type());
         }
@@ -76,11 +77,20 @@ fn sys_getdents(cx: &mut Context<'_>) -> Result<u64> {
 fn getdents(cx: &Context<'_>, layout: Layout) -> Result<u64> {
     let file = file_arg(cx, 0)?;
     let room = usize::try_from(cx.uint(2)).unwrap_or(0).min(BUFFER);
-    let mut records = Records { bytes: Vec::new(), room, layout, refused: false };
+    let mut records = Records {
+        bytes: Vec::new(),
+        room,
+        layout,
+        refused: false,
+    };
     let position = file.position();
     file.read_dir(&mut records)?;
     if records.bytes.is_empty() {
-        return if records.refused { Err(Errno::EINVAL) } else { Ok(0) };
+        return if records.refused {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(0)
+        };
     }
     if let Err(errno) = user::write_bytes(cx.addr(1), &records.bytes) {
         // What was not handed over is read again.
@@ -119,7 +129,10 @@ fn sys_chdir(cx: &mut Context<'_>) -> Result<u64> {
 
 fn sys_fchdir(cx: &mut Context<'_>) -> Result<u64> {
     let file = file_arg(cx, 0)?;
-    let path = file.path().filter(|path| path.dentry.is_directory()).ok_or(Errno::ENOTDIR)?;
+    let path = file
+        .path()
+        .filter(|path| path.dentry.is_directory())
+        .ok_or(Errno::ENOTDIR)?;
     let names = Names::of(cx);
     permission::check_path(path, names.credentials(), Access::EXEC)?;
     names.fs().set_cwd(path.clone());
@@ -150,10 +163,18 @@ mod tests {
 
     #[test]
     fn records_are_aligned_and_stop_when_full() {
-        let mut records = Records { bytes: Vec::new(), room: 56, layout: Layout::New, refused: false };
+        let mut records = Records {
+            bytes: Vec::new(),
+            room: 56,
+            layout: Layout::New,
+            refused: false,
+        };
         assert!(records.add(b"a", 7, FileKind::Directory, 1));
         assert_eq!(records.bytes.len(), 24);
-        assert_eq!((records.bytes[16], records.bytes[18], records.bytes[19]), (24, 4, b'a'));
+        assert_eq!(
+            (records.bytes[16], records.bytes[18], records.bytes[19]),
+            (24, 4, b'a')
+        );
         assert!(records.add(b"longer-name", 8, FileKind::Regular, 2));
         assert_eq!(records.bytes.len(), 56);
         assert!(!records.add(b"b", 9, FileKind::Regular, 3));
@@ -162,7 +183,12 @@ mod tests {
 
     #[test]
     fn the_old_layout_has_the_type_at_the_end() {
-        let mut records = Records { bytes: Vec::new(), room: 100, layout: Layout::Old, refused: false };
+        let mut records = Records {
+            bytes: Vec::new(),
+            room: 100,
+            layout: Layout::Old,
+            refused: false,
+        };
         assert!(records.add(b"ab", 7, FileKind::Symlink, 1));
         assert_eq!(&records.bytes[18..24], b"ab\0\0\0\x0a");
     }

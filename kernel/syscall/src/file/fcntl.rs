@@ -24,7 +24,10 @@ fn sys_fcntl(cx: &mut Context<'_>) -> Result<u64> {
         }
         raw::F_SETFD => {
             let closes = cx.arg(2) & u64::from(raw::FD_CLOEXEC) != 0;
-            cx.thread.files().set_close_on_exec(cx.int(0), closes).map(|()| 0)
+            cx.thread
+                .files()
+                .set_close_on_exec(cx.int(0), closes)
+                .map(|()| 0)
         }
         raw::F_GETFL => Ok(u64::from(file.flags().bits())),
         _ if file.is_path_only() => Err(Errno::EBADF),
@@ -37,7 +40,9 @@ fn of_open_file(cx: &Context<'_>, file: &File, command: u32) -> Result<u64> {
         raw::F_SETFL => set_flags(cx, file),
         raw::F_GETLK | raw::F_OFD_GETLK => locks::get(cx, file, command == raw::F_OFD_GETLK),
         raw::F_SETLK | raw::F_OFD_SETLK => locks::set(cx, file, command == raw::F_OFD_SETLK, false),
-        raw::F_SETLKW | raw::F_OFD_SETLKW => locks::set(cx, file, command == raw::F_OFD_SETLKW, true),
+        raw::F_SETLKW | raw::F_OFD_SETLKW => {
+            locks::set(cx, file, command == raw::F_OFD_SETLKW, true)
+        }
         raw::F_GETOWN => Ok(i64::from(file.owner()).cast_unsigned()),
         raw::F_SETOWN => {
             file.set_owner(cx.int(2));

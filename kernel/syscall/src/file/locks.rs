@@ -66,10 +66,18 @@ pub(crate) fn get(cx: &Context<'_>, file: &File, is_ofd: bool) -> Result<u64> {
     match lock::find_conflict(file.key()?, &wanted) {
         None => asked.kind = UNLOCK,
         Some(held) => {
-            asked.kind = if held.kind == LockKind::Shared { READ_LOCK } else { WRITE_LOCK };
+            asked.kind = if held.kind == LockKind::Shared {
+                READ_LOCK
+            } else {
+                WRITE_LOCK
+            };
             asked.whence = 0;
             asked.start = i64::try_from(held.start).unwrap_or(i64::MAX);
-            asked.len = if held.end == u64::MAX { 0 } else { i64::try_from(held.end - held.start).unwrap_or(0) };
+            asked.len = if held.end == u64::MAX {
+                0
+            } else {
+                i64::try_from(held.end - held.start).unwrap_or(0)
+            };
             asked.pid = match held.owner {
                 LockOwner::Process(pid) => i32::try_from(pid).unwrap_or(0),
                 LockOwner::Description(_) => -1,
@@ -110,11 +118,23 @@ fn decode(cx: &Context<'_>, file: &File, asked: &UserLock, is_ofd: bool) -> Resu
     let to = from.checked_add(asked.len).ok_or(Errno::EOVERFLOW)?;
     let (start, end) = (from.min(to), from.max(to));
     let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
-    let end = if asked.len == 0 { u64::MAX } else { end.cast_unsigned() };
+    let end = if asked.len == 0 {
+        u64::MAX
+    } else {
+        end.cast_unsigned()
+    };
     Ok(FileLock {
         family: LockFamily::Record,
-        kind: if asked.kind == WRITE_LOCK { LockKind::Exclusive } else { LockKind::Shared },
-        owner: if is_ofd { LockOwner::Description(file.lock_id()) } else { LockOwner::Process(pid) },
+        kind: if asked.kind == WRITE_LOCK {
+            LockKind::Exclusive
+        } else {
+            LockKind::Shared
+        },
+        owner: if is_ofd {
+            LockOwner::Description(file.lock_id())
+        } else {
+            LockOwner::Process(pid)
+        },
         start,
         end,
         pid,

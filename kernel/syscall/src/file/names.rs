@@ -86,7 +86,12 @@ fn sys_link(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_linkat(cx: &mut Context<'_>) -> Result<u64> {
-    link(cx, (cx.int(0), cx.addr(1)), (cx.int(2), cx.addr(3)), cx.uint(4))
+    link(
+        cx,
+        (cx.int(0), cx.addr(1)),
+        (cx.int(2), cx.addr(3)),
+        cx.uint(4),
+    )
 }
 
 fn link(cx: &Context<'_>, old: (i32, UserAddr), new: (i32, UserAddr), flags: u32) -> Result<u64> {
@@ -98,7 +103,11 @@ fn link(cx: &Context<'_>, old: (i32, UserAddr), new: (i32, UserAddr), flags: u32
     if flags & AT_EMPTY_PATH != 0 && !names.credentials().has(Capabilities::DAC_READ_SEARCH) {
         return Err(Errno::ENOENT);
     }
-    let follow = if flags & AT_SYMLINK_FOLLOW == 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
+    let follow = if flags & AT_SYMLINK_FOLLOW == 0 {
+        AT_SYMLINK_NOFOLLOW
+    } else {
+        0
+    };
     let old = match target(cx, &names, old.0, old.1, (flags & AT_EMPTY_PATH) | follow)? {
         Target::Place(place) => place,
         Target::Open(file) => file.path().ok_or(Errno::EXDEV)?.clone(),
@@ -117,7 +126,12 @@ fn sys_renameat(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_renameat2(cx: &mut Context<'_>) -> Result<u64> {
-    rename(cx, (cx.int(0), cx.addr(1)), (cx.int(2), cx.addr(3)), cx.uint(4))
+    rename(
+        cx,
+        (cx.int(0), cx.addr(1)),
+        (cx.int(2), cx.addr(3)),
+        cx.uint(4),
+    )
 }
 
 fn rename(cx: &Context<'_>, from: (i32, UserAddr), to: (i32, UserAddr), flags: u32) -> Result<u64> {
@@ -126,7 +140,9 @@ fn rename(cx: &Context<'_>, from: (i32, UserAddr), to: (i32, UserAddr), flags: u
     let (from_path, to_path) = (read_path(from.1)?, read_path(to.1)?);
     let from_base = names.base(cx, from.0, &from_path)?;
     let to_base = names.base(cx, to.0, &to_path)?;
-    names.caller().rename((&from_base, &from_path), (&to_base, &to_path), flags)?;
+    names
+        .caller()
+        .rename((&from_base, &from_path), (&to_base, &to_path), flags)?;
     Ok(0)
 }
 
@@ -151,5 +167,8 @@ fn mknod(cx: &Context<'_>, dirfd: i32, path: UserAddr, mode: u32, device: u32) -
     };
     let (names, path) = (Names::of(cx), read_path(path)?);
     let base = names.base(cx, dirfd, &path)?;
-    names.caller().mknod(&base, &path, kind, mode & 0o7777).map(|()| 0)
+    names
+        .caller()
+        .mknod(&base, &path, kind, mode & 0o7777)
+        .map(|()| 0)
 }

@@ -22,6 +22,11 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(437, "openat2", sys_openat2),
 ];
 
+/// Give the caller a table of its own first.
+const CLOSE_RANGE_UNSHARE: u32 = 2;
+/// Mark instead of closing.
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
 fn sys_open(cx: &mut Context<'_>) -> Result<u64> {
     open(cx, AT_FDCWD, cx.addr(0), &how(cx.uint(1), cx.uint(2)))
 }
@@ -71,7 +76,8 @@ fn read_how(addr: UserAddr, size: usize) -> Result<OpenHow> {
     if (!creates && mode != 0) || mode & !0o7777 != 0 {
         return Err(Errno::EINVAL);
     }
-    let path_flags = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC;
+    let path_flags =
+        OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC;
     if flags.contains(OpenFlags::PATH) && !path_flags.contains(flags) {
         return Err(Errno::EINVAL);
     }
@@ -113,7 +119,9 @@ fn resolve_flags(bits: u64, flags: OpenFlags) -> Result<LookupFlags> {
 fn open(cx: &Context<'_>, dirfd: i32, path: UserAddr, how: &OpenHow) -> Result<u64> {
     let path = read_path(path)?;
     let names = Names::of(cx);
-    let scoped = how.resolve.intersects(LookupFlags::BENEATH | LookupFlags::IN_ROOT);
+    let scoped = how
+        .resolve
+        .intersects(LookupFlags::BENEATH | LookupFlags::IN_ROOT);
     // A scope is the directory's, whatever the path looks like.
     let base = names.base(cx, dirfd, if scoped { b"." } else { &path })?;
     let file = names.caller().open(&base, &path, how)?;
@@ -138,15 +146,15 @@ pub(crate) fn close(cx: &Context<'_>, file: &File) -> Result<()> {
 
 fn sys_close_range(cx: &mut Context<'_>) -> Result<u64> {
     let (first, last, flags) = (cx.uint(0), cx.uint(1), cx.uint(2));
-    if first > last || flags & !(raw::CLOSE_RANGE_UNSHARE | raw::CLOSE_RANGE_CLOEXEC) != 0 {
+    if first > last || flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    if flags & raw::CLOSE_RANGE_UNSHARE != 0 {
+    if flags & CLOSE_RANGE_UNSHARE != 0 {
         let own = cx.thread.files().duplicate();
         cx.thread.set_files(own);
     }
     let files = cx.thread.files();
-    if flags & raw::CLOSE_RANGE_CLOEXEC != 0 {
+    if flags & CLOSE_RANGE_CLOEXEC != 0 {
         files.set_range_close_on_exec(first, last);
         return Ok(0);
     }

@@ -69,7 +69,8 @@ fn sys_pread64(cx: &mut Context<'_>) -> Result<u64> {
     let offset = offset(cx.long(3))?;
     let file = file_arg(cx, 0)?;
     let to = slice(cx.addr(1), cx.size(2))?;
-    file.read_at(&mut IoWriter::user(to.addr, to.len), &file.io_at(offset)).map(count)
+    file.read_at(&mut IoWriter::user(to.addr, to.len), &file.io_at(offset))
+        .map(count)
 }
 
 fn sys_pwrite64(cx: &mut Context<'_>) -> Result<u64> {
@@ -83,7 +84,8 @@ fn sys_pwrite64(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_preadv(cx: &mut Context<'_>) -> Result<u64> {
     let offset = offset(cx.long(3))?;
     let (file, pieces) = file_and_vector(cx)?;
-    file.read_at(&mut IoWriter::vector(&pieces), &file.io_at(offset)).map(count)
+    file.read_at(&mut IoWriter::vector(&pieces), &file.io_at(offset))
+        .map(count)
 }
 
 fn sys_pwritev(cx: &mut Context<'_>) -> Result<u64> {
@@ -103,12 +105,16 @@ fn sys_preadv2(cx: &mut Context<'_>) -> Result<u64> {
     if cx.long(3) == -1 {
         // The position, as readv; waiting can only be forbidden where the file itself can be told.
         if flags.contains(RwFlags::NOWAIT) && !file.is_seekable() {
-            let io = Io { nonblocking: true, ..file.io_at(0) };
+            let io = Io {
+                nonblocking: true,
+                ..file.io_at(0)
+            };
             return read_stream(&file, &mut to, &io);
         }
         return file.read(&mut to).map(count);
     }
-    file.read_at(&mut to, &file.io_at(offset(cx.long(3))?)).map(count)
+    file.read_at(&mut to, &file.io_at(offset(cx.long(3))?))
+        .map(count)
 }
 
 fn sys_pwritev2(cx: &mut Context<'_>) -> Result<u64> {
@@ -121,7 +127,11 @@ fn sys_pwritev2(cx: &mut Context<'_>) -> Result<u64> {
         }
         return write(cx, &file, &mut from);
     }
-    let at = if cx.long(3) == -1 { 0 } else { offset(cx.long(3))? };
+    let at = if cx.long(3) == -1 {
+        0
+    } else {
+        offset(cx.long(3))?
+    };
     let mut io = file.io_at(at);
     io.append |= flags.contains(RwFlags::APPEND);
     write_at(cx, &file, &mut from, io)
@@ -191,7 +201,12 @@ fn raise(cx: &Context<'_>, signal: Signal) {
 }
 
 /// `RLIMIT_FSIZE`: a write ends at the limit; one that starts there fails with SIGXFSZ.
-fn check_size_limit(cx: &Context<'_>, file: &File, from: &mut IoReader<'_>, at: Option<u64>) -> Result<()> {
+fn check_size_limit(
+    cx: &Context<'_>,
+    file: &File,
+    from: &mut IoReader<'_>,
+    at: Option<u64>,
+) -> Result<()> {
     let limit = cx.process().limits().soft(Resource::FileSize);
     if limit == INFINITY || file.kind() != FileKind::Regular || from.remaining() == 0 {
         return Ok(());

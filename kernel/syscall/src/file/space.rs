@@ -33,7 +33,10 @@ fn sys_truncate(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_ftruncate(cx: &mut Context<'_>) -> Result<u64> {
     let size = size(cx, 1)?;
     let file = file_arg(cx, 0)?;
-    Names::of(cx).caller().truncate_file(&file, size).map(|()| 0)
+    Names::of(cx)
+        .caller()
+        .truncate_file(&file, size)
+        .map(|()| 0)
 }
 
 /// A length argument, within `RLIMIT_FSIZE`.
@@ -64,7 +67,13 @@ fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
     if offset.saturating_add(len) > cx.process().limits().soft(Resource::FileSize) {
         return Err(Errno::EFBIG);
     }
-    file.ops().allocate(&Allocate { mode: cx.uint(1), offset, len }).map(|()| 0)
+    file.ops()
+        .allocate(&Allocate {
+            mode: cx.uint(1),
+            offset,
+            len,
+        })
+        .map(|()| 0)
 }
 
 fn sys_fsync(cx: &mut Context<'_>) -> Result<u64> {
@@ -92,7 +101,9 @@ fn sys_syncfs(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_sync_file_range(cx: &mut Context<'_>) -> Result<u64> {
-    let known = raw::SYNC_FILE_RANGE_WAIT_BEFORE | raw::SYNC_FILE_RANGE_WRITE | raw::SYNC_FILE_RANGE_WAIT_AFTER;
+    let known = raw::SYNC_FILE_RANGE_WAIT_BEFORE
+        | raw::SYNC_FILE_RANGE_WRITE
+        | raw::SYNC_FILE_RANGE_WAIT_AFTER;
     let file = usable_file(cx, cx.int(0))?;
     if cx.uint(3) & !known != 0 || cx.long(1) < 0 || cx.long(2) < 0 {
         return Err(Errno::EINVAL);

@@ -144,7 +144,12 @@ fn stat_at(cx: &Context<'_>, dirfd: i32, path: UserAddr, flags: u32, to: UserAdd
 }
 
 fn write_stat(known: &Known, to: UserAddr) -> Result<u64> {
-    let time = |time: Timestamp| [time.seconds().cast_unsigned(), u64::from(time.nanoseconds())];
+    let time = |time: Timestamp| {
+        [
+            time.seconds().cast_unsigned(),
+            u64::from(time.nanoseconds()),
+        ]
+    };
     let meta = &known.meta;
     let stat = UserStat {
         dev: known.device,
@@ -190,7 +195,11 @@ fn statx(known: &Known) -> UserStatx {
     UserStatx {
         mask: raw::STATX_BASIC_STATS | if has_mount { raw::STATX_MNT_ID } else { 0 },
         block_size: meta.block_size,
-        attributes: if known.is_mount_root { u64::from(raw::STATX_ATTR_MOUNT_ROOT) } else { 0 },
+        attributes: if known.is_mount_root {
+            u64::from(raw::STATX_ATTR_MOUNT_ROOT)
+        } else {
+            0
+        },
         attributes_mask: u64::from(raw::STATX_ATTR_MOUNT_ROOT),
         nlink: meta.nlink,
         uid: meta.uid,

@@ -8,7 +8,9 @@ use machine::UserAddr;
 use memory::user;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Names, Target, file_arg, lookup_flags, target};
+use super::{
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Names, Target, file_arg, lookup_flags, target,
+};
 use crate::context::Context;
 use crate::table::Entry;
 
@@ -43,7 +45,11 @@ fn access(cx: &Context<'_>, dirfd: i32, path: UserAddr, mode: u32, flags: u32) -
     if flags & !(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let names = if flags & AT_EACCESS != 0 { Names::of(cx) } else { Names::with_real_ids(cx) };
+    let names = if flags & AT_EACCESS != 0 {
+        Names::of(cx)
+    } else {
+        Names::with_real_ids(cx)
+    };
     match target(cx, &names, dirfd, path, flags)? {
         Target::Place(place) => names.caller().access(&place, wanted)?,
         Target::Open(file) => match file.path() {
@@ -63,7 +69,10 @@ fn sys_readlinkat(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn readlink(cx: &Context<'_>, dirfd: i32, path: UserAddr, to: UserAddr, size: i32) -> Result<u64> {
-    let size = usize::try_from(size).ok().filter(|size| *size > 0).ok_or(Errno::EINVAL)?;
+    let size = usize::try_from(size)
+        .ok()
+        .filter(|size| *size > 0)
+        .ok_or(Errno::EINVAL)?;
     // An empty path means the link that was opened with O_PATH and O_NOFOLLOW.
     let names = Names::of(cx);
     let flags = AT_SYMLINK_NOFOLLOW | if dirfd == AT_FDCWD { 0 } else { AT_EMPTY_PATH };
@@ -116,11 +125,24 @@ fn statfs(place: Option<&Path>, to: UserAddr) -> Result<u64> {
     let (known, flags, id) = match place {
         Some(place) => {
             let super_block = place.dentry.super_block();
-            let read_only = if place.mount.is_read_only() { MountFlags::RDONLY } else { MountFlags::empty() };
-            (super_block.fs().statfs()?, place.mount.flags() | read_only, place.device())
+            let read_only = if place.mount.is_read_only() {
+                MountFlags::RDONLY
+            } else {
+                MountFlags::empty()
+            };
+            (
+                super_block.fs().statfs()?,
+                place.mount.flags() | read_only,
+                place.device(),
+            )
         }
         None => {
-            let nothing = StatFs { magic: PIPEFS_MAGIC, block_size: 4096, name_max: 255, ..StatFs::default() };
+            let nothing = StatFs {
+                magic: PIPEFS_MAGIC,
+                block_size: 4096,
+                name_max: 255,
+                ..StatFs::default()
+            };
             (nothing, MountFlags::empty(), 0)
         }
     };
@@ -154,7 +176,9 @@ fn statfs_flags(flags: MountFlags) -> u64 {
         (MountFlags::NODIRATIME, 0x800),
         (MountFlags::RELATIME, 0x1000),
     ];
-    bits.iter().filter(|(flag, _)| flags.contains(*flag)).fold(VALID, |all, (_, bit)| all | bit)
+    bits.iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .fold(VALID, |all, (_, bit)| all | bit)
 }
 
 #[cfg(test)]

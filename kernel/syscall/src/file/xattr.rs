@@ -91,13 +91,17 @@ fn set(cx: &mut Context<'_>, by: By) -> Result<u64> {
     }
     let value: Vec<u8> = user::read_array(cx.addr(2), cx.size(3))?;
     let names = Names::of(cx);
-    names.caller().set_xattr(&place(cx, &names, by)?, &name, &value, mode)?;
+    names
+        .caller()
+        .set_xattr(&place(cx, &names, by)?, &name, &value, mode)?;
     Ok(0)
 }
 
 fn remove(cx: &mut Context<'_>, by: By) -> Result<u64> {
     let name = read_name(cx.addr(1))?;
     let names = Names::of(cx);
-    names.caller().remove_xattr(&place(cx, &names, by)?, &name)?;
+    names
+        .caller()
+        .remove_xattr(&place(cx, &names, by)?, &name)?;
     Ok(0)
 }

@@ -1,0 +1,291 @@
+//! sendfile, splice, tee, vmsplice, copy_file_range: bytes from file to file, through a kernel buffer.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+use fs::pipe::PipeEnd;
+use fs::{File, FileKind, OpenFlags, Seek};
+use machine::UserAddr;
+use memory::io::{IoReader, IoWriter};
+use memory::user;
+
+use super::buffers::{MAX_RW_COUNT, vector};
+use super::read_write::note_broken_pipe;
+use super::usable_file;
+use crate::context::Context;
+use crate::table::Entry;
+
+/// The family's rows.
+pub(crate) const CALLS: &[Entry] = &[
+    Entry::new(40, "sendfile", sys_sendfile),
+    Entry::new(275, "splice", sys_splice),
+    Entry::new(276, "tee", sys_tee),
+    Entry::new(278, "vmsplice", sys_vmsplice),
+    Entry::new(326, "copy_file_range", sys_copy_file_range),
+];
+
+/// Bytes moved at a time.
+const STEP: usize = 32 * 1024;
+
+bitflags::bitflags! {
+    /// `SPLICE_F_*`. `MOVE`, `MORE` and `GIFT` are hints.
+    #[derive(Clone, Copy)]
+    struct SpliceFlags: u32 {
+        const MOVE = raw::SPLICE_F_MOVE;
+        const NONBLOCK = raw::SPLICE_F_NONBLOCK;
+        const MORE = raw::SPLICE_F_MORE;
+        const GIFT = raw::SPLICE_F_GIFT;
+    }
+}
+
+/// One side of a transfer: a file with a place, or a stream.
+struct Side {
+    file: Arc<File>,
+    /// Where, and where in user memory the new value goes; `None`: at the file's position or a stream.
+    at: Option<(u64, Option<UserAddr>)>,
+    /// The position is the file's own, and moves.
+    moves: bool,
+}
+
+impl Side {
+    /// `offset_addr` is where the caller keeps the offset, if it does.
+    fn new(file: Arc<File>, offset_addr: Option<UserAddr>) -> Result<Self> {
+        if let Some(addr) = offset_addr {
+            if !file.is_seekable() {
+                return Err(Errno::ESPIPE);
+            }
+            let offset: i64 = user::read(addr)?;
+            let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+            return Ok(Self {
+                file,
+                at: Some((offset, Some(addr))),
+                moves: false,
+            });
+        }
+        let at = file.is_seekable().then(|| (file.position(), None));
+        Ok(Self {
+            moves: at.is_some(),
+            file,
+            at,
+        })
+    }
+
+    fn read(&self, to: &mut [u8]) -> Result<usize> {
+        let mut to = IoWriter::kernel(to);
+        match self.at {
+            Some((offset, _)) => self.file.read_at(&mut to, &self.file.io_at(offset)),
+            None => self.file.read(&mut to),
+        }
+    }
+
+    fn write(&self, from: &[u8]) -> Result<usize> {
+        let mut from = IoReader::kernel(from);
+        match self.at {
+            Some((offset, _)) => self.file.write_at(&mut from, &mut self.file.io_at(offset)),
+            None => self.file.write(&mut from),
+        }
+    }
+
+    fn advance(&mut self, by: usize) {
+        if let Some((offset, _)) = &mut self.at {
+            *offset += by as u64;
+        }
+    }
+
+    /// Stores how far the side got.
+    fn finish(&self) -> Result<()> {
+        let Some((offset, addr)) = self.at else {
+            return Ok(());
+        };
+        let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        if self.moves {
+            self.file.seek(Seek::Set(offset))?;
+        }
+        match addr {
+            Some(addr) => user::write(addr, &offset),
+            None => Ok(()),
+        }
+    }
+
+    fn pipe(&self) -> Option<&PipeEnd> {
+        self.file.downcast()
+    }
+}
+
+fn check_modes(from: &File, to: &File) -> Result<()> {
+    if !from.flags().is_readable() || !to.flags().is_writable() {
+        return Err(Errno::EBADF);
+    }
+    Ok(())
+}
+
+/// Moves up to `len` bytes in steps; stops early at the end of the source or when either side has had enough.
+fn copy(from: &mut Side, to: &mut Side, len: usize) -> Result<usize> {
+    let mut buffer: Vec<u8> = Vec::new();
+    buffer
+        .try_reserve_exact(len.min(STEP))
+        .map_err(|_| Errno::ENOMEM)?;
+    buffer.resize(len.min(STEP), 0);
+    let mut done = 0;
+    while done < len {
+        let step = STEP.min(len - done);
+        match copy_step(from, to, &mut buffer[..step]) {
+            Ok(0) => break,
+            Ok(count) => {
+                done += count;
+                // A pipe or socket gives what it has once, as a read of it would.
+                if count < step || from.at.is_none() {
+                    break;
+                }
+            }
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    from.finish()?;
+    to.finish()?;
+    Ok(done)
+}
+
+fn copy_step(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> Result<usize> {
+    let room = match to.pipe() {
+        Some(pipe) => pipe
+            .wait_for_room(to.file.is_nonblocking())?
+            .min(buffer.len()),
+        None => buffer.len(),
+    };
+    let buffer = &mut buffer[..room];
+    // A pipe's bytes are taken only once they have gone somewhere.
+    let read = match from.pipe() {
+        Some(pipe) => pipe.peek(buffer, from.file.is_nonblocking())?,
+        None => from.read(buffer)?,
+    };
+    if read == 0 {
+        return Ok(0);
+    }
+    let written = to.write(&buffer[..read])?;
+    if from.pipe().is_some() {
+        from.read(&mut buffer[..written])?;
+    }
+    from.advance(written);
+    to.advance(written);
+    Ok(written)
+}
+
+fn sys_sendfile(cx: &mut Context<'_>) -> Result<u64> {
+    let (to, from) = (usable_file(cx, cx.int(0))?, usable_file(cx, cx.int(1))?);
+    check_modes(&from, &to)?;
+    if !from.is_seekable()
+        || from.kind() == FileKind::Directory
+        || to.flags().contains(OpenFlags::APPEND)
+    {
+        return Err(Errno::EINVAL);
+    }
+    let mut from = Side::new(from, cx.optional_addr(2))?;
+    let mut to = Side::new(to, None)?;
+    let result = copy(&mut from, &mut to, cx.size(3).min(MAX_RW_COUNT));
+    note_broken_pipe(cx, result).map(|count| count as u64)
+}
+
+fn sys_splice(cx: &mut Context<'_>) -> Result<u64> {
+    let flags: SpliceFlags = cx.flags(5)?;
+    let (from, to) = (usable_file(cx, cx.int(0))?, usable_file(cx, cx.int(2))?);
+    check_modes(&from, &to)?;
+    let from_pipe = from.downcast::<PipeEnd>();
+    let to_pipe = to.downcast::<PipeEnd>();
+    let is_same = matches!((from_pipe, to_pipe), (Some(a), Some(b)) if a.is_same_pipe(b));
+    let appends = to.flags().contains(OpenFlags::APPEND);
+    if (from_pipe.is_none() && to_pipe.is_none()) || is_same || appends {
+        return Err(Errno::EINVAL);
+    }
+    if flags.contains(SpliceFlags::NONBLOCK) {
+        check_at_hand(from_pipe, to_pipe)?;
+    }
+    let mut from = Side::new(from, cx.optional_addr(1))?;
+    let mut to = Side::new(to, cx.optional_addr(3))?;
+    let result = copy(&mut from, &mut to, cx.size(4).min(MAX_RW_COUNT));
+    note_broken_pipe(cx, result).map(|count| count as u64)
+}
+
+/// `SPLICE_F_NONBLOCK`: the pipes must have what it takes.
+fn check_at_hand(from: Option<&PipeEnd>, to: Option<&PipeEnd>) -> Result<()> {
+    if let Some(pipe) = from {
+        pipe.peek(&mut [0], true)?;
+    }
+    if let Some(pipe) = to {
+        pipe.wait_for_room(true)?;
+    }
+    Ok(())
+}
+
+fn sys_tee(cx: &mut Context<'_>) -> Result<u64> {
+    let flags: SpliceFlags = cx.flags(3)?;
+    let (from, to) = (usable_file(cx, cx.int(0))?, usable_file(cx, cx.int(1))?);
+    check_modes(&from, &to)?;
+    let source: &PipeEnd = from.downcast().ok_or(Errno::EINVAL)?;
+    let sink: &PipeEnd = to.downcast().ok_or(Errno::EINVAL)?;
+    if source.is_same_pipe(sink) {
+        return Err(Errno::EINVAL);
+    }
+    let nonblocking = flags.contains(SpliceFlags::NONBLOCK);
+    let room = note_broken_pipe(cx, sink.wait_for_room(nonblocking || to.is_nonblocking()))?;
+    let mut buffer = alloc::vec![0; cx.size(2).min(STEP).min(room)];
+    let count = source.peek(&mut buffer, nonblocking || from.is_nonblocking())?;
+    let result = to.write(&mut IoReader::kernel(&buffer[..count]));
+    note_broken_pipe(cx, result).map(|count| count as u64)
+}
+
+fn sys_vmsplice(cx: &mut Context<'_>) -> Result<u64> {
+    let flags: SpliceFlags = cx.flags(3)?;
+    let file = usable_file(cx, cx.int(0))?;
+    let pipe: &PipeEnd = file.downcast().ok_or(Errno::EBADF)?;
+    let pieces = vector(cx.addr(1), cx.size(2))?;
+    let nonblocking = flags.contains(SpliceFlags::NONBLOCK);
+    if file.flags().is_writable() {
+        if nonblocking {
+            note_broken_pipe(cx, pipe.wait_for_room(true))?;
+        }
+        let result = file.write(&mut IoReader::vector(&pieces));
+        return note_broken_pipe(cx, result).map(|count| count as u64);
+    }
+    if nonblocking {
+        pipe.peek(&mut [0], true)?;
+    }
+    file.read(&mut IoWriter::vector(&pieces))
+        .map(|count| count as u64)
+}
+
+fn sys_copy_file_range(cx: &mut Context<'_>) -> Result<u64> {
+    let (from, to) = (usable_file(cx, cx.int(0))?, usable_file(cx, cx.int(2))?);
+    let len = cx.size(4).min(MAX_RW_COUNT);
+    if cx.uint(5) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    for file in [&from, &to] {
+        match file.kind() {
+            FileKind::Regular if file.is_seekable() => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    check_modes(&from, &to)?;
+    if to.flags().contains(OpenFlags::APPEND) {
+        return Err(Errno::EBADF);
+    }
+    let is_same = from.key()? == to.key()?;
+    let mut from = Side::new(from, cx.optional_addr(1))?;
+    let mut to = Side::new(to, cx.optional_addr(3))?;
+    if is_same && overlap(&from, &to, len) {
+        return Err(Errno::EINVAL);
+    }
+    copy(&mut from, &mut to, len).map(|count| count as u64)
+}
+
+fn overlap(from: &Side, to: &Side, len: usize) -> bool {
+    match (from.at, to.at) {
+        (Some((from, _)), Some((to, _))) => from.abs_diff(to) < len as u64,
+        _ => false,
+    }
+}
