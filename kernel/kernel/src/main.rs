@@ -4,6 +4,12 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+#[cfg(any(target_os = "none", test))]
+mod command_line;
+#[cfg(target_os = "none")]
+mod devices;
 #[cfg(target_os = "none")]
 mod start;
 

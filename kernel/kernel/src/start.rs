@@ -1,21 +1,93 @@
 //! What happens between the machine's start and PID 1.
+//!
+//! The boot CPU's flow becomes its idle thread; a thread of its own, which may block, mounts the root
+//! and starts PID 1.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::Result;
+use fs::{Caller, Credentials, FdTable, FsContext, OpenFlags, OpenHow};
 use machine::boot::BootConfig;
 use machine::{log, power};
+use sched::ThreadBuilder;
+
+use crate::command_line::CommandLine;
+use crate::devices;
+
+/// The boot phase when devices work; see the boot contract in ARCHITECTURE.md.
+const PHASE_DEVICES: u8 = 3;
 
 machine::entry!(main);
 
 fn main(config: BootConfig) -> ! {
-    log!(
-        "nacre: {} bytes of archive, command line: {}",
-        config.archive.len(),
-        config.command_line
-    );
-    power::power_off()
+    machine::interrupt::set_upcalls(sched::UPCALLS);
+    sched::init();
+    machine::boot::start_other_cpus(sched::idle);
+    let starting = ThreadBuilder::new(b"start", move || start(&config)).spawn();
+    if let Err(errno) = starting {
+        panic!("cannot start the first thread: {errno}");
+    }
+    sched::idle()
+}
+
+fn start(config: &BootConfig) {
+    let line = CommandLine::parse(&config.command_line);
+    fs::archive::init();
+    fs::register(Arc::new(fs::fuse::VirtioFs));
+    process::user_loop::set_syscall_entry(syscall::dispatch::dispatch);
+    devices::start(&config.command_line);
+    power::mark_phase(PHASE_DEVICES);
+    if let Err(errno) = start_init(config, &line) {
+        log!("init: cannot start {}: {errno}", line.init);
+        power::panicked();
+    }
+}
+
+fn start_init(config: &BootConfig, line: &CommandLine<'_>) -> Result<()> {
+    let namespace = fs::archive::root_namespace(config.archive)?;
+    let context = FsContext::new(&namespace)?;
+    let files = FdTable::new();
+    open_console(&context, &files)?;
+    let bytes = |words: &[&'_ str]| -> Vec<Vec<u8>> {
+        words.iter().map(|word| word.as_bytes().to_vec()).collect()
+    };
+    let (args, environment) = (bytes(&line.args), bytes(&line.environment));
+    process::start_init(&process::InitRequest {
+        path: line.init.as_bytes(),
+        args: &args.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+        env: &environment.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+        fs: context,
+        files,
+    })
+}
+
+/// Opens /dev/console as descriptors 0, 1 and 2. Without a console PID 1 starts without them, as on Linux.
+fn open_console(context: &FsContext, files: &FdTable) -> Result<()> {
+    const DESCRIPTORS: usize = 3;
+    let credentials = Arc::new(Credentials::root());
+    let caller = Caller {
+        fs: context,
+        credentials: &credentials,
+    };
+    let how = OpenHow {
+        flags: OpenFlags::from_open(OpenFlags::RDWR.bits()),
+        ..OpenHow::default()
+    };
+    match caller.open(&context.root(), b"/dev/console", &how) {
+        Ok(console) => {
+            for _ in 0..DESCRIPTORS {
+                files.insert(console.clone(), false, DESCRIPTORS)?;
+            }
+        }
+        Err(errno) => log!("console: cannot open /dev/console: {errno}; init has no descriptors"),
+    }
+    Ok(())
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    // The name of the thread that ran is in the log; there is none before the scheduler has started.
     log!("kernel panic on CPU {}: {info}", machine::cpu::current());
     power::panicked()
 }

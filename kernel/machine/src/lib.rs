@@ -37,6 +37,7 @@ mod mmio;
 pub mod page_table;
 pub mod power;
 pub mod random;
+pub mod serial;
 pub mod sync;
 pub mod task;
 pub mod time;

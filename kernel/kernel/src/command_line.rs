@@ -1,0 +1,129 @@
+//! The kernel's command line, read as Linux reads its own: what the kernel does not know is PID 1's.
+//!
+//! `KEY=VALUE` becomes environment, a bare word an argument, everything behind `--` arguments. Words with a dot
+//! in their key are for a part of the kernel and are passed on to nobody.
+
+use alloc::vec::Vec;
+
+const DEFAULT_INIT: &str = "/init";
+const DEFAULT_CONSOLE: &str = "ttyS0";
+/// The environment that Linux gives to PID 1.
+const DEFAULT_ENVIRONMENT: [&str; 2] = ["HOME=/", "TERM=linux"];
+/// Bare words that are Linux's, and that mean nothing here.
+const IGNORED: [&str; 5] = ["quiet", "ro", "rw", "debug", "nokaslr"];
+/// `KEY=` words that are the kernel's.
+const IGNORED_KEYS: [&str; 5] = ["root", "panic", "reboot", "loglevel", "mitigations"];
+
+/// What the command line says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CommandLine<'a> {
+    /// PID 1's program.
+    pub(crate) init: &'a str,
+    /// What stands behind /dev/console: `hvc0` or `ttyS0`.
+    pub(crate) console: &'a str,
+    /// argv of PID 1, its own name first.
+    pub(crate) args: Vec<&'a str>,
+    /// envp of PID 1.
+    pub(crate) environment: Vec<&'a str>,
+}
+
+impl<'a> CommandLine<'a> {
+    pub(crate) fn parse(text: &'a str) -> Self {
+        let mut line = Self {
+            init: DEFAULT_INIT,
+            console: DEFAULT_CONSOLE,
+            args: Vec::new(),
+            environment: DEFAULT_ENVIRONMENT.to_vec(),
+        };
+        let mut arguments = Vec::new();
+        let mut words = Words(text);
+        for word in words.by_ref().take_while(|word| *word != "--") {
+            line.take(word, &mut arguments);
+        }
+        arguments.extend(words);
+        line.args.push(line.init);
+        line.args.extend(arguments);
+        line
+    }
+
+    fn take(&mut self, word: &'a str, arguments: &mut Vec<&'a str>) {
+        let (key, value) = match word.split_once('=') {
+            Some((key, value)) => (key, Some(unquoted(value))),
+            None => (word, None),
+        };
+        match (key, value) {
+            ("init", Some(path)) => self.init = path,
+            ("console", Some(device)) => {
+                self.console = device.split_once(',').map_or(device, |(device, _)| device);
+            }
+            (key, Some(_)) if IGNORED_KEYS.contains(&key) => {}
+            (key, _) if key.contains('.') => {}
+            (key, None) if IGNORED.contains(&key) => {}
+            (_, None) => arguments.push(unquoted(word)),
+            (key, Some(_)) => {
+                let is_same = |old: &&str| old.split_once('=').is_some_and(|(name, _)| name == key);
+                self.environment.retain(|old| !is_same(old));
+                self.environment.push(unquoted(word));
+            }
+        }
+    }
+}
+
+/// The text without the quotes around it.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text)
+}
+
+/// Words between white space; a double quote protects white space up to the next one.
+struct Words<'a>(&'a str);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0.trim_ascii_start();
+        if text.is_empty() {
+            return None;
+        }
+        let mut is_quoted = false;
+        let is_end = |character: char| {
+            is_quoted ^= character == '"';
+            !is_quoted && character.is_ascii_whitespace()
+        };
+        let end = text.find(is_end).unwrap_or(text.len());
+        let (word, rest) = text.split_at(end);
+        self.0 = rest;
+        Some(word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CommandLine;
+
+    #[test]
+    fn unknown_words_are_for_init() {
+        let line = CommandLine::parse("quiet nacre.cpus=4 HOME=/root A=\"b c\" single -- x --y");
+        assert_eq!(line.init, "/init");
+        assert_eq!(line.args, ["/init", "single", "x", "--y"]);
+        assert_eq!(line.environment[..2], ["TERM=linux", "HOME=/root"]);
+    }
+
+    #[test]
+    fn the_kernels_own_words_stay_here() {
+        let line = CommandLine::parse(
+            "virtio_mmio.device=4K@0xd0000000:5 console=hvc0,115200 init=/bin/sh panic=-1",
+        );
+        assert_eq!((line.init, line.console), ("/bin/sh", "hvc0"));
+        assert_eq!(line.args, ["/bin/sh"]);
+        assert_eq!(line.environment, ["HOME=/", "TERM=linux"]);
+    }
+
+    #[test]
+    fn an_empty_line_has_defaults() {
+        let line = CommandLine::parse("");
+        assert_eq!((line.init, line.console), ("/init", "ttyS0"));
+    }
+}

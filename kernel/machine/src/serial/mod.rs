@@ -1,0 +1,16 @@
+//! The first serial port (COM1) as a line for a terminal. The machine's log goes the same way out.
+
+#[cfg(target_os = "none")]
+mod bare;
+#[cfg(not(target_os = "none"))]
+mod host;
+
+#[cfg(target_os = "none")]
+pub use bare::start_input;
+#[cfg(not(target_os = "none"))]
+pub use host::start_input;
+
+/// Writes bytes as they are; never blocks for long.
+pub fn write(bytes: &[u8]) {
+    crate::power::log_bytes(bytes);
+}
