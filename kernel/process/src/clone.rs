@@ -11,9 +11,10 @@ use machine::user_mode::UserContext;
 use memory::AddressSpace;
 use sched::{ThreadBuilder, ThreadRef};
 
+use crate::completion::Completion;
 use crate::group::Relations;
 use crate::signal::{Actions, Signal};
-use crate::thread::{Completion, Resources, Start, Thread};
+use crate::thread::{Resources, Start, Thread};
 use crate::{Pid, Process, exit, pidfd, timer, tree, user_loop};
 
 bitflags::bitflags! {

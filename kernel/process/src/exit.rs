@@ -137,7 +137,12 @@ fn end_process(thread: &Arc<Thread>) {
     let parent = {
         let mut tree = tree::lock();
         if let Some(node) = tree.node_mut(pid) {
-            node.zombie = Some(Zombie { status, usage, uid });
+            node.zombie = Some(Zombie {
+                status,
+                usage,
+                uid,
+                name: thread.name(),
+            });
             node.stopped = None;
             node.continued = false;
         }

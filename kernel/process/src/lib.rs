@@ -12,6 +12,7 @@
 extern crate alloc;
 
 pub mod clone;
+mod completion;
 pub mod cred;
 pub mod exec;
 pub mod exit;
@@ -22,6 +23,7 @@ mod job_control;
 pub mod load;
 mod mem_stats;
 pub mod pidfd;
+pub mod procfs;
 pub mod restart;
 pub mod rlimit;
 pub mod signal;

@@ -7,8 +7,9 @@ use fs::Credentials;
 use fs::FdTable;
 use fs::FsContext;
 use machine::sync::SpinLock;
-use sched::{ThreadRef, WaitQueue};
+use sched::ThreadRef;
 
+use crate::completion::Completion;
 use crate::restart::RestartBlock;
 use crate::signal::{Queue, Signal, SignalSet};
 use crate::usage::Usage;
@@ -380,26 +381,4 @@ impl Thread {
 pub fn current() -> Option<Arc<Thread>> {
     let kernel = sched::thread::current();
     kernel.extension()?.clone().downcast().ok()
-}
-
-/// Something that is waited for once.
-#[derive(Debug, Default)]
-pub struct Completion {
-    done: AtomicBool,
-    queue: WaitQueue,
-}
-
-impl Completion {
-    /// It has happened.
-    pub fn complete(&self) {
-        self.done.store(true, Ordering::SeqCst);
-        self.queue.wake_all();
-    }
-
-    /// Waits until it has happened, or `thread` is to exit.
-    pub fn wait_killable(&self, thread: &Thread) {
-        crate::wait_killable(&self.queue, thread, || {
-            self.done.load(Ordering::SeqCst).then_some(())
-        });
-    }
 }

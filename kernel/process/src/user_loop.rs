@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::Errno;
+use machine::interrupt::InterruptsOff;
 use machine::sync::SpinLock;
 use machine::user_mode::{PageFault, UserContext, UserExit};
 use memory::FaultError;
@@ -69,11 +70,19 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
     let entry = SYSCALL_ENTRY.lock().unwrap_or(no_syscalls);
     let kernel = sched::thread::current();
     loop {
-        if thread.needs_attention() && signal::deliver(thread, &mut user, None) == Flow::Exit {
-            break;
+        let off = InterruptsOff::new();
+        sched::thread::reschedule_if_needed();
+        if thread.needs_attention() {
+            drop(off);
+            if signal::deliver(thread, &mut user, None) == Flow::Exit {
+                break;
+            }
+            continue;
         }
+        // With interrupts off since the look: a signal sent from now on interrupts user code.
         kernel.enter_user();
         let stopped = user.run();
+        drop(off);
         kernel.leave_user();
         let interrupted = match stopped {
             UserExit::Syscall => entry(thread, &mut user),
@@ -90,7 +99,6 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
         if interrupted.is_some() && signal::deliver(thread, &mut user, interrupted) == Flow::Exit {
             break;
         }
-        sched::thread::reschedule_if_needed();
     }
     exit::finish(thread);
 }

@@ -261,9 +261,6 @@ fn set_layout(memory: &AddressSpace, image: &Image, bias: u64, built: &stack::Bu
 
 fn random_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
-    for half in bytes.chunks_exact_mut(8) {
-        let (word, _) = machine::random::cpu_entropy();
-        half.copy_from_slice(&word.to_ne_bytes());
-    }
+    fs::random::fill(&mut bytes);
     bytes
 }

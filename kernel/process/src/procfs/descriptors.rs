@@ -1,0 +1,98 @@
+//! /proc/PID/fd and /proc/PID/fdinfo.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use abi::{Errno, Result};
+use fs::{File, Link};
+
+use super::node::{Content, Dynamic, Item};
+use super::scope::Scope;
+use crate::Pid;
+use crate::thread;
+
+/// Entries of `fd`.
+pub(super) static LINKS: Dynamic = Dynamic {
+    list,
+    find: |scope, fd| find(scope, fd, &LINK),
+};
+
+/// Entries of `fdinfo`.
+pub(super) static INFOS: Dynamic = Dynamic {
+    list,
+    find: |scope, fd| find(scope, fd, &INFO),
+};
+
+static LINK: Item = Item {
+    name: "",
+    mode: 0o700,
+    content: Content::Link(shown, leads),
+};
+
+static INFO: Item = Item {
+    name: "",
+    mode: 0o400,
+    content: Content::File(info),
+};
+
+fn list(scope: &Scope) -> Result<Vec<Pid>> {
+    scope.check_access()?;
+    let files = scope.thread()?.files_if_alive().ok_or(Errno::ENOENT)?;
+    Ok(files.list().into_iter().map(|(fd, _)| fd).collect())
+}
+
+fn find(scope: &Scope, fd: Pid, item: &'static Item) -> Option<(&'static Item, Scope)> {
+    scope.check_access().ok()?;
+    let scope = scope.with_fd(fd);
+    file(&scope).ok()?;
+    Some((item, scope))
+}
+
+fn file(scope: &Scope) -> Result<Arc<File>> {
+    let files = scope.thread()?.files_if_alive().ok_or(Errno::ENOENT)?;
+    files.get(scope.fd()?).map_err(|_| Errno::ENOENT)
+}
+
+fn shown(scope: &Scope) -> Result<Vec<u8>> {
+    scope.check_access()?;
+    let root = thread::current()
+        .and_then(|caller| caller.fs_if_alive())
+        .ok_or(Errno::ENOENT)?;
+    Ok(file(scope)?.display(&root.root()))
+}
+
+fn leads(scope: &Scope) -> Result<Link> {
+    scope.check_access()?;
+    let file = file(scope)?;
+    match file.path() {
+        Some(path) => Ok(Link::Jump(path.clone())),
+        // Pipes and sockets have no place to go to.
+        None => Err(Errno::ENXIO),
+    }
+}
+
+fn info(scope: &Scope) -> Result<Vec<u8>> {
+    const O_CLOEXEC: u32 = 0o2_000_000;
+    scope.check_access()?;
+    let file = file(scope)?;
+    let files = scope.thread()?.files_if_alive().ok_or(Errno::ENOENT)?;
+    let cloexec = files.is_close_on_exec(scope.fd()?).unwrap_or(false);
+    let flags = file.flags().bits() | if cloexec { O_CLOEXEC } else { 0 };
+    let mount = file.path().map_or(0, |path| path.mount.id());
+    let ino = file.metadata().map_or(0, |meta| meta.ino);
+    let position = if file.is_seekable() {
+        file.position()
+    } else {
+        0
+    };
+    let mut text = String::new();
+    // A string takes whatever is written.
+    let _ = write!(
+        text,
+        "pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n"
+    );
+    let _ = file.ops().info(&mut text);
+    Ok(text.into_bytes())
+}

@@ -1,0 +1,77 @@
+//! /proc: processes and the system as files.
+//!
+//! The tree is data: tables of [`node::Item`]s say what there is and which function makes its text.
+//! [`node`] turns an item with its [`scope::Scope`] (which process, thread or descriptor) into an
+//! inode. Text is made when a file is opened, so that one reader sees one state.
+
+mod descriptors;
+mod limits;
+mod maps;
+mod mounts;
+mod node;
+mod pid;
+mod root;
+mod scope;
+mod stat;
+mod status;
+mod sysctl;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use abi::Result;
+use fs::{FileSystem, FileSystemType, FsFlags, Inode, MountRequest, StatFs, SuperBlock};
+use machine::sync::SpinLock;
+
+static COMMAND_LINE: SpinLock<String> = SpinLock::new(String::new());
+
+/// Makes `proc` known to mount(2); `command_line` is the kernel's. Once, at start-up.
+pub fn init(command_line: &str) {
+    *COMMAND_LINE.lock() = String::from(command_line);
+    fs::register(Arc::new(ProcFsType));
+}
+
+pub(crate) fn command_line() -> String {
+    COMMAND_LINE.lock().clone()
+}
+
+struct ProcFsType;
+
+impl FileSystemType for ProcFsType {
+    fn name(&self) -> &'static str {
+        "proc"
+    }
+
+    fn mount(&self, _: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
+        Ok(SuperBlock::new(Arc::new(ProcFs)))
+    }
+}
+
+struct ProcFs;
+
+impl FileSystem for ProcFs {
+    fn name(&self) -> &'static str {
+        "proc"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        root::inode()
+    }
+
+    fn flags(&self) -> FsFlags {
+        FsFlags::REVALIDATE | FsFlags::NO_NEGATIVE | FsFlags::NODEV
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+        Ok(StatFs {
+            magic: PROC_SUPER_MAGIC,
+            block_size: 4096,
+            name_max: 255,
+            ..StatFs::default()
+        })
+    }
+}

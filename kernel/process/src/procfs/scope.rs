@@ -1,0 +1,129 @@
+//! What a node of /proc is about, and who may look at it.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use abi::{Errno, Result};
+use fs::Capabilities;
+
+use crate::thread::Thread;
+use crate::{Pid, Process, tree};
+
+/// Which process, thread or descriptor a node is about.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    process: Option<Arc<Process>>,
+    /// In a `task` folder: that thread alone.
+    thread: Option<Pid>,
+    fd: Option<i32>,
+}
+
+impl Scope {
+    pub(super) fn of_process(process: Arc<Process>) -> Self {
+        Self {
+            process: Some(process),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn with_thread(&self, tid: Pid) -> Self {
+        Self {
+            thread: Some(tid),
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn with_fd(&self, fd: i32) -> Self {
+        Self {
+            fd: Some(fd),
+            ..self.clone()
+        }
+    }
+
+    /// The process.
+    pub(super) fn process(&self) -> Result<&Arc<Process>> {
+        self.process.as_ref().ok_or(Errno::ESRCH)
+    }
+
+    /// Whether this is one thread rather than the process.
+    pub(super) fn is_thread(&self) -> bool {
+        self.thread.is_some()
+    }
+
+    /// The thread, or the process's first one that lives.
+    pub(super) fn thread(&self) -> Result<Arc<Thread>> {
+        match self.thread {
+            Some(tid) => tree::thread(tid).ok_or(Errno::ESRCH),
+            None => self.process()?.main_thread().ok_or(Errno::ESRCH),
+        }
+    }
+
+    /// The id that names it.
+    pub(super) fn id(&self) -> Result<Pid> {
+        Ok(self.thread.unwrap_or(self.process()?.pid()))
+    }
+
+    /// The descriptor number.
+    pub(super) fn fd(&self) -> Result<i32> {
+        self.fd.ok_or(Errno::ENOENT)
+    }
+
+    /// What tells it from others, as numbers.
+    pub(super) fn numbers(&self) -> [i32; 3] {
+        let process = self.process.as_ref().map_or(0, |process| process.pid());
+        [
+            process,
+            self.thread.unwrap_or(0),
+            self.fd.map_or(0, |fd| fd + 1),
+        ]
+    }
+
+    /// Whether what it is about is still there.
+    pub(super) fn is_alive(&self) -> bool {
+        let Some(process) = &self.process else {
+            return true;
+        };
+        let known = tree::process(process.pid());
+        let alive = known.is_some_and(|known| Arc::ptr_eq(&known, process));
+        let thread_alive = self.thread.is_none_or(|tid| tree::thread(tid).is_some());
+        let open = |fd| self.thread().ok()?.files_if_alive()?.get(fd).ok();
+        alive && thread_alive && self.fd.is_none_or(|fd| open(fd).is_some())
+    }
+
+    /// Who owns its files: the process's user, or root when it must not be looked into.
+    pub(super) fn owner(&self, is_folder: bool) -> (u32, u32) {
+        let Some(process) = &self.process else {
+            return (0, 0);
+        };
+        let dumpable = process.dumpable.load(Ordering::Relaxed) == 1;
+        match self.thread() {
+            Ok(thread) if dumpable || is_folder => {
+                let credentials = thread.credentials();
+                (credentials.euid, credentials.egid)
+            }
+            _ => (0, 0),
+        }
+    }
+
+    /// Whether the caller may look into the process (ptrace(2), "access mode checking").
+    pub(super) fn check_access(&self) -> Result<()> {
+        let target = self.process()?;
+        let Some(caller) = crate::thread::current() else {
+            return Ok(());
+        };
+        let own = caller.credentials();
+        if Arc::ptr_eq(caller.process(), target) || own.has(Capabilities::SYS_PTRACE) {
+            return Ok(());
+        }
+        let other = self.thread()?.credentials();
+        let users = [other.uid, other.euid, other.suid]
+            .iter()
+            .all(|id| *id == own.fsuid);
+        let groups = [other.gid, other.egid, other.sgid]
+            .iter()
+            .all(|id| *id == own.fsgid);
+        let dumpable = target.dumpable.load(Ordering::Relaxed) == 1;
+        let may = users && groups && dumpable && own.permitted.contains(other.permitted);
+        if may { Ok(()) } else { Err(Errno::EACCES) }
+    }
+}

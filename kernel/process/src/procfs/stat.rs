@@ -1,0 +1,169 @@
+//! /proc/PID/stat and /proc/PID/statm: numbers in a row (proc(5)).
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::Result;
+use machine::PAGE_SIZE;
+
+use super::pid;
+use super::scope::Scope;
+use crate::rlimit::Resource;
+use crate::signal::state;
+use crate::usage::{Usage, ticks};
+use crate::{Process, tree};
+
+pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
+    let mut text = format!("{} (", scope.id()?).into_bytes();
+    text.extend_from_slice(pid::trimmed(&pid::name(scope)?));
+    text.extend_from_slice(b") ");
+    text.push(state_letter(scope));
+    for field in fields(scope)? {
+        text.extend_from_slice(format!(" {field}").as_bytes());
+    }
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// `state`: of the dead it is Z.
+pub(super) fn state_letter(scope: &Scope) -> u8 {
+    let Ok(thread) = scope.thread() else {
+        return b'Z';
+    };
+    u8::try_from(thread.state_letter()).unwrap_or(b'R')
+}
+
+/// The fields from the fourth, `ppid`, on.
+fn fields(scope: &Scope) -> Result<[i128; 49]> {
+    let process = scope.process()?;
+    let thread = scope.thread().ok();
+    let own = match (&thread, scope.is_thread()) {
+        (Some(thread), true) => thread.usage(),
+        (None, _) => zombie_usage(scope),
+        _ => process.usage(),
+    };
+    let children = process.children_usage();
+    let (device, foreground) = terminal(process.session_id());
+    let kernel = thread.as_ref().and_then(|thread| thread.kernel());
+    let attributes = kernel
+        .as_ref()
+        .map(|kernel| kernel.attributes())
+        .unwrap_or_default();
+    let nice = i128::from(attributes.nice);
+    let realtime = i128::from(attributes.priority);
+    let (ignored, caught) = state::ignored_and_caught(process);
+    let pending = thread.as_ref().map(|thread| state::pending(thread).0.0);
+    let blocked = thread.as_ref().map(|thread| thread.blocked().0);
+    // Only the first 31 signals fit.
+    let set = |bits: u64| i128::from(bits & 0x7fff_ffff);
+    let start = thread
+        .as_ref()
+        .map_or(process.start_ns(), |thread| thread.start_ns());
+    let exit_signal = tree::lock()
+        .node(process.pid())
+        .and_then(|node| node.exit_signal);
+    let mut fields = [0; 49];
+    // Indexed by the number in proc(5), less four.
+    let mut put = |number: usize, value: i128| fields[number - 4] = value;
+    put(4, process.parent_pid().into());
+    put(5, process.group_id().into());
+    put(6, process.session_id().into());
+    put(7, device);
+    put(8, foreground);
+    put(10, own.minor_faults.into());
+    put(11, children.minor_faults.into());
+    put(12, own.major_faults.into());
+    put(13, children.major_faults.into());
+    put(14, ticks(own.user_ns).into());
+    put(15, ticks(own.system_ns).into());
+    put(16, ticks(children.user_ns).into());
+    put(17, ticks(children.system_ns).into());
+    put(
+        18,
+        if realtime > 0 {
+            -1 - realtime
+        } else {
+            20 + nice
+        },
+    );
+    put(19, nice);
+    put(20, process.threads().len() as i128);
+    put(22, ticks(start).into());
+    put(25, process.limits().soft(Resource::ResidentSet).into());
+    put(31, set(pending.unwrap_or(0)));
+    put(32, set(blocked.unwrap_or(0)));
+    put(33, set(ignored.0));
+    put(34, set(caught.0));
+    put(
+        38,
+        exit_signal.map_or(0, |signal| i128::from(signal.number())),
+    );
+    put(39, kernel.as_ref().map_or(0, |kernel| kernel.cpu() as i128));
+    put(40, realtime);
+    put(41, attributes.policy.to_raw().into());
+    put_memory(process, &mut put);
+    Ok(fields)
+}
+
+/// The fields about memory.
+fn put_memory(process: &Process, put: &mut dyn FnMut(usize, i128)) {
+    let Some(memory) = process.memory() else {
+        return;
+    };
+    let (statistics, layout) = (memory.statistics(), memory.layout());
+    put(23, i128::from(statistics.total) * PAGE_SIZE as i128);
+    put(24, statistics.resident.into());
+    let places = [
+        (26, layout.start_code),
+        (27, layout.end_code),
+        (28, layout.start_stack),
+        (45, layout.start_data),
+        (46, layout.end_data),
+        (47, layout.start_brk),
+        (48, layout.arg_start),
+        (49, layout.arg_end),
+        (50, layout.env_start),
+        (51, layout.env_end),
+    ];
+    for (number, place) in places {
+        put(number, place.into());
+    }
+}
+
+fn zombie_usage(scope: &Scope) -> Usage {
+    let Ok(process) = scope.process() else {
+        return Usage::default();
+    };
+    let tree = tree::lock();
+    tree.node(process.pid())
+        .and_then(|node| node.zombie)
+        .map(|z| z.usage)
+        .unwrap_or_default()
+}
+
+/// `tty_nr` and `tpgid` of a session.
+fn terminal(session: crate::Pid) -> (i128, i128) {
+    let terminal = tree::lock()
+        .session_mut(session)
+        .and_then(|session| session.terminal.clone());
+    match terminal {
+        Some(terminal) => {
+            let (major, minor) = terminal.device();
+            let number = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
+            (number.into(), terminal.foreground_group().into())
+        }
+        None => (0, -1),
+    }
+}
+
+pub(super) fn statm(scope: &Scope) -> Result<Vec<u8>> {
+    let memory = scope.process()?.memory();
+    let s = memory.map(|memory| memory.statistics()).unwrap_or_default();
+    let data = s.data + s.stack;
+    let line: String = format!(
+        "{} {} {} {} 0 {data} 0\n",
+        s.total, s.resident, s.resident_file, s.exec
+    );
+    Ok(line.into_bytes())
+}

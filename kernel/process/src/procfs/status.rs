@@ -1,0 +1,200 @@
+//! /proc/PID/status: a line a fact (proc(5)).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use abi::Result;
+use fs::{Capabilities, Credentials};
+use machine::PAGE_SIZE;
+use memory::{AddressSpace, Statistics};
+
+use super::scope::Scope;
+use super::{pid, stat};
+use crate::Process;
+use crate::rlimit::Resource;
+use crate::signal::state;
+use crate::thread::Thread;
+
+pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
+    let mut text = b"Name:\t".to_vec();
+    push_name(&mut text, pid::trimmed(&pid::name(scope)?));
+    let mut lines = String::new();
+    // A string takes whatever is written.
+    let _ = write_lines(scope, &mut lines)?;
+    text.extend_from_slice(lines.as_bytes());
+    Ok(text)
+}
+
+/// The name with its line break and backslash escaped.
+fn push_name(text: &mut Vec<u8>, name: &[u8]) {
+    for byte in name {
+        match byte {
+            b'\n' => text.extend_from_slice(b"\\n"),
+            b'\\' => text.extend_from_slice(b"\\\\"),
+            byte => text.push(*byte),
+        }
+    }
+    text.push(b'\n');
+}
+
+fn write_lines(scope: &Scope, to: &mut String) -> Result<core::fmt::Result> {
+    let process = scope.process()?;
+    let thread = scope.thread().ok();
+    Ok(write_identity(scope, process, thread.as_deref(), to)
+        .and_then(|()| match process.memory() {
+            Some(memory) => write_memory(&memory, to),
+            None => Ok(()),
+        })
+        .and_then(|()| match &thread {
+            Some(thread) => write_thread(process, thread, to),
+            None => writeln!(to, "Threads:\t1"),
+        }))
+}
+
+fn write_identity(
+    scope: &Scope,
+    process: &Process,
+    thread: Option<&Thread>,
+    to: &mut String,
+) -> core::fmt::Result {
+    let letter = char::from(stat::state_letter(scope));
+    let state = match letter {
+        'R' => "running",
+        'S' => "sleeping",
+        'D' => "disk sleep",
+        'T' => "stopped",
+        'Z' => "zombie",
+        _ => "dead",
+    };
+    if let Some(fs) = thread.and_then(Thread::fs_if_alive) {
+        writeln!(to, "Umask:\t{:04o}", fs.umask())?;
+    }
+    let id = scope.id().unwrap_or(0);
+    writeln!(
+        to,
+        "State:\t{letter} ({state})\nTgid:\t{}\nNgid:\t0\nPid:\t{id}",
+        process.pid()
+    )?;
+    writeln!(to, "PPid:\t{}\nTracerPid:\t0", process.parent_pid())?;
+    if let Some(thread) = thread {
+        let c = thread.credentials();
+        writeln!(to, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid)?;
+        writeln!(to, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid)?;
+        let files = thread.files_if_alive().map_or(0, |files| files.len());
+        writeln!(to, "FDSize:\t{}", files.next_power_of_two().max(64))?;
+        write!(to, "Groups:\t")?;
+        for group in c.groups.iter() {
+            write!(to, "{group} ")?;
+        }
+        writeln!(to)?;
+    }
+    writeln!(to, "NStgid:\t{}\nNSpid:\t{id}", process.pid())?;
+    writeln!(
+        to,
+        "NSpgid:\t{}\nNSsid:\t{}",
+        process.group_id(),
+        process.session_id()
+    )
+}
+
+fn write_memory(memory: &AddressSpace, to: &mut String) -> core::fmt::Result {
+    let s: Statistics = memory.statistics();
+    let lines = [
+        ("VmPeak", s.peak),
+        ("VmSize", s.total),
+        ("VmLck", s.locked),
+        ("VmPin", 0),
+        ("VmHWM", s.resident),
+        ("VmRSS", s.resident),
+        ("RssAnon", s.resident - s.resident_file.min(s.resident)),
+        ("RssFile", s.resident_file),
+        ("RssShmem", 0),
+        ("VmData", s.data),
+        ("VmStk", s.stack),
+        ("VmExe", s.exec),
+        ("VmLib", 0),
+        ("VmPTE", 0),
+        ("VmSwap", 0),
+    ];
+    for (name, pages) in lines {
+        writeln!(to, "{name}:\t{:>8} kB", (pages * PAGE_SIZE as u64) >> 10)?;
+    }
+    Ok(())
+}
+
+fn write_thread(process: &Process, thread: &Thread, to: &mut String) -> core::fmt::Result {
+    let (own, shared) = state::pending(thread);
+    let (ignored, caught) = state::ignored_and_caught(process);
+    let queued = own.iter().count() + shared.iter().count();
+    writeln!(to, "Threads:\t{}", process.threads().len())?;
+    writeln!(
+        to,
+        "SigQ:\t{queued}/{}",
+        process.limits().soft(Resource::PendingSignals)
+    )?;
+    let sets = [
+        ("SigPnd", own),
+        ("ShdPnd", shared),
+        ("SigBlk", thread.blocked()),
+        ("SigIgn", ignored),
+        ("SigCgt", caught),
+    ];
+    for (name, set) in sets {
+        writeln!(to, "{name}:\t{:016x}", set.0)?;
+    }
+    write_capabilities(&thread.credentials(), to)?;
+    writeln!(
+        to,
+        "NoNewPrivs:\t{}\nSeccomp:\t0",
+        u32::from(thread.no_new_privs())
+    )?;
+    let count = machine::cpu::count();
+    let all = sched::CpuMask::online();
+    let allowed = thread
+        .kernel()
+        .map_or(all, |kernel| kernel.affinity().and(all));
+    writeln!(to, "Cpus_allowed:\t{:x}", allowed.0)?;
+    write!(to, "Cpus_allowed_list:\t")?;
+    write_list(allowed.0, count, to)?;
+    let usage = thread.usage();
+    writeln!(to, "voluntary_ctxt_switches:\t{}", usage.voluntary_switches)?;
+    writeln!(
+        to,
+        "nonvoluntary_ctxt_switches:\t{}",
+        usage.involuntary_switches
+    )
+}
+
+pub(super) fn write_capabilities(c: &Credentials, to: &mut String) -> core::fmt::Result {
+    let sets: [(&str, Capabilities); 5] = [
+        ("CapInh", c.inheritable),
+        ("CapPrm", c.permitted),
+        ("CapEff", c.effective),
+        ("CapBnd", c.bounding),
+        ("CapAmb", c.ambient),
+    ];
+    for (name, set) in sets {
+        writeln!(to, "{name}:\t{:016x}", set.bits())?;
+    }
+    Ok(())
+}
+
+/// A set of CPUs as ranges: `0-2,5`.
+pub(super) fn write_list(mask: u64, count: usize, to: &mut String) -> core::fmt::Result {
+    let is_in = |cpu: usize| cpu < count.min(64) && mask >> cpu & 1 == 1;
+    let mut separator = "";
+    for first in (0..count).filter(|cpu| is_in(*cpu) && (*cpu == 0 || !is_in(cpu - 1))) {
+        let last = (first..count)
+            .take_while(|cpu| is_in(*cpu))
+            .last()
+            .unwrap_or(first);
+        if first == last {
+            write!(to, "{separator}{first}")?;
+        } else {
+            write!(to, "{separator}{first}-{last}")?;
+        }
+        separator = ",";
+    }
+    writeln!(to)
+}
