@@ -49,6 +49,7 @@ struct Setup {
 }
 
 fn main() -> ExitCode {
+    sys::share_one_heap();
     let is_init = rustix::process::getpid().is_init();
     let setup = if is_init {
         set_up_guest()
