@@ -10,13 +10,15 @@ use seccompiler::{
 
 use super::error::VmmError;
 
-/// Memory, threads, time, waiting, and descriptors that are already there.
-const GENERAL: [i64; 45] = [
+/// Memory, threads, time, waiting, and descriptors that are already there. A thread that was started
+/// before the filter may still be setting itself up when it comes.
+const GENERAL: [i64; 49] = [
     libc::SYS_brk,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
     libc::SYS_close,
     libc::SYS_dup,
+    libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_wait,
@@ -48,12 +50,15 @@ const GENERAL: [i64; 45] = [
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
+    libc::SYS_rseq,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
+    libc::SYS_set_robust_list,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
