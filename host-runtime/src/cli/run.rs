@@ -37,7 +37,14 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
     let request = process_request(args)?;
     let caught = Caught::start()?;
     let mut marks = Marks::new();
-    let sandbox = Arc::new(Sandbox::start(&config)?);
+    let aborted = |error| {
+        caught
+            .aborted()
+            .map_or(error, |signal| RunError::Interrupted { signal })
+    };
+    let sandbox = Sandbox::start(&config).map_err(|error| aborted(error.into()))?;
+    let sandbox = Arc::new(sandbox);
+    caught.ends(&sandbox);
     marks.note("VMM ready");
     let outcome = run_in(&sandbox, args, request, &caught, &mut marks);
     let outcome = outcome.map_err(|error| reason_of(&sandbox, error));
@@ -47,7 +54,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
     if args.timings {
         eprint!("{}", marks.table(&sandbox.timings()));
     }
-    outcome.map(ProcessExit::shell_code)
+    outcome.map(ProcessExit::shell_code).map_err(aborted)
 }
 
 fn run_in(

@@ -14,6 +14,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -64,6 +65,8 @@ impl Sandbox {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .env_clear()
+            // A terminal's keys are for the owner, which decides what they mean for the guest.
+            .process_group(0)
             .spawn()
             .map_err(|source| SandboxError::Spawn { path, source })?;
         let pid = child.id();
