@@ -1,6 +1,6 @@
 //! What a file or shared mapping shows: the trait its pages come from.
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Weak;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Range;
@@ -110,19 +110,31 @@ impl MappingList {
     /// Takes the pages from `first` on out of every mapping of `source`, private copies included
     /// (ftruncate(2)).
     pub fn unmap_from(&self, source: &dyn PageSource, first: u64) {
-        self.unmap_pages(source, first..u64::MAX);
+        self.each(|space| space.forget_pages(source, first..u64::MAX, true));
     }
 
-    /// Takes a range of pages out of every mapping of `source`.
+    /// Takes a range of pages out of every mapping of `source`, private copies excepted.
     pub fn unmap_pages(&self, source: &dyn PageSource, pages: Range<u64>) {
-        let spaces: Vec<Arc<AddressSpace>> = self
-            .spaces
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
-        for space in spaces {
-            space.forget_pages(source, pages.clone());
+        self.each(|space| space.forget_pages(source, pages.clone(), false));
+    }
+
+    /// Makes every shared mapping ask `source` again before the next store to one of these pages.
+    pub fn expect_stores(&self, source: &dyn PageSource, pages: Range<u64>) {
+        self.each(|space| space.expect_stores(source, pages.clone()));
+    }
+
+    fn each(&self, act: impl Fn(&AddressSpace)) {
+        let mut at = 0;
+        // One at a time: what is upgraded here may be the last reference, dropped without the lock.
+        loop {
+            let space = match self.spaces.lock().get(at) {
+                Some(space) => space.upgrade(),
+                None => return,
+            };
+            if let Some(space) = space {
+                act(&space);
+            }
+            at += 1;
         }
     }
 }

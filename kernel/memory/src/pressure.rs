@@ -18,6 +18,14 @@ pub trait Shrink: Send + Sync {
     /// Frees up to `wanted` frames that nobody needs right now; returns how many it freed. Must not
     /// sleep or allocate.
     fn shrink(&self, wanted: usize) -> usize;
+
+    /// Writes back what is dirty (sync(2)); may sleep.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn write_back_all(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 static SHRINKERS: SpinLock<Vec<Weak<dyn Shrink>>> = SpinLock::new(Vec::new());
@@ -66,20 +74,36 @@ pub fn duplicate(frame: &Frame) -> Result<Frame> {
     frame.duplicate().map_err(|_| Errno::ENOMEM)
 }
 
+/// Writes back whatever is dirty anywhere (sync(2)); returns the first error after trying all.
+///
+/// # Errors
+/// What the file systems say.
+pub fn write_back_all() -> Result<()> {
+    let mut outcome = Ok(());
+    let mut at = 0;
+    while let Some(shrinker) = nth(at) {
+        if let Some(shrinker) = shrinker.upgrade() {
+            outcome = outcome.and(shrinker.write_back_all());
+        }
+        at += 1;
+    }
+    outcome
+}
+
+fn nth(at: usize) -> Option<Weak<dyn Shrink>> {
+    SHRINKERS.lock().get(at).cloned()
+}
+
 /// Asks the shrinkers for `wanted` frames; returns how many came back.
 pub fn reclaim(wanted: usize) -> usize {
     let mut freed = 0;
     let mut at = 0;
     while freed < wanted {
-        let shrinker = {
-            let shrinkers = SHRINKERS.lock();
-            match shrinkers.get(at) {
-                Some(shrinker) => shrinker.upgrade(),
-                None => break,
-            }
-        };
+        let Some(shrinker) = nth(at) else { break };
+        freed += shrinker
+            .upgrade()
+            .map_or(0, |shrinker| shrinker.shrink(wanted - freed));
         at += 1;
-        freed += shrinker.map_or(0, |shrinker| shrinker.shrink(wanted - freed));
     }
     freed
 }

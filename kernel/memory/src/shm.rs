@@ -1,40 +1,71 @@
 //! Memory without a file behind it that several can share: tmpfs files, memfd, shared anonymous maps.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::Result;
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+use machine::{Frame, PAGE_SIZE};
 
 use crate::io::{IoReader, IoWriter};
+use crate::page_source::{MappingList, PageSource};
+use crate::pressure;
 
-/// Pages that exist once touched; holes read as zeroes. A [`crate::PageSource`].
+const PAGE: u64 = PAGE_SIZE as u64;
+/// The largest file offset there is.
+const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
+
+/// Pages that exist once touched; holes read as zeroes. A [`PageSource`].
 #[derive(Debug)]
-pub struct Shm(());
+pub struct Shm {
+    pages: SpinLock<BTreeMap<u64, Frame>>,
+    /// Changes together with `pages`, under its lock.
+    size: AtomicU64,
+    mappings: MappingList,
+}
 
 impl Shm {
     /// `size_bytes` of zeroes.
     #[must_use]
     pub fn new(size_bytes: u64) -> Arc<Shm> {
-        let _ = size_bytes;
-        todo!()
+        Arc::new(Shm {
+            pages: SpinLock::new(BTreeMap::new()),
+            size: AtomicU64::new(size_bytes),
+            mappings: MappingList::new(),
+        })
     }
 
     /// Its size.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.size.load(Ordering::Acquire)
     }
 
-    /// Sets its size; what is cut off leaves every mapping.
+    /// Sets its size; what is cut off leaves every mapping and reads as zeroes if it comes back.
     pub fn set_size(&self, size_bytes: u64) {
-        let _ = size_bytes;
-        todo!()
+        let first_gone = size_bytes.div_ceil(PAGE);
+        let gone = {
+            let mut pages = self.pages.lock();
+            let shrinks = size_bytes < self.size.swap(size_bytes, Ordering::AcqRel);
+            if !shrinks {
+                return;
+            }
+            if let Some(last) = pages.get(&(size_bytes / PAGE)) {
+                let keep = offset_in_page(size_bytes);
+                last.fill(keep, PAGE_SIZE - keep, 0);
+            }
+            pages.split_off(&first_gone)
+        };
+        self.mappings.unmap_from(self, first_gone);
+        drop(gone);
     }
 
-    /// Pages it holds (st_blocks).
+    /// Pages it holds (`st_blocks`).
     #[must_use]
     pub fn pages(&self) -> u64 {
-        todo!()
+        self.pages.lock().len() as u64
     }
 
     /// Reads from `offset` on, up to its size.
@@ -42,8 +73,36 @@ impl Shm {
     /// # Errors
     /// `EFAULT` from `to` when not a byte was read.
     pub fn read(&self, offset: u64, to: &mut IoWriter<'_>) -> Result<usize> {
-        let _ = (offset, to);
-        todo!()
+        let mut at = offset;
+        let mut done = 0;
+        while to.remaining() > 0 {
+            let left = self.size_bytes().saturating_sub(at);
+            if left == 0 {
+                break;
+            }
+            let start = offset_in_page(at);
+            let part = to
+                .remaining()
+                .min(PAGE_SIZE - start)
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let frame = self.pages.lock().get(&(at / PAGE)).cloned();
+            let moved = match frame {
+                Some(frame) => to.write_frame(&frame, start, part),
+                None => to.zero(part),
+            };
+            match moved {
+                Ok(moved) => {
+                    at += moved as u64;
+                    done += moved;
+                    if moved < part {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
     }
 
     /// Writes at `offset`, growing it if need be.
@@ -51,32 +110,121 @@ impl Shm {
     /// # Errors
     /// `EFAULT` from `from`, `ENOMEM` or `EFBIG` when not a byte was written.
     pub fn write(&self, offset: u64, from: &mut IoReader<'_>) -> Result<usize> {
-        let _ = (offset, from);
-        todo!()
+        let mut at = offset;
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let start = offset_in_page(at);
+            let part = from.remaining().min(PAGE_SIZE - start);
+            let moved = if at + part as u64 > MOST_BYTES {
+                Err(Errno::EFBIG)
+            } else {
+                self.make(at / PAGE)
+                    .and_then(|frame| from.read_frame(&frame, start, part))
+            };
+            match moved {
+                Ok(moved) => {
+                    at += moved as u64;
+                    done += moved;
+                    self.size.fetch_max(at, Ordering::AcqRel);
+                    if moved < part {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
     }
 
-    /// Makes the pages of a range exist (fallocate).
+    /// Makes the pages of a range exist (fallocate), whatever its size.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub fn allocate(&self, bytes: Range<u64>) -> Result<()> {
-        let _ = bytes;
-        todo!()
+        for index in bytes.start / PAGE..bytes.end.div_ceil(PAGE) {
+            self.make(index)?;
+        }
+        Ok(())
     }
 
     /// Turns a range into a hole.
-    pub fn punch(&self, bytes: Range<u64>) {
-        let _ = bytes;
-        todo!()
+    pub fn punch_hole(&self, bytes: Range<u64>) {
+        let (first, last) = (bytes.start.div_ceil(PAGE), bytes.end / PAGE);
+        self.zero_part(bytes.start, bytes.end.min(first * PAGE));
+        if first <= last {
+            let gone = {
+                let mut pages = self.pages.lock();
+                let mut gone = pages.split_off(&first);
+                let mut behind = gone.split_off(&last);
+                pages.append(&mut behind);
+                gone
+            };
+            self.mappings.unmap_pages(self, first..last);
+            drop(gone);
+            self.zero_part((last * PAGE).max(bytes.start), bytes.end);
+        }
+    }
+
+    /// Zeroes a range that lies in one page, if the page exists.
+    fn zero_part(&self, from: u64, to: u64) {
+        if from < to
+            && let Some(frame) = self.pages.lock().get(&(from / PAGE))
+        {
+            let len = usize::try_from(to - from).unwrap_or(PAGE_SIZE);
+            let start = offset_in_page(from);
+            frame.fill(start, len.min(PAGE_SIZE - start), 0);
+        }
+    }
+
+    /// The page at `index`, made if it is not there.
+    fn make(&self, index: u64) -> Result<Frame> {
+        if let Some(frame) = self.pages.lock().get(&index) {
+            return Ok(frame.clone());
+        }
+        let fresh = pressure::alloc_zeroed()?;
+        Ok(self.pages.lock().entry(index).or_insert(fresh).clone())
     }
 }
 
-impl crate::PageSource for Shm {
-    fn page(&self, index: u64, write: bool) -> Result<machine::Frame> {
-        let _ = (index, write);
-        todo!()
+impl PageSource for Shm {
+    fn page(&self, index: u64, _write: bool) -> Result<Frame> {
+        if index >= self.size_bytes().div_ceil(PAGE) {
+            return Err(Errno::EFAULT);
+        }
+        self.make(index)
     }
+
+    fn page_at_hand(&self, index: u64, write: bool) -> Option<Frame> {
+        let at_hand = self.pages.lock().get(&index).cloned();
+        if at_hand.is_none() && write {
+            self.page(index, true).ok()
+        } else {
+            at_hand
+        }
+    }
+
     fn size_bytes(&self) -> u64 {
-        todo!()
+        Shm::size_bytes(self)
+    }
+
+    fn tracks_stores(&self) -> bool {
+        false
+    }
+
+    fn punch(&self, bytes: Range<u64>) -> Result<()> {
+        self.punch_hole(bytes);
+        Ok(())
+    }
+
+    fn mappings(&self) -> Option<&MappingList> {
+        Some(&self.mappings)
     }
 }
+
+fn offset_in_page(offset: u64) -> usize {
+    usize::try_from(offset % PAGE).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use machine::user::Fault;
-use machine::user_mode::PageFault;
 use machine::{Frame, UserAddr};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -236,11 +235,5 @@ fn resolve(addr: UserAddr, write: bool) -> Result<()> {
         return Err(Errno::EFAULT);
     }
     let space = crate::current().ok_or(Errno::EFAULT)?;
-    let fault = PageFault {
-        addr,
-        write,
-        exec: false,
-        present: false,
-    };
-    space.handle_fault(&fault).map_err(|_| Errno::EFAULT)
+    space.resolve(addr, write).map_err(|_| Errno::EFAULT)
 }

@@ -2,6 +2,9 @@
 
 use alloc::sync::Arc;
 
+use machine::PAGE_SIZE;
+use machine::page_table::Perms;
+
 use crate::page_source::{Origin, PageSource};
 
 bitflags::bitflags! {
@@ -59,6 +62,46 @@ pub struct Area {
     pub offset: u64,
     /// The file it was made from.
     pub origin: Option<Arc<dyn Origin>>,
+    /// Private pages of its own may be mapped: fork has to look at its page tables.
+    pub is_copied: bool,
+}
+
+impl Area {
+    /// Whether stores are seen by others.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.flags.contains(AreaFlags::SHARED)
+    }
+
+    /// What the page table may allow at most.
+    #[must_use]
+    pub(crate) fn perms(&self) -> Perms {
+        let mut perms = Perms::empty();
+        perms.set(Perms::WRITE, self.prot.contains(Prot::WRITE));
+        perms.set(Perms::EXEC, self.prot.contains(Prot::EXEC));
+        perms
+    }
+
+    /// What the page table may allow for a page that nobody asked to store to yet.
+    #[must_use]
+    pub(crate) fn perms_before_store(&self) -> Perms {
+        let may_store = self.is_shared()
+            && self
+                .source
+                .as_ref()
+                .is_some_and(|source| !source.tracks_stores());
+        if may_store {
+            self.perms()
+        } else {
+            self.perms() - Perms::WRITE
+        }
+    }
+
+    /// The page of the source that `addr` shows, for an area that starts at `start`.
+    #[must_use]
+    pub(crate) fn page_index(&self, start: u64, addr: u64) -> u64 {
+        (self.offset + (addr - start)) / PAGE_SIZE as u64
+    }
 }
 
 impl core::fmt::Debug for Area {

@@ -1,11 +1,14 @@
 //! What /proc shows of an address space.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 
+use abi::{Errno, Result};
 use machine::UserAddr;
 
 use super::area::{AreaFlags, Prot};
+use super::{AddressSpace, PAGE, addresses};
 use crate::page_source::Origin;
 
 /// One line of /proc/PID/maps.
@@ -65,4 +68,78 @@ pub struct Layout {
     pub arg_end: u64,
     pub env_start: u64,
     pub env_end: u64,
+}
+
+impl AddressSpace {
+    /// The areas, for /proc/PID/maps.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn areas(&self) -> Result<Vec<AreaInfo>> {
+        let areas = self.areas.lock();
+        let mut infos = Vec::new();
+        infos
+            .try_reserve_exact(areas.tree.len())
+            .map_err(|_| Errno::ENOMEM)?;
+        infos.extend(areas.tree.iter().map(|(start, area)| AreaInfo {
+            range: UserAddr(start)..UserAddr(area.end),
+            prot: area.prot,
+            flags: area.flags,
+            offset: if area.source.is_some() {
+                area.offset
+            } else {
+                0
+            },
+            origin: area.origin.clone(),
+        }));
+        Ok(infos)
+    }
+
+    /// Sizes, for /proc/PID/statm and status. Walks everything: not for hot paths.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let areas = self.areas.lock();
+        let mut sum = Statistics {
+            total: areas.tree.total() / PAGE,
+            peak: areas.peak / PAGE,
+            ..Statistics::default()
+        };
+        for (start, area) in areas.tree.iter() {
+            let pages = (area.end - start) / PAGE;
+            let resident = (self.table.mapped(addresses(start..area.end))
+                + areas.set_aside.count(start..area.end)) as u64;
+            sum.resident += resident;
+            if area.source.is_some() {
+                sum.resident_file += resident;
+            }
+            if area.flags.contains(AreaFlags::GROWS_DOWN) {
+                sum.stack += pages;
+            } else if area.is_data() {
+                sum.data += pages;
+            } else if area.prot.contains(Prot::EXEC) && area.source.is_some() {
+                sum.exec += pages;
+            }
+            if area.flags.contains(AreaFlags::LOCKED) {
+                sum.locked += pages;
+            }
+        }
+        sum
+    }
+
+    /// Where exec put things, for /proc/PID/stat, cmdline and prctl.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.areas.lock().layout
+    }
+
+    /// See [`Self::layout`]. The heap (`start_brk`, `brk`) is [`Self::set_brk_start`]'s and stays as it is.
+    pub fn set_layout(&self, layout: Layout) {
+        let mut areas = self.areas.lock();
+        let Layout { start_brk, brk, .. } = areas.layout;
+        areas.layout = Layout {
+            start_brk,
+            brk,
+            ..layout
+        };
+    }
 }

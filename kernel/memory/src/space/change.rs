@@ -1,0 +1,169 @@
+//! mprotect(2), msync(2), mincore(2), mlock(2): changes and questions about a range that is mapped.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use abi::{Errno, Result};
+use machine::UserAddr;
+#[cfg(test)]
+use machine::page_table::Perms;
+
+use super::area::{AreaFlags, Prot};
+use super::{AddressSpace, Areas, PAGE, addresses, page_range};
+use crate::pressure;
+
+const MS_ASYNC: u32 = 1;
+const MS_INVALIDATE: u32 = 2;
+const MS_SYNC: u32 = 4;
+
+impl AddressSpace {
+    /// mprotect(2).
+    ///
+    /// # Errors
+    /// As mprotect(2): `EINVAL`, `ENOMEM` where something in the range is not mapped (nothing has changed
+    /// then), `EACCES`.
+    pub fn protect(&self, addr: UserAddr, len: u64, prot: Prot) -> Result<()> {
+        let range = page_range(addr, len, Errno::ENOMEM)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        pressure::ensure_headroom()?;
+        let mut areas = self.areas.lock();
+        if !areas.tree.covers(range.clone()) {
+            return Err(Errno::ENOMEM);
+        }
+        if areas
+            .tree
+            .overlapping(range.clone())
+            .any(|(_, area)| !area.max_prot.contains(prot))
+        {
+            return Err(Errno::EACCES);
+        }
+        areas.tree.update(range.clone(), |area| area.prot = prot)?;
+        self.apply_prot(&mut areas, range)
+    }
+
+    /// Brings the page table in line with the areas of a range.
+    fn apply_prot(&self, areas: &mut Areas, range: Range<u64>) -> Result<()> {
+        let parts = areas.parts(range, |_, area| {
+            (area.prot, area.is_shared(), area.perms_before_store())
+        })?;
+        for (part, (prot, is_shared, perms)) in parts {
+            if !prot.is_empty() {
+                // Private pages get their store permission back by a fault that looks who owns them.
+                self.table.protect(addresses(part), perms);
+            } else if is_shared {
+                self.table.unmap(addresses(part));
+            } else {
+                areas.set_aside.take_from(&self.table, part);
+            }
+        }
+        Ok(())
+    }
+
+    /// msync(2): `flags` are the `MS_*` bits.
+    ///
+    /// # Errors
+    /// As msync(2): `EINVAL`, `ENOMEM` where something in the range is not mapped.
+    pub fn sync(&self, addr: UserAddr, len: u64, flags: u32) -> Result<()> {
+        let is_contradiction = flags & MS_ASYNC != 0 && flags & MS_SYNC != 0;
+        if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0 || is_contradiction {
+            return Err(Errno::EINVAL);
+        }
+        let range = page_range(addr, len, Errno::ENOMEM)?;
+        let (is_covered, parts) = {
+            let areas = self.areas.lock();
+            let parts = areas.parts(range.clone(), |start, area| {
+                let source = area.source.clone().filter(|_| area.is_shared());
+                source.map(|source| (source, area.page_index(start, start.max(range.start))))
+            })?;
+            (areas.tree.covers(range.clone()), parts)
+        };
+        for (part, source) in parts {
+            if let Some((source, first)) = source
+                && flags & MS_SYNC != 0
+            {
+                source.sync(first, first + (part.end - part.start) / PAGE - 1)?;
+            }
+        }
+        if is_covered {
+            Ok(())
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    /// mincore(2): one byte a page, 1 when it is in memory.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENOMEM` where something in the range is not mapped.
+    pub fn residency(&self, addr: UserAddr, len: u64) -> Result<Vec<u8>> {
+        let range = page_range(addr, len, Errno::ENOMEM)?;
+        let areas = self.areas.lock();
+        if !areas.tree.covers(range.clone()) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut residency = Vec::new();
+        let pages = super::page_count(&range);
+        residency
+            .try_reserve_exact(pages)
+            .map_err(|_| Errno::ENOMEM)?;
+        let mut page = range.start;
+        while page < range.end {
+            let is_mapped = self.table.mapped(addresses(page..page + PAGE)) > 0;
+            let is_resident = is_mapped
+                || areas.set_aside.contains(page)
+                || areas.tree.find(page).is_some_and(|(start, area)| {
+                    let index = area.page_index(start, page);
+                    let source = area.source.as_deref();
+                    source.is_some_and(|source| source.page_at_hand(index, false).is_some())
+                });
+            residency.push(u8::from(is_resident));
+            page += PAGE;
+        }
+        Ok(residency)
+    }
+
+    /// mlock(2) and munlock(2), as far as they show in accounts: nothing is ever swapped out.
+    ///
+    /// # Errors
+    /// As mlock(2): `ENOMEM` beyond the limit or where something is not mapped.
+    pub fn set_locked(&self, addr: UserAddr, len: u64, locked: bool) -> Result<()> {
+        let offset = addr.page_offset() as u64;
+        let len = len.checked_add(offset).ok_or(Errno::EINVAL)?;
+        let range = page_range(addr.page_base(), len, Errno::ENOMEM)?;
+        {
+            let mut areas = self.areas.lock();
+            if !areas.tree.covers(range.clone()) {
+                return Err(Errno::ENOMEM);
+            }
+            if locked && areas.locked() + (range.end - range.start) > areas.limits.locked {
+                return Err(Errno::ENOMEM);
+            }
+            areas.tree.update(range.clone(), |area| {
+                area.flags.set(AreaFlags::LOCKED, locked)
+            })?;
+        }
+        if locked {
+            self.populate(range);
+        }
+        Ok(())
+    }
+
+    /// Whether `addr` may be read or written by user code, without touching it.
+    #[must_use]
+    pub fn allows(&self, addr: UserAddr, write: bool) -> bool {
+        let wanted = if write { Prot::WRITE } else { Prot::all() };
+        let areas = self.areas.lock();
+        areas
+            .tree
+            .find(addr.0)
+            .is_some_and(|(_, area)| area.prot.intersects(wanted))
+    }
+
+    /// Perms of a page, for tests.
+    #[cfg(test)]
+    pub(super) fn perms_at(&self, addr: u64) -> Option<Perms> {
+        self.table.query(UserAddr(addr)).map(|(_, perms)| perms)
+    }
+}

@@ -1,0 +1,323 @@
+//! Page faults: making a page appear, or writable, because somebody touched it.
+//!
+//! A first look under the area lock settles almost every fault. Where the source would have to wait (a page
+//! to be read in), the lock is dropped, the source asked, and the area looked at again.
+
+use alloc::sync::Arc;
+
+use abi::Errno;
+use machine::page_table::Perms;
+use machine::user_mode::PageFault;
+use machine::{Frame, UserAddr};
+
+use super::area::{Area, AreaFlags, Prot};
+use super::placement::STACK_GUARD;
+use super::{AddressSpace, Areas, PAGE, addresses, zero_frame};
+use crate::page_source::PageSource;
+use crate::pressure;
+
+/// Pages of a file that one fault makes present when they are at hand.
+const AROUND: u64 = 16;
+
+/// Why a fault could not be resolved, as the signal says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultError {
+    /// Nothing is mapped there: SIGSEGV, `SEGV_MAPERR`.
+    MapErr,
+    /// Mapped, but not for this: SIGSEGV, `SEGV_ACCERR`.
+    AccErr,
+    /// Beyond the end of the file or not readable: SIGBUS, `BUS_ADRERR`.
+    Bus,
+    /// No memory, even after shrinking: the OOM killer's business.
+    OutOfMemory,
+}
+
+type Outcome<T> = Result<T, FaultError>;
+
+/// What somebody wants to do with a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Access {
+    pub(super) write: bool,
+    pub(super) exec: bool,
+    /// Writes even where user code may not (ptrace).
+    pub(super) force: bool,
+    /// The CPU found nothing there: spares a look.
+    pub(super) is_absent: bool,
+}
+
+/// Where a fault is, found under the area lock.
+struct Place<'a> {
+    page: u64,
+    start: u64,
+    area: &'a Area,
+}
+
+/// What the first look came to.
+enum Look {
+    Done,
+    /// The source has to be asked for this page without the lock.
+    Ask(Arc<dyn PageSource>, u64, bool),
+}
+
+impl AddressSpace {
+    /// Makes the access that faulted possible.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn handle_fault(&self, fault: &PageFault) -> Outcome<()> {
+        let access = Access {
+            write: fault.write,
+            exec: fault.exec,
+            force: false,
+            is_absent: !fault.present,
+        };
+        self.touch(fault.addr, access)
+    }
+
+    /// Makes an access by the kernel possible, whatever is there now.
+    pub(crate) fn resolve(&self, addr: UserAddr, write: bool) -> Outcome<()> {
+        self.touch(
+            addr,
+            Access {
+                write,
+                exec: false,
+                force: false,
+                is_absent: false,
+            },
+        )
+    }
+
+    pub(super) fn touch(&self, addr: UserAddr, access: Access) -> Outcome<()> {
+        if addr >= UserAddr::LIMIT {
+            return Err(FaultError::MapErr);
+        }
+        let page = addr.page_base().0;
+        let mut answer = None;
+        loop {
+            let look = {
+                let mut areas = self.areas.lock();
+                self.look(&mut areas, page, access, answer.take())?
+            };
+            match look {
+                Look::Done => return Ok(()),
+                Look::Ask(source, index, write) => {
+                    let frame = source.page(index, write).map_err(|errno| match errno {
+                        Errno::ENOMEM => FaultError::OutOfMemory,
+                        _ => FaultError::Bus,
+                    })?;
+                    answer = Some((source, index, frame));
+                }
+            }
+        }
+    }
+
+    fn look(
+        &self,
+        areas: &mut Areas,
+        page: u64,
+        access: Access,
+        answer: Option<(Arc<dyn PageSource>, u64, Frame)>,
+    ) -> Outcome<Look> {
+        if areas.tree.find(page).is_none() {
+            areas.grow_stack(page)?;
+        }
+        let Areas {
+            tree, set_aside, ..
+        } = areas;
+        let (start, area) = tree.find_mut(page).ok_or(FaultError::MapErr)?;
+        check_access(area, access)?;
+        if access.write && !area.is_shared() {
+            area.is_copied = true;
+        }
+        let place = Place { page, start, area };
+        if !set_aside.is_empty()
+            && let Some(frame) = set_aside.take(page)
+        {
+            self.fill(&place, frame, area.perms() - Perms::WRITE)?;
+        }
+        let answer = answer.and_then(|(source, index, frame)| {
+            let current = place.area.source.as_ref()?;
+            let fits = core::ptr::addr_eq(Arc::as_ptr(current), Arc::as_ptr(&source))
+                && place.area.page_index(place.start, page) == index;
+            fits.then_some(frame)
+        });
+        // The CPU's word that nothing was there may be out of date: `fill` never replaces, and
+        // the access simply faults again.
+        if !access.is_absent
+            && let Some((frame, perms)) = self.table.query(UserAddr(page))
+        {
+            return self.upgrade(&place, access, &frame, perms, answer);
+        }
+        match area.source.clone() {
+            None => self.appear_anonymous(&place, access),
+            Some(source) => self.appear_from(&place, access, source, answer),
+        }
+    }
+
+    /// Nothing is there yet: a zero page.
+    fn appear_anonymous(&self, place: &Place<'_>, access: Access) -> Outcome<Look> {
+        if access.write {
+            let frame = pressure::alloc_zeroed().map_err(|_| FaultError::OutOfMemory)?;
+            self.fill(place, frame, place.area.perms())?;
+        } else {
+            let zero = zero_frame().map_err(|_| FaultError::OutOfMemory)?;
+            self.fill(place, zero.clone(), place.area.perms() - Perms::WRITE)?;
+        }
+        Ok(Look::Done)
+    }
+
+    /// Nothing is there yet: a page of the source, or a private copy of it.
+    fn appear_from(
+        &self,
+        place: &Place<'_>,
+        access: Access,
+        source: Arc<dyn PageSource>,
+        answer: Option<Frame>,
+    ) -> Outcome<Look> {
+        let index = place.area.page_index(place.start, place.page);
+        let size = source.size_bytes();
+        if index >= size.div_ceil(PAGE) {
+            return Err(FaultError::Bus);
+        }
+        let shared_write = access.write && place.area.is_shared();
+        let Some(frame) = answer.or_else(|| source.page_at_hand(index, shared_write)) else {
+            return Ok(Look::Ask(source, index, shared_write));
+        };
+        if shared_write {
+            self.fill(place, frame, place.area.perms())?;
+        } else if access.write {
+            let copy = pressure::duplicate(&frame).map_err(|_| FaultError::OutOfMemory)?;
+            self.fill(place, copy, place.area.perms())?;
+        } else {
+            let perms = place.area.perms_before_store();
+            self.fill(place, frame, perms)?;
+            self.fill_around(place, &*source, size, perms);
+        }
+        Ok(Look::Done)
+    }
+
+    /// Maps the pages around a file page that was read, as far as they are at hand.
+    fn fill_around(&self, place: &Place<'_>, source: &dyn PageSource, size: u64, perms: Perms) {
+        let window = place.page & !(AROUND * PAGE - 1);
+        let first = window.max(place.start);
+        let source_end = place
+            .start
+            .saturating_add(size.saturating_sub(place.area.offset));
+        let end = (window + AROUND * PAGE)
+            .min(place.area.end)
+            .min(source_end.next_multiple_of(PAGE));
+        if first >= end {
+            return;
+        }
+        let first_index = place.area.page_index(place.start, first);
+        let pages = super::page_count(&(first..end));
+        // No memory for a table is no failure: these pages were not asked for.
+        let _ = self.table.fill(UserAddr(first), pages, perms, |n| {
+            source.page_at_hand(first_index + n as u64, false)
+        });
+    }
+
+    /// Something is there, but not for this access.
+    fn upgrade(
+        &self,
+        place: &Place<'_>,
+        access: Access,
+        frame: &Frame,
+        perms: Perms,
+        answer: Option<Frame>,
+    ) -> Outcome<Look> {
+        let area = place.area;
+        if !access.write {
+            if access.exec && !perms.contains(Perms::EXEC) {
+                self.set_perms(place, perms | (area.perms() & Perms::EXEC));
+            }
+            return Ok(Look::Done);
+        }
+        if perms.contains(Perms::WRITE) {
+            return Ok(Look::Done);
+        }
+        if let (true, Some(source)) = (area.is_shared(), &area.source) {
+            let index = area.page_index(place.start, place.page);
+            if source.tracks_stores()
+                && answer.is_none()
+                && source.page_at_hand(index, true).is_none()
+            {
+                return Ok(Look::Ask(source.clone(), index, true));
+            }
+            self.set_perms(place, area.perms());
+        } else if frame.handles() <= 2 {
+            // Only the table's handle and the one just made by asking: nobody else has the page.
+            self.set_perms(place, area.perms());
+        } else {
+            self.replace_by_copy(place, frame)?;
+        }
+        Ok(Look::Done)
+    }
+
+    fn replace_by_copy(&self, place: &Place<'_>, frame: &Frame) -> Outcome<()> {
+        let is_zero = zero_frame().is_ok_and(|zero| zero.phys() == frame.phys());
+        let copy = if is_zero {
+            pressure::alloc_zeroed()
+        } else {
+            pressure::duplicate(frame)
+        };
+        let copy = copy.map_err(|_| FaultError::OutOfMemory)?;
+        self.table
+            .map(UserAddr(place.page), copy, place.area.perms())
+            .map_err(|_| FaultError::OutOfMemory)
+    }
+
+    fn set_perms(&self, place: &Place<'_>, perms: Perms) {
+        self.table
+            .protect(addresses(place.page..place.page + PAGE), perms);
+    }
+
+    /// Maps a page unless one is there by now.
+    fn fill(&self, place: &Place<'_>, frame: Frame, perms: Perms) -> Outcome<()> {
+        let mut frame = Some(frame);
+        self.table
+            .fill(UserAddr(place.page), 1, perms, |_| frame.take())
+            .map(drop)
+            .map_err(|_| FaultError::OutOfMemory)
+    }
+}
+
+fn check_access(area: &Area, access: Access) -> Outcome<()> {
+    let allowed = if access.force {
+        !area.is_shared() && (!access.write || area.max_prot.contains(Prot::WRITE))
+    } else if access.exec {
+        area.prot.contains(Prot::EXEC)
+    } else if access.write {
+        area.prot.contains(Prot::WRITE)
+    } else {
+        !area.prot.is_empty()
+    };
+    if allowed {
+        Ok(())
+    } else {
+        Err(FaultError::AccErr)
+    }
+}
+
+impl Areas {
+    /// Extends a stack down to `page`, if one is right above and may grow.
+    fn grow_stack(&mut self, page: u64) -> Outcome<()> {
+        let (start, area) = self.tree.next_above(page).ok_or(FaultError::MapErr)?;
+        if !area.flags.contains(AreaFlags::GROWS_DOWN) || area.end - page > self.limits.stack {
+            return Err(FaultError::MapErr);
+        }
+        if let Some((_, below)) = self.tree.last_below(page)
+            && !below.prot.is_empty()
+            && below.end.saturating_add(STACK_GUARD) > page
+            && !below.flags.contains(AreaFlags::GROWS_DOWN)
+        {
+            return Err(FaultError::MapErr);
+        }
+        if self.tree.total() + (start - page) > self.limits.address_space {
+            return Err(FaultError::MapErr);
+        }
+        self.tree.grow_down(start, page);
+        self.peak = self.peak.max(self.tree.total());
+        Ok(())
+    }
+}

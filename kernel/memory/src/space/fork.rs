@@ -1,0 +1,69 @@
+//! fork(2): a copy that costs page tables only where there are private pages.
+//!
+//! Shared mappings, and private file mappings nobody has stored to, are left to faults in the child: their
+//! pages are at hand at the source, and most children exec before they touch them.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+
+use super::area::{Area, AreaFlags};
+use super::set_aside::SetAside;
+use super::tree::AreaTree;
+use super::{AddressSpace, Areas, addresses};
+
+impl AddressSpace {
+    /// A copy for fork(2): private memory is shared until either side stores to it.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn fork(&self) -> Result<Arc<AddressSpace>> {
+        let mut areas = self.areas.lock();
+        let child = Self::with(Areas {
+            tree: AreaTree::default(),
+            bases: areas.bases.clone(),
+            layout: areas.layout,
+            limits: areas.limits,
+            set_aside: SetAside::default(),
+            peak: areas.tree.total(),
+        })?;
+        let outcome = self.copy_areas(&mut areas, &child);
+        drop(areas);
+        outcome?;
+        Ok(child)
+    }
+
+    fn copy_areas(&self, areas: &mut Areas, child: &AddressSpace) -> Result<()> {
+        let mut theirs = child.areas.lock();
+        for (start, area) in areas.tree.iter() {
+            if area.flags.contains(AreaFlags::DONT_FORK) {
+                continue;
+            }
+            if let Some(mappings) = area.source.as_deref().and_then(|source| source.mappings()) {
+                mappings.add(&child.me)?;
+            }
+            let mut copy = area.clone();
+            // Locks are not inherited (mlock(2)).
+            copy.flags.remove(AreaFlags::LOCKED);
+            let is_wiped = area.flags.contains(AreaFlags::WIPE_ON_FORK);
+            copy.is_copied &= !is_wiped;
+            theirs.tree.insert(start, copy)?;
+            if !is_wiped && has_private_pages(area) {
+                let range = addresses(start..area.end);
+                self.table
+                    .share_with(&child.table, range, true)
+                    .map_err(|_| Errno::ENOMEM)?;
+                if !areas.set_aside.is_empty() {
+                    areas
+                        .set_aside
+                        .share(start..area.end, &mut theirs.set_aside);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_private_pages(area: &Area) -> bool {
+    !area.is_shared() && area.is_copied
+}

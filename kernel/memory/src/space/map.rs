@@ -1,0 +1,280 @@
+//! mmap(2) and munmap(2).
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use abi::{Errno, Result};
+use machine::UserAddr;
+
+use super::area::{Area, AreaFlags};
+use super::fault::Access;
+use super::placement::LOWEST;
+use super::request::{MapRequest, Placement};
+use super::tree::Removed;
+use super::{AddressSpace, Areas, PAGE, addresses, page_range, round_up};
+use crate::pressure;
+use crate::shm::Shm;
+
+impl AddressSpace {
+    /// mmap(2): returns where the mapping starts.
+    ///
+    /// # Errors
+    /// As mmap(2): `EINVAL`, `ENOMEM`, `EEXIST`, `EPERM` below the lowest address.
+    pub fn map(&self, request: MapRequest) -> Result<UserAddr> {
+        pressure::ensure_headroom()?;
+        let len = round_up(request.len)
+            .filter(|&len| len > 0)
+            .ok_or(Errno::EINVAL)?;
+        if len > UserAddr::LIMIT.0 {
+            return Err(Errno::ENOMEM);
+        }
+        if !request.offset.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        let (populate, placement, wish) = (request.populate, request.placement, request.addr);
+        let area = self.area_of(request, len)?;
+        let mut removed = Removed::new();
+        let start = {
+            let mut areas = self.areas.lock();
+            let start = areas.place(placement, wish, len)?;
+            areas.check_limits(&area, len, placement, start)?;
+            if placement == Placement::Fixed && areas.tree.overlaps(start..start + len) {
+                self.take_out(&mut areas, start..start + len, &mut removed)?;
+            }
+            let area = Area {
+                end: start + len,
+                ..area
+            };
+            areas.tree.insert(start, area)?;
+            areas.peak = areas.peak.max(areas.tree.total());
+            start
+        };
+        drop(removed);
+        if populate {
+            self.populate(start..start + len);
+        }
+        Ok(UserAddr(start))
+    }
+
+    /// The area that a request describes; its end is not known yet.
+    fn area_of(&self, request: MapRequest, len: u64) -> Result<Area> {
+        let is_shared = request.flags.contains(AreaFlags::SHARED);
+        let source = match request.source {
+            None if is_shared => Some(Shm::new(len) as _),
+            source => source,
+        };
+        if let Some(mappings) = source.as_deref().and_then(|source| source.mappings()) {
+            mappings.add(&self.me)?;
+        }
+        Ok(Area {
+            end: 0,
+            prot: request.prot,
+            max_prot: request.max_prot,
+            flags: request.flags,
+            source,
+            offset: request.offset,
+            origin: request.origin,
+            is_copied: false,
+        })
+    }
+
+    /// munmap(2).
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENOMEM`.
+    pub fn unmap(&self, addr: UserAddr, len: u64) -> Result<()> {
+        let range = page_range(addr, len, Errno::EINVAL)?;
+        if range.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let mut removed = Removed::new();
+        self.take_out(&mut self.areas.lock(), range, &mut removed)
+    }
+
+    /// Takes areas and pages of a range out.
+    pub(super) fn take_out(
+        &self,
+        areas: &mut Areas,
+        range: Range<u64>,
+        removed: &mut Removed,
+    ) -> Result<()> {
+        // The table is walked only where there are areas.
+        let touched = {
+            let mut touching = areas.tree.overlapping(range.clone());
+            let Some((start, area)) = touching.next() else {
+                return Ok(());
+            };
+            let end = touching.last().map_or(area.end, |(_, last)| last.end);
+            start.max(range.start)..end.min(range.end)
+        };
+        areas.tree.remove(range.clone(), removed)?;
+        areas.set_aside.forget(range);
+        self.table.unmap(addresses(touched));
+        Ok(())
+    }
+
+    /// Makes every page of a range present, as far as that works.
+    pub(super) fn populate(&self, range: Range<u64>) {
+        let mut page = range.start;
+        while page < range.end {
+            let Some(write) = self
+                .areas
+                .lock()
+                .tree
+                .find(page)
+                .map(|(_, area)| area.prot.contains(super::Prot::WRITE) && !area.is_shared())
+            else {
+                return;
+            };
+            let access = Access {
+                write,
+                exec: false,
+                force: false,
+                is_absent: false,
+            };
+            if self.touch(UserAddr(page), access).is_err() {
+                return;
+            }
+            page += PAGE;
+        }
+    }
+
+    /// Takes pages of `source` out of every mapping of it; `with_copies`: private copies too.
+    pub(crate) fn forget_pages(
+        &self,
+        source: &dyn crate::PageSource,
+        pages: Range<u64>,
+        with_copies: bool,
+    ) {
+        let areas = self.areas.lock();
+        for (start, area) in areas.tree.iter() {
+            if let Some(range) = shown(start, area, source, pages.clone())
+                && (with_copies || !area.is_copied)
+            {
+                self.table.unmap(addresses(range));
+            }
+        }
+    }
+
+    /// Makes shared mappings of pages of `source` ask again before the next store.
+    pub(crate) fn expect_stores(&self, source: &dyn crate::PageSource, pages: Range<u64>) {
+        let areas = self.areas.lock();
+        for (start, area) in areas.tree.iter() {
+            if area.is_shared()
+                && let Some(range) = shown(start, area, source, pages.clone())
+            {
+                self.table
+                    .protect(addresses(range), area.perms_before_store());
+            }
+        }
+    }
+}
+
+/// The addresses at which an area shows some of `pages` of `source`.
+fn shown(
+    start: u64,
+    area: &Area,
+    source: &dyn crate::PageSource,
+    pages: Range<u64>,
+) -> Option<Range<u64>> {
+    let own = area.source.as_deref()?;
+    if !core::ptr::addr_eq(own, source) {
+        return None;
+    }
+    let first = area.offset / PAGE;
+    let last = first + (area.end - start) / PAGE;
+    let (from, to) = (pages.start.max(first), pages.end.min(last));
+    (from < to).then(|| start + (from - first) * PAGE..start + (to - first) * PAGE)
+}
+
+impl Areas {
+    /// Chooses where a mapping goes.
+    pub(super) fn place(&self, placement: Placement, wish: UserAddr, len: u64) -> Result<u64> {
+        if placement == Placement::Anywhere {
+            return self.place_anywhere(wish, len);
+        }
+        let range = page_range(wish, len, Errno::ENOMEM)?;
+        if range.start < LOWEST {
+            return Err(Errno::EPERM);
+        }
+        if placement == Placement::FixedNoReplace && self.tree.overlaps(range.clone()) {
+            return Err(Errno::EEXIST);
+        }
+        Ok(range.start)
+    }
+
+    fn place_anywhere(&self, wish: UserAddr, len: u64) -> Result<u64> {
+        if wish.0 != 0 {
+            let start = wish.page_base().0.max(LOWEST);
+            let end = start.saturating_add(len);
+            if end <= UserAddr::LIMIT.0 && !self.tree.overlaps(start..end) {
+                return Ok(start);
+            }
+        }
+        self.tree
+            .gap(len, LOWEST, self.bases.map_top())
+            .or_else(|| self.tree.gap(len, LOWEST, UserAddr::LIMIT.0))
+            .ok_or(Errno::ENOMEM)
+    }
+
+    /// Whether another area of `len` bytes is within the limits.
+    pub(super) fn check_limits(
+        &self,
+        area: &Area,
+        len: u64,
+        placement: Placement,
+        start: u64,
+    ) -> Result<()> {
+        let replaced = if placement == Placement::Fixed {
+            let range = start..start + len;
+            self.tree
+                .overlapping(range.clone())
+                .map(|(start, area)| area.end.min(range.end) - start.max(range.start))
+                .sum()
+        } else {
+            0
+        };
+        if self.tree.total() - replaced + len > self.limits.address_space {
+            return Err(Errno::ENOMEM);
+        }
+        if area.is_data() && self.limits.data != u64::MAX {
+            let data: u64 = self
+                .tree
+                .iter()
+                .filter(|(_, area)| area.is_data())
+                .map(|(start, area)| area.end - start)
+                .sum();
+            if data + len > self.limits.data {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        if area.flags.contains(AreaFlags::LOCKED) && self.locked() + len > self.limits.locked {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
+    /// Bytes in locked areas.
+    pub(super) fn locked(&self) -> u64 {
+        self.tree
+            .iter()
+            .filter(|(_, area)| area.flags.contains(AreaFlags::LOCKED))
+            .map(|(start, area)| area.end - start)
+            .sum()
+    }
+
+    /// The sub-ranges of `range` that are in areas, with what `select` makes of each.
+    pub(super) fn parts<R>(
+        &self,
+        range: Range<u64>,
+        mut select: impl FnMut(u64, &Area) -> R,
+    ) -> Result<Vec<(Range<u64>, R)>> {
+        let mut parts = Vec::new();
+        for (start, area) in self.tree.overlapping(range.clone()) {
+            parts.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            let part = start.max(range.start)..area.end.min(range.end);
+            parts.push((part, select(start, area)));
+        }
+        Ok(parts)
+    }
+}

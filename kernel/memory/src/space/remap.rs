@@ -1,0 +1,193 @@
+//! mremap(2).
+
+use core::ops::Range;
+
+use abi::{Errno, Result};
+use machine::UserAddr;
+
+use super::area::Area;
+use super::request::Placement;
+use super::tree::Removed;
+use super::{AddressSpace, Areas, addresses, page_range, round_up};
+use crate::pressure;
+
+const MAY_MOVE: u32 = 1;
+const FIXED: u32 = 2;
+const DONT_UNMAP: u32 = 4;
+
+/// The arguments of mremap(2), checked.
+struct Remap {
+    old: Range<u64>,
+    new_len: u64,
+    flags: u32,
+    new: UserAddr,
+}
+
+impl Remap {
+    fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn old_len(&self) -> u64 {
+        self.old.end - self.old.start
+    }
+}
+
+impl AddressSpace {
+    /// mremap(2): `flags` are the `MREMAP_*` bits.
+    ///
+    /// # Errors
+    /// As mremap(2): `EINVAL`, `EFAULT` where the old range is not one mapping, `ENOMEM`, `EAGAIN`.
+    pub fn remap(
+        &self,
+        old: UserAddr,
+        old_len: u64,
+        new_len: u64,
+        flags: u32,
+        new: UserAddr,
+    ) -> Result<UserAddr> {
+        pressure::ensure_headroom()?;
+        let remap = check(old, old_len, new_len, flags, new)?;
+        let mut removed = Removed::new();
+        let mut areas = self.areas.lock();
+        let outcome = self.remap_locked(&mut areas, &remap, &mut removed);
+        areas.peak = areas.peak.max(areas.tree.total());
+        drop(areas);
+        outcome
+    }
+
+    fn remap_locked(
+        &self,
+        areas: &mut Areas,
+        remap: &Remap,
+        removed: &mut Removed,
+    ) -> Result<UserAddr> {
+        let (start, area) = areas.tree.find(remap.old.start).ok_or(Errno::EFAULT)?;
+        if area.end < remap.old.end {
+            return Err(Errno::EFAULT);
+        }
+        let area = area.clone();
+        if remap.old_len() == 0 && !area.is_shared() {
+            return Err(Errno::EINVAL);
+        }
+        if remap.has(DONT_UNMAP) && area.source.is_some() && area.is_shared() {
+            return Err(Errno::EINVAL);
+        }
+        let stays = !remap.has(FIXED | DONT_UNMAP) && remap.old_len() > 0;
+        if stays && remap.new_len <= remap.old_len() {
+            self.take_out(
+                areas,
+                remap.old.start + remap.new_len..remap.old.end,
+                removed,
+            )?;
+            return Ok(UserAddr(remap.old.start));
+        }
+        if stays && areas.extend_in_place(remap, &area)? {
+            return Ok(UserAddr(remap.old.start));
+        }
+        if !remap.has(MAY_MOVE) {
+            return Err(Errno::ENOMEM);
+        }
+        self.relocate(areas, remap, start, &area, removed)
+    }
+
+    fn relocate(
+        &self,
+        areas: &mut Areas,
+        remap: &Remap,
+        start: u64,
+        area: &Area,
+        removed: &mut Removed,
+    ) -> Result<UserAddr> {
+        let placement = if remap.has(FIXED) {
+            Placement::Fixed
+        } else {
+            Placement::Anywhere
+        };
+        let wish = if remap.has(FIXED) {
+            remap.new
+        } else {
+            UserAddr(0)
+        };
+        let target = areas.place(placement, wish, remap.new_len)?;
+        let target_range = target..target + remap.new_len;
+        areas.check_limits(area, remap.new_len, placement, target)?;
+        if remap.has(FIXED) {
+            self.take_out(areas, target_range.clone(), removed)?;
+        }
+        let moved_len = remap.old_len().min(remap.new_len);
+        let moved = remap.old.start..remap.old.start + moved_len;
+        let mut copy = area.clone();
+        copy.offset = area.offset.wrapping_add(remap.old.start - start);
+        copy.end = target_range.end;
+        areas.tree.insert(target, copy)?;
+        if moved_len > 0 && !area.is_shared() {
+            if self
+                .table
+                .relocate(addresses(moved.clone()), UserAddr(target))
+                .is_err()
+            {
+                areas.tree.remove(target_range, removed)?;
+                return Err(Errno::ENOMEM);
+            }
+            areas.set_aside.relocate(moved, target);
+        }
+        if remap.old_len() > 0 && !remap.has(DONT_UNMAP) {
+            self.take_out(areas, remap.old.clone(), removed)?;
+        }
+        Ok(UserAddr(target))
+    }
+}
+
+fn check(old: UserAddr, old_len: u64, new_len: u64, flags: u32, new: UserAddr) -> Result<Remap> {
+    if flags & !(MAY_MOVE | FIXED | DONT_UNMAP) != 0
+        || (flags & (FIXED | DONT_UNMAP) != 0 && flags & MAY_MOVE == 0)
+    {
+        return Err(Errno::EINVAL);
+    }
+    let old = page_range(old, old_len, Errno::EINVAL)?;
+    let new_len = round_up(new_len)
+        .filter(|&len| len > 0)
+        .ok_or(Errno::EINVAL)?;
+    if new_len > UserAddr::LIMIT.0 {
+        return Err(Errno::ENOMEM);
+    }
+    if flags & DONT_UNMAP != 0 && new_len != old.end - old.start {
+        return Err(Errno::EINVAL);
+    }
+    if flags & FIXED != 0 {
+        let target = page_range(new, new_len, Errno::EINVAL)?;
+        if target.start < old.end && old.start < target.end {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(Remap {
+        old,
+        new_len,
+        flags,
+        new,
+    })
+}
+
+impl Areas {
+    /// Grows a mapping where it is; `false` when there is no room.
+    fn extend_in_place(&mut self, remap: &Remap, area: &Area) -> Result<bool> {
+        let new_end = remap.old.start.saturating_add(remap.new_len);
+        if area.end != remap.old.end
+            || new_end > UserAddr::LIMIT.0
+            || self.tree.overlaps(area.end..new_end)
+        {
+            return Ok(false);
+        }
+        self.check_limits(area, new_end - area.end, Placement::Anywhere, area.end)?;
+        let start = self
+            .tree
+            .find(remap.old.start)
+            .map_or(remap.old.start, |(start, _)| start);
+        let mut more = area.clone();
+        more.offset = area.offset.wrapping_add(area.end - start);
+        more.end = new_end;
+        self.tree.insert(area.end, more)?;
+        Ok(true)
+    }
+}

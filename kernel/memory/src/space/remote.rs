@@ -1,0 +1,109 @@
+//! Memory of an address space that need not be the calling thread's: exec, ptrace, /proc/PID/mem, futexes.
+
+use alloc::sync::Arc;
+
+use machine::{Frame, PAGE_SIZE, UserAddr};
+
+use super::AddressSpace;
+use super::fault::Access;
+
+impl AddressSpace {
+    /// Reads memory; returns how much could be read.
+    pub fn read_at(&self, from: UserAddr, to: &mut [u8]) -> usize {
+        let access = Access {
+            write: false,
+            exec: false,
+            force: true,
+            is_absent: false,
+        };
+        self.by_pages(from, to.len(), access, |frame, offset, done, len| {
+            frame.read(offset, &mut to[done..done + len]);
+        })
+    }
+
+    /// Writes memory; `force` writes into private mappings that are not writable, as ptrace does.
+    /// Returns how much was written.
+    pub fn write_at(&self, to: UserAddr, from: &[u8], force: bool) -> usize {
+        let access = Access {
+            write: true,
+            exec: false,
+            force,
+            is_absent: false,
+        };
+        self.by_pages(to, from.len(), access, |frame, offset, done, len| {
+            frame.write(offset, &from[done..done + len]);
+        })
+    }
+
+    fn by_pages(
+        &self,
+        at: UserAddr,
+        len: usize,
+        access: Access,
+        mut act: impl FnMut(&Frame, usize, usize, usize),
+    ) -> usize {
+        let mut done = 0;
+        while done < len {
+            let Some(here) = at.checked_add(done as u64) else {
+                break;
+            };
+            let Some(frame) = self.frame_for(here, access) else {
+                break;
+            };
+            let part = (PAGE_SIZE - here.page_offset()).min(len - done);
+            act(&frame, here.page_offset(), done, part);
+            done += part;
+        }
+        done
+    }
+
+    /// The frame that `addr` shows, made present; `None` where there is nothing, or not for `write`.
+    #[must_use]
+    pub fn frame_at(&self, addr: UserAddr, write: bool) -> Option<Frame> {
+        self.frame_for(
+            addr,
+            Access {
+                write,
+                exec: false,
+                force: false,
+                is_absent: false,
+            },
+        )
+    }
+
+    fn frame_for(&self, addr: UserAddr, access: Access) -> Option<Frame> {
+        let is_shared = self.is_shared(addr);
+        let access = Access {
+            force: access.force && !is_shared,
+            ..access
+        };
+        // Another thread may take the page away between touching it and looking it up.
+        for _ in 0..16 {
+            self.touch(addr, access).ok()?;
+            if let Some((frame, _)) = self.table.query(addr) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    /// Whether `addr` is in a shared mapping.
+    #[must_use]
+    pub fn is_shared(&self, addr: UserAddr) -> bool {
+        self.areas
+            .lock()
+            .tree
+            .find(addr.0)
+            .is_some_and(|(_, area)| area.is_shared())
+    }
+
+    /// What names the byte at `addr` for everyone who maps it: the source and the offset in it. `None`
+    /// where the mapping is private or missing. The source stays the same as long as it is mapped.
+    #[must_use]
+    pub fn shared_key(&self, addr: UserAddr) -> Option<(usize, u64)> {
+        let areas = self.areas.lock();
+        let (start, area) = areas.tree.find(addr.0)?;
+        let source = area.source.as_ref().filter(|_| area.is_shared())?;
+        Some((Arc::as_ptr(source).addr(), area.offset + (addr.0 - start)))
+    }
+}

@@ -1,0 +1,139 @@
+//! The tree against a naive model: one entry a page.
+
+use super::*;
+use crate::page_source::PageSource;
+use crate::shm::Shm;
+
+const PAGE: u64 = 4096;
+
+fn anonymous(end: u64, prot: Prot) -> Area {
+    Area {
+        end,
+        prot,
+        max_prot: Prot::all(),
+        flags: AreaFlags::empty(),
+        source: None,
+        offset: 0,
+        origin: None,
+        is_copied: false,
+    }
+}
+
+/// A small generator: the tests want many cases, not good randomness.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// What the model knows of a page: protection, and the source page it shows.
+type Page = Option<(Prot, Option<u64>)>;
+
+fn check(tree: &AreaTree, model: &[Page]) {
+    let mut total = 0;
+    for (n, page) in model.iter().enumerate() {
+        let addr = n as u64 * PAGE;
+        let found = tree.find(addr + 1).map(|(start, area)| {
+            (
+                area.prot,
+                area.source.as_ref().map(|_| area.page_index(start, addr)),
+            )
+        });
+        assert_eq!(found, *page, "page {n}");
+        total += u64::from(page.is_some()) * PAGE;
+    }
+    assert_eq!(tree.total(), total);
+    let areas: Vec<_> = tree.iter().collect();
+    for pair in areas.windows(2) {
+        let ((start, area), (next_start, next)) = (pair[0], pair[1]);
+        assert!(area.end <= next_start, "areas overlap");
+        assert!(
+            area.end < next_start || !continues(start, area, next),
+            "neighbours that match were not merged at {next_start:#x}"
+        );
+    }
+}
+
+#[test]
+fn agrees_with_a_model_of_single_pages() {
+    const PAGES: u64 = 64;
+    let prots = [Prot::READ, Prot::READ | Prot::WRITE, Prot::empty()];
+    let shared: Arc<dyn PageSource> = Shm::new(PAGES * PAGE);
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let mut tree = AreaTree::default();
+        let mut model: Vec<Page> = alloc::vec![None; 64];
+        for _ in 0..200 {
+            let first = random.below(PAGES);
+            let last = (first + 1 + random.below(12)).min(PAGES);
+            let range = first * PAGE..last * PAGE;
+            let prot = prots[usize::try_from(random.below(3)).unwrap()];
+            let pages = usize::try_from(first).unwrap()..usize::try_from(last).unwrap();
+            match random.below(4) {
+                0 | 1 => {
+                    let from_file = random.below(2) == 0;
+                    tree.remove(range.clone(), &mut Vec::new()).unwrap();
+                    let mut area = anonymous(range.end, prot);
+                    if from_file {
+                        area.source = Some(shared.clone());
+                        area.offset = range.start;
+                    }
+                    tree.insert(range.start, area).unwrap();
+                    for n in pages {
+                        model[n] = Some((prot, from_file.then_some(n as u64)));
+                    }
+                }
+                2 => {
+                    tree.remove(range, &mut Vec::new()).unwrap();
+                    model[pages].fill(None);
+                }
+                _ => {
+                    tree.update(range, |area| area.prot = prot).unwrap();
+                    for page in model[pages].iter_mut().flatten() {
+                        page.0 = prot;
+                    }
+                }
+            }
+            check(&tree, &model);
+        }
+    }
+}
+
+#[test]
+fn gaps_are_found_from_the_top() {
+    let mut tree = AreaTree::default();
+    for (start, end) in [(10, 20), (22, 30), (40, 50)] {
+        tree.insert(start * PAGE, anonymous(end * PAGE, Prot::READ))
+            .unwrap();
+    }
+    let gap = |len: u64, bottom: u64, top: u64| {
+        tree.gap(len * PAGE, bottom * PAGE, top * PAGE)
+            .map(|at| at / PAGE)
+    };
+    assert_eq!(gap(5, 0, 60), Some(55));
+    assert_eq!(gap(5, 0, 52), Some(35));
+    assert_eq!(gap(2, 0, 45), Some(38));
+    assert_eq!(gap(2, 0, 35), Some(33));
+    assert_eq!(gap(2, 0, 25), Some(20));
+    assert_eq!(gap(11, 0, 60), None);
+    assert_eq!(gap(10, 0, 20), Some(0));
+    assert_eq!(gap(10, 1, 20), None);
+    assert_eq!(gap(10, 30, 40), Some(30));
+}
+
+#[test]
+fn covering_needs_every_page() {
+    let mut tree = AreaTree::default();
+    tree.insert(PAGE, anonymous(3 * PAGE, Prot::READ)).unwrap();
+    tree.insert(3 * PAGE, anonymous(4 * PAGE, Prot::WRITE))
+        .unwrap();
+    assert!(tree.covers(PAGE..4 * PAGE));
+    assert!(!tree.covers(0..2 * PAGE));
+    assert!(!tree.covers(3 * PAGE..5 * PAGE));
+}
