@@ -11,7 +11,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use machine::sync::SpinLock;
 use sched::Mutex;
@@ -39,6 +39,8 @@ pub struct Dentry {
     removed: AtomicBool,
     /// Looked up since the cache last passed by.
     used: AtomicBool,
+    /// Its number in the cache; 0: not there.
+    kept_as: AtomicU64,
 }
 
 /// Where a dentry hangs in the tree; rename changes it.

@@ -6,6 +6,8 @@ mod create;
 mod open;
 mod remove;
 mod rename;
+#[cfg(test)]
+mod tests;
 mod xattr;
 
 pub(crate) use attributes::stripped_mode;

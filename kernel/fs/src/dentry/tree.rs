@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::mem;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use machine::sync::SpinLock;
 use sched::Mutex;
@@ -39,6 +39,7 @@ impl Dentry {
             mounts: AtomicU32::new(0),
             removed: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            kept_as: AtomicU64::new(0),
         }
     }
 
@@ -67,7 +68,10 @@ impl Dentry {
             name.clone(),
         ));
         let old = self.children.lock().insert(name, Arc::downgrade(&child));
-        drop(old);
+        if let Some(old) = old.and_then(|old| old.upgrade()) {
+            // A known absence that is one no more.
+            cache::forget(&old);
+        }
         cache::keep(&child);
         child
     }
@@ -85,6 +89,7 @@ impl Dentry {
     pub(crate) fn mark_removed(self: &Arc<Self>) {
         self.removed.store(true, Ordering::Release);
         self.unlist();
+        cache::forget(self);
     }
 
     /// Moves it to `name` in `directory`. Call with both directories' locks held.
