@@ -8,6 +8,7 @@ mod check;
 mod docs;
 mod packages;
 mod qemu_test;
+mod reproduce;
 mod rootfs;
 mod run;
 mod setup;

@@ -10,7 +10,7 @@ use qemu_tests::{Report, containerd, kvm};
 
 use crate::build::{self, Image};
 use crate::workspace::Workspace;
-use crate::{check, packages, qemu_test, rootfs, shell};
+use crate::{check, packages, qemu_test, reproduce, rootfs, shell};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,9 @@ pub(crate) struct TestArguments {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
+    /// Also build the image in another folder and compare the bytes
+    #[arg(long)]
+    full: bool,
     /// Of the tests on KVM, only those whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -60,6 +63,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
             Ok(result) => report.merge(result),
             Err(error) => report.fail(format!("{part:?}").to_lowercase(), &format!("{error:#}")),
         }
+    }
+    if arguments.full {
+        report.merge(reproduce::test(workspace, built(workspace, &mut image)?)?);
     }
     for name in &report.failed {
         println!("failed: {name}");
