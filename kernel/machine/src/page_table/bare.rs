@@ -131,6 +131,56 @@ impl PageTable {
         Ok(())
     }
 
+    /// For each of `pages` pages from `start` on that is not mapped, asks `frame(n)` for what to map
+    /// there; `None` leaves it out. One walk. Returns how many were mapped.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when no frame is free for a table.
+    pub fn fill(
+        &self,
+        start: UserAddr,
+        pages: usize,
+        perms: Perms,
+        mut frame: impl FnMut(usize) -> Option<Frame>,
+    ) -> Result<usize, OutOfMemory> {
+        let _guard = self.tables.lock();
+        let mut table = None;
+        let mut mapped = 0;
+        for n in 0..pages {
+            let addr = start.0 + (n * PAGE_SIZE) as u64;
+            assert!(
+                UserAddr(addr) < UserAddr::LIMIT,
+                "mapping outside user space: {addr:#x}"
+            );
+            let index = paging::index(addr, 1);
+            let leaves = match table {
+                Some(leaves) if index != 0 => leaves,
+                _ => tree::leaf_table(self.root, addr)?,
+            };
+            table = Some(leaves);
+            // Nothing was there, so no TLB can know better.
+            if paging::entry(leaves, index).load(Ordering::Relaxed) & PRESENT == 0
+                && let Some(frame) = frame(n)
+            {
+                tree::set(leaves, index, entry_for(frame, perms));
+                mapped += 1;
+            }
+        }
+        Ok(mapped)
+    }
+
+    /// How many pages are mapped in a page-aligned range.
+    #[must_use]
+    pub fn mapped(&self, range: Range<UserAddr>) -> usize {
+        let _guard = self.tables.lock();
+        let mut count = 0;
+        tree::visit(self.root, range.start.0..range.end.0, &mut |_| {
+            count += 1;
+            Visit::Continue
+        });
+        count
+    }
+
     /// Removes every mapping in a page-aligned range, and drops the frames once no TLB has them.
     pub fn unmap(&self, range: Range<UserAddr>) {
         let mut start = range.start.0;

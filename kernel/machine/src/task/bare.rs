@@ -113,16 +113,17 @@ impl Task {
     }
 
     /// Saves the running flow in its task and resumes `self`. Returns when something switches
-    /// back. Call with interrupts off. Waits until `self` has left the CPU it last ran on. User FPU state
+    /// back. The reference is consumed: what is left on the stack of a task that never comes back would
+    /// leak. Call with interrupts off. Waits until `self` has left the CPU it last ran on. User FPU state
     /// goes along. The machine keeps the running task alive.
     ///
     /// # Panics
     /// With interrupts on, and where no task runs yet.
-    pub fn switch_to(self: &Arc<Self>) {
+    pub fn switch_to(self: Arc<Self>) {
         assert!(interrupt::are_off(), "a task switch with interrupts on");
         let area = percpu::here();
         let running = area.current.get();
-        if core::ptr::eq(running, Arc::as_ptr(self)) {
+        if core::ptr::eq(running, Arc::as_ptr(&self)) {
             return;
         }
         // SAFETY: `current` is a counted reference, which moves to `previous` below.
@@ -137,10 +138,11 @@ impl Task {
             core::hint::spin_loop();
         }
         area.previous.set(running);
-        area.current.set(Arc::into_raw(Arc::clone(self)));
+        let next_sp = self.sp.get();
+        area.current.set(Arc::into_raw(self));
         // SAFETY: `on_cpu` makes this CPU the only one on the next stack; its `sp` was stored when it was
         // left, or is a new task's.
-        unsafe { switch_stacks(me.sp.as_ptr(), self.sp.get()) };
+        unsafe { switch_stacks(me.sp.as_ptr(), next_sp) };
         let_go_of_previous();
     }
 }

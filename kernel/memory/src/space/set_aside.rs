@@ -62,10 +62,6 @@ impl SetAside {
         }
     }
 
-    pub(super) fn put(&mut self, page: u64, frame: Frame) {
-        self.pages.insert(page, frame);
-    }
-
     /// Drops the pages of a range.
     pub(super) fn forget(&mut self, range: Range<u64>) {
         if self.pages.is_empty() {
