@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 
+use crate::cred::Credentials;
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::metadata::{DeviceId, FileKind, Metadata};
@@ -22,11 +23,17 @@ pub use devtmpfs::DevTmpFs;
 
 /// What opens a character device.
 pub trait CharDriver: Send + Sync {
-    /// Opens device `id`, found at `path`.
+    /// Opens device `id`, found at `path`, for a process with `credentials`.
     ///
     /// # Errors
     /// `ENXIO` when it is not there, `EBUSY`, and what the driver needs.
-    fn open(&self, id: DeviceId, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>>;
+    fn open(
+        &self,
+        id: DeviceId,
+        path: &Path,
+        flags: OpenFlags,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Arc<dyn FileOps>>;
 }
 
 #[derive(Clone)]
@@ -38,6 +45,8 @@ struct Registered {
 }
 
 static DEVICES: SpinLock<BTreeMap<DeviceId, Registered>> = SpinLock::new(BTreeMap::new());
+
+static MAJORS: SpinLock<BTreeMap<u32, Arc<dyn CharDriver>>> = SpinLock::new(BTreeMap::new());
 
 /// Registers a character device: its driver, and the name below /dev (`null`, `pts/ptmx`) and permission bits that
 /// devtmpfs shows. A second registration of a number replaces the first.
@@ -52,19 +61,33 @@ pub fn register_char(id: DeviceId, name: &str, mode: u32, driver: Arc<dyn CharDr
     devtmpfs::add_node(id, name, mode);
 }
 
+/// Registers the driver of all devices of a major number that have none of their own. devtmpfs shows no nodes for
+/// them: they come and go (the terminals of devpts).
+pub fn register_major(major: u32, driver: Arc<dyn CharDriver>) {
+    let old = MAJORS.lock().insert(major, driver);
+    drop(old);
+}
+
 /// Opens the device that a node stands for.
 ///
 /// # Errors
 /// `ENXIO` when no driver has it, and what the driver answers.
-pub(crate) fn open(node: Metadata, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+pub(crate) fn open(
+    node: Metadata,
+    path: &Path,
+    flags: OpenFlags,
+    credentials: &Arc<Credentials>,
+) -> Result<Arc<dyn FileOps>> {
     if node.kind != FileKind::CharDevice {
         return Err(Errno::ENXIO);
     }
-    let driver = DEVICES
+    let exact = DEVICES
         .lock()
         .get(&node.rdev)
         .map(|found| found.driver.clone());
-    driver.ok_or(Errno::ENXIO)?.open(node.rdev, path, flags)
+    let driver = exact.or_else(|| MAJORS.lock().get(&node.rdev.major).cloned());
+    let driver = driver.ok_or(Errno::ENXIO)?;
+    driver.open(node.rdev, path, flags, credentials)
 }
 
 /// Registers the devices that need no hardware: null, zero, full, random, urandom.

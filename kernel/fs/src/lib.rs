@@ -39,6 +39,7 @@ pub mod permission;
 pub mod pipe;
 mod poll;
 pub mod random;
+pub mod rng;
 pub mod timerfd;
 pub mod tmpfs;
 pub mod tty;

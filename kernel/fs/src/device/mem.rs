@@ -7,6 +7,7 @@ use memory::io::{IoReader, IoWriter};
 use memory::{PageSource, Shm};
 
 use super::{CharDriver, register_char};
+use crate::cred::Credentials;
 use crate::file_ops::{FileOps, Io, Seek};
 use crate::flags::OpenFlags;
 use crate::metadata::DeviceId;
@@ -44,7 +45,13 @@ pub(super) fn register() {
 }
 
 impl CharDriver for Device {
-    fn open(&self, _: DeviceId, _: &Path, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    fn open(
+        &self,
+        _: DeviceId,
+        _: &Path,
+        _: OpenFlags,
+        _: &Arc<Credentials>,
+    ) -> Result<Arc<dyn FileOps>> {
         Ok(Arc::new(*self))
     }
 }

@@ -239,7 +239,7 @@ impl Caller<'_> {
                 if path.mount.flags().contains(MountFlags::NODEV) {
                     return Err(Errno::EACCES);
                 }
-                device::open(inode.metadata()?, path, flags)
+                device::open(inode.metadata()?, path, flags, self.credentials)
             }
             FileKind::Fifo => pipe::open_fifo(path.key()?, flags),
             FileKind::Socket => Err(Errno::ENXIO),

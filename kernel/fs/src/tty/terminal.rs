@@ -378,11 +378,6 @@ impl Terminal {
         }
     }
 
-    /// The other end is back (a pseudo-terminal's master that had no slave).
-    pub(super) fn revive(&self) {
-        self.state.lock().hung_up = false;
-    }
-
     fn is_background(&self) -> bool {
         let processes = job_control();
         let (session, group) = (processes.session(), processes.group());

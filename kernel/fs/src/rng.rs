@@ -1,0 +1,59 @@
+//! The entropy device (virtio 1.2, section 5.4): feeds [`crate::random`] at start-up and from time to time.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use machine::Frame;
+use machine::virtio::{Device, RequestQueue, Segment, SetupError};
+use sched::WaitQueue;
+use sched::thread::ThreadBuilder;
+
+use crate::random;
+
+const REQUEST_QUEUE: u16 = 0;
+/// Bytes asked for at a time.
+const SEED_LEN: usize = 64;
+/// Time between two seeds.
+const INTERVAL_NS: u64 = 300_000_000_000;
+
+/// Takes an entropy device into use.
+///
+/// # Errors
+/// Why it cannot be driven.
+pub fn add_device(mut device: Device) -> Result<(), SetupError> {
+    device.negotiate(0)?;
+    let queue: Arc<RequestQueue<()>> = device.queue(REQUEST_QUEUE, 4)?;
+    let activity = Arc::new(WaitQueue::new());
+    let woken = activity.clone();
+    device.start(Box::new(move || woken.wake_all()));
+    let frame = Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory)?;
+    let buffer = Segment::new(frame, 0, SEED_LEN);
+    let thread = ThreadBuilder::new(b"hwrng", move || feed(&queue, &activity, buffer));
+    thread.spawn().map(drop).map_err(|_| SetupError::OutOfMemory)
+}
+
+/// Asks for bytes again and again, until the device breaks.
+fn feed(queue: &RequestQueue<()>, activity: &WaitQueue, mut buffer: Option<Segment>) {
+    while let Some(segment) = buffer.take() {
+        if queue.submit(Vec::new(), alloc::vec![segment], ()).is_err() {
+            return;
+        }
+        let done = activity.wait_until(|| match queue.completed() {
+            None if queue.is_broken() => Some(None),
+            None => None,
+            done => Some(done),
+        });
+        let Some(done) = done else { return };
+        buffer = done.writable.into_iter().next();
+        if let Some(segment) = &buffer {
+            let mut seed = [0; SEED_LEN];
+            let len = done.written.min(SEED_LEN);
+            segment.read(0, &mut seed[..len]);
+            random::add_entropy(&seed[..len]);
+        }
+        let next = sched::clock::monotonic_ns().saturating_add(INTERVAL_NS);
+        // Only the deadline ends this sleep.
+        let _ = activity.wait_deadline(next, || None::<()>);
+    }
+}

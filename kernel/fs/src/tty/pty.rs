@@ -1,0 +1,231 @@
+//! Pseudo-terminals: the master's end, and the line between it and the terminal.
+//!
+//! Locking: the terminal's state, then `PtyLine::bytes`.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use abi::raw::ioctl as raw;
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+use memory::io::{IoReader, IoWriter};
+use sched::WaitQueue;
+
+use super::devpts::DevPts;
+use super::file;
+use super::terminal::{Line, Terminal};
+use crate::file_ops::{FileOps, Io};
+use crate::flags::OpenFlags;
+use crate::ioctl::{get_int, put_int};
+use crate::job_control::{ControllingTerminal, job_control};
+use crate::metadata::DeviceId;
+use crate::path::Path;
+use crate::poll::{Events, PollTable};
+
+/// Major number of the terminals in devpts.
+pub(super) const SLAVE_MAJOR: u32 = 136;
+/// Output that may wait for the master to read it.
+const OUTPUT_MAX: usize = 16 * 1024;
+const CHUNK: usize = 1024;
+const SIGNALS: core::ops::RangeInclusive<i32> = 1..=64;
+const TIOCSIG: u32 = 0x4004_5436;
+
+/// The way from the terminal to the master.
+pub(super) struct PtyLine {
+    bytes: SpinLock<VecDeque<u8>>,
+    /// Woken when the master has something to read, or its reads end.
+    changed: Arc<WaitQueue>,
+    /// Open files of the terminal.
+    opens: AtomicUsize,
+    /// All of them are closed, after there was one.
+    is_left: AtomicBool,
+}
+
+impl Line for PtyLine {
+    fn send(&self, from: &[u8]) -> usize {
+        let mut bytes = self.bytes.lock();
+        let count = from.len().min(OUTPUT_MAX.saturating_sub(bytes.len()));
+        bytes.extend(&from[..count]);
+        drop(bytes);
+        if count > 0 {
+            self.changed.wake_all();
+        }
+        count
+    }
+
+    fn room(&self) -> usize {
+        OUTPUT_MAX.saturating_sub(self.bytes.lock().len())
+    }
+
+    fn flush(&self) {
+        self.bytes.lock().clear();
+    }
+}
+
+/// A pseudo-terminal.
+pub(super) struct Pty {
+    pub(super) index: u32,
+    pub(super) terminal: Arc<Terminal>,
+    line: Arc<PtyLine>,
+    /// The terminal cannot be opened yet (unlockpt(3)).
+    is_locked: AtomicBool,
+}
+
+impl Pty {
+    pub(super) fn new(index: u32) -> Arc<Pty> {
+        let line = Arc::new(PtyLine {
+            bytes: SpinLock::new(VecDeque::new()),
+            changed: Arc::new(WaitQueue::new()),
+            opens: AtomicUsize::new(0),
+            is_left: AtomicBool::new(false),
+        });
+        let terminal = Terminal::new(DeviceId::new(SLAVE_MAJOR, index), line.clone());
+        Arc::new(Pty { index, terminal, line, is_locked: AtomicBool::new(true) })
+    }
+
+    /// Opens the terminal's end.
+    ///
+    /// # Errors
+    /// `EIO` when locked or hung up.
+    pub(super) fn open_slave(&self, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        if self.is_locked.load(Ordering::Relaxed) || self.terminal.is_hung_up() {
+            return Err(Errno::EIO);
+        }
+        self.line.opens.fetch_add(1, Ordering::Relaxed);
+        self.line.is_left.store(false, Ordering::Relaxed);
+        let on_close = Box::new(OpenSlave(self.line.clone()));
+        Ok(file::open(&self.terminal, flags, Some(on_close)))
+    }
+}
+
+/// Counts an open file of the terminal.
+struct OpenSlave(Arc<PtyLine>);
+
+impl Drop for OpenSlave {
+    fn drop(&mut self) {
+        if self.0.opens.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.is_left.store(true, Ordering::Release);
+            self.0.changed.wake_all();
+        }
+    }
+}
+
+/// The master's end.
+pub(super) struct Master {
+    pub(super) pty: Arc<Pty>,
+    /// The ptmx that was opened.
+    pub(super) path: Path,
+    instance: Weak<DevPts>,
+}
+
+impl Master {
+    pub(super) fn new(pty: Arc<Pty>, path: &Path, instance: &Arc<DevPts>) -> Master {
+        Master { pty, path: path.clone(), instance: Arc::downgrade(instance) }
+    }
+
+    fn read_bytes(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {
+        let line = &self.pty.line;
+        let taken = line.changed.wait_interruptible(|| {
+            let mut bytes = line.bytes.lock();
+            if !bytes.is_empty() {
+                let count = bytes.len().min(max);
+                return Some(Ok(bytes.drain(..count).collect()));
+            }
+            if line.is_left.load(Ordering::Acquire) {
+                return Some(Err(Errno::EIO));
+            }
+            nonblocking.then_some(Err(Errno::EAGAIN))
+        })?;
+        self.pty.terminal.line_ready();
+        taken
+    }
+
+    fn type_bytes(&self, bytes: &[u8], nonblocking: bool) -> Result<usize> {
+        let terminal = &self.pty.terminal;
+        terminal.output.wait_interruptible(|| match terminal.receive(bytes) {
+            0 if nonblocking => Some(Err(Errno::EAGAIN)),
+            0 => None,
+            count => Some(Ok(count)),
+        })?
+    }
+}
+
+impl FileOps for Master {
+    fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
+        let bytes = self.read_bytes(to.remaining().min(CHUNK * 4), io.nonblocking)?;
+        to.write(&bytes)
+    }
+
+    fn write(&self, from: &mut IoReader<'_>, io: &mut Io) -> Result<usize> {
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let mut chunk = [0; CHUNK];
+            let len = from.remaining().min(CHUNK);
+            let count = match from.read(&mut chunk[..len]) {
+                Ok(count) => count,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            };
+            let mut typed = 0;
+            while typed < count {
+                match self.type_bytes(&chunk[typed..count], io.nonblocking) {
+                    Ok(more) => typed += more,
+                    Err(_) if done + typed > 0 => return Ok(done + typed),
+                    Err(errno) => return Err(errno),
+                }
+            }
+            done += count;
+        }
+        Ok(done)
+    }
+
+    fn poll(&self, table: Option<&mut PollTable>) -> Events {
+        if let Some(table) = table {
+            table.add(&self.pty.line.changed);
+            table.add(&self.pty.terminal.output);
+        }
+        let mut events = Events::empty();
+        events.set(Events::READABLE, !self.pty.line.bytes.lock().is_empty());
+        events.set(Events::WRITABLE, self.pty.terminal.receive_room() > 0);
+        events.set(Events::HUP, self.pty.line.is_left.load(Ordering::Acquire));
+        events
+    }
+
+    fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
+        match command {
+            raw::TIOCGPTN => put_int(arg, self.pty.index as usize),
+            raw::TIOCSPTLCK => {
+                self.pty.is_locked.store(get_int(arg)? != 0, Ordering::Relaxed);
+                Ok(0)
+            }
+            raw::TIOCGPTLCK => put_int(arg, self.pty.is_locked.load(Ordering::Relaxed).into()),
+            raw::FIONREAD => put_int(arg, self.pty.line.bytes.lock().len()),
+            raw::TIOCOUTQ => put_int(arg, 0),
+            TIOCSIG => {
+                let signal = i32::try_from(arg).ok().filter(|signal| SIGNALS.contains(signal));
+                let signal = signal.and_then(|signal| u8::try_from(signal).ok());
+                let group = self.pty.terminal.foreground_group();
+                if group > 0 {
+                    job_control().signal_group(group, signal.ok_or(Errno::EINVAL)?);
+                }
+                Ok(0)
+            }
+            _ => file::ioctl(&self.pty.terminal, command, arg, true),
+        }
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        if let Some(instance) = self.instance.upgrade() {
+            instance.remove(self.pty.index);
+        }
+        self.pty.terminal.hang_up();
+    }
+}

@@ -1,0 +1,1 @@
+//! Pseudo-terminals from both ends.

@@ -1,0 +1,119 @@
+//! The virtio console (virtio 1.2, section 5.3), port 0, as the terminal `hvc0`.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use machine::virtio::{Device, RequestQueue, Segment, SetupError};
+use machine::{Frame, PAGE_SIZE};
+use sched::WaitQueue;
+use sched::thread::ThreadBuilder;
+
+use super::console;
+use super::terminal::{Line, Terminal};
+use crate::metadata::DeviceId;
+
+/// `/dev/hvc0`.
+const HVC0: DeviceId = DeviceId::new(229, 0);
+const RECEIVE_QUEUE: u16 = 0;
+const TRANSMIT_QUEUE: u16 = 1;
+/// Frames of output on their way at most.
+const OUTPUT_FRAMES: usize = 16;
+
+/// Output to the device: a frame each write.
+struct ConsoleLine {
+    transmit: Arc<RequestQueue<()>>,
+    /// Frames for output that the device does not have.
+    spare: machine::sync::SpinLock<Vec<Frame>>,
+}
+
+impl ConsoleLine {
+    /// Takes back what the device has written out.
+    fn collect(&self) {
+        while let Some(done) = self.transmit.completed() {
+            let frames = done.readable.into_iter().map(Segment::into_frame);
+            self.spare.lock().extend(frames);
+        }
+    }
+}
+
+impl Line for ConsoleLine {
+    fn send(&self, bytes: &[u8]) -> usize {
+        self.collect();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let Some(frame) = self.spare.lock().pop() else { break };
+            let count = (bytes.len() - sent).min(PAGE_SIZE);
+            frame.write(0, &bytes[sent..sent + count]);
+            let segments = Segment::new(frame, 0, count).into_iter().collect();
+            if self.transmit.submit(segments, Vec::new(), ()).is_err() {
+                break;
+            }
+            sent += count;
+        }
+        sent
+    }
+
+    fn room(&self) -> usize {
+        self.collect();
+        self.spare.lock().len() * PAGE_SIZE
+    }
+}
+
+/// Takes a console device into use; it becomes the console when `is_console`.
+///
+/// # Errors
+/// Why it cannot be driven.
+pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupError> {
+    device.negotiate(0)?;
+    let receive: Arc<RequestQueue<()>> = device.queue(RECEIVE_QUEUE, 16)?;
+    let transmit = device.queue(TRANSMIT_QUEUE, 64)?;
+    let activity = Arc::new(WaitQueue::new());
+    let woken = activity.clone();
+    device.start(Box::new(move || woken.wake_all()));
+    let frame = || Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory);
+    let mut spare = Vec::new();
+    for _ in 0..OUTPUT_FRAMES {
+        spare.push(frame()?);
+    }
+    let line = Arc::new(ConsoleLine { transmit, spare: machine::sync::SpinLock::new(spare) });
+    let terminal = Terminal::new(HVC0, line);
+    console::register_terminal(&terminal, "hvc0");
+    if is_console {
+        console::set_console(terminal.clone());
+    }
+    for _ in 0..4 {
+        let _ = receive.submit(Vec::new(), alloc::vec![Segment::page(frame()?)], ());
+    }
+    let thread = ThreadBuilder::new(b"hvc0", move || attend(&receive, &terminal, &activity));
+    thread.spawn().map(drop).map_err(|_| SetupError::OutOfMemory)
+}
+
+/// Takes input in and passes output on, for ever.
+fn attend(receive: &RequestQueue<()>, terminal: &Terminal, activity: &WaitQueue) {
+    loop {
+        // The device interrupts for output it has written, too: then there is room again.
+        let mut first = true;
+        let done = activity.wait_until(|| match receive.completed() {
+            Some(done) => Some(Some(done)),
+            None if core::mem::take(&mut first) => {
+                terminal.line_ready();
+                None
+            }
+            None => Some(None),
+        });
+        let Some(done) = done else { continue };
+        for segment in done.writable {
+            let mut bytes = alloc::vec![0; done.written.min(segment.len())];
+            segment.read(0, &mut bytes);
+            // Typed faster than it is read: the rest is lost.
+            terminal.receive(&bytes);
+            let page = Segment::page(segment.into_frame());
+            let _ = receive.submit(Vec::new(), alloc::vec![page], ());
+        }
+        if receive.is_broken() {
+            machine::log!("hvc0: the device is broken; no more input");
+            return;
+        }
+    }
+}
