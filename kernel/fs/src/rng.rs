@@ -30,7 +30,10 @@ pub fn add_device(mut device: Device) -> Result<(), SetupError> {
     let frame = Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory)?;
     let buffer = Segment::new(frame, 0, SEED_LEN);
     let thread = ThreadBuilder::new(b"hwrng", move || feed(&queue, &activity, buffer));
-    thread.spawn().map(drop).map_err(|_| SetupError::OutOfMemory)
+    thread
+        .spawn()
+        .map(drop)
+        .map_err(|_| SetupError::OutOfMemory)
 }
 
 /// Asks for bytes again and again, until the device breaks.

@@ -35,8 +35,11 @@ fn start(config: &BootConfig) {
     let line = CommandLine::parse(&config.command_line);
     fs::archive::init();
     fs::register(Arc::new(fs::fuse::VirtioFs));
+    if let Err(errno) = fs::tty::register() {
+        log!("tty: {errno}; there are no terminals");
+    }
     process::user_loop::set_syscall_entry(syscall::dispatch::dispatch);
-    devices::start(&config.command_line);
+    devices::start(&config.command_line, line.console);
     power::mark_phase(PHASE_DEVICES);
     if let Err(errno) = start_init(config, &line) {
         log!("init: cannot start {}: {errno}", line.init);

@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use core::any::Any;
 
 use abi::{Errno, Result};
-use machine::sync::SpinLock;
+use machine::sync::{IrqLock, SpinLock};
+use sched::WaitQueue;
 use sched::thread::ThreadBuilder;
 
 use super::file;
@@ -22,8 +23,8 @@ const TTY: DeviceId = DeviceId::new(5, 0);
 const CONSOLE: DeviceId = DeviceId::new(5, 1);
 /// `/dev/ttyS0`.
 const SERIAL: DeviceId = DeviceId::new(4, 64);
-/// Bytes taken from the serial port at a time.
-const CHUNK: usize = 64;
+/// Bytes kept between the interrupt and the thread that takes them.
+const TYPED_MAX: usize = 256;
 
 static CONSOLE_TERMINAL: SpinLock<Option<Arc<Terminal>>> = SpinLock::new(None);
 
@@ -70,7 +71,9 @@ impl CharDriver for Aliases {
         let terminal = if id == TTY {
             let controlling: Arc<dyn Any + Send + Sync> =
                 job_control().terminal().ok_or(Errno::ENXIO)?;
-            controlling.downcast::<Terminal>().map_err(|_| Errno::ENXIO)?
+            controlling
+                .downcast::<Terminal>()
+                .map_err(|_| Errno::ENXIO)?
         } else {
             CONSOLE_TERMINAL.lock().clone().ok_or(Errno::ENXIO)?
         };
@@ -91,23 +94,45 @@ pub(super) fn register() -> Result<()> {
     let serial = Terminal::new(SERIAL, Arc::new(SerialLine));
     device::register_char(SERIAL, "ttyS0", 0o600, Arc::new(Fixed(serial.clone())));
     set_console(serial.clone());
-    let arrived = Arc::new(sched::WaitQueue::new());
-    let woken = arrived.clone();
-    if !machine::serial::listen(Box::new(move || woken.wake_all())) {
-        return Ok(());
-    }
+    let typed = Arc::new(Typed {
+        bytes: IrqLock::new(([0; TYPED_MAX], 0)),
+        arrived: WaitQueue::new(),
+    });
+    let port = typed.clone();
+    machine::serial::start_input(Box::new(move |bytes| port.put(bytes)));
     let thread = ThreadBuilder::new(b"ttyS0", move || {
         loop {
-            let mut bytes = [0; CHUNK];
-            let count = arrived.wait_until(|| match machine::serial::read(&mut bytes) {
-                0 => None,
-                count => Some(count),
-            });
+            let (bytes, len) = typed.arrived.wait_until(|| typed.take());
             // Typed faster than it is read: the rest is lost, as on any serial line.
-            serial.receive(&bytes[..count]);
+            serial.receive(&bytes[..len]);
         }
     });
     thread.spawn().map(drop)
+}
+
+/// Bytes from the serial port on their way from the interrupt to the terminal.
+struct Typed {
+    bytes: IrqLock<([u8; TYPED_MAX], usize)>,
+    arrived: WaitQueue,
+}
+
+impl Typed {
+    fn put(&self, from: &[u8]) {
+        let mut guard = self.bytes.lock();
+        let (bytes, len) = &mut *guard;
+        let count = from.len().min(TYPED_MAX - *len);
+        bytes[*len..*len + count].copy_from_slice(&from[..count]);
+        *len += count;
+        drop(guard);
+        self.arrived.wake_all();
+    }
+
+    fn take(&self) -> Option<([u8; TYPED_MAX], usize)> {
+        let mut guard = self.bytes.lock();
+        let taken = *guard;
+        guard.1 = 0;
+        (taken.1 > 0).then_some(taken)
+    }
 }
 
 /// Makes `terminal` the console.
@@ -118,5 +143,10 @@ pub fn set_console(terminal: Arc<Terminal>) {
 
 /// Registers a terminal that is a device of its own, under `name` below /dev.
 pub fn register_terminal(terminal: &Arc<Terminal>, name: &str) {
-    device::register_char(terminal.id(), name, 0o600, Arc::new(Fixed(terminal.clone())));
+    device::register_char(
+        terminal.id(),
+        name,
+        0o600,
+        Arc::new(Fixed(terminal.clone())),
+    );
 }

@@ -48,8 +48,13 @@ struct Options {
 
 impl Options {
     fn parse(request: &MountRequest<'_>) -> Result<Options> {
-        let mut options =
-            Options { mode: 0o600, uid: None, gid: None, ptmx_mode: 0, max: DEFAULT_MAX };
+        let mut options = Options {
+            mode: 0o600,
+            uid: None,
+            gid: None,
+            ptmx_mode: 0,
+            max: DEFAULT_MAX,
+        };
         for (name, value) in request.options() {
             let number = |radix| {
                 let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?;
@@ -137,8 +142,16 @@ impl DevPts {
         let mut meta = device_node(FIRST_INO + u64::from(index), self.options.mode, id);
         meta.uid = self.options.uid.unwrap_or(owner.fsuid);
         meta.gid = self.options.gid.unwrap_or(owner.fsgid);
-        let node = Arc::new(Node { meta: SpinLock::new(meta) });
-        ptys.insert(index, Entry { pty: pty.clone(), node });
+        let node = Arc::new(Node {
+            meta: SpinLock::new(meta),
+        });
+        ptys.insert(
+            index,
+            Entry {
+                pty: pty.clone(),
+                node,
+            },
+        );
         Ok(pty)
     }
 
@@ -170,7 +183,9 @@ impl FileSystem for DevPts {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        Arc::new(Root { instance: self.this.clone() })
+        Arc::new(Root {
+            instance: self.this.clone(),
+        })
     }
 
     fn flags(&self) -> FsFlags {
@@ -178,11 +193,22 @@ impl FileSystem for DevPts {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        Ok(StatFs { magic: MAGIC, block_size: 4096, name_max: 255, ..StatFs::default() })
+        Ok(StatFs {
+            magic: MAGIC,
+            block_size: 4096,
+            name_max: 255,
+            ..StatFs::default()
+        })
     }
 
     fn options(&self) -> String {
-        let Options { mode, uid, gid, ptmx_mode, .. } = self.options;
+        let Options {
+            mode,
+            uid,
+            gid,
+            ptmx_mode,
+            ..
+        } = self.options;
         let uid = uid.map_or(String::new(), |uid| format!(",uid={uid}"));
         let gid = gid.map_or(String::new(), |gid| format!(",gid={gid}"));
         format!("{uid}{gid},mode={mode:03o},ptmxmode={ptmx_mode:03o}")
@@ -233,7 +259,10 @@ impl Inode for Ptmx {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        self.instance.upgrade().map(|instance| *instance.ptmx.lock()).ok_or(Errno::ENODEV)
+        self.instance
+            .upgrade()
+            .map(|instance| *instance.ptmx.lock())
+            .ok_or(Errno::ENODEV)
     }
 
     fn set_attr(&self, change: &SetAttr) -> Result<()> {
@@ -265,16 +294,25 @@ impl Inode for Root {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        Ok(Metadata { nlink: 2, ..Metadata::new(ROOT_INO, FileKind::Directory, 0o755) })
+        Ok(Metadata {
+            nlink: 2,
+            ..Metadata::new(ROOT_INO, FileKind::Directory, 0o755)
+        })
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let instance = self.instance()?;
         if name == b"ptmx" {
-            return Ok(Arc::new(Ptmx { instance: self.instance.clone() }));
+            return Ok(Arc::new(Ptmx {
+                instance: self.instance.clone(),
+            }));
         }
         let index = index_of(name).ok_or(Errno::ENOENT)?;
-        let found = instance.ptys.lock().get(&index).map(|entry| entry.node.clone());
+        let found = instance
+            .ptys
+            .lock()
+            .get(&index)
+            .map(|entry| entry.node.clone());
         Ok(found.ok_or(Errno::ENOENT)?)
     }
 
@@ -289,7 +327,9 @@ impl Inode for Root {
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        Ok(Arc::new(OpenRoot { instance: self.instance()? }))
+        Ok(Arc::new(OpenRoot {
+            instance: self.instance()?,
+        }))
     }
 }
 
@@ -325,11 +365,21 @@ impl FileOps for OpenRoot {
         }
         // Position 3 + index is that of a terminal.
         let first = u32::try_from(at - 3).unwrap_or(u32::MAX);
-        let indices: Vec<u32> =
-            self.instance.ptys.lock().range(first..).map(|(index, _)| *index).collect();
+        let indices: Vec<u32> = self
+            .instance
+            .ptys
+            .lock()
+            .range(first..)
+            .map(|(index, _)| *index)
+            .collect();
         for index in indices {
             let (name, number) = (format!("{index}"), u64::from(index));
-            if !sink.add(name.as_bytes(), FIRST_INO + number, FileKind::CharDevice, number + 4) {
+            if !sink.add(
+                name.as_bytes(),
+                FIRST_INO + number,
+                FileKind::CharDevice,
+                number + 4,
+            ) {
                 return Ok(at);
             }
             at = number + 4;
@@ -376,14 +426,17 @@ pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
     // In devpts the node is beside the ptmx; elsewhere its mount is not known.
     let name = format!("{}", end.pty.index);
     let node = end.path.dentry.parent().and_then(|directory| {
-        find_child(&directory, name.as_bytes(), false).ok().filter(|found| {
-            found.kind() == Some(FileKind::CharDevice)
-        })
+        find_child(&directory, name.as_bytes(), false)
+            .ok()
+            .filter(|found| found.kind() == Some(FileKind::CharDevice))
     });
     let credentials = master.credentials();
     Ok(match node {
         Some(dentry) => {
-            let path = Path { mount: end.path.mount.clone(), dentry };
+            let path = Path {
+                mount: end.path.mount.clone(),
+                dentry,
+            };
             File::new(path, ops, flags, credentials)
         }
         None => File::anonymous(AnonymousInode::file_like("tty"), ops, flags, credentials),

@@ -56,13 +56,22 @@ pub(super) fn open(
         // Whoever cannot have it has it open nevertheless.
         let _ = terminal.acquire();
     }
-    Arc::new(TerminalFile { terminal: terminal.clone(), _on_close: on_close })
+    Arc::new(TerminalFile {
+        terminal: terminal.clone(),
+        _on_close: on_close,
+    })
 }
 
 impl FileOps for TerminalFile {
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
-        let bytes = self.terminal.read(to.remaining().min(CHUNK * 4), io.nonblocking)?;
-        if bytes.is_empty() { Ok(0) } else { to.write(&bytes) }
+        let bytes = self
+            .terminal
+            .read(to.remaining().min(CHUNK * 4), io.nonblocking)?;
+        if bytes.is_empty() {
+            Ok(0)
+        } else {
+            to.write(&bytes)
+        }
     }
 
     fn write(&self, from: &mut IoReader<'_>, io: &mut Io) -> Result<usize> {
@@ -70,9 +79,9 @@ impl FileOps for TerminalFile {
         while from.remaining() > 0 {
             let mut chunk = [0; CHUNK];
             let len = from.remaining().min(CHUNK);
-            let step = from
-                .read(&mut chunk[..len])
-                .and_then(|count| Ok((count, self.terminal.write(&chunk[..count], io.nonblocking)?)));
+            let step = from.read(&mut chunk[..len]).and_then(|count| {
+                Ok((count, self.terminal.write(&chunk[..count], io.nonblocking)?))
+            });
             match step {
                 Ok((count, written)) => {
                     done += written;
@@ -93,7 +102,11 @@ impl FileOps for TerminalFile {
 
     fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
         if self.terminal.is_hung_up() {
-            return Err(if command == raw::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO });
+            return Err(if command == raw::TIOCSPGRP {
+                Errno::ENOTTY
+            } else {
+                Errno::EIO
+            });
         }
         match command {
             raw::TIOCSCTTY => self.terminal.acquire().map(|()| 0),
@@ -170,7 +183,11 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
 }
 
 fn changing(terminal: &Terminal, is_master: bool) -> Result<()> {
-    if is_master { Ok(()) } else { terminal.check_change() }
+    if is_master {
+        Ok(())
+    } else {
+        terminal.check_change()
+    }
 }
 
 fn set(terminal: &Terminal, arg: u64, drain: bool, flush: bool, is_master: bool) -> Result<u64> {
@@ -185,5 +202,9 @@ fn set(terminal: &Terminal, arg: u64, drain: bool, flush: bool, is_master: bool)
 }
 
 fn termios2(terminal: &Terminal) -> Termios2 {
-    Termios2 { termios: terminal.termios(), input_speed: SPEED, output_speed: SPEED }
+    Termios2 {
+        termios: terminal.termios(),
+        input_speed: SPEED,
+        output_speed: SPEED,
+    }
 }

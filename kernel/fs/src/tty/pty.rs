@@ -83,7 +83,12 @@ impl Pty {
             is_left: AtomicBool::new(false),
         });
         let terminal = Terminal::new(DeviceId::new(SLAVE_MAJOR, index), line.clone());
-        Arc::new(Pty { index, terminal, line, is_locked: AtomicBool::new(true) })
+        Arc::new(Pty {
+            index,
+            terminal,
+            line,
+            is_locked: AtomicBool::new(true),
+        })
     }
 
     /// Opens the terminal's end.
@@ -123,7 +128,11 @@ pub(super) struct Master {
 
 impl Master {
     pub(super) fn new(pty: Arc<Pty>, path: &Path, instance: &Arc<DevPts>) -> Master {
-        Master { pty, path: path.clone(), instance: Arc::downgrade(instance) }
+        Master {
+            pty,
+            path: path.clone(),
+            instance: Arc::downgrade(instance),
+        }
     }
 
     fn read_bytes(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {
@@ -145,11 +154,13 @@ impl Master {
 
     fn type_bytes(&self, bytes: &[u8], nonblocking: bool) -> Result<usize> {
         let terminal = &self.pty.terminal;
-        terminal.output.wait_interruptible(|| match terminal.receive(bytes) {
-            0 if nonblocking => Some(Err(Errno::EAGAIN)),
-            0 => None,
-            count => Some(Ok(count)),
-        })?
+        terminal
+            .output
+            .wait_interruptible(|| match terminal.receive(bytes) {
+                0 if nonblocking => Some(Err(Errno::EAGAIN)),
+                0 => None,
+                count => Some(Ok(count)),
+            })?
     }
 }
 
@@ -201,14 +212,18 @@ impl FileOps for Master {
         match command {
             raw::TIOCGPTN => put_int(arg, self.pty.index as usize),
             raw::TIOCSPTLCK => {
-                self.pty.is_locked.store(get_int(arg)? != 0, Ordering::Relaxed);
+                self.pty
+                    .is_locked
+                    .store(get_int(arg)? != 0, Ordering::Relaxed);
                 Ok(0)
             }
             raw::TIOCGPTLCK => put_int(arg, self.pty.is_locked.load(Ordering::Relaxed).into()),
             raw::FIONREAD => put_int(arg, self.pty.line.bytes.lock().len()),
             raw::TIOCOUTQ => put_int(arg, 0),
             TIOCSIG => {
-                let signal = i32::try_from(arg).ok().filter(|signal| SIGNALS.contains(signal));
+                let signal = i32::try_from(arg)
+                    .ok()
+                    .filter(|signal| SIGNALS.contains(signal));
                 let signal = signal.and_then(|signal| u8::try_from(signal).ok());
                 let group = self.pty.terminal.foreground_group();
                 if group > 0 {

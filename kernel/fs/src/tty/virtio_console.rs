@@ -42,7 +42,9 @@ impl Line for ConsoleLine {
         self.collect();
         let mut sent = 0;
         while sent < bytes.len() {
-            let Some(frame) = self.spare.lock().pop() else { break };
+            let Some(frame) = self.spare.lock().pop() else {
+                break;
+            };
             let count = (bytes.len() - sent).min(PAGE_SIZE);
             frame.write(0, &bytes[sent..sent + count]);
             let segments = Segment::new(frame, 0, count).into_iter().collect();
@@ -76,7 +78,10 @@ pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupErro
     for _ in 0..OUTPUT_FRAMES {
         spare.push(frame()?);
     }
-    let line = Arc::new(ConsoleLine { transmit, spare: machine::sync::SpinLock::new(spare) });
+    let line = Arc::new(ConsoleLine {
+        transmit,
+        spare: machine::sync::SpinLock::new(spare),
+    });
     let terminal = Terminal::new(HVC0, line);
     console::register_terminal(&terminal, "hvc0");
     if is_console {
@@ -86,7 +91,10 @@ pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupErro
         let _ = receive.submit(Vec::new(), alloc::vec![Segment::page(frame()?)], ());
     }
     let thread = ThreadBuilder::new(b"hvc0", move || attend(&receive, &terminal, &activity));
-    thread.spawn().map(drop).map_err(|_| SetupError::OutOfMemory)
+    thread
+        .spawn()
+        .map(drop)
+        .map_err(|_| SetupError::OutOfMemory)
 }
 
 /// Takes input in and passes output on, for ever.
