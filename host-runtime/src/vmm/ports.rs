@@ -40,6 +40,11 @@ impl Ports {
         }
     }
 
+    /// Adds a line of the VMM's own to the console log.
+    pub fn note(&self, text: &str) {
+        self.log.write(format!("nacre-vmm: {text}\n").as_bytes());
+    }
+
     /// Handles a write; some writes end the machine.
     pub fn write(&self, port: u16, data: &[u8]) -> Option<ExitReason> {
         let first = *data.first()?;

@@ -107,6 +107,7 @@ const FILES: [i64; 36] = [
 /// The device controls: running a CPU, reading its registers for a message, and non-blocking sockets.
 const KVM_RUN: u64 = 0xae80;
 const KVM_GET_REGS: u64 = 0x8090_ae81;
+const KVM_GET_SREGS: u64 = 0x8138_ae83;
 const FIONBIO: u64 = 0x5421;
 
 /// Confines all threads of this process.
@@ -126,7 +127,7 @@ fn program(serves_files: bool) -> Result<BpfProgram, String> {
     }
     let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
         calls.into_iter().map(|call| (call, Vec::new())).collect();
-    let controls = [KVM_RUN, KVM_GET_REGS, FIONBIO].map(|request| {
+    let controls = [KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, FIONBIO].map(|request| {
         let equal = SeccompCmpOp::Eq;
         let condition = SeccompCondition::new(1, SeccompCmpArgLen::Qword, equal, request)?;
         SeccompRule::new(vec![condition])

@@ -50,6 +50,7 @@ impl Vcpu {
                 Ok(VcpuExit::MmioRead(address, data)) => self.mmio.read(address, data),
                 Ok(VcpuExit::MmioWrite(address, data)) => self.mmio.write(address, data),
                 Ok(VcpuExit::Shutdown) => {
+                    self.log_registers();
                     let rip = self.fd.get_regs().ok().map(|regs| regs.rip);
                     return ExitReason::TripleFault {
                         cpu: self.index,
@@ -78,7 +79,49 @@ impl Vcpu {
         }
     }
 
+    /// Writes the registers to the console log, for whoever repairs the guest kernel.
+    fn log_registers(&self) {
+        let (Ok(regs), Ok(sregs)) = (self.fd.get_regs(), self.fd.get_sregs()) else {
+            return;
+        };
+        let values = [
+            ("rip", regs.rip),
+            ("rsp", regs.rsp),
+            ("rflags", regs.rflags),
+            ("rax", regs.rax),
+            ("rbx", regs.rbx),
+            ("rcx", regs.rcx),
+            ("rdx", regs.rdx),
+            ("rsi", regs.rsi),
+            ("rdi", regs.rdi),
+            ("rbp", regs.rbp),
+            ("r8", regs.r8),
+            ("r9", regs.r9),
+            ("r10", regs.r10),
+            ("r11", regs.r11),
+            ("r12", regs.r12),
+            ("r13", regs.r13),
+            ("r14", regs.r14),
+            ("r15", regs.r15),
+            ("cs", sregs.cs.selector.into()),
+            ("cr2", sregs.cr2),
+            ("cr3", sregs.cr3),
+            ("cr4", sregs.cr4),
+            ("gs", sregs.gs.base),
+        ];
+        let text: Vec<String> = values
+            .iter()
+            .map(|(name, value)| format!("{name}={value:x}"))
+            .collect();
+        self.ports.note(&format!(
+            "CPU {} stopped with {}",
+            self.index,
+            text.join(" ")
+        ));
+    }
+
     fn internal_error(&mut self) -> ExitReason {
+        self.log_registers();
         let (kind, bytes) = sys::internal_error(&mut self.fd);
         let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
         let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

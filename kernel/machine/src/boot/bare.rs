@@ -94,7 +94,7 @@ pub(super) extern "C" fn from_pvh(start_info: u64, tsc: u64) -> ! {
 }
 
 fn start(boot: &Start<'_>) -> ! {
-    features::detect();
+    features::detect(core::str::from_utf8(boot.command_line).unwrap_or_default());
     heap::start_early();
     descriptors::fill_idt();
     percpu::start_boot_cpu();

@@ -35,16 +35,24 @@ pub(crate) fn highest_leaf() -> u32 {
     cpuid(0, 0)[0]
 }
 
-/// Asks CPUID, once.
-pub(crate) fn detect() {
+/// Asks CPUID, once, and believes it as far as the command line does.
+///
+/// A KVM that emulates kernel code may show the kernel the processor's own CPUID, with features that
+/// its emulator lacks. The VMM then says by `nacre.cpuid=` what holds: leaf 1 ECX and EDX, leaf 7 EBX
+/// and ECX, leaf 0x80000001 EDX, in hexadecimal with commas between.
+pub(crate) fn detect(command_line: &str) {
+    let [mask_ecx, mask_edx, mask_ebx7, mask_ecx7, mask_extended] = masks(command_line);
     let [_, _, ecx, edx] = cpuid(1, 0);
-    let ebx7 = if highest_leaf() >= 7 {
+    let (ecx, edx) = (ecx & mask_ecx, edx & mask_edx);
+    let mut ebx7 = if highest_leaf() >= 7 {
         cpuid(7, 0)
     } else {
         [0; 4]
     };
+    ebx7[1] &= mask_ebx7;
+    ebx7[2] &= mask_ecx7;
     let extended = if cpuid(0x8000_0000, 0)[0] >= 0x8000_0001 {
-        cpuid(0x8000_0001, 0)[3]
+        cpuid(0x8000_0001, 0)[3] & mask_extended
     } else {
         0
     };
@@ -62,6 +70,18 @@ pub(crate) fn detect() {
     found.set(Features::GIB_PAGES, extended & (1 << 26) != 0);
     FOUND.store(found.bits(), Ordering::Relaxed);
     LEAF1_EDX.store(edx, Ordering::Relaxed);
+}
+
+/// The registers' masks that the command line gives; all ones where it gives none.
+fn masks(command_line: &str) -> [u32; 5] {
+    let mut masks = [u32::MAX; 5];
+    let mut words = command_line.split_ascii_whitespace();
+    if let Some(given) = words.find_map(|word| word.strip_prefix("nacre.cpuid=")) {
+        for (mask, digits) in masks.iter_mut().zip(given.split(',')) {
+            *mask = u32::from_str_radix(digits, 16).unwrap_or(u32::MAX);
+        }
+    }
+    masks
 }
 
 /// Whether a feature was found.
