@@ -23,9 +23,9 @@ pub struct CommandLine<'a> {
     pub devices: u32,
     /// Whether user programs see processor features that the guest kernel cannot switch.
     pub hides_xsave: bool,
-    /// The features that hold, on a host whose guests see more in CPUID: leaf 1 ECX and EDX, leaf 7 EBX
-    /// and ECX, leaf 0x80000001 EDX.
-    pub cpuid: Option<[u32; 5]>,
+    /// The features that the guest may use, where CPUID in the guest names more than work (see
+    /// [`super::cpuid::CpuidTemplate::features`]).
+    pub features: Option<[u32; 5]>,
     /// The caller's words.
     pub extra: &'a [String],
 }
@@ -41,6 +41,10 @@ impl CommandLine<'_> {
             words.push(format!("nacre.tsc_khz={khz}"));
         }
         words.push(format!("nacre.epoch_ns={}", self.epoch_ns));
+        if let Some(masks) = self.features {
+            let masks = masks.map(|mask| format!("{mask:08x}"));
+            words.push(format!("nacre.cpuid={}", masks.join(":")));
+        }
         for device in 0..self.devices {
             let address = MMIO_START + u64::from(device) * MMIO_SIZE;
             words.push(format!(
@@ -90,11 +94,11 @@ mod tests {
             epoch_ns: 17,
             devices: 2,
             hides_xsave: false,
-            cpuid: Some([1, 0xf, 0x10, 0, 0xffff_ffff]),
+            features: None,
             extra: &extra,
         };
         let expected = "nacre.cpus=2 nacre.tsc_khz=2100000 nacre.epoch_ns=17 \
-            virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 nacre.cpuid=1,f,10,0,ffffffff quiet PS1=\"a b\"";
+            virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 quiet PS1=\"a b\"";
         assert_eq!(line.build().expect("short"), expected);
     }
 

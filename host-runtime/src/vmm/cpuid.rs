@@ -47,18 +47,20 @@ impl CpuidTemplate {
         })
     }
 
-    /// The feature registers that hold, for a guest kernel that cannot rely on the CPUID instruction: on
-    /// a host that emulates it shows the processor's own features beside these. `None` elsewhere.
+    /// What the guest's kernel may use, as masks of CPUID leaf 1 ECX and EDX, leaf 7 EBX and ECX, and leaf
+    /// `0x8000_0001` EDX. `None` where CPUID itself tells the guest: a KVM that emulates kernel code shows
+    /// the guest more of the processor than was set.
     #[must_use]
     pub fn features(&self) -> Option<[u32; 5]> {
         let leaf = |function| {
-            let mut leaves = self.entries.iter();
-            let found = leaves.find(|leaf| leaf.function == function && leaf.index == 0);
-            found.copied().unwrap_or_default()
+            let mut all = self.entries.iter();
+            all.find(|entry| entry.function == function && entry.index == 0)
+                .copied()
+                .unwrap_or_default()
         };
         let (first, seventh, extended) = (leaf(1), leaf(7), leaf(0x8000_0001));
-        let registers = [first.ecx, first.edx, seventh.ebx, seventh.ecx, extended.edx];
-        self.hides_xsave.then_some(registers)
+        self.hides_xsave
+            .then_some([first.ecx, first.edx, seventh.ebx, seventh.ecx, extended.edx])
     }
 
     /// The leaves of one CPU out of `cpus`.

@@ -130,7 +130,7 @@ pub fn build(
         epoch_ns: tsc_epoch_ns(boot),
         devices: device_count,
         hides_xsave: cpuid.hides_xsave,
-        cpuid: cpuid.features(),
+        features: cpuid.features(),
         extra: &config.cmdline,
     };
     let entry = load::load(&ram, image, &command_line.build()?, random_slide()?)?;

@@ -94,7 +94,8 @@ pub(super) extern "C" fn from_pvh(start_info: u64, tsc: u64) -> ! {
 }
 
 fn start(boot: &Start<'_>) -> ! {
-    features::detect(core::str::from_utf8(boot.command_line).unwrap_or_default());
+    let given = core::str::from_utf8(boot.command_line).unwrap_or_default();
+    features::detect(word(given, "nacre.cpuid").and_then(features::parse_masks));
     heap::start_early();
     descriptors::fill_idt();
     percpu::start_boot_cpu();
@@ -122,7 +123,12 @@ fn start(boot: &Start<'_>) -> ! {
 }
 
 fn number_word(command_line: &str, key: &str) -> Option<u64> {
-    let value = |word: &str| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok();
+    word(command_line, key)?.parse().ok()
+}
+
+/// The value of the command line's first word `key=value`.
+fn word<'a>(command_line: &'a str, key: &str) -> Option<&'a str> {
+    let value = |word: &'a str| word.strip_prefix(key)?.strip_prefix('=');
     command_line.split_ascii_whitespace().find_map(value)
 }
 

@@ -35,53 +35,56 @@ pub(crate) fn highest_leaf() -> u32 {
     cpuid(0, 0)[0]
 }
 
-/// Asks CPUID, once, and believes it as far as the command line does.
-///
-/// A KVM that emulates kernel code may show the kernel the processor's own CPUID, with features that
-/// its emulator lacks. The VMM then says by `nacre.cpuid=` what holds: leaf 1 ECX and EDX, leaf 7 EBX
-/// and ECX, leaf 0x80000001 EDX, in hexadecimal with commas between.
-pub(crate) fn detect(command_line: &str) {
-    let [mask_ecx, mask_edx, mask_ebx7, mask_ecx7, mask_extended] = masks(command_line);
+/// What the host says may be used, as masks of leaf 1 ECX and EDX, leaf 7 EBX and ECX, and leaf
+/// `0x8000_0001` EDX: on some hosts CPUID names instructions that fail in the kernel.
+pub(crate) type Masks = [u32; 5];
+
+/// Reads the masks of a command-line word's value: five hexadecimal numbers between colons.
+pub(crate) fn parse_masks(value: &str) -> Option<Masks> {
+    let mut masks = [0; 5];
+    let mut numbers = value.split(':');
+    for mask in &mut masks {
+        *mask = u32::from_str_radix(numbers.next()?, 16).ok()?;
+    }
+    numbers.next().is_none().then_some(masks)
+}
+
+/// Asks CPUID, once.
+pub(crate) fn detect(masks: Option<Masks>) {
+    let [first_ecx, first_edx, seventh_ebx, seventh_ecx, extended_edx] =
+        masks.unwrap_or([u32::MAX; 5]);
     let [_, _, ecx, edx] = cpuid(1, 0);
-    let (ecx, edx) = (ecx & mask_ecx, edx & mask_edx);
-    let mut ebx7 = if highest_leaf() >= 7 {
+    let (ecx, edx) = (ecx & first_ecx, edx & first_edx);
+    let [_, ebx7, ecx7, _] = if highest_leaf() >= 7 {
         cpuid(7, 0)
     } else {
         [0; 4]
     };
-    ebx7[1] &= mask_ebx7;
-    ebx7[2] &= mask_ecx7;
-    let extended = if cpuid(0x8000_0000, 0)[0] >= 0x8000_0001 {
-        cpuid(0x8000_0001, 0)[3] & mask_extended
+    let (ebx7, ecx7) = (ebx7 & seventh_ebx, ecx7 & seventh_ecx);
+    let has_extended = cpuid(0x8000_0000, 0)[0] >= 0x8000_0001;
+    let extended = if has_extended {
+        cpuid(0x8000_0001, 0)[3] & extended_edx
     } else {
         0
     };
     let mut found = Features::empty();
-    found.set(Features::XSAVE, ecx & (1 << 26) != 0);
-    found.set(Features::X2APIC, ecx & (1 << 21) != 0);
-    found.set(Features::TSC_DEADLINE, ecx & (1 << 24) != 0);
-    found.set(Features::RDRAND, ecx & (1 << 30) != 0);
-    found.set(Features::PGE, edx & (1 << 13) != 0);
-    found.set(Features::FSGSBASE, ebx7[1] & 1 != 0);
-    found.set(Features::SMEP, ebx7[1] & (1 << 7) != 0);
-    found.set(Features::RDSEED, ebx7[1] & (1 << 18) != 0);
-    found.set(Features::SMAP, ebx7[1] & (1 << 20) != 0);
-    found.set(Features::UMIP, ebx7[2] & (1 << 2) != 0);
-    found.set(Features::GIB_PAGES, extended & (1 << 26) != 0);
+    for (feature, register, bit) in [
+        (Features::XSAVE, ecx, 26),
+        (Features::X2APIC, ecx, 21),
+        (Features::TSC_DEADLINE, ecx, 24),
+        (Features::RDRAND, ecx, 30),
+        (Features::PGE, edx, 13),
+        (Features::FSGSBASE, ebx7, 0),
+        (Features::SMEP, ebx7, 7),
+        (Features::RDSEED, ebx7, 18),
+        (Features::SMAP, ebx7, 20),
+        (Features::UMIP, ecx7, 2),
+        (Features::GIB_PAGES, extended, 26),
+    ] {
+        found.set(feature, register & (1 << bit) != 0);
+    }
     FOUND.store(found.bits(), Ordering::Relaxed);
     LEAF1_EDX.store(edx, Ordering::Relaxed);
-}
-
-/// The registers' masks that the command line gives; all ones where it gives none.
-fn masks(command_line: &str) -> [u32; 5] {
-    let mut masks = [u32::MAX; 5];
-    let mut words = command_line.split_ascii_whitespace();
-    if let Some(given) = words.find_map(|word| word.strip_prefix("nacre.cpuid=")) {
-        for (mask, digits) in masks.iter_mut().zip(given.split(',')) {
-            *mask = u32::from_str_radix(digits, 16).unwrap_or(u32::MAX);
-        }
-    }
-    masks
 }
 
 /// Whether a feature was found.
