@@ -16,12 +16,14 @@ use crate::inode::{NewInode, NewKind};
 use crate::metadata::{SetAttr, Timestamp};
 use crate::mount::MountNamespace;
 use crate::path::Path;
+use crate::sysfs::SysFsType;
 use crate::tmpfs::{TmpFs, TmpFsOptions, TmpFsType, TmpInode};
 
 /// Registers the file systems and devices of this layer. Once, at start-up.
 pub fn init() {
     register(Arc::new(TmpFsType));
     register(Arc::new(DevTmpFs));
+    register(Arc::new(SysFsType));
     crate::device::register_memory_devices();
 }
 

@@ -4,7 +4,6 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem;
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
@@ -54,7 +53,7 @@ impl Slots {
             self.entries.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
             self.entries.resize(fd + 1, None);
         }
-        Ok(mem::replace(&mut self.entries[fd], Some(entry)))
+        Ok(self.entries[fd].replace(entry))
     }
 
     fn take(&mut self, fd: usize) -> Option<Entry> {

@@ -55,6 +55,7 @@ impl FileKind {
 
     /// `d_type` of getdents64(2).
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the type bits are four")]
     pub const fn dirent_type(self) -> u8 {
         (self.mode_bits() >> 12) as u8
     }
@@ -91,7 +92,6 @@ impl Timestamp {
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
         reason = "the remainder is below 10^9 and not negative"
     )]
     pub const fn nanoseconds(self) -> u32 {

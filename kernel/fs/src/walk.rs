@@ -57,7 +57,7 @@ impl Caller<'_> {
         }
         let mut walk = Walk::new(self, base, path, flags)?;
         let found = loop {
-            let (name, slash) = match walk.to_last()? {
+            let (name, slash) = match walk.walk_to_last()? {
                 Last::Here => break walk.at,
                 Last::Name { name, slash } => (name, slash),
             };
@@ -131,7 +131,7 @@ impl<'p> Walk<'p> {
     }
 
     /// Walks on until one component is left.
-    pub(crate) fn to_last(&mut self) -> Result<Last<'p>> {
+    pub(crate) fn walk_to_last(&mut self) -> Result<Last<'p>> {
         loop {
             let Some((name, slash, is_last)) = self.next_name() else {
                 return Ok(Last::Here);

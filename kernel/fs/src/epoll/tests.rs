@@ -118,7 +118,9 @@ fn at_most_as_many_as_asked_for_and_the_rest_next_time() {
     let epoll = Epoll::create(&credentials());
     let files: Vec<_> = (0..20).map(|_| event(1)).collect();
     for (fd, file) in (0..).zip(&files) {
-        add(&epoll, fd, file, wanting(IN | Mode::EDGE.bits(), fd as u64)).unwrap();
+        let fd: i32 = fd;
+        let data = u64::from(fd.unsigned_abs());
+        add(&epoll, fd, file, wanting(IN | Mode::EDGE.bits(), data)).unwrap();
     }
     let mut all: Vec<u64> = (0..3).flat_map(|_| now(&epoll)).collect();
     all.sort_unstable();

@@ -376,12 +376,11 @@ fn is_below(path: &Path, above: &Path) -> bool {
     }
 }
 
+/// A mount and its copy.
+type OldAndNew = (Arc<Mount>, Arc<Mount>);
+
 /// A copy of the mount tree, with the pairs of old and new. Unbindable mounts are left out of binds.
-fn copy_tree(
-    top: &Arc<Mount>,
-    mode: BindMode,
-    for_bind: bool,
-) -> (Arc<Mount>, Vec<(Arc<Mount>, Arc<Mount>)>) {
+fn copy_tree(top: &Arc<Mount>, mode: BindMode, for_bind: bool) -> (Arc<Mount>, Vec<OldAndNew>) {
     let copy_one =
         |old: &Arc<Mount>| Mount::new(&old.super_block, &old.root, &old.source, old.flags());
     let copy = copy_one(top);

@@ -153,7 +153,7 @@ impl Caller<'_> {
         may_end_in_slash: bool,
     ) -> Result<(Path, Vec<u8>)> {
         let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
-        match walk.to_last()? {
+        match walk.walk_to_last()? {
             Last::Here => Err(Errno::EEXIST),
             Last::Name { name, slash } => {
                 if slash && !may_end_in_slash {

@@ -1,6 +1,5 @@
 //! open(2) and openat2(2).
 
-use alloc::borrow::Cow;
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -141,7 +140,7 @@ impl Caller<'_> {
     ) -> Result<Found> {
         let mut walk = Walk::new(self, base, path, lookup)?;
         loop {
-            let (name, slash) = match walk.to_last()? {
+            let (name, slash) = match walk.walk_to_last()? {
                 Last::Here if how.flags.contains(OpenFlags::EXCL) => return Err(Errno::EEXIST),
                 Last::Here => {
                     return Ok(Found {
@@ -181,12 +180,7 @@ impl Caller<'_> {
     }
 
     /// The existing child, or `None` after making it.
-    fn child_or_create(
-        &self,
-        walk: &Walk<'_>,
-        name: &Cow<'_, [u8]>,
-        how: &OpenHow,
-    ) -> Result<Option<Path>> {
+    fn child_or_create(&self, walk: &Walk<'_>, name: &[u8], how: &OpenHow) -> Result<Option<Path>> {
         match walk.child(name) {
             Err(Errno::ENOENT) => {}
             other => return other.map(Some),

@@ -14,7 +14,7 @@ impl Caller<'_> {
     /// `EISDIR` for a directory, `EBUSY` for a mount point, and those of path walks and permissions.
     pub fn unlink(&self, base: &Path, path: &[u8]) -> Result<()> {
         let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
-        let Last::Name { name, slash } = walk.to_last()? else {
+        let Last::Name { name, slash } = walk.walk_to_last()? else {
             return Err(Errno::EISDIR);
         };
         let directory = &walk.at;
@@ -50,7 +50,7 @@ impl Caller<'_> {
     /// `ENOTDIR`, `ENOTEMPTY`, `EBUSY` for a mount point, `EINVAL` for `.`, and those of path walks and permissions.
     pub fn rmdir(&self, base: &Path, path: &[u8]) -> Result<()> {
         let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
-        let Last::Name { name, .. } = walk.to_last()? else {
+        let Last::Name { name, .. } = walk.walk_to_last()? else {
             return Err(last_is_special(path));
         };
         let directory = &walk.at;

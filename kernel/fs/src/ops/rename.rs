@@ -66,7 +66,7 @@ impl Caller<'_> {
 
     fn side(&self, (base, path): (&Path, &[u8]), special: Errno) -> Result<Side> {
         let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
-        match walk.to_last()? {
+        match walk.walk_to_last()? {
             Last::Here => Err(special),
             Last::Name { name, slash } => Ok(Side {
                 directory: walk.at,
