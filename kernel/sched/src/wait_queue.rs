@@ -230,3 +230,6 @@ impl Hook for WaitQueue {
         self.wake_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

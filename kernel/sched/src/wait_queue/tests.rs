@@ -1,0 +1,189 @@
+//! Waits on std threads: no wake-up is lost, signals and deadlines end what they may end.
+
+use super::*;
+use crate::thread::{self, ThreadBuilder};
+use abi::Errno;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU64};
+use machine::sync::SpinLock;
+use std::time::{Duration, Instant};
+
+fn spawn(entry: impl FnOnce() + Send + 'static) -> ThreadRef {
+    ThreadBuilder::new(b"waiter", entry)
+        .spawn()
+        .expect("a std thread")
+}
+
+fn join(thread: &Thread) {
+    let begun = Instant::now();
+    while thread.state() != thread::State::Dead {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "a thread hangs: {thread:?}"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn producers_and_consumers_lose_nothing() {
+    const ITEMS: u64 = 4000;
+    let queue = Arc::new(WaitQueue::new());
+    let room = Arc::new(WaitQueue::new());
+    let items = Arc::new(SpinLock::new(Vec::new()));
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut threads = Vec::new();
+    for _ in 0..4 {
+        let (queue, room, items, taken) =
+            (queue.clone(), room.clone(), items.clone(), taken.clone());
+        threads.push(spawn(move || {
+            for _ in 0..ITEMS / 4 {
+                let item = queue.wait_until(|| items.lock().pop());
+                room.wake_one();
+                taken.fetch_add(item, Ordering::Relaxed);
+            }
+        }));
+    }
+    for _ in 0..2 {
+        let (queue, room, items) = (queue.clone(), room.clone(), items.clone());
+        threads.push(spawn(move || {
+            for item in 0..ITEMS / 2 {
+                room.wait_until(|| {
+                    let mut items = items.lock();
+                    (items.len() < 3).then(|| items.push(item))
+                });
+                queue.wake_one();
+            }
+        }));
+    }
+    threads.iter().for_each(|thread| join(thread));
+    assert_eq!(
+        taken.load(Ordering::Relaxed),
+        (0..ITEMS / 2).sum::<u64>() * 2
+    );
+}
+
+#[test]
+fn an_interrupt_ends_only_interruptible_sleeps() {
+    let queue = Arc::new(WaitQueue::new());
+    let go = Arc::new(AtomicBool::new(false));
+    let (q, g) = (queue.clone(), go.clone());
+    let result = Arc::new(SpinLock::new(None));
+    let r = result.clone();
+    let thread = spawn(move || {
+        let interrupted = q.wait_interruptible(|| None::<()>);
+        q.wait_until(|| g.load(Ordering::SeqCst).then_some(()));
+        *r.lock() = Some(interrupted);
+    });
+    while thread.state() != thread::State::Sleeping {
+        std::thread::yield_now();
+    }
+    thread.interrupt();
+    while thread.state() != thread::State::Uninterruptible {
+        std::thread::yield_now();
+    }
+    thread.interrupt();
+    std::thread::sleep(Duration::from_millis(10));
+    assert_eq!(thread.state(), thread::State::Uninterruptible);
+    go.store(true, Ordering::SeqCst);
+    queue.wake_all();
+    join(&thread);
+    assert_eq!(*result.lock(), Some(Err(Errno::ERESTARTSYS)));
+}
+
+#[test]
+fn a_pending_interrupt_ends_a_sleep_at_once_but_not_a_met_condition() {
+    let queue = WaitQueue::new();
+    let me = thread::current();
+    me.interrupt();
+    assert_eq!(queue.wait_interruptible(|| Some(1)), Ok(1));
+    assert_eq!(
+        queue.wait_interruptible(|| None::<()>),
+        Err(Errno::ERESTARTSYS)
+    );
+    me.clear_interrupt();
+}
+
+#[test]
+fn deadlines_end_sleeps() {
+    let queue = WaitQueue::new();
+    let before = crate::clock::monotonic_ns();
+    let deadline = before + 20_000_000;
+    let result = queue.wait_interruptible_deadline(Some(deadline), || None::<()>);
+    assert_eq!(result, Err(Errno::ETIMEDOUT));
+    assert!(crate::clock::monotonic_ns() >= deadline);
+    crate::timer::sleep_until(
+        crate::clock::monotonic_ns() + 5_000_000,
+        Sleep::Uninterruptible,
+    )
+    .expect("nothing interrupts it");
+}
+
+#[test]
+fn periodic_timers_count_what_they_missed() {
+    let fired = Arc::new(AtomicU64::new(0));
+    let f = fired.clone();
+    let count = Box::new(move |times| drop(f.fetch_add(times, Ordering::SeqCst)));
+    let timer = crate::timer::Timer::new(count);
+    let now = crate::clock::monotonic_ns();
+    timer.arm(now.saturating_sub(10_000_000).max(1), 1_000_000);
+    std::thread::sleep(Duration::from_millis(30));
+    timer.cancel();
+    assert!(fired.load(Ordering::SeqCst) >= 10, "{fired:?}");
+    assert!(timer.remaining().is_none());
+}
+
+struct Flag(AtomicU64);
+
+impl Wake for Flag {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn pollers_are_told_until_they_unregister() {
+    let queue = WaitQueue::new();
+    let flag = Arc::new(Flag(AtomicU64::new(0)));
+    let registration = queue.register(flag.clone());
+    queue.wake_one();
+    queue.wake_all();
+    drop(registration);
+    queue.wake_all();
+    assert_eq!(flag.0.load(Ordering::SeqCst), 2);
+    for _ in 0..1000 {
+        drop(queue.register(flag.clone()));
+    }
+    assert!(
+        queue.waiters.lock().pollers.len() < 16,
+        "dead pollers pile up"
+    );
+}
+
+#[test]
+fn sleeping_locks_exclude() {
+    let total = Arc::new(crate::Mutex::new(0_u64));
+    let shared = Arc::new(crate::RwLock::new((0_u64, 0_u64)));
+    let threads: Vec<_> = (0..6)
+        .map(|n| {
+            let (total, shared) = (total.clone(), shared.clone());
+            spawn(move || {
+                for _ in 0..1000 {
+                    *total.lock() += 1;
+                    if n % 3 == 0 {
+                        let mut pair = shared.write();
+                        pair.0 += 1;
+                        std::thread::yield_now();
+                        pair.1 += 1;
+                    } else {
+                        let pair = shared.read();
+                        assert_eq!(pair.0, pair.1);
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.iter().for_each(|thread| join(thread));
+    assert_eq!(*total.lock(), 6000);
+    assert_eq!(*shared.read(), (2000, 2000));
+}
