@@ -35,6 +35,7 @@ fn start(config: &BootConfig) {
     let line = CommandLine::parse(&config.command_line);
     fs::archive::init();
     fs::register(Arc::new(fs::fuse::VirtioFs));
+    process::procfs::init(&config.command_line);
     if let Err(errno) = fs::tty::register() {
         log!("tty: {errno}; there are no terminals");
     }
