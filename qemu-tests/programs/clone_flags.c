@@ -75,8 +75,8 @@ int main(void) {
     child = start(body, 0, 0);
     SHOW(waitpid(child, 0, 0));
     TRUE(waitpid(child, 0, __WALL) == child);
-    child = start(body, SIGUSR2, 0);
     signal(SIGUSR2, SIG_IGN);
+    child = start(body, SIGUSR2, 0);
     TRUE(waitpid(child, 0, __WCLONE) == child);
     signal(SIGUSR2, SIG_DFL);
 

@@ -26,7 +26,7 @@ int main(void) {
     SHOW(flock(one, LOCK_EX | LOCK_NB));
     close(one);
     SHOW(flock(two, LOCK_EX | LOCK_NB));
-    SHOW(flock(two, 99));
+    SHOW(flock(two, LOCK_SH | LOCK_EX));
     pid_t child = fork_clean();
     if (child == 0) {
         int three = open("/tmp/locked", O_RDWR);

@@ -56,8 +56,9 @@ static void leader(int master, int slave) {
     show_stop("background reader", child);
     SHOW(tcsetpgrp(slave, child));
     write(master, "x\n", 2);
-    SHOW(kill(-child, SIGCONT));
+    int continued = kill(-child, SIGCONT);
     show_end("reader in the foreground", child);
+    SHOW(continued);
     SHOW(tcsetpgrp(slave, own));
 
     signal(SIGTTOU, SIG_DFL);
