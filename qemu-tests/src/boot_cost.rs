@@ -26,7 +26,7 @@ pub fn run(kernel: &Path, initramfs: &Path) -> anyhow::Result<Report> {
         },
         kernel: kernel.to_owned(),
         initramfs: initramfs.to_owned(),
-        command_line: "console=ttyS0".to_owned(),
+        command_line: "console=ttyS0 nacre.bootcost".to_owned(),
         counts_instructions: true,
         silence_limit: Duration::from_secs(60),
         limit: Duration::from_secs(60),
