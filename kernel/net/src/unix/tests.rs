@@ -1,1 +1,201 @@
 //! Unix sockets against each other.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::Errno;
+use fs::{Credentials, Events, File, OpenFlags};
+use memory::io::{IoReader, IoWriter};
+
+use super::UnixSocket;
+use crate::file::SocketFile;
+use crate::socket::{
+    Ancillary, Peer, ReceiveFlags, Received, SendFlags, Shutdown, Socket, SocketType,
+};
+
+const ME: Peer = Peer {
+    pid: 7,
+    uid: 1,
+    gid: 2,
+};
+
+fn pair(kind: SocketType) -> (Arc<UnixSocket>, Arc<UnixSocket>) {
+    UnixSocket::pair(kind, ME)
+}
+
+fn send(socket: &UnixSocket, bytes: &[u8]) -> abi::Result<usize> {
+    let flags = SendFlags::DONTWAIT;
+    socket.send(
+        &mut IoReader::kernel(bytes),
+        flags,
+        None,
+        Ancillary::default(),
+    )
+}
+
+fn receive_with(
+    socket: &UnixSocket,
+    max: usize,
+    flags: ReceiveFlags,
+) -> abi::Result<(Vec<u8>, Received)> {
+    let mut bytes = vec![0; max];
+    let flags = flags | ReceiveFlags::DONTWAIT;
+    let received = socket.receive(&mut IoWriter::kernel(&mut bytes), flags)?;
+    bytes.truncate(received.len);
+    Ok((bytes, received))
+}
+
+fn receive(socket: &UnixSocket, max: usize) -> abi::Result<Vec<u8>> {
+    receive_with(socket, max, ReceiveFlags::empty()).map(|(bytes, _)| bytes)
+}
+
+#[test]
+fn a_stream_joins_what_was_sent() {
+    let (one, other) = pair(SocketType::Stream);
+    assert_eq!(receive(&other, 9), Err(Errno::EAGAIN));
+    assert_eq!(send(&one, b"abc"), Ok(3));
+    assert_eq!(send(&one, b"def"), Ok(3));
+    assert_eq!(other.available(), 6);
+    let (peeked, _) = receive_with(&other, 5, ReceiveFlags::PEEK).unwrap();
+    assert_eq!(peeked, b"abcde");
+    assert_eq!(receive(&other, 2), Ok(b"ab".to_vec()));
+    assert_eq!(receive(&other, 9), Ok(b"cdef".to_vec()));
+}
+
+#[test]
+fn messages_keep_their_edges() {
+    for kind in [SocketType::Datagram, SocketType::SeqPacket] {
+        let (one, other) = pair(kind);
+        assert_eq!(
+            (send(&one, b"first"), send(&one, b""), send(&one, b"x")),
+            (Ok(5), Ok(0), Ok(1))
+        );
+        let (bytes, received) = receive_with(&other, 3, ReceiveFlags::empty()).unwrap();
+        assert_eq!((bytes.as_slice(), received.full_len), (&b"fir"[..], 5));
+        assert_eq!(receive(&other, 9), Ok(Vec::new()));
+        assert_eq!(receive(&other, 9), Ok(b"x".to_vec()));
+        assert_eq!(send(&one, &vec![0; 300_000]), Err(Errno::EMSGSIZE));
+    }
+}
+
+#[test]
+fn an_end_that_closes_is_end_of_file_and_broken_pipe() {
+    let (one, other) = pair(SocketType::Stream);
+    send(&one, b"last").unwrap();
+    drop(one);
+    assert!(
+        other
+            .poll(None)
+            .contains(Events::READABLE | Events::RDHUP | Events::HUP)
+    );
+    assert_eq!(receive(&other, 9), Ok(b"last".to_vec()));
+    assert_eq!(receive(&other, 9), Ok(Vec::new()));
+    assert_eq!(send(&other, b"x"), Err(Errno::EPIPE));
+}
+
+#[test]
+fn unread_bytes_reset_the_sender() {
+    let (one, other) = pair(SocketType::Stream);
+    send(&one, b"never read").unwrap();
+    drop(other);
+    assert_eq!(receive(&one, 9), Err(Errno::ECONNRESET));
+    assert_eq!(receive(&one, 9), Ok(Vec::new()));
+}
+
+#[test]
+fn half_a_connection_can_be_shut_down() {
+    let (one, other) = pair(SocketType::Stream);
+    one.shutdown(Shutdown {
+        receive: false,
+        send: true,
+    })
+    .unwrap();
+    assert_eq!(send(&one, b"x"), Err(Errno::EPIPE));
+    assert_eq!(receive(&other, 9), Ok(Vec::new()));
+    assert_eq!(send(&other, b"back"), Ok(4));
+    assert_eq!(receive(&one, 9), Ok(b"back".to_vec()));
+    assert!(!other.poll(None).contains(Events::HUP));
+}
+
+#[test]
+fn a_full_receiver_stops_the_sender() {
+    let (one, other) = pair(SocketType::Stream);
+    let mut sent = 0;
+    while let Ok(count) = send(&one, &[1; 10_000]) {
+        sent += count;
+    }
+    assert!(sent >= 100_000);
+    assert!(!one.poll(None).contains(Events::WRITABLE));
+    let mut taken = 0;
+    while let Ok(bytes) = receive(&other, 50_000) {
+        taken += bytes.len();
+    }
+    assert_eq!(taken, sent);
+    assert!(one.poll(None).contains(Events::WRITABLE));
+}
+
+#[test]
+fn files_travel_with_the_first_byte() {
+    let (one, other) = pair(SocketType::Stream);
+    let (passed, _kept) = pair(SocketType::Datagram);
+    let credentials = Arc::new(Credentials::root());
+    let socket: Arc<dyn Socket> = passed;
+    let file: Arc<File> = SocketFile::open(socket, OpenFlags::empty(), &credentials);
+    send(&one, b"ab").unwrap();
+    let ancillary = Ancillary {
+        files: vec![file.clone()],
+        sender: None,
+    };
+    one.send(
+        &mut IoReader::kernel(b"cd"),
+        SendFlags::empty(),
+        None,
+        ancillary,
+    )
+    .unwrap();
+    send(&one, b"ef").unwrap();
+    let (bytes, received) = receive_with(&other, 9, ReceiveFlags::empty()).unwrap();
+    assert_eq!(
+        (bytes.as_slice(), received.ancillary.files.len()),
+        (&b"ab"[..], 0)
+    );
+    let (bytes, received) = receive_with(&other, 1, ReceiveFlags::empty()).unwrap();
+    assert_eq!(
+        (bytes.as_slice(), received.ancillary.files.len()),
+        (&b"c"[..], 1)
+    );
+    assert!(Arc::ptr_eq(&received.ancillary.files[0], &file));
+    let (bytes, received) = receive_with(&other, 9, ReceiveFlags::empty()).unwrap();
+    assert_eq!(
+        (bytes.as_slice(), received.ancillary.files.len()),
+        (&b"def"[..], 0)
+    );
+}
+
+#[test]
+fn credentials_come_when_asked_for() {
+    let (one, other) = pair(SocketType::Stream);
+    assert_eq!(other.peer(), ME);
+    send(&one, b"x").unwrap();
+    assert_eq!(
+        receive_with(&other, 9, ReceiveFlags::empty())
+            .unwrap()
+            .1
+            .ancillary
+            .sender,
+        None
+    );
+    other
+        .options()
+        .pass_credentials
+        .store(true, core::sync::atomic::Ordering::Relaxed);
+    send(&one, b"x").unwrap();
+    assert_eq!(
+        receive_with(&other, 9, ReceiveFlags::empty())
+            .unwrap()
+            .1
+            .ancillary
+            .sender,
+        Some(ME)
+    );
+}

@@ -74,7 +74,7 @@ impl VsockSocket {
         })
     }
 
-    fn accepted(&self, connection: Arc<Connection>) -> Arc<VsockSocket> {
+    pub(super) fn accepted(&self, connection: Arc<Connection>) -> Arc<VsockSocket> {
         let role = Role {
             port: Some(connection.key.local_port),
             owns_port: false,
