@@ -3,13 +3,19 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Result;
 use machine::sync::SpinLock;
 
+use crate::dentry::Dentry;
+use crate::file_system::{FileSystem, SuperBlock};
 use crate::inode::Inode;
-use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, Timestamp};
+use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, StatFs, Timestamp};
+use crate::mount::Mount;
+use crate::path::Path;
+use crate::pipe::Pipe;
 
 /// `st_dev` of all of them.
 pub(crate) const ANONYMOUS_DEVICE: DeviceId = DeviceId::new(0, 0xF_FFFF);
@@ -21,17 +27,34 @@ static NEXT_INO: AtomicU64 = AtomicU64::new(1);
 pub struct AnonymousInode {
     label: &'static str,
     meta: SpinLock<Metadata>,
+    /// What opening it again through /proc/PID/fd meets at.
+    pipe: Option<Arc<Pipe>>,
 }
 
 impl AnonymousInode {
     /// A pipe or socket: shown as `label:[ino]`, with mode `mode`, owned by `uid` and `gid`.
     #[must_use]
     pub fn new(kind: FileKind, label: &'static str, mode: u32, uid: u32, gid: u32) -> Arc<Self> {
+        Self::make(kind, label, mode, (uid, gid), None)
+    }
+
+    /// A pipe of pipe2(2).
+    pub(crate) fn of_pipe(pipe: &Arc<Pipe>, owner: (u32, u32)) -> Arc<Self> {
+        Self::make(FileKind::Fifo, "pipe", 0o600, owner, Some(pipe.clone()))
+    }
+
+    fn make(
+        kind: FileKind,
+        label: &'static str,
+        mode: u32,
+        owner: (u32, u32),
+        pipe: Option<Arc<Pipe>>,
+    ) -> Arc<Self> {
         let now = Timestamp::now();
         let ino = NEXT_INO.fetch_add(1, Ordering::Relaxed);
         let meta = Metadata {
-            uid,
-            gid,
+            uid: owner.0,
+            gid: owner.1,
             atime: now,
             mtime: now,
             ctime: now,
@@ -40,7 +63,14 @@ impl AnonymousInode {
         Arc::new(Self {
             label,
             meta: SpinLock::new(meta),
+            pipe,
         })
+    }
+
+    /// The pipe that the anonymous inode `inode` stands for.
+    pub(crate) fn pipe_of(inode: &Arc<dyn Inode>) -> Option<&Arc<Pipe>> {
+        let any: &dyn Any = inode.as_ref();
+        any.downcast_ref::<Self>()?.pipe.as_ref()
     }
 
     /// An eventfd, epoll instance and so on: shown as `anon_inode:label`, with Linux's brackets in the label.
@@ -86,4 +116,55 @@ impl Inode for AnonymousInode {
             _ => format!("{}:[{}]", self.label, meta.ino),
         })
     }
+}
+
+/// The file system of inodes without a name: mounted nowhere, and only made when someone
+/// goes to one of them through /proc/PID/fd.
+#[derive(Debug)]
+struct AnonymousFs(Arc<AnonymousInode>);
+
+impl FileSystem for AnonymousFs {
+    fn name(&self) -> &'static str {
+        "anon_inodefs"
+    }
+
+    fn root(&self) -> Arc<dyn Inode> {
+        self.0.clone()
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
+        Ok(StatFs {
+            magic: ANON_INODE_FS_MAGIC,
+            block_size: 4096,
+            name_max: 255,
+            ..StatFs::default()
+        })
+    }
+}
+
+static MOUNT: SpinLock<Option<Arc<Mount>>> = SpinLock::new(None);
+
+fn mount() -> Arc<Mount> {
+    if let Some(mount) = &*MOUNT.lock() {
+        return mount.clone();
+    }
+    let root = AnonymousInode::new(FileKind::Directory, "anon_inodefs", 0o500, 0, 0);
+    let super_block = SuperBlock::with_device(Arc::new(AnonymousFs(root)), ANONYMOUS_DEVICE);
+    let new = Mount::of(&super_block);
+    MOUNT.lock().get_or_insert(new).clone()
+}
+
+/// A place for an inode that has none, for one walk.
+pub(crate) fn place_of(inode: &Arc<dyn Inode>) -> Path {
+    let mount = mount();
+    let name = inode.anonymous_name().unwrap_or_default();
+    let root: &Arc<Dentry> = mount.root();
+    let dentry = root.new_unlisted(inode.clone(), Arc::from(name.as_bytes()));
+    Path { mount, dentry }
+}
+
+/// Whether `path` was made by [`place_of`].
+pub(crate) fn is_anonymous(path: &Path) -> bool {
+    path.device() == ANONYMOUS_DEVICE.encode()
 }

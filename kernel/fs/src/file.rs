@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use memory::io::{IoReader, IoWriter};
 use sched::Mutex;
 
-use crate::anonymous::{ANONYMOUS_DEVICE, AnonymousInode};
+use crate::anonymous::{self, ANONYMOUS_DEVICE, AnonymousInode};
 use crate::cred::{Capabilities, Credentials};
 use crate::file_ops::{DirSink, FileOps, Io, Seek};
 use crate::flags::OpenFlags;
@@ -47,7 +47,11 @@ impl File {
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
     ) -> Arc<Self> {
-        Self::with_place(Place::At(path), ops, flags, credentials.clone())
+        let place = match path.inode() {
+            Ok(inode) if anonymous::is_anonymous(&path) => Place::Nowhere(inode.clone()),
+            _ => Place::At(path),
+        };
+        Self::with_place(place, ops, flags, credentials.clone())
     }
 
     /// An open file without a path.
@@ -97,6 +101,15 @@ impl File {
         match &self.place {
             Place::At(path) => Some(path),
             Place::Nowhere(_) => None,
+        }
+    }
+
+    /// Where a walk to it leads (/proc/PID/fd/N): where it was opened, or a place made for the occasion.
+    #[must_use]
+    pub fn place(&self) -> Path {
+        match &self.place {
+            Place::At(path) => path.clone(),
+            Place::Nowhere(inode) => anonymous::place_of(inode),
         }
     }
 

@@ -93,9 +93,15 @@ impl SuperBlock {
     /// Wraps an instance.
     #[must_use]
     pub fn new(fs: Arc<dyn FileSystem>) -> Arc<Self> {
+        let minor = NEXT_MINOR.fetch_add(1, Ordering::Relaxed);
+        Self::with_device(fs, DeviceId::new(0, minor))
+    }
+
+    /// Wraps an instance that has a device number of its own.
+    pub(crate) fn with_device(fs: Arc<dyn FileSystem>, device: DeviceId) -> Arc<Self> {
         Arc::new(Self {
             flags: fs.flags(),
-            device: DeviceId::new(0, NEXT_MINOR.fetch_add(1, Ordering::Relaxed)),
+            device,
             root: SpinLock::new(Weak::new()),
             rename_lock: sched::Mutex::new(()),
             fs,

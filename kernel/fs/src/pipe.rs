@@ -18,7 +18,6 @@ use crate::file::File;
 use crate::file_ops::{FileOps, Io};
 use crate::flags::OpenFlags;
 use crate::ioctl;
-use crate::metadata::FileKind;
 use crate::poll::{Events, PollTable};
 
 mod fifo;
@@ -337,17 +336,16 @@ impl Drop for PipeEnd {
     }
 }
 
+/// Opens a pipe without a name again, through /proc/PID/fd: nobody is waited for.
+pub(crate) fn reopen(pipe: &Arc<Pipe>, flags: OpenFlags) -> Arc<dyn FileOps> {
+    Arc::new(PipeEnd::new(pipe, flags.is_readable(), flags.is_writable()))
+}
+
 /// Makes a pipe: the end to read from and the end to write to (pipe2(2)).
 #[must_use]
 pub fn pipe(flags: OpenFlags, credentials: &Arc<Credentials>) -> (Arc<File>, Arc<File>) {
     let pipe = Pipe::new();
-    let inode = AnonymousInode::new(
-        FileKind::Fifo,
-        "pipe",
-        0o600,
-        credentials.fsuid,
-        credentials.fsgid,
-    );
+    let inode = AnonymousInode::of_pipe(&pipe, (credentials.fsuid, credentials.fsgid));
     let kept = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
     let reader = Arc::new(PipeEnd::new(&pipe, true, false));
     let writer = Arc::new(PipeEnd::new(&pipe, false, true));

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 
+use crate::anonymous::AnonymousInode;
 use crate::cred::Credentials;
 use crate::device;
 use crate::file::File;
@@ -235,7 +236,10 @@ impl Caller<'_> {
                 }
                 device::open(inode.metadata()?, path, flags, self.credentials)
             }
-            FileKind::Fifo => pipe::open_fifo(path.key()?, flags),
+            FileKind::Fifo => match AnonymousInode::pipe_of(inode) {
+                Some(pipe) => Ok(pipe::reopen(pipe, flags)),
+                None => pipe::open_fifo(path.key()?, flags),
+            },
             FileKind::Socket => Err(Errno::ENXIO),
             FileKind::Regular | FileKind::Directory | FileKind::Symlink => {
                 inode.clone().open(flags)

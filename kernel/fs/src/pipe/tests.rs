@@ -128,6 +128,30 @@ fn peeking_leaves_the_bytes() {
 }
 
 #[test]
+fn a_pipe_can_be_opened_again_at_its_place() {
+    let (reader, writer) = ends(OpenFlags::empty());
+    let options = crate::tmpfs::TmpFsOptions::default();
+    let root = crate::tmpfs::TmpFs::new("tmpfs", &options).unwrap();
+    let root = crate::SuperBlock::new(root);
+    let namespace = crate::MountNamespace::new(&root, b"", crate::MountFlags::empty());
+    let fs = crate::FsContext::new(&namespace).unwrap();
+    let credentials = Arc::new(Credentials::root());
+    let caller = crate::Caller {
+        fs: &fs,
+        credentials: &credentials,
+    };
+    let again = caller.open_path(writer.place(), OpenFlags::WRONLY).unwrap();
+    assert_eq!(write(&again, b"through proc"), Ok(12));
+    assert_eq!(again.key(), reader.key());
+    assert_eq!(again.display(&fs.root()), writer.display(&fs.root()));
+    drop(writer);
+    assert!(!reader.poll(None).contains(Events::HUP));
+    drop(again);
+    assert_eq!(read(&reader, 20), Ok(b"through proc".to_vec()));
+    assert!(reader.poll(None).contains(Events::HUP));
+}
+
+#[test]
 fn fifo_opens_wait_for_each_other_unless_nonblocking() {
     let key = InodeKey {
         device: 1,

@@ -65,12 +65,7 @@ fn shown(scope: &Scope) -> Result<Vec<u8>> {
 
 fn leads(scope: &Scope) -> Result<Link> {
     scope.check_access()?;
-    let file = file(scope)?;
-    match file.path() {
-        Some(path) => Ok(Link::Jump(path.clone())),
-        // Pipes and sockets have no place to go to.
-        None => Err(Errno::ENXIO),
-    }
+    Ok(Link::Jump(file(scope)?.place()))
 }
 
 fn info(scope: &Scope) -> Result<Vec<u8>> {
