@@ -1,5 +1,7 @@
 //! The cache over a backing that is a byte vector and can be told to fail.
 
+#![expect(clippy::cast_possible_truncation, reason = "test data")]
+
 use super::*;
 use std::sync::Mutex;
 

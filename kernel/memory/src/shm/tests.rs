@@ -1,8 +1,10 @@
 //! Shared memory as a file: holes, growth, truncation.
 
+use alloc::vec::Vec;
+
 use super::*;
 
-fn read(shm: &Shm, offset: u64, len: usize) -> alloc::vec::Vec<u8> {
+fn read(shm: &Shm, offset: u64, len: usize) -> Vec<u8> {
     let mut bytes = alloc::vec![0xee; len];
     let read = shm.read(offset, &mut IoWriter::kernel(&mut bytes)).unwrap();
     bytes.truncate(read);

@@ -141,7 +141,7 @@ impl AddressSpace {
                 return Err(Errno::ENOMEM);
             }
             areas.tree.update(range.clone(), |area| {
-                area.flags.set(AreaFlags::LOCKED, locked)
+                area.flags.set(AreaFlags::LOCKED, locked);
             })?;
         }
         if locked {

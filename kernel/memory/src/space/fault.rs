@@ -146,7 +146,7 @@ impl AddressSpace {
         if !access.is_absent
             && let Some((frame, perms)) = self.table.query(UserAddr(page))
         {
-            return self.upgrade(&place, access, &frame, perms, answer);
+            return self.upgrade(&place, access, &frame, perms, answer.is_some());
         }
         match area.source.clone() {
             None => self.appear_anonymous(&place, access),
@@ -224,7 +224,7 @@ impl AddressSpace {
         access: Access,
         frame: &Frame,
         perms: Perms,
-        answer: Option<Frame>,
+        is_answered: bool,
     ) -> Outcome<Look> {
         let area = place.area;
         if !access.write {
@@ -238,9 +238,7 @@ impl AddressSpace {
         }
         if let (true, Some(source)) = (area.is_shared(), &area.source) {
             let index = area.page_index(place.start, place.page);
-            if source.tracks_stores()
-                && answer.is_none()
-                && source.page_at_hand(index, true).is_none()
+            if source.tracks_stores() && !is_answered && source.page_at_hand(index, true).is_none()
             {
                 return Ok(Look::Ask(source.clone(), index, true));
             }

@@ -83,6 +83,8 @@ const fn pages(random: u64, bits: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -90,7 +92,7 @@ mod tests {
         let fixed = Bases::new(false);
         assert_eq!(fixed.stack_top, UserAddr::LIMIT.0);
         assert_eq!(fixed.pie, PIE_BASE);
-        let mut seen = alloc::vec::Vec::new();
+        let mut seen = Vec::new();
         for _ in 0..16 {
             let bases = Bases::new(true);
             assert!(bases.pie < bases.map_top && bases.map_top < bases.stack_top);

@@ -1,5 +1,11 @@
 //! Address spaces against the host double: faults, copy-on-write, user copies, changes of mappings.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "test data"
+)]
+
 use alloc::vec::Vec;
 
 use super::*;
@@ -58,9 +64,7 @@ fn fork_shares_until_either_side_stores() {
     enter(&parent);
     let base = anonymous(&parent, 3);
     user::write_bytes(base, b"parent").unwrap();
-    let free = machine::frame::free();
     let child = parent.fork().unwrap();
-    let _ = free;
     assert_eq!(
         parent.frame_at(base, false).unwrap().phys(),
         child.frame_at(base, false).unwrap().phys()

@@ -1,0 +1,123 @@
+//! Making threads.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use abi::Result;
+use machine::page_table::PageTable;
+use machine::sync::SpinLock;
+
+use super::{Attachment, Name, Share, State, Thread, ThreadRef, name_of, start};
+use crate::attributes::{Attributes, CpuMask};
+use crate::backend;
+use crate::stats::Account;
+use crate::timer_heap::Slot;
+
+/// Everything a new thread starts with.
+#[must_use = "a builder does nothing until spawned"]
+pub struct ThreadBuilder {
+    name: Name,
+    extension: Option<Attachment>,
+    page_table: Option<Arc<PageTable>>,
+    memory: Option<Attachment>,
+    attributes: Attributes,
+    affinity: CpuMask,
+    entry: Box<dyn FnOnce() + Send>,
+}
+
+impl core::fmt::Debug for ThreadBuilder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ThreadBuilder")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ThreadBuilder {
+    /// A thread that runs `entry` and then exits.
+    pub fn new(name: &[u8], entry: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            name: name_of(name),
+            extension: None,
+            page_table: None,
+            memory: None,
+            attributes: Attributes::default(),
+            affinity: CpuMask::ALL,
+            entry: Box::new(entry),
+        }
+    }
+
+    /// Attaches `extension` for the life of the thread.
+    pub fn extension(mut self, extension: Attachment) -> Self {
+        self.extension = Some(extension);
+        self
+    }
+
+    /// Starts with this address space and its page table.
+    pub fn memory(mut self, memory: Attachment, page_table: Arc<PageTable>) -> Self {
+        self.memory = Some(memory);
+        self.page_table = Some(page_table);
+        self
+    }
+
+    /// Starts with these attributes.
+    pub fn attributes(mut self, attributes: Attributes) -> Self {
+        self.attributes = attributes;
+        self
+    }
+
+    /// Starts with this affinity.
+    pub fn affinity(mut self, affinity: CpuMask) -> Self {
+        self.affinity = affinity;
+        self
+    }
+
+    /// Makes the thread without letting it run: [`super::start`] does.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is no memory for its stack.
+    pub fn prepare(mut self) -> Result<ThreadRef> {
+        let entry = core::mem::replace(&mut self.entry, Box::new(|| ()));
+        let data = backend::ThreadData::new(entry)?;
+        Ok(self.build(data))
+    }
+
+    fn build(self, backend: backend::ThreadData) -> ThreadRef {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let thread = Arc::new(Thread {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: SpinLock::new(self.name),
+            extension: self.extension,
+            page_table: SpinLock::new(self.page_table),
+            memory: SpinLock::new(self.memory),
+            state: AtomicU8::new(State::Uninterruptible as u8),
+            interrupted: AtomicBool::new(false),
+            attributes: SpinLock::new(self.attributes),
+            affinity: AtomicU64::new(self.affinity.0),
+            account: Account::default(),
+            sleep_timer: Slot::new(),
+            share: Share::default(),
+            backend,
+        });
+        thread.apply_attributes(self.attributes);
+        thread
+    }
+
+    /// Makes the thread and lets it run.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is no memory for its stack.
+    pub fn spawn(self) -> Result<ThreadRef> {
+        let thread = self.prepare()?;
+        start(&thread);
+        Ok(thread)
+    }
+
+    /// A thread for the flow that already runs here (an idle thread, a host test).
+    pub(crate) fn adopt(name: &[u8]) -> ThreadRef {
+        let thread = Self::new(name, || ()).build(backend::ThreadData::adopted());
+        thread.set_awake();
+        thread
+    }
+}
