@@ -7,14 +7,13 @@
 //! Locking: `items` (sleeping) is held while files are asked; `Ready::list` is taken by wake-ups in
 //! interrupt context, so it never allocates there: room is reserved when an item is added.
 
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::{Arc, Weak};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
-use machine::sync::IrqLock;
-use sched::{Mutex, WaitQueue, Wake};
+use sched::{Mutex, Wake};
 
 use crate::anonymous::AnonymousInode;
 use crate::cred::Credentials;
@@ -23,8 +22,11 @@ use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::poll::{Events, PollTable};
 
+mod items;
 #[cfg(test)]
 mod tests;
+
+use items::{Item, ItemWaker, Items, Ready};
 
 /// How deep epoll instances may watch each other.
 const NESTING_MAX: usize = 4;
@@ -72,68 +74,6 @@ impl Interest {
 pub struct Epoll {
     items: Mutex<Items>,
     ready: Arc<Ready>,
-}
-
-#[derive(Debug, Default)]
-struct Items {
-    by_number: BTreeMap<u64, Item>,
-    /// Descriptor and description, as the man page keys them.
-    by_file: BTreeMap<(i32, u64), u64>,
-    next: u64,
-}
-
-#[derive(Debug)]
-struct Item {
-    key: (i32, u64),
-    file: Weak<File>,
-    interest: Interest,
-    /// A `ONESHOT` that has fired.
-    is_spent: bool,
-    waker: Arc<ItemWaker>,
-    /// Keeps the registrations.
-    _table: PollTable,
-}
-
-/// Numbers of the items that may be ready, each at most once.
-#[derive(Debug, Default)]
-struct Ready {
-    list: IrqLock<VecDeque<u64>>,
-    queue: WaitQueue,
-}
-
-#[derive(Debug)]
-struct ItemWaker {
-    number: u64,
-    is_listed: AtomicBool,
-    ready: Arc<Ready>,
-}
-
-impl ItemWaker {
-    /// Puts the item on the ready list unless it is there.
-    fn list(&self) {
-        let mut list = self.ready.list.lock();
-        if !self.is_listed.swap(true, Ordering::AcqRel) {
-            list.push_back(self.number);
-        }
-    }
-}
-
-impl Wake for ItemWaker {
-    fn wake(&self) {
-        self.list();
-        self.ready.queue.wake_all();
-    }
-}
-
-impl Item {
-    /// The wanted events that are there now; `None` when the file is gone.
-    fn poll(&self) -> Option<Events> {
-        let file = self.file.upgrade()?;
-        if self.is_spent {
-            return Some(Events::empty());
-        }
-        Some(file.poll(None) & (self.interest.events | Events::ALWAYS))
-    }
 }
 
 impl Epoll {
@@ -355,39 +295,6 @@ impl Epoll {
             }
         }
         Ok(deepest)
-    }
-}
-
-impl Items {
-    fn find(&self, fd: i32, file: &File) -> Result<u64> {
-        self.by_file
-            .get(&(fd, file.lock_id()))
-            .copied()
-            .ok_or(Errno::ENOENT)
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Item> {
-        let item = self.by_number.remove(&number)?;
-        self.by_file.remove(&item.key);
-        Some(item)
-    }
-
-    /// Removes items of descriptor `fd` whose file was closed.
-    fn forget_closed(&mut self, fd: i32) {
-        let of_fd: Vec<u64> = self
-            .by_file
-            .range((fd, 0)..=(fd, u64::MAX))
-            .map(|(_, number)| *number)
-            .collect();
-        for number in of_fd {
-            let is_closed = self
-                .by_number
-                .get(&number)
-                .is_some_and(|item| item.file.strong_count() == 0);
-            if is_closed {
-                self.remove(number);
-            }
-        }
     }
 }
 

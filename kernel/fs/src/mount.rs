@@ -19,6 +19,7 @@ use crate::flags::MountFlags;
 use crate::path::Path;
 
 mod namespace;
+mod tree;
 
 pub use namespace::{BindMode, DetachMode, MountNamespace};
 

@@ -8,8 +8,10 @@ use abi::{Errno, Result};
 use machine::sync::SpinLock;
 use sched::Mutex;
 
-use super::{Mount, Place};
-use crate::dentry::forget_super_block;
+use super::Mount;
+use super::tree::{
+    attach_at, check_kinds, copy_below, copy_tree, detach, forget_if_last, is_below, subtree,
+};
 use crate::file_system::SuperBlock;
 use crate::flags::MountFlags;
 use crate::path::Path;
@@ -304,133 +306,4 @@ impl Drop for MountNamespace {
             forget_if_last(mount);
         }
     }
-}
-
-/// Drops the cached names of a file system that is mounted nowhere else.
-fn forget_if_last(mount: &Arc<Mount>) {
-    forget_super_block(mount.super_block());
-}
-
-/// Directories on directories, files on files, and nothing on what was removed.
-fn check_kinds(new: &Mount, at: &Path) -> Result<()> {
-    if at.dentry.is_removed() {
-        return Err(Errno::ENOENT);
-    }
-    if new.root.is_directory() == at.dentry.is_directory() {
-        Ok(())
-    } else {
-        Err(Errno::ENOTDIR)
-    }
-}
-
-fn attach_at(new: &Arc<Mount>, at: &Path) {
-    *new.place.lock() = Some(Place {
-        parent: Arc::downgrade(&at.mount),
-        point: at.dentry.clone(),
-    });
-    at.dentry.add_mount();
-    at.mount
-        .children
-        .lock()
-        .insert(Arc::as_ptr(&at.dentry).addr(), new.clone());
-}
-
-/// Takes `mount` off what it is mounted on, if anything.
-fn detach(mount: &Arc<Mount>) {
-    let Some(place) = mount.place.lock().take() else {
-        return;
-    };
-    place.point.remove_mount();
-    if let Some(parent) = place.parent.upgrade() {
-        let listed = parent
-            .children
-            .lock()
-            .remove(&Arc::as_ptr(&place.point).addr());
-        drop(listed);
-    }
-}
-
-/// `top` and all mounts on it, parents first.
-fn subtree(top: &Arc<Mount>) -> Vec<Arc<Mount>> {
-    let mut all = alloc::vec![top.clone()];
-    let mut next = 0;
-    while next < all.len() {
-        let children = all[next].children();
-        all.extend(children);
-        next += 1;
-    }
-    all
-}
-
-/// Whether walking up from `path` leads to `above`.
-fn is_below(path: &Path, above: &Path) -> bool {
-    let mut at = path.clone();
-    loop {
-        if Arc::ptr_eq(&at.mount, &above.mount) {
-            return above.dentry.is_ancestor_of(&at.dentry);
-        }
-        match at.mount.mounted_on() {
-            Some(place) => at = place,
-            None => return false,
-        }
-    }
-}
-
-/// A mount and its copy.
-type OldAndNew = (Arc<Mount>, Arc<Mount>);
-
-/// A copy of the mount tree, with the pairs of old and new. Unbindable mounts are left out of binds.
-fn copy_tree(top: &Arc<Mount>, mode: BindMode, for_bind: bool) -> (Arc<Mount>, Vec<OldAndNew>) {
-    let copy_one =
-        |old: &Arc<Mount>| Mount::new(&old.super_block, &old.root, &old.source, old.flags());
-    let copy = copy_one(top);
-    let mut pairs = alloc::vec![(top.clone(), copy.clone())];
-    let mut next = 0;
-    while mode == BindMode::Recursive && next < pairs.len() {
-        let (old, new) = pairs[next].clone();
-        next += 1;
-        for child in old.children() {
-            if for_bind && child.unbindable.load(Ordering::Relaxed) {
-                continue;
-            }
-            let Some(point) = child.mounted_on() else {
-                continue;
-            };
-            let child_copy = copy_one(&child);
-            attach_at(
-                &child_copy,
-                &Path {
-                    mount: new.clone(),
-                    dentry: point.dentry,
-                },
-            );
-            pairs.push((child, child_copy));
-        }
-    }
-    (copy, pairs)
-}
-
-/// A mount of `from` itself, with what is mounted below it when recursive.
-fn copy_below(from: &Path, mode: BindMode) -> Arc<Mount> {
-    let old = &from.mount;
-    let copy = Mount::new(&old.super_block, &from.dentry, &old.source, old.flags());
-    if mode == BindMode::Recursive {
-        for child in old.children() {
-            let Some(point) = child.mounted_on() else {
-                continue;
-            };
-            let is_inside = from.dentry.is_ancestor_of(&point.dentry);
-            if is_inside && !child.unbindable.load(Ordering::Relaxed) {
-                let (child_copy, _) = copy_tree(&child, mode, true);
-                attach_at(
-                    &child_copy,
-                    &Path {
-                        mount: copy.clone(),
-                        dentry: point.dentry,
-                    },
-                );
-            }
-        }
-    }
-    copy
 }
