@@ -425,20 +425,14 @@ pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
     let ops = end.pty.open_slave(flags)?;
     // In devpts the node is beside the ptmx; elsewhere its mount is not known.
     let name = format!("{}", end.pty.index);
-    let node = end.path.dentry.parent().and_then(|directory| {
-        find_child(&directory, name.as_bytes(), false)
-            .ok()
-            .filter(|found| found.kind() == Some(FileKind::CharDevice))
+    let node = end.path.as_ref().and_then(|ptmx| {
+        let dentry = find_child(&ptmx.dentry.parent()?, name.as_bytes(), false).ok()?;
+        let is_device = dentry.kind() == Some(FileKind::CharDevice);
+        is_device.then(|| Path { mount: ptmx.mount.clone(), dentry })
     });
     let credentials = master.credentials();
     Ok(match node {
-        Some(dentry) => {
-            let path = Path {
-                mount: end.path.mount.clone(),
-                dentry,
-            };
-            File::new(path, ops, flags, credentials)
-        }
+        Some(path) => File::new(path, ops, flags, credentials),
         None => File::anonymous(AnonymousInode::file_like("tty"), ops, flags, credentials),
     })
 }

@@ -91,6 +91,12 @@ impl Pty {
         })
     }
 
+    /// Lets the terminal be opened.
+    #[cfg(test)]
+    pub(super) fn unlock(&self) {
+        self.is_locked.store(false, Ordering::Relaxed);
+    }
+
     /// Opens the terminal's end.
     ///
     /// # Errors
@@ -122,7 +128,7 @@ impl Drop for OpenSlave {
 pub(super) struct Master {
     pub(super) pty: Arc<Pty>,
     /// The ptmx that was opened.
-    pub(super) path: Path,
+    pub(super) path: Option<Path>,
     instance: Weak<DevPts>,
 }
 
@@ -130,9 +136,15 @@ impl Master {
     pub(super) fn new(pty: Arc<Pty>, path: &Path, instance: &Arc<DevPts>) -> Master {
         Master {
             pty,
-            path: path.clone(),
+            path: Some(path.clone()),
             instance: Arc::downgrade(instance),
         }
+    }
+
+    /// A master without a file system, for tests.
+    #[cfg(test)]
+    pub(super) fn detached(pty: Arc<Pty>) -> Master {
+        Master { pty, path: None, instance: Weak::new() }
     }
 
     fn read_bytes(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {

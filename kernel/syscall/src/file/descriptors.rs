@@ -1,7 +1,7 @@
 //! dup, dup2, dup3, ioctl.
 
 use abi::raw::general as raw;
-use abi::raw::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD};
+use abi::raw::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, TIOCGPTPEER};
 use abi::{Errno, Result};
 use fs::{FileKind, OpenFlags, ioctl};
 
@@ -75,6 +75,11 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
         FIONREAD if file.kind() == FileKind::Regular && file.is_seekable() => {
             let left = file.metadata()?.size.saturating_sub(file.position());
             ioctl::put_int(arg, usize::try_from(left).unwrap_or(usize::MAX))
+        }
+        TIOCGPTPEER => {
+            let flags = OpenFlags::from_open(cx.uint(2));
+            let peer = fs::tty::open_peer(&file, flags)?;
+            install(cx, peer, flags.contains(OpenFlags::CLOEXEC))
         }
         _ => file.ops().ioctl(command, arg),
     }
