@@ -35,6 +35,7 @@ impl AddressSpace {
 
     fn copy_areas(&self, areas: &mut Areas, child: &AddressSpace) -> Result<()> {
         let mut theirs = child.areas.lock();
+        theirs.tree.reserve(areas.tree.len())?;
         for (start, area) in areas.tree.iter() {
             if area.flags.contains(AreaFlags::DONT_FORK) {
                 continue;
@@ -47,7 +48,7 @@ impl AddressSpace {
             copy.flags.remove(AreaFlags::LOCKED);
             let is_wiped = area.flags.contains(AreaFlags::WIPE_ON_FORK);
             copy.is_copied &= !is_wiped;
-            theirs.tree.insert(start, copy)?;
+            theirs.tree.append(start, copy);
             if !is_wiped && has_private_pages(area) {
                 let range = addresses(start..area.end);
                 self.table

@@ -125,9 +125,7 @@ impl AddressSpace {
             let mut areas = self.areas.lock();
             areas.set_aside.clear();
             let removed = areas.tree.take_all();
-            if let (Some((first, _)), Some((_, last))) =
-                (removed.first_key_value(), removed.last_key_value())
-            {
+            if let (Some((first, _)), Some((_, last))) = (removed.first(), removed.last()) {
                 self.table.unmap(addresses(*first..last.end));
             }
             removed

@@ -1,10 +1,11 @@
-//! The areas of an address space, by start address. Pure data: no page table, no locks.
+//! The areas of an address space, in order of address. Pure data: no page table, no locks.
 //!
-//! Areas never overlap and are never empty; neighbours that could be one area are one.
+//! Areas never overlap and are never empty; neighbours that could be one area are one. They are in a sorted
+//! vector: a process has some tens, looking one up matters most, and growing a vector can fail politely.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::ops::Range;
 
 use abi::{Errno, Result};
@@ -19,9 +20,11 @@ pub(crate) type Removed = Vec<Area>;
 
 #[derive(Debug, Default)]
 pub(crate) struct AreaTree {
-    areas: BTreeMap<u64, Area>,
+    areas: Vec<(u64, Area)>,
     /// Bytes in all areas.
     total: u64,
+    /// Where the last look-up ended: the next one is often the same.
+    last_found: Cell<usize>,
 }
 
 impl AreaTree {
@@ -41,41 +44,56 @@ impl AreaTree {
         self.areas.len()
     }
 
+    /// Index of the first area that ends above `addr`.
+    fn index_of(&self, addr: u64) -> usize {
+        let guess = self.last_found.get();
+        if let Some((start, area)) = self.areas.get(guess)
+            && *start <= addr
+            && addr < area.end
+        {
+            return guess;
+        }
+        let index = self.areas.partition_point(|(_, area)| area.end <= addr);
+        self.last_found.set(index);
+        index
+    }
+
     /// The area that holds `addr`.
     pub(crate) fn find(&self, addr: u64) -> Option<(u64, &Area)> {
-        let (start, area) = self.areas.range(..=addr).next_back()?;
-        (addr < area.end).then_some((*start, area))
+        let (start, area) = self.areas.get(self.index_of(addr))?;
+        (*start <= addr).then_some((*start, area))
     }
 
     /// The area that holds `addr`, for changes that keep its range.
     pub(crate) fn find_mut(&mut self, addr: u64) -> Option<(u64, &mut Area)> {
-        let (start, area) = self.areas.range_mut(..=addr).next_back()?;
-        (addr < area.end).then_some((*start, area))
+        let index = self.index_of(addr);
+        let (start, area) = self.areas.get_mut(index)?;
+        (*start <= addr).then_some((*start, area))
     }
 
-    /// The first area that starts above `addr`.
+    /// The first area that starts at or above `addr`, for an `addr` that is in none.
     pub(crate) fn next_above(&self, addr: u64) -> Option<(u64, &Area)> {
         self.areas
-            .range(addr..)
-            .next()
+            .get(self.index_of(addr))
             .map(|(start, area)| (*start, area))
     }
 
-    /// The last area that starts below `addr`.
+    /// The last area that ends at or below `addr`.
     pub(crate) fn last_below(&self, addr: u64) -> Option<(u64, &Area)> {
-        self.areas
-            .range(..addr)
-            .next_back()
-            .map(|(start, area)| (*start, area))
+        let index = self.index_of(addr).checked_sub(1)?;
+        self.areas.get(index).map(|(start, area)| (*start, area))
     }
 
     /// The areas that touch `range`, whole.
     pub(crate) fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Area)> {
-        let first = self
-            .find(range.start)
-            .map_or(range.start, |(start, _)| start);
-        self.areas
-            .range(first..range.end.max(first))
+        let areas = if range.is_empty() {
+            &[]
+        } else {
+            &self.areas[self.index_of(range.start)..]
+        };
+        areas
+            .iter()
+            .take_while(move |(start, _)| *start < range.end)
             .map(|(start, area)| (*start, area))
     }
 
@@ -95,37 +113,55 @@ impl AreaTree {
         at >= range.end
     }
 
+    /// Makes room for `more` areas.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there are too many or there is no memory.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result<()> {
+        if self.areas.len() + more > MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        self.areas.try_reserve(more).map_err(|_| Errno::ENOMEM)
+    }
+
     /// Adds an area where there is none, as one with its neighbours if they match.
     ///
     /// # Errors
-    /// `ENOMEM` when there are too many.
-    pub(crate) fn insert(&mut self, start: u64, mut area: Area) -> Result<()> {
-        if self.areas.len() >= MAX_AREAS {
-            return Err(Errno::ENOMEM);
-        }
+    /// `ENOMEM` when there are too many or there is no memory.
+    pub(crate) fn insert(&mut self, start: u64, area: Area) -> Result<()> {
+        self.reserve(1)?;
         debug_assert!(
             start < area.end && !self.overlaps(start..area.end),
             "areas overlap"
         );
         self.total += area.end - start;
-        if let Some(next) = self.areas.get(&area.end)
+        let index = self.index_of(start);
+        if let Some((next_start, next)) = self.areas.get_mut(index)
+            && *next_start == area.end
             && continues(start, &area, next)
         {
-            let next_start = area.end;
-            area.end = next.end;
-            area.is_copied |= next.is_copied;
-            self.areas.remove(&next_start);
-        }
-        if let Some((&previous_start, previous)) = self.areas.range_mut(..start).next_back()
+            *next_start = start;
+            next.offset = area.offset;
+            next.is_copied |= area.is_copied;
+            self.merge_at(index);
+        } else if let Some((previous_start, previous)) = index
+            .checked_sub(1)
+            .and_then(|before| self.areas.get_mut(before))
             && previous.end == start
-            && continues(previous_start, previous, &area)
+            && continues(*previous_start, previous, &area)
         {
             previous.end = area.end;
             previous.is_copied |= area.is_copied;
-            return Ok(());
+        } else {
+            self.areas.insert(index, (start, area));
         }
-        self.areas.insert(start, area);
         Ok(())
+    }
+
+    /// Adds a copy of an area of another tree, behind all others, without merging.
+    pub(crate) fn append(&mut self, start: u64, area: Area) {
+        self.total += area.end - start;
+        self.areas.push((start, area));
     }
 
     /// Takes out whatever is in `range`, splitting areas at its ends.
@@ -133,13 +169,11 @@ impl AreaTree {
     /// # Errors
     /// `ENOMEM` when a split makes too many; nothing has changed then.
     pub(crate) fn remove(&mut self, range: Range<u64>, removed: &mut Removed) -> Result<()> {
-        self.isolate(range.clone())?;
-        while let Some((&start, _)) = self.areas.range(range.clone()).next() {
-            if let Some(area) = self.areas.remove(&start) {
-                self.total -= area.end - start;
-                if area.source.is_some() || area.origin.is_some() {
-                    removed.push(area);
-                }
+        let indices = self.isolate(range)?;
+        for (start, area) in self.areas.drain(indices) {
+            self.total -= area.end - start;
+            if area.source.is_some() || area.origin.is_some() {
+                removed.push(area);
             }
         }
         Ok(())
@@ -154,35 +188,38 @@ impl AreaTree {
         range: Range<u64>,
         mut change: impl FnMut(&mut Area),
     ) -> Result<()> {
-        self.isolate(range.clone())?;
-        for (_, area) in self.areas.range_mut(range.clone()) {
+        let indices = self.isolate(range)?;
+        for (_, area) in &mut self.areas[indices.clone()] {
             change(area);
         }
-        self.merge(range);
+        for index in indices.start..=indices.end {
+            // From the end on, so that indices stay right.
+            self.merge_at(indices.start + (indices.end - index));
+        }
         Ok(())
     }
 
     /// Moves the start of the area at `start` down (a stack grows).
     pub(crate) fn grow_down(&mut self, start: u64, new_start: u64) {
-        if let Some(mut area) = self.areas.remove(&start) {
-            let growth = start - new_start;
-            area.offset = area.offset.wrapping_sub(growth);
-            self.total += growth;
-            self.areas.insert(new_start, area);
+        let index = self.index_of(start);
+        if let Some((at, area)) = self.areas.get_mut(index)
+            && *at == start
+        {
+            *at = new_start;
+            area.offset = area.offset.wrapping_sub(start - new_start);
+            self.total += start - new_start;
         }
     }
 
     /// The highest gap of `len` bytes that ends at or below `top` and starts at or above `bottom`.
     pub(crate) fn gap(&self, len: u64, bottom: u64, top: u64) -> Option<u64> {
         let mut end = top;
-        for (&start, area) in self.areas.range(..top).rev() {
-            if area.end <= end {
-                let gap_start = area.end;
-                if end - gap_start >= len && end - len >= bottom {
-                    return Some(end - len);
-                }
+        let above = self.areas.partition_point(|(start, _)| *start < top);
+        for (start, area) in self.areas[..above].iter().rev() {
+            if area.end <= end && end - area.end >= len && end - len >= bottom {
+                return Some(end - len);
             }
-            end = end.min(start);
+            end = end.min(*start);
             if end < bottom.saturating_add(len) {
                 return None;
             }
@@ -191,59 +228,55 @@ impl AreaTree {
     }
 
     /// Takes everything out.
-    pub(crate) fn take_all(&mut self) -> BTreeMap<u64, Area> {
+    pub(crate) fn take_all(&mut self) -> Vec<(u64, Area)> {
         self.total = 0;
         core::mem::take(&mut self.areas)
     }
 
-    /// Splits areas so that `range` begins and ends at area borders.
-    fn isolate(&mut self, range: Range<u64>) -> Result<()> {
-        let is_inside = |at| self.find(at).is_some_and(|(start, _)| start < at);
-        let splits = usize::from(is_inside(range.start)) + usize::from(is_inside(range.end));
-        if self.areas.len() + splits > MAX_AREAS {
-            return Err(Errno::ENOMEM);
+    /// Splits areas so that `range` begins and ends at area borders; returns the indices in between.
+    fn isolate(&mut self, range: Range<u64>) -> Result<Range<usize>> {
+        if range.is_empty() {
+            return Ok(0..0);
         }
-        self.split(range.start);
-        self.split(range.end);
-        Ok(())
+        self.reserve(2)?;
+        let first = self.split(range.start);
+        let last = self.split(range.end);
+        Ok(first..last)
     }
 
-    fn split(&mut self, at: u64) {
-        let Some((start, area)) = self.find_mut(at) else {
-            return;
+    /// Makes `at` a border; returns the index of the first area behind it.
+    fn split(&mut self, at: u64) -> usize {
+        let index = self.index_of(at);
+        let Some((start, area)) = self.areas.get_mut(index) else {
+            return index;
         };
-        if start == at {
-            return;
+        if *start >= at {
+            return index;
         }
         let mut upper = area.clone();
-        upper.offset = area.offset.wrapping_add(at - start);
+        upper.offset = area.offset.wrapping_add(at - *start);
         area.end = at;
-        self.areas.insert(at, upper);
+        self.areas.insert(index + 1, (at, upper));
+        index + 1
     }
 
-    fn merge(&mut self, range: Range<u64>) {
-        let mut at = self
-            .last_below(range.start)
-            .map_or(range.start, |(start, _)| start);
-        while at <= range.end {
-            let Some((&start, area)) = self.areas.range(at..=range.end).next() else {
-                return;
-            };
-            let end = area.end;
-            at = start + 1;
-            let Some(next) = self.areas.get(&end) else {
-                continue;
-            };
-            if !continues(start, area, next) {
-                continue;
-            }
-            let (next_end, is_copied) = (next.end, next.is_copied);
-            self.areas.remove(&end);
-            if let Some(area) = self.areas.get_mut(&start) {
-                area.end = next_end;
-                area.is_copied |= is_copied;
-            }
-            at = start;
+    /// Makes the area at `index` one with the one before it, if they match.
+    fn merge_at(&mut self, index: usize) {
+        let Some(before) = index.checked_sub(1) else {
+            return;
+        };
+        let (Some((start, area)), Some((next_start, next))) =
+            (self.areas.get(before), self.areas.get(index))
+        else {
+            return;
+        };
+        if area.end != *next_start || !continues(*start, area, next) {
+            return;
+        }
+        let (_, merged) = self.areas.remove(index);
+        if let Some((_, area)) = self.areas.get_mut(before) {
+            area.end = merged.end;
+            area.is_copied |= merged.is_copied;
         }
     }
 }
