@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
 use machine::{Frame, PAGE_SIZE};
@@ -71,8 +72,12 @@ pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupErro
     let receive: Arc<RequestQueue<()>> = device.queue(RECEIVE_QUEUE, 16)?;
     let transmit = device.queue(TRANSMIT_QUEUE, 64)?;
     let activity = Arc::new(WaitQueue::new());
-    let woken = activity.clone();
-    device.start(Box::new(move || woken.wake_all()));
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let (woken, flag) = (activity.clone(), interrupted.clone());
+    device.start(Box::new(move || {
+        flag.store(true, Ordering::Release);
+        woken.wake_all();
+    }));
     let frame = || Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory);
     let mut spare = Vec::new();
     for _ in 0..OUTPUT_FRAMES {
@@ -90,7 +95,9 @@ pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupErro
     for _ in 0..4 {
         let _ = receive.submit(Vec::new(), alloc::vec![Segment::page(frame()?)], ());
     }
-    let thread = ThreadBuilder::new(b"hvc0", move || attend(&receive, &terminal, &activity));
+    let thread = ThreadBuilder::new(b"hvc0", move || {
+        attend(&receive, &terminal, &activity, &interrupted);
+    });
     thread
         .spawn()
         .map(drop)
@@ -98,19 +105,22 @@ pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupErro
 }
 
 /// Takes input in and passes output on, for ever.
-fn attend(receive: &RequestQueue<()>, terminal: &Terminal, activity: &WaitQueue) {
+fn attend(
+    receive: &RequestQueue<()>,
+    terminal: &Terminal,
+    activity: &WaitQueue,
+    interrupted: &AtomicBool,
+) {
     loop {
-        // The device interrupts for output it has written, too: then there is room again.
-        let mut first = true;
         let done = activity.wait_until(|| match receive.completed() {
             Some(done) => Some(Some(done)),
-            None if core::mem::take(&mut first) => {
-                terminal.line_ready();
-                None
-            }
-            None => Some(None),
+            None => interrupted.swap(false, Ordering::AcqRel).then_some(None),
         });
-        let Some(done) = done else { continue };
+        let Some(done) = done else {
+            // The device interrupts for output it has written, too: then there is room again.
+            terminal.line_ready();
+            continue;
+        };
         for segment in done.writable {
             let mut bytes = alloc::vec![0; done.written.min(segment.len())];
             segment.read(0, &mut bytes);
