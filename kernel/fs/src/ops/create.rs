@@ -69,11 +69,11 @@ impl Caller<'_> {
     pub fn link(&self, old: &Path, base: &Path, path: &[u8]) -> Result<()> {
         let (directory, name) = self.parent_for_new(base, path, false)?;
         let inode = old.inode()?;
+        let guard = directory.dentry.dir_lock().lock();
+        self.check_new(&directory, &name)?;
         if !Arc::ptr_eq(&old.mount, &directory.mount) {
             return Err(Errno::EXDEV);
         }
-        let guard = directory.dentry.dir_lock().lock();
-        self.check_new(&directory, &name)?;
         if inode.kind() == FileKind::Directory {
             return Err(Errno::EPERM);
         }

@@ -18,6 +18,7 @@ impl Caller<'_> {
             return Err(Errno::EISDIR);
         };
         let directory = &walk.at;
+        permission::check_mount_writable(directory)?;
         let guard = directory.dentry.dir_lock().lock();
         let child = find_child_locked(&directory.dentry, &name)?;
         if slash {
@@ -54,6 +55,7 @@ impl Caller<'_> {
             return Err(last_is_special(path));
         };
         let directory = &walk.at;
+        permission::check_mount_writable(directory)?;
         let guard = directory.dentry.dir_lock().lock();
         let child = find_child_locked(&directory.dentry, &name)?;
         let inode = child.inode().ok_or(Errno::ENOENT)?;

@@ -57,6 +57,7 @@ impl Caller<'_> {
         if !Arc::ptr_eq(&from.directory.mount, &to.directory.mount) {
             return Err(Errno::EXDEV);
         }
+        permission::check_mount_writable(&from.directory)?;
         let is_across = !Arc::ptr_eq(&from.directory.dentry, &to.directory.dentry);
         let super_block = from.directory.dentry.super_block().clone();
         let _tree = is_across.then(|| super_block.rename_lock.lock());

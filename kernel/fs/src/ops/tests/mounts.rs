@@ -122,6 +122,9 @@ fn flags_are_enforced() {
         .unwrap();
     assert_eq!(world.mkdir("m/d"), Err(Errno::EROFS));
     assert_eq!(world.unlink("m/run"), Err(Errno::EROFS));
+    assert_eq!(world.unlink("m/none"), Err(Errno::EROFS));
+    assert_eq!(world.rmdir("m/none"), Err(Errno::EROFS));
+    assert_eq!(world.rename("m/none", "m/x"), Err(Errno::EROFS));
     assert_eq!(
         world.open("m/run", OpenFlags::WRONLY).err(),
         Some(Errno::EROFS)
