@@ -96,6 +96,7 @@ impl Backlog {
         state.is_closed = true;
         let waiting = core::mem::take(&mut state.waiting);
         drop(state);
+        waiting.iter().for_each(|socket| socket.reset_peer());
         drop(waiting);
         self.changed.wake_all();
     }

@@ -132,6 +132,13 @@ impl UnixSocket {
         }
     }
 
+    /// Tells the other end that nobody ever took this one.
+    pub(super) fn reset_peer(&self) {
+        if let Link::Connected(peer) = &self.state.lock().link {
+            peer.change(|state| state.was_reset = true);
+        }
+    }
+
     /// Bytes that may wait at a receiver.
     pub(super) fn send_limit(&self) -> usize {
         self.options.send_buffer() as usize
