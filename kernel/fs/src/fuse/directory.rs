@@ -7,12 +7,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use memory::io::IoWriter;
 use sched::Mutex;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::inode::FuseInode;
 use super::wire::{DirEnt, FSyncIn, Op, OpenIn, OpenOut, ReadIn, ReleaseIn};
-use crate::file_ops::{DirSink, FileOps, Seek, seek_in};
+use crate::file_ops::{DirSink, FileOps, Io, Seek, seek_in};
 use crate::metadata::FileKind;
 
 /// Bytes of entries asked for at a time.
@@ -133,6 +134,10 @@ impl FileOps for Directory {
             Seek::Set(_) | Seek::Current(_) => seek_in(0, position, to),
             Seek::End(_) | Seek::Data(_) | Seek::Hole(_) => Err(Errno::EINVAL),
         }
+    }
+
+    fn read(&self, _: &mut IoWriter<'_>, _: &Io) -> Result<usize> {
+        Err(Errno::EISDIR)
     }
 
     fn is_pollable(&self) -> bool {

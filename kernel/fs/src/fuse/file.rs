@@ -7,8 +7,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use abi::{Errno, Result};
 use machine::virtio::Segment;
 use machine::{Frame, PAGE_SIZE};
-use memory::PageSource;
 use memory::io::{IoReader, IoWriter};
+use memory::pressure::Shrink;
+use memory::{MappingList, PageSource};
 use zerocopy::IntoBytes;
 
 use super::connection::Request;
@@ -113,7 +114,7 @@ impl Handle {
             return Ok(Some(frame));
         }
         if pages::are_too_many() {
-            self.inode.session.shrink();
+            self.inode.session.shrink(usize::MAX);
         }
         let _transfer = pages.transfer.lock();
         if let Some(frame) = pages.get(index) {
@@ -206,7 +207,7 @@ impl Handle {
 /// New frames of zeroes.
 fn allocate(count: usize) -> Result<Vec<Frame>> {
     (0..count)
-        .map(|_| Frame::alloc_zeroed().map_err(|_| Errno::ENOMEM))
+        .map(|_| memory::pressure::alloc_zeroed())
         .collect()
 }
 
@@ -379,9 +380,13 @@ impl FileOps for FuseFile {
     }
 
     fn page_source(&self) -> Result<Arc<dyn PageSource>> {
-        Ok(Arc::new(Mapped {
+        let mapped = Arc::new(Mapped {
             handle: self.handle.clone(),
-        }))
+            mappings: MappingList::new(),
+        });
+        let source: Arc<dyn PageSource> = mapped;
+        self.inode().pages.add_source(Arc::downgrade(&source));
+        Ok(source)
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {
@@ -438,6 +443,7 @@ impl FileOps for FuseFile {
 /// The pages of an open file as mappings use them.
 struct Mapped {
     handle: Arc<Handle>,
+    mappings: MappingList,
 }
 
 impl PageSource for Mapped {
@@ -455,8 +461,21 @@ impl PageSource for Mapped {
         }
     }
 
+    fn page_at_hand(&self, index: u64, write: bool) -> Option<Frame> {
+        let pages = &self.handle.inode.pages;
+        if write {
+            pages.get_shared(index)
+        } else {
+            pages.get(index)
+        }
+    }
+
     fn size_bytes(&self) -> u64 {
         self.handle.inode.known_size()
+    }
+
+    fn mappings(&self) -> Option<&MappingList> {
+        Some(&self.mappings)
     }
 
     fn sync(&self, first_page: u64, last_page: u64) -> Result<()> {

@@ -7,11 +7,13 @@
 //! that neither overtakes the other; never while user memory is touched. `cached` is a leaf.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Weak;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use machine::sync::SpinLock;
 use machine::{Frame, PAGE_SIZE};
+use memory::PageSource;
 
 const BOUNCE: usize = 512;
 
@@ -36,6 +38,8 @@ pub(super) struct Pages {
     cached: SpinLock<BTreeMap<u64, Cached>>,
     /// Held while pages move between here and the server.
     pub(super) transfer: sched::Mutex<()>,
+    /// Who hands the pages out to mappings.
+    sources: SpinLock<Vec<Weak<dyn PageSource>>>,
 }
 
 impl Pages {
@@ -43,6 +47,7 @@ impl Pages {
         Pages {
             cached: SpinLock::new(BTreeMap::new()),
             transfer: sched::Mutex::new(()),
+            sources: SpinLock::new(Vec::new()),
         }
     }
 
@@ -90,6 +95,7 @@ impl Pages {
         let gone = self.cached.lock().split_off(&first);
         TOTAL.fetch_sub(gone.len(), Ordering::Relaxed);
         drop(gone);
+        self.unmap_from(first);
         let tail = usize::try_from(size % PAGE_SIZE as u64).unwrap_or(0);
         if tail > 0
             && let Some(last) = self.get(first - 1)
@@ -100,23 +106,39 @@ impl Pages {
 
     /// The server's file changed: what is here no longer counts. Pages under writable mappings stay.
     pub(super) fn outdated(&self) {
-        self.drop_pages(|page| page.is_shared);
+        let _gone = drop_pages(&mut self.cached.lock(), |page| page.is_shared);
     }
 
-    /// Gives pages back that nobody has mapped.
-    pub(super) fn shrink(&self) {
-        self.drop_pages(|page| page.is_shared || page.frame.handles() > 1);
+    /// Gives pages back that nobody has mapped; how many.
+    pub(super) fn shrink(&self) -> usize {
+        let Some(mut cached) = self.cached.try_lock() else {
+            return 0;
+        };
+        drop_pages(&mut cached, |page| {
+            page.is_shared || page.frame.handles() > 1
+        })
     }
 
-    fn drop_pages(&self, keep: impl Fn(&Cached) -> bool) {
-        let mut cached = self.cached.lock();
-        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = core::mem::take(&mut *cached)
-            .into_iter()
-            .partition(|(_, page)| keep(page));
-        *cached = kept;
-        drop(cached);
-        TOTAL.fetch_sub(gone.len(), Ordering::Relaxed);
-        drop(gone);
+    /// Notes that `source` hands these pages out to mappings.
+    pub(super) fn add_source(&self, source: Weak<dyn PageSource>) {
+        let mut sources = self.sources.lock();
+        sources.retain(|known| known.strong_count() > 0);
+        sources.push(source);
+    }
+
+    /// Takes the pages from `first` on out of every mapping.
+    fn unmap_from(&self, first: u64) {
+        let sources: Vec<_> = self
+            .sources
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for source in sources {
+            if let Some(mappings) = source.mappings() {
+                mappings.unmap_from(source.as_ref(), first);
+            }
+        }
     }
 
     /// Pages from `first` to `last` that mappings may have written. One that is mapped no more
@@ -133,6 +155,15 @@ impl Pages {
         }
         dirty
     }
+}
+
+/// Lets go of the pages that `keep` does not want; how many.
+fn drop_pages(cached: &mut BTreeMap<u64, Cached>, keep: impl Fn(&Cached) -> bool) -> usize {
+    let before = cached.len();
+    cached.retain(|_, page| keep(page));
+    let gone = before - cached.len();
+    TOTAL.fetch_sub(gone, Ordering::Relaxed);
+    gone
 }
 
 impl Drop for Pages {

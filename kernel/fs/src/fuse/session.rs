@@ -4,12 +4,12 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use machine::PAGE_SIZE;
 use machine::sync::SpinLock;
+use memory::pressure::{self, Shrink};
 use zerocopy::IntoBytes;
 
 use super::connection::{Connection, Request};
@@ -83,6 +83,8 @@ impl Session {
         };
         let root = session.node(&entry)?;
         *session.root.lock() = Some(root);
+        let shrinker: Arc<dyn Shrink> = session.clone();
+        pressure::register(Arc::downgrade(&shrinker))?;
         Ok(session)
     }
 
@@ -126,17 +128,6 @@ impl Session {
         }
     }
 
-    /// Gives back pages of files that nobody has mapped.
-    pub(super) fn shrink(&self) {
-        let known: Vec<_> = self
-            .nodes
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
-        known.iter().for_each(|inode| inode.pages.shrink());
-    }
-
     /// Called by an inode that goes away.
     pub(super) fn remove(&self, inode: &FuseInode) {
         let mut nodes = self.nodes.lock();
@@ -161,6 +152,27 @@ fn max_pages(agreed: &InitOut, fits: usize) -> usize {
     };
     let by_write = agreed.max_write as usize / PAGE_SIZE;
     by_flag.min(by_write).min(fits).max(1)
+}
+
+impl Shrink for Session {
+    fn shrink(&self, wanted: usize) -> usize {
+        let mut freed = 0;
+        let mut next = 0;
+        while freed < wanted {
+            let found = {
+                // Whoever holds the lock may be who runs short.
+                let Some(nodes) = self.nodes.try_lock() else {
+                    break;
+                };
+                let found = nodes.range(next..).next();
+                found.map(|(node, inode)| (*node, inode.upgrade()))
+            };
+            let Some((node, inode)) = found else { break };
+            next = node.saturating_add(1);
+            freed += inode.map_or(0, |inode| inode.pages.shrink());
+        }
+        freed
+    }
 }
 
 impl FileSystem for Session {

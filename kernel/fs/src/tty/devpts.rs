@@ -12,12 +12,13 @@ use core::any::Any;
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
+use memory::io::IoWriter;
 
 use super::pty::{Master, Pty, SLAVE_MAJOR};
 use crate::cred::Credentials;
 use crate::device::{self, CharDriver};
 use crate::file::File;
-use crate::file_ops::{DirSink, FileOps, Seek, seek_in};
+use crate::file_ops::{DirSink, FileOps, Io, Seek, seek_in};
 use crate::file_system::{FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock};
 use crate::flags::OpenFlags;
 use crate::inode::Inode;
@@ -346,6 +347,10 @@ impl FileOps for OpenRoot {
         seek_in(u64::MAX >> 1, position, to)
     }
 
+    fn read(&self, _: &mut IoWriter<'_>, _: &Io) -> Result<usize> {
+        Err(Errno::EISDIR)
+    }
+
     fn is_pollable(&self) -> bool {
         false
     }
@@ -428,7 +433,10 @@ pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
     let node = end.path.as_ref().and_then(|ptmx| {
         let dentry = find_child(&ptmx.dentry.parent()?, name.as_bytes(), false).ok()?;
         let is_device = dentry.kind() == Some(FileKind::CharDevice);
-        is_device.then(|| Path { mount: ptmx.mount.clone(), dentry })
+        is_device.then(|| Path {
+            mount: ptmx.mount.clone(),
+            dentry,
+        })
     });
     let credentials = master.credentials();
     Ok(match node {

@@ -144,7 +144,11 @@ impl Master {
     /// A master without a file system, for tests.
     #[cfg(test)]
     pub(super) fn detached(pty: Arc<Pty>) -> Master {
-        Master { pty, path: None, instance: Weak::new() }
+        Master {
+            pty,
+            path: None,
+            instance: Weak::new(),
+        }
     }
 
     fn read_bytes(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {

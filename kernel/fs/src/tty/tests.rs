@@ -13,7 +13,12 @@ use crate::file_ops::{FileOps, Io};
 use crate::flags::OpenFlags;
 use crate::poll::Events;
 
-const NOW: Io = Io { offset: 0, nonblocking: true, append: false, direct: false };
+const NOW: Io = Io {
+    offset: 0,
+    nonblocking: true,
+    append: false,
+    direct: false,
+};
 
 struct Ends {
     pty: Arc<Pty>,
@@ -25,7 +30,11 @@ fn ends() -> Ends {
     let pty = Pty::new(0);
     pty.unlock();
     let slave = pty.open_slave(OpenFlags::NOCTTY).unwrap();
-    Ends { master: Master::detached(pty.clone()), pty, slave }
+    Ends {
+        master: Master::detached(pty.clone()),
+        pty,
+        slave,
+    }
 }
 
 fn read(file: &dyn FileOps, max: usize) -> abi::Result<Vec<u8>> {
@@ -92,13 +101,22 @@ fn a_closed_master_hangs_the_terminal_up() {
     assert_eq!(read(ends.slave.as_ref(), 9), Ok(Vec::new()));
     assert_eq!(write(ends.slave.as_ref(), b"x"), Err(Errno::EIO));
     assert!(ends.slave.poll(None).contains(Events::HUP));
-    assert_eq!(ends.slave.ioctl(abi::raw::ioctl::TCGETS, 0), Err(Errno::EIO));
-    assert_eq!(ends.pty.open_slave(OpenFlags::NOCTTY).err(), Some(Errno::EIO));
+    assert_eq!(
+        ends.slave.ioctl(abi::raw::ioctl::TCGETS, 0),
+        Err(Errno::EIO)
+    );
+    assert_eq!(
+        ends.pty.open_slave(OpenFlags::NOCTTY).err(),
+        Some(Errno::EIO)
+    );
 }
 
 #[test]
 fn a_locked_terminal_cannot_be_opened() {
-    assert_eq!(Pty::new(0).open_slave(OpenFlags::NOCTTY).err(), Some(Errno::EIO));
+    assert_eq!(
+        Pty::new(0).open_slave(OpenFlags::NOCTTY).err(),
+        Some(Errno::EIO)
+    );
 }
 
 #[test]
