@@ -230,6 +230,7 @@ fn build_tables(
 /// The first user code is about to run.
 pub(crate) fn first_user_instruction() {
     let cost = time::bare::ticks_since_entry();
+    power::mark_phase(4);
     if TELL_BOOT_COST.load(Ordering::Relaxed) {
         crate::log!("boot: {cost} instructions to PID 1");
     }
