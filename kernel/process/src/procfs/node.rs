@@ -137,6 +137,11 @@ fn parse_number(name: &[u8]) -> Option<Pid> {
 }
 
 impl Inode for Node {
+    /// Nobody makes files here. As on Linux the failed lookup is the answer.
+    fn create(&self, _name: &[u8], _new: &fs::NewInode<'_>) -> Result<Arc<dyn Inode>> {
+        Err(Errno::ENOENT)
+    }
+
     fn kind(&self) -> FileKind {
         self.item.kind()
     }
