@@ -8,20 +8,20 @@ use crate::thread::Thread;
 
 /// Something that is waited for once.
 #[derive(Debug, Default)]
-pub struct Completion {
+pub(crate) struct Completion {
     done: AtomicBool,
     queue: WaitQueue,
 }
 
 impl Completion {
     /// It has happened.
-    pub fn complete(&self) {
+    pub(crate) fn complete(&self) {
         self.done.store(true, Ordering::SeqCst);
         self.queue.wake_all();
     }
 
     /// Waits until it has happened, or `thread` is to exit.
-    pub fn wait_killable(&self, thread: &Thread) {
+    pub(crate) fn wait_killable(&self, thread: &Thread) {
         crate::wait_killable(&self.queue, thread, || {
             self.done.load(Ordering::SeqCst).then_some(())
         });
