@@ -122,11 +122,8 @@ pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Resu
         .then(|| Arc::new(Completion::default()));
     child.vfork.lock().clone_from(&vfork);
     let kernel = prepare(parent, &child, user, args)?;
-    let pidfd = match flags.contains(CloneFlags::PIDFD) {
-        true => Some(pidfd::install(parent, &process)?),
-        false => None,
-    };
-    if let Err(errno) = publish(parent, &child, args, pidfd) {
+    if let Err(errno) = make_known(parent, &child, args) {
+        // Thread and kernel thread refer to each other.
         child.set_kernel(None);
         return Err(errno);
     }
@@ -271,19 +268,24 @@ pub(crate) fn builder_for(
         .memory(memory.clone(), page_table)
 }
 
-/// Makes the child known: from here on others can find and signal it.
-fn publish(
-    parent: &Arc<Thread>,
-    child: &Arc<Thread>,
-    args: &CloneArgs,
-    pidfd: Option<i32>,
-) -> Result<()> {
+/// Writes the ids that the caller wants, then makes the child known.
+fn make_known(parent: &Arc<Thread>, child: &Arc<Thread>, args: &CloneArgs) -> Result<()> {
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
         memory::user::write(args.parent_tid, &child.tid())?;
     }
-    if let Some(fd) = pidfd {
-        memory::user::write(args.pidfd, &fd)?;
+    if args.flags.contains(CloneFlags::PIDFD) {
+        let fd = pidfd::install(parent, child.process())?;
+        if let Err(errno) = memory::user::write(args.pidfd, &fd) {
+            drop(parent.files().remove(fd));
+            return Err(errno);
+        }
     }
+    publish(parent, child, args);
+    Ok(())
+}
+
+/// Makes the child known: from here on others can find and signal it.
+fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs) {
     let process = child.process();
     let mut tree = tree::lock();
     if !args.flags.contains(CloneFlags::THREAD) {
@@ -301,5 +303,4 @@ fn publish(
     if state.has_work(child) {
         child.notify();
     }
-    Ok(())
 }

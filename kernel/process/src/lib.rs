@@ -55,13 +55,14 @@ pub(crate) fn wait_killable<R>(
         if let Ok(value) = queue.wait_interruptible(&mut condition) {
             return Some(value);
         }
+        // First, so that what is sent after the look below interrupts the next wait. What is not fatal is
+        // delivered once the wait is over: `attention` still says so.
+        if let Some(kernel) = thread.kernel() {
+            kernel.clear_interrupt();
+        }
         let dying = thread.process().signals.lock().must_exit(thread);
         if dying || thread.exiting.load(Ordering::Relaxed) {
             return None;
-        }
-        // Not fatal: it is delivered once the wait is over; `attention` still says so.
-        if let Some(kernel) = thread.kernel() {
-            kernel.clear_interrupt();
         }
     }
 }

@@ -314,7 +314,12 @@ fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
         }
         _ => return Err(Errno::EINVAL),
     };
+    let asked_to_block = cx.uint(3) & Options::NOHANG.bits() == 0;
     let report = waiting::wait(cx.thread, &which, options)?;
+    if report.is_none() && asked_to_block {
+        // Only a non-blocking pidfd gets here.
+        return Err(Errno::EAGAIN);
+    }
     if let Some(addr) = cx.optional_addr(2) {
         memory::user::write_bytes(addr, &siginfo_of(report.as_ref()))?;
     }

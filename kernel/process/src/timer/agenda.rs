@@ -22,15 +22,25 @@ pub(super) enum Due {
     Posix(i32),
 }
 
-type Agenda = BTreeMap<(u64, u64), (Weak<Process>, Due)>;
+/// An entry: when it is due, and which of those due then.
+pub(super) type Entry = (u64, u64);
+
+type Agenda = BTreeMap<Entry, (Weak<Process>, Due)>;
 
 static AGENDA: SpinLock<Agenda> = SpinLock::new(BTreeMap::new());
 static CHANGED: WaitQueue = WaitQueue::new();
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
-/// Has `due` of `process` looked at when the monotonic clock shows `deadline_ns`. An entry is never taken
-/// back: whoever looks finds out whether there is something to do.
-pub(super) fn add(process: &Arc<Process>, due: Due, deadline_ns: u64) {
+/// Has `due` of `process` looked at when the monotonic clock shows `deadline_ns`, rather than at `old`;
+/// with `None` only takes `old` back. The new entry.
+pub(super) fn replace(
+    old: Option<Entry>,
+    process: &Arc<Process>,
+    due: Due,
+    deadline_ns: Option<u64>,
+) -> Option<Entry> {
+    remove(old);
+    let deadline_ns = deadline_ns?;
     let entry = (deadline_ns, SEQUENCE.fetch_add(1, Ordering::Relaxed));
     let mut agenda = AGENDA.lock();
     agenda.insert(entry, (Arc::downgrade(process), due));
@@ -40,6 +50,15 @@ pub(super) fn add(process: &Arc<Process>, due: Due, deadline_ns: u64) {
     drop(agenda);
     if is_first {
         CHANGED.wake_all();
+    }
+    Some(entry)
+}
+
+/// Takes an entry back, if it is still there.
+pub(super) fn remove(entry: Option<Entry>) {
+    if let Some(entry) = entry {
+        let removed = AGENDA.lock().remove(&entry);
+        drop(removed);
     }
 }
 

@@ -30,7 +30,8 @@ pub fn watch_cpu_limit(process: &Arc<Process>) {
 
 fn schedule(process: &Arc<Process>, after_ns: u64) {
     let deadline = sched::clock::monotonic_ns().saturating_add(after_ns);
-    agenda::add(process, Due::Cpu, deadline);
+    let mut state = process.timers.0.lock();
+    state.cpu_entry = agenda::replace(state.cpu_entry, process, Due::Cpu, Some(deadline));
 }
 
 pub(super) fn look_at(process: &Arc<Process>) {

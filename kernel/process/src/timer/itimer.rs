@@ -87,11 +87,12 @@ pub fn set_interval(process: &Arc<Process>, which: Which, setting: Interval) -> 
         Which::Prof => &mut state.cpu[1],
     };
     let old = core::mem::replace(slot, armed).left(now);
+    if which == Which::Real {
+        state.real_entry = agenda::replace(state.real_entry, process, Due::Real, armed.due_ns);
+    }
     drop(state);
-    match (which, armed.due_ns) {
-        (_, None) => {}
-        (Which::Real, Some(due)) => agenda::add(process, Due::Real, due),
-        (Which::Virtual | Which::Prof, Some(_)) => cpu::watch(process),
+    if which != Which::Real && armed.due_ns.is_some() {
+        cpu::watch(process);
     }
     old
 }
@@ -113,14 +114,12 @@ pub(super) fn look_at_real(process: &Arc<Process>) {
     let now = sched::clock::monotonic_ns();
     let mut state = process.timers.0.lock();
     let times = state.real.expire(now);
-    let next = state.real.due_ns;
-    drop(state);
     if times == 0 {
         return;
     }
+    let next = state.real.due_ns;
+    state.real_entry = agenda::replace(state.real_entry, process, Due::Real, next);
+    drop(state);
     // A standard signal always finds room.
     let _ = send::to_process(process, &SigInfo::kernel(Signal::ALRM));
-    if let Some(next) = next {
-        agenda::add(process, Due::Real, next);
-    }
 }

@@ -30,6 +30,8 @@ pub struct Timers(SpinLock<State>);
 #[derive(Debug, Default)]
 struct State {
     real: itimer::Armed,
+    real_entry: Option<agenda::Entry>,
+    cpu_entry: Option<agenda::Entry>,
     /// ITIMER_VIRTUAL and ITIMER_PROF, against CPU time.
     cpu: [itimer::Armed; 2],
     cpu_watched: bool,
@@ -42,12 +44,15 @@ struct State {
 impl Timers {
     /// Disarms everything: the process ends.
     pub(crate) fn cancel_all(&self) {
-        *self.0.lock() = State::default();
+        let state = core::mem::take(&mut *self.0.lock());
+        agenda::remove(state.real_entry);
+        agenda::remove(state.cpu_entry);
+        state.posix.values().for_each(posix::Timer::disarm);
     }
 
     /// exec deletes POSIX timers and keeps interval timers.
     pub(crate) fn delete_posix(&self) {
         let old = core::mem::take(&mut self.0.lock().posix);
-        drop(old);
+        old.values().for_each(posix::Timer::disarm);
     }
 }

@@ -56,12 +56,20 @@ pub(super) struct Timer {
     clock: TimerClock,
     notify: Notify,
     armed: Armed,
+    entry: Option<agenda::Entry>,
     /// Its signal is queued and was not taken yet.
     is_pending: bool,
     /// Times it was due since that signal was queued.
     missed: u64,
     /// What timer_getoverrun(2) shows.
     last_overrun: i32,
+}
+
+impl Timer {
+    /// Takes it off the agenda: it is going away.
+    pub(super) fn disarm(&self) {
+        agenda::remove(self.entry);
+    }
 }
 
 /// Makes a timer; its id.
@@ -79,6 +87,7 @@ pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i3
         clock,
         notify,
         armed: Armed::default(),
+        entry: None,
         is_pending: false,
         missed: 0,
         last_overrun: 0,
@@ -92,14 +101,15 @@ pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i3
 /// # Errors
 /// `EINVAL` when there is none with this id.
 pub fn delete(process: &Process, id: i32) -> Result<()> {
-    process
+    let timer = process
         .timers
         .0
         .lock()
         .posix
         .remove(&id)
-        .map(drop)
-        .ok_or(Errno::EINVAL)
+        .ok_or(Errno::EINVAL)?;
+    timer.disarm();
+    Ok(())
 }
 
 /// Arms or disarms a timer; what was left before.
@@ -118,10 +128,7 @@ pub fn set(process: &Arc<Process>, id: i32, setting: Setting) -> Result<Interval
     timer.missed = 0;
     timer.last_overrun = 0;
     let due = timer.armed.due_ns;
-    drop(state);
-    if let Some(due) = due {
-        agenda::add(process, Due::Posix(id), due);
-    }
+    timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), due);
     Ok(old)
 }
 
@@ -155,6 +162,7 @@ pub(super) fn look_at(process: &Arc<Process>, id: i32) {
         return;
     }
     let next = timer.armed.due_ns;
+    timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), next);
     let notify = timer.notify;
     let queue_it = !timer.is_pending && notify != Notify::Nothing;
     if queue_it {
@@ -166,9 +174,6 @@ pub(super) fn look_at(process: &Arc<Process>, id: i32) {
     drop(state);
     if queue_it {
         send_signal(process, id, notify);
-    }
-    if let Some(next) = next {
-        agenda::add(process, Due::Posix(id), next);
     }
 }
 
