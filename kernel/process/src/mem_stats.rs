@@ -6,9 +6,9 @@ use memory::AddressSpace;
 
 use crate::futex::Key;
 
-/// The largest resident set there was, in bytes; the one there is, as no peak is kept.
+/// The largest resident set there was, in bytes.
 pub(crate) fn peak_resident(memory: &AddressSpace) -> u64 {
-    memory.statistics().resident * PAGE_SIZE as u64
+    memory.peak_resident() * PAGE_SIZE as u64
 }
 
 /// The key of the futex word at `addr` in the calling thread's address space.

@@ -6,7 +6,7 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Perms;
 use super::tree::{self, Visit};
@@ -29,6 +29,8 @@ pub struct PageTable {
     tables: SpinLock<()>,
     /// The CPUs on which it is loaded, a bit each.
     cpus: AtomicU64,
+    /// Pages that are mapped. Changes under `tables`.
+    resident: AtomicUsize,
 }
 
 /// Frames taken out of entries, on their way to be dropped.
@@ -107,6 +109,7 @@ impl PageTable {
             root,
             tables: SpinLock::new(()),
             cpus: AtomicU64::new(0),
+            resident: AtomicUsize::new(0),
         }))
     }
 
@@ -122,6 +125,9 @@ impl PageTable {
         let guard = self.tables.lock();
         let table = tree::leaf_table(self.root, addr.0)?;
         let old = tree::set(table, paging::index(addr.0, 1), entry_for(frame, perms));
+        if old & PRESENT == 0 {
+            self.add_resident(1);
+        }
         drop(guard);
         if old & PRESENT != 0 {
             self.flush(addr.page_base().0, 1);
@@ -155,7 +161,11 @@ impl PageTable {
             let index = paging::index(addr, 1);
             let leaves = match table {
                 Some(leaves) if index != 0 => leaves,
-                _ => tree::leaf_table(self.root, addr)?,
+                _ => match tree::leaf_table(self.root, addr) {
+                    Ok(leaves) => leaves,
+                    Err(OutOfMemory) if mapped > 0 => break,
+                    Err(failed) => return Err(failed),
+                },
             };
             table = Some(leaves);
             // Nothing was there, so no TLB can know better.
@@ -166,7 +176,20 @@ impl PageTable {
                 mapped += 1;
             }
         }
+        self.add_resident(mapped);
         Ok(mapped)
+    }
+
+    /// How many pages are mapped.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Under `tables`, so a load and a store are enough.
+    fn add_resident(&self, pages: usize) {
+        let now = self.resident.load(Ordering::Relaxed).wrapping_add(pages);
+        self.resident.store(now, Ordering::Relaxed);
     }
 
     /// How many pages are mapped in a page-aligned range.
@@ -198,6 +221,7 @@ impl PageTable {
                     Visit::Continue
                 }
             });
+            self.add_resident(removed.count.wrapping_neg());
             drop(guard);
             if removed.count > 0 {
                 self.flush(from, (start - from) / PAGE_SIZE as u64);
@@ -240,6 +264,7 @@ impl PageTable {
     ) -> Result<(), OutOfMemory> {
         let mut outcome = Ok(());
         let mut taken_away = false;
+        let mut shared_pages = 0;
         let guard = self.tables.lock();
         let child_guard = child.tables.lock();
         tree::visit(self.root, range.start.0..range.end.0, &mut |leaf| {
@@ -256,6 +281,7 @@ impl PageTable {
                 Ok(table) => {
                     let entry = entry_for(another_handle(shared), perms_of(shared));
                     tree::set(table, leaf.index, entry);
+                    shared_pages += 1;
                     Visit::Continue
                 }
                 Err(failed) => {
@@ -264,6 +290,7 @@ impl PageTable {
                 }
             }
         });
+        child.add_resident(shared_pages);
         drop(child_guard);
         drop(guard);
         if taken_away {

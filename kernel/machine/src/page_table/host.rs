@@ -69,6 +69,12 @@ impl PageTable {
         Ok(mapped)
     }
 
+    /// How many pages are mapped.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.pages().len()
+    }
+
     /// How many pages are mapped in a page-aligned range.
     #[must_use]
     pub fn mapped(&self, range: Range<UserAddr>) -> usize {

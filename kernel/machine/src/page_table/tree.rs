@@ -1,7 +1,8 @@
 //! The tree of tables below a root: finding, visiting and setting leaf entries of the user's half.
 //!
-//! Each table's frame counts its used entries (the root only those of the user's half), so that empty
-//! tables are skipped. The caller holds the page table's lock.
+//! Each table's frame counts its used entries (the root only those of the user's half) and knows bounds
+//! of where they are, so that empty and sparse tables cost little to walk: most tables of a process
+//! have a few entries side by side. The caller holds the page table's lock.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -13,7 +14,6 @@ use crate::x86::paging::{self, ADDRESS, PRESENT, USER, WRITE};
 const LEAF: u32 = 1;
 const ROOT: u32 = 4;
 const ENTRIES: usize = 512;
-const USER_ROOT_ENTRIES: usize = 256;
 
 /// Whether a visit goes on.
 pub(super) enum Visit {
@@ -40,17 +40,66 @@ pub(super) fn set(table: PhysAddr, index: usize, value: u64) -> u64 {
     if let Some(count) = Frame::table_entries(table) {
         let was_used = u32::from(old & PRESENT != 0);
         let is_used = u32::from(value & PRESENT != 0);
-        let now = count
-            .load(Ordering::Relaxed)
-            .wrapping_add(is_used)
-            .wrapping_sub(was_used);
-        count.store(now, Ordering::Relaxed);
+        if was_used != is_used {
+            let mut usage = Usage(count.load(Ordering::Relaxed));
+            if value & PRESENT != 0 {
+                usage.add(index);
+            } else {
+                usage.remove();
+            }
+            count.store(usage.0, Ordering::Relaxed);
+        }
     }
     old
 }
 
-fn used(table: PhysAddr) -> u32 {
-    Frame::table_entries(table).map_or(u32::MAX, |count| count.load(Ordering::Relaxed))
+/// How many entries of a table are used, and between which indices they are: count, lowest and highest
+/// index in one word. The bounds only widen, until the table is empty again.
+struct Usage(u32);
+
+impl Usage {
+    const COUNT: u32 = 0x3ff;
+    const LOW_SHIFT: u32 = 10;
+    const HIGH_SHIFT: u32 = 19;
+    const INDEX: u32 = 0x1ff;
+
+    fn of(table: PhysAddr) -> Self {
+        let everything = ENTRIES as u32 | Self::INDEX << Self::HIGH_SHIFT;
+        let word = Frame::table_entries(table);
+        Self(word.map_or(everything, |word| word.load(Ordering::Relaxed)))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 & Self::COUNT == 0
+    }
+
+    /// The indices that may be used.
+    fn indices(&self) -> Range<usize> {
+        if self.is_empty() {
+            return 0..0;
+        }
+        let low = self.0 >> Self::LOW_SHIFT & Self::INDEX;
+        let high = self.0 >> Self::HIGH_SHIFT & Self::INDEX;
+        low as usize..high as usize + 1
+    }
+
+    fn add(&mut self, index: usize) {
+        let indices = self.indices();
+        let (low, high) = if indices.is_empty() {
+            (index, index)
+        } else {
+            (indices.start.min(index), (indices.end - 1).max(index))
+        };
+        let count = (self.0 & Self::COUNT) + 1;
+        self.0 = count | (low as u32) << Self::LOW_SHIFT | (high as u32) << Self::HIGH_SHIFT;
+    }
+
+    fn remove(&mut self) {
+        self.0 = self.0.wrapping_sub(1);
+        if self.is_empty() {
+            self.0 = 0;
+        }
+    }
 }
 
 /// The table with the leaf entry for `addr`, made if need be.
@@ -97,7 +146,11 @@ pub(super) fn visit(root: PhysAddr, range: Range<u64>, act: &mut dyn FnMut(Leaf)
             addr = end;
             continue;
         };
-        while addr < end {
+        let base = addr & !(paging::span(LEAF + 1) - 1);
+        let used = Usage::of(table).indices();
+        addr = addr.max(base + (used.start * PAGE_SIZE) as u64);
+        let used_end = end.min(base + (used.end * PAGE_SIZE) as u64);
+        while addr < used_end {
             let index = paging::index(addr, LEAF);
             let value = paging::entry(table, index).load(Ordering::Relaxed);
             let page = addr;
@@ -116,6 +169,7 @@ pub(super) fn visit(root: PhysAddr, range: Range<u64>, act: &mut dyn FnMut(Leaf)
                 return addr;
             }
         }
+        addr = end;
     }
     range.end
 }
@@ -128,7 +182,7 @@ fn table_at(root: PhysAddr, addr: u64) -> (Option<PhysAddr>, u64) {
         let span = paging::span(level);
         let value = paging::entry(table, paging::index(addr, level)).load(Ordering::Relaxed);
         let below = PhysAddr(value & ADDRESS);
-        if value & PRESENT == 0 || used(below) == 0 {
+        if value & PRESENT == 0 || Usage::of(below).is_empty() {
             return (None, (addr & !(span - 1)) + span);
         }
         table = below;
@@ -149,21 +203,11 @@ pub(super) unsafe fn free(root: PhysAddr, leaf: &mut dyn FnMut(u64)) {
 /// # Safety
 /// As for [`free`], of the part below one table.
 unsafe fn free_table(table: PhysAddr, level: u32, leaf: &mut dyn FnMut(u64)) {
-    let entries = if level == ROOT {
-        USER_ROOT_ENTRIES
-    } else {
-        ENTRIES
-    };
-    let mut left = used(table);
-    for index in 0..entries {
-        if left == 0 {
-            break;
-        }
+    for index in Usage::of(table).indices() {
         let value = paging::entry(table, index).load(Ordering::Relaxed);
         if value & PRESENT == 0 {
             continue;
         }
-        left -= 1;
         if level == LEAF {
             leaf(value);
         } else {

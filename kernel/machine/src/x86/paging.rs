@@ -77,11 +77,17 @@ pub(crate) fn make_kernel_root() -> Result<(), OutOfMemory> {
     Ok(())
 }
 
+/// Which entries of the kernel's root are used, a bit each: few are.
+static ROOT_ENTRIES: [AtomicU64; ENTRIES / 64] = [const { AtomicU64::new(0) }; ENTRIES / 64];
+
 /// Copies the kernel's half into a new user root.
 pub(crate) fn share_kernel_half(root: PhysAddr) {
-    for index in KERNEL_ROOT_ENTRY..ENTRIES {
-        let value = entry(kernel_root(), index).load(Ordering::Relaxed);
-        if value != 0 {
+    for word in KERNEL_ROOT_ENTRY / 64..ENTRIES / 64 {
+        let mut bits = ROOT_ENTRIES[word].load(Ordering::Relaxed);
+        while bits != 0 {
+            let index = word * 64 + bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            let value = entry(kernel_root(), index).load(Ordering::Relaxed);
             entry(root, index).store(value, Ordering::Relaxed);
         }
     }
@@ -125,6 +131,9 @@ fn table_below(table: PhysAddr, index: usize) -> Result<PhysAddr, OutOfMemory> {
     }
     let made = Frame::alloc_zeroed()?.into_phys();
     entry.store(made.0 | PRESENT | WRITE, Ordering::Release);
+    if table == kernel_root() {
+        ROOT_ENTRIES[index / 64].fetch_or(1 << (index % 64), Ordering::Release);
+    }
     Ok(made)
 }
 

@@ -87,6 +87,7 @@ impl AddressSpace {
     /// Drops pages: anonymous memory is zeroes again, files are read again.
     fn discard(&self, range: Range<u64>, advice: u32) -> Result<()> {
         let mut areas = self.areas.lock();
+        self.note_peak(&mut areas);
         let is_refused = |area: &Area| {
             (advice == FREE && area.source.is_some())
                 || (advice == DONT_NEED && area.flags.contains(AreaFlags::LOCKED))

@@ -26,6 +26,7 @@ impl AddressSpace {
             limits: areas.limits,
             set_aside: SetAside::default(),
             peak: areas.tree.total(),
+            peak_resident: 0,
         })?;
         let outcome = self.copy_areas(&mut areas, &child);
         drop(areas);

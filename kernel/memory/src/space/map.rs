@@ -107,6 +107,7 @@ impl AddressSpace {
             let end = touching.last().map_or(area.end, |(_, last)| last.end);
             start.max(range.start)..end.min(range.end)
         };
+        self.note_peak(areas);
         areas.tree.remove(range.clone(), removed)?;
         areas.set_aside.forget(range);
         self.table.unmap(addresses(touched));

@@ -57,6 +57,8 @@ struct Areas {
     set_aside: SetAside,
     /// The most bytes there have been.
     peak: u64,
+    /// The most resident pages there were when some were last taken out.
+    peak_resident: u64,
 }
 
 /// The address space of the calling thread.
@@ -78,6 +80,7 @@ impl AddressSpace {
             limits: Limits::default(),
             set_aside: SetAside::default(),
             peak: 0,
+            peak_resident: 0,
         })
     }
 
@@ -123,6 +126,7 @@ impl AddressSpace {
     pub fn clear(&self) {
         let removed = {
             let mut areas = self.areas.lock();
+            self.note_peak(&mut areas);
             areas.set_aside.clear();
             let removed = areas.tree.take_all();
             if let (Some((first, _)), Some((_, last))) = (removed.first(), removed.last()) {

@@ -8,7 +8,7 @@ use abi::{Errno, Result};
 use machine::UserAddr;
 
 use super::area::{AreaFlags, Prot};
-use super::{AddressSpace, PAGE, addresses};
+use super::{AddressSpace, Areas, PAGE, addresses};
 use crate::page_source::Origin;
 
 /// One line of /proc/PID/maps.
@@ -124,6 +124,18 @@ impl AddressSpace {
             }
         }
         sum
+    }
+
+    /// The most pages that were in memory at once (`ru_maxrss`, VmHWM).
+    #[must_use]
+    pub fn peak_resident(&self) -> u64 {
+        let now = self.table.resident() as u64;
+        self.areas.lock().peak_resident.max(now)
+    }
+
+    /// Pages are about to be taken out.
+    pub(super) fn note_peak(&self, areas: &mut Areas) {
+        areas.peak_resident = areas.peak_resident.max(self.table.resident() as u64);
     }
 
     /// Where exec put things, for /proc/PID/stat, cmdline and prctl.
