@@ -214,11 +214,12 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
 fn enter(enter: &Enter, report: BorrowedFd<'_>) -> Result<(), Errno> {
     match enter {
         Enter::Own(root) => {
-            if pivot(root).is_ok() {
-                send(report, TAG_OWN_NAMESPACE, 0);
-                return Ok(());
+            if sys::unshare_mounts().is_err() {
+                return chroot(root);
             }
-            chroot(root)
+            pivot(root)?;
+            send(report, TAG_OWN_NAMESPACE, 0);
+            Ok(())
         }
         Enter::Join(namespace) => {
             let mount = Some(LinkNameSpaceType::Mount);
@@ -234,9 +235,8 @@ fn chroot(root: &CString) -> Result<(), Errno> {
     rustix::process::chdir(c"/")
 }
 
-/// A mount namespace whose root is `root` and that no longer holds anything above it.
+/// Makes `root` the root of this mount namespace, which no longer holds anything above it then.
 fn pivot(root: &CString) -> Result<(), Errno> {
-    sys::unshare_mounts()?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", private)?;
     // A root has to be a mount point; the bind takes what is mounted beneath along.

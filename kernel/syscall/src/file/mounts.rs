@@ -145,7 +145,8 @@ fn sys_umount2(cx: &mut Context<'_>) -> Result<u64> {
     }
     let names = Names::of(cx);
     let follow = super::lookup_flags(flags & raw::UMOUNT_NOFOLLOW == 0);
-    let at = names.lookup(cx, AT_FDCWD, cx.addr(0), follow)?;
+    // What goes is what lies on top, also at ".", which a walk does not leave.
+    let at = names.lookup(cx, AT_FDCWD, cx.addr(0), follow)?.top();
     require_admin(&names)?;
     let mode = if flags & raw::MNT_DETACH != 0 {
         DetachMode::Lazy
