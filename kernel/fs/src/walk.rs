@@ -298,35 +298,41 @@ pub(crate) fn find_child(
 
 /// As [`find_child`], with the directory's lock held by the caller.
 pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
+    let found = find_or_absent_locked(directory, name)?;
+    if found.is_none()
+        && !directory.is_removed()
+        && !directory
+            .super_block()
+            .flags()
+            .contains(FsFlags::NO_NEGATIVE)
+        && directory.cached_child(name).is_none()
+    {
+        directory.insert_child(name, None);
+    }
+    found.ok_or(Errno::ENOENT)
+}
+
+/// As [`find_child_locked`] for a caller who is about to make the name: its absence is not an
+/// error, and not worth remembering.
+pub(crate) fn find_or_absent_locked(
+    directory: &Arc<Dentry>,
+    name: &[u8],
+) -> Result<Option<Arc<Dentry>>> {
     if let Some(child) = current_child(directory, name) {
-        return if child.inode().is_some() {
-            Ok(child)
-        } else {
-            Err(Errno::ENOENT)
-        };
+        return Ok(child.inode().is_some().then_some(child));
     }
     if directory.is_removed() {
-        return Err(Errno::ENOENT);
+        return Ok(None);
     }
-    let inode = directory.inode().ok_or(Errno::ENOENT)?;
-    match inode.lookup(name) {
-        Ok(found) => Ok(directory.insert_child(name, Some(found))),
-        Err(Errno::ENOENT) => {
-            if !directory
-                .super_block()
-                .flags()
-                .contains(FsFlags::NO_NEGATIVE)
-            {
-                directory.insert_child(name, None);
-            }
-            Err(Errno::ENOENT)
-        }
+    match directory.inode().ok_or(Errno::ENOENT)?.lookup(name) {
+        Ok(found) => Ok(Some(directory.insert_child(name, Some(found)))),
+        Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
 }
 
 /// The cached entry, unless the file system says that it no longer holds.
-fn current_child(directory: &Arc<Dentry>, name: &[u8]) -> Option<Arc<Dentry>> {
+pub(crate) fn current_child(directory: &Arc<Dentry>, name: &[u8]) -> Option<Arc<Dentry>> {
     let child = directory.cached_child(name)?;
     if !directory
         .super_block()

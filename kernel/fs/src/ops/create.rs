@@ -12,7 +12,7 @@ use crate::inode::{NewInode, NewKind};
 use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID};
 use crate::path::Path;
 use crate::permission::{self, Access};
-use crate::walk::{Caller, Last, Walk, find_child_locked};
+use crate::walk::{Caller, Last, Walk, find_or_absent_locked};
 
 impl Caller<'_> {
     /// mkdir(2).
@@ -168,10 +168,8 @@ impl Caller<'_> {
 
     /// Whether `name` may be made in `directory`. Call with the directory's lock held.
     pub(crate) fn check_new(&self, directory: &Path, name: &[u8]) -> Result<()> {
-        match find_child_locked(&directory.dentry, name) {
-            Ok(_) => return Err(Errno::EEXIST),
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(errno),
+        if find_or_absent_locked(&directory.dentry, name)?.is_some() {
+            return Err(Errno::EEXIST);
         }
         if directory.dentry.is_removed() {
             return Err(Errno::ENOENT);

@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 
 use crate::anonymous::AnonymousInode;
 use crate::cred::Credentials;
+use crate::dentry::Dentry;
 use crate::device;
 use crate::file::File;
 use crate::file_ops::FileOps;
@@ -17,7 +18,7 @@ use crate::path::Path;
 use crate::permission::{self, Access};
 use crate::pipe;
 use crate::poll::{Events, PollTable};
-use crate::walk::{Caller, Last, Walk, find_child_locked};
+use crate::walk::{Caller, Last, Walk, current_child, find_or_absent_locked};
 
 /// What to open and how (openat2(2), `struct open_how`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -182,19 +183,18 @@ impl Caller<'_> {
 
     /// The existing child, or `None` after making it.
     fn child_or_create(&self, walk: &Walk<'_>, name: &[u8], how: &OpenHow) -> Result<Option<Path>> {
-        match walk.child(name) {
-            Err(Errno::ENOENT) => {}
-            other => return other.map(Some),
-        }
         let directory = &walk.at;
+        let exists = |child: &Arc<Dentry>| child.inode().is_some();
+        if current_child(&directory.dentry, name)
+            .as_ref()
+            .is_some_and(exists)
+        {
+            return walk.child(name).map(Some);
+        }
         let guard = directory.dentry.dir_lock().lock();
-        match find_child_locked(&directory.dentry, name) {
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(errno),
-            Ok(_) => {
-                drop(guard);
-                return walk.child(name).map(Some);
-            }
+        if find_or_absent_locked(&directory.dentry, name)?.is_some() {
+            drop(guard);
+            return walk.child(name).map(Some);
         }
         if directory.dentry.is_removed() {
             return Err(Errno::ENOENT);

@@ -12,7 +12,7 @@ use crate::flags::LookupFlags;
 use crate::inode::RenameMode;
 use crate::path::Path;
 use crate::permission::{self, Access};
-use crate::walk::{Caller, Last, Walk, find_child_locked};
+use crate::walk::{Caller, Last, Walk, find_child_locked, find_or_absent_locked};
 
 bitflags::bitflags! {
     /// `RENAME_*` of renameat2(2).
@@ -79,11 +79,7 @@ impl Caller<'_> {
 
     fn rename_locked(&self, from: &Side, to: &Side, flags: RenameFlags) -> Result<()> {
         let source = find_child_locked(&from.directory.dentry, &from.name)?;
-        let target = match find_child_locked(&to.directory.dentry, &to.name) {
-            Ok(target) => Some(target),
-            Err(Errno::ENOENT) => None,
-            Err(errno) => return Err(errno),
-        };
+        let target = find_or_absent_locked(&to.directory.dentry, &to.name)?;
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         if flags.contains(RenameFlags::NOREPLACE) && target.is_some() {
             return Err(Errno::EEXIST);
