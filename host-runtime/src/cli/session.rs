@@ -177,20 +177,19 @@ impl Session {
                         agent.signal(&container, &exec, number.into(), false)
                     }
                 };
-                tell(passed, &exited);
+                if let Err(error @ AgentError::NoAnswer { .. }) = passed
+                    && !exited.load(Ordering::Acquire)
+                {
+                    // A guest that does not even take a signal is not going to end.
+                    eprintln!("nacre: {error}");
+                    if let Signal::Send(number) = signal {
+                        force(number);
+                        return;
+                    }
+                }
             }
         };
         thread("signal-passing", pass).map(drop)
-    }
-}
-
-/// A signal that comes when the program has just ended is no news.
-fn tell(passed: Result<(), AgentError>, exited: &AtomicBool) {
-    if let Err(error) = passed
-        && !exited.load(Ordering::Acquire)
-        && matches!(error, AgentError::NoAnswer { .. })
-    {
-        eprintln!("nacre: cannot pass a signal on: {error}");
     }
 }
 
