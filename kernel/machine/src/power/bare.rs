@@ -1,6 +1,7 @@
 //! Ports of the log (COM1), of power-off and reset, of pvpanic, and of the boot phases.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::interrupt::bare::turn_off;
 use crate::x86::port;
@@ -54,5 +55,17 @@ pub fn mark_phase(phase: u8) {
 
 /// Writes to the machine's log (COM1). Works from the first instruction on, in any context.
 pub fn log_bytes(bytes: &[u8]) {
+    // One writer at a time, so that lines stay whole; but a CPU that died writing must not keep
+    // the others' last words from coming out.
+    const MOST_TRIES: u32 = 1_000_000;
+    let mut tries = 0;
+    while WRITING.swap(true, Ordering::Acquire) && tries < MOST_TRIES {
+        tries += 1;
+        core::hint::spin_loop();
+    }
     port::out_bytes(COM1, bytes);
+    WRITING.store(false, Ordering::Release);
 }
+
+/// Somebody writes to COM1.
+static WRITING: AtomicBool = AtomicBool::new(false);
