@@ -14,6 +14,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::inode::FuseInode;
 use super::wire::{DirEnt, FSyncIn, Op, OpenIn, OpenOut, ReadIn, ReleaseIn};
 use crate::file_ops::{DirSink, FileOps, Io, Seek, seek_in};
+use crate::inode::Inode;
 use crate::metadata::FileKind;
 
 /// Bytes of entries asked for at a time.
@@ -123,6 +124,18 @@ fn part(batch: &Batch, from: u64) -> Option<&[u8]> {
     None
 }
 
+/// The position behind `.`. Servers count entries or give what the host's file system gives: neither comes here.
+const BEHIND_DOT: u64 = i64::MAX.cast_unsigned() - 1;
+/// The position behind `..`, where the server's entries start.
+const SERVER_START: u64 = i64::MAX.cast_unsigned() - 2;
+/// `.` and `..`: where each is, and what comes next.
+const DOTS: [(u64, &[u8], u64); 2] = [(0, b".", BEHIND_DOT), (BEHIND_DOT, b"..", SERVER_START)];
+
+/// The server's position `at` as the caller sees it: its start is not ours.
+fn shown(at: u64) -> u64 {
+    if at == 0 { SERVER_START } else { at }
+}
+
 impl FileOps for Directory {
     fn is_seekable(&self) -> bool {
         true
@@ -145,23 +158,39 @@ impl FileOps for Directory {
     }
 
     fn read_dir(&self, from: u64, sink: &mut dyn DirSink) -> Result<u64> {
-        let mut batch = self.batch.lock();
         let mut at = from;
+        // Some servers list `.` and `..`, some leave them out: they are listed here, at positions
+        // of their own, and the server's are passed over.
+        for (position, name, next) in DOTS {
+            if at != position {
+                continue;
+            }
+            let ino = self.inode.metadata()?.ino;
+            if !sink.add(name, ino, FileKind::Directory, next) {
+                return Ok(at);
+            }
+            at = next;
+        }
+        let mut batch = self.batch.lock();
         // A rewound or fresh directory is listed anew.
-        if from == 0 {
+        if at == SERVER_START {
             *batch = Batch::default();
+            at = 0;
         }
         loop {
             if part(&batch, at).is_none() {
                 self.fetch(&mut batch, at)?;
                 if batch.bytes.is_empty() {
-                    return Ok(at);
+                    return Ok(shown(at));
                 }
             }
             let mut bytes = part(&batch, at).unwrap_or_default();
             while let Some((entry, rest)) = parse(bytes)? {
-                if entry.next == at || !sink.add(entry.name, entry.ino, entry.kind, entry.next) {
-                    return Ok(at);
+                let is_dot = matches!(entry.name, b"." | b"..");
+                if entry.next == at
+                    || (!is_dot && !sink.add(entry.name, entry.ino, entry.kind, entry.next))
+                {
+                    return Ok(shown(at));
                 }
                 at = entry.next;
                 bytes = rest;
