@@ -10,7 +10,7 @@ const DEFAULT_CONSOLE: &str = "ttyS0";
 /// The environment that Linux gives to PID 1.
 const DEFAULT_ENVIRONMENT: [&str; 2] = ["HOME=/", "TERM=linux"];
 /// Bare words that are Linux's, and that mean nothing here.
-const IGNORED: [&str; 5] = ["quiet", "ro", "rw", "debug", "nokaslr"];
+const IGNORED: [&str; 4] = ["ro", "rw", "debug", "nokaslr"];
 /// `KEY=` words that are the kernel's.
 const IGNORED_KEYS: [&str; 5] = ["root", "panic", "reboot", "loglevel", "mitigations"];
 
@@ -21,6 +21,8 @@ pub(crate) struct CommandLine<'a> {
     pub(crate) init: &'a str,
     /// What stands behind /dev/console: `hvc0` or `ttyS0`.
     pub(crate) console: &'a str,
+    /// Whether the log is to have only what an operator must know.
+    pub(crate) is_quiet: bool,
     /// argv of PID 1, its own name first.
     pub(crate) args: Vec<&'a str>,
     /// envp of PID 1.
@@ -32,6 +34,7 @@ impl<'a> CommandLine<'a> {
         let mut line = Self {
             init: DEFAULT_INIT,
             console: DEFAULT_CONSOLE,
+            is_quiet: false,
             args: Vec::new(),
             environment: DEFAULT_ENVIRONMENT.to_vec(),
         };
@@ -56,6 +59,7 @@ impl<'a> CommandLine<'a> {
             ("console", Some(device)) => {
                 self.console = device.split_once(',').map_or(device, |(device, _)| device);
             }
+            ("quiet", None) => self.is_quiet = true,
             (key, Some(_)) if IGNORED_KEYS.contains(&key) => {}
             (key, _) if key.contains('.') => {}
             (key, None) if IGNORED.contains(&key) => {}

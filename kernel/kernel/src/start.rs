@@ -33,6 +33,9 @@ fn main(config: BootConfig) -> ! {
 
 fn start(config: &BootConfig) {
     let line = CommandLine::parse(&config.command_line);
+    if line.is_quiet {
+        power::set_quiet();
+    }
     fs::archive::init();
     fs::register(Arc::new(fs::fuse::VirtioFs));
     process::procfs::init(&config.command_line);

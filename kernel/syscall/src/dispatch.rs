@@ -43,7 +43,7 @@ pub fn dispatch(thread: &Arc<Thread>, user: &mut UserContext) -> Option<Interrup
 #[cold]
 fn note_unknown(thread: &Thread, number: u64) {
     if unknown::count(number) {
-        machine::log!(
+        machine::notice!(
             "syscall: {} is not implemented; process {} got ENOSYS",
             number,
             thread.process().pid()

@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::interrupt::InterruptsOff;
 use crate::interrupt::bare::turn_off;
 use crate::x86::port;
 
@@ -53,19 +54,20 @@ pub fn mark_phase(phase: u8) {
     port::out8(PHASES, phase);
 }
 
-/// Writes to the machine's log (COM1). Works from the first instruction on, in any context.
+/// Whether some CPU is writing to COM1.
+static WRITING: AtomicBool = AtomicBool::new(false);
+/// How often a CPU looks whether it may write before it does so anyway: who holds the line may have stopped.
+const MOST_LOOKS: u32 = 200_000;
+
+/// Writes to the machine's log (COM1), not mixed with what other CPUs write. Works from the first
+/// instruction on, in any context.
 pub fn log_bytes(bytes: &[u8]) {
-    // One writer at a time, so that lines stay whole; but a CPU that died writing must not keep
-    // the others' last words from coming out.
-    const MOST_TRIES: u32 = 1_000_000;
-    let mut tries = 0;
-    while WRITING.swap(true, Ordering::Acquire) && tries < MOST_TRIES {
-        tries += 1;
+    let _off = InterruptsOff::new();
+    let mut looks = 0;
+    while WRITING.swap(true, Ordering::Acquire) && looks < MOST_LOOKS {
+        looks += 1;
         core::hint::spin_loop();
     }
     port::out_bytes(COM1, bytes);
     WRITING.store(false, Ordering::Release);
 }
-
-/// Somebody writes to COM1.
-static WRITING: AtomicBool = AtomicBool::new(false);

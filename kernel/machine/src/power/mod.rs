@@ -1,5 +1,7 @@
 //! The end of the machine, and marks on the way to it.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 #[cfg(target_os = "none")]
 mod bare;
 #[cfg(not(target_os = "none"))]
@@ -10,10 +12,33 @@ pub use bare::{log_bytes, mark_phase, panicked, power_off, reset};
 #[cfg(not(target_os = "none"))]
 pub use host::{log_bytes, mark_phase, panicked, power_off, reset};
 
-/// Formats one line to the machine's log.
+/// Formats one line to the machine's log: what an operator must know.
 #[macro_export]
 macro_rules! log {
     ($($arg:tt)*) => { $crate::power::log_line(::core::format_args!($($arg)*)) };
+}
+
+/// As [`log!`], for what is merely of interest: nothing after `quiet` on the command line.
+#[macro_export]
+macro_rules! notice {
+    ($($arg:tt)*) => {
+        if !$crate::power::is_quiet() {
+            $crate::power::log_line(::core::format_args!($($arg)*));
+        }
+    };
+}
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out what [`notice!`] says from now on.
+pub fn set_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`set_quiet`] was called.
+#[must_use]
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
 }
 
 /// A line on its way to the log: one write, so that lines of several CPUs do not mix much.
