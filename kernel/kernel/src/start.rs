@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Result;
 use fs::{Caller, Credentials, FdTable, FsContext, OpenFlags, OpenHow};
@@ -18,11 +19,15 @@ use crate::devices;
 /// The boot phase when devices work; see the boot contract in ARCHITECTURE.md.
 const PHASE_DEVICES: u8 = 3;
 
+/// Whether there is a running thread to name when the kernel panics.
+static THREADS_RUN: AtomicBool = AtomicBool::new(false);
+
 machine::entry!(main);
 
 fn main(config: BootConfig) -> ! {
     machine::interrupt::set_upcalls(sched::UPCALLS);
     sched::init();
+    THREADS_RUN.store(true, Ordering::Release);
     machine::boot::start_other_cpus(sched::idle);
     let starting = ThreadBuilder::new(b"start", move || start(&config)).spawn();
     if let Err(errno) = starting {
@@ -92,9 +97,26 @@ fn open_console(context: &FsContext, files: &FdTable) -> Result<()> {
     Ok(())
 }
 
+/// Set once a panic is being told: one that comes while telling says less.
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    // The name of the thread that ran is in the log; there is none before the scheduler has started.
-    log!("kernel panic on CPU {}: {info}", machine::cpu::current());
+    let cpu = machine::cpu::current();
+    if PANICKING.swap(true, Ordering::AcqRel) {
+        log!("another kernel panic on CPU {cpu}: {}", info.message());
+        power::panicked();
+    }
+    if THREADS_RUN.load(Ordering::Acquire) {
+        let thread = sched::thread::current();
+        let name = thread.name();
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        log!(
+            "kernel panic on CPU {cpu} in thread \"{}\": {info}",
+            name.escape_ascii()
+        );
+    } else {
+        log!("kernel panic on CPU {cpu}: {info}");
+    }
     power::panicked()
 }

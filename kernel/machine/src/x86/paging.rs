@@ -106,12 +106,24 @@ pub(crate) fn map_kernel(virt: u64, phys: u64, len: u64, flags: u64) -> Result<(
         let (virt, phys, left) = (virt + done, phys + done, len - done);
         let fits = |level: &u32| (virt | phys).is_multiple_of(span(*level)) && left >= span(*level);
         let level = (2..=highest).rev().find(fits).unwrap_or(1);
-        let large = if level > 1 { LARGE } else { 0 };
-        let table = kernel_table(virt, level)?;
-        entry(table, index(virt, level)).store(phys | flags | large, Ordering::Release);
-        done += span(level);
+        done += fill_table(virt, phys, left, level, flags)?;
     }
     Ok(())
+}
+
+/// Fills entries of one table, as many as it has room for and pages of `level` fit; how many bytes that
+/// maps. Pages of the lowest level stop where the next table, and perhaps larger pages, begin.
+fn fill_table(virt: u64, phys: u64, len: u64, level: u32, flags: u64) -> Result<u64, OutOfMemory> {
+    let table = kernel_table(virt, level)?;
+    let large = if level > 1 { LARGE } else { 0 };
+    let first = index(virt, level);
+    let count = ((len / span(level)) as usize).clamp(1, ENTRIES - first);
+    let mut value = phys | flags | large;
+    for index in first..first + count {
+        entry(table, index).store(value, Ordering::Release);
+        value += span(level);
+    }
+    Ok(count as u64 * span(level))
 }
 
 /// The table of `level` that has the entry for `virt`, made if need be.
