@@ -1,6 +1,9 @@
 //! Where the guest's kernel and archive are: next to the program, however it was installed.
 
+use std::io;
 use std::path::{Path, PathBuf};
+
+use initramfs::{Archive, ArchiveError, PAGE_SIZE};
 
 /// The two files that a guest boots from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +60,68 @@ fn locate_from(folder: &Path) -> Result<Images, ImagesNotFound> {
         })
 }
 
+/// Why an archive is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum BadArchive {
+    /// It cannot be read.
+    #[error("cannot read the initramfs archive {}: {source}", path.display())]
+    Read {
+        /// As given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It is not an archive, or a damaged one.
+    #[error(
+        "the initramfs archive {} is broken: {source}; build it again with `cargo xtask build-image`",
+        path.display()
+    )]
+    Broken {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ArchiveError,
+    },
+}
+
+/// Checks an archive before a kernel is started that would only find it broken.
+///
+/// # Errors
+/// [`BadArchive`] names the file.
+pub fn check_archive(path: &Path) -> Result<(), BadArchive> {
+    let read = |source| BadArchive::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::read(path).map_err(read)?;
+    // The reader wants what mapping gives: a page boundary.
+    let mut memory = vec![0; file.len() + PAGE_SIZE];
+    let start = memory.as_ptr().align_offset(PAGE_SIZE).min(PAGE_SIZE);
+    let image = &mut memory[start..start + file.len()];
+    image.copy_from_slice(&file);
+    Archive::new(image)
+        .map(drop)
+        .map_err(|source| BadArchive::Broken {
+            path: path.to_owned(),
+            source,
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::locate_from;
+    use super::{check_archive, locate_from};
+
+    #[test]
+    fn a_broken_archive_is_named() {
+        let path = std::env::temp_dir().join(format!("nacre-archive-{}", std::process::id()));
+        fs::write(&path, [7; 5000]).unwrap();
+        let error = check_archive(&path).unwrap_err().to_string();
+        fs::remove_file(&path).unwrap();
+        assert!(error.contains("is broken") && error.contains("nacre-archive"));
+        assert!(check_archive(&path).is_err());
+    }
 
     #[test]
     fn finds_a_prefix_and_names_where_it_looked() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::OWN_FAILURE;
 use crate::agent::AgentError;
-use crate::images::ImagesNotFound;
+use crate::images::{BadArchive, ImagesNotFound};
 use crate::sandbox::{ExitReason, SandboxError};
 
 /// A failure of `nacre run`. `Display` gives one sentence.
@@ -29,6 +29,9 @@ pub enum RunError {
     /// No kernel or archive.
     #[error(transparent)]
     Images(#[from] ImagesNotFound),
+    /// The archive is of no use.
+    #[error(transparent)]
+    Archive(#[from] BadArchive),
     /// A variable without a name.
     #[error("the variable {given:?} has no name; write NAME=VALUE")]
     Variable {

@@ -33,6 +33,9 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Runs the program and gives the code to exit with.
 pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
     check_rootfs(args)?;
+    if args.tty && args.interactive && !rustix::termios::isatty(std::io::stdin()) {
+        return Err(RunError::NotATerminal);
+    }
     let config = config(args)?;
     let request = process_request(args)?;
     let caught = Caught::start()?;
@@ -170,6 +173,7 @@ fn check_rootfs(args: &RunArgs) -> Result<(), RunError> {
 
 fn config(args: &RunArgs) -> Result<SandboxConfig, RunError> {
     let (kernel, initramfs) = image_files(args)?;
+    images::check_archive(&initramfs)?;
     let mut config = SandboxConfig::new(kernel, initramfs);
     config.cpus = args.cpus;
     config.memory_bytes = args.memory.0;

@@ -268,8 +268,11 @@ fn pump_out(from: &StdioStream, to: &OwnedFd, exited: &AtomicBool) -> Result<(),
         match rustix::io::read(&from.stream, &mut buffer[..]) {
             Ok(0) => return Ok(()),
             Ok(length) => {
-                if write_all(to, &buffer[..length]).is_err() {
-                    // Nobody reads this any more; the program is to learn of it.
+                if let Err(errno) = write_all(to, &buffer[..length]) {
+                    if errno != Errno::PIPE {
+                        eprintln!("nacre: cannot write the program's output: {errno}");
+                    }
+                    // Nobody takes this any more; the program is to learn of it.
                     let _ = from.stream.shutdown(std::net::Shutdown::Both);
                     return Ok(());
                 }
