@@ -40,6 +40,10 @@ pub fn kill_with_status(process: &Process, status: i32) {
 pub(crate) fn finish(thread: &Arc<Thread>) {
     let process = thread.process();
     release_memory(thread);
+    // Before anyone hears of the end: who waited for it may need the memory.
+    let kernel = sched::thread::current();
+    kernel.set_page_table(None);
+    kernel.set_memory(None);
     drop(thread.take_resources());
     let _ = thread.take_restart();
     process.add_dead_thread(thread.usage());

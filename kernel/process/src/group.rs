@@ -159,6 +159,11 @@ impl Process {
         self.memory.lock().clone()
     }
 
+    /// Whether all its threads have been told to end.
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.signals.lock().exit.is_some()
+    }
+
     pub(crate) fn replace_memory(
         &self,
         memory: Option<Arc<AddressSpace>>,

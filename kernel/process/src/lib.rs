@@ -22,6 +22,7 @@ mod init;
 mod job_control;
 pub mod load;
 mod mem_stats;
+mod oom;
 pub mod pidfd;
 pub mod procfs;
 pub mod restart;

@@ -87,7 +87,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
         let interrupted = match stopped {
             UserExit::Syscall => entry(thread, &mut user),
             UserExit::PageFault(fault) => {
-                page_fault(thread, &user, &fault);
+                page_fault(thread, &fault);
                 None
             }
             UserExit::Exception { vector, error_code } => {
@@ -103,7 +103,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
     exit::finish(thread);
 }
 
-fn page_fault(thread: &Arc<Thread>, user: &UserContext, fault: &PageFault) {
+fn page_fault(thread: &Arc<Thread>, fault: &PageFault) {
     let Some(memory) = thread.process().memory() else {
         return;
     };
@@ -122,22 +122,11 @@ fn page_fault(thread: &Arc<Thread>, user: &UserContext, fault: &PageFault) {
         FaultError::AccErr => SigInfo::fault(Signal::SEGV, code::SEGV_ACCERR, fault.addr.0),
         FaultError::Bus => SigInfo::fault(Signal::BUS, code::BUS_ADRERR, fault.addr.0),
         FaultError::OutOfMemory => {
-            out_of_memory(thread, user);
+            crate::oom::make_room(thread);
             return;
         }
     };
     send::force(thread, &info);
-}
-
-/// No frame for a page that is promised: the process that touched it dies, whatever it blocks.
-fn out_of_memory(thread: &Arc<Thread>, user: &UserContext) {
-    machine::log!(
-        "out of memory: killed process {} ({}) at rip {:#x}",
-        thread.process().pid(),
-        thread.name().escape_ascii(),
-        user.regs.rip,
-    );
-    exit::kill_with_status(thread.process(), i32::from(Signal::KILL.number()));
 }
 
 fn error_code_of(fault: &PageFault) -> u64 {

@@ -150,7 +150,7 @@ impl PageTable {
         mut frame: impl FnMut(usize) -> Option<Frame>,
     ) -> Result<usize, OutOfMemory> {
         let _guard = self.tables.lock();
-        let mut table = None;
+        let mut filling = None;
         let mut mapped = 0;
         for n in 0..pages {
             let addr = start.0 + (n * PAGE_SIZE) as u64;
@@ -159,23 +159,25 @@ impl PageTable {
                 "mapping outside user space: {addr:#x}"
             );
             let index = paging::index(addr, 1);
-            let leaves = match table {
-                Some(leaves) if index != 0 => leaves,
-                _ => match tree::leaf_table(self.root, addr) {
-                    Ok(leaves) => leaves,
+            if filling.is_none() || index == 0 {
+                // The last table's usage is written before the next one is looked for.
+                drop(filling.take());
+                match tree::leaf_table(self.root, addr) {
+                    Ok(table) => filling = Some(tree::Filling::of(table)),
                     Err(OutOfMemory) if mapped > 0 => break,
                     Err(failed) => return Err(failed),
-                },
-            };
-            table = Some(leaves);
+                }
+            }
             // Nothing was there, so no TLB can know better.
-            if paging::entry(leaves, index).load(Ordering::Relaxed) & PRESENT == 0
+            if let Some(table) = &mut filling
+                && table.is_free(index)
                 && let Some(frame) = frame(n)
             {
-                tree::set(leaves, index, entry_for(frame, perms));
+                table.set(index, entry_for(frame, perms));
                 mapped += 1;
             }
         }
+        drop(filling);
         self.add_resident(mapped);
         Ok(mapped)
     }

@@ -5,7 +5,7 @@
 //! have a few entries side by side. The caller holds the page table's lock.
 
 use core::ops::Range;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::{Frame, OutOfMemory};
@@ -51,6 +51,39 @@ pub(super) fn set(table: PhysAddr, index: usize, value: u64) -> u64 {
         }
     }
     old
+}
+
+/// A leaf table while a run of its entries is set: its usage is written once, at the end.
+pub(super) struct Filling {
+    table: PhysAddr,
+    word: Option<&'static AtomicU32>,
+    usage: Usage,
+}
+
+impl Filling {
+    pub(super) fn of(table: PhysAddr) -> Self {
+        let word = Frame::table_entries(table);
+        let usage = Usage(word.map_or(0, |word| word.load(Ordering::Relaxed)));
+        Self { table, word, usage }
+    }
+
+    pub(super) fn is_free(&self, index: usize) -> bool {
+        paging::entry(self.table, index).load(Ordering::Relaxed) & PRESENT == 0
+    }
+
+    /// Sets an entry that is free.
+    pub(super) fn set(&mut self, index: usize, value: u64) {
+        paging::entry(self.table, index).store(value, Ordering::Release);
+        self.usage.add(index);
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        if let Some(word) = self.word {
+            word.store(self.usage.0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// How many entries of a table are used, and between which indices they are: count, lowest and highest

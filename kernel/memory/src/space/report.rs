@@ -126,6 +126,12 @@ impl AddressSpace {
         sum
     }
 
+    /// Pages in memory now.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        self.table.resident() as u64
+    }
+
     /// The most pages that were in memory at once (`ru_maxrss`, VmHWM).
     #[must_use]
     pub fn peak_resident(&self) -> u64 {
