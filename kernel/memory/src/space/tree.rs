@@ -25,6 +25,16 @@ pub(crate) struct AreaTree {
     total: u64,
     /// Where the last look-up ended: the next one is often the same.
     last_found: Cell<usize>,
+    /// What the last search for a gap found out.
+    searched: Cell<Option<Searched>>,
+}
+
+/// Between `end` and `top` there is no gap of `len` bytes.
+#[derive(Debug, Clone, Copy)]
+struct Searched {
+    top: u64,
+    end: u64,
+    len: u64,
 }
 
 impl AreaTree {
@@ -170,6 +180,14 @@ impl AreaTree {
     /// `ENOMEM` when a split makes too many; nothing has changed then.
     pub(crate) fn remove(&mut self, range: Range<u64>, removed: &mut Removed) -> Result<()> {
         let indices = self.isolate(range)?;
+        if let Some(known) = self.searched.get() {
+            let gap_end = self
+                .areas
+                .get(indices.end)
+                .map_or(known.top, |(start, _)| *start);
+            let end = known.end.max(gap_end.min(known.top));
+            self.searched.set(Some(Searched { end, ..known }));
+        }
         for (start, area) in self.areas.drain(indices) {
             self.total -= area.end - start;
             if area.source.is_some() || area.origin.is_some() {
@@ -213,6 +231,17 @@ impl AreaTree {
 
     /// The highest gap of `len` bytes that ends at or below `top` and starts at or above `bottom`.
     pub(crate) fn gap(&self, len: u64, bottom: u64, top: u64) -> Option<u64> {
+        let known = self
+            .searched
+            .get()
+            .filter(|known| known.top == top && len >= known.len);
+        let gap = self.search_gap(len, bottom, known.map_or(top, |known| known.end))?;
+        // The gap itself is about to be filled from its end on.
+        self.searched.set(Some(Searched { top, end: gap, len }));
+        Some(gap)
+    }
+
+    fn search_gap(&self, len: u64, bottom: u64, top: u64) -> Option<u64> {
         let mut end = top;
         let above = self.areas.partition_point(|(start, _)| *start < top);
         for (start, area) in self.areas[..above].iter().rev() {
@@ -230,6 +259,7 @@ impl AreaTree {
     /// Takes everything out.
     pub(crate) fn take_all(&mut self) -> Vec<(u64, Area)> {
         self.total = 0;
+        self.searched.set(None);
         core::mem::take(&mut self.areas)
     }
 

@@ -128,6 +128,30 @@ fn gaps_are_found_from_the_top() {
 }
 
 #[test]
+fn what_a_search_remembers_changes_no_answer() {
+    const PAGES: u64 = 200;
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let mut tree = AreaTree::default();
+        for _ in 0..300 {
+            let len = (1 + random.below(6)) * PAGE;
+            if random.below(3) > 0 {
+                let expected = tree.search_gap(len, PAGE, PAGES * PAGE);
+                let found = tree.gap(len, PAGE, PAGES * PAGE);
+                assert_eq!(found, expected);
+                if let Some(start) = found {
+                    tree.insert(start, anonymous(start + len, Prot::READ))
+                        .unwrap();
+                }
+            } else {
+                let start = random.below(PAGES) * PAGE;
+                tree.remove(start..start + len, &mut Vec::new()).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
 fn covering_needs_every_page() {
     let mut tree = AreaTree::default();
     tree.insert(PAGE, anonymous(3 * PAGE, Prot::READ)).unwrap();
