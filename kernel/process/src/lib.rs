@@ -28,6 +28,8 @@ pub mod procfs;
 pub mod restart;
 pub mod rlimit;
 pub mod signal;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 pub mod timer;
 pub mod tree;
