@@ -34,7 +34,7 @@ impl SocketType {
             raw::SOCK_STREAM => Ok(SocketType::Stream),
             raw::SOCK_DGRAM => Ok(SocketType::Datagram),
             raw::SOCK_SEQPACKET => Ok(SocketType::SeqPacket),
-            1..=10 => Err(Errno::ESOCKTNOSUPPORT),
+            3 | 4 | 6..=10 => Err(Errno::ESOCKTNOSUPPORT),
             _ => Err(Errno::EINVAL),
         }
     }

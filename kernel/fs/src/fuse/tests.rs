@@ -259,6 +259,10 @@ impl Numbers {
     }
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "any part of a random number is one"
+)]
 /// Spoils an honest answer: bits, lengths, errors, or everything.
 fn spoil(numbers: &mut Numbers, answer: &mut Vec<u8>, room: usize) {
     match numbers.next() % 8 {
@@ -269,7 +273,7 @@ fn spoil(numbers: &mut Numbers, answer: &mut Vec<u8>, room: usize) {
             answer[at] ^= 1 << (numbers.next() % 8);
         }
         4 if answer.len() >= 8 => {
-            answer[4..8].copy_from_slice(&(numbers.next() as u32).to_ne_bytes())
+            answer[4..8].copy_from_slice(&(numbers.next() as u32).to_ne_bytes());
         }
         5 if answer.len() > 16 => answer[16..]
             .iter_mut()
@@ -294,7 +298,7 @@ fn a_server_that_says_anything_causes_errors_and_nothing_else() {
         let connection = connect(Box::new(move |device, pending| {
             let room = pending.room();
             let mut answer = playing.answer(&pending.request(), room);
-            if numbers.next() % 3 == 0 {
+            if numbers.next().is_multiple_of(3) {
                 spoil(&mut numbers, &mut answer, room);
             }
             device.answer(pending, &answer);

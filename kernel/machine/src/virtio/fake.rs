@@ -48,11 +48,13 @@ impl Pending {
     }
 }
 
+type SharedEvents = Arc<dyn Fn() + Send + Sync>;
+
 /// The device's end of a fake queue.
 #[derive(Clone)]
 pub struct FakeDevice {
     used: Arc<IrqLock<Vec<(u16, u32)>>>,
-    events: Arc<IrqLock<Option<Arc<dyn Fn() + Send + Sync>>>>,
+    events: Arc<IrqLock<Option<SharedEvents>>>,
 }
 
 impl core::fmt::Debug for FakeDevice {

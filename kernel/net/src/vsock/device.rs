@@ -333,7 +333,7 @@ impl Vsock {
             let Some(header) = pending.front() else {
                 return any;
             };
-            if !self.put(header, Vec::new()) {
+            if !self.put(header, &mut Vec::new()) {
                 return any;
             }
             pending.pop_front();
@@ -341,19 +341,26 @@ impl Vsock {
         }
     }
 
-    /// Puts a packet into the transmit queue; `false` when there is no room or memory.
-    fn put(&self, header: &Header, payload: Vec<Segment>) -> bool {
+    /// Puts a packet into the transmit queue; `false`, and the payload back, when there is no room
+    /// or memory.
+    fn put(&self, header: &Header, payload: &mut Vec<Segment>) -> bool {
         let Ok(frame) = self.frame() else {
             return false;
         };
         frame.write(0, header.as_bytes());
         let mut readable: Vec<_> = Segment::new(frame, 0, HEADER_LEN).into_iter().collect();
-        readable.extend(payload);
-        self.transmit.submit(readable, Vec::new(), ()).is_ok()
+        readable.append(payload);
+        match self.transmit.submit(readable, Vec::new(), ()) {
+            Ok(()) => true,
+            Err(rejected) => {
+                payload.extend(rejected.readable.into_iter().skip(1));
+                false
+            }
+        }
     }
 
-    /// Sends bytes of a connection; `false` when the queue is full. Control packets that wait go first.
-    pub(super) fn send_data(&self, connection: &Connection, payload: Vec<Segment>) -> bool {
+    /// Sends bytes of a connection, taking them; `false` when the queue is full. Control packets that wait go first.
+    pub(super) fn send_data(&self, connection: &Connection, payload: &mut Vec<Segment>) -> bool {
         self.collect();
         let len: usize = payload.iter().map(Segment::len).sum();
         let Ok(len) = u32::try_from(len) else {

@@ -190,9 +190,9 @@ impl VsockSocket {
     }
 
     /// Puts a packet into the queue, waiting for room in it.
-    fn transmit(&self, connection: &Connection, payload: Vec<Segment>) -> Result<()> {
+    fn transmit(&self, connection: &Connection, mut payload: Vec<Segment>) -> Result<()> {
         self.device.activity().wait_until(|| {
-            let sent = self.device.send_data(connection, payload.clone());
+            let sent = self.device.send_data(connection, &mut payload);
             let is_over = connection.state.lock().phase == Phase::Closed;
             if sent {
                 Some(Ok(()))

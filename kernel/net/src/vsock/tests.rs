@@ -22,6 +22,8 @@ const HOST: u64 = 2;
 const PORT: u32 = 1024;
 const HOST_PORT: u32 = 5000;
 
+type Sent = Arc<Mutex<VecDeque<(Header, Vec<u8>)>>>;
+
 /// The machine's device and its far end.
 struct Host {
     vsock: Arc<Vsock>,
@@ -29,12 +31,12 @@ struct Host {
     buffers: Arc<Mutex<VecDeque<Pending>>>,
     receive: FakeDevice,
     /// Packets that the guest sent.
-    sent: Arc<Mutex<VecDeque<(Header, Vec<u8>)>>>,
+    sent: Sent,
 }
 
 fn host() -> Host {
     let buffers = Arc::new(Mutex::new(VecDeque::new()));
-    let sent = Arc::new(Mutex::new(VecDeque::new()));
+    let sent = Sent::default();
     let given = buffers.clone();
     let (receive, receive_device) = fake::queue(
         128,
