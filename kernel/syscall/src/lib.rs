@@ -14,6 +14,7 @@ pub mod table;
 pub mod unknown;
 
 mod credentials;
+mod exec;
 mod file;
 mod futex;
 mod identity;
@@ -27,6 +28,7 @@ mod socket;
 mod structs;
 mod system;
 mod time;
+mod timers;
 
 pub use context::Context;
 pub use table::{Entry, FAMILIES, Family, table};

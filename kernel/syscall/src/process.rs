@@ -1,13 +1,10 @@
-//! Making, replacing, ending and waiting for processes.
+//! Making, ending and waiting for processes.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
-use fs::{Caller, FileKind, LookupFlags};
 use machine::UserAddr;
 use process::clone::{CloneArgs, CloneFlags};
-use process::exec::{self, Request, strings::Strings};
 use process::pidfd::{self, PidFd};
 use process::signal::{SIGINFO_SIZE, SigInfo, Signal, code, send, state};
 use process::waiting::{self, Options, Report, Which};
@@ -24,13 +21,11 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(56, "clone", sys_clone),
     Entry::new(57, "fork", sys_fork),
     Entry::new(58, "vfork", sys_vfork),
-    Entry::new(59, "execve", sys_execve),
     Entry::new(60, "exit", sys_exit),
     Entry::new(61, "wait4", sys_wait4),
     Entry::new(231, "exit_group", sys_exit_group),
     Entry::new(247, "waitid", sys_waitid),
     Entry::new(272, "unshare", sys_unshare),
-    Entry::new(322, "execveat", sys_execveat),
     Entry::new(424, "pidfd_send_signal", sys_pidfd_send_signal),
     Entry::new(434, "pidfd_open", sys_pidfd_open),
     Entry::new(435, "clone3", sys_clone3),
@@ -172,87 +167,6 @@ where
         }
     }
     Ok(value)
-}
-
-fn sys_execve(cx: &mut Context<'_>) -> Result<u64> {
-    let name = memory::user::read_c_string(cx.addr(0), fs::PATH_MAX)?;
-    let file = exec::open(cx.thread, &name)?;
-    run(cx, file, name, (cx.addr(1), cx.addr(2)), false)
-}
-
-fn run(
-    cx: &mut Context<'_>,
-    file: Arc<fs::File>,
-    name: Vec<u8>,
-    (args, env): (UserAddr, UserAddr),
-    name_is_closed: bool,
-) -> Result<u64> {
-    let limit = exec::strings_limit(cx.thread);
-    let request = Request {
-        file,
-        name,
-        args: Strings::from_user(args, limit)?,
-        env: Strings::from_user(env, limit)?,
-        name_is_closed,
-    };
-    exec::exec(cx.thread, cx.user, &request)?;
-    // The program starts with every register zero.
-    Ok(0)
-}
-
-const AT_FDCWD: i32 = -100;
-const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
-const AT_EMPTY_PATH: u32 = 0x1000;
-
-fn sys_execveat(cx: &mut Context<'_>) -> Result<u64> {
-    let (fd, flags) = (cx.int(0), cx.uint(4));
-    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let path = memory::user::read_c_string(cx.addr(1), fs::PATH_MAX)?;
-    let (fs, credentials) = (cx.thread.fs(), cx.thread.credentials());
-    let (base, is_closed) = if fd == AT_FDCWD || path.first() == Some(&b'/') {
-        (fs.cwd(), false)
-    } else {
-        let files = cx.thread.files();
-        let base = files.get(fd)?.path().cloned().ok_or(Errno::EACCES)?;
-        (base, files.is_close_on_exec(fd)?)
-    };
-    let mut lookup = LookupFlags::empty();
-    lookup.set(LookupFlags::FOLLOW, flags & AT_SYMLINK_NOFOLLOW == 0);
-    lookup.set(LookupFlags::EMPTY_PATH, flags & AT_EMPTY_PATH != 0);
-    let caller = Caller {
-        fs: &fs,
-        credentials: &credentials,
-    };
-    let found = caller.lookup(&base, &path, lookup)?;
-    if found.inode()?.kind() == FileKind::Symlink {
-        return Err(Errno::ELOOP);
-    }
-    let file = exec::open_found(cx.thread, found)?;
-    let is_relative = fd != AT_FDCWD && path.first() != Some(&b'/');
-    let name = if is_relative {
-        name_in(fd, &path)
-    } else {
-        path
-    };
-    run(
-        cx,
-        file,
-        name,
-        (cx.addr(2), cx.addr(3)),
-        is_closed && is_relative,
-    )
-}
-
-/// The path by which a program finds itself that was named by a descriptor.
-fn name_in(fd: i32, path: &[u8]) -> Vec<u8> {
-    let mut name = alloc::format!("/dev/fd/{fd}").into_bytes();
-    if !path.is_empty() {
-        name.push(b'/');
-        name.extend_from_slice(path);
-    }
-    name
 }
 
 fn sys_exit(cx: &mut Context<'_>) -> Result<u64> {

@@ -53,6 +53,10 @@ pub const FAMILIES: &[Family] = &[
         calls: crate::process::CALLS,
     },
     Family {
+        name: "Programs",
+        calls: crate::exec::CALLS,
+    },
+    Family {
         name: "Signals",
         calls: crate::signal::CALLS,
     },
@@ -71,6 +75,10 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "Time",
         calls: crate::time::CALLS,
+    },
+    Family {
+        name: "Timers",
+        calls: crate::timers::CALLS,
     },
     Family {
         name: "Credentials",
