@@ -77,6 +77,21 @@ pub struct Rank {
     pub virtual_ns: u64,
 }
 
+impl Rank {
+    /// The rank of a thread that lets one of rank `other` go first (sched_yield(2)).
+    #[must_use]
+    pub fn behind(self, other: Rank) -> Rank {
+        if self.band == other.band {
+            Rank {
+                virtual_ns: self.virtual_ns.max(other.virtual_ns),
+                ..self
+            }
+        } else {
+            self
+        }
+    }
+}
+
 /// The threads that are ready on one CPU, the running one not among them.
 #[derive(Debug)]
 pub struct RunQueue<T> {

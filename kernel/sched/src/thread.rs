@@ -10,7 +10,7 @@ use abi::{Errno, Result};
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
 
-use crate::attributes::{Attributes, CpuMask};
+use crate::attributes::{Attributes, CpuMask, Policy};
 use crate::backend;
 use crate::park::Sleep;
 use crate::stats::{Account, CpuTime};
@@ -89,6 +89,18 @@ pub(crate) struct Share {
     pub(crate) virtual_ns: AtomicU64,
     pub(crate) weight: AtomicU32,
     pub(crate) band: AtomicU8,
+    /// The policy's number: interrupt handlers read it, so it is not behind the attributes' lock.
+    policy: AtomicU8,
+}
+
+impl Share {
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "the host has its own order")
+    )]
+    pub(crate) fn has_policy(&self, policy: Policy) -> bool {
+        u32::from(self.policy.load(Ordering::Relaxed)) == policy.to_raw()
+    }
 }
 
 type Name = [u8; 16];
@@ -273,6 +285,8 @@ impl Thread {
         let (band, weight) = crate::run_queue::standing(attributes);
         self.share.band.store(band, Ordering::Relaxed);
         self.share.weight.store(weight, Ordering::Relaxed);
+        let policy = u8::try_from(attributes.policy.to_raw()).unwrap_or(0);
+        self.share.policy.store(policy, Ordering::Relaxed);
     }
 
     /// The CPUs it may run on, whether they are there or not.

@@ -7,7 +7,8 @@ use machine::interrupt::{self, InterruptsOff};
 
 use super::cpu::{self, Afterwards, Cpu, NEVER, Queue};
 use super::{timers, wake};
-use crate::run_queue::{Rank, slice_ns, virtual_time};
+use crate::attributes::Policy;
+use crate::run_queue::{FAIR_BAND, Rank, slice_ns, virtual_time};
 use crate::stats::bump;
 use crate::thread::{Thread, ThreadRef};
 
@@ -70,7 +71,7 @@ pub(crate) fn exit() -> ! {
 
 pub(crate) fn yield_now() {
     let _off = InterruptsOff::new();
-    give_way(cpu::here());
+    give_way(cpu::here(), true);
 }
 
 pub(crate) fn reschedule_if_needed() {
@@ -83,20 +84,27 @@ pub(crate) fn reschedule_if_needed() {
     let cpu = cpu::here();
     cpu.needs_reschedule.store(false, Ordering::Relaxed);
     wake::pull_from_busier(cpu);
-    give_way(cpu);
+    give_way(cpu, false);
 }
 
-/// Puts the running thread back in the queue and runs the best of all. Interrupts are off.
-fn give_way(cpu: &'static Cpu) {
+/// Puts the running thread back in the queue and runs the best of all; `yields`: another one of the same
+/// standing if there is one. Interrupts are off.
+fn give_way(cpu: &'static Cpu, yields: bool) {
     let me = cpu.current();
     let may_stay = me.affinity().contains(machine::cpu::current());
     let next = {
         let mut queue = cpu.queue.lock();
-        let rank = charge(cpu, &mut queue, &me);
+        let mut rank = charge(cpu, &mut queue, &me);
+        if yields && let Some(best) = queue.ready.best() {
+            rank = rank.behind(best);
+            me.share
+                .virtual_ns
+                .store(rank.virtual_ns, Ordering::Relaxed);
+        }
         if !may_stay {
             set_aside(&queue, &me, rank);
             queue.pop(cpu).or_else(|| queue.idle.clone())
-        } else if queue.ready.is_empty() {
+        } else if queue.ready.is_empty() || (!yields && keeps_cpu(&queue, &me, rank)) {
             cpu.slice_end_ns.store(NEVER, Ordering::Relaxed);
             None
         } else {
@@ -112,6 +120,13 @@ fn give_way(cpu: &'static Cpu) {
         };
         switch(cpu, me, next, afterwards);
     }
+}
+
+/// Whether a FIFO thread goes on: nothing but a higher priority takes its CPU.
+fn keeps_cpu(queue: &Queue, me: &Thread, rank: Rank) -> bool {
+    rank.band < FAIR_BAND
+        && me.share.has_policy(Policy::Fifo)
+        && queue.ready.best().is_none_or(|best| best.band >= rank.band)
 }
 
 /// The running thread leaves the queue: remembers where it stood.

@@ -107,7 +107,7 @@ fn leads(cpu: &Cpu, rank: Rank, thread: &Thread) -> bool {
         return rank.band < band;
     }
     rank.virtual_ns + PREEMPT_LEAD_NS < running.share.virtual_ns.load(Ordering::Relaxed)
-        && thread.attributes().policy != Policy::Batch
+        && !thread.share.has_policy(Policy::Batch)
 }
 
 fn tell(target: CpuId, what: Tell) {

@@ -150,3 +150,17 @@ fn the_floor_never_goes_back() {
     });
     assert_eq!(queue.join_at(0), 100);
 }
+
+#[test]
+fn who_yields_goes_behind_its_equals() {
+    let fair = |virtual_ns| Rank {
+        band: FAIR_BAND,
+        virtual_ns,
+    };
+    let mut queue = RunQueue::new();
+    queue.push(fair(500), "other");
+    let best = queue.best().expect("one waits");
+    queue.push(fair(100).behind(best), "yielding");
+    assert_eq!(queue.pop(), Some("other"));
+    assert_eq!(fair(700).behind(best), fair(700));
+}
