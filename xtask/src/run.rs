@@ -44,11 +44,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: RunArguments) -> anyhow::Res
     };
     let mut command = std::process::Command::new(&nacre);
     command.arg("run").arg("--rootfs").arg(rootfs);
-    if std::io::stdin().is_terminal() {
-        command.arg("-i");
-        if std::io::stdout().is_terminal() {
-            command.arg("-t");
-        }
+    command.arg("-i");
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        command.arg("-t");
     }
     for (name, value) in [("--cpus", arguments.cpus), ("--memory", arguments.memory)] {
         if let Some(value) = value {
