@@ -6,10 +6,11 @@
 //! its requests wait for the host's disks.
 
 use std::fmt;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuse_backend_rs::api::server::Server;
+use fuse_backend_rs::api::server::{MAX_REQ_PAGES, Server};
 use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter, Writer};
 
@@ -19,6 +20,17 @@ use crate::vmm::memory::Memory;
 
 /// The name the guest mounts by.
 const TAG: &[u8] = b"root";
+/// The number of FUSE_INIT, the length of its request with header, and of its answer up to the last
+/// field that is changed here.
+const OPCODE_INIT: u32 = 26;
+const INIT_REQUEST: usize = 56;
+const INIT_ANSWER: usize = 46;
+/// FUSE_INIT features: writes over a page, more than 32 pages a request, lookups side by side, and
+/// attributes in directory listings.
+const BIG_WRITES: u32 = 1 << 5;
+const MAX_PAGES: u32 = 1 << 22;
+const PARALLEL_DIROPS: u32 = 1 << 18;
+const READDIR_PLUS: u32 = 0b11 << 13;
 /// How long the guest may rely on names and attributes it has seen.
 const CACHE_TIME: Duration = Duration::from_secs(1);
 
@@ -123,14 +135,46 @@ fn serve(server: &Server<Arc<PassthroughFs>>, memory: &Memory, chain: Chain) -> 
     let Ok(reader) = Reader::from_descriptor_chain(memory, chain.clone()) else {
         return 0;
     };
-    let Ok(writer) = VirtioFsWriter::new(memory, chain) else {
+    let Ok(writer) = VirtioFsWriter::new(memory, chain.clone()) else {
         return 0;
     };
+    let offered = init_flags(memory, chain.clone());
     let written = server.handle_message(reader, Writer::VirtioFs(writer), None, None);
-    written
-        .ok()
-        .and_then(|written| u32::try_from(written).ok())
-        .unwrap_or(0)
+    let written = written.unwrap_or(0);
+    if let (Some(offered), true) = (offered, written >= INIT_ANSWER) {
+        // An answer that could not be changed is right as it is.
+        let _ = widen(memory, chain, offered);
+    }
+    u32::try_from(written).unwrap_or(0)
+}
+
+/// The features that a FUSE_INIT request offers; `None` for any other request.
+fn init_flags(memory: &Memory, chain: Chain) -> Option<u32> {
+    let mut request = [0; INIT_REQUEST];
+    chain.reader(memory).ok()?.read_exact(&mut request).ok()?;
+    let word = |at: usize| Some(u32::from_le_bytes(*request.get(at..)?.first_chunk()?));
+    (word(4)? == OPCODE_INIT).then(|| word(52)).flatten()
+}
+
+/// Lets requests be as large as the server takes them.
+///
+/// `PassthroughFs` by itself does not accept the features that say so, which leaves a page a request.
+fn widen(memory: &Memory, chain: Chain, offered: u32) -> Option<()> {
+    let flags = offered & (BIG_WRITES | MAX_PAGES | PARALLEL_DIROPS | READDIR_PLUS);
+    let mut answer = chain.writer(memory).ok()?;
+    let mut from_flags = answer.split_at(28).ok()?;
+    let mut from_max_write = from_flags.split_at(8).ok()?;
+    let mut from_max_pages = from_max_write.split_at(8).ok()?;
+    from_flags.write_all(&flags.to_le_bytes()).ok()?;
+    if flags & BIG_WRITES != 0 {
+        let bytes = u32::from(MAX_REQ_PAGES) * 4096;
+        from_max_write.write_all(&bytes.to_le_bytes()).ok()?;
+    }
+    if flags & MAX_PAGES != 0 {
+        let pages = MAX_REQ_PAGES.to_le_bytes();
+        from_max_pages.write_all(&pages).ok()?;
+    }
+    Some(())
 }
 
 #[cfg(test)]

@@ -48,8 +48,15 @@ impl Client {
         let fs = Arc::new(Mutex::new(fs));
         let driver = Driver::ready(fs.clone());
         let mut client = Self { fs, driver };
-        let version = [words(&[7, 31, 0x2_0000, 0]), vec![0; 48]].concat();
-        client.call(INIT, ROOT, &version).expect("a version");
+        let version = [
+            words(&[7, 31, 0x2_0000, BIG_WRITES | MAX_PAGES | 1]),
+            vec![0; 48],
+        ]
+        .concat();
+        let answer = client.call(INIT, ROOT, &version).expect("a version");
+        assert_eq!(answer[12..16], (BIG_WRITES | MAX_PAGES).to_le_bytes());
+        assert_eq!(answer[20..24], (1u32 << 20).to_le_bytes());
+        assert_eq!(answer[28..30], 256u16.to_le_bytes());
         client
     }
 
