@@ -316,6 +316,15 @@ impl FileOps for PipeEnd {
         events
     }
 
+    /// Packet mode is not there: a pipe without it would join what must stay apart.
+    fn flags_changed(&self, flags: OpenFlags) -> Result<()> {
+        if flags.contains(OpenFlags::DIRECT) {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
+    }
+
     fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
         match command {
             FIONREAD => ioctl::put_int(arg, self.pipe.len()),

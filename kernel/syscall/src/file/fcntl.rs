@@ -75,6 +75,10 @@ fn duplicate(cx: &Context<'_>, close_on_exec: bool) -> Result<u64> {
 fn set_flags(cx: &Context<'_>, file: &File) -> Result<u64> {
     let new = OpenFlags::from_bits_truncate(cx.uint(2));
     let old = file.flags();
+    if new.contains(OpenFlags::ASYNC) {
+        // SIGIO is not sent; who asks for it must know.
+        return Err(Errno::EINVAL);
+    }
     if new.contains(OpenFlags::NOATIME) && !old.contains(OpenFlags::NOATIME) {
         let credentials = cx.thread.credentials();
         if !fs::permission::is_owner_or_capable(&file.metadata()?, &credentials) {

@@ -102,15 +102,18 @@ fn sys_preadv2(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EOPNOTSUPP);
     }
     let mut to = IoWriter::vector(&pieces);
-    if cx.long(3) == -1 {
-        // The position, as readv; waiting can only be forbidden where the file itself can be told.
-        if flags.contains(RwFlags::NOWAIT) && !file.is_seekable() {
-            let io = Io {
-                nonblocking: true,
-                ..file.io_at(0)
-            };
-            return read_stream(&file, &mut to, &io);
+    if flags.contains(RwFlags::NOWAIT) {
+        // Waiting can be forbidden where the file itself can be told: not where pages are read in.
+        if file.is_seekable() || cx.long(3) != -1 {
+            return Err(Errno::EOPNOTSUPP);
         }
+        let io = Io {
+            nonblocking: true,
+            ..file.io_at(0)
+        };
+        return read_stream(&file, &mut to, &io);
+    }
+    if cx.long(3) == -1 {
         return file.read(&mut to).map(count);
     }
     file.read_at(&mut to, &file.io_at(offset(cx.long(3))?))
