@@ -7,6 +7,8 @@
 mod commit;
 pub mod elf;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod origin;
 pub mod script;
 pub mod stack;
