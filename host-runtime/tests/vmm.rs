@@ -47,8 +47,14 @@ impl Folder {
         config
     }
 
+    /// What the guest wrote: the log without the VMM's own line at its start.
     fn log(&self) -> Vec<u8> {
-        fs::read(self.path("log")).expect("a log")
+        let log = fs::read(self.path("log")).expect("a log");
+        let line = log.iter().position(|byte| *byte == b'\n');
+        match line {
+            Some(end) if log.starts_with(b"nacre-vmm: ") => log[end + 1..].to_vec(),
+            _ => log,
+        }
     }
 }
 
