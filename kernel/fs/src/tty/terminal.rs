@@ -13,14 +13,12 @@ use sched::WaitQueue;
 
 use super::discipline::{Discipline, Outcome};
 use super::termios::{Cc, Termios};
-use crate::job_control::{ControllingTerminal, Terminal as Controlling, job_control};
+use crate::job_control::job_control;
 use crate::metadata::DeviceId;
 use crate::poll::{Events, PollTable};
 
-const SIGHUP: u8 = 1;
-const SIGCONT: u8 = 18;
-const SIGTTIN: u8 = 21;
-const SIGTTOU: u8 = 22;
+mod session;
+
 const SIGWINCH: u8 = 28;
 /// Echo kept while the line takes nothing.
 const ECHO_MAX: usize = 4096;
@@ -356,170 +354,6 @@ impl Terminal {
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
         self.state.lock().hung_up
-    }
-
-    /// The other end is gone: readers see the end, writers `EIO`, the session hears SIGHUP.
-    pub fn hang_up(&self) {
-        let mut state = self.state.lock();
-        state.hung_up = true;
-        let (session, foreground) = (state.session, state.foreground);
-        (state.session, state.foreground) = (0, 0);
-        drop(state);
-        self.input.wake_all();
-        self.output.wake_all();
-        if session > 0 {
-            let processes = job_control();
-            processes.signal_session_leader(session, SIGHUP);
-            processes.signal_session_leader(session, SIGCONT);
-            if foreground > 0 {
-                processes.signal_group(foreground, SIGHUP);
-            }
-            processes.disassociate(session);
-        }
-    }
-
-    fn is_background(&self) -> bool {
-        let processes = job_control();
-        let (session, group) = (processes.session(), processes.group());
-        let state = self.state.lock();
-        session > 0 && state.session == session && state.foreground > 0 && state.foreground != group
-    }
-
-    fn check_background_read(&self) -> Result<()> {
-        if !self.is_background() {
-            return Ok(());
-        }
-        let processes = job_control();
-        if processes.is_blocked_or_ignored(SIGTTIN) || processes.group_is_orphaned() {
-            return Err(Errno::EIO);
-        }
-        processes.signal_group(processes.group(), SIGTTIN);
-        Err(Errno::ERESTARTSYS)
-    }
-
-    fn check_background_write(&self) -> Result<()> {
-        if self.termios().has_local(raw::TOSTOP) {
-            self.check_change()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Whether the caller may change the terminal: not from the background, unless it does not
-    /// mind SIGTTOU.
-    ///
-    /// # Errors
-    /// `ERESTARTSYS` after SIGTTOU was sent; `EIO` in an orphaned group.
-    pub fn check_change(&self) -> Result<()> {
-        let processes = job_control();
-        if !self.is_background() || processes.is_blocked_or_ignored(SIGTTOU) {
-            return Ok(());
-        }
-        if processes.group_is_orphaned() {
-            return Err(Errno::EIO);
-        }
-        processes.signal_group(processes.group(), SIGTTOU);
-        Err(Errno::ERESTARTSYS)
-    }
-
-    /// Makes it the controlling terminal of the caller's session (TIOCSCTTY).
-    ///
-    /// # Errors
-    /// `EPERM` when the caller leads no session, has a terminal, or another session has this one.
-    pub fn acquire(self: &Arc<Self>) -> Result<()> {
-        let processes = job_control();
-        let (session, group) = (processes.session(), processes.group());
-        if self.state.lock().session == session && session > 0 && processes.is_session_leader() {
-            return Ok(());
-        }
-        if !processes.is_session_leader() || processes.terminal().is_some() {
-            return Err(Errno::EPERM);
-        }
-        let mut state = self.state.lock();
-        if state.session != 0 {
-            return Err(Errno::EPERM);
-        }
-        state.session = session;
-        state.foreground = group;
-        drop(state);
-        let controlling: Controlling = self.clone();
-        processes
-            .set_terminal(Some(controlling))
-            .inspect_err(|_| self.forget_session())
-    }
-
-    /// Gives up being the controlling terminal (TIOCNOTTY).
-    ///
-    /// # Errors
-    /// `ENOTTY` when it is not that of the caller's session.
-    pub fn release(&self) -> Result<()> {
-        let processes = job_control();
-        if !self.controls_caller() {
-            return Err(Errno::ENOTTY);
-        }
-        if processes.is_session_leader() {
-            processes.set_terminal(None)?;
-            self.session_ended();
-        }
-        Ok(())
-    }
-
-    /// Whether it is the controlling terminal of the caller.
-    #[must_use]
-    pub fn controls_caller(&self) -> bool {
-        let session = job_control().session();
-        self.state.lock().session == session && session > 0
-    }
-
-    /// The session it controls; 0 for none.
-    #[must_use]
-    pub fn session(&self) -> i32 {
-        self.state.lock().session
-    }
-
-    /// Makes `group` the foreground process group (TIOCSPGRP).
-    ///
-    /// # Errors
-    /// `ENOTTY` when it does not control the caller, `EPERM` for a group of another session, `ESRCH`.
-    pub fn set_foreground(&self, group: i32) -> Result<()> {
-        self.check_change()?;
-        if !self.controls_caller() {
-            return Err(Errno::ENOTTY);
-        }
-        if group <= 0 {
-            return Err(Errno::EINVAL);
-        }
-        let session = job_control().session_of_group(group).ok_or(Errno::ESRCH)?;
-        let mut state = self.state.lock();
-        if session != state.session {
-            return Err(Errno::EPERM);
-        }
-        state.foreground = group;
-        Ok(())
-    }
-
-    fn forget_session(&self) {
-        let mut state = self.state.lock();
-        (state.session, state.foreground) = (0, 0);
-    }
-}
-
-impl ControllingTerminal for Terminal {
-    fn device(&self) -> (u32, u32) {
-        (self.device.major, self.device.minor)
-    }
-
-    fn foreground_group(&self) -> i32 {
-        self.state.lock().foreground
-    }
-
-    fn session_ended(&self) {
-        let foreground = self.state.lock().foreground;
-        self.forget_session();
-        if foreground > 0 {
-            job_control().signal_group(foreground, SIGHUP);
-            job_control().signal_group(foreground, SIGCONT);
-        }
     }
 }
 
