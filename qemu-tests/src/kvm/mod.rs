@@ -44,6 +44,9 @@ const WORK: &str = "work";
 const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/dev\" && \
                      exec chroot \"$0\" \"$@\"";
 
+/// Runs the program, and keeps what a shell says of a child that was killed to itself.
+const WRAPPER: &str = "exec 3>&2 2>/dev/null; cd /work && \"$0\" \"$@\" 2>&3 3>&-; exit $?";
+
 /// Runs everything.
 ///
 /// # Errors
@@ -182,7 +185,7 @@ fn on_host(root: &Path) -> Command {
     ]);
     command.arg(ENTER).arg(root);
     // Under a microVM's agent, a program is not PID 1; a shell in between does the same here.
-    command.args(["/bin/sh", "-c", "cd /work && \"$0\" \"$@\"; exit $?"]);
+    command.args(["/bin/sh", "-c", WRAPPER]);
     command.env_clear().env("PATH", PATH).envs(ENVIRONMENT);
     command
 }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use sha2::{Digest, Sha256};
 
 /// The longest that one program may take. The slowest host emulates kernel code.
-pub(super) const LIMIT: Duration = Duration::from_secs(180);
+pub(super) const LIMIT: Duration = Duration::from_secs(400);
 
 /// A program's end.
 #[derive(Debug)]

@@ -38,7 +38,10 @@ const DIALOGUE: &[(&str, &str)] = &[
     ("fg\n", "sleep 100\r\n"),
     ("\u{3}", "[ready] "),
     ("echo $?\n", "[ready] "),
-    ("((sleep 0.3; echo from the background) & wait)\n", "[ready] "),
+    (
+        "((sleep 0.3; echo from the background) & wait)\n",
+        "[ready] ",
+    ),
     ("stty size; stty rows 40 cols 100; stty size\n", "[ready] "),
     ("trap 'echo interrupted' INT; sleep 50\n", "sleep 50\r\n"),
     ("\u{3}", "[ready] "),
