@@ -5,6 +5,8 @@
 
 #[cfg(target_os = "none")]
 mod bare;
+#[cfg(target_os = "none")]
+mod entry;
 #[cfg(not(target_os = "none"))]
 mod host;
 #[cfg(target_os = "none")]
