@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use super::Receiver;
 use crate::interrupt;
 use crate::x86::port;
 
@@ -23,7 +24,7 @@ const NOTHING_THERE: u8 = 0xff;
 const MOST: usize = 64;
 
 /// Calls `receive`, with interrupts off, with the bytes that arrive.
-pub fn start_input(receive: Box<dyn Fn(&[u8]) + Send + Sync>) {
+pub fn start_input(receive: Receiver) {
     let drain = move || {
         let mut bytes = [0; MOST];
         let mut len = 0;

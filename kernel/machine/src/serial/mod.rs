@@ -1,5 +1,7 @@
 //! The first serial port (COM1) as a line for a terminal. The machine's log goes the same way out.
 
+use alloc::boxed::Box;
+
 #[cfg(target_os = "none")]
 mod bare;
 #[cfg(not(target_os = "none"))]
@@ -9,6 +11,9 @@ mod host;
 pub use bare::start_input;
 #[cfg(not(target_os = "none"))]
 pub use host::start_input;
+
+/// Takes what was typed; called with interrupts off.
+pub type Receiver = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Writes bytes as they are; never blocks for long.
 pub fn write(bytes: &[u8]) {
