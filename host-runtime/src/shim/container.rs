@@ -117,9 +117,9 @@ impl Container {
 
     /// Adds a process that Start will start.
     pub(super) fn add_exec(&self, exec_id: &str, process: Process) -> Result<(), ShimError> {
-        if self.process("")?.is_stopped() {
+        if !matches!(self.process("")?.stage(), Stage::Running) {
             return Err(ShimError::State {
-                what: format!("container {} has stopped", self.id),
+                what: format!("container {} is not running", self.id),
             });
         }
         let mut processes = self.lock();

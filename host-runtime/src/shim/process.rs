@@ -54,10 +54,6 @@ impl Process {
         self.lock().clone()
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        matches!(*self.lock(), Stage::Stopped(_))
-    }
-
     /// Claims the right to start the process; false when it was started before.
     pub(super) fn claim_start(&self) -> bool {
         let mut stage = self.lock();
