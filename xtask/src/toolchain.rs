@@ -127,7 +127,7 @@ fn debian_cargo(linker: &Path) -> Command {
 }
 
 /// Whether the toolchain that runs us has the standard library for the kernel's target.
-pub(crate) fn has_target() -> bool {
+fn has_target() -> bool {
     let Some(sysroot) = sysroot(&mut Command::new("rustc")) else {
         return false;
     };

@@ -16,13 +16,13 @@ use crate::Report;
 /// The exit code for failures of nacre's own, as other container tools use it.
 const OWN_FAILURE: i32 = 125;
 /// The exit code for wrong arguments.
-const USAGE: i32 = 2;
+const USAGE: i32 = 125;
 
 /// One wrong use of `nacre run`.
 struct Case {
     name: &'static str,
     /// Arguments after `nacre run`; `ROOT`, `FILE` and `NONE` stand for a root file system, a
-    /// file that is nothing in particular, and a path where nothing is.
+    /// file that is nothing in particular, and a path where nothing is; `ARCHIVE` is the good one.
     arguments: &'static [&'static str],
     /// The exit code.
     code: i32,
@@ -84,7 +84,16 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "broken kernel",
-        arguments: &["--rootfs", "ROOT", "--kernel", "FILE", "--", "true"],
+        arguments: &[
+            "--rootfs",
+            "ROOT",
+            "--kernel",
+            "FILE",
+            "--initramfs",
+            "ARCHIVE",
+            "--",
+            "true",
+        ],
         code: OWN_FAILURE,
         says: "kernel",
         needs_kvm: true,
@@ -175,6 +184,7 @@ fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
             "ROOT" => command.arg(&options.busybox),
             "FILE" => command.arg(&file),
             "NONE" => command.arg(&none),
+            "ARCHIVE" => command.arg(options.image_dir.join("initramfs.img")),
             other => command.arg(other),
         };
     }
@@ -185,7 +195,8 @@ fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
 /// Whether the program ended with one of `codes` and said what it should, once.
 fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), String> {
     let told = ended.stderr.trim();
-    let is_sentence = !told.is_empty() && !told.contains("panicked") && told.lines().count() < 12;
+    let is_sentence =
+        !told.is_empty() && !told.contains("panicked at") && told.lines().count() < 12;
     let is_right_code = ended.code.is_some_and(|code| codes.contains(&code));
     if is_right_code && is_sentence && told.to_lowercase().contains(says) {
         return Ok(());

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is typed, and what must come before the next is typed.
 const DIALOGUE: &[(&str, &str)] = &[
-    ("PS1='[ready] '\n", "[ready] "),
+    ("PS1='[rea''dy] '\n", "[ready] "),
     (
         "echo $((6 * 7)); test -t 0 && echo terminal\n",
         "terminal\r\n[ready] ",
@@ -118,7 +118,8 @@ fn play(command_line: &str) -> anyhow::Result<Vec<String>> {
     let first = ("", "# ");
     for (keys, answer) in std::iter::once(&first).chain(DIALOGUE) {
         // Programs that were just started get a moment to reach the terminal.
-        thread::sleep(Duration::from_millis(300));
+        let is_control = keys.starts_with(|key: char| key.is_control());
+        thread::sleep(Duration::from_millis(if is_control { 3000 } else { 300 }));
         if keyboard.write_all(keys.as_bytes()).is_err() || !wait_for(answer, &screen, &mut seen, at)
         {
             seen.push_str(&format!("\n(no answer to {keys:?})\n"));

@@ -7,7 +7,6 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use crate::toolchain::{self, KERNEL_TARGET};
 use crate::workspace::Workspace;
 use crate::{docs, shell};
 
@@ -46,33 +45,17 @@ fn format(workspace: &Workspace) -> anyhow::Result<()> {
     shell::run(cargo(workspace).args(["fmt", "--all", "--check"]))
 }
 
-/// Lints everything for the host and, where the target is there, the kernel for the machine.
+/// Lints everything, as it is built for the host.
 fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
-    let deny = ["--", "-D", "warnings"];
-    let mut host = cargo(workspace);
-    shell::run(
-        host.args([
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--keep-going",
-        ])
-        .args(deny),
-    )?;
-    if toolchain::has_target() {
-        let mut kernel = cargo(workspace);
-        kernel.args([
-            "clippy",
-            "--quiet",
-            "--package",
-            "nacre-kernel",
-            "--target",
-            KERNEL_TARGET,
-        ]);
-        shell::run(kernel.args(deny))?;
-    }
-    Ok(())
+    let mut command = cargo(workspace);
+    command.args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--keep-going",
+    ]);
+    shell::run(command.args(["--", "-D", "warnings"]))
 }
 
 fn cargo(workspace: &Workspace) -> Command {
