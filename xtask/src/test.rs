@@ -18,7 +18,7 @@ pub(crate) struct TestArguments {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Also build the image in another folder and compare the bytes
+    /// Also the slow parts (kvm, containerd), and the image built in another folder, its bytes compared
     #[arg(long)]
     full: bool,
     /// Of the tests on KVM, only those whose name contains this
@@ -48,6 +48,8 @@ const ALL: [Part; 5] = [
     Part::Kvm,
     Part::Containerd,
 ];
+/// Slow parts, which a plain run counts as skipped.
+const SLOW: [Part; 2] = [Part::Kvm, Part::Containerd];
 
 /// Runs the parts and prints the totals.
 pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::Result<()> {
@@ -59,6 +61,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
     let mut report = Report::default();
     let mut image = None;
     for part in parts {
+        if arguments.parts.is_empty() && !arguments.full && SLOW.contains(part) {
+            let name = format!("{part:?}").to_lowercase();
+            report.skip(name, "slow; `cargo xtask test --full` runs it");
+            continue;
+        }
         match run_part(workspace, *part, arguments, &mut image) {
             Ok(result) => report.merge(result),
             Err(error) => report.fail(format!("{part:?}").to_lowercase(), &format!("{error:#}")),
