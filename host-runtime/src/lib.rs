@@ -9,7 +9,9 @@ pub mod agent;
 pub mod cli;
 pub mod control;
 pub mod images;
+mod pump;
 pub mod sandbox;
+
 pub mod shim;
 #[expect(unsafe_code, reason = "the one place for it; see the module")]
 pub mod sys;

@@ -5,7 +5,7 @@
 //! program meets a broken pipe of its own. When the program ends, its output is read to the end
 //! before anything is reported. Nothing here knows where the agent runs.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::{RunError, terminal};
 use crate::agent::protocol::{StartProcessRequest, WindowSize};
 use crate::agent::{Agent, AgentError, ProcessExit, StdioStream};
+use crate::pump;
 
 /// How long output may stay silent after the program has ended, without having ended itself.
 const SILENCE_BOUND: Duration = Duration::from_secs(10);
@@ -26,8 +27,6 @@ const LOOK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
-/// Bytes moved at once.
-const CHUNK: usize = 64 * 1024;
 /// How many requests to end a program may ignore before the next one ends its microVM.
 const PATIENCE: u32 = 3;
 
@@ -227,27 +226,15 @@ fn thread<T: Send + 'static>(
 
 /// Moves local input to the guest; its end becomes the program's.
 fn pump_in(from: &OwnedFd, to: &StdioStream) {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match rustix::io::read(from, &mut buffer[..]) {
-            Ok(0) => break,
-            Ok(length) => {
-                if write_all(&to.stream, &buffer[..length]).is_err() {
-                    return;
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait_readable(from),
-            Err(_) => break,
-        }
+    if pump::copy(from, &to.stream).is_ok() {
+        // The program may have gone before its input ended.
+        let _ = to.stream.shutdown(std::net::Shutdown::Write);
     }
-    // The program may have gone before its input ended.
-    let _ = to.stream.shutdown(std::net::Shutdown::Write);
 }
 
 /// Moves the guest's output here, to its end.
 fn pump_out(from: &StdioStream, to: &OwnedFd, exited: &AtomicBool) -> Result<(), RunError> {
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = vec![0; pump::CHUNK];
     let mut silent_since: Option<Instant> = None;
     loop {
         let mut ready = [PollFd::new(&from.stream, PollFlags::IN)];
@@ -268,7 +255,7 @@ fn pump_out(from: &StdioStream, to: &OwnedFd, exited: &AtomicBool) -> Result<(),
         match rustix::io::read(&from.stream, &mut buffer[..]) {
             Ok(0) => return Ok(()),
             Ok(length) => {
-                if let Err(errno) = write_all(to, &buffer[..length]) {
+                if let Err(errno) = pump::write_all(to, &buffer[..length]) {
                     if errno != Errno::PIPE {
                         eprintln!("nacre: cannot write the program's output: {errno}");
                     }
@@ -282,26 +269,4 @@ fn pump_out(from: &StdioStream, to: &OwnedFd, exited: &AtomicBool) -> Result<(),
             Err(_) => return Ok(()),
         }
     }
-}
-
-fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::write(&to, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut ready = [PollFd::new(&to, PollFlags::OUT)];
-                // Whatever it says, the next write knows.
-                let _ = rustix::event::poll(&mut ready, None);
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-fn wait_readable(from: &OwnedFd) {
-    let mut ready = [PollFd::new(from, PollFlags::IN)];
-    // Whatever it says, the next read knows.
-    let _ = rustix::event::poll(&mut ready, None);
 }

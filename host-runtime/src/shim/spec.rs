@@ -184,11 +184,10 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), ShimError> {
     };
     for namespace in linux.namespaces().iter().flatten() {
         if let Some(path) = namespace.path() {
-            let what = format!(
-                "joining the {} namespace {}",
-                namespace.typ(),
-                path.display()
-            );
+            // As the specification spells it; `Display` has the kernel's short names.
+            let kind = serde_json::json!(namespace.typ());
+            let kind = kind.as_str().unwrap_or_default();
+            let what = format!("joining the {kind} namespace {}", path.display());
             return Err(ShimError::Unsupported { what });
         }
     }
@@ -368,8 +367,8 @@ mod tests {
             ("linux.sysctl", |j| {
                 j["linux"]["sysctl"] = serde_json::json!({"kernel.msgmax": "1"});
             }),
-            ("/run/ns", |j| {
-                j["linux"]["namespaces"][0]["path"] = "/run/ns".into();
+            ("network namespace /run/ns", |j| {
+                j["linux"]["namespaces"][1]["path"] = "/run/ns".into();
             }),
             ("whole number", |j| {
                 j["linux"]["resources"]["cpu"]["quota"] = 50_000.into();

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ShimError;
 use crate::agent::Agent;
+use crate::pump;
 
 /// Where a process's stdio is on the host; an empty path is /dev/null in the guest.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +61,7 @@ impl Stdio {
             *lock(&stdio.stdin_hold) = Some(hold);
             let stream = agent.open_stream()?;
             tokens.stdin = stream.token;
-            spawn("stdin", move || copy_in(fifo, &stream.stream))?;
+            spawn("stdin", move || copy_in(&fifo, &stream.stream))?;
         }
         tokens.stdout = stdio.output(agent, "stdout", &paths.stdout)?;
         if !paths.terminal {
@@ -112,17 +113,16 @@ impl Stdio {
 }
 
 /// From the FIFO to the guest until every writer is gone.
-fn copy_in(mut fifo: File, stream: &UnixStream) {
-    let mut to = stream;
+fn copy_in(fifo: &File, stream: &UnixStream) {
     // A guest that closed its end has had enough; what is left in the FIFO has no reader.
-    let _ = io::copy(&mut fifo, &mut to);
+    let _ = pump::copy(fifo, stream);
     let _ = stream.shutdown(Shutdown::Write);
 }
 
 /// From the guest to the FIFO until the guest closes. The bytes of a FIFO that breaks are read and dropped,
 /// so that the process in the guest is not stopped by it.
-fn copy_out(mut stream: UnixStream, mut fifo: File) {
-    if io::copy(&mut stream, &mut fifo).is_err() {
+fn copy_out(mut stream: UnixStream, fifo: File) {
+    if pump::copy(&stream, fifo).is_err() {
         let _ = io::copy(&mut stream, &mut io::sink());
     }
 }
