@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, Uid};
+use rustix::fs::{Access, FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit};
@@ -47,14 +47,25 @@ pub(crate) struct Credentials {
     pub(crate) groups: Vec<Gid>,
 }
 
+/// How far the child goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Becomes the program.
+    Run,
+    /// Looks whether it could, and ends.
+    Check,
+}
+
 /// Everything the child needs, made before the fork.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    pub(crate) purpose: Purpose,
     pub(crate) enter: Enter,
     pub(crate) stdio: Stdio,
     pub(crate) credentials: Credentials,
     pub(crate) umask: Option<Mode>,
-    pub(crate) cwd: CString,
+    /// The working directory, after its parents; the first process's is made when it is not there.
+    pub(crate) cwd: Vec<CString>,
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) no_new_privileges: bool,
     /// `None` leaves the user's own.
@@ -183,7 +194,7 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
     rustix::process::setsid().map_err(at(Stage::Session))?;
     enter(&plan.enter, report).map_err(at(Stage::Root))?;
     attach(plan)?;
-    rustix::process::chdir(&plan.cwd).map_err(at(Stage::Cwd))?;
+    enter_cwd(plan).map_err(at(Stage::Cwd))?;
     for (resource, limit) in &plan.rlimits {
         rustix::process::setrlimit(*resource, *limit).map_err(at(Stage::Rlimits))?;
     }
@@ -202,6 +213,9 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
     }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(at(Stage::NoNewPrivileges))?;
+    }
+    if plan.purpose == Purpose::Check {
+        return find_program(plan).map_err(at(Stage::Exec));
     }
     sys::reset_signals();
     sys::keep_only_stdio();
@@ -283,19 +297,59 @@ fn attach(plan: &Plan) -> Result<(), Failed> {
     }
 }
 
-/// Tries the paths as a shell would and gives the errno that says most.
-fn exec_first(plan: &Plan) -> Errno {
-    let mut worst = Errno::NOENT;
-    for program in &plan.programs {
-        match sys::execve(program, &plan.args, &plan.env) {
-            Errno::NOENT => {}
-            Errno::NOTDIR if plan.programs.len() > 1 => {}
-            Errno::ACCESS if is_directory(program) => worst = Errno::ISDIR,
-            Errno::ACCESS => worst = Errno::ACCESS,
-            errno => return errno,
+/// Enters the working directory; the container's first process makes it, as runc does.
+fn enter_cwd(plan: &Plan) -> Result<(), Errno> {
+    let Some(cwd) = plan.cwd.last() else {
+        return Ok(());
+    };
+    match (rustix::process::chdir(cwd), &plan.enter) {
+        (Err(Errno::NOENT), Enter::Own(_)) => {}
+        (result, _) => return result,
+    }
+    for directory in &plan.cwd {
+        match rustix::fs::mkdir(directory, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
         }
     }
-    worst
+    rustix::process::chdir(cwd)
+}
+
+/// Tries the paths as a shell would and gives the errno that says most.
+fn exec_first(plan: &Plan) -> Errno {
+    first(plan, |program| {
+        Err(sys::execve(program, &plan.args, &plan.env))
+    })
+    .err()
+    .unwrap_or(Errno::IO)
+}
+
+/// Whether one of the paths can be executed, by what access(2) says of it.
+fn find_program(plan: &Plan) -> Result<(), Errno> {
+    first(plan, |program| {
+        rustix::fs::access(program, Access::EXEC_OK)?;
+        // For execve(2) a directory is a lack of permission.
+        if is_directory(program) {
+            return Err(Errno::ACCESS);
+        }
+        Ok(())
+    })
+}
+
+/// The first path that `attempt` takes, or the errno that says most of why there is none.
+fn first(plan: &Plan, attempt: impl Fn(&CString) -> Result<(), Errno>) -> Result<(), Errno> {
+    let mut worst = Errno::NOENT;
+    for program in &plan.programs {
+        match attempt(program) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR) if plan.programs.len() > 1 => {}
+            Err(Errno::ACCESS) if is_directory(program) => worst = Errno::ISDIR,
+            Err(Errno::ACCESS) => worst = Errno::ACCESS,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(worst)
 }
 
 fn is_directory(path: &CString) -> bool {

@@ -53,6 +53,14 @@ impl AgentService for Service {
         answered(delete(&self.pod, &request.id))
     }
 
+    fn check_process(
+        &self,
+        _: &TtrpcContext,
+        request: StartProcessRequest,
+    ) -> ttrpc::Result<Empty> {
+        answered(start::check(&self.pod, &request).map(|()| Empty::default()))
+    }
+
     fn start_process(
         &self,
         _: &TtrpcContext,

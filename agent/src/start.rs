@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use agent_protocol::{FailureKind, StartProcessRequest};
@@ -11,7 +12,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
 
 use crate::capabilities::Allowed;
-use crate::child::{self, Enter, Failed, Plan, Stage, Stdio};
+use crate::child::{self, Enter, Failed, Plan, Purpose, Stage, Stdio};
 use crate::mounts::c_string;
 use crate::pod::{Pod, Process};
 use crate::refusal::{Answer, Refusal};
@@ -45,8 +46,14 @@ type Pump = Box<dyn FnOnce() -> Answer<()>>;
 /// Starts a process and gives its pid.
 pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
     let (container, exec) = (request.container_id.as_str(), request.exec_id.as_str());
+    // First, so that a refused start leaves no streams waiting.
+    let claimed = Claimed {
+        stdin: pod.streams.claim(request.stdin_token, "stdin")?,
+        stdout: pod.streams.claim(request.stdout_token, "stdout")?,
+        stderr: pod.streams.claim(request.stderr_token, "stderr")?,
+    };
     pod.begin_start(container, exec)?;
-    match start_named(pod, request) {
+    match start_named(pod, request, claimed) {
         Ok(process) => {
             let pid = process.pid.map_or(0, |pid| pid.as_raw_pid());
             pod.end_start(container, exec, Some(process));
@@ -59,12 +66,26 @@ pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
     }
 }
 
-fn start_named(pod: &Pod, request: &StartProcessRequest) -> Answer<Process> {
-    let claimed = Claimed {
-        stdin: pod.streams.claim(request.stdin_token, "stdin")?,
-        stdout: pod.streams.claim(request.stdout_token, "stdout")?,
-        stderr: pod.streams.claim(request.stderr_token, "stderr")?,
+/// Says what would keep a process from being started, if that can be told beforehand.
+pub(crate) fn check(pod: &Pod, request: &StartProcessRequest) -> Answer<()> {
+    let root = pod.lock().container(&request.container_id)?.root.clone();
+    let none = Claimed {
+        stdin: None,
+        stdout: None,
+        stderr: None,
     };
+    let wired =
+        wire_pipes(none).map_err(|errno| Refusal::system("open /dev/null for stdio", errno))?;
+    let plan = Plan {
+        purpose: Purpose::Check,
+        ..plan(pod, request, &root, wired.stdio)?
+    };
+    child::start(&plan, |_| pod.forked())
+        .map(drop)
+        .map_err(|failed| refusal_of(&failed, request))
+}
+
+fn start_named(pod: &Pod, request: &StartProcessRequest, claimed: Claimed) -> Answer<Process> {
     let root = pod.lock().container(&request.container_id)?.root.clone();
     let wired = if request.terminal {
         wire_terminal(&root, request, claimed)?
@@ -187,11 +208,12 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
         .filter(|user| user.has_umask)
         .map(|user| user.umask);
     Ok(Plan {
+        purpose: Purpose::Run,
         enter: enter(pod, request, root),
         stdio,
         credentials: user.credentials,
         umask: umask.map(|umask| Mode::from_raw_mode(umask & 0o777)),
-        cwd: c_string(cwd)?,
+        cwd: with_parents(cwd)?,
         rlimits: request.rlimits.iter().map(rlimit).collect::<Answer<_>>()?,
         no_new_privileges: request.no_new_privileges,
         capabilities: request.capabilities.as_ref().map(Allowed::new),
@@ -199,6 +221,16 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
         args: c_strings(&request.args)?,
         env: c_strings(&env)?,
     })
+}
+
+/// The ancestors of a path from the top down, and then the path.
+fn with_parents(path: &str) -> Answer<Vec<CString>> {
+    let mut paths: Vec<_> = Path::new(path)
+        .ancestors()
+        .map(|ancestor| c_string(ancestor.to_string_lossy()))
+        .collect::<Answer<_>>()?;
+    paths.reverse();
+    Ok(paths)
 }
 
 /// The first process makes the container's view, the others join it.

@@ -6,7 +6,7 @@ mod common;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use agent_protocol::{FailureKind, Rlimit, User, WindowSize};
+use agent_protocol::{FailureKind, Rlimit, StartProcessRequest, User, WindowSize};
 use common::{Host, ID, alive, eventually, request};
 use host_runtime::agent::{AgentError, ProcessExit};
 
@@ -86,6 +86,17 @@ fn users_limits_and_directories_are_as_asked() {
 }
 
 #[test]
+fn a_missing_working_directory_is_made_for_the_first_process() {
+    let host = Host::new();
+    let in_new = |request: &mut StartProcessRequest| request.cwd = "/new/and/deep".to_owned();
+    let mut first = request("", &["sh"]);
+    in_new(&mut first);
+    host.agent.check_process(&first).expect("a program");
+    let (stdout, _, _) = host.start("", &["sh", "-c", "pwd"], in_new).finish();
+    assert_eq!(stdout, "/new/and/deep\n");
+}
+
+#[test]
 fn programs_that_cannot_run_are_told_apart() {
     let host = Host::new();
     let root = host.directory.path().join("shared/root");
@@ -101,10 +112,15 @@ fn programs_that_cannot_run_are_told_apart() {
         ("data", 126, "EACCES"),
         ("broken", 126, "ENOEXEC"),
     ] {
+        let checked = host.agent.check_process(&request("", &[program]));
         let error = host
             .agent
             .start_process(&request("", &[program]))
             .expect_err(program);
+        // What is in a file is only known once it is executed.
+        let expected = (errno != "ENOEXEC").then(|| error.to_string());
+        let called = |error: AgentError| error.to_string().replace("CheckProcess", "StartProcess");
+        assert_eq!(checked.err().map(called), expected);
         assert_eq!(error.exit_code(), code, "{program}: {error}");
         let AgentError::Refused { failure, .. } = &error else {
             panic!("{error}")

@@ -150,6 +150,17 @@ impl Agent {
         .map(drop)
     }
 
+    /// Asks whether a process could be started: its user, its working directory, its program.
+    ///
+    /// # Errors
+    /// As [`Agent::start_process`].
+    pub fn check_process(&self, request: &StartProcessRequest) -> Result<(), AgentError> {
+        bounded("CheckProcess", WORK_BOUND, |context| {
+            self.client.check_process(context, request)
+        })
+        .map(drop)
+    }
+
     /// Starts a process and gives its pid in the guest.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use super::events::Publisher;
 use super::process::{Exit, Process, Stage};
 use super::rootfs::SharedDir;
 use super::spec;
-use super::stdio::{Stdio, StdioPaths};
+use super::stdio::StdioPaths;
 use crate::agent::Agent;
 use crate::images;
 use crate::sandbox::{LogTarget, Sandbox, SandboxConfig};
@@ -28,6 +28,8 @@ const SHUTDOWN_BOUND: Duration = Duration::from_secs(10);
 const STRAGGLER_BOUND: Duration = Duration::from_secs(5);
 /// How long output may take to drain once its process has ended.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
+/// How long a killed process's end is waited for before the kill is answered all the same.
+const KILL_BOUND: Duration = Duration::from_secs(5);
 /// The exit status of a process whose microVM ended under it.
 const LOST: u32 = 255;
 const SIGKILL: u32 = 9;
@@ -77,6 +79,8 @@ impl Container {
                 request.id
             );
         }
+        // A program that is not there fails Create, as with runc, not Start.
+        agent.check_process(&spec.init)?;
         let paths = StdioPaths {
             terminal: request.terminal,
             stdin: request.stdin.clone(),
@@ -140,21 +144,13 @@ impl Container {
                 what: format!("process {exec_id} was started before"),
             });
         }
-        let started = Stdio::open(&self.agent, &process.paths).and_then(|(stdio, tokens)| {
-            let mut request = process.request.clone();
-            request.stdin_token = tokens.stdin;
-            request.stdout_token = tokens.stdout;
-            request.stderr_token = tokens.stderr;
-            self.agent.start_process(&request)?;
-            Ok(stdio)
-        });
-        match started {
-            Ok(stdio) => process.set_running(stdio),
-            Err(error) => {
-                process.release_start();
-                return Err(error);
-            }
+        if let Err(error) = self.run(&process) {
+            // Its threads end; a client that tries again brings new FIFOs.
+            process.stdio.close_stdin();
+            process.release_start();
+            return Err(error);
         }
+        process.set_running();
         self.publish_start(exec_id);
         let container = Arc::clone(self);
         let id = exec_id.to_owned();
@@ -166,6 +162,17 @@ impl Container {
                 what: "start a waiting thread",
                 source,
             })
+    }
+
+    /// Connects a process's stdio and has the guest run it.
+    fn run(&self, process: &Process) -> Result<(), ShimError> {
+        let tokens = process.stdio.open(&self.agent, &process.paths)?;
+        let mut request = process.request.clone();
+        request.stdin_token = tokens.stdin;
+        request.stdout_token = tokens.stdout;
+        request.stderr_token = tokens.stderr;
+        self.agent.start_process(&request)?;
+        Ok(())
     }
 
     /// Waits for the guest to say how a process ended; a guest that is gone is an end too.
@@ -207,7 +214,14 @@ impl Container {
     pub(super) fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<(), ShimError> {
         let process = self.process(exec_id)?;
         match process.stage() {
-            Stage::Running => Ok(self.agent.signal(&self.id, exec_id, signal, all)?),
+            Stage::Running => {
+                self.agent.signal(&self.id, exec_id, signal, all)?;
+                if signal == SIGKILL {
+                    // Clients delete the process next, and on one kernel the kill would be done by now.
+                    process.wait_within(KILL_BOUND);
+                }
+                Ok(())
+            }
             Stage::Stopped(_) => Err(ShimError::NotFound {
                 what: "process already finished".to_owned(),
             }),
@@ -227,7 +241,7 @@ impl Container {
     pub(super) fn delete_exec(&self, exec_id: &str) -> Result<Exit, ShimError> {
         let process = self.process(exec_id)?;
         let exit = ended(&process, exec_id)?;
-        process.stdio().wait_outputs(DRAIN_BOUND);
+        process.stdio.wait_outputs(DRAIN_BOUND);
         // A guest that is gone has forgotten it already.
         let _ = self.agent.delete_process(&self.id, exec_id);
         self.lock().remove(exec_id);
@@ -238,7 +252,7 @@ impl Container {
     pub(super) fn delete(&self) -> Result<Exit, ShimError> {
         let init = self.process("")?;
         let exit = ended(&init, "")?;
-        init.stdio().wait_outputs(DRAIN_BOUND);
+        init.stdio.wait_outputs(DRAIN_BOUND);
         self.shut_down();
         Ok(exit)
     }

@@ -36,7 +36,8 @@ pub(super) struct Process {
     pub(super) paths: StdioPaths,
     stage: Mutex<Stage>,
     changed: Condvar,
-    stdio: Mutex<Stdio>,
+    /// The stdio threads; none before the start.
+    pub(super) stdio: Stdio,
 }
 
 impl Process {
@@ -46,7 +47,7 @@ impl Process {
             paths,
             stage: Mutex::new(Stage::Created),
             changed: Condvar::new(),
-            stdio: Mutex::new(Stdio::default()),
+            stdio: Stdio::default(),
         }
     }
 
@@ -69,8 +70,7 @@ impl Process {
         self.set(Stage::Created);
     }
 
-    pub(super) fn set_running(&self, stdio: Stdio) {
-        *self.stdio() = stdio;
+    pub(super) fn set_running(&self) {
         self.set(Stage::Running);
     }
 
@@ -117,11 +117,6 @@ impl Process {
         }
     }
 
-    /// The stdio threads; empty before the start.
-    pub(super) fn stdio(&self) -> MutexGuard<'_, Stdio> {
-        self.stdio.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn set(&self, stage: Stage) {
         *self.lock() = stage;
         self.changed.notify_all();
@@ -158,7 +153,7 @@ mod tests {
         assert!(!process.claim_start());
         process.release_start();
         assert!(process.claim_start());
-        process.set_running(Default::default());
+        process.set_running();
         assert_eq!(process.set_stopped(3).status, 3);
         assert_eq!(process.set_stopped(9).status, 3);
         assert_eq!(process.wait().status, 3);

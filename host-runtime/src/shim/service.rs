@@ -219,7 +219,7 @@ impl Task for Service {
     fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> Result<Empty> {
         let process = self.container(&request.id)?.process(&request.exec_id)?;
         if request.stdin {
-            process.stdio().close_stdin();
+            process.stdio.close_stdin();
         }
         Ok(Empty::default())
     }

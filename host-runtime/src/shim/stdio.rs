@@ -36,9 +36,20 @@ pub(super) struct Tokens {
 /// The copying threads of one process.
 #[derive(Debug, Default)]
 pub(super) struct Stdio {
-    /// The shim's own write end of the stdin FIFO; dropped by CloseIO.
-    stdin_hold: Mutex<Option<File>>,
+    stdin: Mutex<Stdin>,
     outputs: Arc<Outputs>,
+}
+
+/// Whether more input may come.
+#[derive(Debug, Default)]
+enum Stdin {
+    /// The FIFO has not been opened.
+    #[default]
+    Unopened,
+    /// The shim's own write end of the FIFO keeps it from ending when a client goes.
+    Held(#[expect(dead_code, reason = "held, not used")] File),
+    /// CloseIO: it ends with what the client has written. May come before the start has got that far.
+    Closed,
 }
 
 /// Counts the output streams that still have bytes to bring.
@@ -50,24 +61,31 @@ struct Outputs {
 
 impl Stdio {
     /// Opens the streams and starts the threads.
-    pub(super) fn open(agent: &Agent, paths: &StdioPaths) -> Result<(Self, Tokens), ShimError> {
-        let stdio = Self::default();
+    pub(super) fn open(&self, agent: &Agent, paths: &StdioPaths) -> Result<Tokens, ShimError> {
         let mut tokens = Tokens::default();
         if !paths.stdin.is_empty() {
             let fifo = open_fifo(&paths.stdin, true, false)?;
-            let hold = open_fifo(&paths.stdin, false, true)?;
+            self.hold(&paths.stdin)?;
             rustix::fs::fcntl_setfl(&fifo, rustix::fs::OFlags::empty())
                 .map_err(|errno| ShimError::file("read", &paths.stdin)(errno.into()))?;
-            *lock(&stdio.stdin_hold) = Some(hold);
             let stream = agent.open_stream()?;
             tokens.stdin = stream.token;
             spawn("stdin", move || copy_in(&fifo, &stream.stream))?;
         }
-        tokens.stdout = stdio.output(agent, "stdout", &paths.stdout)?;
+        tokens.stdout = self.output(agent, "stdout", &paths.stdout)?;
         if !paths.terminal {
-            tokens.stderr = stdio.output(agent, "stderr", &paths.stderr)?;
+            tokens.stderr = self.output(agent, "stderr", &paths.stderr)?;
         }
-        Ok((stdio, tokens))
+        Ok(tokens)
+    }
+
+    /// Keeps stdin open, unless the client has ended it already.
+    fn hold(&self, path: &str) -> Result<(), ShimError> {
+        let mut stdin = lock(&self.stdin);
+        if !matches!(*stdin, Stdin::Closed) {
+            *stdin = Stdin::Held(open_fifo(path, false, true)?);
+        }
+        Ok(())
     }
 
     fn output(&self, agent: &Agent, name: &str, path: &str) -> Result<u64, ShimError> {
@@ -90,7 +108,7 @@ impl Stdio {
 
     /// Lets stdin end once the client has closed its side too.
     pub(super) fn close_stdin(&self) {
-        *lock(&self.stdin_hold) = None;
+        *lock(&self.stdin) = Stdin::Closed;
     }
 
     /// Waits until all output has reached the FIFOs, at most for `bound`: a reader that has gone

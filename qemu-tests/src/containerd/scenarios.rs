@@ -190,6 +190,20 @@ pub(super) const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
+        name: "new-working-directory",
+        steps: &[shows(&[
+            "run",
+            "--rm",
+            "--runtime",
+            "RUNTIME",
+            "--cwd",
+            "/new/and/deep",
+            "IMAGE",
+            "ID",
+            "/bin/pwd",
+        ])],
+    },
+    Scenario {
         name: "program-not-found",
         steps: &[code_only(&[
             "run",
