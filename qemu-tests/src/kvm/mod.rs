@@ -44,8 +44,10 @@ const WORK: &str = "work";
 const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/dev\" && \
                      exec chroot \"$0\" \"$@\"";
 
-/// Runs the program, and keeps what a shell says of a child that was killed to itself.
-const WRAPPER: &str = "exec 3>&2 2>/dev/null; cd /work && \"$0\" \"$@\" 2>&3 3>&-; exit $?";
+/// Runs the program, and keeps what a shell says of a child that was killed to itself: it says so where
+/// the child's stderr goes, unless a subshell has sent that elsewhere.
+const WRAPPER: &str =
+    "exec 3>&2 2>/dev/null; cd /work && (exec \"$0\" \"$@\" 2>&3 3>&-); exit $?";
 
 /// Runs everything.
 ///
