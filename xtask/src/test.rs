@@ -18,7 +18,7 @@ pub(crate) struct TestArguments {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Also the slow parts (kvm, containerd), and the image built in another folder, its bytes compared
+    /// Also build the image in another folder and compare its bytes
     #[arg(long)]
     full: bool,
     /// Of the tests on KVM, only those whose name contains this
@@ -48,8 +48,6 @@ const ALL: [Part; 5] = [
     Part::Kvm,
     Part::Containerd,
 ];
-/// Slow parts, some of whose tests still fail; a plain run counts them as skipped.
-const SLOW: [Part; 2] = [Part::Kvm, Part::Containerd];
 
 /// Runs the parts and prints the totals.
 pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::Result<()> {
@@ -61,14 +59,6 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
     let mut report = Report::default();
     let mut image = None;
     for part in parts {
-        if arguments.parts.is_empty() && !arguments.full && SLOW.contains(part) {
-            let name = format!("{part:?}").to_lowercase();
-            report.skip(
-                name,
-                "slow, and some of its tests still fail; `cargo xtask test --full` runs it",
-            );
-            continue;
-        }
         match run_part(workspace, *part, arguments, &mut image) {
             Ok(result) => report.merge(result),
             Err(error) => report.fail(format!("{part:?}").to_lowercase(), &format!("{error:#}")),

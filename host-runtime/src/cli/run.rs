@@ -173,6 +173,12 @@ fn check_rootfs(args: &RunArgs) -> Result<(), RunError> {
 
 fn config(args: &RunArgs) -> Result<SandboxConfig, RunError> {
     let (kernel, initramfs) = image_files(args)?;
+    // The kernel first: where it is not, an archive beside it is not either.
+    std::fs::metadata(&kernel).map_err(|source| SandboxError::Open {
+        what: "guest kernel",
+        path: kernel.clone(),
+        source,
+    })?;
     images::check_archive(&initramfs)?;
     let mut config = SandboxConfig::new(kernel, initramfs);
     config.cpus = args.cpus;

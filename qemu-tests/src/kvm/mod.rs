@@ -46,8 +46,7 @@ const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/d
 
 /// Runs the program, and keeps what a shell says of a child that was killed to itself: it says so where
 /// the child's stderr goes, unless a subshell has sent that elsewhere.
-const WRAPPER: &str =
-    "exec 3>&2 2>/dev/null; cd /work && (exec \"$0\" \"$@\" 2>&3 3>&-); exit $?";
+const WRAPPER: &str = "exec 3>&2 2>/dev/null; cd /work && (exec \"$0\" \"$@\" 2>&3 3>&-); exit $?";
 
 /// Runs everything.
 ///
