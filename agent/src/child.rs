@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) stdio: Stdio,
     pub(crate) credentials: Credentials,
     pub(crate) umask: Option<Mode>,
+    /// What goes to `oom_score_adj` (proc(5)); `None` leaves the agent's.
+    pub(crate) oom_score_adj: Option<CString>,
     /// The working directory, after its parents; the first process's is made when it is not there.
     pub(crate) cwd: Vec<CString>,
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
@@ -80,6 +82,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Session,
+    OomScore,
     Root,
     Terminal,
     Stdio,
@@ -92,8 +95,9 @@ pub(crate) enum Stage {
     Exec,
 }
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     Stage::Session,
+    Stage::OomScore,
     Stage::Root,
     Stage::Terminal,
     Stage::Stdio,
@@ -192,6 +196,10 @@ fn send(report: BorrowedFd<'_>, tag: u8, value: i32) {
 fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
     let at = |stage| move |errno| Failed { stage, errno };
     rustix::process::setsid().map_err(at(Stage::Session))?;
+    // Before the root changes: the container need not have a /proc.
+    if let Some(score) = &plan.oom_score_adj {
+        set_oom_score(score).map_err(at(Stage::OomScore))?;
+    }
     enter(&plan.enter, report).map_err(at(Stage::Root))?;
     attach(plan)?;
     enter_cwd(plan).map_err(at(Stage::Cwd))?;
@@ -223,6 +231,12 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
         stage: Stage::Exec,
         errno: exec_first(plan),
     })
+}
+
+fn set_oom_score(score: &CString) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty())?;
+    rustix::io::write(file, score.as_bytes()).map(drop)
 }
 
 fn enter(enter: &Enter, report: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Access, CWD, FileType, Mode, OFlags};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::path::DecInt;
@@ -56,6 +56,21 @@ pub(crate) enum Kind {
     FileSystem { kind: CString, devices: bool },
     /// A directory or file of the agent's view, at a path outside the container's root.
     Bind { directory: bool, recursive: bool },
+    /// Nothing: the null device over a file, an empty file system over a directory.
+    Mask,
+    /// What is there, but not to be written.
+    ReadOnly,
+}
+
+impl Prepared {
+    /// Whether the container does without it, for this reason.
+    fn may_miss(&self, errno: Errno) -> bool {
+        match self.kind {
+            // Nothing to protect; and beneath a file there is nothing either.
+            Kind::Mask | Kind::ReadOnly => matches!(errno, Errno::NOENT | Errno::NOTDIR),
+            Kind::FileSystem { .. } | Kind::Bind { .. } => self.optional && errno == Errno::NODEV,
+        }
+    }
 }
 
 /// What became of the mount of that number.
@@ -187,7 +202,7 @@ fn mount_in_child(
     for (index, mount) in mounts.iter().enumerate() {
         match mount_one(mount, &sides) {
             Ok(()) => send(report, DONE, index, 0),
-            Err(Errno::NODEV) if mount.optional => send(report, SKIPPED, index, 0),
+            Err(errno) if mount.may_miss(errno) => send(report, SKIPPED, index, 0),
             Err(errno) => return Err((index, errno)),
         }
     }
@@ -230,7 +245,42 @@ fn mount_one(mount: &Prepared, sides: &Sides<'_>) -> Result<(), Errno> {
             }
             bind(mount, *recursive, sides)
         }
+        Kind::Mask => mask(&mount.destination, sides),
+        Kind::ReadOnly => protect(&mount.destination),
     }
+}
+
+/// The null device is the agent's: the image decides what lies at the container's `/dev/null`.
+fn mask(path: &CStr, sides: &Sides<'_>) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let covered = rustix::fs::open(path, flags, Mode::empty())?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&covered)?.st_mode);
+    if kind == FileType::Directory {
+        return rustix::mount::mount(c"tmpfs", path, c"tmpfs", MountFlags::RDONLY, None);
+    }
+    from_outside(&covered, sides, |at| {
+        rustix::mount::mount_bind(c"/dev/null", at)
+    })
+}
+
+/// Keeps what the mount forbids already.
+fn protect(path: &CStr) -> Result<(), Errno> {
+    rustix::mount::mount_bind_recursive(path, path)?;
+    let flags = rustix::fs::statvfs(path)?.f_flag;
+    let kept = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    let kept = kept
+        .iter()
+        .filter(|(has, _)| flags.contains(*has))
+        .fold(MountFlags::empty(), |all, (_, flag)| all | *flag);
+    let read_only = kept | MountFlags::BIND | MountFlags::RDONLY;
+    rustix::mount::mount_remount(path, read_only, c"")
 }
 
 fn make_directory(path: &CStr) -> Result<(), Errno> {
@@ -247,26 +297,35 @@ fn mount_at(mount: &Prepared, kind: &CStr, data: &CStr) -> Result<(), Errno> {
     rustix::mount::mount(&mount.source, &mount.destination, kind, mount.flags, data)
 }
 
-/// Finds the destination inside, steps outside to mount the source on it, and steps back.
+/// Finds the destination inside and mounts the source, which is outside, on it.
 fn bind(mount: &Prepared, recursive: bool, sides: &Sides<'_>) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let destination = rustix::fs::open(&mount.destination, flags, Mode::empty())?;
-    rustix::process::fchdir(&sides.outside)?;
-    rustix::process::chroot(c".")?;
-    // The descriptor's link leads to what was found inside, wherever the root is now.
-    rustix::process::chdir(c"/proc/self/fd")?;
-    let number = DecInt::from_fd(&destination);
-    let number = number.as_c_str();
-    if recursive {
-        rustix::mount::mount_bind_recursive(&mount.source, number)?;
-    } else {
-        rustix::mount::mount_bind(&mount.source, number)?;
-    }
-    enter(sides.root)?;
+    from_outside(&destination, sides, |at| {
+        if recursive {
+            rustix::mount::mount_bind_recursive(&mount.source, at)
+        } else {
+            rustix::mount::mount_bind(&mount.source, at)
+        }
+    })?;
     if mount.flags.is_empty() {
         return Ok(());
     }
     rustix::mount::mount_remount(&mount.destination, mount.flags | MountFlags::BIND, c"")
+}
+
+/// Steps outside to do `work` on what was found inside, and steps back.
+fn from_outside(
+    found: &OwnedFd,
+    sides: &Sides<'_>,
+    work: impl FnOnce(&CStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    rustix::process::fchdir(&sides.outside)?;
+    rustix::process::chroot(c".")?;
+    // The descriptor's link leads to what was found inside, wherever the root is now.
+    rustix::process::chdir(c"/proc/self/fd")?;
+    work(DecInt::from_fd(found).as_c_str())?;
+    enter(sides.root)
 }
 
 fn make_devices() -> Result<(), Errno> {

@@ -33,10 +33,21 @@ pub(crate) struct Place<'a> {
     pub(crate) read_only: bool,
 }
 
-/// Mounts a container's list; on failure nothing of it stays. `forked` is told of children.
-pub(crate) fn mount_all(place: Place<'_>, mounts: &[Mount], forked: impl Fn()) -> Answer<Mounted> {
-    let prepare = |mount| prepare(place.shared, mount);
-    let prepared = mounts.iter().map(prepare).collect::<Answer<Vec<_>>>()?;
+/// What is mounted, masked and protected, in this order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) mounts: &'a [Mount],
+    pub(crate) masked: &'a [String],
+    pub(crate) read_only: &'a [String],
+}
+
+/// Mounts what a container wants; on failure nothing of it stays. `forked` is told of children.
+pub(crate) fn mount_all(
+    place: Place<'_>,
+    wanted: Wanted<'_>,
+    forked: impl Fn(),
+) -> Answer<Mounted> {
+    let prepared = prepare_all(place.shared, wanted)?;
     let mut mounted = Mounted::default();
     if place.read_only {
         mounted.destinations.push(c"/".to_owned());
@@ -50,26 +61,67 @@ pub(crate) fn mount_all(place: Place<'_>, mounts: &[Mount], forked: impl Fn()) -
                     .extend(prepared.get(index).map(|one| one.destination.clone()));
             }
             Outcome::Skipped(index) => {
+                // A path to mask that is not there is nothing to tell of.
                 mounted
                     .skipped
-                    .extend(mounts.get(index).map(|one| one.destination.clone()));
+                    .extend(wanted.mounts.get(index).map(|one| one.destination.clone()));
             }
             Outcome::Failed(index, errno) => {
                 // The reason of the failure is the news, not what it leaves to clean up.
                 let _ = mounting::unmount_each(place.root, &mounted.destinations, &forked);
-                return Err(refused(place.root, mounts.get(index), errno));
+                return Err(refused(place.root, wanted, index, errno));
             }
         }
     }
     Ok(mounted)
 }
 
-fn refused(root: &CStr, mount: Option<&Mount>, errno: Errno) -> Refusal {
-    let Some(mount) = mount else {
-        let what = format!("set up the root file system {}", root.to_string_lossy());
-        return Refusal::system(what, errno);
+fn prepare_all(shared: &Path, wanted: Wanted<'_>) -> Answer<Vec<Prepared>> {
+    let mounts = wanted.mounts.iter().map(|mount| prepare(shared, mount));
+    let masked = wanted
+        .masked
+        .iter()
+        .map(|path| prepare_path(path, Kind::Mask));
+    let read_only = wanted
+        .read_only
+        .iter()
+        .map(|path| prepare_path(path, Kind::ReadOnly));
+    mounts.chain(masked).chain(read_only).collect()
+}
+
+/// A path of the container that is to be masked or protected.
+fn prepare_path(path: &str, kind: Kind) -> Answer<Prepared> {
+    Ok(Prepared {
+        directories: Vec::new(),
+        destination: c_string(checked_destination(path)?)?,
+        source: CString::default(),
+        kind,
+        flags: MountFlags::empty(),
+        data: CString::default(),
+        optional: true,
+    })
+}
+
+fn refused(root: &CStr, wanted: Wanted<'_>, index: usize, errno: Errno) -> Refusal {
+    let paths = wanted.masked.iter().map(|path| ("mask", path));
+    let paths = paths.chain(wanted.read_only.iter().map(|path| ("protect", path)));
+    if let Some(mount) = wanted.mounts.get(index) {
+        return refused_mount(mount, errno);
+    }
+    let what = match paths.clone().nth(index.saturating_sub(wanted.mounts.len())) {
+        Some((verb, path)) => format!("{verb} {path}"),
+        None => format!("set up the root file system {}", root.to_string_lossy()),
     };
-    let what = format!("mount {} at {}", mount.type_, mount.destination);
+    Refusal::system(what, errno)
+}
+
+fn refused_mount(mount: &Mount, errno: Errno) -> Refusal {
+    let options = mount.options.join(",");
+    let with = match options.as_str() {
+        "" => String::new(),
+        options => format!(" with the options {options}"),
+    };
+    let what = format!("mount {} at {}{with}", mount.type_, mount.destination);
     match errno {
         Errno::NODEV | Errno::NOSYS => {
             Refusal::with_errno(FailureKind::FAILURE_KIND_UNSUPPORTED, what, errno)
@@ -86,6 +138,10 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
             let source = beneath(shared, &mount.source)?;
             let directory = source.is_dir();
             let recursive = options.recursive;
+            if let Some(word) = options.data.first() {
+                // A bind has no file system to understand it: Linux would ignore it.
+                return Err(refused_option(word, mount));
+            }
             (
                 Kind::Bind {
                     directory,
@@ -185,7 +241,12 @@ impl<'a> Options<'a> {
         for option in &mount.options {
             match option.as_str() {
                 // What a mount in a guest of its own is anyhow.
-                "rw" | "suid" | "dev" | "exec" | "defaults" | "private" | "rprivate" => {}
+                "defaults" | "private" | "rprivate" => {}
+                // The last word counts.
+                "rw" => sorted.flags -= MountFlags::RDONLY,
+                "suid" => sorted.flags -= MountFlags::NOSUID,
+                "dev" => sorted.flags -= MountFlags::NODEV,
+                "exec" => sorted.flags -= MountFlags::NOEXEC,
                 "bind" => sorted.bind = true,
                 "rbind" => (sorted.bind, sorted.recursive) = (true, true),
                 "ro" => sorted.flags |= MountFlags::RDONLY,
@@ -198,12 +259,8 @@ impl<'a> Options<'a> {
                 "strictatime" => sorted.flags |= MountFlags::STRICTATIME,
                 "sync" => sorted.flags |= MountFlags::SYNCHRONOUS,
                 "dirsync" => sorted.flags |= MountFlags::DIRSYNC,
-                "remount" | "shared" | "slave" | "rshared" | "rslave" => {
-                    return Err(Refusal::unsupported(format!(
-                        "the mount option \"{option}\" at {} is not supported",
-                        mount.destination
-                    )));
-                }
+                "remount" | "shared" | "slave" | "rshared" | "rslave" | "unbindable"
+                | "runbindable" => return Err(refused_option(option, mount)),
                 other => sorted.data.push(other),
             }
         }
@@ -211,8 +268,61 @@ impl<'a> Options<'a> {
     }
 }
 
+fn refused_option(option: &str, mount: &Mount) -> Refusal {
+    Refusal::unsupported(format!(
+        "the mount option \"{option}\" at {} is not supported",
+        mount.destination
+    ))
+}
+
 /// A string for the kernel; a NUL byte in it is the host's mistake.
 pub(crate) fn c_string(text: impl AsRef<str>) -> Answer<CString> {
     let text = text.as_ref();
     CString::new(text).map_err(|_| Refusal::invalid(format!("{text:?} holds a NUL byte")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(kind: &str, options: &[&str]) -> Result<Prepared, String> {
+        let mount = Mount {
+            destination: "/at".to_owned(),
+            type_: kind.to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            ..Default::default()
+        };
+        prepare(Path::new("/shared"), &mount).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn the_last_word_of_a_pair_counts() {
+        let flags = |options| prepared("tmpfs", options).expect("a mount").flags;
+        assert_eq!(flags(&["ro", "noexec", "rw"]), MountFlags::NOEXEC);
+        assert_eq!(flags(&["rw", "suid", "nosuid"]), MountFlags::NOSUID);
+    }
+
+    #[test]
+    fn what_nobody_would_heed_is_refused_by_name() {
+        for (kind, option) in [
+            ("bind", "idmap"),
+            ("bind", "size=1k"),
+            ("bind", "rro"),
+            ("bind", "rslave"),
+            ("tmpfs", "shared"),
+            ("tmpfs", "unbindable"),
+        ] {
+            let said = prepared(kind, &[option]).expect_err(option);
+            assert!(said.contains(option) && said.contains("/at"), "{said}");
+        }
+    }
+
+    #[test]
+    fn paths_to_mask_are_absolute_and_plain() {
+        for path in ["", "/", "proc/kcore", "/proc/../etc"] {
+            assert!(prepare_path(path, Kind::Mask).is_err(), "{path}");
+        }
+        let at = prepare_path("/proc//kcore/", Kind::Mask).expect("a path");
+        assert_eq!(at.destination, c"/proc/kcore".to_owned());
+    }
 }

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use ttrpc::TtrpcContext;
 
 use crate::mounting;
-use crate::mounts::{self, Place};
+use crate::mounts::{self, Place, Wanted};
 use crate::pod::{Container, Pod};
 use crate::processes;
 use crate::refusal::{Answer, Refusal};
@@ -178,12 +178,23 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
             Refusal::system(format!("set the host name \"{}\"", request.hostname), errno)
         })?;
     }
+    if !request.domainname.is_empty() {
+        rustix::system::setdomainname(request.domainname.as_bytes()).map_err(|errno| {
+            let what = format!("set the domain name \"{}\"", request.domainname);
+            Refusal::system(what, errno)
+        })?;
+    }
     let place = Place {
         root: &root,
         shared,
         read_only: request.readonly_rootfs,
     };
-    let mounted = mounts::mount_all(place, &request.mounts, || pod.forked())?;
+    let wanted = Wanted {
+        mounts: &request.mounts,
+        masked: &request.masked_paths,
+        read_only: &request.readonly_paths,
+    };
+    let mounted = mounts::mount_all(place, wanted, || pod.forked())?;
     let container = Container {
         root,
         mounts: mounted.destinations,

@@ -213,6 +213,10 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
         stdio,
         credentials: user.credentials,
         umask: umask.map(|umask| Mode::from_raw_mode(umask & 0o777)),
+        oom_score_adj: match request.oom_score_adj {
+            0 => None,
+            score => Some(c_string(score.to_string())?),
+        },
         cwd: with_parents(cwd)?,
         rlimits: request.rlimits.iter().map(rlimit).collect::<Answer<_>>()?,
         no_new_privileges: request.no_new_privileges,
@@ -333,6 +337,7 @@ fn refusal_of(failed: &Failed, request: &StartProcessRequest) -> Refusal {
     let program = request.args.first().map_or("", String::as_str);
     let what = match failed.stage {
         Stage::Session => "start a process".to_owned(),
+        Stage::OomScore => format!("set oom_score_adj to {}", request.oom_score_adj),
         Stage::Root => "enter the container's root file system".to_owned(),
         Stage::Terminal => "give the process its terminal".to_owned(),
         Stage::Stdio => "give the process its stdio".to_owned(),

@@ -362,3 +362,37 @@ fn binds_and_a_read_only_root_are_mounted() {
         ProcessExit::Code(0)
     );
 }
+
+#[test]
+fn masked_paths_are_empty_and_readonly_paths_are_not_written() {
+    let host = Host::new();
+    let root = host.directory.path().join("shared/root");
+    for directory in ["secrets", "etc/fixed/below"] {
+        std::fs::create_dir_all(root.join(directory)).expect("a directory");
+    }
+    for file in ["secrets/key", "etc/token", "etc/fixed/below/file"] {
+        std::fs::write(root.join(file), "text\n").expect("a file");
+    }
+    let mut request = common::container("root");
+    request.id = "two".to_owned();
+    let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+    request.masked_paths = paths(&["/secrets", "/etc/token", "/no/such", "/etc/token/below"]);
+    request.readonly_paths = paths(&["/etc/fixed", "/proc/sys", "/no/such"]);
+    host.agent.create_container(&request).expect("a container");
+    let script = "ls -A /secrets; cat /etc/token; cat /etc/fixed/below/file; echo x > /secrets/new; \
+                  echo x > /etc/fixed/below/file; echo x > /proc/sys/kernel/hostname; \
+                  echo x > /etc/token && cat /etc/token; cat /proc/self/oom_score_adj";
+    let run = host.start("", &["sh", "-c", script], |request| {
+        request.container_id = "two".to_owned();
+        request.oom_score_adj = 321;
+    });
+    let stderr = "sh: can't create /secrets/new: Read-only file system\n\
+                  sh: can't create /etc/fixed/below/file: Read-only file system\n\
+                  sh: can't create /proc/sys/kernel/hostname: Read-only file system\n";
+    let (stdout, errors) = run.outputs();
+    assert_eq!((stdout.as_str(), errors.as_str()), ("text\n321\n", stderr));
+    host.agent
+        .wait_within("two", "", std::time::Duration::from_secs(20))
+        .expect("an answer");
+    host.agent.delete_container("two").expect("unmounted");
+}

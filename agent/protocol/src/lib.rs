@@ -27,7 +27,7 @@ pub use generated::agent_ttrpc::{Agent as AgentService, AgentClient, create_agen
 
 /// The version of the protocol. Raised whenever an older peer would misunderstand; the two
 /// sides come out of one build, so there is no range to negotiate.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The vsock port on which the agent answers requests.
 pub const RPC_PORT: u32 = 1024;
