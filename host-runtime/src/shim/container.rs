@@ -52,17 +52,14 @@ impl Container {
         request: &CreateTaskRequest,
         publisher: Arc<Mutex<Publisher>>,
     ) -> Result<Self, ShimError> {
-        if !request.checkpoint.is_empty() {
-            return Err(ShimError::Unsupported {
-                what: "starting from a checkpoint".to_owned(),
-            });
-        }
+        refuse_unsupported(request)?;
         let bundle = Path::new(&request.bundle);
         let mut spec = spec::read(&request.id, bundle)?;
         let mut shared = SharedDir::create(bundle)?;
         shared.mount_rootfs(&request.rootfs, &spec.root)?;
-        for (index, source) in &spec.binds {
-            spec.create.mounts[*index].source = shared.add_bind(source)?;
+        for bind in &spec.binds {
+            spec.create.mounts[bind.mount].source =
+                shared.add_bind(&bind.source, bind.read_only)?;
         }
         let images = images::locate()?;
         let sandbox = Arc::new(Sandbox::start(&SandboxConfig {
@@ -72,6 +69,10 @@ impl Container {
             log: LogTarget::File(bundle.join("console.log")),
             ..SandboxConfig::new(images.kernel, images.initramfs)
         })?);
+        if spec.init.oom_score_adj != 0 {
+            // On the host the microVM is the container. Its score inside orders its own processes.
+            set_oom_score(sandbox.vmm_pid(), spec.init.oom_score_adj)?;
+        }
         let agent = Agent::connect(Arc::clone(&sandbox) as _, BOOT_BOUND)?;
         for skipped in agent.create_container(&spec.create)?.skipped_mounts {
             eprintln!(
@@ -324,6 +325,26 @@ impl Container {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a Create request may ask for besides `config.json`, and does not get.
+fn refuse_unsupported(request: &CreateTaskRequest) -> Result<(), ShimError> {
+    let unsupported = |what: String| Err(ShimError::Unsupported { what });
+    if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
+        return unsupported("starting from a checkpoint".to_owned());
+    }
+    match request.options.as_ref() {
+        // Another runtime's options, all of them as they are by default, ask for nothing.
+        Some(options) if !options.value.is_empty() => {
+            unsupported(format!("a task option of {}", options.type_url))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_oom_score(pid: u32, score: i32) -> Result<(), ShimError> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string()).map_err(ShimError::file("write", path))
 }
 
 /// The end of a process that may be deleted: it has ended, or was never started.

@@ -55,7 +55,9 @@ impl SharedDir {
     }
 
     /// Makes a host path visible to the guest; gives its name beneath the shared directory.
-    pub(super) fn add_bind(&mut self, source: &Path) -> Result<String, ShimError> {
+    ///
+    /// What the guest is only to read is read-only on this side, too: its kernel need not be trusted to keep it so.
+    pub(super) fn add_bind(&mut self, source: &Path, read_only: bool) -> Result<String, ShimError> {
         let name = format!("mounts/{}", self.mounted.len());
         let target = self.path.join(&name);
         let metadata = fs::metadata(source).map_err(ShimError::file("bind-mount", source))?;
@@ -67,6 +69,12 @@ impl SharedDir {
         };
         made.map_err(ShimError::file("make", &target))?;
         self.bind(source, &target)?;
+        if read_only {
+            // The one mount and not what is mounted below it, as everywhere.
+            mount_remount(&target, MountFlags::RDONLY | MountFlags::BIND, "").map_err(|errno| {
+                mount_error("bind", &source.display().to_string(), &target, errno.into())
+            })?;
+        }
         Ok(name)
     }
 

@@ -190,6 +190,10 @@ impl Task for Service {
         let container = self.container(&request.id)?;
         let mut start = spec::read_exec(&request.id, &request.exec_id, &request.spec.value)?;
         start.terminal = request.terminal;
+        if start.oom_score_adj == 0 {
+            // An exec that says nothing is as the container is.
+            start.oom_score_adj = container.process("")?.request.oom_score_adj;
+        }
         let paths = StdioPaths {
             terminal: request.terminal,
             stdin: request.stdin,

@@ -1,28 +1,23 @@
 //! From the OCI specification to what the agent is asked; what Nacre does not do is refused by name.
 //!
-//! A microVM of its own gives a container everything that fresh namespaces would; joining somebody
-//! else's namespace is refused. Sizes come from the memory limit and the CPU quota.
+//! [`fields`] decides which fields may be set at all, [`resources`] and [`process`] read their parts. A
+//! microVM of its own gives a container everything that fresh namespaces would; joining or keeping
+//! somebody else's namespace is refused.
+
+mod fields;
+mod process;
+mod resources;
 
 use std::fs;
-use std::ops::BitOr as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Capability, LinuxCapabilities, LinuxResources, Mount as OciMount, Process as OciProcess, Spec,
+    Linux, LinuxNamespaceType, Mount as OciMount, Process as OciProcess, Spec,
 };
-
-use rustix::thread::CapabilitySet;
+use serde::de::DeserializeOwned;
 
 use super::error::ShimError;
-use crate::agent::protocol::{
-    Capabilities, CreateContainerRequest, Mount, Rlimit, StartProcessRequest, User, WindowSize,
-};
-use crate::sandbox::MIN_MEMORY;
-
-/// What a microVM gets when the container sets no limit.
-const DEFAULT_MEMORY: u64 = 256 << 20;
-/// The weight that containerd gives every container: no wish at all.
-const DEFAULT_SHARES: u64 = 1024;
+use crate::agent::protocol::{CreateContainerRequest, Mount, StartProcessRequest};
 
 /// A container's configuration, checked.
 #[derive(Debug)]
@@ -31,25 +26,29 @@ pub(super) struct Container {
     pub(super) init: StartProcessRequest,
     /// The root directory on the host, for a container without snapshot mounts.
     pub(super) root: PathBuf,
-    /// Host paths to bind, each with the index of its mount in `create`.
-    pub(super) binds: Vec<(usize, PathBuf)>,
+    pub(super) binds: Vec<Bind>,
     pub(super) cpus: u32,
     pub(super) memory_bytes: u64,
+}
+
+/// A host path that the guest is to see.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Bind {
+    /// The index of its mount in the request.
+    pub(super) mount: usize,
+    pub(super) source: PathBuf,
+    pub(super) read_only: bool,
 }
 
 /// Reads and checks `config.json`.
 pub(super) fn read(id: &str, bundle: &Path) -> Result<Container, ShimError> {
     let path = bundle.join("config.json");
     let text = fs::read(&path).map_err(ShimError::file("read", &path))?;
-    let spec: Spec = serde_json::from_slice(&text).map_err(|source| ShimError::Json {
-        what: path.display().to_string(),
-        source,
-    })?;
-    container(id, bundle, &spec)
+    container(id, bundle, &text)
 }
 
-fn container(id: &str, bundle: &Path, spec: &Spec) -> Result<Container, ShimError> {
-    refuse_unsupported(spec)?;
+fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Container, ShimError> {
+    let spec: Spec = checked("config.json", "", text)?;
     let root = spec
         .root()
         .as_ref()
@@ -58,18 +57,14 @@ fn container(id: &str, bundle: &Path, spec: &Spec) -> Result<Container, ShimErro
         .process()
         .as_ref()
         .ok_or_else(|| invalid("config.json names no process"))?;
-    let resources = spec
+    let linux = spec
         .linux()
         .as_ref()
-        .and_then(|linux| linux.resources().as_ref());
-    let mut mounts = Vec::new();
-    let mut binds = Vec::new();
-    for mount in spec.mounts().iter().flatten() {
-        if let Some(source) = bind_source(mount) {
-            binds.push((mounts.len(), source));
-        }
-        mounts.push(guest_mount(mount));
-    }
+        .ok_or_else(|| invalid("config.json has no part \"linux\""))?;
+    check_namespaces(linux)?;
+    check_propagation(linux)?;
+    let size = resources::size(linux.resources().as_ref())?;
+    let (mounts, binds) = mounts(&spec);
     Ok(Container {
         create: CreateContainerRequest {
             id: id.to_owned(),
@@ -77,13 +72,16 @@ fn container(id: &str, bundle: &Path, spec: &Spec) -> Result<Container, ShimErro
             readonly_rootfs: root.readonly().unwrap_or(false),
             mounts,
             hostname: spec.hostname().clone().unwrap_or_default(),
+            domainname: spec.domainname().clone().unwrap_or_default(),
+            masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+            readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
             ..Default::default()
         },
-        init: process_request(id, "", process)?,
+        init: process::request(id, "", process)?,
         root: bundle.join(root.path()),
         binds,
-        cpus: cpus(resources)?,
-        memory_bytes: memory(resources)?,
+        cpus: size.cpus,
+        memory_bytes: size.memory_bytes,
     })
 }
 
@@ -93,144 +91,86 @@ pub(super) fn read_exec(
     exec_id: &str,
     json: &[u8],
 ) -> Result<StartProcessRequest, ShimError> {
-    let process: OciProcess = serde_json::from_slice(json).map_err(|source| ShimError::Json {
-        what: format!("the process of exec {exec_id}"),
+    let what = format!("the process of exec {exec_id}");
+    let process: OciProcess = checked(&what, "process", json)?;
+    process::request(id, exec_id, &process)
+}
+
+/// Parses a document, or the part of one that is at `path`, once no field is set that nobody heeds.
+fn checked<T: DeserializeOwned>(what: &str, path: &str, text: &[u8]) -> Result<T, ShimError> {
+    let failed = |source| ShimError::Json {
+        what: what.to_owned(),
         source,
-    })?;
-    process_request(id, exec_id, &process)
-}
-
-fn process_request(
-    id: &str,
-    exec_id: &str,
-    process: &OciProcess,
-) -> Result<StartProcessRequest, ShimError> {
-    if process
-        .apparmor_profile()
-        .as_ref()
-        .is_some_and(|profile| !profile.is_empty())
-    {
-        return Err(unsupported("process.apparmorProfile"));
-    }
-    if process
-        .selinux_label()
-        .as_ref()
-        .is_some_and(|label| !label.is_empty())
-    {
-        return Err(unsupported("process.selinuxLabel"));
-    }
-    let user = process.user();
-    let size = process.console_size().map(|size| WindowSize {
-        rows: u32::try_from(size.height()).unwrap_or(0),
-        columns: u32::try_from(size.width()).unwrap_or(0),
-        ..Default::default()
-    });
-    let rlimits = process.rlimits().iter().flatten().map(|limit| Rlimit {
-        type_: limit.typ().to_string(),
-        soft: limit.soft(),
-        hard: limit.hard(),
-        ..Default::default()
-    });
-    Ok(StartProcessRequest {
-        container_id: id.to_owned(),
-        exec_id: exec_id.to_owned(),
-        args: process.args().clone().unwrap_or_default(),
-        env: process.env().clone().unwrap_or_default(),
-        cwd: process.cwd().display().to_string(),
-        user: Some(User {
-            uid: user.uid(),
-            gid: user.gid(),
-            additional_gids: user.additional_gids().clone().unwrap_or_default(),
-            umask: user.umask().unwrap_or(0),
-            has_umask: user.umask().is_some(),
-            ..Default::default()
-        })
-        .into(),
-        terminal: process.terminal().unwrap_or(false),
-        window_size: size.into(),
-        rlimits: rlimits.collect(),
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        capabilities: process.capabilities().as_ref().map(capabilities).into(),
-        ..Default::default()
-    })
-}
-
-/// The sets as masks; a set that is not named is empty.
-fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
-    let mask = |set: &Option<std::collections::HashSet<Capability>>| -> u64 {
-        let names = set.iter().flatten().map(ToString::to_string);
-        let known =
-            names.filter_map(|name| CapabilitySet::from_name(name.trim_start_matches("CAP_")));
-        known
-            .map(|capability| capability.bits())
-            .fold(0, u64::bitor)
     };
-    Capabilities {
-        bounding: mask(sets.bounding()),
-        effective: mask(sets.effective()),
-        inheritable: mask(sets.inheritable()),
-        permitted: mask(sets.permitted()),
-        ambient: mask(sets.ambient()),
-        ..Default::default()
-    }
+    let value = serde_json::from_slice(text).map_err(failed)?;
+    fields::check(path, &value)?;
+    serde_json::from_value(value).map_err(failed)
 }
 
-fn refuse_unsupported(spec: &Spec) -> Result<(), ShimError> {
-    if spec.hooks().is_some() {
-        return Err(unsupported("hooks"));
-    }
-    let Some(linux) = spec.linux() else {
-        return Ok(());
-    };
-    for namespace in linux.namespaces().iter().flatten() {
-        if let Some(path) = namespace.path() {
-            // As the specification spells it; `Display` has the kernel's short names.
-            let kind = serde_json::json!(namespace.typ());
-            let kind = kind.as_str().unwrap_or_default();
-            let what = format!("joining the {kind} namespace {}", path.display());
-            return Err(ShimError::Unsupported { what });
+/// A container has its own of everything that a microVM has; a namespace that is not in the list is the host's,
+/// which is refused as joining somebody's is. Cgroups and time are as in a fresh namespace in any case.
+fn check_namespaces(linux: &Linux) -> Result<(), ShimError> {
+    let own = linux.namespaces().iter().flatten();
+    for namespace in own.clone() {
+        // As the specification spells it; `Display` has the kernel's short names.
+        let kind = serde_json::json!(namespace.typ());
+        let kind = kind.as_str().unwrap_or_default();
+        if let Some(path) = namespace
+            .path()
+            .as_ref()
+            .filter(|path| !path.as_os_str().is_empty())
+        {
+            return Err(unsupported(&format!(
+                "joining the {kind} namespace {}",
+                path.display()
+            )));
+        }
+        if namespace.typ() == LinuxNamespaceType::User {
+            return Err(unsupported("a user namespace (linux.namespaces)"));
         }
     }
-    let refused = [
-        ("linux.seccomp", linux.seccomp().is_some()),
-        (
-            "linux.sysctl",
-            linux.sysctl().as_ref().is_some_and(|map| !map.is_empty()),
-        ),
-        (
-            "linux.uidMappings",
-            linux
-                .uid_mappings()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-        (
-            "linux.gidMappings",
-            linux
-                .gid_mappings()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-        (
-            "linux.devices",
-            linux
-                .devices()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        (
-            "linux.mountLabel",
-            linux
-                .mount_label()
-                .as_ref()
-                .is_some_and(|label| !label.is_empty()),
-        ),
-    ];
-    match refused.iter().find(|(_, set)| *set) {
-        Some((name, _)) => Err(unsupported(name)),
-        None => Ok(()),
+    for (kind, name) in [
+        (LinuxNamespaceType::Mount, "mount"),
+        (LinuxNamespaceType::Pid, "pid"),
+        (LinuxNamespaceType::Network, "network"),
+        (LinuxNamespaceType::Ipc, "ipc"),
+        (LinuxNamespaceType::Uts, "uts"),
+    ] {
+        if own.clone().all(|namespace| namespace.typ() != kind) {
+            return Err(unsupported(&format!(
+                "sharing the host's {name} namespace (linux.namespaces without {name})"
+            )));
+        }
     }
+    Ok(())
+}
+
+/// No mount of the host comes into a microVM once it runs, and none leaves it.
+fn check_propagation(linux: &Linux) -> Result<(), ShimError> {
+    match linux.rootfs_propagation().as_deref() {
+        None | Some("" | "private" | "rprivate") => Ok(()),
+        Some(word) => Err(unsupported(&format!("linux.rootfsPropagation {word}"))),
+    }
+}
+
+/// The mounts for the guest, and which of them are binds of host paths.
+fn mounts(spec: &Spec) -> (Vec<Mount>, Vec<Bind>) {
+    let mut mounts = Vec::new();
+    let mut binds = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        if let Some(source) = bind_source(mount) {
+            let words = mount.options().iter().flatten();
+            // The last word counts.
+            let read_only = words.rev().find(|word| *word == "ro" || *word == "rw");
+            binds.push(Bind {
+                mount: mounts.len(),
+                source,
+                read_only: read_only.is_some_and(|word| word == "ro"),
+            });
+        }
+        mounts.push(guest_mount(mount));
+    }
+    (mounts, binds)
 }
 
 /// The host path of a bind mount.
@@ -259,48 +199,6 @@ fn guest_mount(mount: &OciMount) -> Mount {
     }
 }
 
-/// A memory limit is the microVM's size: the guest cannot have more than that.
-fn memory(resources: Option<&LinuxResources>) -> Result<u64, ShimError> {
-    let limit = resources
-        .and_then(|resources| resources.memory().as_ref())
-        .and_then(oci_spec::runtime::LinuxMemory::limit);
-    match limit {
-        None | Some(-1) => Ok(DEFAULT_MEMORY),
-        Some(limit) => u64::try_from(limit).ok().filter(|&limit| limit >= MIN_MEMORY).ok_or_else(|| {
-            invalid(&format!("the memory limit of {limit} bytes is below the {MIN_MEMORY} that a microVM needs"))
-        }),
-    }
-}
-
-/// A CPU quota is a number of virtual CPUs; parts of a CPU are refused.
-fn cpus(resources: Option<&LinuxResources>) -> Result<u32, ShimError> {
-    let Some(cpu) = resources.and_then(|resources| resources.cpu().as_ref()) else {
-        return Ok(1);
-    };
-    if cpu
-        .shares()
-        .is_some_and(|shares| shares != 0 && shares != DEFAULT_SHARES)
-    {
-        return Err(unsupported("linux.resources.cpu.shares"));
-    }
-    if cpu.cpus().as_ref().is_some_and(|set| !set.is_empty()) {
-        return Err(unsupported("linux.resources.cpu.cpus"));
-    }
-    let quota = cpu.quota().filter(|&quota| quota > 0);
-    match (
-        quota.and_then(|quota| u64::try_from(quota).ok()),
-        cpu.period().unwrap_or(100_000),
-    ) {
-        (None, _) => Ok(1),
-        (Some(quota), period) if period > 0 && quota % period == 0 => {
-            u32::try_from(quota / period).map_err(|_| invalid("the CPU quota is out of range"))
-        }
-        (Some(quota), period) => Err(invalid(&format!(
-            "the CPU quota of {quota} µs in {period} µs is not a whole number of CPUs, which is what a microVM has"
-        ))),
-    }
-}
-
 fn unsupported(what: &str) -> ShimError {
     ShimError::Unsupported {
         what: what.to_owned(),
@@ -317,10 +215,12 @@ fn invalid(what: &str) -> ShimError {
 mod tests {
     use std::path::Path;
 
-    use super::{ShimError, container};
+    use serde_json::{Value, json};
 
-    fn read(change: impl FnOnce(&mut serde_json::Value)) -> Result<super::Container, ShimError> {
-        let mut json = serde_json::json!({
+    use super::{Bind, ShimError, container, read_exec};
+
+    fn document() -> Value {
+        json!({
             "ociVersion": "1.0.2",
             "process": {
                 "terminal": false, "user": {"uid": 5, "gid": 6, "additionalGids": [7]},
@@ -334,13 +234,25 @@ mod tests {
                 {"destination": "/host", "type": "bind", "source": "/srv", "options": ["rbind", "ro"]}
             ],
             "linux": {
-                "resources": {"memory": {"limit": 134217728}, "cpu": {"shares": 1024, "quota": 200000, "period": 100000}},
-                "namespaces": [{"type": "pid"}, {"type": "network"}]
+                "resources": {
+                    "memory": {"limit": 134_217_728},
+                    "cpu": {"shares": 1024, "quota": 200_000, "period": 100_000},
+                    "devices": [{"allow": false, "access": "rwm"}]
+                },
+                "cgroupsPath": "/default",
+                "maskedPaths": ["/proc/kcore"],
+                "readonlyPaths": ["/proc/sys"],
+                "namespaces": [
+                    {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}
+                ]
             }
-        });
+        })
+    }
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<super::Container, ShimError> {
+        let mut json = document();
         change(&mut json);
-        let spec = serde_json::from_value(json).expect("a specification");
-        container("c1", Path::new("/bundle"), &spec)
+        container("c1", Path::new("/bundle"), json.to_string().as_bytes())
     }
 
     #[test]
@@ -353,36 +265,97 @@ mod tests {
         assert_eq!(got.init.capabilities.effective, 0);
         assert_eq!(got.init.rlimits[0].type_, "RLIMIT_NOFILE");
         assert_eq!(got.init.user.additional_gids, [7]);
-        assert_eq!(got.binds, [(1, "/srv".into())]);
+        let (mount, source, read_only) = (1, "/srv".into(), true);
+        assert_eq!(
+            got.binds,
+            [Bind {
+                mount,
+                source,
+                read_only
+            }]
+        );
         assert_eq!(got.create.mounts[1].type_, "bind");
+        assert_eq!(got.create.masked_paths, ["/proc/kcore"]);
+        assert_eq!(got.create.readonly_paths, ["/proc/sys"]);
     }
 
     #[test]
     fn refuses_by_name_what_it_would_ignore() {
-        type Change = fn(&mut serde_json::Value);
-        let cases: [(&str, Change); 6] = [
+        type Change = fn(&mut Value);
+        let cases: [(&str, Change); 9] = [
             ("linux.seccomp", |j| {
-                j["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW"});
+                j["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
             }),
             ("linux.sysctl", |j| {
-                j["linux"]["sysctl"] = serde_json::json!({"kernel.msgmax": "1"});
+                j["linux"]["sysctl"] = json!({"kernel.msgmax": "1"});
             }),
             ("network namespace /run/ns", |j| {
                 j["linux"]["namespaces"][1]["path"] = "/run/ns".into();
             }),
-            ("whole number", |j| {
-                j["linux"]["resources"]["cpu"]["quota"] = 50_000.into();
+            ("host's network namespace", |j| {
+                j["linux"]["namespaces"][1]["type"] = "cgroup".into();
             }),
-            ("memory limit", |j| {
-                j["linux"]["resources"]["memory"]["limit"] = 1_048_576.into();
+            ("user namespace", |j| {
+                j["linux"]["namespaces"][1]["type"] = "user".into();
             }),
-            ("apparmor", |j| {
+            ("linux.rootfsPropagation rshared", |j| {
+                j["linux"]["rootfsPropagation"] = "rshared".into();
+            }),
+            ("process.apparmorProfile", |j| {
                 j["process"]["apparmorProfile"] = "cri".into();
+            }),
+            ("process.ioPriority", |j| {
+                j["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE"});
+            }),
+            ("linux.personality", |j| {
+                j["linux"]["personality"] = json!({"domain": "LINUX32"});
             }),
         ];
         for (word, change) in cases {
             let error = read(change).expect_err(word).to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn an_exec_is_checked_as_a_container_is() {
+        let exec = |process: &Value| {
+            read_exec("c1", "e1", process.to_string().as_bytes()).map_err(|error| error.to_string())
+        };
+        let mut process = document()["process"].clone();
+        assert_eq!(exec(&process).unwrap().exec_id, "e1");
+        process["scheduler"] = json!({"policy": "SCHED_FIFO"});
+        assert!(exec(&process).unwrap_err().contains("process.scheduler"));
+    }
+
+    /// Whatever the document holds, it is refused or read; that it makes no panic is the test.
+    #[test]
+    fn any_document_is_read_or_refused() {
+        let text = document().to_string().into_bytes();
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random % u64::try_from(below).unwrap()).unwrap()
+        };
+        let mut read = 0;
+        for _ in 0..20_000 {
+            let mut text = text.clone();
+            for _ in 0..=next(3) {
+                let at = next(text.len().max(1));
+                match next(4) {
+                    _ if text.is_empty() => break,
+                    0 => text[at] = b"0{}[]\",:-9e"[next(11)],
+                    1 => text.truncate(at.max(1)),
+                    2 => drop(text.remove(at)),
+                    _ => text.insert(at, b"19.-e\"nt"[next(8)]),
+                }
+            }
+            read += usize::from(container("c1", Path::new("/bundle"), &text).is_ok());
+            let _ = read_exec("c1", "e1", &text);
+        }
+        // Changes to names and numbers leave some documents as good as before.
+        assert!(read > 0 && read < 20_000, "{read}");
     }
 }
