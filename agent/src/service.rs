@@ -20,6 +20,7 @@ use crate::processes;
 use crate::refusal::{Answer, Refusal};
 use crate::start;
 use crate::stdio;
+use crate::sys;
 use crate::terminal;
 
 /// What ends the machine, or the test.
@@ -222,11 +223,7 @@ fn delete(pod: &Pod, id: &str) -> Answer<Empty> {
 }
 
 fn signal(pod: &Pod, request: &SignalProcessRequest) -> Answer<Empty> {
-    let number = i32::try_from(request.signal)
-        .ok()
-        .filter(|number| (1..=64).contains(number));
-    let signal = number
-        .and_then(Signal::from_named_raw)
+    let signal = sys::signal(request.signal)
         .ok_or_else(|| Refusal::invalid(format!("there is no signal {}", request.signal)))?;
     if request.all {
         pod.lock().container(&request.container_id)?;

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
 
 /// A null-terminated array of C strings, as `execve` takes it; built before the fork.
@@ -92,6 +92,16 @@ pub(crate) fn reset_signals() {
     unsafe {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// The signal of that number, real-time signals included.
+pub(crate) fn signal(number: u32) -> Option<Signal> {
+    let number = i32::try_from(number)
+        .ok()
+        .filter(|number| (1..=64).contains(number))?;
+    // SAFETY: the number is one of Linux's signals; this process only ever sends it, to programs that
+    // may be sent any, and installs no handler that the C library's own two would be confused by.
+    Some(unsafe { Signal::from_raw_unchecked(number) })
 }
 
 /// Keeps the C library from giving each thread a heap of its own.

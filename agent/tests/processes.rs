@@ -160,6 +160,20 @@ fn signals_arrive_and_are_reported() {
 }
 
 #[test]
+fn every_signal_of_linux_can_be_sent() {
+    let host = Host::new();
+    let run = host.run(&["sleep", "1000"]);
+    for number in [0, 65, u32::MAX] {
+        let error = host.agent.signal(ID, "", number, false);
+        let error = error.expect_err("there is none");
+        assert_eq!(error.kind(), Some(FailureKind::FAILURE_KIND_INVALID));
+    }
+    // The first real-time signal that programs have to themselves.
+    host.agent.signal(ID, "", 34, false).expect("a signal sent");
+    assert_eq!(run.wait(), ProcessExit::Signal(34));
+}
+
+#[test]
 fn closed_output_is_a_broken_pipe() {
     let host = Host::new();
     let mut run = host.run(&["sh", "-c", "while :; do echo y; done"]);
@@ -392,7 +406,7 @@ fn masked_paths_are_empty_and_readonly_paths_are_not_written() {
     let (stdout, errors) = run.outputs();
     assert_eq!((stdout.as_str(), errors.as_str()), ("text\n321\n", stderr));
     host.agent
-        .wait_within("two", "", std::time::Duration::from_secs(20))
+        .wait_within("two", "", Duration::from_secs(20))
         .expect("an answer");
     host.agent.delete_container("two").expect("unmounted");
 }

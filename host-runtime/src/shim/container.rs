@@ -53,6 +53,13 @@ impl Container {
         publisher: Arc<Mutex<Publisher>>,
     ) -> Result<Self, ShimError> {
         refuse_unsupported(request)?;
+        let paths = StdioPaths {
+            terminal: request.terminal,
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+        };
+        paths.check()?;
         let bundle = Path::new(&request.bundle);
         let mut spec = spec::read(&request.id, bundle)?;
         let mut shared = SharedDir::create(bundle)?;
@@ -82,12 +89,6 @@ impl Container {
         }
         // A program that is not there fails Create, as with runc, not Start.
         agent.check_process(&spec.init)?;
-        let paths = StdioPaths {
-            terminal: request.terminal,
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-        };
         spec.init.terminal = request.terminal;
         let init = Arc::new(Process::new(spec.init, paths));
         Ok(Self {

@@ -200,6 +200,7 @@ impl Task for Service {
             stdout: request.stdout,
             stderr: request.stderr,
         };
+        paths.check()?;
         container.add_exec(&request.exec_id, Process::new(start, paths))?;
         let event = TaskExecAdded {
             container_id: request.id,

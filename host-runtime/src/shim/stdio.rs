@@ -16,13 +16,64 @@ use super::error::ShimError;
 use crate::agent::Agent;
 use crate::pump;
 
-/// Where a process's stdio is on the host; an empty path is /dev/null in the guest.
+/// Where a process's stdio is on the host; an empty path is /dev/null in the guest. Outputs may be `file://` URIs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StdioPaths {
     pub(super) terminal: bool,
     pub(super) stdin: String,
     pub(super) stdout: String,
     pub(super) stderr: String,
+}
+
+impl StdioPaths {
+    /// Refuses by name what cannot be written to or read from.
+    pub(super) fn check(&self) -> Result<(), ShimError> {
+        Target::of(&self.stdout)?;
+        Target::of(&self.stderr)?;
+        match Target::of(&self.stdin)? {
+            Target::File(path) => Err(ShimError::Unsupported {
+                what: format!("stdin from the file {path}"),
+            }),
+            Target::Nothing | Target::Fifo(_) => Ok(()),
+        }
+    }
+}
+
+/// What a path or URI of containerd's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target<'a> {
+    Nothing,
+    Fifo(&'a str),
+    /// A log, to be appended to.
+    File(&'a str),
+}
+
+impl<'a> Target<'a> {
+    fn of(address: &'a str) -> Result<Self, ShimError> {
+        let target = match address.split_once("://") {
+            None if address.is_empty() => Self::Nothing,
+            None => Self::Fifo(address),
+            Some(("fifo", path)) => Self::Fifo(path),
+            Some(("file", path)) => Self::File(path),
+            Some((scheme, _)) => {
+                return Err(ShimError::Unsupported {
+                    what: format!("stdio by {scheme}: ({address})"),
+                });
+            }
+        };
+        match target {
+            // A query or an escape would be part of the name.
+            Self::Fifo(path) | Self::File(path)
+                if !path.starts_with('/')
+                    || address.contains("://") && path.contains(['?', '%']) =>
+            {
+                Err(ShimError::Invalid {
+                    what: format!("{address:?} does not name an absolute path for stdio"),
+                })
+            }
+            target => Ok(target),
+        }
+    }
 }
 
 /// The tokens that a StartProcess request names.
@@ -63,11 +114,11 @@ impl Stdio {
     /// Opens the streams and starts the threads.
     pub(super) fn open(&self, agent: &Agent, paths: &StdioPaths) -> Result<Tokens, ShimError> {
         let mut tokens = Tokens::default();
-        if !paths.stdin.is_empty() {
-            let fifo = open_fifo(&paths.stdin, true, false)?;
-            self.hold(&paths.stdin)?;
+        if let Target::Fifo(path) = Target::of(&paths.stdin)? {
+            let fifo = open_fifo(path, true, false)?;
+            self.hold(path)?;
             rustix::fs::fcntl_setfl(&fifo, rustix::fs::OFlags::empty())
-                .map_err(|errno| ShimError::file("read", &paths.stdin)(errno.into()))?;
+                .map_err(|errno| ShimError::file("read", path)(errno.into()))?;
             let stream = agent.open_stream()?;
             tokens.stdin = stream.token;
             spawn("stdin", move || copy_in(&fifo, &stream.stream))?;
@@ -89,17 +140,25 @@ impl Stdio {
     }
 
     fn output(&self, agent: &Agent, name: &str, path: &str) -> Result<u64, ShimError> {
-        if path.is_empty() {
-            return Ok(0);
-        }
-        let fifo = open_fifo(path, true, true)?;
-        rustix::fs::fcntl_setfl(&fifo, rustix::fs::OFlags::empty())
-            .map_err(|errno| ShimError::file("write", path)(errno.into()))?;
+        let output = match Target::of(path)? {
+            Target::Nothing => return Ok(0),
+            Target::Fifo(path) => {
+                let fifo = open_fifo(path, true, true)?;
+                rustix::fs::fcntl_setfl(&fifo, rustix::fs::OFlags::empty())
+                    .map_err(|errno| ShimError::file("write", path)(errno.into()))?;
+                fifo
+            }
+            Target::File(path) => OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .map_err(ShimError::file("open", path))?,
+        };
         let stream = agent.open_stream()?;
         let outputs = Arc::clone(&self.outputs);
         *lock(&outputs.open) += 1;
         spawn(name, move || {
-            copy_out(stream.stream, fifo);
+            copy_out(stream.stream, output);
             *lock(&outputs.open) -= 1;
             outputs.closed.notify_all();
         })?;
@@ -168,4 +227,44 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), ShimErr
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // The values are valid at every step; a panic elsewhere does not spoil them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{StdioPaths, Target};
+
+    #[test]
+    fn addresses_name_fifos_and_logs() {
+        for (address, target) in [
+            ("", Target::Nothing),
+            ("/run/f?o", Target::Fifo("/run/f?o")),
+            ("fifo:///run/fifo", Target::Fifo("/run/fifo")),
+            ("file:///var/log/c", Target::File("/var/log/c")),
+        ] {
+            assert_eq!(Target::of(address).unwrap(), target);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_to_is_refused_by_name() {
+        for (address, word) in [
+            ("binary:///bin/logger?id=1", "binary"),
+            ("npipe://x", "npipe"),
+            ("relative", "relative"),
+            ("file://log", "file://log"),
+            ("file:///a%20b", "a%20b"),
+        ] {
+            let paths = StdioPaths {
+                stderr: address.to_owned(),
+                ..Default::default()
+            };
+            let said = paths.check().expect_err(word).to_string();
+            assert!(said.contains(word), "{said}");
+        }
+        let paths = StdioPaths {
+            stdin: "file:///etc/passwd".to_owned(),
+            ..Default::default()
+        };
+        assert!(paths.check().is_err());
+    }
 }
