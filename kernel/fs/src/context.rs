@@ -69,6 +69,16 @@ impl FsContext {
         Ok(())
     }
 
+    /// A context at the root of another mount namespace, with this one's umask (setns(2)).
+    ///
+    /// # Errors
+    /// As [`MountNamespace::root`].
+    pub fn in_namespace(&self, namespace: &Arc<MountNamespace>) -> Result<Arc<Self>> {
+        let new = Self::new(namespace)?;
+        new.umask.store(self.umask(), Ordering::Relaxed);
+        Ok(new)
+    }
+
     /// The root directory.
     #[must_use]
     pub fn root(&self) -> Path {

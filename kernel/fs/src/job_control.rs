@@ -32,8 +32,15 @@ impl core::fmt::Debug for dyn ControllingTerminal {
 /// A terminal as a session holds it; the tty layer gets its own type back by `downcast` of `Any`.
 pub type Terminal = Arc<dyn ControllingTerminal>;
 
-/// Sessions and process groups, as seen by the calling thread. Ids are those of user space.
+/// Sessions and process groups, as seen by the calling thread. Ids are the kernel's own; what goes to or
+/// comes from a program is translated by [`shown`](Self::shown) and [`find`](Self::find).
 pub trait JobControl: Send + Sync {
+    /// What the caller's PID namespace calls `id`; 0 when it does not see it.
+    fn shown(&self, id: i32) -> i32;
+
+    /// The id that the caller's PID namespace calls `number`.
+    fn find(&self, number: i32) -> Option<i32>;
+
     /// The caller's session.
     fn session(&self) -> i32;
 
@@ -89,6 +96,12 @@ pub fn job_control() -> &'static dyn JobControl {
 struct Alone;
 
 impl JobControl for Alone {
+    fn shown(&self, id: i32) -> i32 {
+        id
+    }
+    fn find(&self, number: i32) -> Option<i32> {
+        Some(number)
+    }
     fn session(&self) -> i32 {
         0
     }

@@ -13,6 +13,7 @@ use sched::{ThreadBuilder, ThreadRef};
 
 use crate::completion::Completion;
 use crate::group::Relations;
+use crate::pid_namespace::PidNamespace;
 use crate::signal::{Actions, Signal};
 use crate::thread::{Resources, Start, Thread};
 use crate::{Pid, Process, exit, pidfd, timer, tree, user_loop};
@@ -53,6 +54,8 @@ bitflags::bitflags! {
         const UNTRACED = 0x80_0000;
         /// `CLONE_CHILD_SETTID`.
         const CHILD_SETTID = 0x100_0000;
+        /// `CLONE_NEWPID`.
+        const NEWPID = 0x2000_0000;
         /// `CLONE_IO`.
         const IO = 0x8000_0000;
         /// `CLONE_CLEAR_SIGHAND`.
@@ -89,6 +92,7 @@ impl CloneArgs {
         let ok = needs(F::SIGHAND, F::VM)
             && needs(F::THREAD, F::SIGHAND)
             && refuses(F::NEWNS, F::FS)
+            && refuses(F::NEWPID, F::THREAD)
             && refuses(F::PIDFD, F::THREAD)
             && refuses(F::PIDFD, F::DETACHED)
             && refuses(F::CLEAR_SIGHAND, F::SIGHAND);
@@ -105,12 +109,25 @@ pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Resu
     if !exit::may_add_thread(parent) {
         return Err(Errno::EAGAIN);
     }
-    let flags = args.flags;
+    let namespace = child_namespace(parent, args.flags)?;
     let tid = tree::lock().allocate_pid()?;
+    namespace.enter(tid)?;
+    clone_as(parent, user, args, tid, &namespace).inspect_err(|_| namespace.strike(tid))
+}
+
+/// As [`clone`], with the id that the child gets; gives what the parent calls it.
+fn clone_as(
+    parent: &Arc<Thread>,
+    user: &UserContext,
+    args: &CloneArgs,
+    tid: Pid,
+    namespace: &PidNamespace,
+) -> Result<Pid> {
+    let flags = args.flags;
     let process = if flags.contains(CloneFlags::THREAD) {
         parent.process().clone()
     } else {
-        child_process(parent, tid, args)?
+        child_process(parent, tid, namespace, args)?
     };
     let start = child_start(parent, flags)?;
     let child = Thread::new(tid, &process, start);
@@ -122,6 +139,8 @@ pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Resu
         .then(|| Arc::new(Completion::default()));
     child.vfork.lock().clone_from(&vfork);
     let kernel = prepare(parent, &child, user, args)?;
+    // Before it can have ended and lost its number.
+    let shown = parent.process().shown(tid);
     if let Err(errno) = make_known(parent, &child, args) {
         // Thread and kernel thread refer to each other.
         child.set_kernel(None);
@@ -132,10 +151,38 @@ pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Resu
     if let Some(vfork) = vfork {
         vfork.wait_killable(parent);
     }
-    Ok(tid)
+    Ok(shown)
 }
 
-fn child_process(parent: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc<Process>> {
+/// The PID namespace of what is cloned.
+fn child_namespace(parent: &Thread, flags: CloneFlags) -> Result<PidNamespace> {
+    let namespace = parent.children_namespace();
+    let own = parent.process().pid_namespace();
+    if flags.contains(CloneFlags::THREAD) && namespace != *own {
+        return Err(Errno::EINVAL);
+    }
+    // Its children would be siblings of an init that has none.
+    if flags.contains(CloneFlags::PARENT) && parent.process().is_namespace_init() {
+        return Err(Errno::EINVAL);
+    }
+    if !flags.contains(CloneFlags::NEWPID) {
+        return Ok(namespace);
+    }
+    if !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    if namespace != *own {
+        return Err(Errno::EINVAL);
+    }
+    namespace.below()
+}
+
+fn child_process(
+    parent: &Thread,
+    pid: Pid,
+    namespace: &PidNamespace,
+    args: &CloneArgs,
+) -> Result<Arc<Process>> {
     let old = parent.process();
     let memory = old.memory().ok_or(Errno::ESRCH)?;
     let memory = if args.flags.contains(CloneFlags::VM) {
@@ -155,7 +202,14 @@ fn child_process(parent: &Thread, pid: Pid, args: &CloneArgs) -> Result<Arc<Proc
     };
     let limits = old.limits().duplicate();
     let actions = child_actions(old, args.flags);
-    let process = Process::new(pid, relations, Some(memory), actions, limits);
+    let process = Process::new(
+        pid,
+        namespace.clone(),
+        relations,
+        Some(memory),
+        actions,
+        limits,
+    );
     process.set_image(old.image());
     process.inherit(old);
     timer::watch_cpu_limit(&process);
@@ -241,7 +295,8 @@ fn prepare(
     let entry = move || {
         if let Some(addr) = set_tid {
             // The address is the program's: a bad one is its own affair, as on Linux.
-            let _ = memory::user::write(addr, &thread.tid());
+            let own = thread.process().shown(thread.tid());
+            let _ = memory::user::write(addr, &own);
         }
         user_loop::run(&thread, *context);
     };
@@ -271,7 +326,7 @@ pub(crate) fn builder_for(
 /// Writes the ids that the caller wants, then makes the child known.
 fn make_known(parent: &Arc<Thread>, child: &Arc<Thread>, args: &CloneArgs) -> Result<()> {
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
-        memory::user::write(args.parent_tid, &child.tid())?;
+        memory::user::write(args.parent_tid, &parent.process().shown(child.tid()))?;
     }
     if args.flags.contains(CloneFlags::PIDFD) {
         let fd = pidfd::install(parent, child.process())?;

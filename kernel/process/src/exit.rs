@@ -9,7 +9,7 @@ use machine::UserAddr;
 use crate::rlimit::Resource;
 use crate::signal::{Disposition, Flags, SigInfo, Signal, code, send, stop};
 use crate::thread::Thread;
-use crate::tree::{self, Zombie};
+use crate::tree::{self, Node, Zombie};
 use crate::{Pid, Process, futex};
 
 /// A wait status for an exit with `code` (exit(2)).
@@ -111,6 +111,9 @@ fn leave_process(thread: &Arc<Thread>) -> (bool, Vec<Arc<Thread>>, bool) {
 fn end_process(thread: &Arc<Thread>) {
     let process = thread.process();
     process.timers.cancel_all();
+    if process.is_namespace_init() && !process.pid_namespace().is_initial() {
+        end_namespace(process);
+    }
     let final_usage = process.usage();
     drop(process.replace_memory(None));
     hang_up_session(process);
@@ -159,10 +162,38 @@ fn end_process(thread: &Arc<Thread>) {
         parent
     };
     process.exited.wake_all();
+    process.pid_namespace().member_ended();
     match parent {
         Some(parent) => announce_death(&parent, pid),
         None if pid == 1 => init_died(status),
         None => drop(tree::lock().reap(pid)),
+    }
+}
+
+/// The init of a PID namespace takes everyone in it along, and is only dead when they are.
+fn end_namespace(init: &Process) {
+    let namespace = init.pid_namespace();
+    namespace.close();
+    let is_other = |node: &Node| {
+        node.process.pid() != init.pid() && node.process.pid_namespace().is_within(namespace)
+    };
+    let others = || -> Vec<Arc<Process>> {
+        let tree = tree::lock();
+        let others = tree.nodes().filter(|node| is_other(node));
+        others.map(|node| node.process.clone()).collect()
+    };
+    for other in others() {
+        kill_with_status(&other, i32::from(Signal::KILL.number()));
+    }
+    namespace.wait_empty(|| {
+        let tree = tree::lock();
+        !tree
+            .nodes()
+            .any(|node| is_other(node) && node.zombie.is_none())
+    });
+    for dead in others() {
+        let reaped = tree::lock().reap(dead.pid());
+        drop(reaped);
     }
 }
 
@@ -179,23 +210,24 @@ fn announce_death(parent: &Arc<Process>, pid: Pid) {
     let unwanted = is_chld
         && (action.disposition == Disposition::Ignore || action.flags.contains(Flags::NOCLDWAIT));
     let silent = is_chld && action.disposition == Disposition::Ignore;
+    // While the child still has a number.
+    let info = exit_signal.map(|signal| death_info(&child, parent, &zombie, signal));
     if unwanted {
         let reaped = tree::lock().reap(pid);
         drop(reaped);
     }
-    if let Some(signal) = exit_signal
+    if let Some(info) = info
         && !silent
     {
-        let info = death_info(&child, &zombie, signal);
         // A standard signal always finds room; a lost realtime one is what the clone flags asked for.
         let _ = send::to_process(parent, &info);
     }
     parent.child_events.wake_all();
 }
 
-fn death_info(child: &Process, zombie: &Zombie, signal: Signal) -> SigInfo {
+fn death_info(child: &Process, parent: &Process, zombie: &Zombie, signal: Signal) -> SigInfo {
     let (code, status) = split_status(zombie.status);
-    let mut info = stop::child_info(child, code, status);
+    let mut info = stop::child_info(child, parent, code, status);
     info.signal = signal;
     if let crate::signal::Payload::Child { uid, .. } = &mut info.payload {
         *uid = zombie.uid;
@@ -221,7 +253,7 @@ fn signal_orphans(parent: &Process, children: &[Pid]) {
         };
         for thread in child.threads() {
             if let Ok(signal) = Signal::new(i32::from(thread.parent_death_signal())) {
-                let info = SigInfo::user(signal, parent.pid(), 0);
+                let info = SigInfo::user(signal, child.shown(parent.pid()), 0);
                 let _ = send::to_thread(&thread, &info);
             }
         }

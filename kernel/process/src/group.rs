@@ -10,6 +10,7 @@ use memory::AddressSpace;
 use sched::WaitQueue;
 
 use crate::Pid;
+use crate::pid_namespace::PidNamespace;
 use crate::rlimit::Limits;
 use crate::signal::Actions;
 use crate::signal::state::SignalState;
@@ -21,6 +22,8 @@ use crate::usage::Usage;
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
+    /// Where its id and those it names are looked up. Its own for life.
+    pid_namespace: PidNamespace,
     // Relations: written with the tree locked.
     parent: AtomicI32,
     group: AtomicI32,
@@ -49,7 +52,7 @@ pub struct Process {
     pub oom_score_adj: AtomicI32,
     /// personality(2).
     pub personality: AtomicU32,
-    /// PID 1: signals that would kill it by default are dropped.
+    /// The init of its PID namespace: signals that would kill it by default are dropped.
     pub(crate) is_init: AtomicBool,
     start_ns: u64,
 }
@@ -82,13 +85,16 @@ pub(crate) struct Relations {
 impl Process {
     pub(crate) fn new(
         pid: Pid,
+        pid_namespace: PidNamespace,
         relations: Relations,
         memory: Option<Arc<AddressSpace>>,
         actions: Arc<SpinLock<Actions>>,
         limits: Limits,
     ) -> Arc<Self> {
+        let is_init = pid_namespace.shown(pid) == 1;
         Arc::new(Self {
             pid,
+            pid_namespace,
             parent: AtomicI32::new(relations.parent),
             group: AtomicI32::new(relations.group),
             session: AtomicI32::new(relations.session),
@@ -106,7 +112,7 @@ impl Process {
             dumpable: AtomicU32::new(1),
             oom_score_adj: AtomicI32::new(0),
             personality: AtomicU32::new(0),
-            is_init: AtomicBool::new(pid == 1),
+            is_init: AtomicBool::new(is_init),
             start_ns: sched::clock::boottime_ns(),
         })
     }
@@ -115,6 +121,12 @@ impl Process {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// The PID namespace it is in.
+    #[must_use]
+    pub fn pid_namespace(&self) -> &PidNamespace {
+        &self.pid_namespace
     }
 
     /// The id of its parent; 0 when it has none.

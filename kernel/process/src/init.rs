@@ -57,6 +57,7 @@ pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
     let actions = Arc::new(SpinLock::new(Actions::default()));
     let process = Process::new(
         pid,
+        Default::default(),
         relations,
         Some(memory.clone()),
         actions,

@@ -16,6 +16,14 @@ fn caller() -> Option<Arc<Process>> {
 }
 
 impl JobControl for FromTree {
+    fn shown(&self, id: i32) -> i32 {
+        caller().map_or(id, |process| process.shown(id))
+    }
+
+    fn find(&self, number: i32) -> Option<i32> {
+        caller().map_or(Some(number), |process| process.find(number))
+    }
+
     fn session(&self) -> i32 {
         caller().map_or(0, |process| process.session_id())
     }

@@ -23,6 +23,7 @@ mod job_control;
 pub mod load;
 mod mem_stats;
 mod oom;
+pub mod pid_namespace;
 pub mod pidfd;
 pub mod procfs;
 pub mod restart;

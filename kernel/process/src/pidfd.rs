@@ -7,7 +7,7 @@ use fs::{AnonymousInode, Events, File, FileOps, OpenFlags, PollTable};
 
 use crate::rlimit::Resource;
 use crate::thread::Thread;
-use crate::{Pid, Process, tree};
+use crate::{Pid, Process, thread, tree};
 
 /// The process behind a pidfd. Readable once it has died.
 #[derive(Debug)]
@@ -31,7 +31,8 @@ impl PidFd {
     fn shown_pid(&self) -> Pid {
         // A reaped process has no id any more.
         if tree::lock().node(self.process.pid()).is_some() {
-            self.process.pid()
+            let id = self.process.pid();
+            thread::current().map_or(id, |caller| caller.process().shown(id))
         } else {
             -1
         }

@@ -33,7 +33,14 @@ fn process(parent: Option<&Arc<Process>>) -> Arc<Thread> {
         session: parent.map_or(pid, |parent| parent.session_id()),
     };
     let actions = Arc::new(SpinLock::new(Actions::default()));
-    let process = Process::new(pid, relations, None, actions, Limits::default());
+    let process = Process::new(
+        pid,
+        Default::default(),
+        relations,
+        None,
+        actions,
+        Limits::default(),
+    );
     tree::lock().add_process(&process, Some(Signal::CHLD));
     thread_of(&process, pid)
 }

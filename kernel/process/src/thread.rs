@@ -10,6 +10,7 @@ use machine::sync::SpinLock;
 use sched::ThreadRef;
 
 use crate::completion::Completion;
+use crate::pid_namespace::PidNamespace;
 use crate::restart::RestartBlock;
 use crate::signal::{Queue, Signal, SignalSet};
 use crate::usage::Usage;
@@ -52,6 +53,8 @@ pub struct Thread {
     no_new_privs: AtomicBool,
     /// Signal to get when the parent dies (PR_SET_PDEATHSIG); 0 for none.
     pub(crate) parent_death_signal: AtomicU8,
+    /// Where the processes it makes are (unshare(2), setns(2)).
+    children_namespace: SpinLock<PidNamespace>,
     /// The parent waits in vfork(2) until this thread has let go of its memory.
     pub(crate) vfork: SpinLock<Option<Arc<Completion>>>,
     pub(crate) minor_faults: AtomicU64,
@@ -131,6 +134,7 @@ impl Thread {
             robust_list: AtomicU64::new(0),
             no_new_privs: AtomicBool::new(start.no_new_privs),
             parent_death_signal: AtomicU8::new(0),
+            children_namespace: SpinLock::new(process.pid_namespace().clone()),
             vfork: SpinLock::new(None),
             minor_faults: AtomicU64::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
@@ -159,6 +163,18 @@ impl Thread {
     #[must_use]
     pub fn start_ns(&self) -> u64 {
         self.start_ns
+    }
+
+    /// The PID namespace of the processes it makes.
+    #[must_use]
+    pub fn children_namespace(&self) -> PidNamespace {
+        self.children_namespace.lock().clone()
+    }
+
+    /// Has the processes it makes from now on be in `namespace`.
+    pub fn set_children_namespace(&self, namespace: PidNamespace) {
+        let old = core::mem::replace(&mut *self.children_namespace.lock(), namespace);
+        drop(old);
     }
 
     /// Its kernel thread; `None` before it starts and once it exits.

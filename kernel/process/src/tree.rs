@@ -129,15 +129,26 @@ impl Tree {
                 self.last_pid = PID_WRAP;
             }
             let pid = self.last_pid;
-            let taken = self.threads.contains_key(&pid)
-                || self.nodes.contains_key(&pid)
-                || self.groups.contains_key(&pid)
-                || self.sessions.contains_key(&pid);
-            if !taken {
+            if !self.is_taken(pid) {
                 return Ok(pid);
             }
         }
         Err(Errno::EAGAIN)
+    }
+
+    fn is_taken(&self, id: Pid) -> bool {
+        self.threads.contains_key(&id)
+            || self.nodes.contains_key(&id)
+            || self.groups.contains_key(&id)
+            || self.sessions.contains_key(&id)
+    }
+
+    /// Takes the numbers of an id away once nothing goes by it. `user` is the last that did: the id was
+    /// entered in its namespace or in one above.
+    fn strike_if_free(&self, id: Pid, user: &Process) {
+        if !self.is_taken(id) {
+            user.pid_namespace().strike(id);
+        }
     }
 
     /// The id given out last (/proc/loadavg).
@@ -195,7 +206,9 @@ impl Tree {
     /// Takes a thread out. The caller drops what comes back without the lock.
     #[must_use]
     pub fn remove_thread(&mut self, tid: Pid) -> Option<Arc<Thread>> {
-        self.threads.remove(&tid)
+        let thread = self.threads.remove(&tid)?;
+        self.strike_if_free(tid, thread.process());
+        Some(thread)
     }
 
     /// As [`Self::remove_thread`], unless the id has passed to another (exec).
@@ -206,7 +219,7 @@ impl Tree {
             .get(&thread.tid())
             .is_some_and(|other| Arc::ptr_eq(other, thread));
         if own {
-            self.threads.remove(&thread.tid())
+            self.remove_thread(thread.tid())
         } else {
             None
         }
@@ -238,19 +251,24 @@ impl Tree {
             parent.children.retain(|child| *child != pid);
         }
         self.leave_group(&node.process);
+        self.strike_if_free(pid, &node.process);
         Some(node)
     }
 
-    /// Who adopts the children of `process`: the nearest living subreaper above it, or PID 1.
+    /// Who adopts the children of `process`: the nearest living subreaper above it, or its namespace's init.
     fn reaper_for(&self, process: &Process) -> Pid {
+        let namespace = process.pid_namespace();
         let mut above = process.parent_pid();
         while let Some(node) = self.nodes.get(&above) {
+            if node.process.pid_namespace() != namespace {
+                break;
+            }
             if node.is_subreaper && node.zombie.is_none() {
                 return above;
             }
             above = node.process.parent_pid();
         }
-        1
+        namespace.init().unwrap_or(1)
     }
 
     /// Gives the children of a dying process to their reaper; returns it and the dead ones among them.

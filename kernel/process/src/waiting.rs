@@ -48,7 +48,7 @@ pub enum Which {
 /// What became of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
-    /// Which child.
+    /// Which child, as its parent calls it.
     pub pid: Pid,
     /// Its user.
     pub uid: u32,
@@ -105,10 +105,14 @@ fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Repo
         }
         any = true;
         if let Some(report) = report_on(child, options) {
+            let shown = Report {
+                pid: parent.shown(report.pid),
+                ..report
+            };
             let reaped = consume(&mut tree, parent, &report, options);
             drop(tree);
             drop(reaped);
-            return Ok(Some(report));
+            return Ok(Some(shown));
         }
     }
     if any { Ok(None) } else { Err(Errno::ECHILD) }

@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use machine::UserAddr;
 use machine::user_mode::UserContext;
-use process::Process;
 use process::thread::Thread;
+use process::{Pid, Process, tree};
 
 /// One system call on its way.
 #[derive(Debug)]
@@ -22,6 +22,24 @@ impl Context<'_> {
     #[must_use]
     pub fn process(&self) -> &Arc<Process> {
         self.thread.process()
+    }
+
+    /// What the caller's PID namespace calls `id`; 0 when it does not see it.
+    #[must_use]
+    pub fn shown(&self, id: Pid) -> Pid {
+        self.process().shown(id)
+    }
+
+    /// The process that the caller's PID namespace calls `number`, dead or alive.
+    #[must_use]
+    pub fn find_process(&self, number: Pid) -> Option<Arc<Process>> {
+        tree::process(self.process().find(number)?)
+    }
+
+    /// The living thread that the caller's PID namespace calls `number`.
+    #[must_use]
+    pub fn find_thread(&self, number: Pid) -> Option<Arc<Thread>> {
+        tree::thread(self.process().find(number)?)
     }
 
     /// Argument `index` (0 to 5) as the register holds it.

@@ -4,8 +4,8 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use fs::{Capabilities, Credentials};
 use machine::UserAddr;
+use process::cred;
 use process::thread::Thread;
-use process::{cred, tree};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -212,14 +212,14 @@ fn sys_capget(cx: &mut Context<'_>) -> Result<u64> {
 fn thread_of(cx: &Context<'_>, tid: i32) -> Result<Arc<Thread>> {
     match tid {
         0 => Ok(cx.thread.clone()),
-        1.. => tree::thread(tid).ok_or(Errno::ESRCH),
+        1.. => cx.find_thread(tid).ok_or(Errno::ESRCH),
         _ => Err(Errno::EINVAL),
     }
 }
 
 fn sys_capset(cx: &mut Context<'_>) -> Result<u64> {
     let (header, words) = cap_words(cx)?;
-    if header.pid != 0 && header.pid != cx.thread.tid() {
+    if header.pid != 0 && header.pid != cx.shown(cx.thread.tid()) {
         return Err(Errno::EPERM);
     }
     let mut data = [CapData::default(); 2];

@@ -3,7 +3,6 @@
 use abi::{Errno, Result};
 use process::futex::{self, WakeOp};
 use process::signal::state;
-use process::tree;
 
 use crate::context::Context;
 use crate::identity::id;
@@ -80,7 +79,7 @@ fn wait(cx: &Context<'_>, op: u32, shared: bool, by_realtime: bool) -> Result<u6
 
 fn sys_set_tid_address(cx: &mut Context<'_>) -> Result<u64> {
     cx.thread.set_clear_child_tid(cx.arg(0));
-    Ok(id(cx.thread.tid()))
+    Ok(id(cx.shown(cx.thread.tid())))
 }
 
 /// Size of `struct robust_list_head`.
@@ -97,7 +96,7 @@ fn sys_set_robust_list(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_get_robust_list(cx: &mut Context<'_>) -> Result<u64> {
     let target = match cx.int(0) {
         0 => cx.thread.clone(),
-        tid => tree::thread(tid).ok_or(Errno::ESRCH)?,
+        tid => cx.find_thread(tid).ok_or(Errno::ESRCH)?,
     };
     state::check_permission(cx.thread, target.process(), None)?;
     memory::user::write(cx.addr(1), &target.robust_list())?;

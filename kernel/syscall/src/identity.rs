@@ -20,15 +20,15 @@ pub(crate) const CALLS: &[Entry] = &[
 ];
 
 fn sys_getpid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.process().pid()))
+    Ok(id(cx.shown(cx.process().pid())))
 }
 
 fn sys_getppid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.process().parent_pid()))
+    Ok(id(cx.shown(cx.process().parent_pid())))
 }
 
 fn sys_gettid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.thread.tid()))
+    Ok(id(cx.shown(cx.thread.tid())))
 }
 
 fn sys_setpgid(cx: &mut Context<'_>) -> Result<u64> {
@@ -37,41 +37,49 @@ fn sys_setpgid(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::ESRCH);
     }
     let process = cx.process();
+    let find = |number| match number {
+        1.. => process.find(number),
+        other => Some(other),
+    };
+    let pid = find(pid).ok_or(Errno::ESRCH)?;
+    // Another's group has to be there; a new one is named after its process.
+    let group = find(group).ok_or(Errno::EPERM)?;
     tree::lock().set_group(process, pid, group)?;
     Ok(0)
 }
 
 fn sys_getpgid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(named(cx, cx.int(0))?.group_id()))
+    Ok(id(cx.shown(named(cx, cx.int(0))?.group_id())))
 }
 
 fn sys_getpgrp(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.process().group_id()))
+    Ok(id(cx.shown(cx.process().group_id())))
 }
 
 fn sys_setsid(cx: &mut Context<'_>) -> Result<u64> {
     let process = cx.process();
     let old_terminal = tree::lock().set_session(process)?;
     drop(old_terminal);
-    Ok(id(process.pid()))
+    Ok(id(cx.shown(process.pid())))
 }
 
 fn sys_getsid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(named(cx, cx.int(0))?.session_id()))
+    Ok(id(cx.shown(named(cx, cx.int(0))?.session_id())))
 }
 
 /// The process with this id, 0 for the caller.
 pub(crate) fn named(cx: &Context<'_>, pid: Pid) -> Result<Arc<Process>> {
     match pid {
         0 => Ok(cx.process().clone()),
-        1.. => process_of(pid).ok_or(Errno::ESRCH),
+        1.. => process_of(cx, pid).ok_or(Errno::ESRCH),
         _ => Err(Errno::ESRCH),
     }
 }
 
 /// Where Linux takes any thread's id for its process.
-fn process_of(pid: Pid) -> Option<Arc<Process>> {
-    tree::process(pid).or_else(|| Some(tree::thread(pid)?.process().clone()))
+fn process_of(cx: &Context<'_>, pid: Pid) -> Option<Arc<Process>> {
+    cx.find_process(pid)
+        .or_else(|| Some(cx.find_thread(pid)?.process().clone()))
 }
 
 /// An id as a result; ids are positive.

@@ -20,6 +20,7 @@ mod futex;
 mod identity;
 mod limits;
 mod memory;
+mod namespaces;
 mod prctl;
 mod process;
 mod scheduling;

@@ -8,7 +8,7 @@ use fs::MountFlags;
 use machine::UserAddr;
 use memory::io::UserSlice;
 use memory::{AddressSpace, AreaFlags, MapRequest, Prot};
-use process::{exec, tree};
+use process::exec;
 
 use crate::context::Context;
 use crate::table::Entry;
@@ -181,7 +181,7 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
     }
     let own = read_pieces(cx.addr(1), cx.size(2))?;
     let theirs = read_pieces(cx.addr(3), cx.size(4))?;
-    let target = tree::process(cx.int(0)).ok_or(Errno::ESRCH)?;
+    let target = cx.find_process(cx.int(0)).ok_or(Errno::ESRCH)?;
     check_access(cx, &target)?;
     let remote = target.memory().ok_or(Errno::ESRCH)?;
     let mut pairs = Pairs::new(&own, &theirs);

@@ -25,7 +25,6 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(61, "wait4", sys_wait4),
     Entry::new(231, "exit_group", sys_exit_group),
     Entry::new(247, "waitid", sys_waitid),
-    Entry::new(272, "unshare", sys_unshare),
     Entry::new(424, "pidfd_send_signal", sys_pidfd_send_signal),
     Entry::new(434, "pidfd_open", sys_pidfd_open),
     Entry::new(435, "clone3", sys_clone3),
@@ -58,7 +57,7 @@ fn start_clone(cx: &Context<'_>, args: &CloneArgs) -> Result<u64> {
 /// The low byte of clone(2)'s flags is the exit signal.
 const EXIT_SIGNAL: u64 = 0xff;
 
-fn clone_flags(bits: u64) -> Result<CloneFlags> {
+pub(crate) fn clone_flags(bits: u64) -> Result<CloneFlags> {
     // Namespaces that are not there, and what clone3 added, are refused by not being known.
     CloneFlags::from_bits(bits).ok_or(Errno::EINVAL)
 }
@@ -188,8 +187,8 @@ fn sys_wait4(cx: &mut Context<'_>) -> Result<u64> {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => Which::Any,
         0 => Which::Group(cx.process().group_id()),
-        group @ ..-1 => Which::Group(-group),
-        pid => Which::Pid(pid),
+        group @ ..-1 => Which::Group(cx.process().find(-group).ok_or(Errno::ECHILD)?),
+        pid => Which::Pid(cx.process().find(pid).ok_or(Errno::ECHILD)?),
     };
     let Some(report) = waiting::wait(cx.thread, &which, options | Options::EXITED)? else {
         return Ok(0);
@@ -214,9 +213,9 @@ fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
     }
     let which = match (cx.int(0), cx.int(1)) {
         (P_ALL, _) => Which::Any,
-        (P_PID, pid @ 1..) => Which::Pid(pid),
+        (P_PID, pid @ 1..) => Which::Pid(cx.process().find(pid).ok_or(Errno::ECHILD)?),
         (P_PGID, 0) => Which::Group(cx.process().group_id()),
-        (P_PGID, group @ 1..) => Which::Group(group),
+        (P_PGID, group @ 1..) => Which::Group(cx.process().find(group).ok_or(Errno::ECHILD)?),
         (P_PIDFD, fd @ 0..) => {
             let file = cx.thread.files().get(fd)?;
             let target = file.downcast::<PidFd>().ok_or(Errno::EBADF)?;
@@ -263,45 +262,16 @@ fn siginfo_of(report: Option<&Report>) -> [u8; SIGINFO_SIZE] {
     info.to_bytes()
 }
 
-fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
-    use CloneFlags as F;
-    let flags = clone_flags(cx.arg(0))?;
-    let alone = F::VM | F::SIGHAND | F::THREAD;
-    let known = F::FS | F::FILES | F::NEWNS | F::SYSVSEM | alone;
-    if !known.contains(flags) {
-        return Err(Errno::EINVAL);
-    }
-    if flags.intersects(alone) && cx.process().threads().len() > 1 {
-        return Err(Errno::EINVAL);
-    }
-    let is_capable = cx.thread.credentials().has(fs::Capabilities::SYS_ADMIN);
-    if flags.contains(F::NEWNS) && !is_capable {
-        return Err(Errno::EPERM);
-    }
-    if flags.intersects(F::FS | F::NEWNS) {
-        let own = cx.thread.fs().duplicate();
-        if flags.contains(F::NEWNS) {
-            own.unshare_namespace()?;
-        }
-        cx.thread.set_fs(own);
-    }
-    if flags.contains(F::FILES) {
-        let own = cx.thread.files().duplicate();
-        cx.thread.set_files(own);
-    }
-    Ok(0)
-}
-
 fn sys_pidfd_open(cx: &mut Context<'_>) -> Result<u64> {
     const O_NONBLOCK: u32 = 0o4000;
     let (pid, flags) = (cx.int(0), cx.uint(1));
     if pid <= 0 || flags & !O_NONBLOCK != 0 {
         return Err(Errno::EINVAL);
     }
-    let target = match tree::process(pid) {
+    let target = match cx.find_process(pid) {
         Some(target) => target,
         // A thread that is not the first of its process.
-        None if tree::thread(pid).is_some() => return Err(Errno::EINVAL),
+        None if cx.find_thread(pid).is_some() => return Err(Errno::EINVAL),
         None => return Err(Errno::ESRCH),
     };
     pidfd::install_with(cx.thread, &target, flags != 0).map(id)
@@ -332,7 +302,8 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
     let Some(signal) = signal else {
         return Ok(0);
     };
-    let own = SigInfo::user(signal, cx.process().pid(), cx.thread.credentials().uid);
+    let sender = target.shown(cx.process().pid());
+    let own = SigInfo::user(signal, sender, cx.thread.credentials().uid);
     send::to_process(&target, &info.unwrap_or(own)).map(|()| 0)
 }
 

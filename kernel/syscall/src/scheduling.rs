@@ -57,7 +57,7 @@ fn sys_getcpu(cx: &mut Context<'_>) -> Result<u64> {
 fn named(cx: &Context<'_>, tid: i32) -> Result<Arc<Thread>> {
     match tid {
         0 => Ok(cx.thread.clone()),
-        1.. => tree::thread(tid).ok_or(Errno::ESRCH),
+        1.. => cx.find_thread(tid).ok_or(Errno::ESRCH),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -189,7 +189,7 @@ fn meant(cx: &Context<'_>) -> Result<Vec<Arc<Thread>>> {
             let group = if who == 0 {
                 cx.process().group_id()
             } else {
-                who
+                cx.process().find(who).ok_or(Errno::ESRCH)?
             };
             let members = tree::lock().group_members(group);
             members.iter().flat_map(|member| member.threads()).collect()

@@ -1,12 +1,12 @@
 //! Signals: actions, masks, sending, waiting.
 
 use abi::{Errno, Result};
+use process::futex;
 use process::restart::RestartBlock;
 use process::signal::{
     self, Action, Disposition, Flags, Payload, SigInfo, Signal, SignalSet, StackT, code, send,
     state, wait,
 };
-use process::{futex, tree};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -211,8 +211,8 @@ fn kill_thread(
     if tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let target = tree::thread(tid).ok_or(Errno::ESRCH)?;
-    if pid.is_some_and(|pid| target.process().pid() != pid) {
+    let target = cx.find_thread(tid).ok_or(Errno::ESRCH)?;
+    if pid.is_some_and(|pid| cx.shown(target.process().pid()) != pid) {
         return Err(Errno::ESRCH);
     }
     state::check_permission(cx.thread, target.process(), signal)?;
@@ -224,7 +224,7 @@ fn kill_thread(
         errno: 0,
         code: code::SI_TKILL,
         payload: Payload::Sender {
-            pid: cx.process().pid(),
+            pid: target.process().shown(cx.process().pid()),
             uid: cx.thread.credentials().uid,
         },
     };
@@ -239,7 +239,8 @@ fn sys_rt_sigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
     let Some(signal) = optional_signal(number)? else {
         return send::kill(cx.thread, pid, None, None).map(|()| 0);
     };
-    let info = read_info(cx, cx.addr(2), signal, pid)?;
+    let target = cx.process().find(pid).ok_or(Errno::ESRCH)?;
+    let info = read_info(cx, cx.addr(2), signal, target)?;
     send::kill(cx.thread, pid, Some(signal), Some(&info)).map(|()| 0)
 }
 
@@ -249,7 +250,8 @@ fn sys_rt_tgsigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let signal = Signal::new(number)?;
-    let info = read_info(cx, cx.addr(3), signal, pid)?;
+    let target = cx.process().find(pid).ok_or(Errno::ESRCH)?;
+    let info = read_info(cx, cx.addr(3), signal, target)?;
     kill_thread(cx, Some(pid), tid, Some(signal), Some(info))
 }
 

@@ -53,6 +53,10 @@ pub const FAMILIES: &[Family] = &[
         calls: crate::process::CALLS,
     },
     Family {
+        name: "Namespaces",
+        calls: crate::namespaces::CALLS,
+    },
+    Family {
         name: "Programs",
         calls: crate::exec::CALLS,
     },

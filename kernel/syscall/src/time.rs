@@ -3,9 +3,9 @@
 use abi::{Errno, Result};
 use fs::Capabilities;
 use machine::UserAddr;
+use process::Pid;
 use process::restart::RestartBlock;
 use process::usage::{Usage, ticks};
-use process::{Pid, tree};
 use sched::Sleep;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -66,9 +66,11 @@ impl Clock {
             Clock::Monotonic => Ok(sched::clock::monotonic_ns()),
             Clock::ProcessCpu(0) => Ok(cx.process().usage().cpu_ns()),
             Clock::ThreadCpu(0) => Ok(cx.thread.usage().cpu_ns()),
-            Clock::ProcessCpu(pid) => Ok(tree::process(pid).ok_or(Errno::EINVAL)?.usage().cpu_ns()),
+            Clock::ProcessCpu(pid) => {
+                Ok(cx.find_process(pid).ok_or(Errno::EINVAL)?.usage().cpu_ns())
+            }
             Clock::ThreadCpu(tid) => {
-                let thread = tree::thread(tid).ok_or(Errno::EINVAL)?;
+                let thread = cx.find_thread(tid).ok_or(Errno::EINVAL)?;
                 let own = alloc::sync::Arc::ptr_eq(thread.process(), cx.process());
                 if own {
                     Ok(thread.usage().cpu_ns())

@@ -6,7 +6,6 @@ use abi::{Errno, Result};
 use machine::UserAddr;
 use process::signal::Signal;
 use process::timer::{self, Interval, Notify, Setting, TimerClock, Which};
-use process::tree;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -108,12 +107,12 @@ fn read_notify(cx: &Context<'_>, addr: Option<UserAddr>) -> Result<Notify> {
             Some(event.value),
         )),
         SIGEV_THREAD_ID => {
-            let thread = tree::thread(event.thread).ok_or(Errno::EINVAL)?;
+            let thread = cx.find_thread(event.thread).ok_or(Errno::EINVAL)?;
             if !Arc::ptr_eq(thread.process(), cx.process()) {
                 return Err(Errno::EINVAL);
             }
             Ok(Notify::Thread(
-                event.thread,
+                thread.tid(),
                 Signal::new(event.signal)?,
                 event.value,
             ))

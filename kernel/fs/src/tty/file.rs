@@ -142,7 +142,7 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
                 _ if terminal.session() > 0 => terminal.session(),
                 _ => return Err(Errno::ENOTTY),
             };
-            put_bytes(arg, &id.to_ne_bytes())
+            put_bytes(arg, &job_control().shown(id).to_ne_bytes())
         }
         raw::TIOCSPGRP => terminal.set_foreground(get_int(arg)?).map(|()| 0),
         raw::TCFLSH => {

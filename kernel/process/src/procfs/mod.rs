@@ -26,6 +26,9 @@ use abi::Result;
 use fs::{FileSystem, FileSystemType, FsFlags, Inode, MountRequest, StatFs, SuperBlock};
 use machine::sync::SpinLock;
 
+use crate::pid_namespace::PidNamespace;
+use crate::thread;
+
 static COMMAND_LINE: SpinLock<String> = SpinLock::new(String::new());
 
 /// Makes `proc` known to mount(2); `command_line` is the kernel's. Once, at start-up.
@@ -46,11 +49,19 @@ impl FileSystemType for ProcFsType {
     }
 
     fn mount(&self, _: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
-        Ok(SuperBlock::new(Arc::new(ProcFs)))
+        let caller = thread::current();
+        // As on Linux: that of the processes the mounter makes.
+        let namespace = caller.map(|caller| caller.children_namespace());
+        Ok(SuperBlock::new(Arc::new(ProcFs {
+            namespace: namespace.unwrap_or_default(),
+        })))
     }
 }
 
-struct ProcFs;
+/// One mounted /proc: it shows the processes that its mounter's PID namespace sees, by their numbers there.
+struct ProcFs {
+    namespace: PidNamespace,
+}
 
 impl FileSystem for ProcFs {
     fn name(&self) -> &'static str {
@@ -58,7 +69,7 @@ impl FileSystem for ProcFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        root::inode()
+        root::inode(&self.namespace)
     }
 
     fn flags(&self) -> FsFlags {

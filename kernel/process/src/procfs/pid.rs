@@ -79,13 +79,14 @@ static TASKS: Dynamic = Dynamic {
             .process()?
             .threads()
             .iter()
-            .map(|thread| thread.tid())
+            .map(|thread| scope.shown(thread.tid()))
             .collect())
     },
     find: find_task,
 };
 
-fn find_task(scope: &Scope, tid: Pid) -> Option<(&'static Item, Scope)> {
+fn find_task(scope: &Scope, number: Pid) -> Option<(&'static Item, Scope)> {
+    let tid = scope.find(number)?;
     let threads = scope.process().ok()?.threads();
     let found = threads.iter().any(|thread| thread.tid() == tid);
     found.then(|| (&TASK, scope.with_thread(tid)))

@@ -9,11 +9,12 @@ use fs::Inode;
 use super::node::{Content, Dynamic, Item, Node};
 use super::scope::Scope;
 use super::{pid, sysctl, system};
+use crate::pid_namespace::PidNamespace;
 use crate::{Pid, thread, tree};
 
 static ITEMS: &[Item] = &[
-    link("self", |_| own_id(false)),
-    link("thread-self", |_| own_id(true)),
+    link("self", |scope| own_id(scope, false)),
+    link("thread-self", |scope| own_id(scope, true)),
     link("mounts", |_| Ok(b"self/mounts".to_vec())),
     Item::file("cmdline", |_| Ok(system::command_line())),
     Item::file("cpuinfo", |_| Ok(system::cpuinfo())),
@@ -40,18 +41,22 @@ static ROOT: Item = Item {
 };
 
 static PROCESSES: Dynamic = Dynamic {
-    list: |_| {
-        Ok(tree::lock()
-            .nodes()
-            .map(|node| node.process.pid())
-            .collect())
+    list: |scope| {
+        let tree = tree::lock();
+        let numbers = tree.nodes().map(|node| scope.shown(node.process.pid()));
+        let mut seen: Vec<Pid> = numbers.filter(|number| *number > 0).collect();
+        seen.sort_unstable();
+        Ok(seen)
     },
-    find: |_, number| Some((&pid::FOLDER, Scope::of_process(tree::process(number)?))),
+    find: |scope, number| {
+        let process = tree::process(scope.find(number)?)?;
+        Some((&pid::FOLDER, scope.with_process(process)))
+    },
 };
 
 /// The root's inode.
-pub(super) fn inode() -> Arc<dyn Inode> {
-    Node::new(&ROOT, Scope::default())
+pub(super) fn inode(namespace: &PidNamespace) -> Arc<dyn Inode> {
+    Node::new(&ROOT, Scope::of_namespace(namespace.clone()))
 }
 
 /// A link that is walked as text.
@@ -63,11 +68,14 @@ const fn link(name: &'static str, text: fn(&Scope) -> Result<Vec<u8>>) -> Item {
     }
 }
 
-fn own_id(is_thread: bool) -> Result<Vec<u8>> {
+fn own_id(scope: &Scope, is_thread: bool) -> Result<Vec<u8>> {
     let caller = thread::current().ok_or(Errno::ENOENT)?;
-    let pid: Pid = caller.process().pid();
+    let pid = scope.shown(caller.process().pid());
+    if pid == 0 {
+        return Err(Errno::ENOENT);
+    }
     Ok(if is_thread {
-        alloc::format!("{pid}/task/{}", caller.tid()).into_bytes()
+        alloc::format!("{pid}/task/{}", scope.shown(caller.tid())).into_bytes()
     } else {
         alloc::format!("{pid}").into_bytes()
     })

@@ -1,17 +1,21 @@
 //! What a node of /proc is about, and who may look at it.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use fs::Capabilities;
 
+use crate::pid_namespace::PidNamespace;
 use crate::thread::Thread;
 use crate::{Pid, Process, tree};
 
 /// Which process, thread or descriptor a node is about.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
+    /// That of this /proc: what ids are called in it.
+    namespace: PidNamespace,
     process: Option<Arc<Process>>,
     /// In a `task` folder: that thread alone.
     thread: Option<Pid>,
@@ -19,11 +23,36 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn of_process(process: Arc<Process>) -> Self {
+    pub(super) fn of_namespace(namespace: PidNamespace) -> Self {
         Self {
-            process: Some(process),
+            namespace,
             ..Self::default()
         }
+    }
+
+    pub(super) fn with_process(&self, process: Arc<Process>) -> Self {
+        Self {
+            process: Some(process),
+            ..self.clone()
+        }
+    }
+
+    /// What this /proc calls `id`; 0 when it does not show it.
+    pub(super) fn shown(&self, id: Pid) -> Pid {
+        self.namespace.shown(id)
+    }
+
+    /// The id that this /proc calls `number`.
+    pub(super) fn find(&self, number: Pid) -> Option<Pid> {
+        self.namespace.find(number)
+    }
+
+    /// What each namespace from that of this /proc down to the process's own calls `id`.
+    pub(super) fn shown_downwards(&self, id: Pid) -> Result<Vec<Pid>> {
+        Ok(self
+            .process()?
+            .pid_namespace()
+            .shown_below(&self.namespace, id))
     }
 
     pub(super) fn with_thread(&self, tid: Pid) -> Self {
@@ -58,7 +87,7 @@ impl Scope {
         }
     }
 
-    /// The id that names it.
+    /// The id that it goes by in the kernel.
     pub(super) fn id(&self) -> Result<Pid> {
         Ok(self.thread.unwrap_or(self.process()?.pid()))
     }

@@ -15,7 +15,7 @@ use crate::usage::{Usage, ticks};
 use crate::{Process, tree};
 
 pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
-    let mut text = format!("{} (", scope.id()?).into_bytes();
+    let mut text = format!("{} (", scope.shown(scope.id()?)).into_bytes();
     text.extend_from_slice(pid::trimmed(&pid::name(scope)?));
     text.extend_from_slice(b") ");
     text.push(state_letter(scope));
@@ -44,7 +44,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         _ => process.usage(),
     };
     let children = process.children_usage();
-    let (device, foreground) = terminal(process.session_id());
+    let (device, foreground) = terminal(scope, process.session_id());
     let kernel = thread.as_ref().and_then(|thread| thread.kernel());
     let attributes = kernel
         .as_ref()
@@ -66,9 +66,9 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
     let mut fields = [0; 49];
     // Indexed by the number in proc(5), less four.
     let mut put = |number: usize, value: i128| fields[number - 4] = value;
-    put(4, process.parent_pid().into());
-    put(5, process.group_id().into());
-    put(6, process.session_id().into());
+    put(4, scope.shown(process.parent_pid()).into());
+    put(5, scope.shown(process.group_id()).into());
+    put(6, scope.shown(process.session_id()).into());
     put(7, device);
     put(8, foreground);
     put(10, own.minor_faults.into());
@@ -143,7 +143,7 @@ fn zombie_usage(scope: &Scope) -> Usage {
 }
 
 /// `tty_nr` and `tpgid` of a session.
-fn terminal(session: crate::Pid) -> (i128, i128) {
+fn terminal(scope: &Scope, session: crate::Pid) -> (i128, i128) {
     let terminal = tree::lock()
         .session_mut(session)
         .and_then(|session| session.terminal.clone());
@@ -151,7 +151,10 @@ fn terminal(session: crate::Pid) -> (i128, i128) {
         Some(terminal) => {
             let (major, minor) = terminal.device();
             let number = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
-            (number.into(), terminal.foreground_group().into())
+            (
+                number.into(),
+                scope.shown(terminal.foreground_group()).into(),
+            )
         }
         None => (0, -1),
     }

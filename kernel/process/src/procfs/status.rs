@@ -71,12 +71,14 @@ fn write_identity(
         writeln!(to, "Umask:\t{:04o}", fs.umask())?;
     }
     let id = scope.id().unwrap_or(0);
+    let shown = |id| scope.shown(id);
     writeln!(
         to,
-        "State:\t{letter} ({state})\nTgid:\t{}\nNgid:\t0\nPid:\t{id}",
-        process.pid()
+        "State:\t{letter} ({state})\nTgid:\t{}\nNgid:\t0\nPid:\t{}",
+        shown(process.pid()),
+        shown(id)
     )?;
-    writeln!(to, "PPid:\t{}\nTracerPid:\t0", process.parent_pid())?;
+    writeln!(to, "PPid:\t{}\nTracerPid:\t0", shown(process.parent_pid()))?;
     if let Some(thread) = thread {
         let c = thread.credentials();
         writeln!(to, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid)?;
@@ -89,13 +91,19 @@ fn write_identity(
         }
         writeln!(to)?;
     }
-    writeln!(to, "NStgid:\t{}\nNSpid:\t{id}", process.pid())?;
-    writeln!(
-        to,
-        "NSpgid:\t{}\nNSsid:\t{}",
-        process.group_id(),
-        process.session_id()
-    )
+    for (name, id) in [
+        ("NStgid", process.pid()),
+        ("NSpid", id),
+        ("NSpgid", process.group_id()),
+        ("NSsid", process.session_id()),
+    ] {
+        write!(to, "{name}:")?;
+        for number in scope.shown_downwards(id).unwrap_or_default() {
+            write!(to, "\t{number}")?;
+        }
+        writeln!(to)?;
+    }
+    Ok(())
 }
 
 fn write_memory(memory: &AddressSpace, to: &mut String) -> core::fmt::Result {

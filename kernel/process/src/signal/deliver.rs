@@ -105,11 +105,12 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
         }
         Disposition::Default => match signal.default_action() {
             Default::Ignore | Default::Continue => Step::Again,
-            _ if process.is_init.load(Ordering::Relaxed) => Step::Again,
+            // Never ignored; an init only has it pending when it came from above.
             Default::Stop if signal == Signal::STOP => {
                 stop::begin(state, signal);
                 Step::Again
             }
+            _ if process.is_init.load(Ordering::Relaxed) => Step::Again,
             Default::Stop => Step::MaybeStop(signal),
             Default::Terminate => {
                 send::start_exit(process, state, i32::from(signal.number()));

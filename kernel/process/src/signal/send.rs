@@ -68,7 +68,7 @@ pub fn to_group(group: Pid, info: &SigInfo) -> bool {
     !members.is_empty()
 }
 
-/// kill(2): `pid` as there, `signal` `None` only checks.
+/// kill(2): `pid` as there and as the sender's PID namespace counts, `signal` `None` only checks.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`, `EAGAIN`.
@@ -78,12 +78,21 @@ pub fn kill(
     signal: Option<Signal>,
     info: Option<&SigInfo>,
 ) -> Result<()> {
+    let namespace = sender.process().pid_namespace();
+    let members = |group| match namespace.find(group) {
+        Some(group) => tree::lock().group_members(group),
+        None => Vec::new(),
+    };
     let targets = match pid {
-        1.. => tree::process(pid).into_iter().collect(),
+        1.. => namespace
+            .find(pid)
+            .and_then(tree::process)
+            .into_iter()
+            .collect(),
         0 => tree::lock().group_members(sender.process().group_id()),
         -1 => everyone_but(sender.process()),
         Pid::MIN => return Err(Errno::ESRCH),
-        _ => tree::lock().group_members(-pid),
+        _ => members(-pid),
     };
     if targets.is_empty() {
         return Err(Errno::ESRCH);
@@ -100,7 +109,9 @@ pub fn kill(
 
 fn everyone_but(process: &Process) -> Vec<Arc<Process>> {
     let mut all = tree::processes();
-    all.retain(|other| other.pid() > 1 && other.pid() != process.pid());
+    let namespace = process.pid_namespace();
+    // An init is spared, as everywhere; what the caller does not see, it does not reach.
+    all.retain(|other| namespace.shown(other.pid()) > 1 && other.pid() != process.pid());
     all
 }
 
@@ -114,7 +125,8 @@ fn kill_one(
     let Some(signal) = signal else {
         return Ok(());
     };
-    let own = SigInfo::user(signal, sender.process().pid(), sender.credentials().uid);
+    let pid = target.shown(sender.process().pid());
+    let own = SigInfo::user(signal, pid, sender.credentials().uid);
     to_process(target, info.unwrap_or(&own))
 }
 
@@ -193,7 +205,9 @@ fn is_dropped(
 ) -> bool {
     let action = process.actions().lock().get(signal);
     let is_init = process.is_init.load(Ordering::Relaxed);
+    let forced = is_init && signal.is_unmaskable() && comes_from_above(process);
     let fatal_for_init = is_init
+        && !forced
         && action.disposition == Disposition::Default
         && signal.default_action() != Default::Ignore;
     if fatal_for_init {
@@ -202,6 +216,13 @@ fn is_dropped(
     let taker = to.or_else(|| state.threads.first());
     let is_blocked = taker.is_some_and(|thread| thread.blocked().contains(signal));
     !is_blocked && action.ignores(signal)
+}
+
+/// Whether who sends is outside the target's PID namespace: only that can kill its init.
+fn comes_from_above(target: &Process) -> bool {
+    let namespace = target.pid_namespace();
+    let inside = |caller: Arc<Thread>| caller.process().pid_namespace().is_within(namespace);
+    !namespace.is_initial() && !crate::thread::current().is_some_and(inside)
 }
 
 /// The thread to wake for a signal to the process: the first if it does not block it, else any.

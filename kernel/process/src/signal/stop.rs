@@ -90,15 +90,15 @@ fn tell_parent(process: &Process, code: i32, status: i32) {
     let wanted =
         action.disposition != Disposition::Ignore && !action.flags.contains(Flags::NOCLDSTOP);
     if wanted {
-        let info = child_info(process, code, status);
+        let info = child_info(process, &parent, code, status);
         // SIGCHLD is a standard signal: it always finds room.
         let _ = send::to_process(&parent, &info);
     }
     parent.child_events.wake_all();
 }
 
-/// The SIGCHLD that tells about `process`.
-pub(crate) fn child_info(process: &Process, code: i32, status: i32) -> SigInfo {
+/// The SIGCHLD that tells `parent` about `process`.
+pub(crate) fn child_info(process: &Process, parent: &Process, code: i32, status: i32) -> SigInfo {
     let usage = process.usage();
     let uid = process
         .main_thread()
@@ -108,7 +108,7 @@ pub(crate) fn child_info(process: &Process, code: i32, status: i32) -> SigInfo {
         errno: 0,
         code,
         payload: Payload::Child {
-            pid: process.pid(),
+            pid: parent.shown(process.pid()),
             uid,
             status,
             utime: ticks(usage.user_ns).cast_signed(),

@@ -63,7 +63,7 @@ impl Tree {
         }
         let parent = self.nodes.get(&node.process.parent_pid());
         parent.is_some_and(|parent| {
-            parent.process.pid() != 1
+            !parent.process.is_namespace_init()
                 && Some(parent.process.pid()) != gone
                 && parent.process.group_id() != group
                 && parent.process.session_id() == node.process.session_id()
@@ -140,11 +140,14 @@ impl Tree {
             return None;
         }
         self.groups.remove(&group);
+        self.strike_if_free(group, process);
         let entry = self.sessions.get_mut(&session)?;
         entry.groups.remove(&group);
         if !entry.groups.is_empty() {
             return None;
         }
-        self.sessions.remove(&session)?.terminal
+        let terminal = self.sessions.remove(&session)?.terminal;
+        self.strike_if_free(session, process);
+        terminal
     }
 }

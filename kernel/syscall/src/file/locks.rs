@@ -79,7 +79,7 @@ pub(crate) fn get(cx: &Context<'_>, file: &File, is_ofd: bool) -> Result<u64> {
                 i64::try_from(held.end - held.start).unwrap_or(0)
             };
             asked.pid = match held.owner {
-                LockOwner::Process(pid) => i32::try_from(pid).unwrap_or(0),
+                LockOwner::Process(pid) => cx.shown(i32::try_from(pid).unwrap_or(0)),
                 LockOwner::Description(_) => -1,
             };
         }

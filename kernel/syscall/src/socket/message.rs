@@ -250,7 +250,10 @@ fn claimed(cx: &Context<'_>, data: &[u8], own: Peer) -> Result<Peer> {
             .ok_or(Errno::EINVAL)
     };
     let claim = Peer {
-        pid: i32::from_ne_bytes(word(0)?),
+        pid: cx
+            .process()
+            .find(i32::from_ne_bytes(word(0)?))
+            .ok_or(Errno::ESRCH)?,
         uid: u32::from_ne_bytes(word(1)?),
         gid: u32::from_ne_bytes(word(2)?),
     };
@@ -319,7 +322,7 @@ fn write_control(
     let mut was_cut = false;
     if let Some(sender) = ancillary.sender {
         let mut data = Vec::new();
-        data.extend(sender.pid.to_ne_bytes());
+        data.extend(cx.shown(sender.pid).to_ne_bytes());
         data.extend(sender.uid.to_ne_bytes());
         data.extend(sender.gid.to_ne_bytes());
         was_cut |= !push_control(&mut control, raw::SCM_CREDENTIALS, &data, room);

@@ -83,7 +83,7 @@ pub(super) fn sys_getsockopt(cx: &mut Context<'_>) -> Result<u64> {
     if cx.uint(1) != raw::SOL_SOCKET {
         return Err(Errno::ENOPROTOOPT);
     }
-    let value = value_of(socket.as_ref(), cx.uint(2))?;
+    let value = value_of(cx, socket.as_ref(), cx.uint(2))?;
     let value = &value[..value.len().min(room)];
     user::write_bytes(cx.addr(3), value)?;
     user::write(cx.addr(4), &u32::try_from(value.len()).unwrap_or(u32::MAX))?;
@@ -91,7 +91,7 @@ pub(super) fn sys_getsockopt(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 /// The bytes of an option.
-fn value_of(socket: &dyn Socket, name: u32) -> Result<Vec<u8>> {
+fn value_of(cx: &Context<'_>, socket: &dyn Socket, name: u32) -> Result<Vec<u8>> {
     let options = socket.options();
     let number = |value: u32| Ok(value.to_ne_bytes().to_vec());
     let timeout = |ns: u64| {
@@ -117,7 +117,7 @@ fn value_of(socket: &dyn Socket, name: u32) -> Result<Vec<u8>> {
         raw::SO_LINGER => Ok(alloc::vec![0; 8]),
         raw::SO_PEERCRED => {
             let peer = socket.peer();
-            let mut bytes = peer.pid.to_ne_bytes().to_vec();
+            let mut bytes = cx.shown(peer.pid).to_ne_bytes().to_vec();
             bytes.extend(peer.uid.to_ne_bytes());
             bytes.extend(peer.gid.to_ne_bytes());
             Ok(bytes)

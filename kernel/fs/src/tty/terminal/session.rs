@@ -147,7 +147,9 @@ impl Terminal {
         if group <= 0 {
             return Err(Errno::EINVAL);
         }
-        let session = job_control().session_of_group(group).ok_or(Errno::ESRCH)?;
+        let processes = job_control();
+        let group = processes.find(group).ok_or(Errno::ESRCH)?;
+        let session = processes.session_of_group(group).ok_or(Errno::ESRCH)?;
         let mut state = self.state.lock();
         if session != state.session {
             return Err(Errno::EPERM);

@@ -1,0 +1,283 @@
+//! PID namespaces (pid_namespaces(7)): one process, a number in each namespace that sees it.
+//!
+//! Everywhere in the kernel an id is what the initial namespace calls it. Only what shows ids to
+//! programs or takes them from programs translates: system calls, the `si_pid` of signals, /proc.
+//! A namespace below the initial one keeps a table of both directions. An id is entered before its
+//! thread is known and struck off when the tree has no more use for it, as the id of a group or
+//! session included.
+//!
+//! Lock order: the tree, then one table at a time.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+use sched::WaitQueue;
+
+use crate::tree::PID_MAX;
+use crate::{Pid, Process};
+
+/// How deep namespaces nest below the initial one (Linux's `MAX_PID_NS_LEVEL`).
+const MOST_LEVELS: u32 = 32;
+/// The number of a namespace's first process, which adopts its orphans.
+const INIT: Pid = 1;
+/// Where numbers go on after the highest was used.
+const WRAP: Pid = 300;
+/// Inode number of the initial namespace under /proc/PID/ns, as on Linux.
+const INITIAL_INODE: u32 = 0xEFFF_FFFC;
+
+static NEXT_INODE: AtomicU32 = AtomicU32::new(0xF100_0000);
+
+/// A PID namespace; the default is the initial one, where every id stands for itself.
+#[derive(Debug, Clone, Default)]
+pub struct PidNamespace(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    parent: PidNamespace,
+    level: u32,
+    inode: u32,
+    numbers: SpinLock<Numbers>,
+    /// Woken when a process in it, or below it, has ended.
+    members_changed: WaitQueue,
+}
+
+/// Both directions of the translation.
+#[derive(Debug, Default)]
+struct Numbers {
+    last: Pid,
+    /// Its first process has ended, or is ending: nobody can join.
+    closed: bool,
+    ids: BTreeMap<Pid, Pid>,
+    numbers: BTreeMap<Pid, Pid>,
+}
+
+impl PidNamespace {
+    /// An empty namespace below this one. The first process entered is its init.
+    ///
+    /// # Errors
+    /// `ENOSPC` when namespaces nest too deep.
+    pub fn below(&self) -> Result<Self> {
+        let level = self.0.as_ref().map_or(0, |inner| inner.level) + 1;
+        if level > MOST_LEVELS {
+            return Err(Errno::ENOSPC);
+        }
+        Ok(Self(Some(Arc::new(Inner {
+            parent: self.clone(),
+            level,
+            inode: NEXT_INODE.fetch_add(1, Ordering::Relaxed),
+            numbers: SpinLock::new(Numbers::default()),
+            members_changed: WaitQueue::new(),
+        }))))
+    }
+
+    /// Inode number under /proc/PID/ns.
+    #[must_use]
+    pub fn inode(&self) -> u32 {
+        self.0.as_ref().map_or(INITIAL_INODE, |inner| inner.inode)
+    }
+
+    /// Whether this is the initial namespace.
+    #[must_use]
+    pub fn is_initial(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// What this namespace calls `id`; 0 when it does not see it.
+    #[must_use]
+    pub fn shown(&self, id: Pid) -> Pid {
+        match &self.0 {
+            None => id,
+            Some(inner) => {
+                let numbers = inner.numbers.lock();
+                numbers.numbers.get(&id).copied().unwrap_or(0)
+            }
+        }
+    }
+
+    /// The id that this namespace calls `number`.
+    #[must_use]
+    pub fn find(&self, number: Pid) -> Option<Pid> {
+        match &self.0 {
+            None => Some(number),
+            Some(inner) => inner.numbers.lock().ids.get(&number).copied(),
+        }
+    }
+
+    /// Whether this is `other` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let mut above = Some(self);
+        while let Some(namespace) = above {
+            if namespace == other {
+                return true;
+            }
+            above = namespace.0.as_ref().map(|inner| &inner.parent);
+        }
+        false
+    }
+
+    /// What each namespace from `top` down to this one calls `id`.
+    #[must_use]
+    pub fn shown_below(&self, top: &Self, id: Pid) -> Vec<Pid> {
+        let mut shown = Vec::new();
+        let mut at = self;
+        loop {
+            shown.push(at.shown(id));
+            match &at.0 {
+                Some(inner) if at != top => at = &inner.parent,
+                _ => break,
+            }
+        }
+        shown.reverse();
+        shown
+    }
+
+    /// Gives `id` a number here and in each namespace above.
+    ///
+    /// # Errors
+    /// `EAGAIN` when a namespace is full, `ENOMEM` when this one has lost its init.
+    pub(crate) fn enter(&self, id: Pid) -> Result<()> {
+        let Some(inner) = &self.0 else {
+            return Ok(());
+        };
+        inner.numbers.lock().enter(id)?;
+        inner
+            .parent
+            .enter(id)
+            .inspect_err(|_| inner.numbers.lock().strike(id))
+    }
+
+    /// Takes `id`'s numbers away again.
+    pub(crate) fn strike(&self, id: Pid) {
+        let mut at = self;
+        while let Some(inner) = &at.0 {
+            inner.numbers.lock().strike(id);
+            at = &inner.parent;
+        }
+    }
+
+    /// The id of its init: the one that adopts orphans.
+    pub(crate) fn init(&self) -> Option<Pid> {
+        self.find(INIT)
+    }
+
+    /// Lets nobody in any more.
+    pub(crate) fn close(&self) {
+        if let Some(inner) = &self.0 {
+            inner.numbers.lock().closed = true;
+        }
+    }
+
+    /// Tells whoever waits for members to go.
+    pub(crate) fn member_ended(&self) {
+        let mut at = self;
+        while let Some(inner) = &at.0 {
+            inner.members_changed.wake_all();
+            at = &inner.parent;
+        }
+    }
+
+    /// Waits, deaf to signals, until `empty` says that nobody is left.
+    pub(crate) fn wait_empty(&self, mut empty: impl FnMut() -> bool) {
+        if let Some(inner) = &self.0 {
+            inner.members_changed.wait_until(|| empty().then_some(()));
+        }
+    }
+}
+
+impl PartialEq for PidNamespace {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
+    }
+}
+
+impl Numbers {
+    fn enter(&mut self, id: Pid) -> Result<()> {
+        if self.closed {
+            return Err(Errno::ENOMEM);
+        }
+        // Left over when the last that went by it, as a group, was in a namespace above.
+        self.strike(id);
+        for _ in 0..PID_MAX {
+            self.last += 1;
+            if self.last >= PID_MAX {
+                self.last = WRAP;
+            }
+            if !self.ids.contains_key(&self.last) {
+                self.ids.insert(self.last, id);
+                self.numbers.insert(id, self.last);
+                return Ok(());
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    fn strike(&mut self, id: Pid) {
+        if let Some(number) = self.numbers.remove(&id) {
+            self.ids.remove(&number);
+        }
+    }
+}
+
+impl Process {
+    /// Whether it is the init of its namespace.
+    #[must_use]
+    pub fn is_namespace_init(&self) -> bool {
+        self.pid_namespace().shown(self.pid()) == INIT
+    }
+
+    /// What this process calls `id`; 0 when it cannot see it.
+    #[must_use]
+    pub fn shown(&self, id: Pid) -> Pid {
+        self.pid_namespace().shown(id)
+    }
+
+    /// The id that this process calls `number`. Zero and negative numbers have meanings of their own.
+    #[must_use]
+    pub fn find(&self, number: Pid) -> Option<Pid> {
+        self.pid_namespace().find(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use abi::Errno;
+
+    use super::PidNamespace;
+
+    #[test]
+    fn each_namespace_counts_from_one_and_those_above_see_all() {
+        let initial = PidNamespace::default();
+        let outer = initial.below().expect("a namespace");
+        let inner = outer.below().expect("a namespace");
+        outer.enter(40).expect("a number");
+        inner.enter(41).expect("a number");
+        assert_eq!([40, 41].map(|id| outer.shown(id)), [1, 2]);
+        assert_eq!([40, 41].map(|id| inner.shown(id)), [0, 1]);
+        assert_eq!(initial.shown(41), 41);
+        assert_eq!(
+            (outer.find(2), inner.find(1), inner.find(2)),
+            (Some(41), Some(41), None)
+        );
+        assert!(inner.is_within(&outer) && inner.is_within(&initial) && !outer.is_within(&inner));
+        inner.strike(41);
+        assert_eq!((outer.shown(41), inner.shown(41)), (0, 0));
+    }
+
+    #[test]
+    fn a_namespace_without_its_init_takes_nobody() {
+        let outer = PidNamespace::default().below().expect("a namespace");
+        let inner = outer.below().expect("a namespace");
+        outer.close();
+        assert_eq!(inner.enter(7), Err(Errno::ENOMEM));
+        assert_eq!(inner.shown(7), 0);
+    }
+}
