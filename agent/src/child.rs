@@ -6,14 +6,16 @@
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Access, FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit};
-use rustix::thread::LinkNameSpaceType;
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::capabilities::Allowed;
+use crate::mounting::{self, Prepared};
 use crate::sys::{self, CStrings};
 
 /// How the process gets its view of the file system.
@@ -21,9 +23,17 @@ use crate::sys::{self, CStrings};
 pub(crate) enum Enter {
     /// A mount namespace of its own with this directory as its root, or, on a kernel without
     /// mount namespaces, just this directory as its root.
-    Own(CString),
-    /// The mount namespace of the container's first process.
-    Join(OwnedFd),
+    Own {
+        root: CString,
+        /// A PID namespace of its own, too, and the mounts among which are those that show it.
+        pids: Option<Arc<Vec<Prepared>>>,
+    },
+    /// The mount namespace, and the PID namespace if it has one, of the container's first process.
+    Join {
+        /// A pidfd.
+        first: OwnedFd,
+        pids: bool,
+    },
     /// This directory as the root, in the agent's mount namespace.
     Chroot(CString),
 }
@@ -112,6 +122,8 @@ const STAGES: [Stage; 12] = [
 
 /// A record's tag when it is not a failed stage: the child has a mount namespace of its own.
 const TAG_OWN_NAMESPACE: u8 = 0xff;
+/// As that: the process is a sibling of the child, with this pid.
+const TAG_SIBLING: u8 = 0xfe;
 /// Bytes of a record: a tag and an errno.
 const RECORD: usize = 5;
 
@@ -141,8 +153,13 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
     };
     let (reader, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(session)?;
-    let pid = sys::fork(|| run(plan, writer.as_fd()))
-        .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    let work = || run(plan, writer.as_fd());
+    let forked_child = match (&plan.enter, plan.purpose) {
+        (Enter::Own { pids: Some(_), .. }, Purpose::Run) => sys::fork_in_pid_namespace(work),
+        _ => sys::fork(work),
+    };
+    let mut pid =
+        forked_child.map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     forked(pid);
     drop(writer);
     let mut reports = Vec::new();
@@ -151,11 +168,11 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
         .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let mut own_namespace = false;
     for record in reports.chunks_exact(RECORD) {
-        let errno = errno_of(i32::from_le_bytes([
-            record[1], record[2], record[3], record[4],
-        ]));
+        let value = i32::from_le_bytes([record[1], record[2], record[3], record[4]]);
+        let errno = errno_of(value);
         match STAGES.get(usize::from(record[0])) {
             Some(&stage) => return Err(Failed { stage, errno }),
+            None if record[0] == TAG_SIBLING => pid = Pid::from_raw(value).unwrap_or(pid),
             None => own_namespace = true,
         }
     }
@@ -172,17 +189,37 @@ pub(crate) fn errno_of(raw: i32) -> Errno {
 }
 
 fn run(plan: &Plan, report: BorrowedFd<'_>) {
-    if let Err(Failed { stage, errno }) = become_program(plan, report) {
-        let tag = STAGES
-            .iter()
-            .position(|known| *known == stage)
-            .unwrap_or_default();
-        send(
-            report,
-            u8::try_from(tag).unwrap_or_default(),
-            errno.raw_os_error(),
-        );
+    match join_pids(plan) {
+        Ok(None) => {}
+        // This one is done: its sibling goes on.
+        Ok(Some(sibling)) => return send(report, TAG_SIBLING, sibling.as_raw_pid()),
+        Err(errno) => return fail(report, Stage::Root, errno),
     }
+    if let Err(Failed { stage, errno }) = become_program(plan, report) {
+        fail(report, stage, errno);
+    }
+}
+
+fn fail(report: BorrowedFd<'_>, stage: Stage, errno: Errno) {
+    let tag = STAGES
+        .iter()
+        .position(|known| *known == stage)
+        .unwrap_or_default();
+    send(
+        report,
+        u8::try_from(tag).unwrap_or_default(),
+        errno.raw_os_error(),
+    );
+}
+
+/// Joins the PID namespace of the container's first process. That takes effect for new processes, so the
+/// program is run by a sibling, whose pid the caller is given; the sibling itself gets none.
+fn join_pids(plan: &Plan) -> Result<Option<Pid>, Errno> {
+    let Enter::Join { first, pids: true } = &plan.enter else {
+        return Ok(None);
+    };
+    move_into_thread_name_spaces(first.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
+    sys::fork_sibling()
 }
 
 fn send(report: BorrowedFd<'_>, tag: u8, value: i32) {
@@ -200,7 +237,7 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
     if let Some(score) = &plan.oom_score_adj {
         set_oom_score(score).map_err(at(Stage::OomScore))?;
     }
-    enter(&plan.enter, report).map_err(at(Stage::Root))?;
+    enter(plan, report).map_err(at(Stage::Root))?;
     attach(plan)?;
     enter_cwd(plan).map_err(at(Stage::Cwd))?;
     for (resource, limit) in &plan.rlimits {
@@ -239,19 +276,25 @@ fn set_oom_score(score: &CString) -> Result<(), Errno> {
     rustix::io::write(file, score.as_bytes()).map(drop)
 }
 
-fn enter(enter: &Enter, report: BorrowedFd<'_>) -> Result<(), Errno> {
-    match enter {
-        Enter::Own(root) => {
-            if sys::unshare_mounts().is_err() {
-                return chroot(root);
+fn enter(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Errno> {
+    match &plan.enter {
+        Enter::Own { root, pids } => {
+            match sys::unshare_mounts() {
+                Ok(()) => {}
+                Err(_) if pids.is_none() => return chroot(root),
+                Err(errno) => return Err(errno),
+            }
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            rustix::mount::mount_change(c"/", private)?;
+            if let (Some(mounts), Purpose::Run) = (pids, plan.purpose) {
+                mounting::mount_late(root, mounts)?;
             }
             pivot(root)?;
             send(report, TAG_OWN_NAMESPACE, 0);
             Ok(())
         }
-        Enter::Join(namespace) => {
-            let mount = Some(LinkNameSpaceType::Mount);
-            rustix::thread::move_into_link_name_space(namespace.as_fd(), mount)?;
+        Enter::Join { first, .. } => {
+            move_into_thread_name_spaces(first.as_fd(), ThreadNameSpaceType::MOUNT)?;
             rustix::process::chdir(c"/")
         }
         Enter::Chroot(root) => chroot(root),
@@ -265,8 +308,6 @@ fn chroot(root: &CString) -> Result<(), Errno> {
 
 /// Makes `root` the root of this mount namespace, which no longer holds anything above it then.
 fn pivot(root: &CString) -> Result<(), Errno> {
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change(c"/", private)?;
     // A root has to be a mount point; the bind takes what is mounted beneath along.
     rustix::mount::mount_bind_recursive(root, root)?;
     rustix::process::chdir(root)?;
@@ -317,7 +358,7 @@ fn enter_cwd(plan: &Plan) -> Result<(), Errno> {
         return Ok(());
     };
     match (rustix::process::chdir(cwd), &plan.enter) {
-        (Err(Errno::NOENT), Enter::Own(_)) => {}
+        (Err(Errno::NOENT), Enter::Own { .. }) => {}
         (result, _) => return result,
     }
     for directory in &plan.cwd {

@@ -47,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) flags: MountFlags,
     pub(crate) data: CString,
     pub(crate) optional: bool,
+    /// Made by the container's first process, in its own namespaces; beforehand there is only its place.
+    pub(crate) late: bool,
 }
 
 /// What is mounted.
@@ -200,6 +202,10 @@ fn mount_in_child(
     enter(root).map_err(of_root)?;
     let sides = Sides { root, outside };
     for (index, mount) in mounts.iter().enumerate() {
+        if mount.late {
+            make_place(mount).map_err(|errno| (index, errno))?;
+            continue;
+        }
         match mount_one(mount, &sides) {
             Ok(()) => send(report, DONE, index, 0),
             Err(errno) if mount.may_miss(errno) => send(report, SKIPPED, index, 0),
@@ -211,6 +217,33 @@ fn mount_in_child(
         rustix::mount::mount_remount(c"/", flags, c"").map_err(of_root)?;
     }
     Ok(())
+}
+
+/// Makes the late mounts in a mount namespace that is the caller's own.
+pub(crate) fn mount_late(root: &CStr, mounts: &[Prepared]) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let outside = rustix::fs::open(c"/", flags, Mode::empty())?;
+    enter(root)?;
+    let sides = Sides { root, outside };
+    for mount in mounts.iter().filter(|mount| mount.late) {
+        match mount_one(mount, &sides) {
+            Err(errno) if !mount.may_miss(errno) => return Err(errno),
+            _ => {}
+        }
+    }
+    rustix::process::fchdir(&sides.outside)?;
+    rustix::process::chroot(c".")
+}
+
+/// The directory that a late mount of a file system covers; the root may be read-only by then.
+fn make_place(mount: &Prepared) -> Result<(), Errno> {
+    if !matches!(mount.kind, Kind::FileSystem { .. }) {
+        return Ok(());
+    }
+    for directory in &mount.directories {
+        make_directory(directory)?;
+    }
+    make_directory(&mount.destination)
 }
 
 fn mount_one(mount: &Prepared, sides: &Sides<'_>) -> Result<(), Errno> {

@@ -3,7 +3,8 @@
 //! [`mounting`](crate::mounting) then makes them, in a child that has the container's root as its
 //! own. Everything that can be refused by name is refused here.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use agent_protocol::{FailureKind, Mount};
@@ -20,6 +21,8 @@ pub(crate) struct Mounted {
     pub(crate) destinations: Vec<CString>,
     /// The destinations of optional mounts that the kernel does not offer.
     pub(crate) skipped: Vec<String>,
+    /// All of them; the container's first process makes the late ones.
+    pub(crate) prepared: Vec<Prepared>,
 }
 
 /// The container whose mounts are asked for.
@@ -39,6 +42,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mounts: &'a [Mount],
     pub(crate) masked: &'a [String],
     pub(crate) read_only: &'a [String],
+    /// The processes' PID namespace is their own, so what shows it is mounted by the first of them.
+    pub(crate) pid_namespace: bool,
 }
 
 /// Mounts what a container wants; on failure nothing of it stays. `forked` is told of children.
@@ -73,6 +78,7 @@ pub(crate) fn mount_all(
             }
         }
     }
+    mounted.prepared = prepared;
     Ok(mounted)
 }
 
@@ -86,7 +92,29 @@ fn prepare_all(shared: &Path, wanted: Wanted<'_>) -> Answer<Vec<Prepared>> {
         .read_only
         .iter()
         .map(|path| prepare_path(path, Kind::ReadOnly));
-    mounts.chain(masked).chain(read_only).collect()
+    let mut all: Vec<_> = mounts
+        .chain(masked)
+        .chain(read_only)
+        .collect::<Answer<_>>()?;
+    if wanted.pid_namespace {
+        defer(&mut all);
+    }
+    Ok(all)
+}
+
+/// Leaves to the first process what shows process ids, what lies on top of that, and what covers parts of it.
+fn defer(all: &mut [Prepared]) {
+    let mut shown: Vec<PathBuf> = Vec::new();
+    for mount in all {
+        let destination = PathBuf::from(OsStr::from_bytes(mount.destination.as_bytes()));
+        let is_proc = matches!(&mount.kind, Kind::FileSystem { kind, .. } if **kind == *c"proc");
+        let covers = matches!(mount.kind, Kind::Mask | Kind::ReadOnly);
+        let is_above = shown.iter().any(|below| destination.starts_with(below));
+        mount.late = is_proc || covers || is_above;
+        if is_proc {
+            shown.push(destination);
+        }
+    }
 }
 
 /// A path of the container that is to be masked or protected.
@@ -99,6 +127,7 @@ fn prepare_path(path: &str, kind: Kind) -> Answer<Prepared> {
         flags: MountFlags::empty(),
         data: CString::default(),
         optional: true,
+        late: false,
     })
 }
 
@@ -185,6 +214,7 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
         flags: options.flags,
         data: c_string(options.data.join(","))?,
         optional: mount.optional,
+        late: false,
     })
 }
 

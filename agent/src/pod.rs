@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use agent_protocol::FailureKind;
 use rustix::process::{Pid, Signal, WaitStatus};
 
+use crate::mounting::Prepared;
 use crate::processes::{self, Snapshot};
 use crate::refusal::{Answer, Refusal};
 use crate::stdio::{self, Streams};
@@ -52,6 +53,8 @@ pub(crate) struct Container {
     pub(crate) sessions: BTreeSet<i32>,
     /// Whether the first process has a mount namespace that others are to join.
     pub(crate) own_namespace: bool,
+    /// With a PID namespace of its own: its mounts, the late ones of which its first process makes.
+    pub(crate) late_mounts: Option<Arc<Vec<Prepared>>>,
 }
 
 /// One process that the host started.

@@ -194,6 +194,7 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         mounts: &request.mounts,
         masked: &request.masked_paths,
         read_only: &request.readonly_paths,
+        pid_namespace: request.pid_namespace,
     };
     let mounted = mounts::mount_all(place, wanted, || pod.forked())?;
     let container = Container {
@@ -202,6 +203,7 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         processes: Default::default(),
         sessions: Default::default(),
         own_namespace: false,
+        late_mounts: request.pid_namespace.then(|| Arc::new(mounted.prepared)),
     };
     pod.lock().insert(&request.id, container)?;
     Ok(CreateContainerResponse {

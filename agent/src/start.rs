@@ -9,7 +9,7 @@ use agent_protocol::{FailureKind, StartProcessRequest};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{PidfdFlags, Resource, Rlimit};
 
 use crate::capabilities::Allowed;
 use crate::child::{self, Enter, Failed, Plan, Purpose, Stage, Stdio};
@@ -209,7 +209,7 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
         .map(|user| user.umask);
     Ok(Plan {
         purpose: Purpose::Run,
-        enter: enter(pod, request, root),
+        enter: enter(pod, request, root)?,
         stdio,
         credentials: user.credentials,
         umask: umask.map(|umask| Mode::from_raw_mode(umask & 0o777)),
@@ -238,24 +238,27 @@ fn with_parents(path: &str) -> Answer<Vec<CString>> {
 }
 
 /// The first process makes the container's view, the others join it.
-fn enter(pod: &Pod, request: &StartProcessRequest, root: &CString) -> Enter {
-    if request.exec_id.is_empty() {
-        return Enter::Own(root.clone());
-    }
+fn enter(pod: &Pod, request: &StartProcessRequest, root: &CString) -> Answer<Enter> {
     let table = pod.lock();
-    let namespace = table
-        .container(&request.container_id)
-        .ok()
-        .and_then(|container| {
-            let first = container
-                .processes
-                .get("")?
-                .pid
-                .filter(|_| container.own_namespace)?;
-            let path = format!("/proc/{}/ns/mnt", first.as_raw_pid());
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+    let container = table.container(&request.container_id)?;
+    if request.exec_id.is_empty() {
+        return Ok(Enter::Own {
+            root: root.clone(),
+            pids: container.late_mounts.clone(),
         });
-    namespace.map_or_else(|| Enter::Chroot(root.clone()), Enter::Join)
+    }
+    if !container.own_namespace {
+        return Ok(Enter::Chroot(root.clone()));
+    }
+    let first = container.processes.get("").and_then(|first| first.pid);
+    let first = first.ok_or_else(|| Refusal::state("the container's first process has gone"))?;
+    // Under the lock, so that the pid is not reaped and given away meanwhile.
+    let first = rustix::process::pidfd_open(first, PidfdFlags::empty())
+        .map_err(|errno| Refusal::system("find the container's first process", errno))?;
+    Ok(Enter::Join {
+        first,
+        pids: container.late_mounts.is_some(),
+    })
 }
 
 /// The process's environment: what was asked for, a home, and the agent's tunables.

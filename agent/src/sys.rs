@@ -53,6 +53,38 @@ pub(crate) fn fork(child: impl FnOnce()) -> io::Result<Pid> {
     }
 }
 
+/// As [`fork`], with the child as the init of a PID namespace of its own.
+pub(crate) fn fork_in_pid_namespace(child: impl FnOnce()) -> io::Result<Pid> {
+    match clone(libc::CLONE_NEWPID)? {
+        Some(pid) => Ok(pid),
+        None => {
+            child();
+            exit_now(127)
+        }
+    }
+}
+
+/// Makes a sibling of this process, itself a child made by [`fork`] and bound by its rules. The sibling
+/// gets `None`, this process the sibling's pid.
+pub(crate) fn fork_sibling() -> Result<Option<Pid>, Errno> {
+    clone(libc::CLONE_PARENT).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// clone(2) without a new stack; `None` in the child, which must keep to system calls.
+fn clone(flags: libc::c_int) -> io::Result<Option<Pid>> {
+    let flags = libc::c_long::from(flags | libc::SIGCHLD);
+    let none: libc::c_long = 0;
+    // SAFETY: without CLONE_VM the child has a copy of all memory, its stack included, and the null
+    // pointers are not used without the flags that name them. The C library does not learn of this fork:
+    // the child, as its callers promise, uses nothing of the library but bare system calls.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(None),
+        Ok(pid @ 1..) => Ok(Pid::from_raw(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Ends the process without running anything of its own, as a forked child must.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes any status and touches no memory of ours.

@@ -86,6 +86,24 @@ fn users_limits_and_directories_are_as_asked() {
 }
 
 #[test]
+fn a_pid_namespace_shows_the_container_alone() {
+    let host = Host::with(|request| {
+        request.pid_namespace = true;
+        request.masked_paths = vec!["/proc/uptime".to_owned()];
+    });
+    let script = "echo $$; read go; readlink /proc/self/exe; cat /proc/uptime; echo /proc/[0-9]*";
+    let mut first = host.run(&["sh", "-c", script]);
+    let second = host.start("second", &["sh", "-c", "echo $$ $PPID; exit 5"], |_| {});
+    let (stdout, _, exit) = second.finish();
+    assert_eq!((&*stdout, exit), ("2 0\n", ProcessExit::Code(5)));
+    first.say("go\n");
+    let (stdout, stderr, exit) = first.finish();
+    assert_eq!((&*stderr, exit), ("", ProcessExit::Code(0)));
+    // Nothing of /proc/uptime.
+    assert_eq!(stdout, "1\n/bin/busybox\n/proc/1\n");
+}
+
+#[test]
 fn a_missing_working_directory_is_made_for_the_first_process() {
     let host = Host::new();
     let in_new = |request: &mut StartProcessRequest| request.cwd = "/new/and/deep".to_owned();

@@ -32,6 +32,11 @@ pub(crate) struct Run<'a> {
 impl Host {
     /// Starts an agent and creates the container; needs root and `busybox-static`.
     pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// As [`Host::new`], with a container whose request `change` completes.
+    pub(crate) fn with(change: impl FnOnce(&mut CreateContainerRequest)) -> Self {
         let host = Self::without_container();
         let root = host.directory.path().join("shared/root");
         for directory in ["bin", "etc", "tmp"] {
@@ -48,9 +53,9 @@ impl Host {
             "root:x:0:0::/root:/bin/sh\nu:x:7:8::/home/u:\n",
         )
         .expect("a user database");
-        host.agent
-            .create_container(&container("root"))
-            .expect("a container");
+        let mut request = container("root");
+        change(&mut request);
+        host.agent.create_container(&request).expect("a container");
         host
     }
 

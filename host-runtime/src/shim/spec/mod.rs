@@ -75,6 +75,8 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Container, ShimErro
             domainname: spec.domainname().clone().unwrap_or_default(),
             masked_paths: linux.masked_paths().clone().unwrap_or_default(),
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+            // Refused above when the list lacks it.
+            pid_namespace: true,
             ..Default::default()
         },
         init: process::request(id, "", process)?,
