@@ -190,6 +190,26 @@ pub(super) const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
+        name: "process-ids",
+        // Of an exec only the program's name is shown: runc uses numbers up on its way.
+        steps: &[
+            DETACHED,
+            shows(&[
+                "task",
+                "exec",
+                "--exec-id",
+                "e1",
+                "ID",
+                "/bin/sh",
+                "-c",
+                "echo $PPID; ps -o comm; cat /proc/1/cmdline; echo /proc/1 /proc/1/task/*; kill -9 1; echo $?",
+            ]),
+            KILL,
+            DELETE,
+            FORGET,
+        ],
+    },
+    Scenario {
         name: "new-working-directory",
         steps: &[shows(&[
             "run",
