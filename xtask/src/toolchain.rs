@@ -80,6 +80,20 @@ impl Toolchain {
         command
     }
 
+    /// A `cargo clippy` for the kernel's target. `None` where that cannot run: Debian's Cargo has no clippy,
+    /// and rustup's would need the target's libraries.
+    pub(crate) fn cargo_clippy(&self, workspace: &Workspace) -> Option<Command> {
+        let mut command = match self {
+            Self::Rustup => shell::cargo(),
+            Self::Debian { .. } => return None,
+        };
+        command
+            .args(["clippy", "--target", KERNEL_TARGET])
+            .env("CARGO_TARGET_DIR", self.target_dir(workspace))
+            .current_dir(&workspace.root);
+        Some(command)
+    }
+
     /// Cargo's target folder for the kernel. Each toolchain has its own, or they would throw
     /// away each other's work.
     pub(crate) fn target_dir(&self, workspace: &Workspace) -> PathBuf {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
+use crate::toolchain::{KERNEL_TARGET, Toolchain};
 use crate::workspace::Workspace;
 use crate::{docs, shell};
 
@@ -21,9 +22,10 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     shell::step("Checking layers, file headers, sizes and unsafe code");
     let mut complaints = layers::check(workspace)?;
     complaints.extend(sources::check(workspace)?);
-    let others: [(&str, Check); 3] = [
+    let others: [(&str, Check); 4] = [
         ("the format", format),
         ("with clippy", clippy),
+        ("the kernel's bare-metal code with clippy", clippy_bare),
         ("that generated pages are up to date", docs::check),
     ];
     for (what, check) in others {
@@ -55,6 +57,17 @@ fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
         "--all-targets",
         "--keep-going",
     ]);
+    shell::run(command.args(["--", "-D", "warnings"]))
+}
+
+/// Lints the kernel as it is built for the bare machine: what stands under `target_os = "none"` is not
+/// there on the host.
+fn clippy_bare(workspace: &Workspace) -> anyhow::Result<()> {
+    let Some(mut command) = Toolchain::choose()?.cargo_clippy(workspace) else {
+        eprintln!("    left out: clippy needs rustup's target {KERNEL_TARGET}");
+        return Ok(());
+    };
+    command.args(["--quiet", "--package", "nacre-kernel", "--keep-going"]);
     shell::run(command.args(["--", "-D", "warnings"]))
 }
 

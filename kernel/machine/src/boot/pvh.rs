@@ -119,7 +119,7 @@ unsafe fn command_line_at(phys: u64) -> &'static [u8] {
     }
     let start: *const u8 = layout::at(PhysAddr(phys));
     // SAFETY: bytes up to the NUL are the string's; the limit is below what lies behind it in low memory.
-    let is_end = |at: &usize| unsafe { start.add(*at).read() } == 0;
+    let is_end = |at: &usize| unsafe { start.wrapping_add(*at).read() } == 0;
     let len = (0..MAX_COMMAND_LINE)
         .find(is_end)
         .unwrap_or(MAX_COMMAND_LINE);

@@ -193,13 +193,9 @@ fn set_word(symbol: *const u8, value: u64) {
     let Some(window) = crate::mmio::map(PhysAddr(TRAMPOLINE), PAGE_SIZE) else {
         return;
     };
+    let word: *mut u64 = window.as_ptr().wrapping_add(symbol_offset(symbol)).cast();
     // SAFETY: the symbol is an aligned word of the trampoline's copy in the mapped page.
-    unsafe {
-        window
-            .add(symbol_offset(symbol))
-            .cast::<u64>()
-            .write_volatile(value)
-    };
+    unsafe { word.write_volatile(value) };
 }
 
 fn start(id: usize, apic_id: u32) -> bool {

@@ -92,7 +92,7 @@ fn meta_in(first: usize, end: usize, number: usize) -> &'static Meta {
     let table: *const Meta = layout::at(PhysAddr(((first - frames) * PAGE_SIZE) as u64));
     // SAFETY: `add_region` set `meta_frames` frames before `first` aside, mapped in the direct map, zero,
     // for `end - first` entries; `number` is below `end`. `Meta` is atomics, valid when zero.
-    unsafe { &*table.add(number - first) }
+    unsafe { &*table.wrapping_add(number - first) }
 }
 
 fn meta_frames(frames: usize) -> usize {

@@ -366,8 +366,10 @@ fn switch(next: Option<Arc<PageTable>>) {
 
 impl Drop for PageTable {
     fn drop(&mut self) {
+        // SAFETY: each leaf owns a handle and is visited once, its table being freed behind it.
+        let mut let_go = |value| drop(unsafe { frame_of(value) });
         // SAFETY: no CPU has it loaded (`active` would keep it alive), so the tree is this value's alone;
-        // each leaf owns a handle, each table is a frame that `into_phys` gave up.
-        unsafe { tree::free(self.root, &mut |value| drop(frame_of(value))) };
+        // each table is a frame that `into_phys` gave up.
+        unsafe { tree::free(self.root, &mut let_go) };
     }
 }

@@ -100,8 +100,8 @@ fn pit_count() -> u16 {
 }
 
 fn to_ns(ticks: u64) -> u64 {
-    let ns = u128::from(ticks) * u128::from(NS_A_TICK.load(Ordering::Relaxed)) >> 32;
-    ns as u64
+    let ns = u128::from(ticks) * u128::from(NS_A_TICK.load(Ordering::Relaxed));
+    (ns >> 32) as u64
 }
 
 /// Nanoseconds since boot; never goes back, the same on all CPUs.

@@ -83,22 +83,22 @@ struct MmioRegisters {
 unsafe impl Send for MmioRegisters {}
 
 impl MmioRegisters {
+    /// Where the `T` at `offset` is; aligned if `offset` is, as the base is 4-aligned (`words::window`).
+    fn at<T>(&self, offset: usize) -> *mut T {
+        let end = offset.checked_add(size_of::<T>());
+        assert!(end.is_some_and(|end| end <= self.len) && offset.is_multiple_of(size_of::<T>()));
+        self.start.as_ptr().wrapping_add(offset).cast()
+    }
+
     fn read(&self, offset: usize) -> u32 {
-        assert!(offset + 4 <= self.len && offset.is_multiple_of(4));
-        // SAFETY: `offset` is inside the mapping and aligned (asserted; the base is 4-aligned by
-        // `words::window`), and device registers are read with volatile accesses only.
-        unsafe { self.start.byte_add(offset).cast::<u32>().read_volatile() }
+        // SAFETY: `at` asserts that the word is inside the mapping and aligned, and device registers are
+        // read with volatile accesses only.
+        unsafe { self.at::<u32>(offset).read_volatile() }
     }
 
     fn write(&mut self, offset: usize, value: u32) {
-        assert!(offset + 4 <= self.len && offset.is_multiple_of(4));
         // SAFETY: as in `read`; `&mut self` keeps other writers away.
-        unsafe {
-            self.start
-                .byte_add(offset)
-                .cast::<u32>()
-                .write_volatile(value)
-        }
+        unsafe { self.at::<u32>(offset).write_volatile(value) };
     }
 
     fn write_address(&mut self, offset: usize, address: u64) {
@@ -181,9 +181,8 @@ impl Registers for MmioRegisters {
     }
 
     fn config_byte(&self, offset: usize) -> u8 {
-        assert!(offset < self.config_len());
-        // SAFETY: inside the mapping, as asserted; volatile as registers must be.
-        unsafe { self.start.byte_add(REGISTERS_LEN + offset).read_volatile() }
+        // SAFETY: `at` asserts that it is inside the mapping; volatile as registers must be.
+        unsafe { self.at::<u8>(REGISTERS_LEN + offset).read_volatile() }
     }
 
     fn config_word(&self, offset: usize) -> u32 {

@@ -102,7 +102,9 @@ fn readable_slices(segments: &[Segment]) -> Vec<&[u8]> {
     segments.iter().map(slice).collect()
 }
 
-fn writable_slices(segments: &[Segment]) -> Vec<&mut [u8]> {
+/// The slices end with the call of `VirtQueue` that they are made for; they borrow nothing of the segments,
+/// which do not own the bytes: a frame's bytes have no Rust type, and two segments may be of one frame.
+fn writable_slices<'a>(segments: &[Segment]) -> Vec<&'a mut [u8]> {
     let slice = |segment: &Segment| {
         // SAFETY: as in `readable_slices`: address and length are taken, nothing is written
         // through the slice.

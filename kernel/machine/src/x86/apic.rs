@@ -45,12 +45,9 @@ fn write(register: u32, value: u32) {
         // SAFETY: x2APIC is on; the registers written here do not touch memory.
         unsafe { write_msr(X2APIC_FIRST + register / 16, u64::from(value)) };
     } else {
+        let at: *mut u32 = base.wrapping_add(register as usize).cast();
         // SAFETY: the register page is mapped for good, and the offset is inside it.
-        unsafe {
-            base.add(register as usize)
-                .cast::<u32>()
-                .write_volatile(value)
-        };
+        unsafe { at.write_volatile(value) };
     }
 }
 
@@ -60,8 +57,9 @@ fn read(register: u32) -> u32 {
         // SAFETY: x2APIC is on and has the registers read here.
         unsafe { read_msr(X2APIC_FIRST + register / 16) as u32 }
     } else {
+        let at: *const u32 = base.wrapping_add(register as usize).cast();
         // SAFETY: the register page is mapped for good, and the offset is inside it.
-        unsafe { base.add(register as usize).cast::<u32>().read_volatile() }
+        unsafe { at.read_volatile() }
     }
 }
 

@@ -204,8 +204,9 @@ impl FpuState {
     }
 
     fn word(&self, at: usize) -> u32 {
+        let word: *const u32 = self.area.as_ptr().wrapping_add(at).cast();
         // SAFETY: the area has at least 512 bytes, and `at` is one of two aligned offsets in them.
-        unsafe { self.area.as_ptr().add(at).cast::<u32>().read() }
+        unsafe { word.read() }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {

@@ -32,28 +32,23 @@ impl IoApic {
     fn read(&self, register: u32) -> u32 {
         self.select(register);
         // SAFETY: the window is in the mapped page.
-        unsafe { self.registers.add(WINDOW).cast::<u32>().read_volatile() }
+        unsafe { self.at(WINDOW).read_volatile() }
     }
 
     fn write(&self, register: u32, value: u32) {
         self.select(register);
         // SAFETY: the window is in the mapped page.
-        unsafe {
-            self.registers
-                .add(WINDOW)
-                .cast::<u32>()
-                .write_volatile(value)
-        };
+        unsafe { self.at(WINDOW).write_volatile(value) };
     }
 
     fn select(&self, register: u32) {
         // SAFETY: the selector is in the mapped page.
-        unsafe {
-            self.registers
-                .add(SELECT)
-                .cast::<u32>()
-                .write_volatile(register)
-        };
+        unsafe { self.at(SELECT).write_volatile(register) };
+    }
+
+    /// Where one of the two registers in memory is.
+    fn at(&self, offset: usize) -> *mut u32 {
+        self.registers.as_ptr().wrapping_add(offset).cast()
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn entry(table: PhysAddr, index: usize) -> &'static AtomicU64 {
     let entries: *const AtomicU64 = layout::at(table);
     // SAFETY: `table` is a frame that holds a page table, mapped in the direct map, kept by the
     // tree it belongs to; `index` is masked to its 512 entries; all access is atomic.
-    unsafe { &*entries.add(index & (ENTRIES - 1)) }
+    unsafe { &*entries.wrapping_add(index & (ENTRIES - 1)) }
 }
 
 /// The kernel-only root table.
@@ -82,8 +82,9 @@ static ROOT_ENTRIES: [AtomicU64; ENTRIES / 64] = [const { AtomicU64::new(0) }; E
 
 /// Copies the kernel's half into a new user root.
 pub(crate) fn share_kernel_half(root: PhysAddr) {
-    for word in KERNEL_ROOT_ENTRY / 64..ENTRIES / 64 {
-        let mut bits = ROOT_ENTRIES[word].load(Ordering::Relaxed);
+    let words = ROOT_ENTRIES.iter().enumerate().skip(KERNEL_ROOT_ENTRY / 64);
+    for (word, used) in words {
+        let mut bits = used.load(Ordering::Relaxed);
         while bits != 0 {
             let index = word * 64 + bits.trailing_zeros() as usize;
             bits &= bits - 1;
