@@ -59,6 +59,7 @@ impl KernelImage {
                 "its entry point is outside of its segments",
             ));
         }
+        check_order(loads())?;
         let file_end = loads().map(|s| s.vaddr + s.file_size).max().unwrap_or(0);
         let mut bytes = vec![0; index(file_end)?];
         for segment in loads() {
@@ -121,6 +122,20 @@ fn segments(file: &[u8]) -> Result<Vec<Segment>, KernelFault> {
     let length = u64::from(size) * u64::from(count);
     let table = slice(file, table, length, "the program header table")?;
     table.chunks_exact(usize::from(size)).map(segment).collect()
+}
+
+/// Segments ascend and do not overlap, as ELF has it: a file of thousands of large segments, all at one
+/// place, would take hours to lay out.
+fn check_order<'a>(loads: impl Iterator<Item = &'a Segment>) -> Result<(), KernelFault> {
+    let mut end = 0;
+    for segment in loads {
+        if segment.vaddr < end {
+            let what = "its segments overlap or are not in order";
+            return Err(KernelFault::Malformed(what));
+        }
+        end = segment.vaddr + segment.memory_size;
+    }
+    Ok(())
 }
 
 fn segment(header: &[u8]) -> Result<Segment, KernelFault> {

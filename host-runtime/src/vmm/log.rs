@@ -1,4 +1,5 @@
-//! The guest's console log: passed on as it comes, and its tail kept for the exit sentence.
+//! The guest's console log: passed on as it comes up to a bound, so that no guest fills the host's disk,
+//! and its tail kept for the exit sentence.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,6 +8,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// How much of the log is kept for the exit sentence, in bytes.
 const TAIL: usize = 16 * 1024;
+/// How much of the log is passed on, in bytes.
+const MOST: usize = 16 << 20;
+/// What stands in the log where that was reached.
+const FULL: &[u8] =
+    b"nacre-vmm: this log is full (16 MiB); what the guest writes further is left out\n";
 /// How much of a panic is quoted, in characters.
 const QUOTE: usize = 600;
 
@@ -22,6 +28,8 @@ struct Inner {
     /// Bytes of an unfinished line, so that the target sees whole lines in one write.
     line: Vec<u8>,
     tail: VecDeque<u8>,
+    /// How many more bytes the target gets.
+    left: usize,
 }
 
 impl ConsoleLog {
@@ -33,6 +41,7 @@ impl ConsoleLog {
                 target,
                 line: Vec::new(),
                 tail: VecDeque::new(),
+                left: MOST,
             }),
         }
     }
@@ -71,8 +80,13 @@ impl ConsoleLog {
 
 impl Inner {
     fn flush(&mut self) {
-        // A log that cannot be written must not stop the guest.
-        let _ = self.target.write_all(&self.line);
+        if self.left > 0 {
+            self.left = self.left.saturating_sub(self.line.len());
+            let last = if self.left == 0 { FULL } else { b"" };
+            // A log that cannot be written must not stop the guest.
+            let written = self.target.write_all(&self.line);
+            let _ = written.and_then(|()| self.target.write_all(last));
+        }
         self.line.clear();
     }
 }
@@ -103,6 +117,21 @@ fn panic_message(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_that_writes_for_ever_does_not_fill_the_host() {
+        let file = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = File::from(file.expect("memory"));
+        let log = ConsoleLog::new(file.try_clone().expect("a descriptor"));
+        let line = [b"x".repeat(1000), b"\n".to_vec()].concat();
+        for _ in 0..MOST / line.len() + 1000 {
+            log.write(&line);
+        }
+        log.write(b"kernel panic: out of cheese\n");
+        let length = usize::try_from(file.metadata().expect("a file").len()).expect("it fits");
+        assert!((MOST..MOST + 2048).contains(&length), "{length} bytes");
+        assert_eq!(log.panic_message(), "kernel panic: out of cheese");
+    }
 
     #[test]
     fn a_panic_is_found_at_the_end() {

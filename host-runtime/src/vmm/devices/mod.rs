@@ -47,6 +47,10 @@ pub trait VirtioDevice: Debug + Send {
     fn reset(&mut self);
 }
 
+/// The most chains taken from, or given to, one queue in a row: a guest that adds buffers as fast as they are
+/// used must not keep a thread from its other work, the parent's messages above all.
+pub const MOST_IN_A_ROW: usize = 1024;
+
 /// What a device works with from activation to reset.
 #[derive(Debug)]
 pub struct Active {
@@ -56,6 +60,8 @@ pub struct Active {
     pub queues: Vec<Queue>,
     /// How to interrupt the guest.
     pub interrupt: Arc<Interrupt>,
+    /// What the guest's notifications become, a queue each; written to here when there is more to do.
+    pub kicks: Arc<[EventFd]>,
 }
 
 /// The interrupt line of one device and its status register.
@@ -107,21 +113,24 @@ impl Interrupt {
 }
 
 impl Active {
-    /// Takes every available chain of a queue; `handle` says how many bytes it wrote to each.
-    pub fn drain(&mut self, queue: usize, mut handle: impl FnMut(&Memory, Chain) -> u32) {
-        let Some(queue) = self.queues.get_mut(queue).filter(|queue| queue.ready()) else {
+    /// Takes the available chains of a queue, [`MOST_IN_A_ROW`] for now; `handle` says how many bytes it
+    /// wrote to each.
+    pub fn drain(&mut self, at: usize, mut handle: impl FnMut(&Memory, Chain) -> u32) {
+        let Some(queue) = self.queues.get_mut(at).filter(|queue| queue.ready()) else {
             return;
         };
-        let mut used = false;
-        loop {
+        let mut left = MOST_IN_A_ROW;
+        while left > 0 {
             let _ = queue.disable_notification(&*self.memory);
-            while let Some(chain) = queue.pop_descriptor_chain(Arc::clone(&self.memory)) {
+            while left > 0
+                && let Some(chain) = queue.pop_descriptor_chain(Arc::clone(&self.memory))
+            {
                 let head = chain.head_index();
                 let written = handle(&self.memory, chain);
                 if queue.add_used(&*self.memory, head, written).is_err() {
                     return;
                 }
-                used = true;
+                left -= 1;
             }
             match queue.enable_notification(&*self.memory) {
                 Ok(true) => {}
@@ -129,8 +138,19 @@ impl Active {
                 Err(_) => return,
             }
         }
-        let needed = used && queue_needs(queue, &self.memory);
+        let needed = left < MOST_IN_A_ROW && queue_needs(queue, &self.memory);
         self.notify_for(needed);
+        if left == 0 {
+            self.kick(at);
+        }
+    }
+
+    /// Makes the thread of this device come back to a queue.
+    pub fn kick(&self, queue: usize) {
+        if let Some(kick) = self.kicks.get(queue) {
+            // The counter of an eventfd that is polled does not overflow.
+            let _ = kick.write(1);
+        }
     }
 
     /// Interrupts the guest if it asked to be told of buffers as just used.
@@ -157,4 +177,39 @@ fn queue_needs(queue: &mut Queue, memory: &Memory) -> bool {
 #[must_use]
 pub fn config_bytes<T: ByteValued>(config: &T) -> Vec<u8> {
     config.as_slice().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{BUFFERS, Driver, ENTRIES};
+    use super::*;
+    use std::sync::Mutex;
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+    #[test]
+    fn a_guest_that_never_stops_adding_does_not_hold_the_thread() {
+        let mut driver = Driver::new(Arc::new(Mutex::new(rng::Rng::default())));
+        let mut queue = Queue::new(ENTRIES).expect("a power of two");
+        queue.set_desc_table_address(Some(0x1_0000), None);
+        queue.set_avail_ring_address(Some(0x1_1000), None);
+        queue.set_used_ring_address(Some(0x1_2000), None);
+        queue.set_ready(true);
+        let event = || EventFd::new(EFD_NONBLOCK).expect("a descriptor");
+        let mut active = Active {
+            memory: Arc::clone(&driver.memory),
+            queues: vec![queue],
+            interrupt: Arc::new(Interrupt::new(event())),
+            kicks: Arc::new([event()]),
+        };
+        driver.add(0, &[(BUFFERS, 1, 0)]);
+        let mut handled = 0;
+        active.drain(0, |_, _| {
+            driver.add(0, &[(BUFFERS, 1, 0)]);
+            handled += 1;
+            assert!(handled <= MOST_IN_A_ROW, "it goes on and on");
+            0
+        });
+        assert_eq!(handled, MOST_IN_A_ROW);
+        assert_eq!(active.kicks[0].read().expect("it comes back"), 1);
+    }
 }

@@ -72,8 +72,8 @@ pub struct Transport {
     device: SharedDevice,
     memory: Arc<Memory>,
     interrupt: Arc<Interrupt>,
-    /// Written to when the guest notifies a queue by a register write that KVM did not take.
-    kicks: Vec<EventFd>,
+    /// Written to when the guest notifies a queue by a register write that KVM did not take, and by devices.
+    kicks: Arc<[EventFd]>,
     registers: Mutex<Registers>,
 }
 
@@ -105,7 +105,7 @@ impl Transport {
             device,
             memory,
             interrupt,
-            kicks,
+            kicks: kicks.into(),
             registers: Mutex::new(registers),
         }
     }
@@ -167,6 +167,7 @@ impl Transport {
                     memory: Arc::clone(&self.memory),
                     queues,
                     interrupt: Arc::clone(&self.interrupt),
+                    kicks: Arc::clone(&self.kicks),
                 }),
                 None => {
                     registers.status |= STATUS_NEEDS_RESET;

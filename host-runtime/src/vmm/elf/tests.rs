@@ -57,6 +57,19 @@ fn foreign_relocations_and_entries_are_refused() {
 }
 
 #[test]
+fn segments_at_one_place_are_refused() {
+    let mut file = image(&[0x90; 24], 4, &[]);
+    // The second program header, once the dynamic section's, loads what the first does.
+    file[64 + 56] = 1;
+    assert_eq!(
+        KernelImage::parse(&file),
+        Err(KernelFault::Malformed(
+            "its segments overlap or are not in order"
+        ))
+    );
+}
+
+#[test]
 fn changed_bytes_never_panic() {
     let file = image(&[0x90; 24], 4, &[(8, R_X86_64_RELATIVE, 0x10)]);
     for at in 0..file.len() {

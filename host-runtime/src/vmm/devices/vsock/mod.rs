@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use virtio_queue::QueueT;
 
-use super::{Active, Chain, VirtioDevice};
+use super::{Active, Chain, MOST_IN_A_ROW, VirtioDevice};
 use crate::control::Event;
 use crate::sandbox::Phase;
 use crate::vmm::layout::GUEST_CID;
@@ -182,17 +182,21 @@ impl VirtioDevice for Vsock {
 
 /// Puts packets into receive buffers while there are both.
 fn fill(mux: &mut Mux, active: &mut Active) {
-    if fill_buffers(mux, active) {
+    let used = fill_buffers(mux, active);
+    if used > 0 {
         active.notify(RECEIVE);
+    }
+    if used == MOST_IN_A_ROW {
+        active.kick(RECEIVE);
     }
 }
 
-/// Does so and says whether any buffer was used.
-fn fill_buffers(mux: &mut Mux, active: &mut Active) -> bool {
+/// Does so and says how many buffers were used, [`MOST_IN_A_ROW`] at most.
+fn fill_buffers(mux: &mut Mux, active: &mut Active) -> usize {
     let memory = Arc::clone(&active.memory);
     let queue = active.queues.get_mut(RECEIVE).filter(|queue| queue.ready());
-    let Some(queue) = queue else { return false };
-    let mut used = false;
+    let Some(queue) = queue else { return 0 };
+    let mut used = 0;
     loop {
         while let Some(chain) = queue.pop_descriptor_chain(Arc::clone(&memory)) {
             let Some((head, length)) = fill_one(mux, &memory, chain) else {
@@ -203,7 +207,10 @@ fn fill_buffers(mux: &mut Mux, active: &mut Active) -> bool {
             if queue.add_used(&*memory, head, length).is_err() {
                 return used;
             }
-            used = true;
+            used += 1;
+            if used == MOST_IN_A_ROW {
+                return used;
+            }
         }
         // Out of buffers: ask to be told of new ones, unless they are already there.
         if !queue.enable_notification(&*memory).unwrap_or(false) {
