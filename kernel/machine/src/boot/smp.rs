@@ -175,7 +175,7 @@ fn symbol_offset(symbol: *const u8) -> usize {
 
 /// Copies the trampoline to its page and maps that where it is, so that turning paging on goes well.
 fn prepare_page() {
-    let mapped = paging::map_low_page(PhysAddr(TRAMPOLINE), paging::CODE | paging::WRITE);
+    let mapped = paging::map_low_page(PhysAddr(TRAMPOLINE), paging::CODE);
     let window = crate::mmio::map(PhysAddr(TRAMPOLINE), PAGE_SIZE);
     let (Ok(()), Some(window)) = (mapped, window) else {
         panic!("no memory for the page that other CPUs start on");
@@ -209,7 +209,11 @@ fn start(id: usize, apic_id: u32) -> bool {
     wait(AFTER_INIT_NS, id);
     apic::send_startup(apic_id, (TRAMPOLINE >> 12) as u8);
     let arrived = wait(PATIENCE_NS, id);
-    // The CPU keeps its stack; one that did not come may still come.
+    if !arrived {
+        // Or it might still come, and take the stack and the number of the one that is started next.
+        apic::send_init(apic_id);
+    }
+    // The CPU keeps its stack, if only because it may have just arrived.
     let _kept = core::mem::ManuallyDrop::new(stack);
     arrived
 }

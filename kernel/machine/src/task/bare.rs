@@ -85,12 +85,12 @@ impl Task {
     /// [`OutOfMemory`] when there is no memory for the stack.
     pub fn new(entry: Box<dyn FnOnce() + Send>) -> Result<Arc<Task>, OutOfMemory> {
         let stack = Stack::new()?;
-        // Six registers and the return address, with the stack aligned as after a call.
-        let sp = stack.top() - 8 * 8;
-        let words: *mut [u64; 8] = core::ptr::with_exposed_provenance_mut(sp as usize);
+        // Six registers and the return address; what is left above is aligned as before a call.
+        let sp = stack.top() - 9 * 8;
+        let words: *mut [u64; 9] = core::ptr::with_exposed_provenance_mut(sp as usize);
         let start = (&raw const task_start).addr() as u64;
-        // SAFETY: the stack is new and mapped; its last 64 bytes are nobody else's.
-        unsafe { words.write([0, 0, 0, 0, 0, 0, start, 0]) };
+        // SAFETY: the stack is new and mapped; its last 72 bytes are nobody else's.
+        unsafe { words.write([0, 0, 0, 0, 0, 0, start, 0, 0]) };
         Ok(Arc::new(Task {
             stack: Some(stack),
             sp: Cell::new(sp),

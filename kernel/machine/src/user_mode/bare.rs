@@ -11,8 +11,9 @@ use crate::x86::fpu::FpuState;
 use crate::x86::percpu;
 use crate::x86::{bases, copy, trap, user_entry};
 
-/// CF, PF, AF, ZF, SF, TF, DF, OF, AC, ID: what user code may set.
-const USER_FLAGS: u64 = 0x24_0dd5;
+/// CF, PF, AF, ZF, SF, TF, DF, OF, NT, AC, ID: what user code may set. Every way into the kernel clears those
+/// that would matter there.
+const USER_FLAGS: u64 = 0x24_4dd5;
 /// Interrupts on, and the bit that is always set.
 const FIXED_FLAGS: u64 = 0x202;
 /// SYSRET would trap after itself instead of after the user's next instruction.
@@ -100,9 +101,9 @@ impl UserContext {
             return UserExit::Exception { vector, error_code };
         }
         let addr = trap::fault_address();
-        let entry = user_entry::syscall_address();
-        if error_code == FETCH_OF_KERNEL_PAGE && self.regs.rip == entry && addr == entry {
-            // Some hosts' KVM leaves the CPU in user mode after SYSCALL: it arrives as this fault.
+        if error_code == FETCH_OF_KERNEL_PAGE && features::is_emulated() && self.is_at_entry(addr) {
+            // Such a host's KVM leaves the CPU in user mode after SYSCALL: it arrives as this fault. Elsewhere
+            // it is a fault, or else a program could try where the kernel is.
             self.regs.rip = self.regs.rcx;
             self.regs.rflags = self.regs.r11;
             return UserExit::Syscall;
@@ -113,6 +114,12 @@ impl UserContext {
             write: error_code & 2 != 0,
             exec: error_code & 16 != 0,
         })
+    }
+
+    /// Whether a fetch at `addr` faulted that is where SYSCALL arrives.
+    fn is_at_entry(&self, addr: u64) -> bool {
+        let entry = user_entry::syscall_address();
+        self.regs.rip == entry && addr == entry
     }
 
     /// FPU state as exec leaves it.

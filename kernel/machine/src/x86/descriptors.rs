@@ -24,13 +24,14 @@ pub(crate) const FATAL_STACK_LEN: usize = 8192;
 const FATAL_VECTORS: [usize; 3] = [2, 8, 18];
 const GATES: usize = 256;
 
-/// Null, unused, kernel code and data, user code (32-bit, unused), data, code, unused, TSS (two).
+/// Null, unused, kernel code and data, unused (Linux has 32-bit user code there), user data and code, unused,
+/// TSS (two). No segment for 32-bit code: on AMD a SYSCALL from one enters the kernel at another address, CSTAR.
 const SEGMENTS: [u64; 10] = [
     0,
     0,
     0x00af_9b00_0000_ffff,
     0x00cf_9300_0000_ffff,
-    0x00cf_fb00_0000_ffff,
+    0,
     0x00cf_f300_0000_ffff,
     0x00af_fb00_0000_ffff,
     0,

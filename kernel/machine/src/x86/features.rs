@@ -1,7 +1,7 @@
 //! What CPUID offers of what the kernel can use. Read once on the boot CPU; each user has a fallback.
 
 use core::arch::x86_64::__cpuid_count;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 bitflags::bitflags! {
     /// Optional features that were found.
@@ -23,6 +23,7 @@ bitflags::bitflags! {
 
 static FOUND: AtomicU32 = AtomicU32::new(0);
 static LEAF1_EDX: AtomicU32 = AtomicU32::new(0);
+static IS_EMULATED: AtomicBool = AtomicBool::new(false);
 
 /// The registers of a CPUID leaf: EAX, EBX, ECX, EDX.
 pub(crate) fn cpuid(leaf: u32, sub_leaf: u32) -> [u32; 4] {
@@ -51,6 +52,7 @@ pub(crate) fn parse_masks(value: &str) -> Option<Masks> {
 
 /// Asks CPUID, once.
 pub(crate) fn detect(masks: Option<Masks>) {
+    IS_EMULATED.store(masks.is_some(), Ordering::Relaxed);
     let [first_ecx, first_edx, seventh_ebx, seventh_ecx, extended_edx] =
         masks.unwrap_or([u32::MAX; 5]);
     let [_, _, ecx, edx] = cpuid(1, 0);
@@ -85,6 +87,11 @@ pub(crate) fn detect(masks: Option<Masks>) {
     }
     FOUND.store(found.bits(), Ordering::Relaxed);
     LEAF1_EDX.store(edx, Ordering::Relaxed);
+}
+
+/// Whether the host emulates kernel code: it gave masks, since its CPUID is not to be relied on.
+pub(crate) fn is_emulated() -> bool {
+    IS_EMULATED.load(Ordering::Relaxed)
 }
 
 /// Whether a feature was found.
