@@ -6,37 +6,14 @@
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use rustix::fs::{Access, FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::capabilities::Allowed;
-use crate::mounting::{self, Prepared};
+use crate::enter::Enter;
 use crate::sys::{self, CStrings};
-
-/// How the process gets its view of the file system.
-#[derive(Debug)]
-pub(crate) enum Enter {
-    /// A mount namespace of its own with this directory as its root, or, on a kernel without
-    /// mount namespaces, just this directory as its root.
-    Own {
-        root: CString,
-        /// A PID namespace of its own, too, and the mounts among which are those that show it.
-        pids: Option<Arc<Vec<Prepared>>>,
-    },
-    /// The mount namespace, and the PID namespace if it has one, of the container's first process.
-    Join {
-        /// A pidfd.
-        first: OwnedFd,
-        pids: bool,
-    },
-    /// This directory as the root, in the agent's mount namespace.
-    Chroot(CString),
-}
 
 /// The process's stdin, stdout and stderr.
 #[derive(Debug)]
@@ -154,12 +131,10 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
     let (reader, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(session)?;
     let work = || run(plan, writer.as_fd());
-    let forked_child = match (&plan.enter, plan.purpose) {
-        (Enter::Own { pids: Some(_), .. }, Purpose::Run) => sys::fork_in_pid_namespace(work),
-        _ => sys::fork(work),
-    };
-    let mut pid =
-        forked_child.map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    let mut pid = plan
+        .enter
+        .fork(plan.purpose, work)
+        .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     forked(pid);
     drop(writer);
     let mut reports = Vec::new();
@@ -189,7 +164,7 @@ pub(crate) fn errno_of(raw: i32) -> Errno {
 }
 
 fn run(plan: &Plan, report: BorrowedFd<'_>) {
-    match join_pids(plan) {
+    match plan.enter.join_pids() {
         Ok(None) => {}
         // This one is done: its sibling goes on.
         Ok(Some(sibling)) => return send(report, TAG_SIBLING, sibling.as_raw_pid()),
@@ -212,16 +187,6 @@ fn fail(report: BorrowedFd<'_>, stage: Stage, errno: Errno) {
     );
 }
 
-/// Joins the PID namespace of the container's first process. That takes effect for new processes, so the
-/// program is run by a sibling, whose pid the caller is given; the sibling itself gets none.
-fn join_pids(plan: &Plan) -> Result<Option<Pid>, Errno> {
-    let Enter::Join { first, pids: true } = &plan.enter else {
-        return Ok(None);
-    };
-    move_into_thread_name_spaces(first.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
-    sys::fork_sibling()
-}
-
 fn send(report: BorrowedFd<'_>, tag: u8, value: i32) {
     let value = value.to_le_bytes();
     let record: [u8; RECORD] = [tag, value[0], value[1], value[2], value[3]];
@@ -237,7 +202,9 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
     if let Some(score) = &plan.oom_score_adj {
         set_oom_score(score).map_err(at(Stage::OomScore))?;
     }
-    enter(plan, report).map_err(at(Stage::Root))?;
+    if plan.enter.enter(plan.purpose).map_err(at(Stage::Root))? {
+        send(report, TAG_OWN_NAMESPACE, 0);
+    }
     attach(plan)?;
     enter_cwd(plan).map_err(at(Stage::Cwd))?;
     for (resource, limit) in &plan.rlimits {
@@ -274,47 +241,6 @@ fn set_oom_score(score: &CString) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty())?;
     rustix::io::write(file, score.as_bytes()).map(drop)
-}
-
-fn enter(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Errno> {
-    match &plan.enter {
-        Enter::Own { root, pids } => {
-            match sys::unshare_mounts() {
-                Ok(()) => {}
-                Err(_) if pids.is_none() => return chroot(root),
-                Err(errno) => return Err(errno),
-            }
-            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-            rustix::mount::mount_change(c"/", private)?;
-            if let (Some(mounts), Purpose::Run) = (pids, plan.purpose) {
-                mounting::mount_late(root, mounts)?;
-            }
-            pivot(root)?;
-            send(report, TAG_OWN_NAMESPACE, 0);
-            Ok(())
-        }
-        Enter::Join { first, .. } => {
-            move_into_thread_name_spaces(first.as_fd(), ThreadNameSpaceType::MOUNT)?;
-            rustix::process::chdir(c"/")
-        }
-        Enter::Chroot(root) => chroot(root),
-    }
-}
-
-fn chroot(root: &CString) -> Result<(), Errno> {
-    rustix::process::chroot(root)?;
-    rustix::process::chdir(c"/")
-}
-
-/// Makes `root` the root of this mount namespace, which no longer holds anything above it then.
-fn pivot(root: &CString) -> Result<(), Errno> {
-    // A root has to be a mount point; the bind takes what is mounted beneath along.
-    rustix::mount::mount_bind_recursive(root, root)?;
-    rustix::process::chdir(root)?;
-    rustix::process::pivot_root(c".", c".")?;
-    // The old root now lies over the new one at the working directory.
-    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
-    rustix::process::chdir(c"/")
 }
 
 fn attach(plan: &Plan) -> Result<(), Failed> {

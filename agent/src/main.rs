@@ -11,6 +11,7 @@
 mod boot;
 mod capabilities;
 mod child;
+mod enter;
 mod mounting;
 mod mounts;
 mod pod;

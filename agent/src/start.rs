@@ -12,7 +12,8 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{PidfdFlags, Resource, Rlimit};
 
 use crate::capabilities::Allowed;
-use crate::child::{self, Enter, Failed, Plan, Purpose, Stage, Stdio};
+use crate::child::{self, Failed, Plan, Purpose, Stage, Stdio};
+use crate::enter::Enter;
 use crate::mounts::c_string;
 use crate::pod::{Pod, Process};
 use crate::refusal::{Answer, Refusal};
