@@ -7,6 +7,8 @@
 
 mod error;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::os::fd::IntoRawFd;
@@ -26,6 +28,7 @@ use ttrpc::context::{self, Context};
 
 pub use agent_protocol as protocol;
 pub use error::AgentError;
+pub(crate) use error::printable;
 pub use link::{GuestLink, UnixLink};
 
 /// How long a call may take that only looks something up or passes something on.

@@ -16,7 +16,7 @@ use super::process::{Exit, Process, Stage};
 use super::rootfs::SharedDir;
 use super::spec;
 use super::stdio::StdioPaths;
-use crate::agent::Agent;
+use crate::agent::{Agent, printable};
 use crate::images;
 use crate::sandbox::{LogTarget, Sandbox, SandboxConfig};
 
@@ -83,8 +83,9 @@ impl Container {
         let agent = Agent::connect(Arc::clone(&sandbox) as _, BOOT_BOUND)?;
         for skipped in agent.create_container(&spec.create)?.skipped_mounts {
             eprintln!(
-                "{}: the guest has nothing to mount on {skipped}",
-                request.id
+                "{}: the guest has nothing to mount on {}",
+                request.id,
+                printable(&skipped)
             );
         }
         // A program that is not there fails Create, as with runc, not Start.
