@@ -14,6 +14,8 @@ use super::scenarios::{Scenario, Step};
 
 /// How long containerd may take to start or to stop.
 const DAEMON_BOUND: Duration = Duration::from_secs(30);
+/// How long a step is tried again that has to work in the end.
+const STEP_BOUND: Duration = Duration::from_secs(30);
 /// How long one `ctr` command may take; guests boot slowly where KVM emulates.
 const CTR_BOUND: Duration = Duration::from_secs(120);
 
@@ -22,6 +24,7 @@ const CTR_BOUND: Duration = Duration::from_secs(120);
 pub(super) struct Daemon {
     child: Option<Child>,
     dir: PathBuf,
+    options: Options,
 }
 
 impl Daemon {
@@ -32,25 +35,47 @@ impl Daemon {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot empty {}", dir.display()))?;
         }
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let config = dir.join("config.toml");
-        fs::write(&config, configuration(&dir))?;
-        let log = File::create(dir.join("containerd.log"))?;
+        fs::write(dir.join("config.toml"), configuration(&dir))?;
+        let mut daemon = Self {
+            child: None,
+            dir,
+            options: options.clone(),
+        };
+        daemon.spawn()?;
+        Ok(daemon)
+    }
+
+    fn spawn(&mut self) -> anyhow::Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("containerd.log"))?;
         let path = std::env::var("PATH").unwrap_or_default();
         let child = Command::new("containerd")
             .arg("--config")
-            .arg(&config)
-            .env("PATH", format!("{}:{path}", options.bin_dir.display()))
+            .arg(self.dir.join("config.toml"))
+            .env("PATH", format!("{}:{path}", self.options.bin_dir.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .context("cannot run containerd")?;
-        let daemon = Self {
-            child: Some(child),
-            dir,
-        };
-        daemon.wait_ready()?;
-        Ok(daemon)
+        self.child = Some(child);
+        self.wait_ready()
+    }
+
+    /// Kills containerd, does something while there is none, and starts it again.
+    pub(super) fn restart(
+        &mut self,
+        meanwhile: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill().context("cannot kill containerd")?;
+            child.wait().context("cannot kill containerd")?;
+        }
+        let done = meanwhile();
+        self.spawn()?;
+        done
     }
 
     fn wait_ready(&self) -> anyhow::Result<()> {
@@ -82,6 +107,7 @@ impl Daemon {
     /// Plays a scenario and gives what a person would see, with names that do not depend on the runtime.
     pub(super) fn play(&self, runtime: &str, scenario: &Scenario) -> anyhow::Result<Vec<String>> {
         let id = scenario.name;
+        self.make_files()?;
         let events = Events::follow(&self.socket())?;
         let mut seen = Vec::new();
         let result = scenario
@@ -101,21 +127,36 @@ impl Daemon {
         step: &Step,
         seen: &mut Vec<String>,
     ) -> anyhow::Result<()> {
-        let words: Vec<&str> = step
+        let files = self.files().display().to_string();
+        let rootfs = self.options.rootfs.display().to_string();
+        let words: Vec<String> = step
             .command
             .iter()
             .map(|word| match *word {
-                "ID" => id,
-                "RUNTIME" => runtime,
-                "IMAGE" => super::image::NAME,
-                word => word,
+                "ID" => id.to_owned(),
+                "RUNTIME" => runtime.to_owned(),
+                "IMAGE" => super::image::NAME.to_owned(),
+                word => word.replace("FILES", &files).replace("ROOTFS", &rootfs),
             })
             .collect();
-        let output = self.ctr(&words, step.stdin)?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let deadline = Instant::now() + STEP_BOUND;
+        let output = loop {
+            let output = if step.terminal {
+                self.ctr_on_terminal(&words)?
+            } else {
+                self.ctr(&words, step.stdin)?
+            };
+            if !step.until_it_works || output.status.success() || Instant::now() > deadline {
+                break output;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
         let code = output.status.code().unwrap_or(-1);
         seen.push(format!("$ ctr {} -> {code}", step.command.join(" ")));
         if step.shows_output {
-            let text = String::from_utf8_lossy(&output.stdout);
+            // script(1) sends an end of input, whose echo comes at any time.
+            let text = String::from_utf8_lossy(&output.stdout).replace("^@", "");
             seen.extend(
                 text.lines()
                     .map(|line| line.trim_end_matches('\r').to_owned()),
@@ -124,6 +165,43 @@ impl Daemon {
             seen.extend(text.lines().map(|line| format!("stderr: {line}")));
         }
         Ok(())
+    }
+
+    fn files(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+
+    /// Makes the files that scenarios bind, anew.
+    fn make_files(&self) -> anyhow::Result<()> {
+        let files = self.files();
+        if files.exists() {
+            fs::remove_dir_all(&files)?;
+        }
+        fs::create_dir_all(files.join("dir"))?;
+        fs::write(files.join("dir/inside"), "inside\n")?;
+        fs::write(files.join("file"), "file\n")?;
+        Ok(())
+    }
+
+    /// Runs `ctr` on a terminal that script(1) makes.
+    fn ctr_on_terminal(&self, words: &[&str]) -> anyhow::Result<Output> {
+        let quote = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));
+        let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
+        let socket = quote(&self.socket().display().to_string());
+        let line = format!("ctr --address {socket} {}", quoted.join(" "));
+        Command::new("timeout")
+            .args(["--signal=KILL", &CTR_BOUND.as_secs().to_string()])
+            .args([
+                "script",
+                "--quiet",
+                "--return",
+                "--command",
+                &line,
+                "/dev/null",
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run script(1)")
     }
 
     /// Removes whatever a scenario left, so that a failed one does not spoil the next.
@@ -183,9 +261,14 @@ impl Daemon {
             .join(id)
     }
 
+    /// containerd's log, with what the shims wrote.
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("containerd.log")).unwrap_or_default()
+    }
+
     /// The last lines of containerd's log.
     pub(super) fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.dir.join("containerd.log")).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(8)..].join("\n")
     }

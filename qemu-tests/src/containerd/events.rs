@@ -11,6 +11,8 @@ use serde_json::Value;
 
 /// How long after the last command an event may come.
 const QUIET: Duration = Duration::from_millis(1500);
+/// How long after the event that is a task's last: nothing should come.
+const AFTER_LAST: Duration = Duration::from_millis(300);
 
 /// A running `ctr events`.
 #[derive(Debug)]
@@ -47,8 +49,16 @@ impl Events {
     /// The task events of one container: topic, process, exit status.
     pub(super) fn finish(mut self, id: &str) -> anyhow::Result<Vec<String>> {
         let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(QUIET) {
-            seen.extend(describe(&line, id));
+        let mut quiet = QUIET;
+        while let Ok(line) = self.lines.recv_timeout(quiet) {
+            let event = describe(&line, id);
+            quiet = match &event {
+                Some(event) if event.starts_with("event /tasks/delete") => AFTER_LAST,
+                // What else there is to tell of: its snapshot and its container go.
+                None if quiet == AFTER_LAST => AFTER_LAST,
+                _ => QUIET,
+            };
+            seen.extend(event);
         }
         self.child.kill().context("cannot stop ctr events")?;
         self.child.wait().context("cannot stop ctr events")?;

@@ -4,6 +4,7 @@
 //! each scenario ([`scenarios`]) first with runc, then with Nacre; output, exit codes and the order
 //! of events must be the same. What only Nacre can show ([`only_nacre`]) is checked on its own.
 
+mod crashes;
 mod daemon;
 mod events;
 pub mod image;
@@ -47,7 +48,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         }
         return Ok(report);
     }
-    let daemon = Daemon::start(options)?;
+    let mut daemon = Daemon::start(options)?;
     let archive = options.work_dir.join("image.tar");
     image::write(&options.rootfs, &archive).context("cannot make the test image")?;
     daemon.import(&archive)?;
@@ -62,7 +63,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         };
         report.note(format_args!("containerd/{}", scenario.name), result);
     }
-    only_nacre::run(&daemon, &mut report);
+    only_nacre::run(&mut daemon, &mut report);
     daemon.stop()?;
     Ok(report)
 }

@@ -7,23 +7,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use super::daemon::Daemon;
-use super::{NACRE, image};
+use super::{NACRE, crashes, image};
 use crate::Report;
 
 /// How long leftovers may take to go.
 const GONE_BOUND: Duration = Duration::from_secs(20);
 
-type Check = fn(&Daemon) -> anyhow::Result<()>;
+type Check = fn(&mut Daemon) -> anyhow::Result<()>;
 
 /// Runs the checks; each names its container as it is named itself.
-pub(super) fn run(daemon: &Daemon, report: &mut Report) {
-    let checks: [(&str, Check); 6] = [
-        ("own-kernel", own_kernel),
-        ("states", states),
-        ("many-execs", many_execs),
-        ("refusals", refusals),
-        ("shim-killed", shim_killed),
-        ("nothing-left", nothing_left),
+pub(super) fn run(daemon: &mut Daemon, report: &mut Report) {
+    let checks: [(&str, Check); 9] = [
+        ("own-kernel", |daemon| own_kernel(daemon)),
+        ("states", |daemon| states(daemon)),
+        ("many-execs", |daemon| many_execs(daemon)),
+        ("refusals", |daemon| refusals(daemon)),
+        ("killed-while-created", |daemon| {
+            crashes::while_created(daemon)
+        }),
+        ("shim-killed", |daemon| crashes::shim_killed(daemon)),
+        ("vmm-killed", |daemon| crashes::vmm_killed(daemon)),
+        ("containerd-killed", crashes::containerd_killed),
+        ("nothing-left", |daemon| nothing_left(daemon)),
     ];
     for (name, check) in checks {
         eprintln!("==> containerd: {name}");
@@ -104,6 +109,13 @@ fn refusals(daemon: &Daemon) -> anyhow::Result<()> {
         (&["--seccomp"][..], "linux.seccomp"),
         (&["--memory-limit", "1048576"], "memory limit"),
         (&["--device", "/dev/zero"], "linux.devices"),
+        (&["--net-host"], "host's network namespace"),
+        (
+            &["--rootfs-propagation", "shared"],
+            "linux.rootfsPropagation",
+        ),
+        (&["--log-uri", "binary:///bin/true"], "binary"),
+        (&["--no-pivot"], "task option"),
         (
             &["--with-ns", "network:/proc/1/ns/net"],
             "network namespace",
@@ -115,29 +127,6 @@ fn refusals(daemon: &Daemon) -> anyhow::Result<()> {
             "{flags:?} says {err:?}"
         );
     }
-    Ok(())
-}
-
-/// A shim that is killed takes its microVM along, and containerd says that the task has ended.
-fn shim_killed(daemon: &Daemon) -> anyhow::Result<()> {
-    let id = "shim-killed";
-    detach(daemon, id)?;
-    let pids = processes_of(&daemon.bundle(id))?;
-    ensure!(
-        !pids.is_empty(),
-        "no process works in the container's bundle"
-    );
-    for pid in &pids {
-        std::process::Command::new("kill")
-            .args(["-9", &pid.to_string()])
-            .status()?;
-    }
-    wait_until("the task to go", || {
-        let list = daemon.ctr(&["task", "list"], None)?;
-        Ok(!String::from_utf8_lossy(&list.stdout).contains("RUNNING"))
-    })?;
-    daemon.ctr(&["task", "delete", "--force", id], None)?;
-    daemon.ctr(&["container", "delete", id], None)?;
     Ok(())
 }
 
@@ -158,7 +147,7 @@ fn nothing_left(daemon: &Daemon) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn detach(daemon: &Daemon, id: &str) -> anyhow::Result<()> {
+pub(super) fn detach(daemon: &Daemon, id: &str) -> anyhow::Result<()> {
     let output = daemon.ctr(
         &[
             "run",
@@ -196,7 +185,7 @@ fn run_sh(
 }
 
 /// Processes whose working directory is `dir` or below it: a container's shim.
-fn processes_of(dir: &Path) -> anyhow::Result<Vec<u32>> {
+pub(super) fn processes_of(dir: &Path) -> anyhow::Result<Vec<u32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let entry = entry?;
@@ -215,7 +204,10 @@ fn processes_of(dir: &Path) -> anyhow::Result<Vec<u32>> {
     Ok(pids)
 }
 
-fn wait_until(what: &str, done: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub(super) fn wait_until(
+    what: &str,
+    done: impl Fn() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + GONE_BOUND;
     while !done()? {
         ensure!(
