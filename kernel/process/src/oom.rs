@@ -1,5 +1,5 @@
 //! What happens when a page is promised and there is no frame for it: the process that holds the most
-//! memory dies, and whoever needed the page waits for what it leaves.
+//! memory dies, by what its oom_score_adj makes of that, and whoever needed the page waits for what it leaves.
 //!
 //! PID 1 dies only when it is the last one that could.
 
@@ -36,11 +36,20 @@ pub(crate) fn make_room(thread: &Arc<Thread>) {
     let _ = sched::timer::sleep_until(deadline_ns, Sleep::Interruptible);
 }
 
-/// The process with the most memory; `None` while one that was chosen is still dying.
+/// How much a process's end is wanted: its pages, and a thousandth of all memory for each point of its
+/// oom_score_adj (proc(5)). `None` for one that must not be killed.
+fn badness(resident: u64, score_adj: i32, total: usize) -> Option<i64> {
+    let pages = i64::try_from(resident).unwrap_or(i64::MAX);
+    let thousandth = i64::try_from(total / 1000).unwrap_or(i64::MAX);
+    (score_adj > -1000)
+        .then(|| pages.saturating_add(thousandth.saturating_mul(i64::from(score_adj))))
+}
+
+/// The process that is worst; `None` while one that was chosen is still dying.
 fn choose() -> Option<Arc<Process>> {
     let init_memory = tree::process(INIT).and_then(|init| init.memory());
     let is_impatient = WAITED.load(Ordering::Relaxed) > PATIENCE;
-    let mut most = 0;
+    let mut worst = None;
     let mut victim = None;
     for process in tree::processes() {
         let Some(memory) = process.memory() else {
@@ -58,8 +67,10 @@ fn choose() -> Option<Arc<Process>> {
             }
             return None;
         }
-        if memory.resident() > most {
-            most = memory.resident();
+        let score_adj = process.oom_score_adj.load(Ordering::Relaxed);
+        let badness = badness(memory.resident(), score_adj, machine::frame::total());
+        if memory.resident() > 0 && badness > worst {
+            worst = badness;
             victim = Some(process);
         }
     }
@@ -82,4 +93,18 @@ fn kill(victim: &Process) {
         name[..len].escape_ascii()
     );
     exit::kill_with_status(victim, i32::from(Signal::KILL.number()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::badness;
+
+    #[test]
+    fn the_adjustment_orders_processes() {
+        let of = |resident, score_adj| badness(resident, score_adj, 64_000);
+        assert!(of(500, 0) > of(400, 0));
+        assert!(of(400, 10) > of(500, 0));
+        assert!(of(500, -999) < of(1, 0));
+        assert!(of(0, -999) > of(64_000, -1000), "nothing is less wanted");
+    }
 }
