@@ -1,28 +1,27 @@
-//! What goes wrong must end soon, with one sentence on stderr and an exit code, and leave nothing.
+//! What goes wrong must end soon, with one sentence on stderr and an exit code, and leave nothing. What goes
+//! wrong later is in [`super::deaths`].
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-
-use anyhow::Context;
 
 use super::Options;
 use super::process::{self, Ended};
 use crate::Report;
 
 /// The exit code for failures of nacre's own, as other container tools use it.
-const OWN_FAILURE: i32 = 125;
+pub(super) const OWN_FAILURE: i32 = 125;
 /// The exit code for wrong arguments.
 const USAGE: i32 = 125;
 
 /// One wrong use of `nacre run`.
 struct Case {
     name: &'static str,
-    /// Arguments after `nacre run`; `ROOT`, `FILE` and `NONE` stand for a root file system, a
-    /// file that is nothing in particular, and a path where nothing is; `ARCHIVE` is the good one.
+    /// Arguments after `nacre run`; `ROOT`, `FILE`, `EMPTY` and `NONE` stand for a root file system, a
+    /// file that is nothing in particular, one without a byte, and a path where nothing is; `KERNEL` and
+    /// `ARCHIVE` are the good ones, `HALF-KERNEL` and `HALF-ARCHIVE` their first halves.
     arguments: &'static [&'static str],
     /// The exit code.
     code: i32,
@@ -106,6 +105,70 @@ const CASES: &[Case] = &[
         needs_kvm: true,
     },
     Case {
+        name: "half a kernel",
+        arguments: &[
+            "--rootfs",
+            "ROOT",
+            "--kernel",
+            "HALF-KERNEL",
+            "--initramfs",
+            "ARCHIVE",
+            "--",
+            "true",
+        ],
+        code: OWN_FAILURE,
+        says: "cut off",
+        needs_kvm: true,
+    },
+    Case {
+        name: "empty kernel",
+        arguments: &[
+            "--rootfs",
+            "ROOT",
+            "--kernel",
+            "EMPTY",
+            "--initramfs",
+            "ARCHIVE",
+            "--",
+            "true",
+        ],
+        code: OWN_FAILURE,
+        says: "is empty",
+        needs_kvm: true,
+    },
+    Case {
+        name: "half an archive",
+        arguments: &[
+            "--rootfs",
+            "ROOT",
+            "--kernel",
+            "KERNEL",
+            "--initramfs",
+            "HALF-ARCHIVE",
+            "--",
+            "true",
+        ],
+        code: OWN_FAILURE,
+        says: "cut short",
+        needs_kvm: true,
+    },
+    Case {
+        name: "empty archive",
+        arguments: &[
+            "--rootfs",
+            "ROOT",
+            "--kernel",
+            "KERNEL",
+            "--initramfs",
+            "EMPTY",
+            "--",
+            "true",
+        ],
+        code: OWN_FAILURE,
+        says: "too few",
+        needs_kvm: true,
+    },
+    Case {
         name: "kernel is not there",
         arguments: &["--rootfs", "ROOT", "--kernel", "NONE", "--", "true"],
         code: OWN_FAILURE,
@@ -156,11 +219,12 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
             report.note(name, play(options, case)?);
         }
     }
-    let special: [(&str, Special); 4] = [
-        ("VMM killed", vmm_killed),
+    let special: [(&str, Special); 5] = [
         ("closed stdin", closed_stdin),
         ("output to a closed pipe", closed_output),
         ("no /dev/kvm", no_kvm),
+        ("/dev/kvm is another device", other_device),
+        ("/dev/kvm is forbidden", forbidden_kvm),
     ];
     for (what, test) in special.into_iter().filter(|(what, _)| options.wants(what)) {
         let name = format!("kvm/bad input: {what}");
@@ -177,6 +241,14 @@ fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
     let file = options.work_dir.join("nothing-in-particular");
     fs::write(&file, "This is not what you are looking for.\n".repeat(200))?;
     let none = options.work_dir.join("not/there");
+    let empty = options.work_dir.join("empty");
+    fs::write(&empty, "")?;
+    let half = |name: &str| -> anyhow::Result<PathBuf> {
+        let whole = fs::read(options.image_dir.join(name))?;
+        let path = options.work_dir.join(format!("half-{name}"));
+        fs::write(&path, &whole[..whole.len() / 2])?;
+        Ok(path)
+    };
     let mut command = Command::new(&options.nacre);
     command.arg("run");
     for argument in case.arguments {
@@ -184,7 +256,11 @@ fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
             "ROOT" => command.arg(&options.busybox),
             "FILE" => command.arg(&file),
             "NONE" => command.arg(&none),
+            "EMPTY" => command.arg(&empty),
+            "KERNEL" => command.arg(options.image_dir.join("kernel.elf")),
             "ARCHIVE" => command.arg(options.image_dir.join("initramfs.img")),
+            "HALF-KERNEL" => command.arg(half("kernel.elf")?),
+            "HALF-ARCHIVE" => command.arg(half("initramfs.img")?),
             other => command.arg(other),
         };
     }
@@ -193,7 +269,7 @@ fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
 }
 
 /// Whether the program ended with one of `codes` and said what it should, once.
-fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), String> {
+pub(super) fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), String> {
     let told = ended.stderr.trim();
     let is_sentence =
         !told.is_empty() && !told.contains("panicked at") && told.lines().count() < 12;
@@ -203,40 +279,6 @@ fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), String> {
     }
     let wanted = format!("wanted exit {codes:?} and a sentence with {says:?}");
     Err(format!("{wanted}; got {:?} and:\n{told}", ended.code))
-}
-
-/// Kills the VMM under a running program.
-fn vmm_killed(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new(&options.nacre);
-    command.arg("run").arg("--rootfs").arg(&options.busybox);
-    command.args(["--", "sh", "-c", "echo running; sleep 60"]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
-    let stderr = process::read_all(child.stderr.take().context("no stderr")?);
-    let vmms = vmms_of(options);
-    for vmm in &vmms {
-        Command::new("kill")
-            .args(["-KILL", &vmm.to_string()])
-            .status()?;
-    }
-    let code = process::wait(&mut child, Duration::from_secs(30))?;
-    let stderr = String::from_utf8_lossy(&stderr.join().unwrap_or_default()).into_owned();
-    if vmms.is_empty() || line != "running\n" {
-        return Ok(Err(format!(
-            "the program did not start: {line:?}\n{stderr}"
-        )));
-    }
-    let ended = Ended {
-        code,
-        stdout: line,
-        stderr,
-    };
-    Ok(judge(&ended, &[OWN_FAILURE], "").and_then(|()| nothing_left(options)))
 }
 
 /// Runs with stdin closed, not merely empty.
@@ -286,8 +328,33 @@ fn no_kvm(options: &Options) -> anyhow::Result<Result<(), String>> {
     Ok(judge(&ended, &[OWN_FAILURE], "/dev/kvm").and_then(|()| nothing_left(options)))
 }
 
+/// Runs where /dev/kvm is there, and is nothing of the kind.
+fn other_device(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new("unshare");
+    let replace = "mount --bind /dev/null /dev/kvm && exec \"$0\" run --rootfs \"$1\" -- true";
+    command
+        .args(["--mount", "sh", "-c", replace])
+        .arg(&options.nacre)
+        .arg(&options.busybox);
+    let ended = process::run(command, b"")?;
+    Ok(judge(&ended, &[OWN_FAILURE], "kvm").and_then(|()| nothing_left(options)))
+}
+
+/// Runs as a user who may not open /dev/kvm.
+fn forbidden_kvm(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new("unshare");
+    let forbid = "mount -t tmpfs none /dev && mknod -m 600 /dev/kvm c 10 232 && \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+                  \"$0\" run --rootfs / -- true";
+    command
+        .args(["--mount", "sh", "-c", forbid])
+        .arg(&options.nacre);
+    let ended = process::run(command, b"")?;
+    Ok(judge(&ended, &[OWN_FAILURE], "/dev/kvm").and_then(|()| nothing_left(options)))
+}
+
 /// No VMM runs, and nothing is mounted below the roots.
-fn nothing_left(options: &Options) -> Result<(), String> {
+pub(super) fn nothing_left(options: &Options) -> Result<(), String> {
     let start = Instant::now();
     let mut vmms = vmms_of(options);
     while !vmms.is_empty() && start.elapsed() < Duration::from_secs(3) {
@@ -306,7 +373,7 @@ fn nothing_left(options: &Options) -> Result<(), String> {
 }
 
 /// The process numbers of all VMMs that run the program beside our `nacre`.
-fn vmms_of(options: &Options) -> Vec<u32> {
+pub(super) fn vmms_of(options: &Options) -> Vec<u32> {
     let vmm: PathBuf = options.nacre.with_file_name("nacre-vmm");
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();

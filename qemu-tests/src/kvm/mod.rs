@@ -2,9 +2,10 @@
 //! root file system, must give the same output, errors and exit code.
 //!
 //! [`scenarios`] are real work, [`terminal`] is job control under a pseudo-terminal, and
-//! [`bad_input`] is what goes wrong: a sentence, an exit code, nothing left behind.
+//! [`bad_input`] and [`deaths`] are what goes wrong: a sentence, an exit code, nothing left behind.
 
 mod bad_input;
+mod deaths;
 mod process;
 mod scenarios;
 mod terminal;
@@ -67,6 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     terminal::run(options, &mut report)?;
     bad_input::run(options, &mut report)?;
+    deaths::run(options, &mut report)?;
     Ok(report)
 }
 
