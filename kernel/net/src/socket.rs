@@ -24,18 +24,32 @@ pub enum SocketType {
     SeqPacket,
 }
 
+/// Linux's `SOCK_RAW`, which unix sockets take for `SOCK_DGRAM`.
+const SOCK_RAW: u32 = 3;
+/// Linux's `SOCK_MAX`, the first number that is no type.
+const TYPES: u32 = 11;
+/// Linux's `AF_MAX`, the first number that is no family.
+const FAMILIES: u32 = 46;
+
 impl SocketType {
-    /// From the number of socket(2), flags removed.
+    /// From the family and the type of socket(2), flags removed.
+    ///
+    /// Which of the two is told to be wrong decides whether programs do without: libaudit asks for a raw
+    /// netlink socket, and only `EAFNOSUPPORT` means to it that the kernel has no audit.
     ///
     /// # Errors
-    /// `EINVAL` for a number that is no type, `ESOCKTNOSUPPORT` for one not supported.
-    pub const fn from_raw(number: u32) -> Result<SocketType> {
+    /// `EINVAL` for a number that is no type, `EAFNOSUPPORT` for a family that is not there, whatever the
+    /// type, `ESOCKTNOSUPPORT` for a type that the family does not have.
+    pub const fn of(family: u32, number: u32) -> Result<SocketType> {
         match number {
+            _ if family >= FAMILIES => Err(Errno::EAFNOSUPPORT),
+            TYPES.. => Err(Errno::EINVAL),
+            _ if !matches!(family, raw::AF_UNIX | raw::AF_VSOCK) => Err(Errno::EAFNOSUPPORT),
             raw::SOCK_STREAM => Ok(SocketType::Stream),
             raw::SOCK_DGRAM => Ok(SocketType::Datagram),
             raw::SOCK_SEQPACKET => Ok(SocketType::SeqPacket),
-            3 | 4 | 6..=10 => Err(Errno::ESOCKTNOSUPPORT),
-            _ => Err(Errno::EINVAL),
+            SOCK_RAW if family == raw::AF_UNIX => Ok(SocketType::Datagram),
+            _ => Err(Errno::ESOCKTNOSUPPORT),
         }
     }
 

@@ -102,11 +102,11 @@ impl NewFlags {
         })
     }
 
-    /// Splits the type argument of socket(2).
-    fn split(argument: u32) -> Result<(SocketType, NewFlags)> {
+    /// Splits the type argument of socket(2), which is for `family`.
+    fn split(family: u32, argument: u32) -> Result<(SocketType, NewFlags)> {
         const TYPE_MASK: u32 = 0xf;
         let flags = NewFlags::new(argument & !TYPE_MASK)?;
-        Ok((SocketType::from_raw(argument & TYPE_MASK)?, flags))
+        Ok((SocketType::of(family, argument & TYPE_MASK)?, flags))
     }
 }
 
@@ -158,13 +158,13 @@ fn write_address(address: &Address, at: UserAddr, len_at: UserAddr) -> Result<()
 }
 
 fn sys_socket(cx: &mut Context<'_>) -> Result<u64> {
-    let (kind, flags) = NewFlags::split(cx.uint(1))?;
+    let (kind, flags) = NewFlags::split(cx.uint(0), cx.uint(1))?;
     let socket = net::create(cx.uint(0), kind, cx.uint(2), Asker::new(cx).peer())?;
     install(cx, socket, flags).map(number)
 }
 
 fn sys_socketpair(cx: &mut Context<'_>) -> Result<u64> {
-    let (kind, flags) = NewFlags::split(cx.uint(1))?;
+    let (kind, flags) = NewFlags::split(cx.uint(0), cx.uint(1))?;
     let (one, other) = net::create_pair(cx.uint(0), kind, cx.uint(2), Asker::new(cx).peer())?;
     let files = cx.thread.files();
     let first = install(cx, one, flags)?;
