@@ -74,10 +74,10 @@ fn by_name(passwd: &str, group: &str, name: &str) -> Answer<Resolved> {
         .unwrap_or(0);
     let Some(group_name) = group_name else {
         let mut groups = vec![own_gid];
-        groups.extend(member_of(
-            group,
-            entry.as_ref().map_or("", |entry| entry[0]),
-        ));
+        // A number without an entry has no name, so no group lists it.
+        if let Some(entry) = &entry {
+            groups.extend(member_of(group, entry[0]));
+        }
         return Ok(by_numbers(passwd, uid, own_gid, &groups));
     };
     let gid = entries(group)
@@ -165,6 +165,7 @@ mod tests {
         );
         assert_eq!(ids("build:audio"), Some((1000, 29, vec![29], home)));
         assert_eq!(ids("7:8"), Some((7, 8, vec![8], None)));
+        assert_eq!(ids("7"), Some((7, 0, vec![0], None)));
         assert_eq!(ids("nobody"), None);
         assert_eq!(ids("root:nogroup"), None);
     }
