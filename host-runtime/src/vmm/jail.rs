@@ -78,6 +78,10 @@ pub fn enter_root(nothing: bool) -> Result<(), VmmError> {
             source,
         };
         let shared = std::env::current_dir().map_err(source)?;
+        if shared == Path::new("/") {
+            // It is the root already, and nothing that may be detached lies outside.
+            return Ok(());
+        }
         rustix::mount::mount_bind_recursive(&shared, &shared)
             .map_err(failed("make the shared directory a mount"))?;
         pivot(&shared)
