@@ -33,8 +33,16 @@ fn pipe() -> (File, OwnedFd) {
 }
 
 fn connect(agent: Agent, request: StartProcessRequest) -> Result<Outer, RunError> {
+    connect_to(pipe(), agent, request)
+}
+
+/// Connects a session whose output goes to the second of `stdout`.
+fn connect_to(
+    (stdout, stdout_writer): (File, OwnedFd),
+    agent: Agent,
+    request: StartProcessRequest,
+) -> Result<Outer, RunError> {
     let (stdin_reader, stdin_writer) = std::io::pipe().expect("a pipe");
-    let (stdout, stdout_writer) = pipe();
     let (stderr, stderr_writer) = pipe();
     let local = LocalStdio {
         stdin: Some(stdin_reader.into()),
@@ -87,6 +95,18 @@ fn output_to_a_closed_pipe_ends_the_program() {
         outer.session.wait().expect("an exit").shell_code(),
         128 + 13
     );
+}
+
+/// The run used to succeed although what the program had written was lost.
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let host = Host::new();
+    let full = || File::options().write(true).open("/dev/full").expect("full");
+    let request = request("", &["sh", "-c", "echo lost"]);
+    let outer = connect_to((full(), full().into()), host.second_agent(), request).expect("runs");
+    let error = outer.session.wait().expect_err("output is lost");
+    assert!(matches!(error, RunError::Output { .. }), "{error}");
+    assert_eq!(error.exit_code(), 125);
 }
 
 #[test]

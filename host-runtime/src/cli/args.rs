@@ -31,10 +31,20 @@ pub(super) struct RunArgs {
     #[arg(short, long)]
     pub(super) tty: bool,
     /// Virtual CPUs, 1 to 4.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
     pub(super) cpus: u32,
-    /// Guest memory: bytes, or with K, M or G.
-    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    /// Guest memory: bytes, or with K, M, G or T.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "256M",
+        allow_negative_numbers = true
+    )]
     pub(super) memory: Size,
     /// Print how long each phase took.
     #[arg(long)]
@@ -42,11 +52,17 @@ pub(super) struct RunArgs {
     /// Set a variable; without a value it is taken from here.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(super) env: Vec<String>,
-    /// The working directory of the program.
+    /// The working directory of the program, made if it is not there.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(super) cwd: String,
-    /// Run as this user of the root file system, by name or number.
-    #[arg(short, long, value_name = "USER[:GROUP]", default_value = "")]
+    /// Run as this user of the root file system, by name or number [default: root].
+    #[arg(
+        short,
+        long,
+        value_name = "USER[:GROUP]",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(super) user: String,
     /// The guest kernel [default: kernel.elf beside the program or in ../share/nacre].
     #[arg(long, value_name = "FILE", env = "NACRE_KERNEL")]

@@ -73,6 +73,12 @@ pub enum RunError {
         /// For how long was waited.
         waited: Duration,
     },
+    /// The program wrote and its output could not be passed on.
+    #[error("cannot write the program's output: {source}")]
+    Output {
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The user insisted.
     #[error("ended the microVM because of signal {signal}")]
     Interrupted {

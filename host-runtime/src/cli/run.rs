@@ -89,10 +89,13 @@ fn run_in(
             signal: forced.load(Ordering::Acquire),
         });
     }
-    let exit = exit?;
-    marks.note("program ended");
-    power_off(sandbox, &agent);
-    Ok(exit)
+    // Lost output is no reason to lose what the program wrote to files.
+    let is_guest_there = !matches!(exit, Err(RunError::Agent(_)));
+    if is_guest_there {
+        marks.note("program ended");
+        power_off(sandbox, &agent);
+    }
+    exit
 }
 
 /// What ends the microVM when the program ignores being asked.

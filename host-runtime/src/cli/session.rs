@@ -232,6 +232,17 @@ fn pump_in(from: &OwnedFd, to: &StdioStream) {
     }
 }
 
+/// What a local output that takes no more means: a reader that has gone wants nothing, but anything
+/// else loses what the program may think it has written.
+fn refused(errno: Errno) -> Result<(), RunError> {
+    match errno {
+        Errno::PIPE => Ok(()),
+        errno => Err(RunError::Output {
+            source: errno.into(),
+        }),
+    }
+}
+
 /// Moves the guest's output here, to its end.
 fn pump_out(from: &StdioStream, to: &OwnedFd, exited: &AtomicBool) -> Result<(), RunError> {
     let mut buffer = vec![0; pump::CHUNK];
@@ -256,12 +267,9 @@ fn pump_out(from: &StdioStream, to: &OwnedFd, exited: &AtomicBool) -> Result<(),
             Ok(0) => return Ok(()),
             Ok(length) => {
                 if let Err(errno) = pump::write_all(to, &buffer[..length]) {
-                    if errno != Errno::PIPE {
-                        eprintln!("nacre: cannot write the program's output: {errno}");
-                    }
                     // Nobody takes this any more; the program is to learn of it.
                     let _ = from.stream.shutdown(std::net::Shutdown::Both);
-                    return Ok(());
+                    return refused(errno);
                 }
             }
             Err(Errno::INTR) => {}

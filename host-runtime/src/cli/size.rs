@@ -17,6 +17,7 @@ impl FromStr for Size {
             "k" | "kb" | "kib" => 10,
             "m" | "mb" | "mib" => 20,
             "g" | "gb" | "gib" => 30,
+            "t" | "tb" | "tib" => 40,
             _ => return Err(format!("{text:?} is not a size; write 512M or 2G")),
         };
         let number: u64 = number
@@ -39,12 +40,13 @@ mod tests {
         assert_eq!("64k".parse(), Ok(Size(64 << 10)));
         assert_eq!("256M".parse(), Ok(Size(256 << 20)));
         assert_eq!("2GiB".parse(), Ok(Size(2 << 30)));
+        assert_eq!("1T".parse(), Ok(Size(1 << 40)));
         for wrong in [
             "",
             "M",
             "-1",
             "1.5G",
-            "1T",
+            "1P",
             "99999999999999999999",
             "18014398509481984k",
         ] {
