@@ -219,7 +219,9 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
             report.note(name, play(options, case)?);
         }
     }
-    let special: [(&str, Special); 5] = [
+    let special: [(&str, Special); 7] = [
+        ("the host's own root", hosts_root),
+        ("output to a full device", full_output),
         ("closed stdin", closed_stdin),
         ("output to a closed pipe", closed_output),
         ("no /dev/kvm", no_kvm),
@@ -314,6 +316,35 @@ fn closed_output(options: &Options) -> anyhow::Result<Result<(), String>> {
         return Ok(Err(format!("{ended:?}")));
     }
     Ok(nothing_left(options))
+}
+
+/// Shares `/`: odd, and what people try first.
+fn hosts_root(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new(&options.nacre);
+    command.args(["run", "--rootfs", "/", "--", "sh", "-c", "echo shared"]);
+    let ended = process::run(command, b"")?;
+    if ended.code != Some(0) || ended.stdout != "shared\n" {
+        return Ok(Err(format!("{ended:?}")));
+    }
+    Ok(nothing_left(options))
+}
+
+/// Writes to a device that takes nothing: a failure, but the program's files are kept.
+fn full_output(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new("sh");
+    let script =
+        "exec \"$0\" run --rootfs \"$1\" -- sh -c 'echo kept >/full-output; echo lost' >/dev/full";
+    command.args(["-c", script]);
+    command.arg(&options.nacre).arg(&options.busybox);
+    let ended = process::run(command, b"")?;
+    let file = options.busybox.join("full-output");
+    let kept = fs::read_to_string(&file).unwrap_or_default();
+    // A file that was never made fails the comparison.
+    let _ = fs::remove_file(&file);
+    if kept != "kept\n" {
+        return Ok(Err(format!("the program's file has {kept:?}")));
+    }
+    Ok(judge(&ended, &[OWN_FAILURE], "no space left").and_then(|()| nothing_left(options)))
 }
 
 /// Runs where there is no /dev/kvm.
