@@ -89,3 +89,36 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(&new, bytes).with_context(|| format!("cannot write {}", new.display()))?;
     fs::rename(&new, path).with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
+
+    use super::{IMAGE_LIMIT, Image};
+    use crate::workspace::Workspace;
+
+    #[test]
+    fn the_limit_is_for_both_files_together() {
+        let dir = std::env::temp_dir().join(format!("nacre-image-size-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("a folder");
+        let (kernel, archive) = (dir.join("kernel.elf"), dir.join("initramfs.img"));
+        let workspace = Workspace {
+            root: PathBuf::from("/"),
+            target: dir.clone(),
+        };
+        let check = |archive_len: u64| {
+            for (path, len) in [(&kernel, IMAGE_LIMIT - 100), (&archive, archive_len)] {
+                let file = File::create(path).expect("a file");
+                file.set_len(len).expect("a sparse file");
+            }
+            let (kernel, archive) = (kernel.clone(), archive.clone());
+            Image { kernel, archive }.check_size(&workspace)
+        };
+        let (fits, exceeds) = (check(100), check(101));
+        std::fs::remove_dir_all(&dir).expect("removed");
+        assert!(fits.is_ok(), "{fits:?}");
+        let error = exceeds.expect_err("one byte too many").to_string();
+        assert_eq!(error, "the image is 1 bytes too large");
+    }
+}
