@@ -23,10 +23,14 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(26, "msync", sys_msync),
     Entry::new(27, "mincore", sys_mincore),
     Entry::new(28, "madvise", sys_madvise),
-    Entry::new(149, "mlock", |cx| set_locked(cx, true)),
-    Entry::new(150, "munlock", |cx| set_locked(cx, false)),
-    Entry::new(151, "mlockall", sys_mlockall),
-    Entry::new(152, "munlockall", |_| Ok(0)),
+    Entry::new(149, "mlock", sys_mlock),
+    Entry::new(150, "munlock", |cx| {
+        space(cx)?.unlock(cx.addr(0), cx.arg(1)).map(|()| 0)
+    }),
+    Entry::new(151, "mlockall", |cx| {
+        space(cx)?.lock_all(cx.uint(0), may_lock(cx)).map(|()| 0)
+    }),
+    Entry::new(152, "munlockall", |cx| space(cx)?.unlock_all().map(|()| 0)),
     Entry::new(310, "process_vm_readv", |cx| transfer(cx, Direction::Read)),
     Entry::new(311, "process_vm_writev", |cx| {
         transfer(cx, Direction::Write)
@@ -41,6 +45,10 @@ fn space(cx: &Context<'_>) -> Result<Arc<AddressSpace>> {
 fn sys_mmap(cx: &mut Context<'_>) -> Result<u64> {
     let flags = cx.uint(3);
     let mut request = MapRequest::decode(cx.arg(0), cx.arg(1), cx.uint(2), flags, cx.arg(5))?;
+    request.may_lock = may_lock(cx);
+    if reads_as_code(cx, request.prot) {
+        request.prot |= Prot::EXEC;
+    }
     if !MapRequest::is_anonymous(flags) {
         add_file(cx, &mut request)?;
     }
@@ -63,6 +71,9 @@ fn add_file(cx: &Context<'_>, request: &mut MapRequest) -> Result<()> {
     }
     let mount = file.path().map(|path| path.mount.flags());
     if mount.is_some_and(|flags| flags.contains(MountFlags::NOEXEC)) {
+        if reads_as_code(cx, request.prot) {
+            request.prot -= Prot::EXEC;
+        }
         if request.prot.contains(Prot::EXEC) {
             return Err(Errno::EPERM);
         }
@@ -74,13 +85,17 @@ fn add_file(cx: &Context<'_>, request: &mut MapRequest) -> Result<()> {
 }
 
 fn sys_mprotect(cx: &mut Context<'_>) -> Result<u64> {
-    const PROT_GROWS: u32 = 0x0300_0000;
+    const PROT_SEM: u32 = 8;
+    const PROT_GROWSDOWN: u32 = 0x0100_0000;
     let bits = cx.uint(2);
-    if bits & PROT_GROWS != 0 {
-        return Err(Errno::EINVAL);
+    let mut prot = Prot::from_bits(bits & !(PROT_SEM | PROT_GROWSDOWN)).ok_or(Errno::EINVAL)?;
+    if reads_as_code(cx, prot) {
+        prot |= Prot::EXEC;
     }
-    let prot = Prot::from_bits(bits & !8).ok_or(Errno::EINVAL)?;
-    space(cx)?.protect(cx.addr(0), cx.arg(1), prot).map(|()| 0)
+    let grows_down = bits & PROT_GROWSDOWN != 0;
+    space(cx)?
+        .protect(cx.addr(0), cx.arg(1), prot, grows_down)
+        .map(|()| 0)
 }
 
 fn sys_munmap(cx: &mut Context<'_>) -> Result<u64> {
@@ -94,7 +109,14 @@ fn sys_brk(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_mremap(cx: &mut Context<'_>) -> Result<u64> {
     let (old_len, new_len, flags) = (cx.arg(1), cx.arg(2), cx.uint(3));
     space(cx)?
-        .remap(cx.addr(0), old_len, new_len, flags, cx.addr(4))
+        .remap(
+            cx.addr(0),
+            old_len,
+            new_len,
+            flags,
+            cx.addr(4),
+            may_lock(cx),
+        )
         .map(|addr| addr.0)
 }
 
@@ -105,8 +127,22 @@ fn sys_msync(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_mincore(cx: &mut Context<'_>) -> Result<u64> {
-    let residency = space(cx)?.residency(cx.addr(0), cx.arg(1))?;
-    memory::user::write_bytes(cx.addr(2), &residency).map(|()| 0)
+    /// As much as one look answers: a page of answers.
+    const STEP: u64 = 4096 * 4096;
+    let space = space(cx)?;
+    let (mut at, mut to, mut left) = (cx.addr(0), cx.addr(2), cx.arg(1));
+    loop {
+        let residency = space.residency(at, left.min(STEP))?;
+        memory::user::write_bytes(to, &residency)?;
+        if left <= STEP {
+            return Ok(0);
+        }
+        left -= STEP;
+        at = at.checked_add(STEP).ok_or(Errno::ENOMEM)?;
+        to = to
+            .checked_add(residency.len() as u64)
+            .ok_or(Errno::EFAULT)?;
+    }
 }
 
 fn sys_madvise(cx: &mut Context<'_>) -> Result<u64> {
@@ -115,9 +151,22 @@ fn sys_madvise(cx: &mut Context<'_>) -> Result<u64> {
         .map(|()| 0)
 }
 
-fn set_locked(cx: &Context<'_>, locked: bool) -> Result<u64> {
+/// Whether the caller may lock more memory than its limit says.
+fn may_lock(cx: &Context<'_>) -> bool {
+    cx.thread.credentials().has(fs::Capabilities::IPC_LOCK)
+}
+
+/// `READ_IMPLIES_EXEC` of personality(2).
+fn reads_as_code(cx: &Context<'_>, prot: Prot) -> bool {
+    const READ_IMPLIES_EXEC: u32 = 0x040_0000;
+    let personality = &cx.process().personality;
+    prot.contains(Prot::READ)
+        && personality.load(core::sync::atomic::Ordering::Relaxed) & READ_IMPLIES_EXEC != 0
+}
+
+fn sys_mlock(cx: &mut Context<'_>) -> Result<u64> {
     space(cx)?
-        .set_locked(cx.addr(0), cx.arg(1), locked)
+        .lock(cx.addr(0), cx.arg(1), may_lock(cx))
         .map(|()| 0)
 }
 
@@ -126,17 +175,7 @@ fn sys_mlock2(cx: &mut Context<'_>) -> Result<u64> {
     if cx.uint(2) & !MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL);
     }
-    set_locked(cx, true)
-}
-
-fn sys_mlockall(cx: &mut Context<'_>) -> Result<u64> {
-    // Nothing is ever swapped out: the promise holds by itself.
-    let flags = cx.uint(0);
-    if flags == 0 || flags & !7 != 0 || flags == 4 {
-        Err(Errno::EINVAL)
-    } else {
-        Ok(0)
-    }
+    sys_mlock(cx)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

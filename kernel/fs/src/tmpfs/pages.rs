@@ -3,7 +3,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -85,8 +84,8 @@ impl Pages {
         self.usage.take_page()?;
         let boot = self.boot_page(index).and_then(Frame::from_boot_memory);
         let new = match &boot {
-            Some(page) => page.duplicate(),
-            None => Frame::alloc_zeroed(),
+            Some(page) => memory::pressure::duplicate(page),
+            None => memory::pressure::alloc_zeroed(),
         };
         let Ok(new) = new else {
             self.usage.give_pages(1);
@@ -130,6 +129,8 @@ impl Pages {
         self.len.store(size, Ordering::Release);
         if size < old {
             self.discard(size, u64::MAX)?;
+            // Private copies go with the end of the file, not with a hole in it.
+            self.mappings.unmap_from(self, size.div_ceil(PAGE));
         }
         Ok(())
     }
@@ -154,16 +155,11 @@ impl Pages {
         self.cut_boot(first_whole, end_whole)?;
         self.mappings.unmap_pages(self, first_whole..end_whole);
         let mut frames = self.frames.lock();
-        let gone: Vec<u64> = frames
-            .range(first_whole..end_whole)
-            .map(|(index, _)| *index)
-            .collect();
-        let dropped: Vec<Frame> = gone
-            .iter()
-            .filter_map(|index| frames.remove(index))
-            .collect();
+        let mut gone = frames.split_off(&first_whole);
+        let mut behind = gone.split_off(&end_whole);
+        frames.append(&mut behind);
         drop(frames);
-        self.usage.give_pages(dropped.len() as u64);
+        self.usage.give_pages(gone.len() as u64);
         Ok(())
     }
 

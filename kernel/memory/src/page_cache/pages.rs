@@ -27,6 +27,12 @@ enum State {
     Dirty,
 }
 
+/// Pages that were taken out.
+#[derive(Debug)]
+pub(super) struct Gone(
+    #[expect(dead_code, reason = "held only to be dropped")] BTreeMap<u64, Page>,
+);
+
 /// What a look-up finds.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -105,14 +111,14 @@ impl Pages {
         }
     }
 
-    /// Takes every page from `first` on out.
-    pub(super) fn remove_from(&mut self, first: u64) -> Vec<Frame> {
+    /// Takes every page from `first` on out. The caller drops what comes back without the lock.
+    pub(super) fn remove_from(&mut self, first: u64) -> Gone {
         let gone = self.pages.split_off(&first);
         self.dirty -= gone
             .values()
             .filter(|page| page.state == State::Dirty)
             .count();
-        gone.into_values().map(|page| page.frame).collect()
+        Gone(gone)
     }
 
     /// Drops the clean pages of a range.

@@ -8,7 +8,8 @@ use machine::UserAddr;
 #[cfg(test)]
 use machine::page_table::Perms;
 
-use super::area::{AreaFlags, Prot};
+use super::area::{Area, AreaFlags, Prot};
+use super::set_aside::SetAside;
 use super::{AddressSpace, Areas, PAGE, addresses, page_range};
 use crate::pressure;
 
@@ -17,30 +18,35 @@ const MS_INVALIDATE: u32 = 2;
 const MS_SYNC: u32 = 4;
 
 impl AddressSpace {
-    /// mprotect(2).
+    /// mprotect(2). `grows_down`: from the start of the stack that holds `addr` on.
     ///
     /// # Errors
-    /// As mprotect(2): `EINVAL`, `ENOMEM` where something in the range is not mapped (nothing has changed
-    /// then), `EACCES`.
-    pub fn protect(&self, addr: UserAddr, len: u64, prot: Prot) -> Result<()> {
-        let range = page_range(addr, len, Errno::ENOMEM)?;
+    /// As mprotect(2): `EINVAL`, `ENOMEM` where something in the range is not mapped, `EACCES`. What is in front
+    /// of that has changed.
+    pub fn protect(&self, addr: UserAddr, len: u64, prot: Prot, grows_down: bool) -> Result<()> {
+        let mut range = page_range(addr, len, Errno::ENOMEM)?;
         if range.is_empty() {
             return Ok(());
         }
         pressure::ensure_headroom()?;
         let mut areas = self.areas.lock();
-        if !areas.tree.covers(range.clone()) {
-            return Err(Errno::ENOMEM);
+        if grows_down {
+            let (start, area) = areas.tree.find(range.start).ok_or(Errno::ENOMEM)?;
+            if !area.flags.contains(AreaFlags::GROWS_DOWN) {
+                return Err(Errno::EINVAL);
+            }
+            range.start = start;
         }
-        if areas
-            .tree
-            .overlapping(range.clone())
-            .any(|(_, area)| !area.max_prot.contains(prot))
-        {
-            return Err(Errno::EACCES);
+        let (end, outcome) = areas.agreeing(range.clone(), |area| area.max_prot.contains(prot));
+        if end > range.start {
+            let range = range.start..end;
+            if prot.is_empty() {
+                SetAside::check_room(self.table.mapped(addresses(range.clone())))?;
+            }
+            areas.tree.update(range.clone(), |area| area.prot = prot)?;
+            self.apply_prot(&mut areas, range)?;
         }
-        areas.tree.update(range.clone(), |area| area.prot = prot)?;
-        self.apply_prot(&mut areas, range)
+        outcome
     }
 
     /// Brings the page table in line with the areas of a range.
@@ -124,32 +130,6 @@ impl AddressSpace {
         Ok(residency)
     }
 
-    /// mlock(2) and munlock(2), as far as they show in accounts: nothing is ever swapped out.
-    ///
-    /// # Errors
-    /// As mlock(2): `ENOMEM` beyond the limit or where something is not mapped.
-    pub fn set_locked(&self, addr: UserAddr, len: u64, locked: bool) -> Result<()> {
-        let offset = addr.page_offset() as u64;
-        let len = len.checked_add(offset).ok_or(Errno::EINVAL)?;
-        let range = page_range(addr.page_base(), len, Errno::ENOMEM)?;
-        {
-            let mut areas = self.areas.lock();
-            if !areas.tree.covers(range.clone()) {
-                return Err(Errno::ENOMEM);
-            }
-            if locked && areas.locked() + (range.end - range.start) > areas.limits.locked {
-                return Err(Errno::ENOMEM);
-            }
-            areas.tree.update(range.clone(), |area| {
-                area.flags.set(AreaFlags::LOCKED, locked);
-            })?;
-        }
-        if locked {
-            self.populate(range);
-        }
-        Ok(())
-    }
-
     /// Whether `addr` may be read or written by user code, without touching it.
     #[must_use]
     pub fn allows(&self, addr: UserAddr, write: bool) -> bool {
@@ -165,5 +145,26 @@ impl AddressSpace {
     #[cfg(test)]
     pub(super) fn perms_at(&self, addr: u64) -> Option<Perms> {
         self.table.query(UserAddr(addr)).map(|(_, perms)| perms)
+    }
+}
+
+impl Areas {
+    /// How far a range is mapped without a gap by areas that agree, and what stands in the way then.
+    fn agreeing(&self, range: Range<u64>, agrees: impl Fn(&Area) -> bool) -> (u64, Result<()>) {
+        let mut end = range.start;
+        for (start, area) in self.tree.overlapping(range.clone()) {
+            if start > end {
+                break;
+            }
+            if !agrees(area) {
+                return (end, Err(Errno::EACCES));
+            }
+            end = area.end.min(range.end);
+        }
+        if end < range.end {
+            (end, Err(Errno::ENOMEM))
+        } else {
+            (end, Ok(()))
+        }
     }
 }

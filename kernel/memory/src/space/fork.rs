@@ -25,6 +25,7 @@ impl AddressSpace {
             layout: areas.layout,
             limits: areas.limits,
             set_aside: SetAside::default(),
+            locks_future: false,
             peak: areas.tree.total(),
             peak_resident: 0,
         })?;
@@ -37,6 +38,9 @@ impl AddressSpace {
     fn copy_areas(&self, areas: &mut Areas, child: &AddressSpace) -> Result<()> {
         let mut theirs = child.areas.lock();
         theirs.tree.reserve(areas.tree.len())?;
+        if !areas.set_aside.is_empty() {
+            SetAside::check_room(areas.set_aside.count(0..u64::MAX))?;
+        }
         for (start, area) in areas.tree.iter() {
             if area.flags.contains(AreaFlags::DONT_FORK) {
                 continue;

@@ -65,7 +65,11 @@ impl Areas {
             end: new_end,
             prot: Prot::READ | Prot::WRITE,
             max_prot: Prot::all(),
-            flags: AreaFlags::HEAP,
+            flags: if self.locks_future {
+                AreaFlags::HEAP | AreaFlags::LOCKED
+            } else {
+                AreaFlags::HEAP
+            },
             source: None,
             offset: 0,
             origin: None,

@@ -31,12 +31,26 @@ impl AddressSpace {
         if !request.offset.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
-        let (populate, placement, wish) = (request.populate, request.placement, request.addr);
-        let area = self.area_of(request, len)?;
+        let MapRequest {
+            populate,
+            placement,
+            addr: wish,
+            may_lock,
+            ..
+        } = request;
+        let mut area = self.area_of(request, len)?;
         let mut removed = Removed::new();
+        let mut is_locked = false;
         let start = {
             let mut areas = self.areas.lock();
             let start = areas.place(placement, wish, len)?;
+            if areas.locks_future {
+                area.flags |= AreaFlags::LOCKED;
+            }
+            if area.flags.contains(AreaFlags::LOCKED) {
+                areas.check_locked(len, may_lock)?;
+                is_locked = true;
+            }
             areas.check_limits(&area, len, placement, start)?;
             if placement == Placement::Fixed && areas.tree.overlaps(start..start + len) {
                 self.take_out(&mut areas, start..start + len, &mut removed)?;
@@ -50,7 +64,7 @@ impl AddressSpace {
             start
         };
         drop(removed);
-        if populate {
+        if populate || is_locked {
             self.populate(start..start + len);
         }
         Ok(UserAddr(start))
@@ -140,6 +154,23 @@ impl AddressSpace {
         }
     }
 
+    /// As [`Self::populate`], for a range with gaps in it, which are passed over.
+    pub(super) fn populate_all(&self, range: Range<u64>) {
+        let mut from = range.start;
+        while from < range.end {
+            let next = self
+                .areas
+                .lock()
+                .tree
+                .overlapping(from..range.end)
+                .next()
+                .map(|(start, area)| start.max(from)..area.end);
+            let Some(part) = next else { return };
+            from = part.end;
+            self.populate(part);
+        }
+    }
+
     /// Takes pages of `source` out of every mapping of it; `with_copies`: private copies too.
     pub(crate) fn forget_pages(
         &self,
@@ -147,12 +178,16 @@ impl AddressSpace {
         pages: Range<u64>,
         with_copies: bool,
     ) {
-        let areas = self.areas.lock();
-        for (start, area) in areas.tree.iter() {
+        let mut areas = self.areas.lock();
+        let Areas {
+            tree, set_aside, ..
+        } = &mut *areas;
+        for (start, area) in tree.iter() {
             if let Some(range) = shown(start, area, source, pages.clone())
                 && (with_copies || !area.is_copied)
             {
-                self.table.unmap(addresses(range));
+                self.table.unmap(addresses(range.clone()));
+                set_aside.forget(range);
             }
         }
     }
@@ -191,8 +226,10 @@ fn shown(
 impl Areas {
     /// Chooses where a mapping goes.
     pub(super) fn place(&self, placement: Placement, wish: UserAddr, len: u64) -> Result<u64> {
-        if placement == Placement::Anywhere {
-            return self.place_anywhere(wish, len);
+        match placement {
+            Placement::Anywhere => return self.place_anywhere(wish, len),
+            Placement::Low => return self.place_low(wish, len),
+            Placement::Fixed | Placement::FixedNoReplace => {}
         }
         let range = page_range(wish, len, Errno::ENOMEM)?;
         if range.start < LOWEST {
@@ -216,6 +253,31 @@ impl Areas {
             .gap(len, LOWEST, self.bases.map_top())
             .or_else(|| self.tree.gap(len, LOWEST, UserAddr::LIMIT.0))
             .ok_or(Errno::ENOMEM)
+    }
+
+    /// Where compilers expect code that a 32-bit distance or address reaches.
+    fn place_low(&self, wish: UserAddr, len: u64) -> Result<u64> {
+        const BOTTOM: u64 = 1 << 30;
+        const TOP: u64 = 1 << 31;
+        let start = wish.page_base().0;
+        let end = start.saturating_add(len);
+        if start >= BOTTOM && end <= TOP && !self.tree.overlaps(start..end) {
+            return Ok(start);
+        }
+        self.tree.gap(len, BOTTOM, TOP).ok_or(Errno::ENOMEM)
+    }
+
+    /// Whether `len` more bytes may be locked. `may_lock`: whatever the limit.
+    pub(super) fn check_locked(&self, len: u64, may_lock: bool) -> Result<()> {
+        if may_lock {
+            Ok(())
+        } else if self.limits.locked == 0 {
+            Err(Errno::EPERM)
+        } else if self.locked() + len > self.limits.locked {
+            Err(Errno::EAGAIN)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether another area of `len` bytes is within the limits.
@@ -248,9 +310,6 @@ impl Areas {
             if data + len > self.limits.data {
                 return Err(Errno::ENOMEM);
             }
-        }
-        if area.flags.contains(AreaFlags::LOCKED) && self.locked() + len > self.limits.locked {
-            return Err(Errno::EAGAIN);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod fault;
 mod fork;
 mod heap;
 mod limits;
+mod lock;
 mod map;
 mod placement;
 mod remap;
@@ -55,6 +56,8 @@ struct Areas {
     limits: Limits,
     /// Pages of areas that may not be accessed at all just now.
     set_aside: SetAside,
+    /// What is mapped from now on is locked (`MCL_FUTURE`).
+    locks_future: bool,
     /// The most bytes there have been.
     peak: u64,
     /// The most resident pages there were when some were last taken out.
@@ -79,6 +82,7 @@ impl AddressSpace {
             layout: Layout::default(),
             limits: Limits::default(),
             set_aside: SetAside::default(),
+            locks_future: false,
             peak: 0,
             peak_resident: 0,
         })

@@ -5,7 +5,7 @@ use core::ops::Range;
 use abi::{Errno, Result};
 use machine::UserAddr;
 
-use super::area::Area;
+use super::area::{Area, AreaFlags};
 use super::request::Placement;
 use super::tree::Removed;
 use super::{AddressSpace, Areas, addresses, page_range, round_up};
@@ -21,6 +21,8 @@ struct Remap {
     new_len: u64,
     flags: u32,
     new: UserAddr,
+    /// Whether the caller may lock more than its limit.
+    may_lock: bool,
 }
 
 impl Remap {
@@ -34,7 +36,7 @@ impl Remap {
 }
 
 impl AddressSpace {
-    /// mremap(2): `flags` are the `MREMAP_*` bits.
+    /// mremap(2): `flags` are the `MREMAP_*` bits. `may_lock`: more than the limit (CAP_IPC_LOCK).
     ///
     /// # Errors
     /// As mremap(2): `EINVAL`, `EFAULT` where the old range is not one mapping, `ENOMEM`, `EAGAIN`.
@@ -45,9 +47,13 @@ impl AddressSpace {
         new_len: u64,
         flags: u32,
         new: UserAddr,
+        may_lock: bool,
     ) -> Result<UserAddr> {
         pressure::ensure_headroom()?;
-        let remap = check(old, old_len, new_len, flags, new)?;
+        let remap = Remap {
+            may_lock,
+            ..check(old, old_len, new_len, flags, new)?
+        };
         let mut removed = Removed::new();
         let mut areas = self.areas.lock();
         let outcome = self.remap_locked(&mut areas, &remap, &mut removed);
@@ -63,9 +69,6 @@ impl AddressSpace {
         removed: &mut Removed,
     ) -> Result<UserAddr> {
         let (start, area) = areas.tree.find(remap.old.start).ok_or(Errno::EFAULT)?;
-        if area.end < remap.old.end {
-            return Err(Errno::EFAULT);
-        }
         let area = area.clone();
         if remap.old_len() == 0 && !area.is_shared() {
             return Err(Errno::EINVAL);
@@ -81,6 +84,14 @@ impl AddressSpace {
                 removed,
             )?;
             return Ok(UserAddr(remap.old.start));
+        }
+        // What is only cut off may be several mappings.
+        if area.end < remap.old.end {
+            return Err(Errno::EFAULT);
+        }
+        let more = remap.new_len.saturating_sub(remap.old_len());
+        if area.flags.contains(AreaFlags::LOCKED) && more > 0 {
+            areas.check_locked(more, remap.may_lock)?;
         }
         if stays && areas.extend_in_place(remap, &area)? {
             return Ok(UserAddr(remap.old.start));
@@ -111,7 +122,14 @@ impl AddressSpace {
         };
         let target = areas.place(placement, wish, remap.new_len)?;
         let target_range = target..target + remap.new_len;
-        areas.check_limits(area, remap.new_len, placement, target)?;
+        // What is moved does not count twice.
+        let moves = if remap.has(DONT_UNMAP) {
+            0
+        } else {
+            remap.old_len()
+        };
+        let more = remap.new_len.saturating_sub(moves);
+        areas.check_limits(area, more, placement, target)?;
         if remap.has(FIXED) {
             self.take_out(areas, target_range.clone(), removed)?;
         }
@@ -166,6 +184,7 @@ fn check(old: UserAddr, old_len: u64, new_len: u64, flags: u32, new: UserAddr) -
         new_len,
         flags,
         new,
+        may_lock: false,
     })
 }
 

@@ -18,6 +18,8 @@ pub enum Placement {
     Fixed,
     /// Exactly there, `EEXIST` when something is (`MAP_FIXED_NOREPLACE`).
     FixedNoReplace,
+    /// As `Anywhere`, but where a signed 32-bit number reaches (`MAP_32BIT`).
+    Low,
 }
 
 /// A mapping to be made.
@@ -43,6 +45,8 @@ pub struct MapRequest {
     pub origin: Option<Arc<dyn Origin>>,
     /// Makes every page present at once (`MAP_POPULATE`).
     pub populate: bool,
+    /// Whether the caller may lock more than its limit (CAP_IPC_LOCK).
+    pub may_lock: bool,
 }
 
 impl core::fmt::Debug for MapRequest {
@@ -74,6 +78,8 @@ mod flag {
     pub(super) const STACK: u32 = 0x2_0000;
     pub(super) const HUGE_TLB: u32 = 0x4_0000;
     pub(super) const SYNC: u32 = 0x8_0000;
+    /// The size of huge pages, with `HUGE_TLB` alone.
+    pub(super) const HUGE_SIZE: u32 = 0x3f << 26;
     pub(super) const FIXED_NO_REPLACE: u32 = 0x10_0000;
     /// What `MAP_SHARED_VALIDATE` knows; `MAP_SYNC` needs a DAX file, which there is none of.
     pub(super) const VALIDATED: u32 = TYPE
@@ -87,6 +93,9 @@ mod flag {
         | POPULATE
         | NON_BLOCK
         | STACK
+        | BITS_32
+        | HUGE_TLB
+        | HUGE_SIZE
         | FIXED_NO_REPLACE;
 }
 
@@ -105,6 +114,7 @@ impl MapRequest {
             offset: 0,
             origin: None,
             populate: false,
+            may_lock: false,
         }
     }
 
@@ -151,6 +161,12 @@ impl MapRequest {
         if len == 0 || !offset.is_multiple_of(PAGE_SIZE as u64) {
             return Err(Errno::EINVAL);
         }
+        let is_anonymous = Self::is_anonymous(flags);
+        // Only private anonymous memory can be a stack.
+        let wrong_stack = flags & flag::GROWS_DOWN != 0 && (!shared.is_empty() || !is_anonymous);
+        if wrong_stack || is_anonymous && kind == flag::SHARED_VALIDATE {
+            return Err(Errno::EINVAL);
+        }
         if flags & flag::HUGE_TLB != 0 || flags & flag::BITS_32 != 0 && len > 1 << 31 {
             return Err(Errno::ENOMEM);
         }
@@ -161,7 +177,7 @@ impl MapRequest {
         let mut request = Self::anonymous(len, Prot::from_bits_truncate(prot));
         request.addr = UserAddr(addr);
         request.placement = placement(flags);
-        request.offset = if Self::is_anonymous(flags) { 0 } else { offset };
+        request.offset = if is_anonymous { 0 } else { offset };
         request.flags = shared
             | when(flags, flag::GROWS_DOWN, AreaFlags::GROWS_DOWN)
             | when(flags, flag::LOCKED, AreaFlags::LOCKED)
@@ -177,6 +193,8 @@ const fn placement(flags: u32) -> Placement {
         Placement::FixedNoReplace
     } else if flags & flag::FIXED != 0 {
         Placement::Fixed
+    } else if flags & flag::BITS_32 != 0 {
+        Placement::Low
     } else {
         Placement::Anywhere
     }

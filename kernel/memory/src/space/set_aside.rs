@@ -6,10 +6,12 @@
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 
+use abi::{Errno, Result};
 use machine::page_table::PageTable;
 use machine::{Frame, PAGE_SIZE};
 
 use super::{PAGE, addresses};
+use crate::pressure;
 
 /// Pages are looked for in stretches of this many bytes, so that a large untouched area costs little.
 const STRETCH: u64 = 512 * PAGE;
@@ -51,6 +53,19 @@ impl SetAside {
             }
             at = end;
         }
+    }
+
+    /// Whether there is memory to keep `pages` more in the list.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn check_room(pages: usize) -> Result<()> {
+        const BYTES_A_PAGE: usize = 64;
+        let frames = (pages * BYTES_A_PAGE).div_ceil(PAGE_SIZE);
+        if machine::frame::free() < pressure::RESERVE_FRAMES + frames {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
     }
 
     /// Gives back the page at `page`.

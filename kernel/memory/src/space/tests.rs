@@ -200,21 +200,25 @@ fn protection_is_enforced_and_contents_survive_prot_none() {
     enter(&space);
     let base = anonymous(&space, 4);
     user::write_bytes(at(base, PAGE), b"kept").unwrap();
-    space.protect(at(base, PAGE), PAGE, Prot::empty()).unwrap();
+    space
+        .protect(at(base, PAGE), PAGE, Prot::empty(), false)
+        .unwrap();
     assert_eq!(byte(at(base, PAGE)), Err(Errno::EFAULT));
     assert_eq!(space.statistics().resident, 1);
     let child = space.fork().unwrap();
-    space.protect(at(base, PAGE), PAGE, Prot::READ).unwrap();
+    space
+        .protect(at(base, PAGE), PAGE, Prot::READ, false)
+        .unwrap();
     assert_eq!(byte(at(base, PAGE)), Ok(b'k'));
     assert_eq!(user::write_bytes(at(base, PAGE), b"no"), Err(Errno::EFAULT));
     assert_eq!(space.write_at(at(base, PAGE), b"by force", true), 8);
     assert_eq!(byte(at(base, PAGE)), Ok(b'b'));
-    space.protect(base, 4 * PAGE, RW).unwrap();
+    space.protect(base, 4 * PAGE, RW, false).unwrap();
     user::write_bytes(at(base, PAGE), b"yes").unwrap();
     assert_eq!(space.areas().unwrap().len(), 1);
-    assert_eq!(space.protect(base, 5 * PAGE, RW), Err(Errno::ENOMEM));
+    assert_eq!(space.protect(base, 5 * PAGE, RW, false), Err(Errno::ENOMEM));
     enter(&child);
-    child.protect(at(base, PAGE), PAGE, RW).unwrap();
+    child.protect(at(base, PAGE), PAGE, RW, false).unwrap();
     let mut bytes = [0; 4];
     user::read_bytes(at(base, PAGE), &mut bytes).unwrap();
     assert_eq!(&bytes, b"kept");
@@ -268,30 +272,30 @@ fn mremap_moves_contents() {
         .map(MapRequest::anonymous(PAGE, RW).at(at(base, 2 * PAGE)))
         .unwrap();
     assert_eq!(
-        space.remap(base, 2 * PAGE, 8 * PAGE, 0, UserAddr(0)),
+        space.remap(base, 2 * PAGE, 8 * PAGE, 0, UserAddr(0), false),
         Err(Errno::ENOMEM)
     );
     let moved = space
-        .remap(base, 2 * PAGE, 8 * PAGE, 1, UserAddr(0))
+        .remap(base, 2 * PAGE, 8 * PAGE, 1, UserAddr(0), false)
         .unwrap();
     assert_ne!(moved, base);
     assert_eq!(byte(at(moved, PAGE)), Ok(b'm'));
     assert_eq!(byte(at(moved, 7 * PAGE)), Ok(0));
     assert_eq!(byte(base), Err(Errno::EFAULT));
     let shrunk = space
-        .remap(moved, 8 * PAGE, 2 * PAGE, 0, UserAddr(0))
+        .remap(moved, 8 * PAGE, 2 * PAGE, 0, UserAddr(0), false)
         .unwrap();
     assert_eq!(shrunk, moved);
     assert_eq!(byte(at(moved, 2 * PAGE)), Err(Errno::EFAULT));
     let target = UserAddr(0x10_0000_0000);
     assert_eq!(
-        space.remap(moved, 2 * PAGE, 2 * PAGE, 3, target),
+        space.remap(moved, 2 * PAGE, 2 * PAGE, 3, target, false),
         Ok(target)
     );
     assert_eq!(byte(at(target, PAGE)), Ok(b'm'));
     assert_eq!(
         space
-            .remap(target, 2 * PAGE, 2 * PAGE, 5, UserAddr(0))
+            .remap(target, 2 * PAGE, 2 * PAGE, 5, UserAddr(0), false)
             .map(|to| byte(at(to, PAGE))),
         Ok(Ok(b'm'))
     );

@@ -111,6 +111,12 @@ impl AreaTree {
         self.overlapping(range).next().is_some()
     }
 
+    /// From the first address in an area to behind the last.
+    pub(crate) fn bounds(&self) -> Range<u64> {
+        let start = self.areas.first().map_or(0, |(start, _)| *start);
+        start..self.areas.last().map_or(start, |(_, area)| area.end)
+    }
+
     /// Whether every address of `range` is in an area.
     pub(crate) fn covers(&self, range: Range<u64>) -> bool {
         let mut at = range.start;
