@@ -17,12 +17,12 @@ pub(crate) fn futex_key(addr: UserAddr, shared: bool) -> Result<Key> {
     let Some(memory) = kernel.memory() else {
         return Err(Errno::EFAULT);
     };
-    if shared
-        && let Ok(space) = memory.clone().downcast::<AddressSpace>()
-        && space.is_shared(addr)
-    {
-        let frame = space.frame_at(addr, false).ok_or(Errno::EFAULT)?;
-        return Ok(Key::Shared(frame.phys().0 + addr.page_offset() as u64));
+    if shared && let Ok(space) = memory.clone().downcast::<AddressSpace>() {
+        // Who says that others may be meant has to name memory that is there.
+        space.frame_at(addr, false).ok_or(Errno::EFAULT)?;
+        if let Some((source, offset)) = space.shared_key(addr) {
+            return Ok(Key::Shared(source, offset));
+        }
     }
     Ok(Key::Private(
         alloc::sync::Arc::as_ptr(&memory).addr(),

@@ -38,8 +38,8 @@ fn sys_futex(cx: &mut Context<'_>) -> Result<u64> {
     let (first, second) = (cx.addr(0), cx.addr(4));
     let woken = match op {
         FUTEX_WAIT | FUTEX_WAIT_BITSET => return wait(cx, op, shared, by_realtime),
-        FUTEX_WAKE => futex::wake(first, shared, count(cx, 2)?, futex::ANY)?,
-        FUTEX_WAKE_BITSET => futex::wake(first, shared, count(cx, 2)?, cx.uint(5))?,
+        FUTEX_WAKE => futex::wake(first, shared, at_least_one(cx, 2), futex::ANY)?,
+        FUTEX_WAKE_BITSET => futex::wake(first, shared, at_least_one(cx, 2), cx.uint(5))?,
         FUTEX_REQUEUE => futex::requeue(first, second, shared, count(cx, 2)?, count(cx, 3)?)?,
         FUTEX_CMP_REQUEUE => {
             let counts = (count(cx, 2)?, count(cx, 3)?);
@@ -47,7 +47,8 @@ fn sys_futex(cx: &mut Context<'_>) -> Result<u64> {
         }
         FUTEX_WAKE_OP => {
             let op = WakeOp::decode(cx.uint(5))?;
-            futex::wake_op(first, second, shared, (count(cx, 2)?, count(cx, 3)?), op)?
+            let counts = (at_least_one(cx, 2), at_least_one(cx, 3));
+            futex::wake_op(first, second, shared, counts, op)?
         }
         // Priority inheritance is not there.
         _ => return Err(Errno::ENOSYS),
@@ -55,14 +56,14 @@ fn sys_futex(cx: &mut Context<'_>) -> Result<u64> {
     Ok(woken as u64)
 }
 
-/// How many, as a signed int that Linux wants non-negative.
+/// How many to wake or move, when requeueing.
 fn count(cx: &Context<'_>, index: usize) -> Result<usize> {
-    match usize::try_from(cx.int(index)) {
-        // Linux wakes one even when asked for none.
-        Ok(count) => Ok(if index == 2 { count.max(1) } else { count }),
-        Err(_) if index == 2 => Ok(usize::MAX),
-        Err(_) => Err(Errno::EINVAL),
-    }
+    usize::try_from(cx.int(index)).map_err(|_| Errno::EINVAL)
+}
+
+/// How many to wake: as on Linux one, when asked for none or fewer.
+fn at_least_one(cx: &Context<'_>, index: usize) -> usize {
+    usize::try_from(cx.int(index)).unwrap_or(0).max(1)
 }
 
 fn wait(cx: &Context<'_>, op: u32, shared: bool, by_realtime: bool) -> Result<u64> {

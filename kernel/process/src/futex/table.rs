@@ -13,15 +13,15 @@ use sched::{Sleep, ThreadRef};
 pub enum Key {
     /// In one address space: its identity, and the address.
     Private(usize, u64),
-    /// In memory shared between address spaces: the physical address.
-    Shared(u64),
+    /// In memory shared between address spaces: what it comes from, and the offset in it.
+    Shared(usize, u64),
 }
 
 impl Key {
     fn bucket(self) -> usize {
         let mixed = match self {
             Key::Private(space, addr) => addr ^ (space as u64).rotate_left(17),
-            Key::Shared(addr) => addr ^ 0x5bd1_e995,
+            Key::Shared(source, offset) => offset ^ (source as u64).rotate_left(29) ^ 0x5bd1_e995,
         };
         let spread = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         usize::try_from(spread).unwrap_or(0) % BUCKETS

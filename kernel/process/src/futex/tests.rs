@@ -52,7 +52,7 @@ fn waking_counts_and_keeps_keys_apart() {
 
 #[test]
 fn bitsets_select() {
-    let key = Key::Shared(0x3000);
+    let key = Key::Shared(1, 0x3000);
     let waiter = start_waiter(key, 0b10);
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(table::wake(key, 1, 0b01), 0);
