@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use fs::FsContext;
@@ -109,6 +110,7 @@ pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Resu
     if !exit::may_add_thread(parent) {
         return Err(Errno::EAGAIN);
     }
+    memory::pressure::ensure_headroom()?;
     let namespace = child_namespace(parent, args.flags)?;
     let tid = tree::lock().allocate_pid()?;
     namespace.enter(tid)?;
@@ -125,12 +127,20 @@ fn clone_as(
 ) -> Result<Pid> {
     let flags = args.flags;
     let process = if flags.contains(CloneFlags::THREAD) {
-        parent.process().clone()
+        // Where it will be listed there is room before anything else is made.
+        let process = parent.process().clone();
+        let reserved = process.signals.lock().threads.try_reserve(1);
+        reserved.map_err(|_| Errno::ENOMEM)?;
+        process
     } else {
         child_process(parent, tid, namespace, args)?
     };
     let start = child_start(parent, flags)?;
     let child = Thread::new(tid, &process, start);
+    let slack = parent.timer_slack_ns.load(Ordering::Relaxed);
+    child.timer_slack_ns.store(slack, Ordering::Relaxed);
+    let priority = parent.io_priority.load(Ordering::Relaxed);
+    child.io_priority.store(priority, Ordering::Relaxed);
     if flags.contains(CloneFlags::CHILD_CLEARTID) {
         child.set_clear_child_tid(args.child_tid.0);
     }
@@ -303,7 +313,7 @@ fn prepare(
     let mut builder = builder_for(child, &memory, entry);
     if let Some(kernel) = parent.kernel() {
         builder = builder
-            .attributes(kernel.attributes())
+            .attributes(kernel.attributes().for_child())
             .affinity(kernel.affinity());
     }
     let kernel = builder.prepare()?;
@@ -326,7 +336,8 @@ pub(crate) fn builder_for(
 /// Writes the ids that the caller wants, then makes the child known.
 fn make_known(parent: &Arc<Thread>, child: &Arc<Thread>, args: &CloneArgs) -> Result<()> {
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
-        memory::user::write(args.parent_tid, &parent.process().shown(child.tid()))?;
+        // The address is the program's: a bad one is its own affair, as on Linux.
+        let _ = memory::user::write(args.parent_tid, &parent.process().shown(child.tid()));
     }
     if args.flags.contains(CloneFlags::PIDFD) {
         let fd = pidfd::install(parent, child.process())?;
@@ -344,6 +355,13 @@ fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs) {
     let process = child.process();
     let mut tree = tree::lock();
     if !args.flags.contains(CloneFlags::THREAD) {
+        // As they are now: what was read before may have changed.
+        let caller = parent.process();
+        process.set_group_id(caller.group_id());
+        process.set_session_id(caller.session_id());
+        if args.flags.contains(CloneFlags::PARENT) {
+            process.set_parent_pid(caller.parent_pid());
+        }
         let exit_signal = if args.flags.contains(CloneFlags::PARENT) {
             tree.node(parent.process().pid())
                 .and_then(|node| node.exit_signal)

@@ -103,7 +103,7 @@ fn leave_process(thread: &Arc<Thread>) -> (bool, Vec<Arc<Thread>>, bool) {
         state.exit = Some(thread.exit_status.load(Ordering::Relaxed));
     }
     let wakes = |other: &&Arc<Thread>| !state.ready(other).is_empty();
-    let left_behind = state.threads.iter().filter(wakes).cloned().collect();
+    let left_behind = crate::collect(state.threads.iter().filter(wakes).cloned());
     (last, left_behind, state.exec.is_some())
 }
 
@@ -126,7 +126,7 @@ fn end_process(thread: &Arc<Thread>) {
         let mut tree = tree::lock();
         let children = tree
             .node(process.pid())
-            .map(|n| n.children.clone())
+            .map(|n| crate::collect(n.children.iter().copied()))
             .unwrap_or_default();
         let (reaper, dead) = tree.reparent_children(process);
         (reaper, dead, children)

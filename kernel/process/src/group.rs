@@ -211,10 +211,16 @@ impl Process {
         self.oom_score_adj.store(score, Ordering::Relaxed);
     }
 
-    /// Its living threads, oldest first.
+    /// Its living threads, oldest first; short of memory, not all of them.
     #[must_use]
     pub fn threads(&self) -> Vec<Arc<Thread>> {
-        self.signals.lock().threads.clone()
+        crate::collect(self.signals.lock().threads.iter().cloned())
+    }
+
+    /// How many threads it has.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        self.signals.lock().threads.len()
     }
 
     /// Its first thread, or the oldest that lives.
@@ -238,10 +244,11 @@ impl Process {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let dead = self.accounts.lock().dead_threads;
-        let living = self.threads();
-        let mut sum = living
-            .iter()
-            .fold(dead, |sum, thread| sum.plus(thread.usage()));
+        let mut sum = {
+            let state = self.signals.lock();
+            let threads = state.threads.iter();
+            threads.fold(dead, |sum, thread| sum.plus(thread.usage()))
+        };
         if let Some(memory) = self.memory() {
             sum.max_resident = sum
                 .max_resident

@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use memory::AddressSpace;
 use sched::Sleep;
 
 use crate::signal::Signal;
@@ -21,7 +22,28 @@ const PATIENCE: u32 = 2000;
 /// Waits since a process was last chosen.
 static WAITED: AtomicU32 = AtomicU32::new(0);
 
-/// Makes memory for `thread`, which then faults again.
+/// Frames below which no system call starts: they are for what those that run already allocate.
+const LAST_FRAMES: usize = memory::pressure::RESERVE_FRAMES / 2;
+
+/// Waits until there is memory for the small things that any system call may need; `false` when `thread`
+/// is to exit instead.
+#[inline]
+pub fn has_memory(thread: &Arc<Thread>) -> bool {
+    machine::frame::free() >= LAST_FRAMES || wait_for_memory(thread)
+}
+
+#[cold]
+fn wait_for_memory(thread: &Arc<Thread>) -> bool {
+    while machine::frame::free() < LAST_FRAMES {
+        if thread.process().signals.lock().must_exit(thread) {
+            return false;
+        }
+        make_room(thread);
+    }
+    true
+}
+
+/// Makes memory for `thread`, which then tries again.
 pub(crate) fn make_room(thread: &Arc<Thread>) {
     if memory::pressure::reclaim(memory::pressure::RESERVE_FRAMES) == 0 {
         match choose() {
@@ -32,24 +54,46 @@ pub(crate) fn make_room(thread: &Arc<Thread>) {
     }
     WAITED.fetch_add(1, Ordering::Relaxed);
     let deadline_ns = sched::clock::monotonic_ns() + WAIT_NS;
-    // Interrupted by its own death, if it is the one.
-    let _ = sched::timer::sleep_until(deadline_ns, Sleep::Interruptible);
+    // So short that it need not be interrupted, which what has nothing to do with dying would do at once.
+    let _ = sched::timer::sleep_until(deadline_ns, Sleep::Uninterruptible);
 }
 
-/// How much a process's end is wanted: its pages, and a thousandth of all memory for each point of its
-/// oom_score_adj (proc(5)). `None` for one that must not be killed.
-fn badness(resident: u64, score_adj: i32, total: usize) -> Option<i64> {
-    let pages = i64::try_from(resident).unwrap_or(i64::MAX);
-    let thousandth = i64::try_from(total / 1000).unwrap_or(i64::MAX);
-    (score_adj > -1000)
-        .then(|| pages.saturating_add(thousandth.saturating_mul(i64::from(score_adj))))
+/// How bad a process is.
+fn badness(process: &Process, memory: &AddressSpace) -> Option<i64> {
+    let adjustment = process.oom_score_adj.load(Ordering::Relaxed);
+    points(memory.resident(), adjustment, machine::frame::total())
 }
 
-/// The process that is worst; `None` while one that was chosen is still dying.
+/// The frames it holds, moved by its adjustment, a thousandth of all memory a point. `None` for one that
+/// must not be chosen.
+fn points(resident: u64, adjustment: i32, total: usize) -> Option<i64> {
+    const NEVER: i32 = -1000;
+    let resident = i64::try_from(resident).unwrap_or(i64::MAX);
+    let total = i64::try_from(total).unwrap_or(i64::MAX);
+    let moved = i64::from(adjustment).saturating_mul(total) / 1000;
+    (adjustment != NEVER).then_some(resident.saturating_add(moved))
+}
+
+/// /proc/PID/oom_score: from 0 to 2000, higher ones first.
+pub(crate) fn score(process: &Process) -> i64 {
+    let Some(badness) = process
+        .memory()
+        .and_then(|memory| badness(process, &memory))
+    else {
+        return 0;
+    };
+    let total = i64::try_from(machine::frame::total())
+        .unwrap_or(i64::MAX)
+        .max(1);
+    // Linux's scale.
+    ((1000 + badness * 1000 / total) * 2 / 3).max(0)
+}
+
+/// The worst process; `None` while one that was chosen is still dying.
 fn choose() -> Option<Arc<Process>> {
     let init_memory = tree::process(INIT).and_then(|init| init.memory());
     let is_impatient = WAITED.load(Ordering::Relaxed) > PATIENCE;
-    let mut worst = None;
+    let mut most = i64::MIN;
     let mut victim = None;
     for process in tree::processes() {
         let Some(memory) = process.memory() else {
@@ -67,10 +111,10 @@ fn choose() -> Option<Arc<Process>> {
             }
             return None;
         }
-        let score_adj = process.oom_score_adj.load(Ordering::Relaxed);
-        let badness = badness(memory.resident(), score_adj, machine::frame::total());
-        if memory.resident() > 0 && badness > worst {
-            worst = badness;
+        if let Some(badness) = badness(&process, &memory)
+            && badness > most
+        {
+            most = badness;
             victim = Some(process);
         }
     }
@@ -97,11 +141,11 @@ fn kill(victim: &Process) {
 
 #[cfg(test)]
 mod tests {
-    use super::badness;
+    use super::points;
 
     #[test]
     fn the_adjustment_orders_processes() {
-        let of = |resident, score_adj| badness(resident, score_adj, 64_000);
+        let of = |resident, score_adj| points(resident, score_adj, 64_000);
         assert!(of(500, 0) > of(400, 0));
         assert!(of(400, 10) > of(500, 0));
         assert!(of(500, -999) < of(1, 0));

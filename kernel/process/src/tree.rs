@@ -97,14 +97,10 @@ pub fn thread(tid: Pid) -> Option<Arc<Thread>> {
     lock().threads.get(&tid).cloned()
 }
 
-/// Every process, dead ones included, by id.
+/// Every process, dead ones included, by id; short of memory, not all of them.
 #[must_use]
 pub fn processes() -> Vec<Arc<Process>> {
-    lock()
-        .nodes
-        .values()
-        .map(|node| node.process.clone())
-        .collect()
+    crate::collect(lock().nodes.values().map(|node| node.process.clone()))
 }
 
 impl Tree {

@@ -1,7 +1,6 @@
 //! Waiting for children: wait4(2), waitid(2).
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 
@@ -94,28 +93,23 @@ fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Repo
     let Some(node) = tree.node(parent.pid()) else {
         return Err(Errno::ECHILD);
     };
-    let children: Vec<Pid> = node.children.clone();
     let mut any = false;
-    for pid in children {
-        let Some(child) = tree.node(pid) else {
-            continue;
-        };
-        if !is_meant(child, which, options) {
-            continue;
-        }
-        any = true;
-        if let Some(report) = report_on(child, options) {
-            let shown = Report {
-                pid: parent.shown(report.pid),
-                ..report
-            };
-            let reaped = consume(&mut tree, parent, &report, options);
-            drop(tree);
-            drop(reaped);
-            return Ok(Some(shown));
-        }
-    }
-    if any { Ok(None) } else { Err(Errno::ECHILD) }
+    let children = node.children.iter().filter_map(|pid| tree.node(*pid));
+    let found = children
+        .filter(|child| is_meant(child, which, options))
+        .inspect(|_| any = true)
+        .find_map(|child| report_on(child, options));
+    let Some(report) = found else {
+        return if any { Ok(None) } else { Err(Errno::ECHILD) };
+    };
+    let shown = Report {
+        pid: parent.shown(report.pid),
+        ..report
+    };
+    let reaped = consume(&mut tree, parent, &report, options);
+    drop(tree);
+    drop(reaped);
+    Ok(Some(shown))
 }
 
 fn is_meant(child: &Node, which: &Which, options: Options) -> bool {

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use abi::Errno;
 use machine::user_mode::UserContext;
+use process::oom;
 use process::thread::Thread;
 use process::user_loop::Interrupted;
 
@@ -27,6 +28,10 @@ pub fn dispatch(thread: &Arc<Thread>, user: &mut UserContext) -> Option<Interrup
         note_unknown(thread, number);
         return None;
     };
+    if !gives_back(number) && !oom::has_memory(thread) {
+        user.regs.rax = Errno::ENOMEM.to_return_value();
+        return None;
+    }
     match handler(&mut Context { thread, user }) {
         Ok(value) => {
             user.regs.rax = value;
@@ -37,6 +42,15 @@ pub fn dispatch(thread: &Arc<Thread>, user: &mut UserContext) -> Option<Interrup
             Interrupted::from_errno(errno, number)
         }
     }
+}
+
+/// Whether a call only ever frees memory: it need not wait for some.
+fn gives_back(number: u64) -> bool {
+    const CLOSE: u64 = 3;
+    const MUNMAP: u64 = 11;
+    const EXIT: u64 = 60;
+    const EXIT_GROUP: u64 = 231;
+    matches!(number, CLOSE | MUNMAP | EXIT | EXIT_GROUP)
 }
 
 /// Counts a call that is not there, and logs the first of its number.

@@ -26,7 +26,7 @@ fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
     if !known.contains(flags) {
         return Err(Errno::EINVAL);
     }
-    if flags.intersects(alone) && cx.process().threads().len() > 1 {
+    if flags.intersects(alone) && cx.process().thread_count() > 1 {
         return Err(Errno::EINVAL);
     }
     if flags.intersects(F::NEWNS | F::NEWPID) {
@@ -99,7 +99,7 @@ fn is_alive(process: &Process) -> bool {
 /// The caller's root and working directory become the root of the other's mounts.
 fn enter_mounts(cx: &Context<'_>, target: &Process) -> Result<()> {
     require(cx, Capabilities::SYS_CHROOT)?;
-    if cx.process().threads().len() > 1 {
+    if cx.process().thread_count() > 1 {
         return Err(Errno::EINVAL);
     }
     let thread = target.main_thread().ok_or(Errno::ESRCH)?;

@@ -234,10 +234,20 @@ pub fn set_fsgid(old: &Credentials, gid: u32) -> Option<Credentials> {
     })
 }
 
+/// Whether there is memory for the shared copy, which cannot fail politely.
+fn room_for_copy(groups: &[u32]) -> Result<()> {
+    const COUNTS: usize = 4;
+    memory::pressure::ensure_headroom()?;
+    let mut probe: Vec<u32> = Vec::new();
+    probe
+        .try_reserve_exact(groups.len() + COUNTS)
+        .map_err(|_| Errno::ENOMEM)
+}
+
 /// setgroups(2).
 ///
 /// # Errors
-/// `EPERM`, `EINVAL` for too many or for -1.
+/// `EPERM`, `EINVAL` for too many or for -1, `ENOMEM`.
 pub fn set_groups(old: &Credentials, mut groups: Vec<u32>) -> Result<Credentials> {
     if !old.has(Capabilities::SETGID) {
         return Err(Errno::EPERM);
@@ -246,6 +256,7 @@ pub fn set_groups(old: &Credentials, mut groups: Vec<u32>) -> Result<Credentials
         return Err(Errno::EINVAL);
     }
     groups.sort_unstable();
+    room_for_copy(&groups)?;
     Ok(Credentials {
         groups: Arc::from(groups),
         ..old.clone()

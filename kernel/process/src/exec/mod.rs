@@ -14,6 +14,7 @@ pub mod script;
 pub mod stack;
 pub mod strings;
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -152,17 +153,20 @@ fn prepare(thread: &Arc<Thread>, request: &Request) -> Result<Prepared> {
 }
 
 /// Opens the interpreters of scripts until there is a program; with the arguments that it gets.
-fn follow_scripts(thread: &Arc<Thread>, request: &Request) -> Result<(Arc<File>, Strings)> {
+fn follow_scripts<'a>(
+    thread: &Arc<Thread>,
+    request: &'a Request,
+) -> Result<(Arc<File>, Cow<'a, Strings>)> {
     let mut file = request.file.clone();
-    let mut args = request.args.clone();
+    let mut args = Cow::Borrowed(&request.args);
     let mut name = request.name.clone();
-    for _ in 0..MOST_SCRIPTS {
+    for _ in 0..=MOST_SCRIPTS {
         let mut head = [0; script::HEAD_SIZE];
         let len = load::read_at(&file, 0, &mut head)?;
         let Some(script) = Script::parse(&head[..len])? else {
             if args.count() == 0 {
                 // Programs may count on argv[0].
-                args.push(b"")?;
+                args = Cow::Owned(Strings::from_list([b""])?);
             }
             return Ok((file, args));
         };
@@ -173,7 +177,7 @@ fn follow_scripts(thread: &Arc<Thread>, request: &Request) -> Result<(Arc<File>,
             Some(argument) => args.with_front(&[script.interpreter, argument, &name])?,
             None => args.with_front(&[script.interpreter, &name])?,
         };
-        args = front;
+        args = Cow::Owned(front);
         file = open(thread, script.interpreter)?;
         name = script.interpreter.to_vec();
     }

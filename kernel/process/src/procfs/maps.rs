@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use abi::Result;
+use abi::{Errno, Result};
 use memory::{AreaFlags, AreaInfo, Prot};
 
 use super::scope::Scope;
@@ -14,14 +14,17 @@ pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     if let Some(memory) = scope.process()?.memory() {
         for area in memory.areas()? {
-            push_line(&mut text, &area);
+            push_line(&mut text, &area)?;
         }
     }
     Ok(text)
 }
 
 /// One line: addresses, permissions, offset, device, inode, name at column 73.
-pub(super) fn push_line(text: &mut Vec<u8>, area: &AreaInfo) {
+///
+/// # Errors
+/// `ENOMEM`: a process may have very many.
+pub(super) fn push_line(text: &mut Vec<u8>, area: &AreaInfo) -> Result<()> {
     const NAME_COLUMN: usize = 73;
     let flag = |is_set: bool, letter: char| if is_set { letter } else { '-' };
     let (device, ino) = area
@@ -53,6 +56,9 @@ pub(super) fn push_line(text: &mut Vec<u8>, area: &AreaInfo) {
             line.push(' ');
         }
     }
+    // A line break takes four bytes.
+    text.try_reserve(line.len() + 4 * name.len() + 1)
+        .map_err(|_| Errno::ENOMEM)?;
     text.extend_from_slice(line.as_bytes());
     for byte in name {
         // A name with a line break must not look like two lines.
@@ -62,6 +68,7 @@ pub(super) fn push_line(text: &mut Vec<u8>, area: &AreaInfo) {
         }
     }
     text.push(b'\n');
+    Ok(())
 }
 
 fn name_of(area: &AreaInfo) -> Vec<u8> {

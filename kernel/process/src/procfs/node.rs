@@ -209,6 +209,8 @@ impl Inode for Node {
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        // Every open file keeps its text.
+        memory::pressure::ensure_headroom()?;
         match self.item.content {
             Content::Folder(_) | Content::Dynamic(..) => Ok(Arc::new(OpenFolder(self))),
             Content::File(text) => {

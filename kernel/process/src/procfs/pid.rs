@@ -45,7 +45,10 @@ macro_rules! common {
             Item::file("maps", maps::text),
             Item::file("mountinfo", mounts::mountinfo),
             Item::file("mounts", mounts::mounts),
-            Item::file("oom_score", |_| Ok(b"0\n".to_vec())),
+            Item::file("oom_score", |scope| {
+                let score = crate::oom::score(scope.process()?);
+                Ok(format!("{score}\n").into_bytes())
+            }),
             Item {
                 name: "oom_score_adj",
                 mode: 0o644,
@@ -75,12 +78,10 @@ static THREAD: &[Item] = common![];
 
 static TASKS: Dynamic = Dynamic {
     list: |scope| {
-        Ok(scope
-            .process()?
-            .threads()
-            .iter()
-            .map(|thread| scope.shown(thread.tid()))
-            .collect())
+        let threads = scope.process()?.threads();
+        Ok(crate::collect(
+            threads.iter().map(|thread| scope.shown(thread.tid())),
+        ))
     },
     find: find_task,
 };

@@ -44,7 +44,7 @@ static PROCESSES: Dynamic = Dynamic {
     list: |scope| {
         let tree = tree::lock();
         let numbers = tree.nodes().map(|node| scope.shown(node.process.pid()));
-        let mut seen: Vec<Pid> = numbers.filter(|number| *number > 0).collect();
+        let mut seen: Vec<Pid> = crate::collect(numbers.filter(|number| *number > 0));
         seen.sort_unstable();
         Ok(seen)
     },

@@ -88,7 +88,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         },
     );
     put(19, nice);
-    put(20, process.threads().len() as i128);
+    put(20, process.thread_count() as i128);
     put(22, ticks(start).into());
     put(25, process.limits().soft(Resource::ResidentSet).into());
     put(31, set(pending.unwrap_or(0)));

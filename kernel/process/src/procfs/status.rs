@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use abi::Result;
+use abi::{Errno, Result};
 use fs::{Capabilities, Credentials};
 use machine::PAGE_SIZE;
 use memory::{AddressSpace, Statistics};
@@ -20,6 +20,13 @@ pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
     let mut text = b"Name:\t".to_vec();
     push_name(&mut text, pid::trimmed(&pid::name(scope)?));
     let mut lines = String::new();
+    let groups = scope
+        .thread()
+        .map_or(0, |thread| thread.credentials().groups.len());
+    // Each takes eleven bytes at most; the rest is short.
+    lines
+        .try_reserve(4096 + 11 * groups)
+        .map_err(|_| Errno::ENOMEM)?;
     // A string takes whatever is written.
     let _ = write_lines(scope, &mut lines)?;
     text.extend_from_slice(lines.as_bytes());
@@ -113,7 +120,7 @@ fn write_memory(memory: &AddressSpace, to: &mut String) -> core::fmt::Result {
         ("VmSize", s.total),
         ("VmLck", s.locked),
         ("VmPin", 0),
-        ("VmHWM", s.resident),
+        ("VmHWM", memory.peak_resident()),
         ("VmRSS", s.resident),
         ("RssAnon", s.resident - s.resident_file.min(s.resident)),
         ("RssFile", s.resident_file),
@@ -135,7 +142,7 @@ fn write_thread(process: &Process, thread: &Thread, to: &mut String) -> core::fm
     let (own, shared) = state::pending(thread);
     let (ignored, caught) = state::ignored_and_caught(process);
     let queued = own.iter().count() + shared.iter().count();
-    writeln!(to, "Threads:\t{}", process.threads().len())?;
+    writeln!(to, "Threads:\t{}", process.thread_count())?;
     writeln!(
         to,
         "SigQ:\t{queued}/{}",

@@ -20,7 +20,7 @@ fn maps_lines_put_the_name_in_its_column() {
         origin: None,
     };
     let mut text = Vec::new();
-    maps::push_line(&mut text, &area);
+    maps::push_line(&mut text, &area).unwrap();
     let line = core::str::from_utf8(&text).unwrap();
     assert!(
         line.starts_with("7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0 "),

@@ -37,7 +37,7 @@ fn schedule(process: &Arc<Process>, after_ns: u64) {
 pub(super) fn look_at(process: &Arc<Process>) {
     let usage = process.usage();
     let clocks = [usage.user_ns, usage.cpu_ns()];
-    let threads = process.threads().len().max(1) as u64;
+    let threads = process.thread_count().max(1) as u64;
     let limit = process.limits().get(Resource::Cpu);
 
     let mut state = process.timers.0.lock();

@@ -14,11 +14,10 @@ impl Tree {
     #[must_use]
     pub fn group_members(&self, group: Pid) -> Vec<Arc<Process>> {
         let members = self.groups.get(&group).into_iter().flatten();
-        members
+        let living = members
             .filter_map(|pid| self.nodes.get(pid))
-            .filter(|node| node.zombie.is_none())
-            .map(|node| node.process.clone())
-            .collect()
+            .filter(|node| node.zombie.is_none());
+        crate::collect(living.map(|node| node.process.clone()))
     }
 
     /// The session that `group` is in.

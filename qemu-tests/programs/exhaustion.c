@@ -1,0 +1,111 @@
+// What a program can use up: memory, files in memory, queued signals, arguments. It gets an error or is
+// killed; the kernel and everybody else live on. Without bounds of its own only in a small machine.
+#include "test.h"
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+
+// The children that use things up are only as greedy as the machine is small.
+static int is_small(void) {
+    struct sysinfo info;
+    sysinfo(&info);
+    return info.totalram < 1L << 29;
+}
+
+static void still_works(const char *after) {
+    pid_t child = fork_clean();
+    if (child == 0) {
+        char *area = malloc(8 << 20);
+        memset(area, 1, 8 << 20);
+        int ends[2];
+        _exit(pipe(ends) == 0 && write(ends[1], "x", 1) == 1 ? 0 : 1);
+    }
+    show_end(after, child);
+}
+
+// Runs `eat` in a child, and says only whether it ended in one of the ways there are.
+static void greedy(const char *what, void (*eat)(void)) {
+    if (is_small()) {
+        pid_t child = fork_clean();
+        if (child == 0) {
+            setpgid(0, 0);
+            // Whatever it uses up: it goes before those that do not.
+            int file = open("/proc/self/oom_score_adj", O_WRONLY);
+            write(file, "1000", 4);
+            close(file);
+            eat();
+            _exit(0);
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        kill(-child, SIGKILL);
+        int ok = WIFEXITED(status) ? WEXITSTATUS(status) == 0 : WTERMSIG(status) == SIGKILL;
+        say("%s: %s\n", what, ok ? "ended" : "wrong end");
+        while (waitpid(-1, 0, 0) > 0) continue;
+    } else {
+        say("%s: ended\n", what);
+    }
+    still_works(what);
+}
+
+static void memory_hog(void) {
+    for (;;) {
+        char *area = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (area == MAP_FAILED) _exit(0);
+        memset(area, 1, 1 << 20);
+    }
+}
+
+static void hogs(void) {
+    for (int i = 0; i < 6; i++) {
+        if (fork() == 0) memory_hog();
+    }
+    while (wait(0) > 0) continue;
+}
+
+static void signal_bomb(void) {
+    struct rlimit limit = {1 << 30, 1 << 30};
+    setrlimit(RLIMIT_SIGPENDING, &limit);
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, 0);
+    while (sigqueue(getpid(), SIGRTMIN, (union sigval){0}) == 0) continue;
+    _exit(errno == EAGAIN ? 0 : 1);
+}
+
+static void huge_arguments(void) {
+    static char *arguments[400000];
+    static char text[100000];
+    memset(text, 'x', sizeof text - 1);
+    for (int i = 0; i < 60; i++) arguments[i] = text;
+    for (int i = 0; i < 20; i++) {
+        if (fork() == 0) {
+            for (;;) execve("/tests/hello", arguments, 0);
+        }
+    }
+    for (int i = 0; i < 399999; i++) arguments[i] = "";
+    execve("/tests/hello", arguments, arguments);
+    _exit(errno == E2BIG || errno == ENOMEM ? 0 : 1);
+}
+
+static void temporary_files(void) {
+    char junk[65536] = {1};
+    int file = memfd_create("hog", 0);
+    while (write(file, junk, sizeof junk) > 0) continue;
+    if (errno != ENOMEM && errno != ENOSPC) _exit(1);
+}
+
+int main(void) {
+    greedy("memory hog", memory_hog);
+    greedy("six memory hogs", hogs);
+    greedy("temporary file", temporary_files);
+    greedy("signals", signal_bomb);
+    greedy("arguments", huge_arguments);
+    // An adjustment decides who goes first.
+    int file = open("/proc/self/oom_score_adj", O_RDWR);
+    SHOW(write(file, "1001", 4));
+    SHOW(write(file, "300", 3));
+    char text[16] = {0};
+    SHOW(pread(file, text, 15, 0));
+    SHOW(atoi(text));
+    return 0;
+}
