@@ -91,7 +91,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
                 None
             }
             UserExit::Exception { vector, error_code } => {
-                exception(thread, &user, vector, error_code);
+                exception(thread, &mut user, vector, error_code);
                 None
             }
             UserExit::Interrupt => None,
@@ -134,13 +134,47 @@ fn error_code_of(fault: &PageFault) -> u64 {
     u64::from(fault.present) | u64::from(fault.write) << 1 | USER | u64::from(fault.exec) << 4
 }
 
-fn exception(thread: &Arc<Thread>, user: &UserContext, vector: u8, error_code: u32) {
+fn exception(thread: &Arc<Thread>, user: &mut UserContext, vector: u8, error_code: u32) {
     *thread.fault.lock() = FaultRecord {
         error_code: u64::from(error_code),
         vector: u64::from(vector),
         addr: 0,
     };
-    send::force(thread, &signal_for(vector, user.regs.rip));
+    let mut info = signal_for(vector, user.regs.rip);
+    if matches!(vector, X87_ERROR | SIMD_ERROR) {
+        info.code = float_code(vector, user.fpu_bytes());
+    }
+    send::force(thread, &info);
+}
+
+const X87_ERROR: u8 = 16;
+const SIMD_ERROR: u8 = 19;
+
+/// Which floating-point exception it was: the first of those that happened and are not masked, as the
+/// status and control words in an FXSAVE image say.
+fn float_code(vector: u8, image: &[u8]) -> i32 {
+    let word = |at: usize| {
+        image
+            .get(at..at + 2)
+            .map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
+    };
+    let raised = if vector == X87_ERROR {
+        let (control, status) = (word(0), word(2));
+        status & !control
+    } else {
+        let mxcsr = word(24);
+        mxcsr & !(mxcsr >> 7)
+    };
+    // Denormals count as underflow.
+    let codes = [
+        (0x01, code::FPE_FLTINV),
+        (0x04, code::FPE_FLTDIV),
+        (0x08, code::FPE_FLTOVF),
+        (0x12, code::FPE_FLTUND),
+        (0x20, code::FPE_FLTRES),
+    ];
+    let found = codes.iter().find(|(bits, _)| raised & bits != 0);
+    found.map_or(code::FPE_FLTINV, |(_, code)| *code)
 }
 
 /// The signal for an exception, by vector, as Linux maps them.
@@ -152,8 +186,35 @@ fn signal_for(vector: u8, rip: u64) -> SigInfo {
         3 => by_kernel(Signal::TRAP),
         6 => SigInfo::fault(Signal::ILL, code::ILL_ILLOPN, rip),
         11 | 12 => by_kernel(Signal::BUS),
-        16 | 19 => SigInfo::fault(Signal::FPE, code::FPE_FLTINV, rip),
+        X87_ERROR | SIMD_ERROR => SigInfo::fault(Signal::FPE, code::FPE_FLTINV, rip),
         17 => SigInfo::fault(Signal::BUS, code::BUS_ADRALN, 0),
         _ => by_kernel(Signal::SEGV),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floating_point_exceptions_are_told_apart() {
+        let mut image = [0; 512];
+        // x87: division by zero and inexact happened, only the latter is masked.
+        image[0] = 0x7b;
+        image[2] = 0x24;
+        assert_eq!(float_code(X87_ERROR, &image), code::FPE_FLTDIV);
+        for (bit, expected) in [
+            (0, code::FPE_FLTINV),
+            (1, code::FPE_FLTUND),
+            (2, code::FPE_FLTDIV),
+            (3, code::FPE_FLTOVF),
+            (4, code::FPE_FLTUND),
+            (5, code::FPE_FLTRES),
+        ] {
+            // All happened, one is not masked.
+            let mxcsr: u16 = 0x3f | 0x1f80 & !(0x80 << bit);
+            image[24..26].copy_from_slice(&mxcsr.to_le_bytes());
+            assert_eq!(float_code(SIMD_ERROR, &image), expected);
+        }
     }
 }

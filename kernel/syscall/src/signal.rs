@@ -50,7 +50,7 @@ impl From<UserAction> for Action {
                 1 => Disposition::Ignore,
                 handler => Disposition::Handler(handler),
             },
-            flags: Flags::from_bits_retain(user.flags),
+            flags: Flags::from_bits_truncate(user.flags),
             restorer: user.restorer,
             mask: SignalSet(user.mask),
         }

@@ -32,28 +32,53 @@ pub(crate) const CALLS: &[Entry] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
     Realtime,
-    /// Coarse clocks show the same as their fine ones.
     Monotonic,
-    ProcessCpu(Pid),
-    ThreadCpu(Pid),
+    /// Coarse and raw clocks show the same as the others, but nobody can sleep by them.
+    RealtimeToRead,
+    MonotonicToRead,
+    ProcessCpu(Pid, CpuTime),
+    ThreadCpu(Pid, CpuTime),
+}
+
+/// Which of the CPU time a clock shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CpuTime {
+    All,
+    User,
+}
+
+impl CpuTime {
+    fn of(self, usage: Usage) -> u64 {
+        match self {
+            CpuTime::All => usage.cpu_ns(),
+            CpuTime::User => usage.user_ns,
+        }
+    }
 }
 
 impl Clock {
     pub(crate) fn new(number: i32) -> Result<Self> {
         match number {
-            // CLOCK_REALTIME, _COARSE, CLOCK_TAI; the alarm clocks cannot wake a machine, but are clocks.
-            0 | 5 | 8 | 11 => Ok(Clock::Realtime),
-            // CLOCK_MONOTONIC, _RAW, _COARSE, CLOCK_BOOTTIME, _ALARM.
-            1 | 4 | 6 | 7 | 9 => Ok(Clock::Monotonic),
-            2 => Ok(Clock::ProcessCpu(0)),
-            3 => Ok(Clock::ThreadCpu(0)),
+            // CLOCK_REALTIME, CLOCK_TAI; the alarm clocks cannot wake a machine, but are clocks.
+            0 | 8 | 11 => Ok(Clock::Realtime),
+            // CLOCK_MONOTONIC, CLOCK_BOOTTIME, _ALARM.
+            1 | 7 | 9 => Ok(Clock::Monotonic),
+            5 => Ok(Clock::RealtimeToRead),
+            4 | 6 => Ok(Clock::MonotonicToRead),
+            2 => Ok(Clock::ProcessCpu(0, CpuTime::All)),
+            3 => Ok(Clock::ThreadCpu(0, CpuTime::All)),
             // CPU clocks of others: the complement of the id, and three bits of kind.
-            ..0 if number & 3 == 2 => {
+            ..0 if number & 3 != 3 => {
                 let id = !(number >> 3);
-                Ok(if number & 4 == 0 {
-                    Clock::ProcessCpu(id)
+                let kind = if number & 3 == 1 {
+                    CpuTime::User
                 } else {
-                    Clock::ThreadCpu(id)
+                    CpuTime::All
+                };
+                Ok(if number & 4 == 0 {
+                    Clock::ProcessCpu(id, kind)
+                } else {
+                    Clock::ThreadCpu(id, kind)
                 })
             }
             _ => Err(Errno::EINVAL),
@@ -62,18 +87,18 @@ impl Clock {
 
     fn now_ns(self, cx: &Context<'_>) -> Result<u64> {
         match self {
-            Clock::Realtime => Ok(sched::clock::realtime_ns()),
-            Clock::Monotonic => Ok(sched::clock::monotonic_ns()),
-            Clock::ProcessCpu(0) => Ok(cx.process().usage().cpu_ns()),
-            Clock::ThreadCpu(0) => Ok(cx.thread.usage().cpu_ns()),
-            Clock::ProcessCpu(pid) => {
-                Ok(cx.find_process(pid).ok_or(Errno::EINVAL)?.usage().cpu_ns())
+            Clock::Realtime | Clock::RealtimeToRead => Ok(sched::clock::realtime_ns()),
+            Clock::Monotonic | Clock::MonotonicToRead => Ok(sched::clock::monotonic_ns()),
+            Clock::ProcessCpu(0, kind) => Ok(kind.of(cx.process().usage())),
+            Clock::ThreadCpu(0, kind) => Ok(kind.of(cx.thread.usage())),
+            Clock::ProcessCpu(pid, kind) => {
+                Ok(kind.of(cx.find_process(pid).ok_or(Errno::EINVAL)?.usage()))
             }
-            Clock::ThreadCpu(tid) => {
+            Clock::ThreadCpu(tid, kind) => {
                 let thread = cx.find_thread(tid).ok_or(Errno::EINVAL)?;
                 let own = alloc::sync::Arc::ptr_eq(thread.process(), cx.process());
                 if own {
-                    Ok(thread.usage().cpu_ns())
+                    Ok(kind.of(thread.usage()))
                 } else {
                     Err(Errno::EINVAL)
                 }
@@ -89,7 +114,8 @@ fn sys_clock_gettime(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_clock_getres(cx: &mut Context<'_>) -> Result<u64> {
-    Clock::new(cx.int(0))?;
+    // Whether there is such a process or thread is a question that is asked this way.
+    Clock::new(cx.int(0))?.now_ns(cx)?;
     if let Some(addr) = cx.optional_addr(1) {
         memory::user::write(addr, &Timespec::from_ns(1))?;
     }
@@ -218,9 +244,8 @@ fn sys_nanosleep(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_clock_nanosleep(cx: &mut Context<'_>) -> Result<u64> {
     const TIMER_ABSTIME: u32 = 1;
     let clock = match Clock::new(cx.int(0))? {
-        Clock::ThreadCpu(_) => return Err(Errno::EINVAL),
-        Clock::ProcessCpu(_) => return Err(Errno::EOPNOTSUPP),
-        clock => clock,
+        clock @ (Clock::Realtime | Clock::Monotonic) => clock,
+        _ => return Err(Errno::EOPNOTSUPP),
     };
     let ns = Timespec::read_ns(cx.addr(2))?;
     if cx.uint(1) & TIMER_ABSTIME == 0 {

@@ -126,7 +126,7 @@ fn sys_timer_create(cx: &mut Context<'_>) -> Result<u64> {
         Clock::Realtime => TimerClock::Realtime,
         Clock::Monotonic => TimerClock::Monotonic,
         // Timers on CPU time come with setitimer(2) only.
-        Clock::ProcessCpu(_) | Clock::ThreadCpu(_) => return Err(Errno::EOPNOTSUPP),
+        _ => return Err(Errno::EOPNOTSUPP),
     };
     let notify = read_notify(cx, cx.optional_addr(1))?;
     let id = timer::create(cx.process(), clock, notify)?;
@@ -147,7 +147,8 @@ fn write_setting(addr: UserAddr, left: Interval) -> Result<()> {
 
 fn sys_timer_settime(cx: &mut Context<'_>) -> Result<u64> {
     const TIMER_ABSTIME: u32 = 1;
-    let [interval, value] = memory::user::read::<UserSetting>(cx.addr(2))?;
+    let new = cx.optional_addr(2).ok_or(Errno::EINVAL)?;
+    let [interval, value] = memory::user::read::<UserSetting>(new)?;
     let setting = Setting {
         interval: Interval {
             value_ns: value.to_ns()?,

@@ -3,7 +3,7 @@
 use super::{Signal, SignalSet};
 
 bitflags::bitflags! {
-    /// `sa_flags`. Unknown bits are kept, as Linux keeps them for reading back.
+    /// `sa_flags`. Unknown bits are dropped: programs find out by reading back what there is.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Flags: u64 {
         /// No SIGCHLD when children stop.
@@ -22,7 +22,6 @@ bitflags::bitflags! {
         const NODEFER = 0x4000_0000;
         /// Back to the default once the handler runs.
         const RESETHAND = 0x8000_0000;
-        const _ = !0;
     }
 }
 

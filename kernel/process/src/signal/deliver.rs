@@ -31,7 +31,8 @@ enum Step {
     Park,
     Nothing,
     Again,
-    MaybeStop(Signal),
+    /// A stop, unless SIGCONT has come more often than this by then.
+    MaybeStop(Signal, u64),
     Handle(SigInfo, Action),
 }
 
@@ -47,7 +48,7 @@ pub fn deliver(
             Step::Exit => return Flow::Exit,
             Step::Park => stop::park(thread),
             Step::Again => {}
-            Step::MaybeStop(signal) => stop_unless_orphaned(thread, signal),
+            Step::MaybeStop(signal, continues) => stop_unless_orphaned(thread, signal, continues),
             Step::Handle(info, action) => {
                 if let Some(call) = interrupted.take() {
                     restart_or_fail(user, call, action);
@@ -99,7 +100,11 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
         Disposition::Ignore => Step::Again,
         Disposition::Handler(_) => {
             if action.flags.contains(Flags::RESETHAND) {
-                actions.set(signal, Action::default());
+                let reset = Action {
+                    disposition: Disposition::Default,
+                    ..action
+                };
+                actions.set(signal, reset);
             }
             Step::Handle(info, action)
         }
@@ -111,7 +116,7 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
                 Step::Again
             }
             _ if process.is_init.load(Ordering::Relaxed) => Step::Again,
-            Default::Stop => Step::MaybeStop(signal),
+            Default::Stop => Step::MaybeStop(signal, state.continues),
             Default::Terminate => {
                 send::start_exit(process, state, i32::from(signal.number()));
                 Step::Exit
@@ -121,10 +126,14 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
 }
 
 /// Terminal stops do nothing to a group that nobody could continue.
-fn stop_unless_orphaned(thread: &Thread, signal: Signal) {
+fn stop_unless_orphaned(thread: &Thread, signal: Signal, continues: u64) {
     let process = thread.process();
-    if !tree::lock().is_orphaned(process.group_id(), None) {
-        stop::begin(&mut process.signals.lock(), signal);
+    if tree::lock().is_orphaned(process.group_id(), None) {
+        return;
+    }
+    let mut state = process.signals.lock();
+    if state.continues == continues && state.exit.is_none() {
+        stop::begin(&mut state, signal);
     }
 }
 

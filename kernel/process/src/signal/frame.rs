@@ -315,6 +315,8 @@ pub fn sigreturn(thread: &Thread, user: &mut UserContext) -> Result<u64> {
         restore_fpu(user, UserAddr(frame.machine.fpu_state))?;
     }
     restore_registers(user, &frame.machine);
+    // What a handler interrupted is over, however it ended.
+    let _ = thread.take_restart();
     state::set_mask(thread, SignalSet(frame.mask));
     if let Ok(stack) = frame.stack.parse() {
         *thread.alternate_stack.lock() = stack;

@@ -50,15 +50,14 @@ impl Queue {
         self.set.is_empty()
     }
 
-    /// Adds a signal; `limit` is how many entries there may be (RLIMIT_SIGPENDING).
-    pub fn push(&mut self, info: SigInfo, limit: u64) -> Queued {
+    /// Adds a signal. `is_full`: there may be no more entries (RLIMIT_SIGPENDING, memory).
+    pub fn push(&mut self, info: SigInfo, is_full: bool) -> Queued {
         if !info.signal.is_realtime() && self.set.contains(info.signal) {
             return Queued::Merged;
         }
         self.set = self.set.with(info.signal);
         // Standard signals are at most one each: they always fit within reason.
-        let full = info.signal.is_realtime() && self.entries.len() as u64 >= limit;
-        if full || self.entries.try_reserve(1).is_err() {
+        if is_full && info.signal.is_realtime() || self.entries.try_reserve(1).is_err() {
             return Queued::WithoutInfo;
         }
         self.entries.push(info);
@@ -94,8 +93,9 @@ impl Queue {
     }
 
     /// Whether an entry satisfies `test` (a POSIX timer's signal still waits).
-    pub fn update(&mut self, mut test: impl FnMut(&mut SigInfo) -> bool) -> bool {
-        self.entries.iter_mut().any(&mut test)
+    #[must_use]
+    pub fn any(&self, test: impl FnMut(&SigInfo) -> bool) -> bool {
+        self.entries.iter().any(test)
     }
 
     /// The first entry of `signal` that is pending, left there.
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn a_standard_signal_is_pending_once() {
         let mut queue = Queue::new();
-        assert_eq!(queue.push(user(10, 1), 100), Queued::Yes);
-        assert_eq!(queue.push(user(10, 2), 100), Queued::Merged);
+        assert_eq!(queue.push(user(10, 1), false), Queued::Yes);
+        assert_eq!(queue.push(user(10, 2), false), Queued::Merged);
         assert_eq!(queue.take(SignalSet::ALL).unwrap().sender(), Some((1, 0)));
         assert!(queue.take(SignalSet::ALL).is_none() && queue.is_empty());
     }
@@ -126,7 +126,7 @@ mod tests {
     fn realtime_signals_queue_in_order_of_arrival_lowest_number_first() {
         let mut queue = Queue::new();
         for (number, pid) in [(40, 1), (34, 2), (40, 3), (34, 4)] {
-            queue.push(user(number, pid), 100);
+            queue.push(user(number, pid), false);
         }
         let order: Vec<_> = core::iter::from_fn(|| queue.take(SignalSet::ALL))
             .map(|info| (info.signal.number(), info.sender().unwrap().0))
@@ -137,15 +137,15 @@ mod tests {
     #[test]
     fn synchronous_signals_overtake() {
         let mut queue = Queue::new();
-        queue.push(user(1, 0), 100);
-        queue.push(user(11, 0), 100);
+        queue.push(user(1, 0), false);
+        queue.push(user(11, 0), false);
         assert_eq!(queue.take(SignalSet::ALL).unwrap().signal, Signal::SEGV);
     }
 
     #[test]
     fn blocked_signals_stay() {
         let mut queue = Queue::new();
-        queue.push(user(10, 0), 100);
+        queue.push(user(10, 0), false);
         let mask = SignalSet::of(Signal::USR1);
         assert!(queue.take(SignalSet::ALL.without(mask)).is_none());
         assert!(queue.set().contains(Signal::USR1));
@@ -154,16 +154,16 @@ mod tests {
     #[test]
     fn a_full_queue_still_notes_the_number() {
         let mut queue = Queue::new();
-        assert_eq!(queue.push(user(40, 1), 1), Queued::Yes);
-        assert_eq!(queue.push(user(41, 1), 1), Queued::WithoutInfo);
+        assert_eq!(queue.push(user(40, 1), false), Queued::Yes);
+        assert_eq!(queue.push(user(41, 1), true), Queued::WithoutInfo);
         assert!(queue.set().contains(Signal::new(41).unwrap()));
     }
 
     #[test]
     fn discarding_takes_entries_along() {
         let mut queue = Queue::new();
-        queue.push(user(20, 0), 100);
-        queue.push(user(18, 0), 100);
+        queue.push(user(20, 0), false);
+        queue.push(user(18, 0), false);
         queue.discard(SignalSet::STOPS);
         assert_eq!(queue.len(), 1);
         assert_eq!(queue.set(), SignalSet::of(Signal::CONT));

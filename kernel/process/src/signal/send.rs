@@ -9,7 +9,6 @@ use abi::{Errno, Result};
 use super::state::{SignalState, check_permission};
 use super::{Default, Disposition, SigInfo, Signal, SignalSet, stop};
 use crate::rlimit::Resource;
-use crate::signal::queue::Queued;
 use crate::thread::Thread;
 use crate::{Pid, Process, tree};
 
@@ -52,7 +51,7 @@ pub fn force(thread: &Arc<Thread>, info: &SigInfo) {
             process.is_init.store(false, Ordering::Relaxed);
         }
         drop(actions);
-        thread.private.lock().push(*info, u64::MAX);
+        thread.private.lock().push(*info, false);
         drop(state);
     }
     thread.notify();
@@ -159,7 +158,11 @@ fn prepare(process: &Process, state: &mut SignalState, signal: Signal) -> bool {
     for thread in &state.threads {
         thread.private.lock().discard(cancelled);
     }
-    signal == Signal::CONT && stop::end(process, state)
+    if signal != Signal::CONT {
+        return false;
+    }
+    state.continues += 1;
+    stop::end(process, state)
 }
 
 fn enqueue(
@@ -176,14 +179,14 @@ fn enqueue(
         start_exit(process, state, i32::from(signal.number()));
         return Ok(());
     }
-    let limit = process.limits().soft(Resource::PendingSignals);
-    let queued = match to {
-        Some(thread) => thread.private.lock().push(*info, limit),
-        None => state.shared.push(*info, limit),
-    };
-    if queued == Queued::WithoutInfo && signal.is_realtime() && info.code < 0 {
+    let is_full = signal.is_realtime() && is_full(process, state);
+    if is_full && info.code < 0 {
         return Err(Errno::EAGAIN);
     }
+    match to {
+        Some(thread) => thread.private.lock().push(*info, is_full),
+        None => state.shared.push(*info, is_full),
+    };
     let taker = match to {
         Some(thread) => Some(thread),
         None => choose(state, signal),
@@ -194,6 +197,17 @@ fn enqueue(
         thread.notify();
     }
     Ok(())
+}
+
+/// Whether the process may queue no more (RLIMIT_SIGPENDING), or memory is needed for other things.
+fn is_full(process: &Process, state: &SignalState) -> bool {
+    let own = state
+        .threads
+        .iter()
+        .map(|thread| thread.private.lock().len());
+    let queued = state.shared.len() + own.sum::<usize>();
+    queued as u64 >= process.limits().soft(Resource::PendingSignals)
+        || machine::frame::free() < memory::pressure::RESERVE_FRAMES
 }
 
 /// Whether the signal has no effect at all. A blocked signal stays pending: its action may change.

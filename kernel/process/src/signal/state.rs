@@ -26,6 +26,8 @@ pub struct SignalState {
     pub(crate) stop: Option<Signal>,
     /// The stop is complete and was reported.
     pub(crate) is_stopped: bool,
+    /// How often SIGCONT came: a stop that was decided on before one is void.
+    pub(crate) continues: u64,
 }
 
 impl SignalState {

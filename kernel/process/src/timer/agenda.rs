@@ -54,6 +54,16 @@ pub(super) fn replace(
     Some(entry)
 }
 
+/// When to look next at what is due at `due_ns`: a short period must not keep the worker busy. Nothing is
+/// lost, because a look counts all the times that something was due. `is_idle`: looking earlier would be for
+/// nothing, since nobody takes the signals.
+pub(super) fn not_too_soon(due_ns: Option<u64>, is_idle: bool) -> Option<u64> {
+    const SHORTEST_NS: u64 = 50_000;
+    const IDLE_NS: u64 = 1_000_000;
+    let least = if is_idle { IDLE_NS } else { SHORTEST_NS };
+    due_ns.map(|due| due.max(sched::clock::monotonic_ns() + least))
+}
+
 /// Takes an entry back, if it is still there.
 pub(super) fn remove(entry: Option<Entry>) {
     if let Some(entry) = entry {
@@ -76,6 +86,8 @@ fn work() {
             if let Some(process) = process.upgrade() {
                 look_at(&process, due);
             }
+            // There may always be something due: others have to get on, too.
+            sched::thread::reschedule_if_needed();
         }
         let next = first_deadline();
         let is_new = || (first_deadline() != next).then_some(());

@@ -44,11 +44,14 @@ impl Armed {
     }
 
     pub(super) fn left(&self, now_ns: u64) -> Interval {
-        Interval {
+        let left = |due: u64| match now_ns.checked_sub(due) {
+            // Nobody has looked yet: what is left is until the next time after this one.
+            Some(late) if self.interval_ns > 0 => self.interval_ns - late % self.interval_ns,
             // An armed timer never shows 0.
-            value_ns: self
-                .due_ns
-                .map_or(0, |due| due.saturating_sub(now_ns).max(1)),
+            _ => due.saturating_sub(now_ns).max(1),
+        };
+        Interval {
+            value_ns: self.due_ns.map_or(0, left),
             interval_ns: self.interval_ns,
         }
     }
@@ -77,8 +80,12 @@ fn clock(process: &Process, which: Which) -> u64 {
 }
 
 /// Sets a timer; what was left of the one before.
-pub fn set_interval(process: &Arc<Process>, which: Which, setting: Interval) -> Interval {
+pub fn set_interval(process: &Arc<Process>, which: Which, mut setting: Interval) -> Interval {
     let now = clock(process, which);
+    if which == Which::Real && setting.value_ns == 0 {
+        // As on Linux, only the timers on CPU time remember the period when they are disarmed.
+        setting.interval_ns = 0;
+    }
     let armed = Armed::from(setting, now);
     let mut state = process.timers.0.lock();
     let slot = match which {
@@ -117,9 +124,11 @@ pub(super) fn look_at_real(process: &Arc<Process>) {
     if times == 0 {
         return;
     }
-    let next = state.real.due_ns;
-    state.real_entry = agenda::replace(state.real_entry, process, Due::Real, next);
     drop(state);
     // A standard signal always finds room.
     let _ = send::to_process(process, &SigInfo::kernel(Signal::ALRM));
+    let is_pending = process.signals.lock().shared.set().contains(Signal::ALRM);
+    let mut state = process.timers.0.lock();
+    let next = agenda::not_too_soon(state.real.due_ns, is_pending);
+    state.real_entry = agenda::replace(state.real_entry, process, Due::Real, next);
 }

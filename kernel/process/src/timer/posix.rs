@@ -6,10 +6,11 @@ use abi::{Errno, Result};
 
 use super::agenda::{self, Due};
 use super::itimer::{Armed, Interval};
+use crate::rlimit::Resource;
 use crate::signal::{Payload, SigInfo, Signal, code, send};
 use crate::{Pid, Process, tree};
 
-/// The most timers of a process.
+/// The most timers of a process, whatever its limit on signals allows.
 const MOST: usize = 4096;
 
 /// Which clock a timer follows.
@@ -66,6 +67,20 @@ pub(super) struct Timer {
 }
 
 impl Timer {
+    fn left(&self, now_ns: u64) -> Interval {
+        let is_over =
+            self.armed.interval_ns == 0 && self.armed.due_ns.is_some_and(|due| due <= now_ns);
+        if is_over && self.notify == Notify::Nothing {
+            return Interval::default();
+        }
+        self.armed.left(now_ns)
+    }
+
+    /// Counts the times it was due by `now_ns` as missed: its signal still waits.
+    fn miss(&mut self, now_ns: u64) {
+        self.missed = self.missed.saturating_add(self.armed.expire(now_ns));
+    }
+
     /// Takes it off the agenda: it is going away.
     pub(super) fn disarm(&self) {
         agenda::remove(self.entry);
@@ -75,10 +90,12 @@ impl Timer {
 /// Makes a timer; its id.
 ///
 /// # Errors
-/// `EAGAIN` when there are too many.
+/// `EAGAIN` when there are too many (each is ready to queue a signal), or too little memory.
 pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i32> {
     let mut state = process.timers.0.lock();
-    if state.posix.len() >= MOST {
+    let limit = process.limits().soft(Resource::PendingSignals);
+    let is_full = state.posix.len() >= MOST || state.posix.len() as u64 >= limit;
+    if is_full || machine::frame::free() < memory::pressure::RESERVE_FRAMES {
         return Err(Errno::EAGAIN);
     }
     let id = state.next_id;
@@ -116,18 +133,25 @@ pub fn delete(process: &Process, id: i32) -> Result<()> {
 ///
 /// # Errors
 /// `EINVAL` when there is none with this id.
-pub fn set(process: &Arc<Process>, id: i32, setting: Setting) -> Result<Interval> {
+pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Interval> {
+    if setting.interval.value_ns == 0 {
+        setting.interval.interval_ns = 0;
+    }
     let now = sched::clock::monotonic_ns();
     let mut state = process.timers.0.lock();
     let timer = state.posix.get_mut(&id).ok_or(Errno::EINVAL)?;
-    let old = timer.armed.left(now);
+    let old = timer.left(now);
     timer.armed = Armed::from(setting.interval, now);
     if setting.absolute && setting.interval.value_ns > 0 {
         timer.armed.due_ns = Some(timer.clock.to_monotonic(setting.interval.value_ns));
     }
     timer.missed = 0;
     timer.last_overrun = 0;
-    let due = timer.armed.due_ns;
+    // Without a signal there is nothing to do when it is due.
+    let due = timer
+        .armed
+        .due_ns
+        .filter(|_| timer.notify != Notify::Nothing);
     timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), due);
     Ok(old)
 }
@@ -139,7 +163,7 @@ pub fn set(process: &Arc<Process>, id: i32, setting: Setting) -> Result<Interval
 pub fn get(process: &Process, id: i32) -> Result<Interval> {
     let now = sched::clock::monotonic_ns();
     let state = process.timers.0.lock();
-    Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.armed.left(now))
+    Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.left(now))
 }
 
 /// Times the timer was due between its last signal's queueing and taking.
@@ -152,29 +176,43 @@ pub fn overrun(process: &Process, id: i32) -> Result<i32> {
 }
 
 pub(super) fn look_at(process: &Arc<Process>, id: i32) {
+    // What was ignored, dropped or lost is not pending any more.
+    let is_pending = is_queued(process, id);
     let now = sched::clock::monotonic_ns();
     let mut state = process.timers.0.lock();
     let Some(timer) = state.posix.get_mut(&id) else {
         return;
     };
-    let times = timer.armed.expire(now);
-    if times == 0 {
-        return;
-    }
-    let next = timer.armed.due_ns;
-    timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), next);
     let notify = timer.notify;
-    let queue_it = !timer.is_pending && notify != Notify::Nothing;
+    let queue_it =
+        !(timer.is_pending && is_pending) && timer.armed.due_ns.is_some_and(|d| d <= now);
     if queue_it {
+        timer.missed = timer.armed.expire(now) - 1;
         timer.is_pending = true;
-        timer.missed = times - 1;
     } else {
-        timer.missed = timer.missed.saturating_add(times);
+        timer.miss(now);
     }
     drop(state);
     if queue_it {
         send_signal(process, id, notify);
     }
+    let is_pending = is_queued(process, id);
+    let mut state = process.timers.0.lock();
+    let Some(timer) = state.posix.get_mut(&id) else {
+        return;
+    };
+    timer.is_pending &= is_pending;
+    // Nothing new can come of it until somebody takes the signal, or stops ignoring it.
+    let next = agenda::not_too_soon(timer.armed.due_ns, queue_it == is_pending);
+    timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), next);
+}
+
+/// Whether a signal of this timer waits to be taken.
+fn is_queued(process: &Process, id: i32) -> bool {
+    let is_own = |info: &SigInfo| matches!(info.payload, Payload::Timer { id: of, .. } if of == id);
+    let state = process.signals.lock();
+    let by_thread = |thread: &Arc<crate::thread::Thread>| thread.private.lock().any(is_own);
+    state.shared.any(is_own) || state.threads.iter().any(by_thread)
 }
 
 fn send_signal(process: &Arc<Process>, id: i32, notify: Notify) {
@@ -206,7 +244,7 @@ fn send_signal(process: &Arc<Process>, id: i32, notify: Notify) {
 
 /// A signal was taken off a queue: if it is a timer's, it gets its overrun count and the timer may send
 /// the next one. Called with the process's signal state locked.
-pub(crate) fn signal_taken(process: &Process, info: &mut SigInfo) {
+pub(crate) fn signal_taken(process: &Arc<Process>, info: &mut SigInfo) {
     let Payload::Timer { id, overrun, .. } = &mut info.payload else {
         return;
     };
@@ -214,6 +252,9 @@ pub(crate) fn signal_taken(process: &Process, info: &mut SigInfo) {
     let Some(timer) = state.posix.get_mut(id) else {
         return;
     };
+    timer.miss(sched::clock::monotonic_ns());
+    let next = agenda::not_too_soon(timer.armed.due_ns, false);
+    timer.entry = agenda::replace(timer.entry, process, Due::Posix(*id), next);
     timer.last_overrun = i32::try_from(timer.missed).unwrap_or(i32::MAX);
     timer.missed = 0;
     timer.is_pending = false;

@@ -36,3 +36,11 @@ fn a_value_of_zero_disarms() {
     };
     assert_eq!(Armed::from(disarmed, 7).due_ns, None);
 }
+
+#[test]
+fn what_is_left_of_a_period_that_nobody_looked_at_is_until_the_next_time() {
+    let timer = Armed::from(PERIODIC, 0);
+    assert_eq!(timer.left(40).value_ns, 60);
+    assert_eq!(timer.left(100).value_ns, 30);
+    assert_eq!(timer.left(165).value_ns, 25);
+}
