@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+mod by_pages;
 pub mod io;
 pub mod page_cache;
 pub mod page_source;

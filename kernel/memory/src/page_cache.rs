@@ -19,6 +19,7 @@ use machine::sync::SpinLock;
 use machine::{Frame, PAGE_SIZE};
 use sched::WaitQueue;
 
+use crate::by_pages::{self, offset_in_page};
 use crate::io::{IoReader, IoWriter};
 use crate::page_source::{MappingList, PageSource};
 use crate::pressure::{self, Shrink};
@@ -31,8 +32,6 @@ const SCATTERED_PAGES: usize = 8;
 const RUN_PAGES: usize = 32;
 /// Dirty pages at which a writer has to write back first.
 const MOST_DIRTY: usize = 2048;
-/// The largest file offset there is.
-const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
 
 /// Where the pages of a cached file live when they are not in memory.
 pub trait Backing: Send + Sync {
@@ -123,32 +122,9 @@ impl PageCache {
     /// # Errors
     /// `EFAULT` from `to`, or what the backing says, when not a byte was read.
     pub fn read(&self, offset: u64, to: &mut IoWriter<'_>) -> Result<usize> {
-        let mut at = offset;
-        let mut done = 0;
-        while to.remaining() > 0 {
-            let left = self.size_bytes().saturating_sub(at);
-            if left == 0 {
-                break;
-            }
-            let start = offset_in_page(at);
-            let left = usize::try_from(left).unwrap_or(usize::MAX);
-            let part = to.remaining().min(PAGE_SIZE - start).min(left);
-            let moved = self
-                .page(at / PAGE, false)
-                .and_then(|frame| to.write_frame(&frame, start, part));
-            match moved {
-                Ok(moved) => {
-                    at += moved as u64;
-                    done += moved;
-                    if moved < part {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        by_pages::read(offset, to, &self.size, |index| {
+            self.page(index, false).map(Some)
+        })
     }
 
     /// Writes to the cache at `offset`, growing the file if need be; the pages are dirty until
@@ -160,30 +136,9 @@ impl PageCache {
         if self.pages.lock().dirty() > MOST_DIRTY {
             self.write_back(0..u64::MAX)?;
         }
-        let mut at = offset;
-        let mut done = 0;
-        while from.remaining() > 0 {
-            let start = offset_in_page(at);
-            let part = from.remaining().min(PAGE_SIZE - start);
-            let moved = if at.saturating_add(part as u64) > MOST_BYTES {
-                Err(Errno::EFBIG)
-            } else {
-                self.write_page(at, part, from)
-            };
-            match moved {
-                Ok(moved) => {
-                    at += moved as u64;
-                    done += moved;
-                    self.size.fetch_max(at, Ordering::AcqRel);
-                    if moved < part {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        by_pages::write(offset, from, &self.size, |at, len, from| {
+            self.write_page(at, len, from)
+        })
     }
 
     /// Writes within one page.
@@ -376,10 +331,6 @@ impl Drop for PageCache {
         // Nobody is left to report an error to; close(2) and fsync(2) have written what they could.
         let _ = self.write_back(0..u64::MAX);
     }
-}
-
-fn offset_in_page(offset: u64) -> usize {
-    usize::try_from(offset % PAGE).unwrap_or(0)
 }
 
 #[cfg(test)]

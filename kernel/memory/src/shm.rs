@@ -9,13 +9,12 @@ use abi::{Errno, Result};
 use machine::sync::SpinLock;
 use machine::{Frame, PAGE_SIZE};
 
+use crate::by_pages::{self, offset_in_page};
 use crate::io::{IoReader, IoWriter};
 use crate::page_source::{MappingList, PageSource};
 use crate::pressure;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// The largest file offset there is.
-const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
 
 /// Pages that exist once touched; holes read as zeroes. A [`PageSource`].
 #[derive(Debug)]
@@ -73,36 +72,9 @@ impl Shm {
     /// # Errors
     /// `EFAULT` from `to` when not a byte was read.
     pub fn read(&self, offset: u64, to: &mut IoWriter<'_>) -> Result<usize> {
-        let mut at = offset;
-        let mut done = 0;
-        while to.remaining() > 0 {
-            let left = self.size_bytes().saturating_sub(at);
-            if left == 0 {
-                break;
-            }
-            let start = offset_in_page(at);
-            let part = to
-                .remaining()
-                .min(PAGE_SIZE - start)
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
-            let frame = self.pages.lock().get(&(at / PAGE)).cloned();
-            let moved = match frame {
-                Some(frame) => to.write_frame(&frame, start, part),
-                None => to.zero(part),
-            };
-            match moved {
-                Ok(moved) => {
-                    at += moved as u64;
-                    done += moved;
-                    if moved < part {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        by_pages::read(offset, to, &self.size, |index| {
+            Ok(self.pages.lock().get(&index).cloned())
+        })
     }
 
     /// Writes at `offset`, growing it if need be.
@@ -110,31 +82,9 @@ impl Shm {
     /// # Errors
     /// `EFAULT` from `from`, `ENOMEM` or `EFBIG` when not a byte was written.
     pub fn write(&self, offset: u64, from: &mut IoReader<'_>) -> Result<usize> {
-        let mut at = offset;
-        let mut done = 0;
-        while from.remaining() > 0 {
-            let start = offset_in_page(at);
-            let part = from.remaining().min(PAGE_SIZE - start);
-            let moved = if at + part as u64 > MOST_BYTES {
-                Err(Errno::EFBIG)
-            } else {
-                self.make(at / PAGE)
-                    .and_then(|frame| from.read_frame(&frame, start, part))
-            };
-            match moved {
-                Ok(moved) => {
-                    at += moved as u64;
-                    done += moved;
-                    self.size.fetch_max(at, Ordering::AcqRel);
-                    if moved < part {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        by_pages::write(offset, from, &self.size, |at, len, from| {
+            from.read_frame(&self.make(at / PAGE)?, offset_in_page(at), len)
+        })
     }
 
     /// Makes the pages of a range exist (fallocate), whatever its size.
@@ -220,10 +170,6 @@ impl PageSource for Shm {
     fn mappings(&self) -> Option<&MappingList> {
         Some(&self.mappings)
     }
-}
-
-fn offset_in_page(offset: u64) -> usize {
-    usize::try_from(offset % PAGE).unwrap_or(0)
 }
 
 #[cfg(test)]
