@@ -20,6 +20,8 @@ pub enum Queued {
     Merged,
     /// It is pending, but there was no room for what it carries.
     WithoutInfo,
+    /// It is not pending: there was no room, and the sender wants each one to count (sigqueue).
+    Refused,
 }
 
 impl Queue {
@@ -55,9 +57,14 @@ impl Queue {
         if !info.signal.is_realtime() && self.set.contains(info.signal) {
             return Queued::Merged;
         }
-        self.set = self.set.with(info.signal);
         // Standard signals are at most one each: they always fit within reason.
-        if is_full && info.signal.is_realtime() || self.entries.try_reserve(1).is_err() {
+        let is_realtime = info.signal.is_realtime();
+        let has_room = !(is_full && is_realtime) && self.entries.try_reserve(1).is_ok();
+        if !has_room && is_realtime && info.code < 0 {
+            return Queued::Refused;
+        }
+        self.set = self.set.with(info.signal);
+        if !has_room {
             return Queued::WithoutInfo;
         }
         self.entries.push(info);
@@ -157,6 +164,17 @@ mod tests {
         assert_eq!(queue.push(user(40, 1), false), Queued::Yes);
         assert_eq!(queue.push(user(41, 1), true), Queued::WithoutInfo);
         assert!(queue.set().contains(Signal::new(41).unwrap()));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_what_has_to_count() {
+        let mut queue = Queue::new();
+        let info = SigInfo {
+            code: super::super::code::SI_QUEUE,
+            ..user(40, 1)
+        };
+        assert_eq!(queue.push(info, true), Queued::Refused);
+        assert!(queue.is_empty());
     }
 
     #[test]

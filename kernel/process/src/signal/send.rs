@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use super::state::{SignalState, check_permission};
 use super::{Default, Disposition, SigInfo, Signal, SignalSet, stop};
 use crate::rlimit::Resource;
+use crate::signal::queue::Queued;
 use crate::thread::Thread;
 use crate::{Pid, Process, tree};
 
@@ -180,13 +181,13 @@ fn enqueue(
         return Ok(());
     }
     let is_full = signal.is_realtime() && is_full(process, state);
-    if is_full && info.code < 0 {
-        return Err(Errno::EAGAIN);
-    }
-    match to {
+    let queued = match to {
         Some(thread) => thread.private.lock().push(*info, is_full),
         None => state.shared.push(*info, is_full),
     };
+    if queued == Queued::Refused {
+        return Err(Errno::EAGAIN);
+    }
     let taker = match to {
         Some(thread) => Some(thread),
         None => choose(state, signal),
