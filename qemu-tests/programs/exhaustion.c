@@ -79,11 +79,11 @@ static void huge_arguments(void) {
     for (int i = 0; i < 60; i++) arguments[i] = text;
     for (int i = 0; i < 20; i++) {
         if (fork() == 0) {
-            for (;;) execve("/tests/hello", arguments, 0);
+            for (;;) execve("/proc/self/exe", arguments, 0);
         }
     }
     for (int i = 0; i < 399999; i++) arguments[i] = "";
-    execve("/tests/hello", arguments, arguments);
+    execve("/proc/self/exe", arguments, arguments);
     _exit(errno == E2BIG || errno == ENOMEM ? 0 : 1);
 }
 

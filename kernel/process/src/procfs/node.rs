@@ -235,7 +235,12 @@ struct OpenFile {
 impl FileOps for OpenFile {
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
         let start = usize::try_from(io.offset).unwrap_or(usize::MAX);
-        match self.text.get(start..) {
+        // What was written since it was opened shows.
+        let fresh = match self.node.item.content {
+            Content::Writable(text, _) => Some(text(&self.node.scope)?),
+            _ => None,
+        };
+        match fresh.as_ref().unwrap_or(&self.text).get(start..) {
             Some(rest) if !rest.is_empty() => to.write(rest),
             _ => Ok(0),
         }
