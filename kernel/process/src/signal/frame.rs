@@ -21,6 +21,8 @@ const DATA_SELECTOR: u16 = 0x2b;
 /// `UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`, and `UC_FP_XSTATE`.
 const UC_SEGMENTS: u64 = 6;
 const UC_FP_XSTATE: u64 = 1;
+/// CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC: what sigreturn(2) takes from the frame.
+const RESTORED_FLAGS: u64 = 0x5_0dd5;
 /// Flags that a handler starts without: direction, resume, trap.
 const CLEARED_FLAGS: u64 = 1 << 10 | 1 << 16 | 1 << 8;
 
@@ -296,7 +298,7 @@ fn restore_registers(user: &mut UserContext, saved: &MachineContext) {
     regs.rcx = saved.rcx;
     regs.rsp = saved.rsp;
     regs.rip = saved.rip;
-    regs.rflags = saved.rflags;
+    regs.rflags = regs.rflags & !RESTORED_FLAGS | saved.rflags & RESTORED_FLAGS;
 }
 
 /// rt_sigreturn(2): takes everything from the frame that the handler's return left behind. What the
