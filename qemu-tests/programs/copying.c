@@ -28,5 +28,12 @@ int main(void) {
     SHOW(lseek(out, 0, SEEK_END));
     SHOW(fallocate(out, 0, 0, 0));
     SHOW(posix_fadvise(in, 0, 0, POSIX_FADV_SEQUENTIAL));
+    // Nothing to copy is not worth a wait, and not an endless one.
+    int sink[2];
+    pipe(sink);
+    SHOW(write(ends[1], "x", 1));
+    SHOW(tee(ends[0], sink[1], 0, 0));
+    SHOW(splice(ends[0], NULL, sink[1], NULL, 0, 0));
+    SHOW(tee(ends[0], sink[1], 1, 0));
     return 0;
 }

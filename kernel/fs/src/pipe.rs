@@ -178,7 +178,7 @@ impl Pipe {
         if capacity < ring.len() {
             return Err(Errno::EBUSY);
         }
-        ring.shrink_to(capacity);
+        ring.shrink_to(capacity)?;
         self.capacity.store(capacity, Ordering::Release);
         drop(ring);
         self.write_queue.wake_all();
@@ -239,6 +239,9 @@ impl PipeEnd {
     /// # Errors
     /// `EAGAIN` when there are none and `nonblocking`, `ERESTARTSYS`.
     pub fn peek(&self, to: &mut [u8], nonblocking: bool) -> Result<usize> {
+        if to.is_empty() {
+            return Ok(0);
+        }
         loop {
             let count = self.pipe.ring.lock().peek(to);
             if count > 0 || !self.pipe.has_writers() {

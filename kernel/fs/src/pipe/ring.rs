@@ -87,9 +87,12 @@ impl Ring {
     }
 
     /// Gives memory back when it holds more than `capacity`; it still holds all its bytes.
-    pub(super) fn shrink_to(&mut self, capacity: usize) {
+    ///
+    /// # Errors
+    /// `ENOMEM`; it is as it was then.
+    pub(super) fn shrink_to(&mut self, capacity: usize) -> Result<()> {
         if self.bytes.len() > capacity {
-            let mut kept = alloc::vec![0; capacity];
+            let mut kept = zeroes(capacity)?;
             let len = self.peek(&mut kept);
             *self = Self {
                 bytes: kept,
@@ -97,6 +100,7 @@ impl Ring {
                 len,
             };
         }
+        Ok(())
     }
 
     fn reserve(&mut self, needed: usize) -> Result<()> {
@@ -104,9 +108,7 @@ impl Ring {
             return Ok(());
         }
         let size = needed.next_power_of_two().max(SMALLEST);
-        let mut grown = Vec::new();
-        grown.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-        grown.resize(size, 0);
+        let mut grown = zeroes(size)?;
         let len = self.peek(&mut grown);
         *self = Self {
             bytes: grown,
@@ -115,4 +117,12 @@ impl Ring {
         };
         Ok(())
     }
+}
+
+fn zeroes(size: usize) -> Result<Vec<u8>> {
+    memory::pressure::ensure_headroom()?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    bytes.resize(size, 0);
+    Ok(bytes)
 }

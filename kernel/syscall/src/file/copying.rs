@@ -229,9 +229,15 @@ fn sys_tee(cx: &mut Context<'_>) -> Result<u64> {
     if source.is_same_pipe(sink) {
         return Err(Errno::EINVAL);
     }
+    if cx.size(2) == 0 {
+        return Ok(0);
+    }
     let nonblocking = flags.contains(SpliceFlags::NONBLOCK);
     let room = note_broken_pipe(cx, sink.wait_for_room(nonblocking || to.is_nonblocking()))?;
-    let mut buffer = alloc::vec![0; cx.size(2).min(STEP).min(room)];
+    let len = cx.size(2).min(STEP).min(room);
+    let mut buffer: Vec<u8> = Vec::new();
+    buffer.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+    buffer.resize(len, 0);
     let count = source.peek(&mut buffer, nonblocking || from.is_nonblocking())?;
     let result = to.write(&mut IoReader::kernel(&buffer[..count]));
     note_broken_pipe(cx, result).map(|count| count as u64)
