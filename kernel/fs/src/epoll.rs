@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
+use memory::pressure;
 use sched::{Mutex, Wake};
 
 use crate::anonymous::AnonymousInode;
@@ -30,6 +31,11 @@ use items::{Item, ItemWaker, Items, Ready};
 
 /// How deep epoll instances may watch each other.
 const NESTING_MAX: usize = 4;
+/// Events that one call gives at most; those behind them are given by the next.
+const BATCH_MAX: usize = 1024;
+
+/// Held from the look at who watches whom to the change of it.
+static NESTING: Mutex<()> = Mutex::new(());
 
 bitflags::bitflags! {
     /// How an interest is treated, beside the events (epoll_ctl(2)).
@@ -100,7 +106,10 @@ impl Epoll {
         if !file.ops().is_pollable() {
             return Err(Errno::EPERM);
         }
-        if let Some(inner) = file.downcast::<Epoll>() {
+        pressure::ensure_headroom()?;
+        let inner = file.downcast::<Epoll>();
+        let _nesting = inner.map(|_| NESTING.lock());
+        if let Some(inner) = inner {
             self.check_nesting(inner)?;
             if interest.mode.contains(Mode::EXCLUSIVE) {
                 return Err(Errno::EINVAL);
@@ -133,6 +142,9 @@ impl Epoll {
         items.by_number.insert(number, item);
         items.by_file.insert(key, number);
         drop(items);
+        if let Some(inner) = inner {
+            inner.ready.add_outer(&self.ready);
+        }
         if !now.is_empty() {
             waker.wake();
         }
@@ -199,7 +211,7 @@ impl Epoll {
     /// `EINTR` when a signal comes: epoll_wait(2) is never restarted.
     pub fn wait(&self, max: usize, deadline_ns: Option<u64>) -> Result<Vec<(Events, u64)>> {
         loop {
-            let found = self.collect(max);
+            let found = self.collect(max.min(BATCH_MAX));
             if !found.is_empty() || deadline_ns == Some(0) {
                 return Ok(found);
             }
@@ -211,7 +223,7 @@ impl Epoll {
                 });
             match result {
                 Ok(()) => {}
-                Err(Errno::ETIMEDOUT) => return Ok(self.collect(max)),
+                Err(Errno::ETIMEDOUT) => return Ok(self.collect(max.min(BATCH_MAX))),
                 Err(_) => return Err(Errno::EINTR),
             }
         }
@@ -247,8 +259,13 @@ impl Epoll {
             }
         }
         drop(items);
+        let is_left = !again.is_empty() || left > 0;
         for waker in again {
             waker.list();
+        }
+        if is_left {
+            // Another thread may have looked while the list was empty.
+            self.ready.queue.wake_all();
         }
         found
     }
@@ -256,7 +273,13 @@ impl Epoll {
     /// Whether any item on the ready list is really ready.
     fn is_ready(&self) -> bool {
         let items = self.items.lock();
-        let listed: Vec<u64> = self.ready.list.lock().iter().copied().collect();
+        let len = self.ready.list.lock().len();
+        let mut listed: Vec<u64> = Vec::new();
+        if listed.try_reserve_exact(len).is_err() {
+            // Who asks again when there is memory hears the truth.
+            return true;
+        }
+        listed.extend(self.ready.list.lock().iter().take(len));
         listed.iter().any(|number| {
             let item = items.by_number.get(number);
             item.and_then(Item::poll)
@@ -268,7 +291,7 @@ impl Epoll {
         if core::ptr::eq(self, inner) {
             return Err(Errno::EINVAL);
         }
-        if inner.depth_without(self, 1)? > NESTING_MAX {
+        if inner.depth_without(self, 1)? + self.ready.height() > NESTING_MAX {
             Err(Errno::ELOOP)
         } else {
             Ok(())
@@ -301,7 +324,7 @@ impl Epoll {
 impl FileOps for Epoll {
     fn poll(&self, table: Option<&mut PollTable>) -> Events {
         if let Some(table) = table {
-            table.add(&self.ready.queue);
+            table.add(&self.ready.pollers);
         }
         if self.is_ready() {
             Events::READABLE
@@ -312,6 +335,9 @@ impl FileOps for Epoll {
 
     fn info(&self, to: &mut dyn core::fmt::Write) -> core::fmt::Result {
         for item in self.items.lock().by_number.values() {
+            if item.file.strong_count() == 0 {
+                continue;
+            }
             let events = item.interest.events.bits() | item.interest.mode.bits();
             writeln!(
                 to,

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
-use machine::sync::IrqLock;
+use machine::sync::{IrqLock, SpinLock};
 use sched::{WaitQueue, Wake};
 
-use super::Interest;
+use super::{Epoll, Interest};
 use crate::file::File;
 use crate::poll::{Events, PollTable};
 
@@ -37,7 +37,42 @@ pub(super) struct Item {
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     pub(super) list: IrqLock<VecDeque<u64>>,
+    /// Threads in epoll_wait(2).
     pub(super) queue: WaitQueue,
+    /// Who polls the instance itself: told what comes new, not what epoll_wait(2) leaves on the list.
+    pub(super) pollers: WaitQueue,
+    /// The instances that watch this one; a change is made with [`super::NESTING`] held, or removes.
+    pub(super) outer: SpinLock<Vec<Weak<Ready>>>,
+}
+
+impl Ready {
+    /// How many instances watch each other above this one.
+    pub(super) fn height(&self) -> usize {
+        let outer: Vec<Arc<Ready>> = self.outer.lock().iter().filter_map(Weak::upgrade).collect();
+        outer
+            .iter()
+            .map(|outer| outer.height() + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// `outer` watches this instance from now on.
+    pub(super) fn add_outer(&self, outer: &Arc<Ready>) {
+        let mut all = self.outer.lock();
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(outer));
+    }
+
+    /// `outer` watches it no more, or once less.
+    pub(super) fn remove_outer(&self, outer: &Arc<Ready>) {
+        let mut all = self.outer.lock();
+        if let Some(at) = all
+            .iter()
+            .position(|known| core::ptr::eq(known.as_ptr(), Arc::as_ptr(outer)))
+        {
+            all.swap_remove(at);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +96,7 @@ impl Wake for ItemWaker {
     fn wake(&self) {
         self.list();
         self.ready.queue.wake_all();
+        self.ready.pollers.wake_all();
     }
 }
 
@@ -86,6 +122,10 @@ impl Items {
     pub(super) fn remove(&mut self, number: u64) -> Option<Item> {
         let item = self.by_number.remove(&number)?;
         self.by_file.remove(&item.key);
+        let file = item.file.upgrade();
+        if let Some(inner) = file.as_ref().and_then(|file| file.downcast::<Epoll>()) {
+            inner.ready.remove_outer(&item.waker.ready);
+        }
         Some(item)
     }
 

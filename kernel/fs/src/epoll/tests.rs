@@ -170,3 +170,56 @@ fn a_waiter_is_woken_by_another_thread_and_times_out_otherwise() {
     assert_eq!(instance.wait(1, None), Ok(vec![(Events::IN, 7)]));
     waking.join().unwrap();
 }
+
+#[test]
+fn nesting_is_bounded_whichever_end_grows() {
+    let all: Vec<_> = (0..6).map(|_| Epoll::create(&credentials())).collect();
+    for at in 0..4 {
+        add(&all[at], 3, &all[at + 1], wanting(IN, 0)).unwrap();
+    }
+    assert_eq!(
+        add(&all[4], 3, &all[5], wanting(IN, 0)),
+        Err(Errno::ELOOP),
+        "from the top down"
+    );
+    assert_eq!(
+        add(&all[5], 3, &all[0], wanting(IN, 0)),
+        Err(Errno::ELOOP),
+        "from the bottom up"
+    );
+    assert_eq!(add(&all[4], 3, &all[0], wanting(IN, 0)), Err(Errno::ELOOP));
+    let inner = all[0].downcast::<Epoll>().unwrap();
+    inner.remove(3, &all[1]).unwrap();
+    add(&all[4], 3, &all[5], wanting(IN, 0)).unwrap();
+}
+
+#[test]
+fn a_level_left_ready_wakes_the_second_waiter() {
+    let (epoll, file) = (Epoll::create(&credentials()), event(0));
+    add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
+    let waiters: Vec<_> = (0..4)
+        .map(|_| {
+            let epoll = epoll.clone();
+            thread::spawn(move || epoll.downcast::<Epoll>().unwrap().wait(8, None).unwrap())
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(20));
+    signal(&file);
+    for waiter in waiters {
+        assert_eq!(waiter.join().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn an_edge_above_does_not_hear_of_what_a_wait_below_leaves() {
+    let (inner, outer, file) = (
+        Epoll::create(&credentials()),
+        Epoll::create(&credentials()),
+        event(1),
+    );
+    add(&inner, 3, &file, wanting(IN, 7)).unwrap();
+    add(&outer, 4, &inner, wanting(IN | Mode::EDGE.bits(), 8)).unwrap();
+    assert_eq!((now(&outer), now(&outer)), (vec![8], Vec::<u64>::new()));
+    assert_eq!(now(&inner), vec![7]);
+    assert_eq!(now(&outer), Vec::<u64>::new());
+}
