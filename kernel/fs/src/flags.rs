@@ -91,15 +91,27 @@ bitflags::bitflags! {
 }
 
 impl OpenFlags {
-    /// Whether reading is allowed.
+    /// Whether reading is allowed. With both bits of `O_ACCMODE`, ioctls alone are.
     #[must_use]
     pub const fn is_readable(self) -> bool {
-        self.bits() & raw::O_ACCMODE != raw::O_WRONLY
+        matches!(self.bits() & raw::O_ACCMODE, raw::O_RDONLY | raw::O_RDWR)
     }
 
     /// Whether writing is allowed.
     #[must_use]
     pub const fn is_writable(self) -> bool {
+        matches!(self.bits() & raw::O_ACCMODE, raw::O_WRONLY | raw::O_RDWR)
+    }
+
+    /// Whether opening needs the permission to read.
+    #[must_use]
+    pub const fn asks_to_read(self) -> bool {
+        self.bits() & raw::O_ACCMODE != raw::O_WRONLY
+    }
+
+    /// Whether opening needs the permission to write.
+    #[must_use]
+    pub const fn asks_to_write(self) -> bool {
         self.bits() & raw::O_ACCMODE != raw::O_RDONLY
     }
 

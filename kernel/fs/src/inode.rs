@@ -141,12 +141,13 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::EPERM)
     }
 
-    /// Makes an unnamed regular file in this directory's file system (`O_TMPFILE`).
+    /// Makes an unnamed regular file in this directory's file system (`O_TMPFILE`), which can get a name
+    /// later if it is `linkable`.
     ///
     /// # Errors
     /// `EOPNOTSUPP` by default.
-    fn create_unnamed(&self, new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
-        let _ = new;
+    fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>> {
+        let _ = (new, linkable);
         Err(Errno::EOPNOTSUPP)
     }
 

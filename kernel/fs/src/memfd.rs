@@ -57,7 +57,7 @@ pub fn create(
         .root()
         .inode()
         .ok_or(Errno::ENOENT)?
-        .create_unnamed(&new)?;
+        .create_unnamed(&new, false)?;
     let mut shown = Vec::from(&b"memfd:"[..]);
     shown.extend_from_slice(name);
     let dentry = mount.root().new_unlisted(inode.clone(), Arc::from(shown));

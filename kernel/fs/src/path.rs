@@ -106,6 +106,21 @@ impl Path {
         }
     }
 
+    /// Whether walking up from here leads to `above`, or it is `above`.
+    #[must_use]
+    pub fn is_below(&self, above: &Path) -> bool {
+        let mut at = self.clone();
+        loop {
+            if Arc::ptr_eq(&at.mount, &above.mount) {
+                return above.dentry.is_ancestor_of(&at.dentry);
+            }
+            match at.mount.mounted_on() {
+                Some(place) => at = place,
+                None => return false,
+            }
+        }
+    }
+
     /// The absolute path from `root`, in bytes. With `false` in the second field the place is not below
     /// `root` (the path starts at the top of its own mounts then).
     #[must_use]

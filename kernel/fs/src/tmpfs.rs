@@ -48,6 +48,17 @@ impl Usage {
         Ok(())
     }
 
+    /// Whether `pages` could be had at all.
+    pub(super) fn check_room(&self, pages: u64) -> Result<()> {
+        if pages > self.pages_max.load(Ordering::Relaxed) {
+            Err(Errno::ENOSPC)
+        } else if pages > machine::frame::total() as u64 {
+            Err(Errno::ENOMEM)
+        } else {
+            Ok(())
+        }
+    }
+
     pub(super) fn take_page(&self) -> Result<()> {
         Self::take(&self.pages, &self.pages_max)
     }

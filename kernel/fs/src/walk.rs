@@ -139,19 +139,13 @@ impl<'p> Walk<'p> {
             if !self.at.dentry.is_directory() {
                 return Err(Errno::ENOTDIR);
             }
+            self.check_search()?;
             match &*name {
                 b"." => {}
-                b".." => {
-                    self.check_search()?;
-                    self.go_up()?;
-                }
+                b".." => self.go_up()?,
                 _ if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
-                _ if is_last => {
-                    self.check_search()?;
-                    return Ok(Last::Name { name, slash });
-                }
+                _ if is_last => return Ok(Last::Name { name, slash }),
                 _ => {
-                    self.check_search()?;
                     let child = self.child(&name)?;
                     match child.dentry.kind() {
                         Some(FileKind::Directory) => self.at = child,
@@ -198,7 +192,13 @@ impl<'p> Walk<'p> {
         if self.flags.contains(LookupFlags::BENEATH) && self.at == self.base {
             return Err(Errno::EXDEV);
         }
-        self.cross_to(self.at.parent(&self.root).top())
+        self.cross_to(self.at.parent(&self.root).top())?;
+        let scoped = LookupFlags::BENEATH | LookupFlags::IN_ROOT;
+        // Who moves the directory reached out of the scope meanwhile must not let the walk out.
+        if self.flags.intersects(scoped) && !self.at.is_below(&self.base) {
+            return Err(Errno::EXDEV);
+        }
+        Ok(())
     }
 
     /// Goes to `to`, unless that is another mount and `RESOLVE_NO_XDEV` forbids it.

@@ -9,9 +9,7 @@ use machine::sync::SpinLock;
 use sched::Mutex;
 
 use super::Mount;
-use super::tree::{
-    attach_at, check_kinds, copy_below, copy_tree, detach, forget_if_last, is_below, subtree,
-};
+use super::tree::{attach_at, check_kinds, copy_below, copy_tree, detach, forget_if_last, subtree};
 use crate::file_system::SuperBlock;
 use crate::flags::MountFlags;
 use crate::path::Path;
@@ -261,7 +259,7 @@ impl MountNamespace {
         {
             return Err(Errno::EINVAL);
         }
-        if !is_below(put_old, new_root) || !is_below(new_root, root) {
+        if !put_old.is_below(new_root) || !new_root.is_below(root) {
             return Err(Errno::EINVAL);
         }
         let old_place = root.mount.mounted_on();

@@ -67,20 +67,6 @@ pub(super) fn subtree(top: &Arc<Mount>) -> Vec<Arc<Mount>> {
     all
 }
 
-/// Whether walking up from `path` leads to `above`.
-pub(super) fn is_below(path: &Path, above: &Path) -> bool {
-    let mut at = path.clone();
-    loop {
-        if Arc::ptr_eq(&at.mount, &above.mount) {
-            return above.dentry.is_ancestor_of(&at.dentry);
-        }
-        match at.mount.mounted_on() {
-            Some(place) => at = place,
-            None => return false,
-        }
-    }
-}
-
 /// A mount and its copy.
 pub(super) type OldAndNew = (Arc<Mount>, Arc<Mount>);
 

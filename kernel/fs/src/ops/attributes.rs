@@ -106,13 +106,17 @@ impl Caller<'_> {
             return Err(Errno::EPERM);
         }
         // A new owner must not inherit set-id bits; root's own chown clears them as well on Linux.
-        let clears = meta.kind != FileKind::Directory && (to.uid.is_some() || to.gid.is_some());
+        // Linux takes them away even when neither id is named.
+        let clears = meta.kind != FileKind::Directory;
         let mode = if clears {
             without_set_id(meta.mode)
         } else {
             meta.mode
         };
         let mode = (mode != meta.mode).then_some(mode);
+        if mode.is_some() && !permission::is_owner_or_capable(&meta, self.credentials) {
+            return Err(Errno::EPERM);
+        }
         let change = SetAttr {
             uid: to.uid,
             gid: to.gid,

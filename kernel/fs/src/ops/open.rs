@@ -50,6 +50,12 @@ impl Caller<'_> {
             lookup.set(LookupFlags::DIRECTORY, flags.contains(OpenFlags::DIRECTORY));
             return Ok(self.path_only(self.lookup(base, path, lookup)?, flags));
         }
+        let unnamed = OpenFlags::TMPFILE_BIT | OpenFlags::DIRECTORY | OpenFlags::CREAT;
+        if flags.contains(OpenFlags::TMPFILE_BIT)
+            && flags & unnamed != OpenFlags::TMPFILE_BIT | OpenFlags::DIRECTORY
+        {
+            return Err(Errno::EINVAL);
+        }
         if flags.is_tmpfile() {
             return self.open_unnamed(base, path, how, lookup);
         }
@@ -115,7 +121,7 @@ impl Caller<'_> {
         permission::check_path(&directory, self.credentials, Access::WRITE | Access::EXEC)?;
         let inode = directory.inode()?;
         let new = self.new_inode(&inode.metadata()?, NewKind::Regular, how.mode & 0o7777);
-        let made = inode.create_unnamed(&new)?;
+        let made = inode.create_unnamed(&new, !how.flags.contains(OpenFlags::EXCL))?;
         let name = format!("#{}", made.metadata()?.ino);
         let dentry = directory
             .dentry
@@ -208,13 +214,14 @@ impl Caller<'_> {
         let Found { path, is_new } = found;
         let inode = path.inode()?;
         let kind = inode.kind();
+        let changes = OpenFlags::CREAT | OpenFlags::TRUNC;
         match kind {
-            FileKind::Symlink => return Err(Errno::ELOOP),
-            FileKind::Directory if flags.is_writable() || flags.contains(OpenFlags::CREAT) => {
+            FileKind::Directory if flags.asks_to_write() || flags.intersects(changes) => {
                 return Err(Errno::EISDIR);
             }
             FileKind::Directory => {}
             _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+            FileKind::Symlink => return Err(Errno::ELOOP),
             _ => {}
         }
         if !is_new {
@@ -250,10 +257,10 @@ impl Caller<'_> {
     /// Permission to open an existing file.
     fn check_open(&self, path: &Path, flags: OpenFlags) -> Result<()> {
         let mut access = Access::empty();
-        access.set(Access::READ, flags.is_readable());
+        access.set(Access::READ, flags.asks_to_read());
         access.set(
             Access::WRITE,
-            flags.is_writable() || flags.contains(OpenFlags::TRUNC),
+            flags.asks_to_write() || flags.contains(OpenFlags::TRUNC),
         );
         permission::check_path(path, self.credentials, access)?;
         if flags.contains(OpenFlags::NOATIME) {

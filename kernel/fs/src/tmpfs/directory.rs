@@ -96,7 +96,10 @@ impl FileOps for OpenDirectory {
     }
 
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
-        seek_in(0, position, to)
+        match to {
+            Seek::Set(_) | Seek::Current(_) => seek_in(0, position, to),
+            Seek::End(_) | Seek::Data(_) | Seek::Hole(_) => Err(Errno::EINVAL),
+        }
     }
 
     fn is_pollable(&self) -> bool {
@@ -105,6 +108,9 @@ impl FileOps for OpenDirectory {
 
     fn read_dir(&self, from: u64, sink: &mut dyn DirSink) -> Result<u64> {
         let directory = self.inode.directory()?;
+        if !self.inode.has_names() {
+            return Err(Errno::ENOENT);
+        }
         let ino = self.inode.ino();
         let mut position = from;
         if position == 0 {

@@ -200,9 +200,7 @@ impl FileOps for TmpFile {
                 if grows && seals.contains(Seals::GROW) {
                     return Err(Errno::EPERM);
                 }
-                for index in what.offset / PAGE..end.div_ceil(PAGE) {
-                    pages.frame_for_write(index)?;
-                }
+                pages.reserve(what.offset / PAGE..end.div_ceil(PAGE))?;
                 if grows {
                     pages.grow_to(end);
                 }

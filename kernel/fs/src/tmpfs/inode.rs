@@ -5,9 +5,11 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
+use memory::pressure;
 
 use super::Usage;
 use super::directory::{Directory, OpenDirectory};
@@ -28,6 +30,8 @@ pub struct TmpInode {
     meta: SpinLock<Metadata>,
     body: Body,
     xattrs: SpinLock<Option<Box<Xattrs>>>,
+    /// An unnamed file that may still get a name (`O_TMPFILE` without `O_EXCL`).
+    is_linkable: AtomicBool,
 }
 
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -64,6 +68,7 @@ impl TmpInode {
     }
 
     fn with_body(usage: &Arc<Usage>, new: &NewInode<'_>, body: Body) -> Result<Arc<Self>> {
+        pressure::ensure_headroom()?;
         let ino = usage.take_inode()?;
         let now = Timestamp::now();
         let kind = new.kind.file_kind();
@@ -87,6 +92,7 @@ impl TmpInode {
             meta: SpinLock::new(meta),
             body,
             xattrs: SpinLock::new(None),
+            is_linkable: AtomicBool::new(false),
         }))
     }
 
@@ -199,8 +205,15 @@ impl TmpInode {
         }
     }
 
+    pub(super) fn has_names(&self) -> bool {
+        self.meta.lock().nlink > 0
+    }
+
     /// One name less; a directory also loses its own `.`.
     fn drop_name(&self) {
+        if self.kind != FileKind::Directory && self.meta.lock().nlink > 1 {
+            self.usage.give_inode();
+        }
         self.change_links(if self.kind == FileKind::Directory {
             -2
         } else {
@@ -256,8 +269,9 @@ impl Inode for TmpInode {
         Ok(child)
     }
 
-    fn create_unnamed(&self, new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
+    fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>> {
         let child = Self::new(&self.usage, new)?;
+        child.is_linkable.store(linkable, Ordering::Relaxed);
         child.meta.lock().nlink = 0;
         Ok(child)
     }
@@ -265,6 +279,13 @@ impl Inode for TmpInode {
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let any: Arc<dyn Any + Send + Sync> = target.clone();
         let target: Arc<TmpInode> = any.downcast().map_err(|_| Errno::EXDEV)?;
+        pressure::ensure_headroom()?;
+        if target.has_names() {
+            // A further name takes memory as a file does, and counts as one.
+            self.usage.take_inode()?;
+        } else if !target.is_linkable.swap(false, Ordering::Relaxed) {
+            return Err(Errno::ENOENT);
+        }
         target.change_links(1);
         self.insert(name, &target)
     }
@@ -322,6 +343,7 @@ impl Inode for TmpInode {
             (false, XattrMode::Replace) => return Err(Errno::ENODATA),
             _ => {}
         }
+        pressure::ensure_headroom()?;
         let others = all.iter().filter(|(known, _)| *known != name);
         let used: usize = others.map(|(known, value)| known.len() + value.len()).sum();
         if used + name.len() + value.len() > XATTRS_MAX {

@@ -9,12 +9,14 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 use machine::{Frame, PAGE_SIZE};
-use memory::{MappingList, PageSource};
+use memory::{MappingList, PageSource, pressure};
 
 use super::Usage;
 use super::file::Seals;
 
 const PAGE: u64 = PAGE_SIZE as u64;
+/// Frames given back at a time.
+const BATCH: usize = 64;
 /// Largest file, as Linux's `MAX_LFS_FILESIZE`.
 const SIZE_MAX: u64 = i64::MAX as u64;
 
@@ -84,8 +86,8 @@ impl Pages {
         self.usage.take_page()?;
         let boot = self.boot_page(index).and_then(Frame::from_boot_memory);
         let new = match &boot {
-            Some(page) => memory::pressure::duplicate(page),
-            None => memory::pressure::alloc_zeroed(),
+            Some(page) => pressure::duplicate(page),
+            None => pressure::alloc_zeroed(),
         };
         let Ok(new) = new else {
             self.usage.give_pages(1);
@@ -154,13 +156,58 @@ impl Pages {
         }
         self.cut_boot(first_whole, end_whole)?;
         self.mappings.unmap_pages(self, first_whole..end_whole);
-        let mut frames = self.frames.lock();
-        let mut gone = frames.split_off(&first_whole);
-        let mut behind = gone.split_off(&end_whole);
-        frames.append(&mut behind);
-        drop(frames);
-        self.usage.give_pages(gone.len() as u64);
+        self.drop_frames(first_whole..end_whole);
         Ok(())
+    }
+
+    /// Gives the frames of whole pages back, a few at a time: memory may be short, so this takes none.
+    fn drop_frames(&self, range: Range<u64>) {
+        loop {
+            let mut dropped: [Option<Frame>; BATCH] = [const { None }; BATCH];
+            let mut count = 0;
+            let mut frames = self.frames.lock();
+            while count < BATCH {
+                let Some(index) = frames.range(range.clone()).next().map(|(index, _)| *index)
+                else {
+                    break;
+                };
+                dropped[count] = frames.remove(&index);
+                count += 1;
+            }
+            drop(frames);
+            drop(dropped);
+            self.usage.give_pages(count as u64);
+            if count < BATCH {
+                return;
+            }
+        }
+    }
+
+    /// Gives every page of `range` a frame (fallocate(2)); all of them or, as on Linux, none more than before.
+    pub(super) fn reserve(&self, range: Range<u64>) -> Result<()> {
+        self.usage.check_room(range.end - range.start)?;
+        let mut first_new = None;
+        for index in range.clone() {
+            if self.frames.lock().contains_key(&index) {
+                continue;
+            }
+            if let Err(errno) = self.frame_for_write(index) {
+                if let Some(first) = first_new {
+                    self.drop_untouched(first..index);
+                }
+                return Err(errno);
+            }
+            first_new.get_or_insert(index);
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`Self::reserve`] gave: pages of a file whose end is before them.
+    fn drop_untouched(&self, range: Range<u64>) {
+        let first = range.start.max(self.len().div_ceil(PAGE));
+        if first < range.end {
+            self.drop_frames(first..range.end);
+        }
     }
 
     /// Zeroes part of one page, if it has any contents.
@@ -203,11 +250,10 @@ impl Pages {
                 .next()
                 .map_or(u64::MAX, |(found, _)| *found);
         }
-        let mut at = index.max(boot_pages);
-        while frames.contains_key(&at) {
-            at += 1;
-        }
-        at
+        let start = index.max(boot_pages);
+        let all = frames.range(start..).map(|(index, _)| *index);
+        let in_a_row = all.zip(start..).take_while(|(index, at)| index == at);
+        start + in_a_row.count() as u64
     }
 }
 

@@ -42,7 +42,8 @@ fn sys_openat(cx: &mut Context<'_>) -> Result<u64> {
 
 /// What open(2) makes of its flag word and mode: what has no meaning is ignored.
 fn how(flags: u32, mode: u32) -> OpenHow {
-    let flags = OpenFlags::from_open(flags);
+    // A 64-bit program's files are all large.
+    let flags = OpenFlags::from_open(flags) | OpenFlags::LARGEFILE;
     let creates = flags.contains(OpenFlags::CREAT) || flags.is_tmpfile();
     OpenHow {
         flags,
@@ -71,14 +72,15 @@ fn read_how(addr: UserAddr, size: usize) -> Result<OpenHow> {
         return Err(Errno::E2BIG);
     }
     let [flags, mode, resolve] = words;
-    let flags = OpenFlags::from_openat2(flags)?;
+    let asked = OpenFlags::from_openat2(flags)?;
+    let flags = asked | OpenFlags::LARGEFILE;
     let creates = flags.contains(OpenFlags::CREAT) || flags.is_tmpfile();
     if (!creates && mode != 0) || mode & !0o7777 != 0 {
         return Err(Errno::EINVAL);
     }
     let path_flags =
         OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW | OpenFlags::CLOEXEC;
-    if flags.contains(OpenFlags::PATH) && !path_flags.contains(flags) {
+    if flags.contains(OpenFlags::PATH) && !path_flags.contains(asked) {
         return Err(Errno::EINVAL);
     }
     Ok(OpenHow {
