@@ -24,3 +24,4 @@ pub use socket::{
     Ancillary, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket, SocketType,
     create, create_pair, peer_of,
 };
+pub use unix::files_in_flight;

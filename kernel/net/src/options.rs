@@ -22,6 +22,10 @@ pub struct Options {
     pub reuse_address: AtomicBool,
     /// `SO_KEEPALIVE`, likewise.
     pub keep_alive: AtomicBool,
+    /// `SO_BROADCAST`, likewise.
+    pub broadcast: AtomicBool,
+    /// `SO_LINGER`: no family here keeps anything back when it is closed. On, and seconds.
+    linger: AtomicU64,
 }
 
 impl Default for Options {
@@ -34,6 +38,8 @@ impl Default for Options {
             pass_credentials: AtomicBool::new(false),
             reuse_address: AtomicBool::new(false),
             keep_alive: AtomicBool::new(false),
+            broadcast: AtomicBool::new(false),
+            linger: AtomicU64::new(0),
         }
     }
 }
@@ -71,6 +77,20 @@ impl Options {
     #[must_use]
     pub fn send_deadline(&self) -> Option<u64> {
         deadline(self.send_timeout_ns())
+    }
+
+    /// Seconds of `SO_LINGER`, when it is on.
+    #[must_use]
+    pub fn linger(&self) -> Option<u32> {
+        let packed = self.linger.load(Ordering::Relaxed);
+        let seconds = u32::try_from(packed >> 1).unwrap_or(u32::MAX);
+        (packed & 1 == 1).then_some(seconds)
+    }
+
+    /// Sets or ends `SO_LINGER`.
+    pub fn set_linger(&self, seconds: Option<u32>) {
+        let packed = seconds.map_or(0, |seconds| u64::from(seconds) << 1 | 1);
+        self.linger.store(packed, Ordering::Relaxed);
     }
 
     /// Size of the receive buffer in bytes.

@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::{unix, vsock};
 
 /// The type of a socket (socket(2)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SocketType {
     /// Bytes in order.
     Stream,
@@ -137,6 +137,8 @@ bitflags::bitflags! {
 pub struct Ancillary {
     /// `SCM_RIGHTS`.
     pub files: Vec<Arc<File>>,
+    /// The user they are counted for while they are on their way.
+    pub files_uid: u32,
     /// `SCM_CREDENTIALS`: checked by who sends, or the sender's own.
     pub sender: Option<Peer>,
 }

@@ -4,9 +4,10 @@
 //! [`names`]. Lock order: a socket's state, then one inbox; never two inboxes. User memory is
 //! touched with neither held.
 //!
-//! Sockets that are sent through themselves are not found and freed: there is no collector of cycles.
+//! Files on their way are in [`flight`].
 
 mod backlog;
+mod flight;
 mod inbox;
 mod names;
 mod socket;
@@ -15,4 +16,5 @@ mod transfer;
 #[cfg(test)]
 mod tests;
 
+pub use flight::files_in_flight;
 pub use socket::UnixSocket;

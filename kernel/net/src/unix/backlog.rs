@@ -2,11 +2,13 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 use sched::WaitQueue;
 
+use super::inbox::Inbox;
 use super::socket::UnixSocket;
 use crate::socket::Peer;
 
@@ -83,6 +85,16 @@ impl Backlog {
         let taken = self.changed.wait_interruptible_deadline(deadline, step)??;
         self.changed.wake_all();
         Ok(taken)
+    }
+
+    /// The inboxes of those who wait.
+    pub(super) fn inboxes(&self) -> Vec<Arc<Inbox>> {
+        let state = self.state.lock();
+        state
+            .waiting
+            .iter()
+            .map(|socket| socket.inbox.clone())
+            .collect()
     }
 
     pub(super) fn has_waiting(&self) -> bool {

@@ -4,22 +4,24 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use fs::File;
 use machine::sync::SpinLock;
 use sched::WaitQueue;
 
+use super::flight::InFlight;
 use crate::address::UnixName;
-use crate::socket::{Ancillary, Peer};
+use crate::socket::Peer;
 
 /// Messages that may wait regardless of their size.
 const MESSAGES_MAX: usize = 1024;
 
 /// Bytes on their way, with what came along.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Message {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Arc<Vec<u8>>,
     /// How many of them were read already (streams).
     pub(super) read: usize,
-    pub(super) ancillary: Ancillary,
+    pub(super) files: InFlight,
     pub(super) sender: Peer,
     pub(super) from: UnixName,
 }
@@ -35,8 +37,10 @@ impl Message {
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) state: SpinLock<State>,
-    /// Woken for every change.
-    pub(super) changed: Arc<WaitQueue>,
+    /// Woken when there is more to read, or will be no more.
+    pub(super) arrived: WaitQueue,
+    /// Woken when there is room for more, or nobody will read it.
+    pub(super) room: WaitQueue,
     /// Held by the reader whose turn it is, while it copies.
     pub(super) turn: sched::Mutex<()>,
 }
@@ -52,13 +56,16 @@ pub(super) struct State {
     pub(super) is_deaf: bool,
     /// The other end went away with bytes of ours unread.
     pub(super) was_reset: bool,
+    /// The socket is gone.
+    pub(super) is_closed: bool,
 }
 
 impl Inbox {
     pub(super) fn new() -> Arc<Inbox> {
         Arc::new(Inbox {
             state: SpinLock::default(),
-            changed: Arc::new(WaitQueue::new()),
+            arrived: WaitQueue::new(),
+            room: WaitQueue::new(),
             turn: sched::Mutex::new(()),
         })
     }
@@ -66,8 +73,13 @@ impl Inbox {
     /// Changes the state and wakes whoever waits for that.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let result = change(&mut self.state.lock());
-        self.changed.wake_all();
+        self.wake_all();
         result
+    }
+
+    pub(super) fn wake_all(&self) {
+        self.arrived.wake_all();
+        self.room.wake_all();
     }
 }
 
@@ -99,6 +111,13 @@ impl State {
     pub(super) fn push_front(&mut self, message: Message) {
         self.len += message.left().len();
         self.messages.push_front(message);
+    }
+
+    /// Shows the files in all messages.
+    pub(super) fn each_file(&self, mut act: impl FnMut(&Arc<File>)) {
+        self.messages
+            .iter()
+            .for_each(|message| message.files.each(&mut act));
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&Message> {

@@ -12,13 +12,17 @@ use machine::sync::SpinLock;
 
 use super::socket::UnixSocket;
 use crate::address::UnixName;
-use crate::socket::Requester;
+use crate::socket::{Requester, SocketType};
 
 /// How a name is found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Inode { device: u64, ino: u64 },
-    Abstract(Vec<u8>),
+    Inode {
+        device: u64,
+        ino: u64,
+    },
+    /// Sockets of one type have these names to themselves.
+    Abstract(SocketType, Vec<u8>),
 }
 
 impl From<InodeKey> for Key {
@@ -50,6 +54,7 @@ impl Drop for Bound {
 /// Gives `socket` a name; an empty one gets a free abstract name.
 pub(super) fn bind(
     socket: &Weak<UnixSocket>,
+    kind: SocketType,
     name: &UnixName,
     requester: &Requester<'_>,
 ) -> Result<(UnixName, Bound)> {
@@ -76,21 +81,21 @@ pub(super) fn bind(
             ))
         }
         UnixName::Abstract(bytes) => {
-            let bound = take_abstract(socket, bytes).ok_or(Errno::EADDRINUSE)?;
+            let bound = take_abstract(socket, kind, bytes).ok_or(Errno::EADDRINUSE)?;
             Ok((name.clone(), bound))
         }
         UnixName::Unnamed => (0..0x10_0000_u32)
             .map(|number| format!("{number:05x}").into_bytes())
             .find_map(|free| {
-                let bound = take_abstract(socket, &free)?;
+                let bound = take_abstract(socket, kind, &free)?;
                 Some((UnixName::Abstract(free), bound))
             })
             .ok_or(Errno::ENOSPC),
     }
 }
 
-fn take_abstract(socket: &Weak<UnixSocket>, name: &[u8]) -> Option<Bound> {
-    let key = Key::Abstract(name.to_vec());
+fn take_abstract(socket: &Weak<UnixSocket>, kind: SocketType, name: &[u8]) -> Option<Bound> {
+    let key = Key::Abstract(kind, name.to_vec());
     let mut names = NAMES.lock();
     if names.get(&key).is_some_and(|held| held.strong_count() > 0) {
         return None;
@@ -105,10 +110,14 @@ fn take_abstract(socket: &Weak<UnixSocket>, name: &[u8]) -> Option<Bound> {
 ///
 /// # Errors
 /// `ECONNREFUSED` when nobody has it, and those of path walks.
-pub(super) fn find(name: &UnixName, requester: &Requester<'_>) -> Result<Arc<UnixSocket>> {
+pub(super) fn find(
+    name: &UnixName,
+    kind: SocketType,
+    requester: &Requester<'_>,
+) -> Result<Arc<UnixSocket>> {
     let key = match name {
         UnixName::Unnamed => return Err(Errno::EINVAL),
-        UnixName::Abstract(bytes) => Key::Abstract(bytes.clone()),
+        UnixName::Abstract(bytes) => Key::Abstract(kind, bytes.clone()),
         UnixName::Path(path) => {
             let caller = &requester.caller;
             let found = caller.lookup(requester.base, path, LookupFlags::FOLLOW)?;

@@ -1,6 +1,7 @@
 //! A unix socket as programs hold it.
 
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 
 use abi::raw::net::AF_UNIX;
 use abi::{Errno, Result};
@@ -9,6 +10,7 @@ use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
 use super::backlog::Backlog;
+use super::flight;
 use super::inbox::Inbox;
 use super::names::{self, Bound};
 use super::transfer;
@@ -35,6 +37,8 @@ struct State {
     name: UnixName,
     bound: Option<Bound>,
     link: Link,
+    /// Sends no more (`SHUT_WR`).
+    is_mute: bool,
     /// Who is at the other end, and its name.
     peer: Option<Peer>,
     peer_name: UnixName,
@@ -63,6 +67,7 @@ impl UnixSocket {
                 name: UnixName::Unnamed,
                 bound: None,
                 link: Link::None,
+                is_mute: false,
                 peer: None,
                 peer_name: UnixName::Unnamed,
             }),
@@ -92,11 +97,42 @@ impl UnixSocket {
         if let Some((address, requester)) = to {
             return self.named_receiver(address, requester);
         }
-        let link = self.state.lock().link.clone();
-        match link {
-            Link::Connected(inbox) => Ok(inbox),
-            Link::Toward(socket) => Ok(socket.upgrade().ok_or(Errno::ECONNREFUSED)?.inbox.clone()),
-            Link::None | Link::Listening(_) => Err(Errno::ENOTCONN),
+        let state = self.state.lock();
+        if state.is_mute && self.kind == SocketType::Datagram {
+            return Err(Errno::EPIPE);
+        }
+        let (link, is_mute) = (state.link.clone(), state.is_mute);
+        drop(state);
+        let found = match link {
+            Link::Connected(inbox) => (!inbox.state.lock().is_closed
+                || self.kind != SocketType::Datagram)
+                .then_some(inbox),
+            Link::Toward(socket) => socket.upgrade().map(|socket| socket.inbox.clone()),
+            Link::None | Link::Listening(_) => return Err(Errno::ENOTCONN),
+        };
+        if is_mute {
+            return Err(Errno::EPIPE);
+        }
+        found.ok_or_else(|| {
+            // Who receives messages is gone: that is said once.
+            self.state.lock().link = Link::None;
+            Errno::ECONNREFUSED
+        })
+    }
+
+    /// The inboxes of connections that wait to be accepted.
+    pub(super) fn waiting_inboxes(&self) -> Vec<Arc<Inbox>> {
+        self.backlog()
+            .map(|backlog| backlog.inboxes())
+            .unwrap_or_default()
+    }
+
+    /// Whether it takes messages of `sender`: not once it is connected to another.
+    fn takes_from(&self, sender: &UnixSocket) -> bool {
+        match &self.state.lock().link {
+            Link::Toward(peer) => core::ptr::eq(peer.as_ptr(), sender),
+            Link::Connected(peer) => Arc::ptr_eq(peer, &sender.inbox),
+            Link::None | Link::Listening(_) => true,
         }
     }
 
@@ -104,11 +140,10 @@ impl UnixSocket {
         let is_connected = matches!(self.state.lock().link, Link::Connected(_));
         match (self.kind, address) {
             (SocketType::Datagram, Address::Unix(name)) => {
-                let receiver = names::find(name, requester)?;
-                if receiver.kind != SocketType::Datagram {
-                    return Err(Errno::EPROTOTYPE);
+                if self.state.lock().is_mute {
+                    return Err(Errno::EPIPE);
                 }
-                Ok(receiver.inbox.clone())
+                Ok(self.find_receiver(name, requester)?.inbox.clone())
             }
             (SocketType::Datagram, _) => Err(Errno::EINVAL),
             _ if is_connected => Err(Errno::EISCONN),
@@ -144,14 +179,23 @@ impl UnixSocket {
         self.options.send_buffer() as usize
     }
 
+    /// The socket of this type called `name`, if it takes messages from here.
+    fn find_receiver(&self, name: &UnixName, requester: &Requester<'_>) -> Result<Arc<UnixSocket>> {
+        let receiver = names::find(name, self.kind, requester)?;
+        if receiver.kind != self.kind {
+            Err(Errno::EPROTOTYPE)
+        } else if !receiver.takes_from(self) {
+            Err(Errno::EPERM)
+        } else {
+            Ok(receiver)
+        }
+    }
+
     fn connect_datagram(&self, address: &Address, requester: &Requester<'_>) -> Result<()> {
         let (link, peer_name) = match address {
             Address::Unspecified => (Link::None, UnixName::Unnamed),
             Address::Unix(name) => {
-                let receiver = names::find(name, requester)?;
-                if receiver.kind != SocketType::Datagram {
-                    return Err(Errno::EPROTOTYPE);
-                }
+                let receiver = self.find_receiver(name, requester)?;
                 (Link::Toward(Arc::downgrade(&receiver)), name.clone())
             }
             Address::Vsock { .. } => return Err(Errno::EINVAL),
@@ -185,7 +229,7 @@ impl Socket for UnixSocket {
         if self.state.lock().bound.is_some() {
             return Err(Errno::EINVAL);
         }
-        let (name, bound) = names::bind(&self.this, name, requester)?;
+        let (name, bound) = names::bind(&self.this, self.kind, name, requester)?;
         let mut state = self.state.lock();
         if state.bound.is_some() {
             // Another thread was faster; the name just taken is given up.
@@ -241,7 +285,7 @@ impl Socket for UnixSocket {
             Link::Connected(_) => return Err(Errno::EISCONN),
             Link::Listening(_) | Link::Toward(_) => return Err(Errno::EINVAL),
         }
-        let listener = names::find(name, requester)?;
+        let listener = names::find(name, self.kind, requester)?;
         if listener.kind != self.kind {
             return Err(Errno::EPROTOTYPE);
         }
@@ -282,25 +326,19 @@ impl Socket for UnixSocket {
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
-        let link = self.state.lock().link.clone();
-        let peer = match link {
-            Link::Connected(peer) => Some(peer),
-            Link::Toward(_) => None,
-            Link::None if self.kind == SocketType::Datagram => None,
-            Link::Listening(backlog) => {
-                backlog.close();
-                None
+        let mut state = self.state.lock();
+        state.is_mute |= how.send;
+        let link = state.link.clone();
+        drop(state);
+        match link {
+            Link::Listening(backlog) if how.receive => backlog.close(),
+            // What ends here ends there.
+            Link::Connected(peer) if self.kind != SocketType::Datagram => {
+                peer.change(|state| state.is_finished |= how.send);
             }
-            Link::None => return Err(Errno::ENOTCONN),
-        };
-        if how.receive {
-            self.inbox.change(|state| state.is_deaf = true);
+            _ => {}
         }
-        if let Some(peer) = peer {
-            // What ends here ends there; the peer's waiters look at both inboxes.
-            peer.change(|state| state.is_finished |= how.send);
-            self.inbox.changed.wake_all();
-        }
+        self.inbox.change(|state| state.is_deaf |= how.receive);
         Ok(())
     }
 
@@ -366,22 +404,27 @@ impl Socket for UnixSocket {
             Link::None | Link::Listening(_) => None,
         };
         if let Some(table) = &mut table {
-            table.add(&self.inbox.changed);
+            table.add(&self.inbox.arrived);
             if let Some(receiver) = &receiver {
-                table.add(&receiver.changed);
+                table.add(&receiver.room);
             }
         }
-        let mut events = self.poll_inbox();
-        let is_fresh = receiver.is_none() && self.kind != SocketType::Datagram;
-        let (writable, ends_writing) = receiver.map_or((!is_fresh, false), |receiver| {
+        let is_datagram = self.kind == SocketType::Datagram;
+        let is_fresh = matches!(link, Link::None) && !is_datagram;
+        let (writable, is_refused) = receiver.map_or((true, false), |receiver| {
             let state = receiver.state.lock();
             let ends = state.is_deaf || state.is_finished;
-            (ends || state.is_writable(self.send_limit()), ends)
+            (
+                ends || state.is_writable(self.send_limit()),
+                state.is_deaf && !is_datagram,
+            )
         });
+        let mut events = self.poll_inbox();
+        let ends = self.state.lock().is_mute || is_refused;
         events.set(Events::WRITABLE, writable);
         events.set(
             Events::HUP,
-            is_fresh || ends_writing && events.contains(Events::RDHUP),
+            is_fresh || ends && events.contains(Events::RDHUP),
         );
         events
     }
@@ -401,16 +444,21 @@ impl UnixSocket {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        flight::forget(&self.inbox);
         let unread = self.inbox.change(|state| {
-            state.is_deaf = true;
+            (state.is_deaf, state.is_closed) = (true, true);
             state.clear()
         });
         let state = self.state.get_mut();
         match &state.link {
             Link::Listening(backlog) => backlog.close(),
             Link::Connected(peer) => {
-                let lost = self.kind == SocketType::Stream && !unread.is_empty();
+                let lost = !unread.is_empty();
+                // Messages know no end.
                 peer.change(|state| {
+                    if self.kind == SocketType::Datagram {
+                        return;
+                    }
                     state.is_finished = true;
                     state.was_reset |= lost;
                 });

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use abi::{Errno, Result};
 use memory::io::{IoReader, IoWriter};
 
+use super::flight::{self, InFlight};
 use super::inbox::{Inbox, Message};
 use super::socket::UnixSocket;
 use crate::address::{Address, UnixName};
@@ -53,10 +54,10 @@ pub(super) fn send(
         };
         let len = bytes.len();
         let message = Message {
-            bytes,
+            bytes: Arc::new(bytes),
             read: 0,
             sender: ancillary.sender.unwrap_or(socket.owner),
-            ancillary: core::mem::take(&mut ancillary),
+            files: InFlight::new(core::mem::take(&mut ancillary.files), ancillary.files_uid),
             from: socket.unix_name(),
         };
         match put(socket, receiver, message, nonblocking) {
@@ -72,6 +73,7 @@ pub(super) fn send(
 
 /// Copies up to `max` bytes of the caller.
 fn take(from: &mut IoReader<'_>, max: usize) -> Result<Vec<u8>> {
+    memory::pressure::ensure_headroom().map_err(|_| Errno::ENOBUFS)?;
     let len = from.remaining().min(max);
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).map_err(|_| Errno::ENOBUFS)?;
@@ -93,16 +95,20 @@ fn put(
     let limit = socket.send_limit();
     let len = message.bytes.len();
     let is_connected = socket.is_connected();
+    let is_datagram = socket.socket_type() == SocketType::Datagram;
+    if !message.files.is_empty() {
+        flight::note(receiver);
+    }
     let mut message = Some(message);
     let deadline = socket.options().send_deadline();
     let step = || {
         let mut state = receiver.state.lock();
         // A connection that was finished from this side, or that nobody reads any more.
         if state.is_deaf || is_connected && state.is_finished {
-            let gone = if is_connected {
-                Errno::EPIPE
-            } else {
+            let gone = if is_datagram && state.is_closed {
                 Errno::ECONNREFUSED
+            } else {
+                Errno::EPIPE
             };
             return Some(Err(gone));
         }
@@ -116,10 +122,10 @@ fn put(
         nonblocking.then_some(Err(Errno::EAGAIN))
     };
     receiver
-        .changed
+        .room
         .wait_interruptible_deadline(deadline, step)
         .map_err(timed_out)??;
-    receiver.changed.wake_all();
+    receiver.arrived.wake_all();
     Ok(())
 }
 
@@ -129,13 +135,10 @@ pub(super) fn receive(
     to: &mut IoWriter<'_>,
     flags: ReceiveFlags,
 ) -> Result<Received> {
-    if socket.socket_type() != SocketType::Datagram && !socket.is_connected() {
-        let is_listening = socket.is_listening();
-        return Err(if is_listening {
-            Errno::EINVAL
-        } else {
-            Errno::ENOTCONN
-        });
+    match socket.socket_type() {
+        SocketType::Stream if !socket.is_connected() => return Err(Errno::EINVAL),
+        SocketType::SeqPacket if !socket.is_connected() => return Err(Errno::ENOTCONN),
+        _ => {}
     }
     let deadline = socket.options().receive_deadline();
     let mut received = Received::default();
@@ -157,7 +160,7 @@ pub(super) fn receive(
         let is_peek = flags.contains(ReceiveFlags::PEEK);
         let has_ancillary = stream_bytes(socket, to, is_peek, &mut received)?;
         drop(turn);
-        socket.inbox.changed.wake_all();
+        socket.inbox.room.wake_all();
         let wants_all = flags.contains(ReceiveFlags::WAITALL) && !is_peek;
         if has_ancillary || to.remaining() == 0 || !wants_all {
             return Ok(received);
@@ -167,25 +170,28 @@ pub(super) fn receive(
 
 /// Waits until there is something; `false` at the end.
 fn wait_readable(socket: &UnixSocket, flags: ReceiveFlags, deadline: Option<u64>) -> Result<bool> {
-    let is_datagram = socket.socket_type() == SocketType::Datagram;
+    let kind = socket.socket_type();
+    let is_datagram = kind == SocketType::Datagram;
+    let nonblocking = flags.contains(ReceiveFlags::DONTWAIT);
     let look = || {
         let mut state = socket.inbox.state.lock();
+        // A reset is told before messages, and behind bytes.
+        let tells_reset = state.is_empty() || kind == SocketType::SeqPacket;
+        if tells_reset && core::mem::take(&mut state.was_reset) {
+            return Some(Err(Errno::ECONNRESET));
+        }
         if !state.is_empty() {
             return Some(Ok(true));
         }
-        if core::mem::take(&mut state.was_reset) {
-            return Some(Err(Errno::ECONNRESET));
-        }
-        if state.is_deaf || state.is_finished && !is_datagram {
+        let is_end = state.is_deaf || state.is_finished;
+        if is_end && !(is_datagram && nonblocking) {
             return Some(Ok(false));
         }
-        flags
-            .contains(ReceiveFlags::DONTWAIT)
-            .then_some(Err(Errno::EAGAIN))
+        nonblocking.then_some(Err(Errno::EAGAIN))
     };
     let waited = socket
         .inbox
-        .changed
+        .arrived
         .wait_interruptible_deadline(deadline, look);
     waited.map_err(timed_out)?
 }
@@ -197,7 +203,8 @@ fn ancillary_of(socket: &UnixSocket, message: &Message) -> Ancillary {
         .pass_credentials
         .load(core::sync::atomic::Ordering::Relaxed);
     Ancillary {
-        files: message.ancillary.files.clone(),
+        files: message.files.files(),
+        files_uid: 0,
         sender: wants_sender.then_some(message.sender),
     }
 }
@@ -212,33 +219,29 @@ fn one_message(
     flags: ReceiveFlags,
 ) -> Result<Received> {
     let is_peek = flags.contains(ReceiveFlags::PEEK);
-    let message = {
-        let mut state = socket.inbox.state.lock();
-        if is_peek {
-            state.get(0).cloned()
-        } else {
-            state.pop()
-        }
+    let mut received = Received::default();
+    let taking = flight::TAKING.lock();
+    let mut state = socket.inbox.state.lock();
+    let Some(message) = state.get(0) else {
+        return Ok(received);
     };
-    let Some(message) = message else {
-        return Ok(Received::default());
-    };
-    socket.inbox.changed.wake_all();
-    let len = if message.bytes.is_empty() {
-        0
-    } else {
-        to.write(&message.bytes)?
-    };
-    Ok(Received {
-        len,
-        full_len: message.bytes.len(),
-        from: name_of(&message),
-        ancillary: ancillary_of(socket, &message),
-    })
+    let bytes = message.bytes.clone();
+    received.full_len = bytes.len();
+    received.from = name_of(message);
+    received.ancillary = ancillary_of(socket, message);
+    let taken = if is_peek { None } else { state.pop() };
+    drop(state);
+    drop(taking);
+    drop(taken);
+    socket.inbox.room.wake_all();
+    if !bytes.is_empty() {
+        received.len = to.write(&bytes)?;
+    }
+    Ok(received)
 }
 
-/// Copies bytes of a stream, up to those that bring files or come from somebody else; whether
-/// something came along.
+/// Copies bytes of a stream, up to and with those that bring files, and up to those that come from
+/// somebody else; whether to stop there.
 fn stream_bytes(
     socket: &UnixSocket,
     to: &mut IoWriter<'_>,
@@ -247,48 +250,53 @@ fn stream_bytes(
 ) -> Result<bool> {
     let mut index = 0;
     while to.remaining() > 0 {
-        let mut state = socket.inbox.state.lock();
+        let state = socket.inbox.state.lock();
         let Some(next) = state.get(index) else { break };
         let along = ancillary_of(socket, next);
-        let differs = received.len > 0
-            && (!along.files.is_empty() || along.sender != received.ancillary.sender);
-        if differs {
+        if received.len > 0 && along.sender != received.ancillary.sender {
             return Ok(true);
         }
-        let message = if is_peek {
-            state.get(index).cloned()
-        } else {
-            state.pop()
-        };
+        let (bytes, read, from) = (next.bytes.clone(), next.read, name_of(next));
         drop(state);
-        let Some(mut message) = message else { break };
-        let copied = to.write(message.left());
-        let count = *copied.as_ref().unwrap_or(&0);
-        message.read += count;
-        let is_used_up = message.left().is_empty();
-        let brought_files = !along.files.is_empty() && count > 0;
-        if brought_files && !is_peek {
-            // They go with the first byte.
-            message.ancillary.files.clear();
-        }
-        if !is_used_up && !is_peek {
-            socket.inbox.state.lock().push_front(message);
-        }
-        match copied {
-            Ok(count) => received.len += count,
+        // The reader's turn is held: the first message stays the first.
+        let count = match to.write(&bytes[read..]) {
+            Ok(count) => count,
             Err(_) if received.len > 0 => break,
             Err(errno) => return Err(errno),
+        };
+        if !is_peek {
+            use_up(socket, count);
         }
+        received.len += count;
         received.full_len = received.len;
+        received.from = from;
         received.ancillary.sender = along.sender;
+        let brought_files = !along.files.is_empty();
         received.ancillary.files.extend(along.files);
         if brought_files {
             return Ok(true);
         }
-        if !is_used_up {
+        if read + count < bytes.len() {
             break;
         }
         index += usize::from(is_peek);
     }
     Ok(false)
+}
+
+/// Takes `count` bytes of the first message away, and the files that came with them.
+fn use_up(socket: &UnixSocket, count: usize) {
+    let taking = flight::TAKING.lock();
+    let mut state = socket.inbox.state.lock();
+    let used = state.pop().map(|mut message| {
+        let files = core::mem::replace(&mut message.files, InFlight::new(Vec::new(), 0));
+        message.read += count;
+        if !message.left().is_empty() {
+            state.push_front(message);
+        }
+        files
+    });
+    drop(state);
+    drop(taking);
+    drop(used);
 }

@@ -5,10 +5,12 @@ use alloc::vec::Vec;
 
 use abi::raw::net as raw;
 use abi::{Errno, Result};
+use fs::Capabilities;
 use machine::UserAddr;
 use memory::io::{IoReader, IoWriter, UserSlice};
 use memory::user;
 use net::{Ancillary, Peer, ReceiveFlags, Received, SendFlags, Socket};
+use process::rlimit::Resource;
 use process::signal::{SigInfo, Signal, send};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -204,6 +206,7 @@ fn send_message(
 fn read_control(cx: &Context<'_>, header: &MessageHeader, own: Peer) -> Result<Ancillary> {
     let mut ancillary = Ancillary {
         files: Vec::new(),
+        files_uid: own.uid,
         sender: Some(own),
     };
     let len = usize::try_from(header.control_len).unwrap_or(usize::MAX);
@@ -219,6 +222,8 @@ fn read_control(cx: &Context<'_>, header: &MessageHeader, own: Peer) -> Result<A
         let len = usize::try_from(head.len).unwrap_or(usize::MAX);
         let data = rest.get(CONTROL_HEADER..len).ok_or(Errno::EINVAL)?;
         match (head.level, head.kind) {
+            // Other levels are other families' business.
+            (level, _) if level != raw::SOL_SOCKET => {}
             (raw::SOL_SOCKET, raw::SCM_RIGHTS) => read_files(cx, data, &mut ancillary)?,
             (raw::SOL_SOCKET, raw::SCM_CREDENTIALS) => {
                 ancillary.sender = Some(claimed(cx, data, own)?);
@@ -235,6 +240,13 @@ fn read_files(cx: &Context<'_>, data: &[u8], ancillary: &mut Ancillary) -> Resul
     if data.len() / 4 + ancillary.files.len() > FILES_MAX {
         return Err(Errno::EINVAL);
     }
+    let limit = cx.process().limits().soft(Resource::OpenFiles);
+    let credentials = cx.thread.credentials();
+    let is_over = net::files_in_flight(ancillary.files_uid) as u64 > limit;
+    let privileges = [Capabilities::SYS_RESOURCE, Capabilities::SYS_ADMIN];
+    if is_over && !privileges.iter().any(|one| credentials.has(*one)) {
+        return Err(Errno::ETOOMANYREFS);
+    }
     for fd in data.chunks_exact(4) {
         let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
         ancillary.files.push(files.get(fd)?);
@@ -249,6 +261,9 @@ fn claimed(cx: &Context<'_>, data: &[u8], own: Peer) -> Result<Peer> {
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(Errno::EINVAL)
     };
+    if data.len() != 12 {
+        return Err(Errno::EINVAL);
+    }
     let claim = Peer {
         pid: cx
             .process()
@@ -260,9 +275,9 @@ fn claimed(cx: &Context<'_>, data: &[u8], own: Peer) -> Result<Peer> {
     let credentials = cx.thread.credentials();
     let own_uids = [credentials.uid, credentials.euid, credentials.suid];
     let own_gids = [credentials.gid, credentials.egid, credentials.sgid];
-    let pid_ok = claim.pid == own.pid || credentials.has(fs::Capabilities::SYS_ADMIN);
-    let uid_ok = own_uids.contains(&claim.uid) || credentials.has(fs::Capabilities::SETUID);
-    let gid_ok = own_gids.contains(&claim.gid) || credentials.has(fs::Capabilities::SETGID);
+    let pid_ok = claim.pid == own.pid || credentials.has(Capabilities::SYS_ADMIN);
+    let uid_ok = own_uids.contains(&claim.uid) || credentials.has(Capabilities::SETUID);
+    let gid_ok = own_gids.contains(&claim.gid) || credentials.has(Capabilities::SETGID);
     if pid_ok && uid_ok && gid_ok {
         Ok(claim)
     } else {
@@ -286,6 +301,9 @@ fn receive_message(
     let slices = header.slices()?;
     let received = socket.receive(&mut IoWriter::vector(&slices), flags)?;
     let mut out_flags = 0;
+    if flags.contains(ReceiveFlags::CMSG_CLOEXEC) {
+        out_flags |= raw::MSG_CMSG_CLOEXEC;
+    }
     if received.full_len > received.len {
         out_flags |= raw::MSG_TRUNC;
     }

@@ -27,7 +27,7 @@ pub(super) fn sys_setsockopt(cx: &mut Context<'_>) -> Result<u64> {
         return Ok(0);
     }
     if level != raw::SOL_SOCKET {
-        return Err(Errno::ENOPROTOOPT);
+        return Err(other_level(socket.as_ref()));
     }
     let options = socket.options();
     if matches!(name, raw::SO_RCVTIMEO_OLD | raw::SO_SNDTIMEO_OLD) {
@@ -53,9 +53,26 @@ pub(super) fn sys_setsockopt(cx: &mut Context<'_>) -> Result<u64> {
             options.reuse_address.store(value != 0, Ordering::Relaxed);
         }
         raw::SO_KEEPALIVE => options.keep_alive.store(value != 0, Ordering::Relaxed),
+        raw::SO_BROADCAST => options.broadcast.store(value != 0, Ordering::Relaxed),
+        raw::SO_LINGER => {
+            if len < 8 {
+                return Err(Errno::EINVAL);
+            }
+            let [is_on, seconds]: [u32; 2] = user::read(cx.addr(3))?;
+            options.set_linger((is_on != 0).then_some(seconds));
+        }
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(0)
+}
+
+/// Unix sockets have no options of their own at all.
+fn other_level(socket: &dyn Socket) -> Errno {
+    if socket.family() == raw::AF_UNIX {
+        Errno::EOPNOTSUPP
+    } else {
+        Errno::ENOPROTOOPT
+    }
 }
 
 /// A `struct timeval` in nanoseconds; 0 waits for ever.
@@ -81,7 +98,7 @@ pub(super) fn sys_getsockopt(cx: &mut Context<'_>) -> Result<u64> {
     let room: i32 = user::read(cx.addr(4))?;
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     if cx.uint(1) != raw::SOL_SOCKET {
-        return Err(Errno::ENOPROTOOPT);
+        return Err(other_level(socket.as_ref()));
     }
     let value = value_of(cx, socket.as_ref(), cx.uint(2))?;
     let value = &value[..value.len().min(room)];
@@ -114,7 +131,14 @@ fn value_of(cx: &Context<'_>, socket: &dyn Socket, name: u32) -> Result<Vec<u8>>
         raw::SO_KEEPALIVE => number(options.keep_alive.load(Ordering::Relaxed).into()),
         raw::SO_RCVTIMEO_OLD => timeout(options.receive_timeout_ns()),
         raw::SO_SNDTIMEO_OLD => timeout(options.send_timeout_ns()),
-        raw::SO_LINGER => Ok(alloc::vec![0; 8]),
+        raw::SO_BROADCAST => number(options.broadcast.load(Ordering::Relaxed).into()),
+        raw::SO_RCVLOWAT | raw::SO_SNDLOWAT => number(1),
+        raw::SO_LINGER => {
+            let linger = options.linger();
+            let mut bytes = u32::from(linger.is_some()).to_ne_bytes().to_vec();
+            bytes.extend(linger.unwrap_or(0).to_ne_bytes());
+            Ok(bytes)
+        }
         raw::SO_PEERCRED => {
             let peer = socket.peer();
             let mut bytes = cx.shown(peer.pid).to_ne_bytes().to_vec();
