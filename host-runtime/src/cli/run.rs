@@ -278,6 +278,8 @@ fn process_request(args: &RunArgs) -> Result<StartProcessRequest, RunError> {
     }
     let user = User {
         name: args.user.clone(),
+        // Root's own group, as a login gives it; not read when there is a name.
+        additional_gids: vec![0],
         ..Default::default()
     };
     Ok(StartProcessRequest {

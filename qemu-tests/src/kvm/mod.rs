@@ -43,7 +43,7 @@ const WORK: &str = "work";
 
 /// Mounts what a program expects below `$0`, enters it and runs the rest.
 const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/dev\" && \
-                     exec chroot \"$0\" \"$@\"";
+                     exec chroot --groups=0 \"$0\" \"$@\"";
 
 /// Runs the program, and keeps what a shell says of a child that was killed to itself: it says so where
 /// the child's stderr goes, unless a subshell has sent that elsewhere.
