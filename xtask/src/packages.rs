@@ -32,7 +32,28 @@ pub(crate) fn require(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let list = missing.join(" ");
+    may_install(purpose, &missing)?;
+    shell::step(&format!(
+        "Installing {}, needed for {purpose}",
+        missing.join(" ")
+    ));
+    install(&missing)
+}
+
+/// Brings `packages`, which are installed but too old for `purpose`, up to date with fresh package lists.
+pub(crate) fn upgrade(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
+    may_install(purpose, packages)?;
+    shell::step(&format!(
+        "Upgrading {}, needed for {purpose}",
+        packages.join(" ")
+    ));
+    update()?;
+    apt_get(&["install"], packages)
+}
+
+/// Fails with what to do where we cannot install `packages` ourselves.
+fn may_install(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
+    let list = packages.join(" ");
     if !shell::is_in_path("apt-get") {
         bail!("{purpose} needs what Debian calls {list}; install it and try again");
     }
@@ -42,8 +63,7 @@ pub(crate) fn require(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
              apt-get update && apt-get install -y --no-install-recommends {list}"
         );
     }
-    shell::step(&format!("Installing {list}, needed for {purpose}"));
-    install(&missing)
+    Ok(())
 }
 
 /// Installs `packages`, with the package lists fetched anew when the old ones do not do.
@@ -51,8 +71,12 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     if apt_get(&["install"], packages).is_ok() {
         return Ok(());
     }
-    shell::run(apt().args(["update", "-q"]))?;
+    update()?;
     apt_get(&["install"], packages)
+}
+
+fn update() -> anyhow::Result<()> {
+    shell::run(apt().args(["update", "-q"]))
 }
 
 fn apt_get(verb: &[&str], packages: &[&str]) -> anyhow::Result<()> {

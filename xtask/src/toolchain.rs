@@ -10,13 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::workspace::Workspace;
 use crate::{packages, shell};
 
 /// The target that the kernel is built for.
 pub(crate) const KERNEL_TARGET: &str = "x86_64-unknown-none";
+
+/// The oldest Rust that builds the workspace.
+const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// How long rustup may try to download the target before Debian's toolchain is used.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(30);
@@ -50,7 +53,19 @@ impl Toolchain {
     }
 
     fn debian() -> anyhow::Result<Self> {
-        packages::require("building the kernel", packages::DEBIAN_RUST)?;
+        let purpose = format!("building the kernel with Rust {RUST_VERSION}");
+        packages::require(&purpose, packages::DEBIAN_RUST)?;
+        if is_older(&debian_rustc()?, RUST_VERSION) {
+            // Old package lists have an old one.
+            packages::upgrade(&purpose, packages::DEBIAN_RUST)?;
+        }
+        let found = debian_rustc()?;
+        if is_older(&found, RUST_VERSION) {
+            bail!(
+                "the kernel needs Rust {RUST_VERSION}, and the newest of Debian's rustc-web here is {found}; \
+                 add Debian's security updates to apt's sources, or let rustup add the target {KERNEL_TARGET}"
+            );
+        }
         let linker = match rustup_linker() {
             Some(linker) => linker,
             None => {
@@ -125,6 +140,26 @@ impl Toolchain {
     }
 }
 
+/// The version of Debian's compiler, as `1.96.0`.
+fn debian_rustc() -> anyhow::Result<String> {
+    let mut rustc = Command::new("/usr/bin/rustc");
+    rustc.arg("--version").env_remove("LD_LIBRARY_PATH");
+    let said = shell::output(&mut rustc)?;
+    let version = said.split_whitespace().nth(1);
+    version
+        .map(str::to_owned)
+        .with_context(|| format!("/usr/bin/rustc --version says {said:?}"))
+}
+
+/// Whether version `found` comes before `needed`, number by number.
+fn is_older(found: &str, needed: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u32> {
+        let parts = version.split(['.', '-', '+']);
+        parts.map_while(|part| part.parse().ok()).collect()
+    };
+    numbers(found) < numbers(needed)
+}
+
 /// Debian's Cargo, sealed off from the rustup toolchain that runs us.
 fn debian_cargo(linker: &Path) -> Command {
     let mut command = Command::new("/usr/bin/cargo");
@@ -181,4 +216,18 @@ fn sysroot(rustc: &mut Command) -> Option<PathBuf> {
         .status
         .success()
         .then(|| PathBuf::from(path.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_older;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(is_older("1.85.0", "1.95"));
+        assert!(is_older("1.9.1", "1.10"));
+        assert!(!is_older("1.95.0", "1.95"));
+        assert!(!is_older("1.96.0-nightly", "1.95"));
+        assert!(!is_older("2.0.0", "1.95"));
+    }
 }
