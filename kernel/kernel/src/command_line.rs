@@ -130,4 +130,26 @@ mod tests {
         let line = CommandLine::parse("");
         assert_eq!((line.init, line.console), ("/init", "ttyS0"));
     }
+
+    #[test]
+    fn noise_ends_up_in_words() {
+        const PIECES: [&str; 14] = [
+            "init=", "console=", "quiet", "\"", "=", ",", ".", " ", "--", "-- ", "a", "é", "\t",
+            "root",
+        ];
+        let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+        for _ in 0..20_000 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                text.push_str(PIECES[(seed >> 32) as usize % PIECES.len()]);
+            }
+            let line = CommandLine::parse(&text);
+            assert_eq!(line.args[0], line.init, "{text:?}");
+            let are_pairs = line.environment.iter().all(|entry| entry.contains('='));
+            assert!(are_pairs, "{text:?}");
+        }
+    }
 }

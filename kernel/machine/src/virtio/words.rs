@@ -105,4 +105,40 @@ mod tests {
     fn leaves_the_words_of_init_alone() {
         assert_eq!(parse("a -- virtio_mmio.device=4K@0xd0000000:5").count(), 0);
     }
+
+    #[test]
+    fn noise_is_refused_or_a_window_in_memory() {
+        const PIECES: [&str; 16] = [
+            "virtio_mmio.device=",
+            "4K",
+            "512",
+            "@",
+            ":",
+            "0x",
+            "ffffffffffffffff",
+            "18446744073709551615",
+            "G",
+            " ",
+            "-",
+            "--",
+            "k",
+            "7",
+            "é",
+            "\u{0}",
+        ];
+        let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+        for _ in 0..20_000 {
+            let mut line = String::from("virtio_mmio.device=");
+            for _ in 0..8 {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                line.push_str(PIECES[(seed >> 32) as usize % PIECES.len()]);
+            }
+            for window in parse(&line).flatten() {
+                assert!(window.base.0 + window.len as u64 <= 1 << 46, "{line:?}");
+                assert!(window.len >= crate::virtio::MMIO_REGISTERS_LEN, "{line:?}");
+            }
+        }
+    }
 }
