@@ -92,10 +92,14 @@ macro_rules! detached {
         ]
     };
 }
-/// `ctr task exec` of a shell command line.
+
+/// `ctr task exec`: of a shell command line, or of a program with its arguments.
 macro_rules! exec {
     ($id:literal, [$($flag:literal),*], $script:literal) => {
         &["task", "exec", "--exec-id", $id, $($flag,)* "ID", "/bin/sh", "-c", $script]
+    };
+    ($id:literal, $($word:literal),+) => {
+        &["task", "exec", "--exec-id", $id, "ID", $($word),+]
     };
 }
 
@@ -183,25 +187,8 @@ pub(super) const ALL: &[Scenario] = &[
         name: "exec",
         steps: &[
             DETACHED,
-            shows(&[
-                "task",
-                "exec",
-                "--exec-id",
-                "e1",
-                "ID",
-                "/bin/echo",
-                "from exec",
-            ]),
-            shows(&[
-                "task",
-                "exec",
-                "--exec-id",
-                "e2",
-                "ID",
-                "/bin/sh",
-                "-c",
-                "echo bad >&2; exit 7",
-            ]),
+            shows(exec!("e1", "/bin/echo", "from exec")),
+            shows(exec!("e2", "/bin/sh", "-c", "echo bad >&2; exit 7")),
             Step {
                 command: &["task", "exec", "--exec-id", "e3", "ID", "/bin/cat"],
                 stdin: Some("through exec\n"),
@@ -227,23 +214,8 @@ pub(super) const ALL: &[Scenario] = &[
         name: "exec-not-found",
         steps: &[
             DETACHED,
-            code_only(&[
-                "task",
-                "exec",
-                "--exec-id",
-                "e1",
-                "ID",
-                "/bin/no-such-program",
-            ]),
-            shows(&[
-                "task",
-                "exec",
-                "--exec-id",
-                "e2",
-                "ID",
-                "/bin/echo",
-                "still here",
-            ]),
+            code_only(exec!("e1", "/bin/no-such-program")),
+            shows(exec!("e2", "/bin/echo", "still here")),
             code_only(&["task", "delete", "--force", "ID"]),
             FORGET,
         ],
@@ -253,16 +225,12 @@ pub(super) const ALL: &[Scenario] = &[
         // Of an exec only the program's name is shown: runc uses numbers up on its way.
         steps: &[
             DETACHED,
-            shows(&[
-                "task",
-                "exec",
-                "--exec-id",
+            shows(exec!(
                 "e1",
-                "ID",
                 "/bin/sh",
                 "-c",
-                "echo $PPID; ps -o comm; cat /proc/1/cmdline; echo /proc/1 /proc/1/task/*; kill -9 1; echo $?",
-            ]),
+                "echo $PPID; ps -o comm; cat /proc/1/cmdline; echo /proc/1 /proc/1/task/*; kill -9 1; echo $?"
+            )),
             KILL,
             DELETE,
             FORGET,

@@ -349,39 +349,38 @@ fn full_output(options: &Options) -> anyhow::Result<Result<(), String>> {
 
 /// Runs where there is no /dev/kvm.
 fn no_kvm(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("unshare");
     let hide = "mount -t tmpfs none /dev && exec \"$0\" run --rootfs \"$1\" -- true";
-    command
-        .args(["--mount", "sh", "-c", hide])
-        .arg(&options.nacre)
-        .arg(&options.busybox);
-    let ended = process::run(command, b"")?;
-    Ok(judge(&ended, &[OWN_FAILURE], "/dev/kvm").and_then(|()| nothing_left(options)))
+    with_other_devices(options, hide, "/dev/kvm")
 }
 
 /// Runs where /dev/kvm is there, and is nothing of the kind.
 fn other_device(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("unshare");
     let replace = "mount --bind /dev/null /dev/kvm && exec \"$0\" run --rootfs \"$1\" -- true";
-    command
-        .args(["--mount", "sh", "-c", replace])
-        .arg(&options.nacre)
-        .arg(&options.busybox);
-    let ended = process::run(command, b"")?;
-    Ok(judge(&ended, &[OWN_FAILURE], "kvm").and_then(|()| nothing_left(options)))
+    with_other_devices(options, replace, "kvm")
 }
 
 /// Runs as a user who may not open /dev/kvm.
 fn forbidden_kvm(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("unshare");
     let forbid = "mount -t tmpfs none /dev && mknod -m 600 /dev/kvm c 10 232 && \
                   exec setpriv --reuid 65534 --regid 65534 --clear-groups \
                   \"$0\" run --rootfs / -- true";
+    with_other_devices(options, forbid, "/dev/kvm")
+}
+
+/// Runs a script that changes /dev, in mounts of its own, and then `nacre` (`$0`) with a root (`$1`), which
+/// has to fail and to say why.
+fn with_other_devices(
+    options: &Options,
+    script: &str,
+    says: &str,
+) -> anyhow::Result<Result<(), String>> {
+    let mut command = Command::new("unshare");
     command
-        .args(["--mount", "sh", "-c", forbid])
-        .arg(&options.nacre);
+        .args(["--mount", "sh", "-c", script])
+        .arg(&options.nacre)
+        .arg(&options.busybox);
     let ended = process::run(command, b"")?;
-    Ok(judge(&ended, &[OWN_FAILURE], "/dev/kvm").and_then(|()| nothing_left(options)))
+    Ok(judge(&ended, &[OWN_FAILURE], says).and_then(|()| nothing_left(options)))
 }
 
 /// No VMM runs, and nothing is mounted below the roots.
