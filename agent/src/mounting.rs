@@ -203,7 +203,10 @@ fn mount_in_child(
     let sides = Sides { root, outside };
     for (index, mount) in mounts.iter().enumerate() {
         if mount.late {
-            make_place(mount).map_err(|errno| (index, errno))?;
+            // The root may be read-only by the time of the mount.
+            if matches!(mount.kind, Kind::FileSystem { .. }) {
+                make_place(mount).map_err(|errno| (index, errno))?;
+            }
             continue;
         }
         match mount_one(mount, &sides) {
@@ -235,24 +238,29 @@ pub(crate) fn mount_late(root: &CStr, mounts: &[Prepared]) -> Result<(), Errno> 
     rustix::process::chroot(c".")
 }
 
-/// The directory that a late mount of a file system covers; the root may be read-only by then.
+/// Makes what a mount covers where that is a directory, and the directories on the way.
 fn make_place(mount: &Prepared) -> Result<(), Errno> {
-    if !matches!(mount.kind, Kind::FileSystem { .. }) {
-        return Ok(());
-    }
     for directory in &mount.directories {
         make_directory(directory)?;
     }
-    make_directory(&mount.destination)
+    match mount.kind {
+        Kind::FileSystem { .. }
+        | Kind::Bind {
+            directory: true, ..
+        } => make_directory(&mount.destination),
+        // A file is made by whoever binds it; what is masked or protected is there or is not.
+        Kind::Bind {
+            directory: false, ..
+        }
+        | Kind::Mask
+        | Kind::ReadOnly => Ok(()),
+    }
 }
 
 fn mount_one(mount: &Prepared, sides: &Sides<'_>) -> Result<(), Errno> {
-    for directory in &mount.directories {
-        make_directory(directory)?;
-    }
+    make_place(mount)?;
     match &mount.kind {
         Kind::FileSystem { kind, devices } => {
-            make_directory(&mount.destination)?;
             mount_at(mount, kind, &mount.data)?;
             if *devices && make_devices() == Err(Errno::NOSYS) {
                 // A kernel without mknod has its devices in a file system of its own.
@@ -264,10 +272,7 @@ fn mount_one(mount: &Prepared, sides: &Sides<'_>) -> Result<(), Errno> {
         Kind::Bind {
             directory: true,
             recursive,
-        } => {
-            make_directory(&mount.destination)?;
-            bind(mount, *recursive, sides)
-        }
+        } => bind(mount, *recursive, sides),
         Kind::Bind {
             directory: false,
             recursive,

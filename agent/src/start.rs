@@ -28,6 +28,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const TUNABLES: &str = "GLIBC_TUNABLES";
 
 /// The streams of one process, as far as the host wants them.
+#[derive(Default)]
 struct Claimed {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
@@ -70,13 +71,8 @@ pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
 /// Says what would keep a process from being started, if that can be told beforehand.
 pub(crate) fn check(pod: &Pod, request: &StartProcessRequest) -> Answer<()> {
     let root = pod.lock().container(&request.container_id)?.root.clone();
-    let none = Claimed {
-        stdin: None,
-        stdout: None,
-        stderr: None,
-    };
-    let wired =
-        wire_pipes(none).map_err(|errno| Refusal::system("open /dev/null for stdio", errno))?;
+    let wired = wire_pipes(Claimed::default())
+        .map_err(|errno| Refusal::system("open /dev/null for stdio", errno))?;
     let plan = Plan {
         purpose: Purpose::Check,
         ..plan(pod, request, &root, wired.stdio)?

@@ -11,7 +11,6 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
@@ -26,10 +25,6 @@ const MOST_LEVELS: u32 = 32;
 const INIT: Pid = 1;
 /// Where numbers go on after the highest was used.
 const WRAP: Pid = 300;
-/// Inode number of the initial namespace under /proc/PID/ns, as on Linux.
-const INITIAL_INODE: u32 = 0xEFFF_FFFC;
-
-static NEXT_INODE: AtomicU32 = AtomicU32::new(0xF100_0000);
 
 /// A PID namespace; the default is the initial one, where every id stands for itself.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +34,6 @@ pub struct PidNamespace(Option<Arc<Inner>>);
 struct Inner {
     parent: PidNamespace,
     level: u32,
-    inode: u32,
     numbers: SpinLock<Numbers>,
     /// Woken when a process in it, or below it, has ended.
     members_changed: WaitQueue,
@@ -68,16 +62,9 @@ impl PidNamespace {
         Ok(Self(Some(Arc::new(Inner {
             parent: self.clone(),
             level,
-            inode: NEXT_INODE.fetch_add(1, Ordering::Relaxed),
             numbers: SpinLock::new(Numbers::default()),
             members_changed: WaitQueue::new(),
         }))))
-    }
-
-    /// Inode number under /proc/PID/ns.
-    #[must_use]
-    pub fn inode(&self) -> u32 {
-        self.0.as_ref().map_or(INITIAL_INODE, |inner| inner.inode)
     }
 
     /// Whether this is the initial namespace.
