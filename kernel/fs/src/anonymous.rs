@@ -11,7 +11,7 @@ use machine::sync::SpinLock;
 
 use crate::dentry::Dentry;
 use crate::file_system::{FileSystem, SuperBlock};
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeBody};
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, StatFs, Timestamp};
 use crate::mount::Mount;
 use crate::path::Path;
@@ -27,6 +27,7 @@ static NEXT_INO: AtomicU64 = AtomicU64::new(1);
 pub struct AnonymousInode {
     label: &'static str,
     meta: SpinLock<Metadata>,
+    body: InodeBody,
     /// What opening it again through /proc/PID/fd meets at.
     pipe: Option<Arc<Pipe>>,
 }
@@ -63,6 +64,7 @@ impl AnonymousInode {
         Arc::new(Self {
             label,
             meta: SpinLock::new(meta),
+            body: InodeBody::new(),
             pipe,
         })
     }
@@ -87,6 +89,10 @@ impl AnonymousInode {
 }
 
 impl Inode for AnonymousInode {
+    fn body(&self) -> &InodeBody {
+        &self.body
+    }
+
     fn kind(&self) -> FileKind {
         self.meta.lock().kind
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 use sched::Mutex;
 
@@ -13,7 +14,7 @@ use crate::anonymous::{self, ANONYMOUS_DEVICE, AnonymousInode};
 use crate::cred::{Capabilities, Credentials};
 use crate::file_ops::{DirSink, FileOps, Io, Seek};
 use crate::flags::OpenFlags;
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeAccess};
 use crate::metadata::{FileKind, Metadata, SetAttr};
 use crate::ops::stripped_mode;
 use crate::path::{InodeKey, Path};
@@ -29,6 +30,8 @@ pub struct File {
     credentials: Arc<Credentials>,
     owner: AtomicI32,
     id: u64,
+    /// What it keeps programs or writers from; given up by [`Self::allow_writers`].
+    access: SpinLock<Option<InodeAccess>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -47,11 +50,30 @@ impl File {
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
     ) -> Arc<Self> {
+        Self::with_access(path, ops, flags, credentials, None)
+    }
+
+    /// As [`Self::new`], holding `access` to its inode for as long as it is open.
+    #[must_use]
+    pub(crate) fn with_access(
+        path: Path,
+        ops: Arc<dyn FileOps>,
+        flags: OpenFlags,
+        credentials: &Arc<Credentials>,
+        access: Option<InodeAccess>,
+    ) -> Arc<Self> {
         let place = match path.inode() {
             Ok(inode) if anonymous::is_anonymous(&path) => Place::Nowhere(inode.clone()),
             _ => Place::At(path),
         };
-        Self::with_place(place, ops, flags, credentials.clone())
+        Self::with_place(place, ops, flags, credentials.clone(), access)
+    }
+
+    /// Lets writers in again that [`crate::Caller::open_exec`] has kept out: the program was not started, or
+    /// is an interpreter, which Linux protects only while it loads it.
+    pub fn allow_writers(&self) {
+        let access = self.access.lock().take();
+        drop(access);
     }
 
     /// An open file without a path.
@@ -62,7 +84,7 @@ impl File {
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
     ) -> Arc<Self> {
-        Self::with_place(Place::Nowhere(inode), ops, flags, credentials.clone())
+        Self::with_place(Place::Nowhere(inode), ops, flags, credentials.clone(), None)
     }
 
     fn with_place(
@@ -70,6 +92,7 @@ impl File {
         ops: Arc<dyn FileOps>,
         flags: OpenFlags,
         credentials: Arc<Credentials>,
+        access: Option<InodeAccess>,
     ) -> Arc<Self> {
         Arc::new(Self {
             is_seekable: ops.is_seekable(),
@@ -80,6 +103,7 @@ impl File {
             credentials,
             owner: AtomicI32::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            access: SpinLock::new(access),
         })
     }
 

@@ -16,6 +16,10 @@ use crate::flags::OpenFlags;
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr};
 use crate::path::Path;
 
+mod body;
+
+pub use body::{InodeAccess, InodeBody};
+
 /// What to make in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewInode<'a> {
@@ -99,6 +103,9 @@ pub enum XattrMode {
 pub trait Inode: Any + Send + Sync {
     /// What it is. Cheap: asked on every step of a walk.
     fn kind(&self) -> FileKind;
+
+    /// What the VFS keeps with it. The same for as long as the inode object lives.
+    fn body(&self) -> &InodeBody;
 
     /// Its attributes now.
     ///

@@ -57,7 +57,7 @@ pub use file_system::{
     FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock, find_type, register, type_names,
 };
 pub use flags::{LookupFlags, MountFlags, OpenFlags};
-pub use inode::{Inode, Link, NewInode, NewKind, RenameMode, XattrMode};
+pub use inode::{Inode, InodeAccess, InodeBody, Link, NewInode, NewKind, RenameMode, XattrMode};
 pub use metadata::{
     DeviceId, FileKind, Metadata, S_IFMT, S_ISGID, S_ISUID, S_ISVTX, SetAttr, StatFs, Timestamp,
 };

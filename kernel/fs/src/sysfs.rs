@@ -11,7 +11,7 @@ use memory::io::IoWriter;
 use crate::file_ops::{DirSink, FileOps, Io, Seek, seek_in};
 use crate::file_system::{FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock};
 use crate::flags::OpenFlags;
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeBody};
 use crate::metadata::{FileKind, Metadata, StatFs};
 
 /// `SYSFS_MAGIC` of statfs(2).
@@ -125,7 +125,7 @@ impl FileSystem for SysFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        Arc::new(SysInode(&ROOT, ROOT.ino))
+        Arc::new(SysInode::new(&ROOT, ROOT.ino))
     }
 
     fn flags(&self) -> FsFlags {
@@ -143,10 +143,13 @@ impl FileSystem for SysFs {
 }
 
 /// A node, and the number of the directory it is in.
-#[derive(Clone, Copy)]
-struct SysInode(&'static Node, u64);
+struct SysInode(&'static Node, u64, InodeBody);
 
 impl SysInode {
+    const fn new(node: &'static Node, parent: u64) -> Self {
+        Self(node, parent, InodeBody::new())
+    }
+
     fn entries(&self) -> Result<&'static [Node]> {
         match self.0.body {
             Body::Directory(entries) => Ok(entries),
@@ -163,6 +166,10 @@ fn kind(node: &Node) -> FileKind {
 }
 
 impl Inode for SysInode {
+    fn body(&self) -> &InodeBody {
+        &self.2
+    }
+
     fn kind(&self) -> FileKind {
         kind(self.0)
     }
@@ -193,7 +200,7 @@ impl Inode for SysInode {
             .iter()
             .find(|node| node.name.as_bytes() == name);
         found
-            .map(|node| Arc::new(SysInode(node, self.0.ino)) as Arc<dyn Inode>)
+            .map(|node| Arc::new(SysInode::new(node, self.0.ino)) as Arc<dyn Inode>)
             .ok_or(Errno::ENOENT)
     }
 

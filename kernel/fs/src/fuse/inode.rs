@@ -21,7 +21,7 @@ use super::wire::{
 use super::{convert, directory, file};
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
-use crate::inode::{Inode, NewInode, NewKind, RenameMode, XattrMode};
+use crate::inode::{Inode, InodeBody, NewInode, NewKind, RenameMode, XattrMode};
 use crate::metadata::{FileKind, Metadata, SetAttr};
 
 /// The longest path a symbolic link can hold.
@@ -41,6 +41,7 @@ pub(super) struct FuseInode {
     pub(super) node: u64,
     generation: u64,
     kind: FileKind,
+    body: InodeBody,
     /// References that the server counts for us.
     pub(super) lookups: AtomicU64,
     attributes: SpinLock<Attributes>,
@@ -70,6 +71,7 @@ impl FuseInode {
             node: entry.nodeid,
             generation: entry.generation,
             kind: meta.kind,
+            body: InodeBody::new(),
             lookups: AtomicU64::new(1),
             attributes: SpinLock::new(Attributes {
                 meta: *meta,
@@ -286,6 +288,10 @@ fn fuse_inode(inode: &Arc<dyn Inode>) -> Result<&FuseInode> {
 }
 
 impl Inode for FuseInode {
+    fn body(&self) -> &InodeBody {
+        &self.body
+    }
+
     fn kind(&self) -> FileKind {
         self.kind
     }

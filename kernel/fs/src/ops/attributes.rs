@@ -4,7 +4,7 @@ use abi::{Errno, Result};
 
 use crate::cred::Capabilities;
 use crate::file::File;
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeAccess};
 use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID, SetAttr, Timestamp};
 use crate::path::Path;
 use crate::permission::{self, Access};
@@ -197,6 +197,7 @@ impl Caller<'_> {
             _ => return Err(Errno::EINVAL),
         }
         permission::check_path(path, self.credentials, Access::WRITE)?;
+        let _writing = InodeAccess::write(inode)?;
         self.truncate_inode(inode.as_ref(), size)
     }
 

@@ -12,7 +12,7 @@ use crate::device;
 use crate::file::File;
 use crate::file_ops::FileOps;
 use crate::flags::{LookupFlags, MountFlags, OpenFlags};
-use crate::inode::NewKind;
+use crate::inode::{Inode, InodeAccess, NewKind};
 use crate::metadata::FileKind;
 use crate::path::Path;
 use crate::permission::{self, Access};
@@ -87,10 +87,11 @@ impl Caller<'_> {
         )
     }
 
-    /// Opens an executable: regular, executable, not on a `noexec` mount.
+    /// Opens an executable: regular, executable, not on a `noexec` mount. Nobody can open it for writing or
+    /// truncate it until the file is closed or [`File::allow_writers`] is called.
     ///
     /// # Errors
-    /// `EACCES`, and those of path walks.
+    /// `EACCES`; `ETXTBSY` while somebody has it open for writing.
     pub fn open_exec(&self, path: Path) -> Result<Arc<File>> {
         let inode = path.inode()?;
         let is_noexec = path.mount.flags().contains(MountFlags::NOEXEC);
@@ -98,8 +99,16 @@ impl Caller<'_> {
             return Err(Errno::EACCES);
         }
         permission::check(inode.as_ref(), self.credentials, Access::EXEC)?;
+        let access = InodeAccess::deny_write(inode)?;
         let ops = inode.clone().open(OpenFlags::empty())?;
-        Ok(File::new(path, ops, OpenFlags::empty(), self.credentials))
+        let flags = OpenFlags::empty();
+        Ok(File::with_access(
+            path,
+            ops,
+            flags,
+            self.credentials,
+            Some(access),
+        ))
     }
 
     fn path_only(&self, path: Path, flags: OpenFlags) -> Arc<File> {
@@ -127,8 +136,9 @@ impl Caller<'_> {
             .dentry
             .new_unlisted(made.clone(), Arc::from(name.as_bytes()));
         let flags = how.flags - OpenFlags::TMPFILE_BIT - OpenFlags::DIRECTORY;
+        let access = write_access(&made, flags)?;
         let ops = made.open(flags)?;
-        Ok(File::new(
+        Ok(File::with_access(
             Path {
                 mount: directory.mount,
                 dentry,
@@ -136,6 +146,7 @@ impl Caller<'_> {
             ops,
             flags,
             self.credentials,
+            access,
         ))
     }
 
@@ -227,11 +238,19 @@ impl Caller<'_> {
         if !is_new {
             self.check_open(&path, flags)?;
         }
+        let access = write_access(inode, flags)?;
         if flags.contains(OpenFlags::TRUNC) && kind == FileKind::Regular && !is_new {
             self.truncate_inode(inode.as_ref(), 0)?;
         }
         let ops = self.open_kind(&path, flags)?;
-        Ok(File::new(path, ops, flags, self.credentials))
+        let access = access.filter(|_| flags.asks_to_write());
+        Ok(File::with_access(
+            path,
+            ops,
+            flags,
+            self.credentials,
+            access,
+        ))
     }
 
     fn open_kind(&self, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
@@ -267,6 +286,16 @@ impl Caller<'_> {
             check_noatime(path, self.credentials)?;
         }
         Ok(())
+    }
+}
+
+/// The right to write, as opening with `flags` takes it: to regular files only.
+fn write_access(inode: &Arc<dyn Inode>, flags: OpenFlags) -> Result<Option<InodeAccess>> {
+    let writes = flags.asks_to_write() || flags.contains(OpenFlags::TRUNC);
+    if writes && inode.kind() == FileKind::Regular {
+        InodeAccess::write(inode).map(Some)
+    } else {
+        Ok(None)
     }
 }
 

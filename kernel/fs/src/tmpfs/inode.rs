@@ -17,7 +17,7 @@ use super::file::TmpFile;
 use super::pages::Pages;
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
-use crate::inode::{Inode, NewInode, NewKind, RenameMode, XattrMode};
+use crate::inode::{Inode, InodeBody, NewInode, NewKind, RenameMode, XattrMode};
 use crate::metadata::{FileKind, Metadata, SetAttr, Timestamp};
 
 /// Bytes of extended attributes that one inode can have.
@@ -28,7 +28,8 @@ pub struct TmpInode {
     usage: Arc<Usage>,
     kind: FileKind,
     meta: SpinLock<Metadata>,
-    body: Body,
+    vfs: InodeBody,
+    contents: Contents,
     xattrs: SpinLock<Option<Box<Xattrs>>>,
     /// An unnamed file that may still get a name (`O_TMPFILE` without `O_EXCL`).
     is_linkable: AtomicBool,
@@ -36,7 +37,7 @@ pub struct TmpInode {
 
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-enum Body {
+enum Contents {
     Regular(Arc<Pages>),
     Directory(SpinLock<Directory>),
     Symlink(Box<[u8]>),
@@ -46,13 +47,13 @@ enum Body {
 
 impl TmpInode {
     pub(crate) fn new(usage: &Arc<Usage>, new: &NewInode<'_>) -> Result<Arc<Self>> {
-        let body = match new.kind {
-            NewKind::Regular => Body::Regular(Pages::new(usage, None)),
-            NewKind::Directory => Body::Directory(SpinLock::default()),
-            NewKind::Symlink(target) => Body::Symlink(Box::from(target)),
-            NewKind::Device(..) | NewKind::Fifo | NewKind::Socket => Body::Node,
+        let contents = match new.kind {
+            NewKind::Regular => Contents::Regular(Pages::new(usage, None)),
+            NewKind::Directory => Contents::Directory(SpinLock::default()),
+            NewKind::Symlink(target) => Contents::Symlink(Box::from(target)),
+            NewKind::Device(..) | NewKind::Fifo | NewKind::Socket => Contents::Node,
         };
-        Self::with_body(usage, new, body)
+        Self::with_body(usage, new, contents)
     }
 
     /// A regular file whose first contents are `bytes` of boot memory, mapped in place. `pages` is `bytes` padded to
@@ -63,11 +64,11 @@ impl TmpInode {
         pages: &'static [u8],
         len: usize,
     ) -> Result<Arc<Self>> {
-        let body = Body::Regular(Pages::new(usage, Some((pages, len as u64))));
-        Self::with_body(usage, new, body)
+        let contents = Contents::Regular(Pages::new(usage, Some((pages, len as u64))));
+        Self::with_body(usage, new, contents)
     }
 
-    fn with_body(usage: &Arc<Usage>, new: &NewInode<'_>, body: Body) -> Result<Arc<Self>> {
+    fn with_body(usage: &Arc<Usage>, new: &NewInode<'_>, contents: Contents) -> Result<Arc<Self>> {
         pressure::ensure_headroom()?;
         let ino = usage.take_inode()?;
         let now = Timestamp::now();
@@ -90,7 +91,8 @@ impl TmpInode {
             usage: usage.clone(),
             kind,
             meta: SpinLock::new(meta),
-            body,
+            vfs: InodeBody::new(),
+            contents,
             xattrs: SpinLock::new(None),
             is_linkable: AtomicBool::new(false),
         }))
@@ -104,17 +106,17 @@ impl TmpInode {
 
     /// The contents of a regular file.
     pub(super) fn pages(&self) -> Result<&Arc<Pages>> {
-        match &self.body {
-            Body::Regular(pages) => Ok(pages),
-            Body::Directory(_) => Err(Errno::EISDIR),
-            Body::Symlink(_) | Body::Node => Err(Errno::EINVAL),
+        match &self.contents {
+            Contents::Regular(pages) => Ok(pages),
+            Contents::Directory(_) => Err(Errno::EISDIR),
+            Contents::Symlink(_) | Contents::Node => Err(Errno::EINVAL),
         }
     }
 
     pub(super) fn directory(&self) -> Result<&SpinLock<Directory>> {
-        match &self.body {
-            Body::Directory(directory) => Ok(directory),
-            Body::Regular(_) | Body::Symlink(_) | Body::Node => Err(Errno::ENOTDIR),
+        match &self.contents {
+            Contents::Directory(directory) => Ok(directory),
+            Contents::Regular(_) | Contents::Symlink(_) | Contents::Node => Err(Errno::ENOTDIR),
         }
     }
 
@@ -199,8 +201,8 @@ impl TmpInode {
     }
 
     fn check_empty(&self) -> Result<()> {
-        match &self.body {
-            Body::Directory(directory) if !directory.lock().is_empty() => Err(Errno::ENOTEMPTY),
+        match &self.contents {
+            Contents::Directory(directory) if !directory.lock().is_empty() => Err(Errno::ENOTEMPTY),
             _ => Ok(()),
         }
     }
@@ -228,19 +230,23 @@ impl TmpInode {
 }
 
 impl Inode for TmpInode {
+    fn body(&self) -> &InodeBody {
+        &self.vfs
+    }
+
     fn kind(&self) -> FileKind {
         self.kind
     }
 
     fn metadata(&self) -> Result<Metadata> {
         let mut meta = *self.meta.lock();
-        match &self.body {
-            Body::Regular(pages) => {
+        match &self.contents {
+            Contents::Regular(pages) => {
                 meta.size = pages.len();
                 meta.blocks = pages.count() * 8;
             }
-            Body::Directory(directory) => meta.size = directory.lock().size(),
-            Body::Symlink(_) | Body::Node => {}
+            Contents::Directory(directory) => meta.size = directory.lock().size(),
+            Contents::Symlink(_) | Contents::Node => {}
         }
         Ok(meta)
     }
@@ -312,17 +318,17 @@ impl Inode for TmpInode {
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
-        match &self.body {
-            Body::Symlink(target) => Ok(target.to_vec()),
-            Body::Regular(_) | Body::Directory(_) | Body::Node => Err(Errno::EINVAL),
+        match &self.contents {
+            Contents::Symlink(target) => Ok(target.to_vec()),
+            Contents::Regular(_) | Contents::Directory(_) | Contents::Node => Err(Errno::EINVAL),
         }
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        match &self.body {
-            Body::Regular(_) => Ok(Arc::new(TmpFile::new(self))),
-            Body::Directory(_) => Ok(Arc::new(OpenDirectory::new(self))),
-            Body::Symlink(_) | Body::Node => Err(Errno::ENXIO),
+        match &self.contents {
+            Contents::Regular(_) => Ok(Arc::new(TmpFile::new(self))),
+            Contents::Directory(_) => Ok(Arc::new(OpenDirectory::new(self))),
+            Contents::Symlink(_) | Contents::Node => Err(Errno::ENXIO),
         }
     }
 
@@ -386,9 +392,9 @@ impl Drop for TmpInode {
 
 impl TmpInode {
     fn take_children(&mut self) -> Vec<Arc<TmpInode>> {
-        match &mut self.body {
-            Body::Directory(directory) => directory.get_mut().take_all(),
-            Body::Regular(_) | Body::Symlink(_) | Body::Node => Vec::new(),
+        match &mut self.contents {
+            Contents::Directory(directory) => directory.get_mut().take_all(),
+            Contents::Regular(_) | Contents::Symlink(_) | Contents::Node => Vec::new(),
         }
     }
 }

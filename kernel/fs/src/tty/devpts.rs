@@ -21,7 +21,7 @@ use crate::file::File;
 use crate::file_ops::{DirSink, FileOps, Io, Seek, seek_in};
 use crate::file_system::{FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock};
 use crate::flags::OpenFlags;
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeBody};
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, StatFs, Timestamp};
 use crate::path::Path;
 use crate::walk::find_child;
@@ -145,6 +145,7 @@ impl DevPts {
         meta.gid = self.options.gid.unwrap_or(owner.fsgid);
         let node = Arc::new(Node {
             meta: SpinLock::new(meta),
+            body: InodeBody::new(),
         });
         ptys.insert(
             index,
@@ -186,6 +187,7 @@ impl FileSystem for DevPts {
     fn root(&self) -> Arc<dyn Inode> {
         Arc::new(Root {
             instance: self.this.clone(),
+            body: InodeBody::new(),
         })
     }
 
@@ -220,9 +222,14 @@ impl FileSystem for DevPts {
 #[derive(Debug)]
 struct Node {
     meta: SpinLock<Metadata>,
+    body: InodeBody,
 }
 
 impl Inode for Node {
+    fn body(&self) -> &InodeBody {
+        &self.body
+    }
+
     fn kind(&self) -> FileKind {
         FileKind::CharDevice
     }
@@ -252,9 +259,14 @@ fn apply(meta: &mut Metadata, change: &SetAttr) -> Result<()> {
 /// `ptmx` of an instance.
 struct Ptmx {
     instance: Weak<DevPts>,
+    body: InodeBody,
 }
 
 impl Inode for Ptmx {
+    fn body(&self) -> &InodeBody {
+        &self.body
+    }
+
     fn kind(&self) -> FileKind {
         FileKind::CharDevice
     }
@@ -275,6 +287,7 @@ impl Inode for Ptmx {
 /// The directory.
 struct Root {
     instance: Weak<DevPts>,
+    body: InodeBody,
 }
 
 impl Root {
@@ -290,6 +303,10 @@ fn index_of(name: &[u8]) -> Option<u32> {
 }
 
 impl Inode for Root {
+    fn body(&self) -> &InodeBody {
+        &self.body
+    }
+
     fn kind(&self) -> FileKind {
         FileKind::Directory
     }
@@ -306,6 +323,7 @@ impl Inode for Root {
         if name == b"ptmx" {
             return Ok(Arc::new(Ptmx {
                 instance: self.instance.clone(),
+                body: InodeBody::new(),
             }));
         }
         let index = index_of(name).ok_or(Errno::ENOENT)?;

@@ -19,8 +19,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
-use fs::permission::{self, Access};
-use fs::{Caller, File, FileKind, LookupFlags, MountFlags, OpenFlags, Path, S_ISGID, S_ISUID};
+use fs::{Caller, File, LookupFlags, MountFlags, Path, S_ISGID, S_ISUID};
 use machine::user_mode::UserContext;
 use memory::AddressSpace;
 
@@ -106,6 +105,7 @@ fn prepare(thread: &Arc<Thread>, request: &Request) -> Result<Prepared> {
         Some(file) => {
             let image = Image::parse(&FileSource(&file)).map_err(|_| Errno::ELIBBAD)?;
             let loaded = load::interpreter(&memory, &file, &image)?;
+            file.allow_writers();
             (loaded.bias.wrapping_add(image.entry), loaded.bias)
         }
         None => (entry, 0),
@@ -201,17 +201,14 @@ pub fn open(thread: &Thread, path: &[u8]) -> Result<Arc<File>> {
 /// Opens a program that was found already.
 ///
 /// # Errors
-/// `EACCES` unless it is a regular file that the caller may execute.
+/// `EACCES` unless it is a regular file that the caller may execute, `ETXTBSY` while it is open for writing.
 pub fn open_found(thread: &Thread, path: Path) -> Result<Arc<File>> {
-    let credentials = thread.credentials();
-    let inode = path.inode()?.clone();
-    let is_noexec = path.mount.flags().contains(MountFlags::NOEXEC);
-    if inode.kind() != FileKind::Regular || is_noexec {
-        return Err(Errno::EACCES);
-    }
-    permission::check(inode.as_ref(), &credentials, Access::EXEC)?;
-    let ops = inode.open(OpenFlags::empty())?;
-    Ok(File::new(path, ops, OpenFlags::empty(), &credentials))
+    let (fs, credentials) = (thread.fs(), thread.credentials());
+    let caller = Caller {
+        fs: &fs,
+        credentials: &credentials,
+    };
+    caller.open_exec(path)
 }
 
 fn new_credentials(thread: &Thread, file: &File) -> Result<(fs::Credentials, bool)> {

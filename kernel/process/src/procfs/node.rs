@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use fs::{
-    DirSink, FileKind, FileOps, Inode, Io, Link, Metadata, OpenFlags, Seek, SetAttr, Timestamp,
+    DirSink, FileKind, FileOps, Inode, InodeBody, Io, Link, Metadata, OpenFlags, Seek, SetAttr,
+    Timestamp,
 };
 use memory::io::{IoReader, IoWriter};
 
@@ -80,11 +81,16 @@ impl Item {
 pub(crate) struct Node {
     item: &'static Item,
     scope: Scope,
+    body: InodeBody,
 }
 
 impl Node {
     pub(crate) fn new(item: &'static Item, scope: Scope) -> Arc<Self> {
-        Arc::new(Self { item, scope })
+        Arc::new(Self {
+            item,
+            scope,
+            body: InodeBody::new(),
+        })
     }
 
     fn fixed(&self) -> &'static [Item] {
@@ -140,6 +146,10 @@ impl Inode for Node {
     /// Nobody makes files here. As on Linux the failed lookup is the answer.
     fn create(&self, _name: &[u8], _new: &fs::NewInode<'_>) -> Result<Arc<dyn Inode>> {
         Err(Errno::ENOENT)
+    }
+
+    fn body(&self) -> &InodeBody {
+        &self.body
     }
 
     fn kind(&self) -> FileKind {
