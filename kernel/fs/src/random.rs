@@ -5,6 +5,7 @@
 //! whenever entropy arrives. Locking: one leaf spin lock, never held over a copy to user memory.
 
 use abi::{Errno, Result};
+use machine::PAGE_SIZE;
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 use rand_chacha::ChaCha20Rng;
@@ -102,7 +103,7 @@ pub fn add_entropy(bytes: &[u8]) {
         .mix(bytes);
 }
 
-/// Fills all of `to`.
+/// Fills all of `to`, or as much as there is time for before a signal.
 ///
 /// # Errors
 /// `EFAULT` when not one byte could be put.
@@ -117,8 +118,17 @@ pub fn read(to: &mut IoWriter<'_>) -> Result<usize> {
             Err(_) if done > 0 => break,
             Err(errno) => return Err(errno),
         }
+        if done.is_multiple_of(PAGE_SIZE) && is_to_stop() {
+            break;
+        }
     }
     Ok(done)
+}
+
+/// Once a page: gives the CPU away if it is wanted. Whether a signal ends the call.
+fn is_to_stop() -> bool {
+    sched::cond_resched();
+    sched::thread::current().is_interrupted()
 }
 
 /// Mixes in what is written to the device.
@@ -133,6 +143,9 @@ pub(crate) fn write(from: &mut IoReader<'_>) -> Result<usize> {
             }
             Err(_) if done > 0 => break,
             Err(errno) => return Err(errno),
+        }
+        if done.is_multiple_of(PAGE_SIZE) && is_to_stop() {
+            break;
         }
     }
     Ok(done)

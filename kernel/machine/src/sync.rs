@@ -2,20 +2,38 @@
 //! is never taken by interrupt handlers; [`IrqLock`] keeps interrupts off while held.
 //!
 //! The kernel is not preempted inside itself, so a held spin lock never waits for a thread that
-//! cannot run; blocking with one held is a bug (debug builds panic).
+//! cannot run; giving the CPU away with one held is a bug: [`assert_none_held`] finds it in builds with
+//! the feature `checks` and in debug builds, where each CPU counts the locks that it holds.
+//!
+//! Spin locks are test-and-set, not first come first served: a CPU of a virtual machine may be stopped by
+//! its host at any moment, and handing a lock to a stopped CPU makes all others wait for it (Linux leaves
+//! queued spin locks under a hypervisor for the same reason). Whoever spins answers the requests that other
+//! CPUs make to it meanwhile ([`crate::cpu::relax`]): it may have interrupts off.
 
 use core::ops::{Deref, DerefMut};
 
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
 use crate::interrupt::InterruptsOff;
+
+/// What a waiting CPU does between two looks.
+#[derive(Debug)]
+struct Relax;
+
+impl spin::RelaxStrategy for Relax {
+    fn relax() {
+        crate::cpu::relax();
+    }
+}
 
 /// A spin lock for data that interrupt handlers do not touch.
 #[derive(Debug, Default)]
-pub struct SpinLock<T: ?Sized>(spin::Mutex<T>);
+pub struct SpinLock<T: ?Sized>(SpinMutex<T, Relax>);
 
 impl<T> SpinLock<T> {
     /// Wraps `value`.
     pub const fn new(value: T) -> Self {
-        Self(spin::Mutex::new(value))
+        Self(SpinMutex::new(value))
     }
 
     /// Takes the value out.
@@ -27,12 +45,20 @@ impl<T> SpinLock<T> {
 impl<T: ?Sized> SpinLock<T> {
     /// Takes the lock.
     pub fn lock(&self) -> SpinGuard<'_, T> {
-        SpinGuard(self.0.lock())
+        let value = self.0.lock();
+        SpinGuard {
+            value,
+            _held: Held::new(),
+        }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        self.0.try_lock().map(SpinGuard)
+        let value = self.0.try_lock()?;
+        Some(SpinGuard {
+            value,
+            _held: Held::new(),
+        })
     }
 
     /// The value, when the lock is not shared.
@@ -43,29 +69,32 @@ impl<T: ?Sized> SpinLock<T> {
 
 /// Proof that a [`SpinLock`] is held.
 #[derive(Debug)]
-pub struct SpinGuard<'a, T: ?Sized>(spin::MutexGuard<'a, T>);
+pub struct SpinGuard<'a, T: ?Sized> {
+    value: SpinMutexGuard<'a, T>,
+    _held: Held,
+}
 
 impl<T: ?Sized> Deref for SpinGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.0
+        &self.value
     }
 }
 
 impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.value
     }
 }
 
 /// A spin lock for data that interrupt handlers use too.
 #[derive(Debug, Default)]
-pub struct IrqLock<T: ?Sized>(spin::Mutex<T>);
+pub struct IrqLock<T: ?Sized>(SpinMutex<T, Relax>);
 
 impl<T> IrqLock<T> {
     /// Wraps `value`.
     pub const fn new(value: T) -> Self {
-        Self(spin::Mutex::new(value))
+        Self(SpinMutex::new(value))
     }
 }
 
@@ -75,6 +104,7 @@ impl<T: ?Sized> IrqLock<T> {
         let off = InterruptsOff::new();
         IrqGuard {
             value: self.0.lock(),
+            _held: Held::new(),
             _off: off,
         }
     }
@@ -84,7 +114,8 @@ impl<T: ?Sized> IrqLock<T> {
 #[derive(Debug)]
 pub struct IrqGuard<'a, T: ?Sized> {
     // Dropped first: the lock is released before interrupts return.
-    value: spin::MutexGuard<'a, T>,
+    value: SpinMutexGuard<'a, T>,
+    _held: Held,
     _off: InterruptsOff,
 }
 
@@ -98,5 +129,75 @@ impl<T: ?Sized> Deref for IrqGuard<'_, T> {
 impl<T: ?Sized> DerefMut for IrqGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
+    }
+}
+
+/// One spin lock in this CPU's count of held ones; nothing in builds without checks.
+#[derive(Debug)]
+struct Held;
+
+#[cfg(not(any(feature = "checks", debug_assertions)))]
+impl Held {
+    #[inline]
+    fn new() -> Self {
+        Held
+    }
+}
+
+#[cfg(any(feature = "checks", debug_assertions))]
+impl Held {
+    fn new() -> Self {
+        crate::cpu::count_held_locks(1);
+        Held
+    }
+}
+
+#[cfg(any(feature = "checks", debug_assertions))]
+impl Drop for Held {
+    fn drop(&mut self) {
+        crate::cpu::count_held_locks(-1);
+    }
+}
+
+/// Where a CPU may be given away: no spin lock is held. Nothing in builds without checks.
+///
+/// # Panics
+/// With checks, when one is.
+#[inline]
+#[track_caller]
+pub fn assert_none_held() {
+    #[cfg(any(feature = "checks", debug_assertions))]
+    {
+        let held = crate::cpu::count_held_locks(0);
+        assert!(
+            held == 0,
+            "the CPU is given away with {held} spin locks held"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_locks_are_counted() {
+        let (outer, inner) = (SpinLock::new(1), IrqLock::new(2));
+        assert_none_held();
+        {
+            let _one = outer.lock();
+            let _two = inner.lock();
+            assert_eq!(crate::cpu::count_held_locks(0), 2);
+            assert!(outer.try_lock().is_none());
+        }
+        assert_none_held();
+    }
+
+    #[test]
+    #[should_panic(expected = "1 spin locks held")]
+    fn giving_the_cpu_away_with_a_lock_held_is_found() {
+        let lock = SpinLock::new(());
+        let _held = lock.lock();
+        assert_none_held();
     }
 }

@@ -1,12 +1,13 @@
 //! User memory of the calling thread: fallible copies that resolve faults on the way.
 //!
-//! Addresses are claims. Copies may sleep (a page is read in), so no spin lock may be held.
+//! Addresses are claims. Copies may sleep (a page is read in), so no spin lock may be held; long ones give
+//! the CPU away on the way if it is wanted.
 
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use machine::user::Fault;
-use machine::{Frame, UserAddr};
+use machine::{Frame, PAGE_SIZE, UserAddr};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Copies user memory into `to`.
@@ -58,37 +59,35 @@ fn some(copied: usize, wanted: usize) -> Result<usize> {
 /// Copies as much as there is, up to the first page that cannot be read; returns how much.
 pub(crate) fn copy_in(from: UserAddr, to: &mut [u8]) -> usize {
     let len = to.len();
-    copy_with_faults(from, len, false, |at, done| {
-        machine::user::read(at, &mut to[done..])
+    copy_with_faults(from, len, false, |at, done, part| {
+        machine::user::read(at, &mut to[done..done + part])
     })
 }
 
 /// Copies as much as fits, up to the first page that cannot be written; returns how much.
 pub(crate) fn copy_out(to: UserAddr, from: &[u8]) -> usize {
-    copy_with_faults(to, from.len(), true, |at, done| {
-        machine::user::write(at, &from[done..])
+    copy_with_faults(to, from.len(), true, |at, done, part| {
+        machine::user::write(at, &from[done..done + part])
     })
 }
 
 /// Copies a part of a frame to user memory; returns how much.
 pub(crate) fn copy_frame_out(to: UserAddr, frame: &Frame, offset: usize, len: usize) -> usize {
-    copy_with_faults(to, len, true, |at, done| {
-        machine::user::write_frame(at, frame, offset + done, len - done)
+    copy_with_faults(to, len, true, |at, done, part| {
+        machine::user::write_frame(at, frame, offset + done, part)
     })
 }
 
 /// Copies user memory into a part of a frame; returns how much.
 pub(crate) fn copy_frame_in(from: UserAddr, frame: &Frame, offset: usize, len: usize) -> usize {
-    copy_with_faults(from, len, false, |at, done| {
-        machine::user::read_frame(at, frame, offset + done, len - done)
+    copy_with_faults(from, len, false, |at, done, part| {
+        machine::user::read_frame(at, frame, offset + done, part)
     })
 }
 
 /// Fills user memory with zeroes; returns how much.
 pub(crate) fn zero_out(to: UserAddr, len: usize) -> usize {
-    copy_with_faults(to, len, true, |at, done| {
-        machine::user::zero(at, len - done)
-    })
+    copy_with_faults(to, len, true, |at, _, part| machine::user::zero(at, part))
 }
 
 /// Fills user memory with zeroes.
@@ -203,27 +202,35 @@ fn atomically<R>(
     }
 }
 
-/// Calls `copy(address, bytes done)` until all of `len` is copied or a fault cannot be resolved.
+/// How much is copied between two places where the CPU can be given away.
+const PART: usize = 256 * 1024;
+
+/// Calls `copy(address, bytes done, bytes to do)` until all of `len` is copied or a fault cannot be resolved.
 fn copy_with_faults(
     at: UserAddr,
     len: usize,
     write: bool,
-    mut copy: impl FnMut(UserAddr, usize) -> core::result::Result<(), Fault>,
+    mut copy: impl FnMut(UserAddr, usize, usize) -> core::result::Result<(), Fault>,
 ) -> usize {
     let mut done = 0;
     while done < len {
         let Some(here) = at.checked_add(done as u64) else {
             return done;
         };
-        match copy(here, done) {
-            Ok(()) => return len,
-            Err(fault) => done += fault.copied,
+        let part = (len - done).min(PART);
+        match copy(here, done, part) {
+            Ok(()) => done += part,
+            Err(fault) => {
+                done += fault.copied;
+                let faulted = at.checked_add(done as u64);
+                if faulted.is_none_or(|faulted| resolve(faulted, write).is_err()) {
+                    return done;
+                }
+            }
         }
-        let Some(faulted) = at.checked_add(done as u64) else {
-            return done;
-        };
-        if resolve(faulted, write).is_err() {
-            return done;
+        // Callers loop over pages; what is shorter is one step of a bounded call.
+        if part >= PAGE_SIZE {
+            sched::cond_resched();
         }
     }
     done

@@ -366,6 +366,15 @@ pub fn reschedule_if_needed() {
     backend::reschedule_if_needed();
 }
 
+/// In a long call: gives way if another thread should have the CPU. Every loop whose length a user sets
+/// calls it at least once in 10 million instructions, with no spin lock held; a load and a branch when there
+/// is nothing to do. The calling thread stays runnable, also where it is marked asleep by a wait.
+#[inline]
+pub fn cond_resched() {
+    machine::sync::assert_none_held();
+    backend::reschedule_if_needed();
+}
+
 fn name_of(bytes: &[u8]) -> Name {
     let mut name = [0; 16];
     let len = bytes.len().min(15);

@@ -56,11 +56,29 @@ impl CharDriver for Device {
     }
 }
 
+/// Fills all of `to` with zeroes, or as much as there is time for before a signal.
+fn zero_all(to: &mut IoWriter<'_>) -> Result<usize> {
+    const PART: usize = 256 * 1024;
+    let mut done = 0;
+    while to.remaining() > 0 {
+        let wanted = to.remaining().min(PART);
+        match to.zero(wanted) {
+            Ok(count) => done += count,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+        if wanted == PART && sched::thread::current().is_interrupted() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
 impl FileOps for Device {
     fn read(&self, to: &mut IoWriter<'_>, _: &Io) -> Result<usize> {
         match self {
             Device::Null => Ok(0),
-            Device::Zero | Device::Full => to.zero(to.remaining()),
+            Device::Zero | Device::Full => zero_all(to),
             Device::Random => random::read(to),
         }
     }

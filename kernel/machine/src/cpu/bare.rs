@@ -1,7 +1,7 @@
 //! Real CPUs: counted as they start.
 
 use super::CpuId;
-use crate::x86::{features, percpu};
+use crate::x86::{features, percpu, tlb};
 
 /// CPUs that run.
 #[must_use]
@@ -19,4 +19,24 @@ pub fn current() -> CpuId {
 #[must_use]
 pub fn hwcap() -> u32 {
     features::leaf1_edx()
+}
+
+/// What a CPU does while it waits for another: answers the requests made to itself, which interrupts that
+/// are off cannot deliver.
+pub fn relax() {
+    if percpu::is_ready() {
+        tlb::poll();
+    }
+    core::hint::spin_loop();
+}
+
+/// Adds to the count of spin locks that this CPU holds, and returns it.
+#[cfg(any(feature = "checks", debug_assertions))]
+pub(crate) fn count_held_locks(change: isize) -> isize {
+    if !percpu::is_ready() {
+        return 0;
+    }
+    let held = &percpu::here().held_locks;
+    held.set(held.get() + change);
+    held.get()
 }

@@ -19,3 +19,20 @@ pub fn current() -> CpuId {
 pub fn hwcap() -> u32 {
     0x0781_abfd
 }
+
+/// Lets other host threads run.
+pub fn relax() {
+    std::thread::yield_now();
+}
+
+#[cfg(any(feature = "checks", debug_assertions))]
+std::thread_local! {
+    static HELD_LOCKS: core::cell::Cell<isize> = const { core::cell::Cell::new(0) };
+}
+
+/// Adds to the count of spin locks that this thread holds, and returns it.
+#[cfg(any(feature = "checks", debug_assertions))]
+pub(crate) fn count_held_locks(change: isize) -> isize {
+    HELD_LOCKS.set(HELD_LOCKS.get() + change);
+    HELD_LOCKS.get()
+}

@@ -51,6 +51,9 @@ pub(crate) struct Area {
     pub(crate) flushes_asked: AtomicU64,
     pub(crate) flushes_done: AtomicU64,
     pub(crate) apic_id: Cell<u32>,
+    /// Spin locks held (see `sync`). An interrupt handler leaves it as it found it.
+    #[cfg(any(feature = "checks", debug_assertions))]
+    pub(crate) held_locks: Cell<isize>,
     pub(crate) tables: UnsafeCell<Tables>,
 }
 
@@ -74,6 +77,8 @@ impl Area {
             flushes_asked: AtomicU64::new(0),
             flushes_done: AtomicU64::new(0),
             apic_id: Cell::new(0),
+            #[cfg(any(feature = "checks", debug_assertions))]
+            held_locks: Cell::new(0),
             tables: UnsafeCell::new(Tables::new()),
         }
     }
@@ -109,6 +114,11 @@ pub(crate) fn start_other_cpu(id: CpuId) {
 /// Counts this CPU as running.
 pub(crate) fn set_online(id: CpuId) {
     COUNT.fetch_max(id + 1, Ordering::Release);
+}
+
+/// Whether the boot CPU has its area; another CPU takes its own before it does anything else.
+pub(crate) fn is_ready() -> bool {
+    !AREAS[0].load(Ordering::Relaxed).is_null()
 }
 
 /// CPUs that run.

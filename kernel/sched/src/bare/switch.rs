@@ -36,6 +36,7 @@ pub(crate) fn idle() -> ! {
 /// Sleeps until someone wakes `me`, which has been marked asleep. Returns at once when that has
 /// happened already.
 pub(crate) fn block(me: &ThreadRef) {
+    machine::sync::assert_none_held();
     let _off = InterruptsOff::new();
     let cpu = cpu::here();
     {
@@ -74,12 +75,16 @@ pub(crate) fn yield_now() {
     give_way(cpu::here(), true);
 }
 
+#[inline]
 pub(crate) fn reschedule_if_needed() {
-    let cpu = cpu::here();
-    if !cpu.needs_reschedule.load(Ordering::Relaxed) {
-        return;
+    if cpu::here().needs_reschedule.load(Ordering::Relaxed) {
+        reschedule();
     }
-    bury_dead(cpu);
+}
+
+#[cold]
+fn reschedule() {
+    bury_dead(cpu::here());
     let _off = InterruptsOff::new();
     let cpu = cpu::here();
     cpu.needs_reschedule.store(false, Ordering::Relaxed);
