@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod bench;
 pub mod boot_cost;
 pub mod containerd;
 pub mod diff;

@@ -70,6 +70,8 @@ pub struct Boot {
     pub command_line: String,
     /// Count instructions as time, so that the TSC counts instructions.
     pub counts_instructions: bool,
+    /// More of QEMU's arguments; they may override those above.
+    pub extra_arguments: Vec<String>,
     /// The longest time without a line on the console.
     pub silence_limit: Duration,
     /// The longest time of all.
@@ -140,6 +142,7 @@ impl Boot {
         if self.counts_instructions {
             command.args(["-icount", "shift=0"]);
         }
+        command.args(&self.extra_arguments);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         command.arg("-kernel").arg(&self.kernel);
         command.arg("-initrd").arg(&self.initramfs);

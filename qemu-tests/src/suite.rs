@@ -128,6 +128,7 @@ impl Session<'_> {
             initramfs: self.initramfs.to_owned(),
             command_line: format!("console=ttyS0 {quiet} panic=-1 NACRE_FROM={first}"),
             counts_instructions: false,
+            extra_arguments: Vec::new(),
             silence_limit: Duration::from_secs(40),
             limit: Duration::from_secs(240),
         };

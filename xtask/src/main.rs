@@ -3,9 +3,11 @@
 //! Each command installs or asks for exactly what it needs (`packages`), says what it is doing
 //! on stderr (`shell::step`), and fails with a sentence that says what to do.
 
+mod bench;
 mod build;
 mod check;
 mod docs;
+mod linux;
 mod packages;
 mod qemu_test;
 mod reproduce;
@@ -43,6 +45,8 @@ enum Command {
     QemuTest(qemu_test::QemuTestArguments),
     /// Run all tests, and print how many passed, failed and were skipped
     Test(test::TestArguments),
+    /// Count what the kernel's operations cost, and compare with Debian's Linux
+    Bench(bench::BenchArguments),
     /// Check the format, the lints, the layers, and what else a program can check
     Check,
     /// Write the pages that are generated from the code
@@ -66,6 +70,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::BuildImage => build::image(&workspace).map(drop),
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
+        Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Check => check::run(&workspace),
         Command::Docs => docs::write(&workspace),
         Command::QemuTest(arguments) => qemu_test::run(&workspace, arguments),

@@ -1,6 +1,7 @@
 //! Debian packages: each command asks for the ones it needs, and they are installed when they
 //! are missing and we may; otherwise the user gets the exact command.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::bail;
@@ -73,6 +74,40 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     }
     update()?;
     apt_get(&["install"], packages)
+}
+
+/// The package that `package` depends on and whose name starts with `prefix`.
+pub(crate) fn dependency(package: &str, prefix: &str) -> anyhow::Result<String> {
+    let list = |package| {
+        let mut command = Command::new("apt-cache");
+        command.args(["depends", package]);
+        shell::output(&mut command)
+    };
+    let find = |list: &str| {
+        let names = list
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
+        names
+            .map(str::to_owned)
+            .find(|name| name.starts_with(prefix))
+    };
+    if let Some(name) = list(package).ok().as_deref().and_then(find) {
+        return Ok(name);
+    }
+    update()?;
+    match find(&list(package)?) {
+        Some(name) => Ok(name),
+        None => bail!("Debian's {package} depends on no {prefix}…"),
+    }
+}
+
+/// Downloads the archive of `package` to `folder`, and installs nothing.
+pub(crate) fn download(package: &str, folder: &Path) -> anyhow::Result<()> {
+    let once = || shell::run(apt().args(["download", "-q", package]).current_dir(folder));
+    once().or_else(|_| {
+        update()?;
+        once()
+    })
 }
 
 fn update() -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use qemu_tests::{Report, containerd, kvm};
 
 use crate::build::{self, Image};
 use crate::workspace::Workspace;
-use crate::{check, packages, qemu_test, reproduce, rootfs, shell};
+use crate::{bench, check, packages, qemu_test, reproduce, rootfs, shell};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -35,16 +35,19 @@ enum Part {
     Unit,
     /// The kernel under QEMU
     Qemu,
+    /// What the kernel's operations cost, of at most qemu-tests/budgets.toml
+    Budgets,
     /// `nacre run` on KVM, with busybox and Debian
     Kvm,
     /// The containerd shim, compared with runc
     Containerd,
 }
 
-const ALL: [Part; 5] = [
+const ALL: [Part; 6] = [
     Part::Check,
     Part::Unit,
     Part::Qemu,
+    Part::Budgets,
     Part::Kvm,
     Part::Containerd,
 ];
@@ -87,6 +90,7 @@ fn run_part(
         Part::Check => checked(workspace),
         Part::Unit => unit_tests(workspace),
         Part::Qemu => qemu_test::all(workspace, built(workspace, image)?, None),
+        Part::Budgets => bench::test(workspace, built(workspace, image)?),
         Part::Kvm => kvm_tests(
             workspace,
             built(workspace, image)?,
