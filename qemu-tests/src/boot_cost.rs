@@ -10,7 +10,7 @@ use crate::qemu::{Boot, Configuration, Machine};
 
 /// The most instructions from the kernel's entry to PID 1's first. A minimal Linux 6.1 takes
 /// 91 million.
-const LIMIT: u64 = 4_000_000;
+const LIMIT: u64 = 250_000;
 
 const NAME: &str = "boot cost";
 
@@ -26,8 +26,10 @@ pub fn run(kernel: &Path, initramfs: &Path) -> anyhow::Result<Report> {
         },
         kernel: kernel.to_owned(),
         initramfs: initramfs.to_owned(),
-        command_line: "console=ttyS0 nacre.bootcost".to_owned(),
+        // The TSC's frequency is known, as it is from our VMM: counting it with the PIT takes half a million.
+        command_line: "console=ttyS0 nacre.bootcost nacre.tsc_khz=1000000".to_owned(),
         counts_instructions: true,
+        extra_arguments: ["-cpu", "max,-erms"].map(str::to_owned).to_vec(),
         silence_limit: Duration::from_secs(60),
         limit: Duration::from_secs(60),
     };
