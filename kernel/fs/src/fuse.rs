@@ -2,21 +2,23 @@
 //!
 //! [`add_device`] takes a device at start-up and remembers it by its tag; `mount -t virtiofs TAG`
 //! then opens the session. [`connection`] moves messages, [`session`] is one mounted server and its
-//! table of nodes, [`inode`] and [`file`] are what the VFS sees, [`pages`] is the page cache's
-//! way to the server. The server is not trusted: lengths, kinds, names and numbers it sends are
+//! table of nodes, [`inode`] with its [`attributes`] and [`file`] with its [`handle`]s are what the VFS sees,
+//! [`transfer`] is the page cache's way to the server. The server is not trusted: lengths, kinds, names and numbers it sends are
 //! checked where they are taken in.
 //!
 //! Permissions are checked by the VFS, from the attributes the server tells. Attributes and entries are
 //! believed for as long as the server says. Writes go through to the server at once.
 
+mod attributes;
 mod connection;
 mod convert;
 mod device;
 mod directory;
 mod file;
+mod handle;
 mod inode;
-mod pages;
 mod session;
+mod transfer;
 mod wire;
 
 #[cfg(test)]

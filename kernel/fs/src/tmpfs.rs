@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::PAGE_SIZE;
+use memory::Quota;
 
 use crate::file_system::{FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock};
 use crate::inode::{Inode, NewInode, NewKind};
@@ -19,7 +20,6 @@ use crate::metadata::StatFs;
 mod directory;
 mod file;
 mod inode;
-mod pages;
 
 pub use file::Seals;
 pub(crate) use file::TmpFile;
@@ -59,14 +59,6 @@ impl Usage {
         }
     }
 
-    pub(super) fn take_page(&self) -> Result<()> {
-        Self::take(&self.pages, &self.pages_max)
-    }
-
-    pub(super) fn give_pages(&self, count: u64) {
-        self.pages.fetch_sub(count, Ordering::Relaxed);
-    }
-
     pub(super) fn take_inode(&self) -> Result<u64> {
         Self::take(&self.inodes, &self.inodes_max)?;
         Ok(self.next_ino.fetch_add(1, Ordering::Relaxed))
@@ -74,6 +66,16 @@ impl Usage {
 
     pub(super) fn give_inode(&self) {
         self.inodes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Quota for Usage {
+    fn take_page(&self) -> Result<()> {
+        Self::take(&self.pages, &self.pages_max)
+    }
+
+    fn give_pages(&self, count: u64) {
+        self.pages.fetch_sub(count, Ordering::Relaxed);
     }
 }
 

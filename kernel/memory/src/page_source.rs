@@ -1,15 +1,14 @@
 //! What a file or shared mapping shows: the trait its pages come from.
 
-use alloc::sync::Weak;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Range;
 
 use abi::{Errno, Result};
 use machine::Frame;
-use machine::sync::SpinLock;
 
-use crate::space::AddressSpace;
+use crate::rmap::MappingList;
+use crate::space::Prot;
 
 /// Pages by index, of 4 KiB each. Frames that it hands out are mapped as they are: shared
 /// mappings see each other's stores, private ones are mapped read-only and copied on write.
@@ -55,6 +54,20 @@ pub trait PageSource: Any + Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// Brings pages in that will be touched soon, as far as they can be read. `end_page` is not included.
+    fn read_ahead(&self, first_page: u64, end_page: u64) {
+        let _ = (first_page, end_page);
+    }
+
+    /// What a new mapping may ever allow: without `WRITE` when the source is sealed against stores.
+    ///
+    /// # Errors
+    /// `EPERM` when `prot` is more than that.
+    fn map_rights(&self, is_shared: bool, prot: Prot) -> Result<Prot> {
+        let _ = (is_shared, prot);
+        Ok(Prot::all())
+    }
+
     /// Who maps it, for sources whose pages can be taken away (truncation).
     fn mappings(&self) -> Option<&MappingList> {
         None
@@ -73,68 +86,4 @@ pub trait Origin: Send + Sync {
     fn path(&self) -> Vec<u8>;
     /// Device (major, minor) and inode number.
     fn identity(&self) -> ((u32, u32), u64);
-}
-
-/// The address spaces that map a source.
-#[derive(Debug, Default)]
-pub struct MappingList {
-    spaces: SpinLock<Vec<Weak<AddressSpace>>>,
-}
-
-impl MappingList {
-    /// Nobody yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            spaces: SpinLock::new(Vec::new()),
-        }
-    }
-
-    /// Notes that `space` maps the source. Once is enough however many mappings it has.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn add(&self, space: &Weak<AddressSpace>) -> Result<()> {
-        let mut spaces = self.spaces.lock();
-        if spaces.iter().any(|it| it.ptr_eq(space)) {
-            return Ok(());
-        }
-        if spaces.len() == spaces.capacity() {
-            spaces.retain(|it| it.strong_count() > 0);
-            spaces.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        }
-        spaces.push(space.clone());
-        Ok(())
-    }
-
-    /// Takes the pages from `first` on out of every mapping of `source`, private copies included
-    /// (ftruncate(2)).
-    pub fn unmap_from(&self, source: &dyn PageSource, first: u64) {
-        self.each(|space| space.forget_pages(source, first..u64::MAX, true));
-    }
-
-    /// Takes a range of pages out of every mapping of `source`, private copies excepted.
-    pub fn unmap_pages(&self, source: &dyn PageSource, pages: Range<u64>) {
-        self.each(|space| space.forget_pages(source, pages.clone(), false));
-    }
-
-    /// Makes every shared mapping ask `source` again before the next store to one of these pages.
-    pub fn expect_stores(&self, source: &dyn PageSource, pages: Range<u64>) {
-        self.each(|space| space.expect_stores(source, pages.clone()));
-    }
-
-    fn each(&self, act: impl Fn(&AddressSpace)) {
-        let mut at = 0;
-        // One at a time: what is upgraded here may be the last reference, dropped without the lock.
-        loop {
-            let space = match self.spaces.lock().get(at) {
-                Some(space) => space.upgrade(),
-                None => return,
-            };
-            if let Some(space) = space {
-                act(&space);
-            }
-            at += 1;
-        }
-    }
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use memory::io::{IoReader, IoWriter};
-use memory::{PageSource, Shm};
+use memory::{Mapping, PageSource};
 
 use super::{CharDriver, register_char};
 use crate::cred::Credentials;
@@ -102,7 +102,7 @@ impl FileOps for Device {
 
     fn page_source(&self) -> Result<Arc<dyn PageSource>> {
         match self {
-            Device::Zero => Ok(Shm::new(i64::MAX.cast_unsigned())),
+            Device::Zero => Ok(Mapping::in_memory(None, i64::MAX.cast_unsigned())),
             Device::Null | Device::Full | Device::Random => Err(Errno::ENODEV),
         }
     }

@@ -94,6 +94,8 @@ pub(super) struct Reply {
     pub(super) body: Vec<u8>,
     /// Bytes that went to the request's pages.
     pub(super) in_pages: usize,
+    /// What the session had counted to when it was asked; set by who asks about an inode.
+    pub(super) asked_at: u64,
 }
 
 impl Reply {
@@ -400,5 +402,6 @@ fn check(
     Ok(Ok(Reply {
         in_pages: payload - body.len(),
         body,
+        asked_at: 0,
     }))
 }

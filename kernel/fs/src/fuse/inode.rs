@@ -1,22 +1,25 @@
 //! A node of the server as an inode of the VFS.
 //!
-//! Locking: `attributes` is a leaf. No lock is held while the server is asked.
+//! Locking: [`Attributes`] and `handles` are leaves. While the server is asked, no lock is held but the mapping's write lock,
+//! by who changes the file's contents or size.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
+use memory::{Mapping, WriteGuard};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::attributes::{Answer, Attributes};
 use super::connection::{Owner, Reply, Request};
-use super::pages::Pages;
+use super::handle::{Handle, Handles};
 use super::session::Session;
 use super::wire::{
     AttrOut, CreateIn, EntryOut, GetAttrIn, GetXattrIn, GetXattrOut, LinkIn, MkDirIn, MkNodIn, Op,
-    OpenOut, ReleaseIn, Rename2In, RenameIn, SetXattrIn,
+    OpenOut, Rename2In, RenameIn, SetXattrIn,
 };
 use super::{convert, directory, file};
 use crate::file_ops::FileOps;
@@ -44,45 +47,34 @@ pub(super) struct FuseInode {
     body: InodeBody,
     /// References that the server counts for us.
     pub(super) lookups: AtomicU64,
-    attributes: SpinLock<Attributes>,
+    attributes: Attributes,
     /// Until when its name is believed, in monotonic nanoseconds.
     entry_until: AtomicU64,
-    pub(super) pages: Pages,
+    /// The pages of a regular file.
+    mapping: Option<Arc<Mapping>>,
+    pub(super) handles: Handles,
     /// A handle open for reading and writing that came with creation, for the open that follows.
-    fresh: SpinLock<Option<u64>>,
-}
-
-#[derive(Debug)]
-struct Attributes {
-    meta: Metadata,
-    until: u64,
-    /// Data was changed from here since `meta` was told: other times are no sign of others' changes.
-    changed_here: bool,
-    /// Counts changes made here, so that an answer asked for before one is not believed after it.
-    changes: u64,
+    fresh: SpinLock<Option<Arc<Handle>>>,
 }
 
 impl FuseInode {
-    pub(super) fn new(session: Arc<Session>, entry: &EntryOut, meta: &Metadata) -> FuseInode {
+    pub(super) fn new(session: Arc<Session>, entry: &EntryOut, meta: &Metadata) -> Arc<FuseInode> {
         let until = convert::valid_until(entry.attr_valid, entry.attr_valid_nsec);
         let entry_until = convert::valid_until(entry.entry_valid, entry.entry_valid_nsec);
-        FuseInode {
+        Arc::new_cyclic(|me: &Weak<FuseInode>| FuseInode {
             session,
             node: entry.nodeid,
             generation: entry.generation,
             kind: meta.kind,
             body: InodeBody::new(),
             lookups: AtomicU64::new(1),
-            attributes: SpinLock::new(Attributes {
-                meta: *meta,
-                until,
-                changed_here: false,
-                changes: 0,
-            }),
+            attributes: Attributes::new(meta, until),
             entry_until: AtomicU64::new(entry_until),
-            pages: Pages::new(),
+            mapping: (meta.kind == FileKind::Regular)
+                .then(|| Mapping::with_backing(me.clone(), meta.size)),
+            handles: Handles::default(),
             fresh: SpinLock::new(None),
-        }
+        })
     }
 
     /// Whether `entry` means this very file.
@@ -90,57 +82,52 @@ impl FuseInode {
         self.node == entry.nodeid && self.generation == entry.generation && self.kind == kind
     }
 
+    /// The pages of a regular file.
+    pub(super) fn mapping(&self) -> Result<&Arc<Mapping>> {
+        self.mapping.as_ref().ok_or(Errno::EINVAL)
+    }
+
     /// Takes in what a later entry says of it.
-    pub(super) fn learn(&self, entry: &EntryOut, meta: &Metadata) {
+    pub(super) fn learn(&self, entry: &EntryOut, meta: &Metadata, asked_at: u64) {
         let entry_until = convert::valid_until(entry.entry_valid, entry.entry_valid_nsec);
         self.entry_until.store(entry_until, Ordering::Relaxed);
-        let until = convert::valid_until(entry.attr_valid, entry.attr_valid_nsec);
-        self.set_attributes(meta, until, None);
+        let answer = Answer {
+            meta,
+            until: convert::valid_until(entry.attr_valid, entry.attr_valid_nsec),
+            asked_at,
+            is_own: false,
+            held: None,
+        };
+        self.attributes.learn(&answer, self.mapping.as_deref());
     }
 
-    /// Believes `meta`; not when asked for before the change numbered `asked_at`. Pages go when the
-    /// file was changed behind our back.
-    fn set_attributes(&self, meta: &Metadata, until: u64, asked_at: Option<u64>) {
-        let mut known = self.attributes.lock();
-        if asked_at.is_some_and(|asked_at| asked_at != known.changes) {
+    /// Data was changed here.
+    pub(super) fn changed_data(&self) {
+        self.attributes.changed(self.session.count_change(), true);
+    }
+
+    /// Attributes were changed here and must be asked for again.
+    pub(super) fn changed_attributes(&self) {
+        self.attributes.changed(self.session.count_change(), false);
+    }
+
+    /// A read asked for at `asked_at` found the file to end at `end`, if it was thought to be longer.
+    pub(super) fn ends_at(&self, end: u64, asked_at: u64) {
+        let Ok(mapping) = self.mapping() else { return };
+        if mapping.size_bytes() <= end {
             return;
         }
-        let other_time = known.meta.mtime != meta.mtime && !known.changed_here;
-        let is_outdated = other_time || known.meta.size != meta.size;
-        known.meta = *meta;
-        known.until = until;
-        known.changed_here = false;
-        drop(known);
-        if is_outdated && self.kind == FileKind::Regular {
-            self.pages.outdated();
+        // Called for a page fault in a write to this very file, too, so this must not wait for its end.
+        if let Some(_guard) = mapping.try_lock_writes()
+            && self.attributes.is_current(asked_at)
+        {
+            mapping.set_size(end);
         }
-    }
-
-    /// Size as last heard, in bytes.
-    pub(super) fn known_size(&self) -> u64 {
-        self.attributes.lock().meta.size
-    }
-
-    /// Bytes were written through up to `end`: the size is at least that, other attributes are stale.
-    pub(super) fn wrote(&self, end: u64) {
-        let mut known = self.attributes.lock();
-        known.meta.size = known.meta.size.max(end);
-        known.until = 0;
-        known.changed_here = true;
-        known.changes += 1;
-    }
-
-    /// A read found the file to end at `end`, if it was thought to be longer.
-    pub(super) fn ends_at(&self, end: u64) {
-        let mut known = self.attributes.lock();
-        if known.meta.size > end {
-            known.meta.size = end;
-            known.until = 0;
-        }
+        self.changed_attributes();
     }
 
     /// The handle that came with creation, when it serves for `flags`.
-    pub(super) fn take_fresh_handle(&self, flags: OpenFlags) -> Option<u64> {
+    pub(super) fn take_fresh_handle(&self, flags: OpenFlags) -> Option<Arc<Handle>> {
         let special = OpenFlags::APPEND | OpenFlags::DSYNC | OpenFlags::SYNC_BIT;
         if flags.intersects(special) {
             None
@@ -149,49 +136,54 @@ impl FuseInode {
         }
     }
 
-    fn release_fresh(&self) {
-        let fresh = self.fresh.lock().take();
-        if let Some(handle) = fresh {
-            let arg = ReleaseIn {
-                fh: handle,
-                flags: O_RDWR,
-                ..ReleaseIn::default()
-            };
-            self.send(Op::Release, &[arg.as_bytes()]);
-        }
-    }
-
-    /// Attributes must be asked for again.
-    pub(super) fn forget_attributes(&self) {
-        let mut known = self.attributes.lock();
-        known.until = 0;
-        known.changes += 1;
-    }
-
-    /// Asks the server for the attributes.
-    pub(super) fn refresh(&self) -> Result<Metadata> {
-        let asked_at = self.attributes.lock().changes;
+    /// Asks the server for the attributes. `held`: the caller keeps others from writing to the file.
+    pub(super) fn refresh(&self, held: Option<&WriteGuard<'_>>) -> Result<Metadata> {
         let args = GetAttrIn::default();
         let reply = self.ask(Op::GetAttr, &[args.as_bytes()], size_of::<AttrOut>())?;
-        self.take_attributes(&reply, Some(asked_at))
+        self.take_attributes(&reply, false, held)
     }
 
-    fn take_attributes(&self, reply: &Reply, asked_at: Option<u64>) -> Result<Metadata> {
+    fn take_attributes(
+        &self,
+        reply: &Reply,
+        is_own: bool,
+        held: Option<&WriteGuard<'_>>,
+    ) -> Result<Metadata> {
         let out: AttrOut = reply.parse()?;
         let meta = convert::metadata(&out.attr)?;
         if meta.kind != self.kind {
             return Err(Errno::ESTALE);
         }
-        let until = convert::valid_until(out.attr_valid, out.attr_valid_nsec);
-        self.set_attributes(&meta, until, asked_at);
-        Ok(meta)
+        let answer = Answer {
+            meta: &meta,
+            until: convert::valid_until(out.attr_valid, out.attr_valid_nsec),
+            asked_at: reply.asked_at,
+            is_own,
+            held,
+        };
+        self.attributes.learn(&answer, self.mapping.as_deref());
+        Ok(self.with_own_size(meta))
+    }
+
+    /// Attributes with the size that the file has here: an answer can be older than a write.
+    fn with_own_size(&self, mut meta: Metadata) -> Metadata {
+        if let Some(mapping) = &self.mapping {
+            meta.size = mapping.size_bytes();
+        }
+        meta
     }
 
     /// Makes a request about this node.
     pub(super) fn ask(&self, op: Op, args: &[&[u8]], room: usize) -> Result<Reply> {
-        self.session
-            .connection
-            .call(Request::new(op, self.node, args, room))
+        self.call(Request::new(op, self.node, args, room))
+    }
+
+    /// Makes a request about this node that is laid out already.
+    pub(super) fn call(&self, request: Request<'_>) -> Result<Reply> {
+        let asked_at = self.session.changes();
+        let mut reply = self.session.connection.call(request)?;
+        reply.asked_at = asked_at;
+        Ok(reply)
     }
 
     /// Makes a request about this node whose answer does not matter.
@@ -217,37 +209,41 @@ impl FuseInode {
             uid: new.uid,
             gid: new.gid,
         };
-        let reply = self.session.connection.call(request)?;
-        let made = self.take_entry(&reply.parse()?)?;
+        let reply = self.call(request)?;
+        let made = self.take_entry(&reply)?;
         let rest = reply.body.get(size_of::<EntryOut>()..).unwrap_or_default();
         let (out, _) = OpenOut::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
-        *made.fresh.lock() = Some(out.fh);
+        let handle = Handle::of(&made, out, O_RDWR);
+        let replaced = made.fresh.lock().replace(handle);
+        drop(replaced);
         Ok(made)
     }
 
     /// Makes a request on behalf of `new`'s owner that answers with an entry.
-    fn make(&self, op: Op, new: &NewInode<'_>, args: &[&[u8]]) -> Result<EntryOut> {
+    fn make(&self, op: Op, new: &NewInode<'_>, args: &[&[u8]]) -> Result<Reply> {
         let mut request = Request::new(op, self.node, args, size_of::<EntryOut>());
         request.owner = Owner {
             uid: new.uid,
             gid: new.gid,
         };
-        self.session.connection.call(request)?.parse()
+        self.call(request)
     }
 
-    fn take_entry(&self, entry: &EntryOut) -> Result<Arc<FuseInode>> {
+    /// The inode of the entry that a reply starts with.
+    fn take_entry(&self, reply: &Reply) -> Result<Arc<FuseInode>> {
+        let entry: EntryOut = reply.parse()?;
         if entry.nodeid == 0 {
             return Err(Errno::ENOENT);
         }
         if entry.nodeid == super::wire::ROOT_ID {
             return Err(Errno::EIO);
         }
-        self.session.node(entry)
+        self.session.node(&entry, reply.asked_at)
     }
 
     fn lookup_node(&self, name: &[u8]) -> Result<Arc<FuseInode>> {
         let reply = self.ask(Op::Lookup, &[name, b"\0"], size_of::<EntryOut>())?;
-        self.take_entry(&reply.parse()?)
+        self.take_entry(&reply)
     }
 
     fn xattr_call(&self, op: Op, name: &[&[u8]]) -> Result<Vec<u8>> {
@@ -275,7 +271,8 @@ impl FuseInode {
 
 impl Drop for FuseInode {
     fn drop(&mut self) {
-        self.release_fresh();
+        // Released before the node it belongs to is forgotten.
+        drop(self.fresh.get_mut().take());
         self.session.remove(self);
         self.session.forget(self.node, *self.lookups.get_mut());
     }
@@ -297,13 +294,10 @@ impl Inode for FuseInode {
     }
 
     fn metadata(&self) -> Result<Metadata> {
-        {
-            let known = self.attributes.lock();
-            if sched::clock::monotonic_ns() < known.until {
-                return Ok(known.meta);
-            }
+        match self.attributes.fresh() {
+            Some(meta) => Ok(self.with_own_size(meta)),
+            None => self.refresh(None),
         }
-        self.refresh()
     }
 
     fn set_attr(&self, change: &SetAttr) -> Result<()> {
@@ -311,12 +305,21 @@ impl Inode for FuseInode {
         if request.valid == 0 {
             return Ok(());
         }
-        self.forget_attributes();
-        let reply = self.ask(Op::SetAttr, &[request.as_bytes()], size_of::<AttrOut>())?;
-        if let Some(size) = change.size {
-            self.pages.truncated(size);
+        let sized = change.size.zip(self.mapping.as_ref());
+        let guard = sized.map(|(_, mapping)| mapping.lock_writes());
+        let mut reply = self.ask(Op::SetAttr, &[request.as_bytes()], size_of::<AttrOut>())?;
+        if let Some((size, mapping)) = sized {
+            mapping.set_size(size);
         }
-        self.take_attributes(&reply, None).map(|_| ())
+        // What was asked for before tells of the time before; this answer counts unless something else was
+        // changed meanwhile.
+        let is_current = self.attributes.is_current(reply.asked_at);
+        reply.asked_at = self.session.count_change();
+        self.attributes.changed(reply.asked_at, sized.is_some());
+        if is_current {
+            self.take_attributes(&reply, true, guard.as_ref())?;
+        }
+        Ok(())
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
@@ -347,8 +350,8 @@ impl Inode for FuseInode {
             };
             self.make(Op::MkNod, new, &[arg.as_bytes(), name[0], name[1]])
         };
-        self.forget_attributes();
-        let entry = match new.kind {
+        self.changed_attributes();
+        let reply = match new.kind {
             NewKind::Regular => match self.create_open(new, mode, name[0]) {
                 Err(Errno::ENOSYS) => node(0)?,
                 made => return Ok(made?),
@@ -363,7 +366,7 @@ impl Inode for FuseInode {
                 self.make(Op::Symlink, new, &[name[0], name[1], target, b"\0"])?
             }
         };
-        Ok(self.take_entry(&entry)?)
+        Ok(self.take_entry(&reply)?)
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
@@ -376,22 +379,22 @@ impl Inode for FuseInode {
             &[arg.as_bytes(), name, b"\0"],
             size_of::<EntryOut>(),
         )?;
-        self.forget_attributes();
-        target.forget_attributes();
+        self.changed_attributes();
+        target.changed_attributes();
         // The entry counts as a lookup, also when it is not what was linked.
-        self.take_entry(&reply.parse()?).map(|_| ())
+        self.take_entry(&reply).map(|_| ())
     }
 
     fn unlink(&self, name: &[u8], child: &Arc<dyn Inode>) -> Result<()> {
         self.ask(Op::Unlink, &[name, b"\0"], 0)?;
-        self.forget_attributes();
-        fuse_inode(child).map(FuseInode::forget_attributes)
+        self.changed_attributes();
+        fuse_inode(child).map(FuseInode::changed_attributes)
     }
 
     fn rmdir(&self, name: &[u8], child: &Arc<dyn Inode>) -> Result<()> {
         self.ask(Op::RmDir, &[name, b"\0"], 0)?;
-        self.forget_attributes();
-        fuse_inode(child).map(FuseInode::forget_attributes)
+        self.changed_attributes();
+        fuse_inode(child).map(FuseInode::changed_attributes)
     }
 
     fn rename(
@@ -434,8 +437,8 @@ impl Inode for FuseInode {
                 }
             })?;
         }
-        self.forget_attributes();
-        to.forget_attributes();
+        self.changed_attributes();
+        to.changed_attributes();
         Ok(())
     }
 
@@ -474,7 +477,7 @@ impl Inode for FuseInode {
         };
         let size = u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?;
         let arg = SetXattrIn { size, flags };
-        self.forget_attributes();
+        self.changed_attributes();
         self.ask(Op::SetXattr, &[arg.as_bytes(), name, b"\0", value], 0)
             .map(|_| ())
             .map_err(|errno| {

@@ -4,18 +4,19 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::PAGE_SIZE;
 use machine::sync::SpinLock;
-use memory::pressure::{self, Shrink};
 use zerocopy::IntoBytes;
 
 use super::connection::{Connection, Request};
 use super::convert;
 use super::inode::FuseInode;
-use super::wire::{self, AttrOut, EntryOut, GetAttrIn, InitIn, InitOut, Op, StatFsOut, init};
+use super::wire::{
+    self, AttrOut, EntryOut, GetAttrIn, InitIn, InitOut, Op, StatFsOut, SyncFsIn, init,
+};
 use crate::file_system::{FileSystem, FsFlags};
 use crate::inode::Inode;
 use crate::metadata::StatFs;
@@ -33,6 +34,8 @@ pub(super) struct Session {
     pub(super) max_pages: usize,
     root: SpinLock<Option<Arc<FuseInode>>>,
     nodes: SpinLock<BTreeMap<u64, Weak<FuseInode>>>,
+    /// Changes made here so far; see [`super::attributes`].
+    changes: AtomicU64,
 }
 
 impl Session {
@@ -69,6 +72,7 @@ impl Session {
             connection,
             root: SpinLock::new(None),
             nodes: SpinLock::new(BTreeMap::new()),
+            changes: AtomicU64::new(0),
         });
         let args = GetAttrIn::default();
         let args = [args.as_bytes()];
@@ -81,18 +85,31 @@ impl Session {
             attr: root.attr,
             ..EntryOut::default()
         };
-        let root = session.node(&entry)?;
+        let root = session.node(&entry, 0)?;
         *session.root.lock() = Some(root);
-        let shrinker: Arc<dyn Shrink> = session.clone();
-        pressure::register(Arc::downgrade(&shrinker))?;
         Ok(session)
     }
 
-    /// The inode of an entry that a reply carries, which counts as one lookup.
+    /// What it has counted to: to be asked before a request whose answer tells of attributes.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The number of a change made here.
+    pub(super) fn count_change(&self) -> u64 {
+        self.changes.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The inode of an entry that a reply carries, which counts as one lookup. `asked_at`: what the session had
+    /// counted to before the request.
     ///
     /// # Errors
     /// `EIO` for an entry that cannot be.
-    pub(super) fn node(self: &Arc<Self>, entry: &EntryOut) -> Result<Arc<FuseInode>> {
+    pub(super) fn node(
+        self: &Arc<Self>,
+        entry: &EntryOut,
+        asked_at: u64,
+    ) -> Result<Arc<FuseInode>> {
         let meta = convert::metadata(&entry.attr);
         let Ok(meta) = meta else {
             self.forget(entry.nodeid, 1);
@@ -105,7 +122,7 @@ impl Session {
             match known {
                 Some(known) if known.is_same(entry, meta.kind) => (known, None),
                 stale => {
-                    let new = Arc::new(FuseInode::new(self.clone(), entry, &meta));
+                    let new = FuseInode::new(self.clone(), entry, &meta);
                     nodes.insert(entry.nodeid, Arc::downgrade(&new));
                     made = Some(new.clone());
                     (new, stale)
@@ -115,7 +132,7 @@ impl Session {
         drop(stale);
         if made.is_none() {
             found.lookups.fetch_add(1, Ordering::Relaxed);
-            found.learn(entry, &meta);
+            found.learn(entry, &meta, asked_at);
         }
         Ok(found)
     }
@@ -154,24 +171,34 @@ fn max_pages(agreed: &InitOut, fits: usize) -> usize {
     by_flag.min(by_write).min(fits).max(1)
 }
 
-impl Shrink for Session {
-    fn shrink(&self, wanted: usize) -> usize {
-        let mut freed = 0;
-        let mut next = 0;
-        while freed < wanted {
-            let found = {
-                // Whoever holds the lock may be who runs short.
-                let Some(nodes) = self.nodes.try_lock() else {
-                    break;
-                };
-                let found = nodes.range(next..).next();
-                found.map(|(node, inode)| (*node, inode.upgrade()))
+impl Session {
+    /// The next inode of a regular file from number `from` on, and where to go on.
+    fn next_file(&self, mut from: u64) -> Option<(u64, Arc<FuseInode>)> {
+        loop {
+            let (node, inode) = {
+                let nodes = self.nodes.lock();
+                let (node, inode) = nodes.range(from..).next()?;
+                (*node, inode.upgrade())
             };
-            let Some((node, inode)) = found else { break };
-            next = node.saturating_add(1);
-            freed += inode.map_or(0, |inode| inode.pages.shrink());
+            from = node.checked_add(1)?;
+            sched::cond_resched();
+            if let Some(inode) = inode.filter(|inode| inode.mapping().is_ok()) {
+                return Some((from, inode));
+            }
         }
-        freed
+    }
+
+    /// Asks the server to write out what it holds; one that does not know the request needs no asking.
+    fn sync_server(&self) -> Result<()> {
+        let arg = SyncFsIn::default();
+        let args = [arg.as_bytes()];
+        match self
+            .connection
+            .call(Request::new(Op::SyncFs, wire::ROOT_ID, &args, 0))
+        {
+            Ok(_) | Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 }
 
@@ -190,6 +217,16 @@ impl FileSystem for Session {
 
     fn flags(&self) -> FsFlags {
         FsFlags::REVALIDATE | FsFlags::NO_NEGATIVE | FsFlags::NODEV
+    }
+
+    fn sync(&self) -> Result<()> {
+        let mut outcome = Ok(());
+        let mut from = 0;
+        while let Some((next, inode)) = self.next_file(from) {
+            from = next;
+            outcome = outcome.and(inode.write_back(0..u64::MAX));
+        }
+        outcome.and(self.sync_server())
     }
 
     fn statfs(&self) -> Result<StatFs> {

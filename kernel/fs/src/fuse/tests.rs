@@ -13,7 +13,7 @@ use sched::WaitQueue;
 use self::server::Server;
 use super::connection::Connection;
 use super::session::Session;
-use crate::file_ops::{DirSink, FileOps, Io};
+use crate::file_ops::{Allocate, DirSink, FileOps, Io};
 use crate::file_system::FileSystem;
 use crate::flags::OpenFlags;
 use crate::inode::{Inode, NewInode, NewKind, RenameMode};
@@ -227,9 +227,202 @@ fn shared_mappings_are_written_back() {
     source.sync(0, 9).unwrap();
     assert_eq!(&server.content(b"f")[4106..4112], b"mapped");
     assert_eq!(server.content(b"f").len(), 5000);
-    page.write(20, b"late");
-    drop((page, source));
+    let requests = server.requests();
+    source.sync(0, 9).unwrap();
+    assert_eq!(server.requests(), requests, "nothing was stored to");
+    source.page(1, true).unwrap().write(20, b"late");
+    drop((page, source, file));
     assert_eq!(&server.content(b"f")[4116..4120], b"late");
+    assert_eq!(server.open_handles(), 0);
+}
+
+#[test]
+fn stored_pages_go_in_large_requests_behind_errors_too() {
+    let (root, server) = mounted();
+    server.put(b"f", &[b'a'; 100 * 4096]);
+    let file = root.lookup(b"f").unwrap().open(OpenFlags::RDWR).unwrap();
+    let other = root.lookup(b"f").unwrap().open(OpenFlags::RDWR).unwrap();
+    let source = file.page_source().unwrap();
+    for index in 0..100 {
+        source.page(index, true).unwrap().write(0, b"x");
+    }
+    // Bytes of pages 32 to 63 are refused.
+    server.refuse_writes(Some(40 * 4096));
+    let before = server.writes();
+    assert_eq!(file.sync(false), Err(Errno::EIO));
+    assert_eq!(server.writes() - before, 4);
+    let content = server.content(b"f");
+    assert_eq!(
+        [content[0], content[33 * 4096], content[99 * 4096]],
+        *b"xax"
+    );
+    server.refuse_writes(None);
+    assert_eq!(file.sync(false), Ok(()));
+    assert_eq!(server.content(b"f")[33 * 4096], b'x');
+    assert_eq!(
+        other.sync(false),
+        Err(Errno::EIO),
+        "told once, though all is well by now"
+    );
+    assert_eq!(other.sync(false), Ok(()));
+}
+
+#[test]
+fn stores_to_a_file_open_for_appending_stay_in_place() {
+    let (root, server) = mounted();
+    let made = root.create(b"f", &new(NewKind::Regular, 0o644)).unwrap();
+    let flags = OpenFlags::RDWR | OpenFlags::APPEND;
+    let file = made.clone().open(flags).unwrap();
+    made.set_attr(&SetAttr {
+        size: Some(1024),
+        ..SetAttr::default()
+    })
+    .unwrap();
+    let source = file.page_source().unwrap();
+    source.page(0, true).unwrap().write(100, b"world");
+    file.sync(false).unwrap();
+    assert_eq!(server.content(b"f").len(), 1024);
+    assert_eq!(&server.content(b"f")[100..105], b"world");
+    assert_eq!(made.metadata().unwrap().size, 1024);
+}
+
+#[test]
+fn appends_go_behind_what_others_append() {
+    let (root, server) = mounted();
+    server.put(b"f", b"1");
+    let inode = root.lookup(b"f").unwrap();
+    let file = inode.clone().open(OpenFlags::WRONLY).unwrap();
+    let append = |bytes| {
+        let mut io = Io {
+            append: true,
+            ..Io::default()
+        };
+        file.write(&mut IoReader::kernel(bytes), &mut io).unwrap();
+        io.offset
+    };
+    assert_eq!(append(b"2"), 1);
+    server.put(b"f", b"12345");
+    assert_eq!(append(b"6"), 5);
+    assert_eq!(server.content(b"f"), b"123456");
+    // The server appends, whatever the client thinks the end is.
+    server.append_before_write(b"f", b"7");
+    append(b"8");
+    assert_eq!(server.content(b"f"), b"12345678");
+    let reader = inode.open(OpenFlags::empty()).unwrap();
+    assert_eq!(read(&reader, 0, 20), b"12345678");
+}
+
+#[test]
+fn holes_and_tails_stay_empty() {
+    let (root, server) = mounted();
+    server.put(b"f", &[b'a'; 3 * 4096]);
+    let inode = root.lookup(b"f").unwrap();
+    let file = inode.clone().open(OpenFlags::RDWR).unwrap();
+    let source = file.page_source().unwrap();
+    for index in 0..3 {
+        source.page(index, true).unwrap().write(7, b"x");
+    }
+    let punch = Allocate {
+        mode: 3,
+        offset: 0,
+        len: 4096 + 10,
+    };
+    file.allocate(&punch).unwrap();
+    file.sync(false).unwrap();
+    let content = server.content(b"f");
+    assert!(content[..4106].iter().all(|byte| *byte == 0));
+    assert_eq!(&content[4106..4108], b"aa");
+    assert_eq!(read(&file, 4104, 4), b"\0\0aa");
+    let resize = |size| {
+        let change = SetAttr {
+            size: Some(size),
+            ..SetAttr::default()
+        };
+        inode.set_attr(&change).unwrap();
+    };
+    resize(8192 + 100);
+    source.page(2, true).unwrap().write(200, b"hidden");
+    source.sync(0, 9).unwrap();
+    resize(3 * 4096);
+    assert_eq!(read(&file, 8192 + 190, 30), [0; 30]);
+    file.sync(false).unwrap();
+    assert_eq!(server.content(b"f")[8192 + 200..8192 + 206], [0; 6]);
+}
+
+#[test]
+fn a_mapped_page_shows_what_others_change() {
+    let (root, server) = mounted();
+    server.put(b"f", &[b'a'; 2 * 4096]);
+    let inode = root.lookup(b"f").unwrap();
+    let file = inode.clone().open(OpenFlags::RDWR).unwrap();
+    let source = file.page_source().unwrap();
+    let first = |index| {
+        let mut byte = [0];
+        source.page(index, false).unwrap().read(0, &mut byte);
+        byte[0]
+    };
+    assert_eq!(first(0), b'a');
+    server.put(b"f", &[b'b'; 2 * 4096]);
+    inode.metadata().unwrap();
+    assert_eq!(first(0), b'b');
+    // What is changed from here is no sign of others.
+    let requests = server.requests();
+    write(&file, 10, b"c");
+    inode.metadata().unwrap();
+    assert_eq!(first(0), b'b');
+    assert_eq!(
+        server.requests() - requests,
+        2,
+        "a write and its attributes"
+    );
+}
+
+#[test]
+fn direct_transfers_agree_with_the_cache() {
+    let (root, server) = mounted();
+    server.put(b"f", &[b'a'; 200 * 4096]);
+    let file = root.lookup(b"f").unwrap().open(OpenFlags::RDWR).unwrap();
+    let source = file.page_source().unwrap();
+    source.page(0, true).unwrap().write(0, b"M");
+    let mut bytes = vec![0; 150 * 4096];
+    let mut io = Io {
+        direct: true,
+        ..Io::default()
+    };
+    let count = file.read(&mut IoWriter::kernel(&mut bytes), &io);
+    assert_eq!((count, bytes[0]), (Ok(bytes.len()), b'M'));
+    bytes.fill(b'D');
+    assert_eq!(
+        file.write(&mut IoReader::kernel(&bytes), &mut io),
+        Ok(bytes.len())
+    );
+    let mut byte = [0];
+    source.page(0, false).unwrap().read(0, &mut byte);
+    assert_eq!(&byte, b"D");
+    assert_eq!(server.content(b"f")[150 * 4096 - 1..][..2], *b"Da");
+}
+
+#[test]
+fn sync_of_the_file_system_writes_all_files() {
+    let (root, server) = mounted();
+    let files: Vec<_> = [&b"a"[..], b"b"]
+        .into_iter()
+        .map(|name| {
+            server.put(name, &[0; 10]);
+            let file = root.lookup(name).unwrap().open(OpenFlags::RDWR).unwrap();
+            let page = file.page_source().unwrap().page(0, true).unwrap();
+            page.write(3, b"!");
+            file
+        })
+        .collect();
+    let inode: &dyn core::any::Any = root.as_ref();
+    let inode: &super::inode::FuseInode = inode.downcast_ref().unwrap();
+    inode.session.sync().unwrap();
+    assert_eq!(
+        (server.content(b"a")[3], server.content(b"b")[3]),
+        (b'!', b'!')
+    );
+    drop(files);
 }
 
 #[test]

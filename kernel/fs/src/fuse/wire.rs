@@ -47,6 +47,7 @@ pub(super) enum Op {
     Create = 35,
     FAllocate = 43,
     Rename2 = 45,
+    SyncFs = 50,
 }
 
 /// `FUSE_INIT` flags that are asked for.
@@ -227,6 +228,7 @@ wire! {
     GetXattrIn { size: u32, padding: u32, }
     GetXattrOut { size: u32, padding: u32, }
     FAllocateIn { fh: u64, offset: u64, length: u64, mode: u32, padding: u32, }
+    SyncFsIn { padding: u64, }
     /// A directory entry; the name follows, padded to 8 bytes.
     DirEnt { ino: u64, off: u64, namelen: u32, kind: u32, }
 }

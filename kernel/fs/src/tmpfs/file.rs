@@ -1,15 +1,16 @@
-//! An open regular file of a tmpfs, and memfd seals.
+//! Contents of a regular tmpfs file, open files, and memfd seals.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use machine::PAGE_SIZE;
-use memory::PageSource;
 use memory::io::{IoReader, IoWriter};
+use memory::{Mapping, PageSource, Readahead};
 
+use super::Usage;
 use super::inode::TmpInode;
-use super::pages::Pages;
 use crate::file_ops::{Allocate, FileOps, Io, Seek, seek_in};
 
 bitflags::bitflags! {
@@ -30,74 +31,121 @@ bitflags::bitflags! {
 }
 
 const PAGE: u64 = PAGE_SIZE as u64;
+/// Largest file, as Linux's `MAX_LFS_FILESIZE`.
+const SIZE_MAX: u64 = i64::MAX as u64;
+
+/// The contents of a regular file.
+#[derive(Debug)]
+pub(super) struct Regular {
+    pub(super) mapping: Arc<Mapping>,
+    /// Changes with the mapping's write lock held.
+    seals: AtomicU32,
+}
+
+impl Regular {
+    /// Contents counted by `usage`; `boot` shows at first: whole pages of boot memory, and how many bytes of them.
+    pub(super) fn new(usage: &Arc<Usage>, boot: Option<(&'static [u8], u64)>) -> Self {
+        let (pages, len) = boot.unwrap_or((&[], 0));
+        Self {
+            mapping: Mapping::over_boot(Some(usage.clone()), pages, len),
+            seals: AtomicU32::new(Seals::SEAL.bits()),
+        }
+    }
+
+    fn seals(&self) -> Seals {
+        Seals::from_bits_truncate(self.seals.load(Ordering::Acquire))
+    }
+
+    /// Whether the contents may become `end` bytes long and change below that.
+    ///
+    /// # Errors
+    /// `EPERM` when a seal forbids it.
+    fn check_write(&self, end: u64) -> Result<()> {
+        let seals = self.seals();
+        let grows = end > self.mapping.size_bytes();
+        if seals.intersects(Seals::WRITE | Seals::FUTURE_WRITE)
+            || (grows && seals.contains(Seals::GROW))
+        {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    /// Truncates or extends.
+    pub(super) fn set_len(&self, size: u64) -> Result<()> {
+        if size > SIZE_MAX {
+            return Err(Errno::EFBIG);
+        }
+        let _writing = self.mapping.lock_writes();
+        let old = self.mapping.size_bytes();
+        let seals = self.seals();
+        if (size < old && seals.contains(Seals::SHRINK))
+            || (size > old && seals.contains(Seals::GROW))
+        {
+            return Err(Errno::EPERM);
+        }
+        self.mapping.truncate(size)
+    }
+
+    /// Adds seals. A seal against writing waits for nobody: it is refused while a mapping could still store.
+    fn add_seals(&self, more: Seals) -> Result<()> {
+        let _writing = self.mapping.lock_writes();
+        let now = self.seals();
+        if now.contains(Seals::SEAL) {
+            return Err(Errno::EPERM);
+        }
+        if more.contains(Seals::WRITE) && !now.contains(Seals::WRITE) {
+            self.mapping.deny_stores()?;
+        }
+        if more.contains(Seals::FUTURE_WRITE) {
+            self.mapping.deny_new_stores();
+        }
+        self.seals.store((now | more).bits(), Ordering::Release);
+        Ok(())
+    }
+}
 
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct TmpFile {
     inode: Arc<TmpInode>,
+    readahead: Readahead,
 }
 
 impl TmpFile {
     pub(super) fn new(inode: Arc<TmpInode>) -> Self {
-        Self { inode }
+        Self {
+            inode,
+            readahead: Readahead::new(),
+        }
     }
 
-    fn pages(&self) -> Result<&Arc<Pages>> {
-        self.inode.pages()
+    fn contents(&self) -> Result<&Regular> {
+        self.inode.regular()
     }
 
     /// `F_GET_SEALS`.
     pub(crate) fn seals(&self) -> Result<Seals> {
-        Ok(self.pages()?.seals())
+        Ok(self.contents()?.seals())
     }
 
     /// `F_ADD_SEALS`.
     pub(crate) fn add_seals(&self, more: Seals) -> Result<()> {
-        let pages = self.pages()?;
-        let _writing = pages.write_lock.lock();
-        let now = pages.seals();
-        if now.contains(Seals::SEAL) {
-            return Err(Errno::EPERM);
-        }
-        pages.set_seals(now | more);
-        Ok(())
+        self.contents()?.add_seals(more)
     }
 
     /// Lets seals be added: a memfd made with `MFD_ALLOW_SEALING`.
     pub(crate) fn allow_seals(&self) -> Result<()> {
-        self.pages()?.set_seals(Seals::empty());
+        self.contents()?.seals.store(0, Ordering::Release);
         Ok(())
     }
 }
 
-/// Page number, offset in the page, and bytes of `left` that are in it.
-fn piece(offset: u64, left: usize) -> (u64, usize, usize) {
-    // Both fit: the remainder is below the page size.
-    let within = usize::try_from(offset % PAGE).unwrap_or(0);
-    (offset / PAGE, within, left.min(PAGE_SIZE - within))
-}
-
 impl FileOps for TmpFile {
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
-        let pages = self.pages()?;
-        let left = pages.len().saturating_sub(io.offset);
-        let wanted = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(to.remaining());
-        let mut done = 0;
-        while done < wanted {
-            let (index, within, len) = piece(io.offset + done as u64, wanted - done);
-            let result = match pages.frame(index) {
-                Some(frame) => to.write_frame(&frame, within, len),
-                None => to.zero(len),
-            };
-            match result {
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        self.contents()?
+            .mapping
+            .read(io.offset, to, &self.readahead)
     }
 
     fn write(&self, from: &mut IoReader<'_>, io: &mut Io) -> Result<usize> {
@@ -105,35 +153,14 @@ impl FileOps for TmpFile {
         if wanted == 0 {
             return Ok(0);
         }
-        let pages = self.pages()?;
-        let _writing = pages.write_lock.lock();
+        let contents = self.contents()?;
+        let _writing = contents.mapping.lock_writes();
         if io.append {
-            io.offset = pages.len();
+            io.offset = contents.mapping.size_bytes();
         }
-        let end = io
-            .offset
-            .checked_add(wanted as u64)
-            .filter(|end| i64::try_from(*end).is_ok());
-        let end = end.ok_or(Errno::EFBIG)?;
-        let seals = pages.seals();
-        if seals.intersects(Seals::WRITE | Seals::FUTURE_WRITE)
-            || (end > pages.len() && seals.contains(Seals::GROW))
-        {
-            return Err(Errno::EPERM);
-        }
-        let mut done = 0;
-        while done < wanted {
-            let (index, within, len) = piece(io.offset + done as u64, wanted - done);
-            let result = pages
-                .frame_for_write(index)
-                .and_then(|frame| from.read_frame(&frame, within, len));
-            match result {
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        pages.grow_to(io.offset + done as u64);
+        let end = end_of(io.offset, wanted as u64)?;
+        contents.check_write(end)?;
+        let done = contents.mapping.write(io.offset, from)?;
         self.inode.touch_modified();
         Ok(done)
     }
@@ -143,18 +170,15 @@ impl FileOps for TmpFile {
     }
 
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
-        let pages = self.pages()?;
-        let size = pages.len();
+        let mapping = &self.contents()?.mapping;
+        let size = mapping.size_bytes();
         let plain = seek_in(size, position, to)?;
         let start = match to {
             Seek::Data(offset) | Seek::Hole(offset) => offset.cast_unsigned(),
             Seek::Set(_) | Seek::Current(_) | Seek::End(_) => return Ok(plain),
         };
         let wants_data = matches!(to, Seek::Data(_));
-        let found = pages
-            .find(start / PAGE, wants_data)
-            .saturating_mul(PAGE)
-            .max(start);
+        let found = mapping.find_from(start, wants_data);
         if found < size {
             Ok(found)
         } else if wants_data {
@@ -169,7 +193,7 @@ impl FileOps for TmpFile {
     }
 
     fn page_source(&self) -> Result<Arc<dyn PageSource>> {
-        Ok(self.pages()?.clone())
+        Ok(self.contents()?.mapping.clone())
     }
 
     fn sync(&self, _: bool) -> Result<()> {
@@ -179,35 +203,44 @@ impl FileOps for TmpFile {
     fn allocate(&self, what: &Allocate) -> Result<()> {
         const KEEP: u32 = raw::FALLOC_FL_KEEP_SIZE;
         const PUNCH: u32 = raw::FALLOC_FL_PUNCH_HOLE;
-        let pages = self.pages()?;
-        let end = what
-            .offset
-            .checked_add(what.len)
-            .filter(|end| i64::try_from(*end).is_ok());
-        let end = end.ok_or(Errno::EFBIG)?;
-        let _writing = pages.write_lock.lock();
-        let seals = pages.seals();
+        let contents = self.contents()?;
+        let mapping = &contents.mapping;
+        let end = end_of(what.offset, what.len)?;
+        let _writing = mapping.lock_writes();
+        let seals = contents.seals();
         match what.mode {
             mode if mode == PUNCH | KEEP => {
                 if seals.intersects(Seals::WRITE | Seals::FUTURE_WRITE) {
                     return Err(Errno::EPERM);
                 }
-                pages.discard(what.offset, end)?;
-                self.inode.touch_modified();
+                mapping.punch_hole(what.offset..end)?;
             }
             mode if mode & !KEEP == 0 => {
-                let grows = mode & KEEP == 0 && end > pages.len();
+                let grows = mode & KEEP == 0 && end > mapping.size_bytes();
                 if grows && seals.contains(Seals::GROW) {
                     return Err(Errno::EPERM);
                 }
-                pages.reserve(what.offset / PAGE..end.div_ceil(PAGE))?;
+                let pages = what.offset / PAGE..end.div_ceil(PAGE);
+                self.inode.usage().check_room(pages.end - pages.start)?;
+                mapping.reserve(pages)?;
                 if grows {
-                    pages.grow_to(end);
+                    mapping.grow_to(end);
                 }
-                self.inode.touch_modified();
             }
             _ => return Err(Errno::EOPNOTSUPP),
         }
+        self.inode.touch_modified();
         Ok(())
     }
+}
+
+/// Behind the last of `len` bytes from `offset` on.
+///
+/// # Errors
+/// `EFBIG` when no file is as long.
+fn end_of(offset: u64, len: u64) -> Result<u64> {
+    offset
+        .checked_add(len)
+        .filter(|end| *end <= SIZE_MAX)
+        .ok_or(Errno::EFBIG)
 }

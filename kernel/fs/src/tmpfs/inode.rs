@@ -13,8 +13,7 @@ use memory::pressure;
 
 use super::Usage;
 use super::directory::{Directory, OpenDirectory};
-use super::file::TmpFile;
-use super::pages::Pages;
+use super::file::{Regular, TmpFile};
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::inode::{Inode, InodeBody, NewInode, NewKind, RenameMode, XattrMode};
@@ -38,7 +37,7 @@ pub struct TmpInode {
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 enum Contents {
-    Regular(Arc<Pages>),
+    Regular(Regular),
     Directory(SpinLock<Directory>),
     Symlink(Box<[u8]>),
     /// Device node, FIFO, socket.
@@ -48,7 +47,7 @@ enum Contents {
 impl TmpInode {
     pub(crate) fn new(usage: &Arc<Usage>, new: &NewInode<'_>) -> Result<Arc<Self>> {
         let contents = match new.kind {
-            NewKind::Regular => Contents::Regular(Pages::new(usage, None)),
+            NewKind::Regular => Contents::Regular(Regular::new(usage, None)),
             NewKind::Directory => Contents::Directory(SpinLock::default()),
             NewKind::Symlink(target) => Contents::Symlink(Box::from(target)),
             NewKind::Device(..) | NewKind::Fifo | NewKind::Socket => Contents::Node,
@@ -64,7 +63,7 @@ impl TmpInode {
         pages: &'static [u8],
         len: usize,
     ) -> Result<Arc<Self>> {
-        let contents = Contents::Regular(Pages::new(usage, Some((pages, len as u64))));
+        let contents = Contents::Regular(Regular::new(usage, Some((pages, len as u64))));
         Self::with_body(usage, new, contents)
     }
 
@@ -105,12 +104,16 @@ impl TmpInode {
     }
 
     /// The contents of a regular file.
-    pub(super) fn pages(&self) -> Result<&Arc<Pages>> {
+    pub(super) fn regular(&self) -> Result<&Regular> {
         match &self.contents {
-            Contents::Regular(pages) => Ok(pages),
+            Contents::Regular(regular) => Ok(regular),
             Contents::Directory(_) => Err(Errno::EISDIR),
             Contents::Symlink(_) | Contents::Node => Err(Errno::EINVAL),
         }
+    }
+
+    pub(super) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     pub(super) fn directory(&self) -> Result<&SpinLock<Directory>> {
@@ -241,9 +244,9 @@ impl Inode for TmpInode {
     fn metadata(&self) -> Result<Metadata> {
         let mut meta = *self.meta.lock();
         match &self.contents {
-            Contents::Regular(pages) => {
-                meta.size = pages.len();
-                meta.blocks = pages.count() * 8;
+            Contents::Regular(regular) => {
+                meta.size = regular.mapping.size_bytes();
+                meta.blocks = regular.mapping.pages_cached() * 8;
             }
             Contents::Directory(directory) => meta.size = directory.lock().size(),
             Contents::Symlink(_) | Contents::Node => {}
@@ -253,7 +256,7 @@ impl Inode for TmpInode {
 
     fn set_attr(&self, change: &SetAttr) -> Result<()> {
         if let Some(size) = change.size {
-            self.pages()?.set_len(size)?;
+            self.regular()?.set_len(size)?;
         }
         let mut meta = self.meta.lock();
         meta.mode = change.mode.unwrap_or(meta.mode);

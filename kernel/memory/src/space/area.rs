@@ -6,6 +6,7 @@ use machine::PAGE_SIZE;
 use machine::page_table::Perms;
 
 use crate::page_source::{Origin, PageSource};
+use crate::rmap::WritableMapping;
 
 bitflags::bitflags! {
     /// What user code may do (`PROT_*`, same bits). Nothing is `PROT_NONE`.
@@ -64,6 +65,9 @@ pub struct Area {
     pub origin: Option<Arc<dyn Origin>>,
     /// Private pages of its own may be mapped: fork has to look at its page tables.
     pub is_copied: bool,
+    /// Counts it at the source while it is shared and may ever store.
+    #[expect(dead_code, reason = "held to be counted")]
+    pub(crate) writable: Option<WritableMapping>,
 }
 
 impl Area {

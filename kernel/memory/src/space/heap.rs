@@ -74,6 +74,7 @@ impl Areas {
             offset: 0,
             origin: None,
             is_copied: false,
+            writable: None,
         };
         self.check_limits(&area, new_end - old_end, Placement::Anywhere, old_end)?;
         self.tree.insert(old_end, area)?;

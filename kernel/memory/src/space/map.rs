@@ -12,8 +12,9 @@ use super::placement::LOWEST;
 use super::request::{MapRequest, Placement};
 use super::tree::Removed;
 use super::{AddressSpace, Areas, PAGE, addresses, page_range, round_up};
+use crate::mapping::Mapping;
 use crate::pressure;
-use crate::shm::Shm;
+use crate::rmap::WritableMapping;
 
 impl AddressSpace {
     /// mmap(2): returns where the mapping starts.
@@ -74,16 +75,28 @@ impl AddressSpace {
     fn area_of(&self, request: MapRequest, len: u64) -> Result<Area> {
         let is_shared = request.flags.contains(AreaFlags::SHARED);
         let source = match request.source {
-            None if is_shared => Some(Shm::new(len) as _),
+            None if is_shared => Some(Mapping::in_memory(None, len) as _),
             source => source,
         };
         if let Some(mappings) = source.as_deref().and_then(|source| source.mappings()) {
             mappings.add(&self.me)?;
         }
+        let rights = match &source {
+            Some(source) => source.map_rights(is_shared, request.prot)?,
+            None => super::Prot::all(),
+        };
+        let max_prot = request.max_prot & rights;
+        let writable = match &source {
+            Some(source) if is_shared && max_prot.contains(super::Prot::WRITE) => {
+                WritableMapping::new(source)?
+            }
+            _ => None,
+        };
         Ok(Area {
             end: 0,
             prot: request.prot,
-            max_prot: request.max_prot,
+            max_prot,
+            writable,
             flags: request.flags,
             source,
             offset: request.offset,

@@ -9,9 +9,8 @@
 use alloc::vec::Vec;
 
 use super::*;
-use crate::page_cache::{Backing, PageCache};
+use crate::mapping::{Backing, Mapping};
 use crate::page_source::PageSource;
-use crate::shm::Shm;
 use crate::user;
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -107,7 +106,7 @@ fn shared_memory_stays_shared_across_fork() {
 
 #[test]
 fn private_file_pages_are_copied_on_store() {
-    let file = Shm::new(0);
+    let file = Mapping::in_memory(None, 0);
     file.write(0, &mut crate::io::IoReader::kernel(&[5; 3 * 4096 + 10]))
         .unwrap();
     let space = space();
@@ -119,8 +118,12 @@ fn private_file_pages_are_copied_on_store() {
     user::write_bytes(base, b"x").unwrap();
     assert_eq!(byte(base), Ok(b'x'));
     let mut bytes = [0; 1];
-    file.read(PAGE, &mut crate::io::IoWriter::kernel(&mut bytes))
-        .unwrap();
+    file.read(
+        PAGE,
+        &mut crate::io::IoWriter::kernel(&mut bytes),
+        &crate::Readahead::new(),
+    )
+    .unwrap();
     assert_eq!(bytes, [5]);
     assert_eq!(byte(at(base, 2 * PAGE + 9)), Ok(5));
     assert_eq!(byte(at(base, 2 * PAGE + 10)), Ok(0));
@@ -135,7 +138,7 @@ fn private_file_pages_are_copied_on_store() {
 
 #[test]
 fn truncation_takes_pages_out_of_mappings() {
-    let file = Shm::new(3 * PAGE);
+    let file = Mapping::in_memory(None, 3 * PAGE);
     let space = space();
     enter(&space);
     let mut request = MapRequest::file(file.clone(), 0, 3 * PAGE, RW);
@@ -146,6 +149,28 @@ fn truncation_takes_pages_out_of_mappings() {
     assert_eq!(byte(at(base, 2 * PAGE)), Err(Errno::EFAULT));
     file.set_size(3 * PAGE);
     assert_eq!(byte(at(base, 2 * PAGE)), Ok(0));
+}
+
+#[test]
+fn seals_keep_stores_out_of_shared_mappings() {
+    let file = Mapping::in_memory(None, 3 * PAGE);
+    let space = space();
+    let shared = |prot| {
+        let mut request = MapRequest::file(file.clone(), 0, 3 * PAGE, prot);
+        request.flags = AreaFlags::SHARED;
+        space.map(request)
+    };
+    let base = shared(Prot::READ).unwrap();
+    assert_eq!(file.deny_stores(), Err(Errno::EBUSY));
+    let child = space.fork().unwrap();
+    space.unmap(at(base, PAGE), PAGE).unwrap();
+    space.unmap(base, 3 * PAGE).unwrap();
+    assert_eq!(file.deny_stores(), Err(Errno::EBUSY), "the child has it");
+    child.clear();
+    assert_eq!(file.deny_stores(), Ok(()));
+    assert_eq!(shared(RW), Err(Errno::EPERM));
+    let base = shared(Prot::READ).unwrap();
+    assert_eq!(space.protect(base, PAGE, RW, false), Err(Errno::EACCES));
 }
 
 struct Disk(std::sync::Mutex<Vec<u8>>);
@@ -173,7 +198,8 @@ impl Backing for Disk {
 #[test]
 fn stores_to_shared_file_mappings_are_written_back() {
     let disk = Arc::new(Disk(std::sync::Mutex::new(alloc::vec![1; 40 * PAGE_SIZE])));
-    let cache = PageCache::new(disk.clone(), 40 * PAGE);
+    let backing: Arc<dyn Backing> = disk.clone();
+    let cache = Mapping::with_backing(Arc::downgrade(&backing), 40 * PAGE);
     let space = space();
     enter(&space);
     let mut request = MapRequest::file(cache.clone(), 0, 40 * PAGE, RW);
@@ -441,7 +467,7 @@ fn threads_that_fault_on_the_same_pages_lose_nothing() {
 
 #[test]
 fn clearing_frees_everything() {
-    let file: Arc<dyn PageSource> = Shm::new(4 * PAGE);
+    let file: Arc<dyn PageSource> = Mapping::in_memory(None, 4 * PAGE);
     let space = space();
     enter(&space);
     let base = anonymous(&space, 4);

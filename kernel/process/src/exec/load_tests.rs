@@ -8,17 +8,17 @@ use abi::Result;
 use fs::{AnonymousInode, Credentials, File, FileOps, Io, OpenFlags};
 use machine::UserAddr;
 use memory::io::{IoReader, IoWriter};
-use memory::{AddressSpace, PageSource, Shm};
+use memory::{AddressSpace, Mapping, PageSource, Readahead};
 
 use super::elf::{self, Image, Segment};
 use super::load;
 
 /// A file in memory.
-struct InMemory(Arc<Shm>);
+struct InMemory(Arc<Mapping>);
 
 impl FileOps for InMemory {
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
-        self.0.read(io.offset, to)
+        self.0.read(io.offset, to, &Readahead::new())
     }
 
     fn page_source(&self) -> Result<Arc<dyn PageSource>> {
@@ -27,7 +27,7 @@ impl FileOps for InMemory {
 }
 
 fn file(bytes: &[u8]) -> Arc<File> {
-    let pages = Shm::new(bytes.len() as u64);
+    let pages = Mapping::in_memory(None, bytes.len() as u64);
     pages.write(0, &mut IoReader::kernel(bytes)).unwrap();
     let inode = AnonymousInode::file_like("[program]");
     let credentials = Arc::new(Credentials::root());

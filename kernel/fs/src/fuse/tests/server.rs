@@ -29,7 +29,15 @@ struct Tree {
     nodes: BTreeMap<u64, Node>,
     next: u64,
     handles: i64,
+    /// Open handles that append.
+    appending: Vec<u64>,
+    last_handle: u64,
     requests: usize,
+    writes: usize,
+    /// Writes of this byte fail.
+    refused: Option<u64>,
+    /// Appended to a node by somebody else just before the next write.
+    before_write: Option<(u64, Vec<u8>)>,
 }
 
 /// The server.
@@ -47,7 +55,12 @@ impl Default for Server {
             nodes,
             next: 2,
             handles: 0,
+            appending: Vec::new(),
+            last_handle: 76,
             requests: 0,
+            writes: 0,
+            refused: None,
+            before_write: None,
         }))
     }
 }
@@ -96,6 +109,22 @@ impl Server {
 
     pub(super) fn open_handles(&self) -> i64 {
         self.0.lock().unwrap().handles
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.0.lock().unwrap().writes
+    }
+
+    /// Lets writes of the byte at an offset fail.
+    pub(super) fn refuse_writes(&self, of: Option<u64>) {
+        self.0.lock().unwrap().refused = of;
+    }
+
+    /// Somebody else appends to a file just before the next write arrives.
+    pub(super) fn append_before_write(&self, name: &[u8], bytes: &[u8]) {
+        let mut tree = self.0.lock().unwrap();
+        let node = tree.nodes[&ROOT_ID].entries[name];
+        tree.before_write = Some((node, bytes.to_vec()));
     }
 
     pub(super) fn requests(&self) -> usize {
@@ -195,10 +224,15 @@ impl Tree {
         self.node(parent)?.entries.get(name).copied().ok_or(ENOENT)
     }
 
-    fn open(&mut self) -> OpenOut {
+    fn open(&mut self, flags: u32) -> OpenOut {
+        const O_APPEND: u32 = 0o2000;
         self.handles += 1;
+        self.last_handle += 1;
+        if flags & O_APPEND != 0 {
+            self.appending.push(self.last_handle);
+        }
         OpenOut {
-            fh: 77,
+            fh: self.last_handle,
             open_flags: 0,
             padding: 0,
         }
@@ -226,10 +260,13 @@ impl Tree {
         } else if is(Op::SetAttr) {
             self.set_attr(node, &parse(body).0)
         } else if is(Op::Open) || is(Op::OpenDir) {
-            Ok(self.open().as_bytes().to_vec())
+            let arg: OpenIn = parse(body).0;
+            Ok(self.open(arg.flags).as_bytes().to_vec())
         } else if is(Op::Release) || is(Op::ReleaseDir) {
             self.handles -= 1;
             Ok(Vec::new())
+        } else if is(Op::FAllocate) {
+            self.allocate(node, &parse(body).0)
         } else if is(Op::Flush) || is(Op::FSync) {
             Ok(Vec::new())
         } else if is(Op::Read) {
@@ -251,7 +288,7 @@ impl Tree {
             let (arg, rest): (CreateIn, _) = parse(body);
             let made = self.add(node, name(rest).0, arg.mode)?;
             let mut out = self.entry(made)?;
-            out.extend(self.open().as_bytes());
+            out.extend(self.open(arg.flags).as_bytes());
             Ok(out)
         } else if is(Op::MkDir) {
             let (arg, rest): (MkDirIn, _) = parse(body);
@@ -315,8 +352,21 @@ impl Tree {
     fn write(&mut self, node: u64, arg: &WriteIn, data: &[u8]) -> Answer {
         assert_eq!(arg.size as usize, data.len());
         assert!(arg.size <= MAX_WRITE);
+        self.writes += 1;
+        let range = arg.offset..arg.offset + u64::from(arg.size);
+        if self.refused.is_some_and(|byte| range.contains(&byte)) {
+            return Err(5);
+        }
+        if let Some((node, bytes)) = self.before_write.take() {
+            self.node(node)?.content.extend(bytes);
+        }
+        let appends = self.appending.contains(&arg.fh);
         let found = self.node(node)?;
-        let start = usize::try_from(arg.offset).unwrap();
+        let start = if appends {
+            found.content.len()
+        } else {
+            usize::try_from(arg.offset).unwrap()
+        };
         let end = start + data.len();
         let len = found.content.len().max(end);
         found.content.resize(len, 0);
@@ -328,6 +378,21 @@ impl Tree {
         }
         .as_bytes()
         .to_vec())
+    }
+
+    fn allocate(&mut self, node: u64, arg: &FAllocateIn) -> Answer {
+        const PUNCH_HOLE: u32 = 2;
+        let found = self.node(node)?;
+        let len = found.content.len();
+        let start = usize::try_from(arg.offset).unwrap();
+        let end = usize::try_from(arg.offset + arg.length).unwrap();
+        if arg.mode & PUNCH_HOLE != 0 {
+            found.content[start.min(len)..end.min(len)].fill(0);
+        } else {
+            found.content.resize(len.max(end), 0);
+        }
+        found.changes += 1;
+        Ok(Vec::new())
     }
 
     fn read_dir(&mut self, node: u64, arg: &ReadIn) -> Answer {

@@ -1,8 +1,8 @@
 //! The tree against a naive model: one entry a page.
 
 use super::*;
+use crate::mapping::Mapping;
 use crate::page_source::PageSource;
-use crate::shm::Shm;
 
 const PAGE: u64 = 4096;
 
@@ -16,6 +16,7 @@ fn anonymous(end: u64, prot: Prot) -> Area {
         offset: 0,
         origin: None,
         is_copied: false,
+        writable: None,
     }
 }
 
@@ -64,7 +65,7 @@ fn check(tree: &AreaTree, model: &[Page]) {
 fn agrees_with_a_model_of_single_pages() {
     const PAGES: u64 = 64;
     let prots = [Prot::READ, Prot::READ | Prot::WRITE, Prot::empty()];
-    let shared: Arc<dyn PageSource> = Shm::new(PAGES * PAGE);
+    let shared: Arc<dyn PageSource> = Mapping::in_memory(None, PAGES * PAGE);
     for seed in 0..60 {
         let mut random = Random(seed);
         let mut tree = AreaTree::default();

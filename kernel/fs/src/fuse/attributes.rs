@@ -1,0 +1,109 @@
+//! What is known of an inode's attributes, for how long, and whether an answer about them is out of date.
+//!
+//! Each change made here takes a number from the session's count. An answer that was asked for before the
+//! inode's last change may tell of the time before it, so it is not believed (Linux's `attr_version`).
+//! The size is the mapping's. Locking: a leaf spin lock.
+
+use machine::sync::SpinLock;
+use memory::{Mapping, WriteGuard};
+
+use crate::metadata::Metadata;
+
+#[derive(Debug)]
+pub(super) struct Attributes {
+    known: SpinLock<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// As told; the size of a regular file is its mapping's.
+    meta: Metadata,
+    /// Until when it is believed, in monotonic nanoseconds.
+    until: u64,
+    /// The number of the last change made here.
+    changed_at: u64,
+    /// Data was changed from here since `meta` was told: another modification time is no sign of others' changes.
+    is_own_mtime: bool,
+}
+
+impl Attributes {
+    pub(super) fn new(meta: &Metadata, until: u64) -> Self {
+        Self {
+            known: SpinLock::new(Known {
+                meta: *meta,
+                until,
+                changed_at: 0,
+                is_own_mtime: false,
+            }),
+        }
+    }
+
+    /// As last told, if that still counts.
+    pub(super) fn fresh(&self) -> Option<Metadata> {
+        let known = self.known.lock();
+        (sched::clock::monotonic_ns() < known.until).then_some(known.meta)
+    }
+
+    /// Notes change number `number` made here; they must be asked for again.
+    pub(super) fn changed(&self, number: u64, is_data: bool) {
+        let mut known = self.known.lock();
+        known.until = 0;
+        known.changed_at = known.changed_at.max(number);
+        known.is_own_mtime |= is_data;
+    }
+
+    /// Whether an answer asked for when the session had counted to `asked_at` can be believed.
+    pub(super) fn is_current(&self, asked_at: u64) -> bool {
+        self.known.lock().changed_at <= asked_at
+    }
+
+    /// Believes an answer, if it can be. The cached pages go when the file was changed by others.
+    pub(super) fn learn(&self, answer: &Answer<'_>, mapping: Option<&Mapping>) -> bool {
+        let Some(mapping) = mapping else {
+            return self.take(answer).is_some();
+        };
+        let meta = answer.meta;
+        // Whether a size is out of date is decided while nobody writes.
+        let is_other_size = mapping.size_bytes() != meta.size;
+        let needs_guard = is_other_size && answer.held.is_none();
+        let guard = needs_guard.then(|| mapping.lock_writes());
+        let Some(is_other_mtime) = self.take(answer) else {
+            return false;
+        };
+        if guard.is_some() || answer.held.is_some() {
+            mapping.set_size(meta.size);
+        }
+        drop(guard);
+        if is_other_mtime || (is_other_size && !answer.is_own) {
+            mapping.invalidate(0..u64::MAX);
+        }
+        true
+    }
+
+    /// Takes an answer in unless it is out of date; whether it tells of a modification by others.
+    fn take(&self, answer: &Answer<'_>) -> Option<bool> {
+        let mut known = self.known.lock();
+        if known.changed_at > answer.asked_at {
+            return None;
+        }
+        let is_own = known.is_own_mtime || answer.is_own;
+        let is_other_mtime = known.meta.mtime != answer.meta.mtime && !is_own;
+        known.meta = *answer.meta;
+        known.until = answer.until;
+        known.is_own_mtime = false;
+        Some(is_other_mtime)
+    }
+}
+
+/// What a server said of an inode.
+pub(super) struct Answer<'a> {
+    pub(super) meta: &'a Metadata,
+    /// Until when it may be believed, in monotonic nanoseconds.
+    pub(super) until: u64,
+    /// What the session had counted to when it was asked.
+    pub(super) asked_at: u64,
+    /// It tells of a change made here.
+    pub(super) is_own: bool,
+    /// The caller keeps others from writing to the file already.
+    pub(super) held: Option<&'a WriteGuard<'a>>,
+}

@@ -1,0 +1,229 @@
+//! Moving pages between a file's mapping and the server: READ, WRITE and FALLOCATE, and the mapping's [`Backing`].
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use abi::raw::general as raw;
+use abi::{Errno, Result};
+use machine::virtio::Segment;
+use machine::{Frame, PAGE_SIZE};
+use memory::Backing;
+use memory::io::{IoReader, IoWriter};
+use zerocopy::IntoBytes;
+
+use super::connection::Request;
+use super::handle::Handle;
+use super::inode::FuseInode;
+use super::wire::{FAllocateIn, Op, ReadIn, WriteIn, WriteOut};
+use crate::file_ops::Allocate;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+impl FuseInode {
+    /// Reads pages from page `first` on into `frames`, which are zeroes; how many bytes, and what the session had
+    /// counted to before.
+    pub(super) fn fetch(
+        &self,
+        handle: &Handle,
+        first: u64,
+        frames: &[Frame],
+    ) -> Result<(usize, u64)> {
+        let arg = ReadIn {
+            fh: handle.number,
+            offset: first * PAGE,
+            size: u32::try_from(frames.len() * PAGE_SIZE).map_err(|_| Errno::EINVAL)?,
+            flags: handle.flags,
+            ..ReadIn::default()
+        };
+        let args = [arg.as_bytes()];
+        let mut request = Request::new(Op::Read, self.node, &args, 0);
+        request.pages = segments(frames, 0, frames.len() * PAGE_SIZE)?;
+        let reply = self.call(request)?;
+        Ok((reply.in_pages, reply.asked_at))
+    }
+
+    /// Writes `len` bytes at `offset`, which stand in `frames` as they do in the file's pages; how many were taken.
+    pub(super) fn store(
+        &self,
+        handle: &Handle,
+        offset: u64,
+        frames: &[Frame],
+        len: usize,
+    ) -> Result<usize> {
+        let arg = WriteIn {
+            fh: handle.number,
+            offset,
+            size: u32::try_from(len).map_err(|_| Errno::EINVAL)?,
+            flags: handle.flags,
+            ..WriteIn::default()
+        };
+        let args = [arg.as_bytes()];
+        let mut request = Request::new(Op::Write, self.node, &args, size_of::<WriteOut>());
+        request.data = segments(frames, page_offset(offset), len)?;
+        let out: WriteOut = self.call(request)?.parse()?;
+        self.changed_data();
+        let count = out.size as usize;
+        if count == 0 || count > len {
+            Err(Errno::EIO)
+        } else {
+            Ok(count)
+        }
+    }
+
+    /// Writes what was stored through mappings back.
+    pub(super) fn write_back(&self, bytes: Range<u64>) -> Result<()> {
+        self.mapping()?.write_back(bytes)
+    }
+
+    /// fallocate(2) at the server, and what it means for the pages.
+    pub(super) fn allocate(&self, handle: &Handle, what: &Allocate) -> Result<()> {
+        const MOVES: u32 = raw::FALLOC_FL_COLLAPSE_RANGE | raw::FALLOC_FL_INSERT_RANGE;
+        const ZEROES: u32 = raw::FALLOC_FL_PUNCH_HOLE | raw::FALLOC_FL_ZERO_RANGE;
+        let mapping = self.mapping()?;
+        let end = what.offset.checked_add(what.len).ok_or(Errno::EFBIG)?;
+        let guard = mapping.lock_writes();
+        if what.mode & MOVES != 0 {
+            mapping.write_back_locked(what.offset..u64::MAX, &guard)?;
+        }
+        let arg = FAllocateIn {
+            fh: handle.number,
+            offset: what.offset,
+            length: what.len,
+            mode: what.mode,
+            padding: 0,
+        };
+        self.ask(Op::FAllocate, &[arg.as_bytes()], 0)
+            .map_err(|errno| match errno {
+                Errno::ENOSYS => Errno::EOPNOTSUPP,
+                other => other,
+            })?;
+        self.changed_data();
+        if what.mode & ZEROES != 0 {
+            mapping.punched(what.offset..end);
+        } else if what.mode & MOVES != 0 {
+            mapping.invalidate(what.offset..u64::MAX);
+        }
+        self.refresh(Some(&guard)).map(drop)
+    }
+}
+
+impl Backing for FuseInode {
+    fn read_pages(&self, first: u64, frames: &[Frame]) -> Result<()> {
+        let handle = self.handles.reader()?;
+        let (got, asked_at) = self.fetch(&handle, first, frames)?;
+        if got < frames.len() * PAGE_SIZE {
+            // Shorter than was known, or just the end.
+            self.ends_at(first * PAGE + got as u64, asked_at);
+        }
+        Ok(())
+    }
+
+    fn write_pages(&self, first: u64, frames: &[Frame], len_bytes: u64) -> Result<()> {
+        let handle = self.handles.writer()?;
+        let len = usize::try_from(len_bytes).map_err(|_| Errno::EINVAL)?;
+        let mut done = 0;
+        while done < len {
+            let offset = first * PAGE + done as u64;
+            let skip = done / PAGE_SIZE;
+            done += self.store(&handle, offset, &frames[skip..], len - done)?;
+        }
+        Ok(())
+    }
+
+    fn max_pages(&self) -> usize {
+        self.session.max_pages
+    }
+
+    fn punch(&self, bytes: Range<u64>) -> Result<()> {
+        let handle = self.handles.writer()?;
+        let what = Allocate {
+            mode: raw::FALLOC_FL_PUNCH_HOLE | raw::FALLOC_FL_KEEP_SIZE,
+            offset: bytes.start,
+            len: bytes.end - bytes.start,
+        };
+        self.allocate(&handle, &what)
+    }
+}
+
+/// New frames of zeroes.
+pub(super) fn allocate(count: usize) -> Result<Vec<Frame>> {
+    let mut frames = Vec::new();
+    frames.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    for _ in 0..count {
+        frames.push(memory::pressure::alloc_zeroed()?);
+    }
+    Ok(frames)
+}
+
+pub(super) fn page_offset(offset: u64) -> usize {
+    usize::try_from(offset % PAGE).unwrap_or(0)
+}
+
+/// The parts of pages that `len` bytes from `start` of the first page on take: offset and length each.
+fn parts(start: usize, len: usize) -> impl Iterator<Item = (usize, usize)> {
+    let end = start + len;
+    (0..end.div_ceil(PAGE_SIZE)).map(move |page| {
+        let at = if page == 0 { start } else { 0 };
+        (at, (end - page * PAGE_SIZE).min(PAGE_SIZE) - at)
+    })
+}
+
+/// The `len` bytes of `frames` from `start` of the first one on, for the device.
+fn segments(frames: &[Frame], start: usize, len: usize) -> Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    segments
+        .try_reserve_exact(frames.len())
+        .map_err(|_| Errno::ENOMEM)?;
+    for (frame, (at, count)) in frames.iter().zip(parts(start, len)) {
+        segments.extend(Segment::new(frame.clone(), at, count));
+    }
+    Ok(segments)
+}
+
+/// Takes bytes of the caller into new frames, laid out as from `offset` on, `most_pages` of them at most; how many.
+pub(super) fn take(
+    from: &mut IoReader<'_>,
+    offset: u64,
+    most_pages: usize,
+) -> Result<(Vec<Frame>, usize)> {
+    let start = page_offset(offset);
+    let len = from.remaining().min(most_pages * PAGE_SIZE - start);
+    let frames = allocate((start + len).div_ceil(PAGE_SIZE))?;
+    let mut taken = 0;
+    for (frame, (at, part)) in frames.iter().zip(parts(start, len)) {
+        match from.read_frame(frame, at, part) {
+            Ok(count) => {
+                taken += count;
+                if count < part {
+                    break;
+                }
+            }
+            Err(errno) if taken == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    Ok((frames, taken))
+}
+
+/// Gives the caller `len` bytes of `frames` from `start` of the first one on; how many it took.
+pub(super) fn give(
+    frames: &[Frame],
+    start: usize,
+    len: usize,
+    to: &mut IoWriter<'_>,
+) -> Result<usize> {
+    let mut done = 0;
+    for (frame, (at, part)) in frames.iter().zip(parts(start, len)) {
+        match to.write_frame(frame, at, part) {
+            Ok(count) => {
+                done += count;
+                if count < part {
+                    break;
+                }
+            }
+            Err(errno) if done == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}

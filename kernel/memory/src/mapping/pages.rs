@@ -1,0 +1,241 @@
+//! The page list of a [`super::Mapping`]: pages by index with their state and tags. Pure data; the mapping
+//! keeps it under a spin lock.
+//!
+//! A page is *busy* while its contents come from the backing or while it is about to go: whoever wants it
+//! waits. The dirty tag has an index of its own, so that a write-back finds the pages that were stored to
+//! without a look at the others.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use abi::Result;
+use machine::Frame;
+
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    pages: BTreeMap<u64, Page>,
+    /// Pages stored to since they were last written back.
+    dirty: BTreeSet<u64>,
+    /// Where the next [`Self::shrink`] goes on.
+    hand: u64,
+}
+
+#[derive(Debug)]
+struct Page {
+    frame: Frame,
+    /// Contents are not to be used: being read, or about to go.
+    is_busy: bool,
+    /// On its way to the backing.
+    is_writeback: bool,
+    /// Used since the last shrink looked.
+    is_referenced: bool,
+}
+
+impl Page {
+    const fn ready(frame: Frame) -> Self {
+        Self {
+            frame,
+            is_busy: false,
+            is_writeback: false,
+            is_referenced: true,
+        }
+    }
+}
+
+/// What a look-up finds.
+#[derive(Debug)]
+pub(super) enum Found {
+    Absent,
+    Busy,
+    Ready(Frame),
+}
+
+/// A dirty page that is to be written.
+pub(super) type DirtyPage = (u64, Frame);
+
+impl Pages {
+    pub(super) fn len(&self) -> u64 {
+        self.pages.len() as u64
+    }
+
+    pub(super) fn dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Looks a page up.
+    pub(super) fn find(&mut self, index: u64) -> Found {
+        let Some(page) = self.pages.get_mut(&index) else {
+            return Found::Absent;
+        };
+        if page.is_busy {
+            return Found::Busy;
+        }
+        page.is_referenced = true;
+        Found::Ready(page.frame.clone())
+    }
+
+    /// Looks a page up that is about to be stored to.
+    pub(super) fn find_for_store(&mut self, index: u64) -> Found {
+        let found = self.find(index);
+        if matches!(found, Found::Ready(_)) {
+            self.dirty.insert(index);
+        }
+        found
+    }
+
+    /// Adds a page with known contents unless there is one, busy or not; returns whether it did.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn insert(&mut self, index: u64, frame: &Frame) -> Result<bool> {
+        if self.pages.contains_key(&index) {
+            return Ok(false);
+        }
+        self.pages.insert(index, Page::ready(frame.clone()));
+        Ok(true)
+    }
+
+    /// Adds busy pages from `first` on that are about to be read, up to the first that is there already.
+    pub(super) fn claim(&mut self, first: u64, frames: &[Frame]) -> Result<usize> {
+        let next = self
+            .pages
+            .range(first..)
+            .next()
+            .map_or(u64::MAX, |(next, _)| *next);
+        let room = usize::try_from(next - first).unwrap_or(usize::MAX);
+        let count = frames.len().min(room);
+        for (index, frame) in (first..).zip(&frames[..count]) {
+            let page = Page {
+                is_busy: true,
+                is_referenced: false,
+                ..Page::ready(frame.clone())
+            };
+            self.pages.insert(index, page);
+        }
+        Ok(count)
+    }
+
+    /// Ends a [`Self::claim`]. Pages that were taken out meanwhile stay away: what was read is out of date.
+    pub(super) fn settle(&mut self, first: u64, frames: &[Frame], is_read: bool) {
+        for (index, frame) in (first..).zip(frames) {
+            let Some(page) = self.pages.get_mut(&index) else {
+                continue;
+            };
+            if !page.is_busy || page.frame.phys() != frame.phys() {
+                continue;
+            }
+            if is_read {
+                page.is_busy = false;
+            } else {
+                self.pages.remove(&index);
+            }
+        }
+    }
+
+    /// Takes a page out, whatever its state.
+    pub(super) fn remove(&mut self, index: u64) -> Option<Frame> {
+        self.dirty.remove(&index);
+        self.pages.remove(&index).map(|page| page.frame)
+    }
+
+    /// Takes the first page of a range out; with `clean_only` the first that is not dirty.
+    pub(super) fn remove_first(
+        &mut self,
+        range: Range<u64>,
+        clean_only: bool,
+    ) -> Option<(u64, Frame)> {
+        let mut all = self.pages.range(range).map(|(index, _)| *index);
+        let index = all.find(|index| !clean_only || !self.is_in_use(*index))?;
+        self.remove(index).map(|frame| (index, frame))
+    }
+
+    /// Whether what the page has is not, or not yet, at the backing.
+    fn is_in_use(&self, index: u64) -> bool {
+        self.dirty.contains(&index) || self.pages.get(&index).is_some_and(|page| page.is_writeback)
+    }
+
+    /// Takes the dirty tags of up to `most` pages of a range, which are under write-back from then on.
+    pub(super) fn take_dirty(&mut self, range: Range<u64>, most: usize, into: &mut Vec<DirtyPage>) {
+        while into.len() < most {
+            let Some(&index) = self.dirty.range(range.clone()).next() else {
+                return;
+            };
+            self.dirty.remove(&index);
+            if let Some(page) = self.pages.get_mut(&index) {
+                page.is_writeback = true;
+                into.push((index, page.frame.clone()));
+            }
+        }
+    }
+
+    /// Ends the write-back of a page, which stays dirty when it failed.
+    pub(super) fn written(&mut self, index: u64, is_written: bool) {
+        if let Some(page) = self.pages.get_mut(&index)
+            && page.is_writeback
+        {
+            page.is_writeback = false;
+            if !is_written {
+                self.dirty.insert(index);
+            }
+        }
+    }
+
+    /// Whether a page of the range is dirty.
+    pub(super) fn has_dirty(&self, range: Range<u64>) -> bool {
+        self.dirty.range(range).next().is_some()
+    }
+
+    /// Drops up to `wanted` clean pages that nobody else has a handle to, those not used lately first.
+    pub(super) fn shrink(&mut self, wanted: usize) -> usize {
+        /// Pages looked at for one that goes: the step stays short.
+        const LOOKS: usize = 4;
+        let mut freed = 0;
+        let mut looks = wanted.saturating_mul(LOOKS).max(self.pages.len().min(256)) + 1;
+        let mut has_wrapped = false;
+        while freed < wanted && looks > 0 {
+            looks -= 1;
+            let next = self.pages.range_mut(self.hand..).next();
+            let Some((&index, page)) = next else {
+                if core::mem::replace(&mut has_wrapped, true) && self.hand == 0 {
+                    break;
+                }
+                self.hand = 0;
+                if self.pages.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            self.hand = index + 1;
+            let was_referenced = core::mem::take(&mut page.is_referenced);
+            let is_free = !page.is_busy && !page.is_writeback && page.frame.handles() == 1;
+            if is_free && !was_referenced && !self.dirty.contains(&index) {
+                self.pages.remove(&index);
+                freed += 1;
+            }
+        }
+        freed
+    }
+
+    /// Makes a clean page busy that is to be taken away from those who map it.
+    pub(super) fn start_eviction(&mut self, index: u64) -> bool {
+        let is_dirty = self.dirty.contains(&index);
+        match self.pages.get_mut(&index) {
+            Some(page) if !is_dirty && !page.is_busy && !page.is_writeback => {
+                page.is_busy = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The first page at or behind `index` that is here (`true`) or is not (`false`).
+    pub(super) fn find_from(&self, index: u64, contents: bool) -> u64 {
+        let mut all = self.pages.range(index..).map(|(index, _)| *index);
+        if contents {
+            return all.next().unwrap_or(u64::MAX);
+        }
+        let in_a_row = all.zip(index..).take_while(|(index, at)| index == at);
+        index + in_a_row.count() as u64
+    }
+}

@@ -1,0 +1,151 @@
+//! The reverse map: which address spaces map a page source, so that its pages can be taken away, written
+//! back, or sealed.
+//!
+//! Locking: the list is a leaf spin lock, never held while an address space is looked at. What walks the
+//! list takes area locks one after another, so it is called with none held.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicI32, Ordering};
+
+use abi::{Errno, Result};
+use machine::sync::SpinLock;
+
+use crate::page_source::PageSource;
+use crate::space::AddressSpace;
+
+/// The address spaces that map a source, and how many of its mappings may store to it.
+#[derive(Debug, Default)]
+pub struct MappingList {
+    /// By address, so that a space is found without a look at the others.
+    spaces: SpinLock<Vec<(usize, Weak<AddressSpace>)>>,
+    /// Shared mappings that may store (positive), or -1: there may be none (Linux's `i_mmap_writable`).
+    writable: AtomicI32,
+}
+
+impl MappingList {
+    /// Nobody yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            spaces: SpinLock::new(Vec::new()),
+            writable: AtomicI32::new(0),
+        }
+    }
+
+    /// Notes that `space` maps the source. Once is enough however many mappings it has.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn add(&self, space: &Weak<AddressSpace>) -> Result<()> {
+        let key = space.as_ptr().addr();
+        let mut spaces = self.spaces.lock();
+        let Err(mut at) = spaces.binary_search_by_key(&key, |(key, _)| *key) else {
+            // A weak handle keeps the address from being given to another space.
+            return Ok(());
+        };
+        if spaces.len() == spaces.capacity() {
+            spaces.retain(|(_, space)| space.strong_count() > 0);
+            spaces.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            at = spaces.partition_point(|(other, _)| *other < key);
+        }
+        spaces.insert(at, (key, space.clone()));
+        Ok(())
+    }
+
+    /// Takes the pages from `first` on out of every mapping of `source`, private copies included
+    /// (ftruncate(2)).
+    pub fn unmap_from(&self, source: &dyn PageSource, first: u64) {
+        self.each(|space| space.forget_pages(source, first..u64::MAX, true));
+    }
+
+    /// Takes a range of pages out of every mapping of `source`, private copies excepted.
+    pub fn unmap_pages(&self, source: &dyn PageSource, pages: Range<u64>) {
+        self.each(|space| space.forget_pages(source, pages.clone(), false));
+    }
+
+    /// Makes every shared mapping ask `source` again before the next store to one of these pages.
+    pub fn expect_stores(&self, source: &dyn PageSource, pages: Range<u64>) {
+        self.each(|space| space.expect_stores(source, pages.clone()));
+    }
+
+    fn each(&self, act: impl Fn(&AddressSpace)) {
+        let mut next = 0;
+        // One at a time: what is upgraded here may be the last reference, dropped without the lock.
+        loop {
+            let space = {
+                let spaces = self.spaces.lock();
+                let at = spaces.partition_point(|(key, _)| *key < next);
+                let Some((key, space)) = spaces.get(at) else {
+                    return;
+                };
+                next = *key + 1;
+                space.upgrade()
+            };
+            if let Some(space) = space {
+                act(&space);
+            }
+            sched::cond_resched();
+        }
+    }
+
+    /// Refuses shared mappings that may store from now on.
+    ///
+    /// # Errors
+    /// `EBUSY` while there is one.
+    pub fn deny_writable(&self) -> Result<()> {
+        self.writable
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| {
+                (count <= 0).then_some(-1)
+            })
+            .map(drop)
+            .map_err(|_| Errno::EBUSY)
+    }
+
+    /// Whether [`Self::deny_writable`] was called.
+    #[must_use]
+    pub fn denies_writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire) < 0
+    }
+}
+
+/// A shared mapping that may store, counted at its source for as long as it lives.
+pub(crate) struct WritableMapping(Arc<dyn PageSource>);
+
+impl WritableMapping {
+    /// Counts one.
+    ///
+    /// # Errors
+    /// `EPERM` when the source is sealed.
+    pub(crate) fn new(source: &Arc<dyn PageSource>) -> Result<Option<Self>> {
+        let Some(mappings) = source.mappings() else {
+            return Ok(None);
+        };
+        mappings
+            .writable
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| {
+                (count >= 0).then(|| count.saturating_add(1))
+            })
+            .map_err(|_| Errno::EPERM)?;
+        Ok(Some(Self(source.clone())))
+    }
+}
+
+impl Clone for WritableMapping {
+    fn clone(&self) -> Self {
+        if let Some(mappings) = self.0.mappings() {
+            // One is counted already, so the source is not sealed.
+            mappings.writable.fetch_add(1, Ordering::AcqRel);
+        }
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for WritableMapping {
+    fn drop(&mut self) {
+        if let Some(mappings) = self.0.mappings() {
+            mappings.writable.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
