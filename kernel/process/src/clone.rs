@@ -5,7 +5,6 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
-use fs::FsContext;
 use machine::UserAddr;
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
@@ -16,7 +15,7 @@ use crate::completion::Completion;
 use crate::group::Relations;
 use crate::pid_namespace::PidNamespace;
 use crate::signal::{Actions, Signal};
-use crate::thread::{Resources, Start, Thread};
+use crate::thread::{Resources, SharedFs, Start, Thread};
 use crate::{Pid, Process, exit, pidfd, timer, tree, user_loop};
 
 bitflags::bitflags! {
@@ -126,12 +125,9 @@ fn clone_as(
     namespace: &PidNamespace,
 ) -> Result<Pid> {
     let flags = args.flags;
+    let multi = parent.process().signals.lock().multi;
     let process = if flags.contains(CloneFlags::THREAD) {
-        // Where it will be listed there is room before anything else is made.
-        let process = parent.process().clone();
-        let reserved = process.signals.lock().threads.try_reserve(1);
-        reserved.map_err(|_| Errno::ENOMEM)?;
-        process
+        parent.process().clone()
     } else {
         child_process(parent, tid, namespace, args)?
     };
@@ -151,7 +147,7 @@ fn clone_as(
     let kernel = prepare(parent, &child, user, args)?;
     // Before it can have ended and lost its number.
     let shown = parent.process().shown(tid);
-    if let Err(errno) = make_known(parent, &child, args) {
+    if let Err(errno) = make_known(parent, &child, args, multi) {
         // Thread and kernel thread refer to each other.
         child.set_kernel(None);
         return Err(errno);
@@ -246,7 +242,7 @@ fn child_start(parent: &Thread, flags: CloneFlags) -> Result<Start> {
     } else {
         files.duplicate()
     };
-    let fs = child_fs(parent, fs, flags)?;
+    let fs = child_fs(parent, &fs, flags)?;
     // A new stack means that the alternate one is somebody else's, except in vfork(2).
     let shares_memory = flags.contains(CloneFlags::VM) && !flags.contains(CloneFlags::VFORK);
     let stack = *parent.alternate_stack.lock();
@@ -267,18 +263,18 @@ fn child_start(parent: &Thread, flags: CloneFlags) -> Result<Start> {
     })
 }
 
-fn child_fs(parent: &Thread, fs: Arc<FsContext>, flags: CloneFlags) -> Result<Arc<FsContext>> {
+fn child_fs(parent: &Thread, fs: &Arc<SharedFs>, flags: CloneFlags) -> Result<Arc<SharedFs>> {
     if flags.contains(CloneFlags::FS) {
-        return Ok(fs);
+        return fs.share();
     }
-    let copy = fs.duplicate();
+    let copy = fs.context.duplicate();
     if flags.contains(CloneFlags::NEWNS) {
         if !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         copy.unshare_namespace()?;
     }
-    Ok(copy)
+    Ok(SharedFs::new(copy))
 }
 
 /// The kernel thread for `child`, ready but not running.
@@ -334,26 +330,42 @@ pub(crate) fn builder_for(
 }
 
 /// Writes the ids that the caller wants, then makes the child known.
-fn make_known(parent: &Arc<Thread>, child: &Arc<Thread>, args: &CloneArgs) -> Result<()> {
+fn make_known(
+    parent: &Arc<Thread>,
+    child: &Arc<Thread>,
+    args: &CloneArgs,
+    multi: u64,
+) -> Result<()> {
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
         // The address is the program's: a bad one is its own affair, as on Linux.
         let _ = memory::user::write(args.parent_tid, &parent.process().shown(child.tid()));
     }
-    if args.flags.contains(CloneFlags::PIDFD) {
-        let fd = pidfd::install(parent, child.process())?;
-        if let Err(errno) = memory::user::write(args.pidfd, &fd) {
-            drop(parent.files().remove(fd));
-            return Err(errno);
-        }
+    if !args.flags.contains(CloneFlags::PIDFD) {
+        return publish(parent, child, args, multi);
     }
-    publish(parent, child, args);
-    Ok(())
+    let fd = pidfd::install(parent, child.process())?;
+    let known = memory::user::write(args.pidfd, &fd);
+    let known = known.and_then(|()| publish(parent, child, args, multi));
+    known.inspect_err(|_| drop(parent.files().remove(fd)))
 }
 
-/// Makes the child known: from here on others can find and signal it.
-fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs) {
+/// Makes the child known: from here on others can find and signal it. `multi` is from before it was begun:
+/// a signal to a group or to all that came since must not miss the child.
+fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs, multi: u64) -> Result<()> {
     let process = child.process();
     let mut tree = tree::lock();
+    {
+        let state = parent.process().signals.lock();
+        if state.must_exit(parent) {
+            return Err(Errno::EINTR);
+        }
+        if state.multi != multi && !state.ready(parent).is_empty() {
+            return Err(Errno::ERESTARTNOINTR);
+        }
+    }
+    if !args.flags.contains(CloneFlags::THREAD) {
+        process.pid_namespace().member_came()?;
+    }
     if !args.flags.contains(CloneFlags::THREAD) {
         // As they are now: what was read before may have changed.
         let caller = parent.process();
@@ -376,4 +388,5 @@ fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs) {
     if state.has_work(child) {
         child.notify();
     }
+    Ok(())
 }

@@ -9,8 +9,10 @@ use machine::UserAddr;
 use crate::rlimit::Resource;
 use crate::signal::{Disposition, Flags, SigInfo, Signal, code, send, stop};
 use crate::thread::Thread;
-use crate::tree::{self, Node, Zombie};
+use crate::tree::{self, Moved, Zombie};
 use crate::{Pid, Process, futex};
+
+const INIT: Pid = 1;
 
 /// A wait status for an exit with `code` (exit(2)).
 #[must_use]
@@ -97,13 +99,17 @@ pub(crate) fn complete_vfork(thread: &Thread) {
 fn leave_process(thread: &Arc<Thread>) -> (bool, Vec<Arc<Thread>>, bool) {
     let process = thread.process();
     let mut state = process.signals.lock();
-    state.threads.retain(|other| !Arc::ptr_eq(other, thread));
+    state.threads.remove(thread);
     let last = state.threads.is_empty();
     if last && state.exit.is_none() {
         state.exit = Some(thread.exit_status.load(Ordering::Relaxed));
     }
-    let wakes = |other: &&Arc<Thread>| !state.ready(other).is_empty();
-    let left_behind = crate::collect(state.threads.iter().filter(wakes).cloned());
+    let mut left_behind = Vec::new();
+    // When all go, none of them takes anything any more.
+    if state.exit.is_none() && !state.shared.is_empty() {
+        let wakes = |other: &&Arc<Thread>| !state.ready(other).is_empty();
+        left_behind = crate::collect(state.threads.iter().filter(wakes).cloned());
+    }
     (last, left_behind, state.exec.is_some())
 }
 
@@ -117,56 +123,69 @@ fn end_process(thread: &Arc<Thread>) {
     let final_usage = process.usage();
     drop(process.replace_memory(None));
     hang_up_session(process);
-    let hung_up = groups_orphaned_by(process);
     let status = process.signals.lock().exit.unwrap_or(0);
-    let usage = final_usage.plus(process.children_usage());
-    let uid = thread.credentials().uid;
-
-    let (reaper, adopted_dead, children) = {
-        let mut tree = tree::lock();
-        let children = tree
-            .node(process.pid())
-            .map(|n| crate::collect(n.children.iter().copied()))
-            .unwrap_or_default();
-        let (reaper, dead) = tree.reparent_children(process);
-        (reaper, dead, children)
+    let pid = process.pid();
+    if pid == INIT {
+        init_died(status);
+    }
+    let credentials = thread.credentials();
+    let zombie = Zombie {
+        status,
+        usage: final_usage.plus(process.children_usage()),
+        uid: credentials.uid,
+        name: thread.name(),
     };
-    signal_orphans(process, &children);
-    for group in hung_up {
+    process.leave_credentials(credentials);
+    let (orphaned, parent) = bury(thread, zombie);
+    if let Some(group) = orphaned {
         hang_up_group(group);
     }
-    if let Some(reaper) = reaper {
-        for pid in adopted_dead {
-            announce_death(&reaper, pid);
-        }
+    process.exited.wake_all();
+    process.pid_namespace().member_ended();
+    match parent {
+        Some(parent) => announce_death(&parent, pid),
+        None => drop(tree::lock().reap(pid)),
     }
-    let pid = process.pid();
-    let parent = {
-        let mut tree = tree::lock();
-        if let Some(node) = tree.node_mut(pid) {
-            node.zombie = Some(Zombie {
-                status,
-                usage,
-                uid,
-                name: thread.name(),
-            });
-            node.stopped = None;
-            node.continued = false;
+}
+
+/// Gives the children away and makes the process a zombie. Its group, when that is orphaned by it, and its
+/// parent.
+fn bury(thread: &Arc<Thread>, zombie: Zombie) -> (Option<Pid>, Option<Arc<Process>>) {
+    let process = thread.process();
+    loop {
+        while let Some(moved) = move_orphans(process) {
+            settle(process, &moved, zombie.uid);
+            sched::cond_resched();
         }
+        let mut tree = tree::lock();
+        let Ok(orphaned) = tree.bury(process.pid(), zombie) else {
+            continue;
+        };
         let gone = tree.remove_this(thread);
         let parent = tree
             .node(process.parent_pid())
             .map(|node| node.process.clone());
         drop(tree);
         drop(gone);
-        parent
-    };
-    process.exited.wake_all();
-    process.pid_namespace().member_ended();
-    match parent {
-        Some(parent) => announce_death(&parent, pid),
-        None if pid == 1 => init_died(status),
-        None => drop(tree::lock().reap(pid)),
+        return (orphaned, parent);
+    }
+}
+
+fn move_orphans(process: &Process) -> Option<Moved> {
+    tree::lock().move_orphans(process)
+}
+
+/// What adopted children and those around them are told.
+fn settle(parent: &Process, moved: &Moved, uid: u32) {
+    for child in moved.children.iter().flatten() {
+        signal_orphan(parent, child, uid);
+    }
+    for group in moved.orphaned.iter().flatten() {
+        hang_up_group(*group);
+    }
+    let Some(reaper) = &moved.reaper else { return };
+    for child in moved.children.iter().flatten() {
+        announce_death(reaper, child.pid());
     }
 }
 
@@ -174,25 +193,20 @@ fn end_process(thread: &Arc<Thread>) {
 fn end_namespace(init: &Process) {
     let namespace = init.pid_namespace();
     namespace.close();
-    let is_other = |node: &Node| {
-        node.process.pid() != init.pid() && node.process.pid_namespace().is_within(namespace)
-    };
-    let others = || -> Vec<Arc<Process>> {
-        let tree = tree::lock();
-        let others = tree.nodes().filter(|node| is_other(node));
-        others.map(|node| node.process.clone()).collect()
-    };
-    for other in others() {
-        kill_with_status(&other, i32::from(Signal::KILL.number()));
+    for id in namespace.ids() {
+        if let Some(other) = tree::process(id).filter(|_| id != init.pid()) {
+            kill_with_status(&other, i32::from(Signal::KILL.number()));
+        }
     }
-    namespace.wait_empty(|| {
-        let tree = tree::lock();
-        !tree
-            .nodes()
-            .any(|node| is_other(node) && node.zombie.is_none())
-    });
-    for dead in others() {
-        let reaped = tree::lock().reap(dead.pid());
+    namespace.wait_for_last_member();
+    for id in namespace.ids() {
+        if id == init.pid() {
+            continue;
+        }
+        let mut tree = tree::lock();
+        let is_dead = tree.node(id).is_some_and(|node| node.zombie.is_some());
+        let reaped = if is_dead { tree.reap(id) } else { None };
+        drop(tree);
         drop(reaped);
     }
 }
@@ -245,17 +259,12 @@ pub fn split_status(status: i32) -> (i32, i32) {
     }
 }
 
-/// PR_SET_PDEATHSIG of the children that the dying process leaves behind.
-fn signal_orphans(parent: &Process, children: &[Pid]) {
-    for child in children {
-        let Some(child) = tree::process(*child) else {
-            continue;
-        };
-        for thread in child.threads() {
-            if let Ok(signal) = Signal::new(i32::from(thread.parent_death_signal())) {
-                let info = SigInfo::user(signal, child.shown(parent.pid()), 0);
-                let _ = send::to_thread(&thread, &info);
-            }
+/// PR_SET_PDEATHSIG of a child that the dying process leaves behind.
+fn signal_orphan(parent: &Process, child: &Arc<Process>, uid: u32) {
+    for thread in child.threads() {
+        if let Ok(signal) = Signal::new(i32::from(thread.parent_death_signal())) {
+            let info = SigInfo::user(signal, child.shown(parent.pid()), uid);
+            let _ = send::to_process(child, &info);
         }
     }
 }
@@ -273,38 +282,10 @@ fn hang_up_session(process: &Arc<Process>) {
     }
 }
 
-/// Groups that had a tie to the rest of their session only through this process or its children's
-/// parenthood, and that hold stopped members: POSIX has them hung up and continued.
-fn groups_orphaned_by(process: &Process) -> Vec<Pid> {
-    let tree = tree::lock();
-    let own = process.group_id();
-    let mut groups = Vec::new();
-    if !tree.is_orphaned(own, None) && tree.is_orphaned(own, Some(process.pid())) {
-        groups.push(own);
-    }
-    let Some(node) = tree.node(process.pid()) else {
-        return groups;
-    };
-    for child in node.children.iter().filter_map(|pid| tree.node(*pid)) {
-        let group = child.process.group_id();
-        let same_session = child.process.session_id() == process.session_id();
-        let other = group != own && !groups.contains(&group);
-        if same_session && other && tree.is_orphaned_without_parent(group, process.pid()) {
-            groups.push(group);
-        }
-    }
-    groups
-}
-
+/// A group with stopped members that nobody can continue any more: POSIX has them hung up and continued.
 fn hang_up_group(group: Pid) {
-    let members = tree::lock().group_members(group);
-    let any_stopped = members
-        .iter()
-        .any(|member| member.signals.lock().stop.is_some());
-    if any_stopped {
-        send::to_group(group, &SigInfo::kernel(Signal::HUP));
-        send::to_group(group, &SigInfo::kernel(Signal::CONT));
-    }
+    send::to_group(group, &SigInfo::kernel(Signal::HUP));
+    send::to_group(group, &SigInfo::kernel(Signal::CONT));
 }
 
 /// PID 1 is gone: nothing can go on.
@@ -316,7 +297,7 @@ fn init_died(status: i32) {
     machine::power::power_off()
 }
 
-/// Whether user `uid` may have one more thread (RLIMIT_NPROC).
+/// Whether there may be one more thread, of all and of the caller's user (RLIMIT_NPROC).
 pub(crate) fn may_add_thread(thread: &Thread) -> bool {
     let cred = thread.credentials();
     let exempt = cred.uid == 0
@@ -324,5 +305,7 @@ pub(crate) fn may_add_thread(thread: &Thread) -> bool {
             .effective
             .intersects(fs::Capabilities::SYS_RESOURCE | fs::Capabilities::SYS_ADMIN);
     let limit = thread.process().limits().soft(Resource::Processes);
-    exempt || !tree::lock().has_threads_of(cred.uid, limit)
+    let tree = tree::lock();
+    let has_room = exempt || (tree.threads_of(cred.uid) as u64) < limit;
+    has_room && (tree.thread_count() as u64) < crate::rlimit::threads_max()
 }

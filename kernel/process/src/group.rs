@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
-use fs::Path;
+use fs::{Credentials, Path};
 use machine::sync::SpinLock;
 use memory::AddressSpace;
 use sched::WaitQueue;
@@ -46,6 +46,8 @@ pub struct Process {
     pub timers: Timers,
     image: SpinLock<Image>,
     accounts: SpinLock<Accounts>,
+    /// Who it was, once it has no thread any more.
+    last_credentials: SpinLock<Option<Arc<Credentials>>>,
     /// Whether it may be dumped and its /proc files belong to its user (PR_SET_DUMPABLE).
     pub dumpable: AtomicU32,
     /// /proc/PID/oom_score_adj.
@@ -109,6 +111,7 @@ impl Process {
             timers: Timers::default(),
             image: SpinLock::new(Image::default()),
             accounts: SpinLock::new(Accounts::default()),
+            last_credentials: SpinLock::new(None),
             dumpable: AtomicU32::new(1),
             oom_score_adj: AtomicI32::new(0),
             personality: AtomicU32::new(0),
@@ -223,6 +226,19 @@ impl Process {
         self.signals.lock().threads.len()
     }
 
+    /// Who it is: the credentials of its oldest thread, of a zombie those of its last one.
+    #[must_use]
+    pub fn credentials(&self) -> Option<Arc<Credentials>> {
+        match self.main_thread() {
+            Some(thread) => Some(thread.credentials()),
+            None => self.last_credentials.lock().clone(),
+        }
+    }
+
+    pub(crate) fn leave_credentials(&self, credentials: Arc<Credentials>) {
+        *self.last_credentials.lock() = Some(credentials);
+    }
+
     /// Its first thread, or the oldest that lives.
     #[must_use]
     pub fn main_thread(&self) -> Option<Arc<Thread>> {
@@ -240,15 +256,19 @@ impl Process {
         drop(old);
     }
 
+    /// What its threads, living and dead, have used, without memory.
+    #[must_use]
+    pub fn cpu_usage(&self) -> Usage {
+        let dead = self.accounts.lock().dead_threads;
+        let state = self.signals.lock();
+        let threads = state.threads.iter();
+        threads.fold(dead, |sum, thread| sum.plus(thread.usage()))
+    }
+
     /// What its threads, living and dead, have used.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let dead = self.accounts.lock().dead_threads;
-        let mut sum = {
-            let state = self.signals.lock();
-            let threads = state.threads.iter();
-            threads.fold(dead, |sum, thread| sum.plus(thread.usage()))
-        };
+        let mut sum = self.cpu_usage();
         if let Some(memory) = self.memory() {
             sum.max_resident = sum
                 .max_resident

@@ -14,7 +14,7 @@ use crate::group::Relations;
 use crate::job_control::FromTree;
 use crate::rlimit::Limits;
 use crate::signal::{Actions, SignalSet};
-use crate::thread::{Resources, Start, Thread};
+use crate::thread::{Resources, SharedFs, Start, Thread};
 use crate::{Process, clone, timer, tree, user_loop};
 
 /// The boot phase that PID 1's first instruction ends.
@@ -87,7 +87,7 @@ fn start_of(request: &InitRequest<'_>) -> Start {
     Start {
         resources: Resources {
             files: Some(request.files.clone()),
-            fs: Some(request.fs.clone()),
+            fs: Some(SharedFs::new(request.fs.clone())),
         },
         credentials: Arc::new(fs::Credentials::root()),
         blocked: SignalSet::EMPTY,

@@ -41,7 +41,7 @@ impl JobControl for FromTree {
     }
 
     fn group_is_orphaned(&self) -> bool {
-        caller().is_some_and(|process| tree::lock().is_orphaned(process.group_id(), None))
+        caller().is_some_and(|process| tree::lock().is_orphaned(process.group_id()))
     }
 
     fn is_blocked_or_ignored(&self, signal: u8) -> bool {

@@ -17,15 +17,17 @@ pub(crate) fn futex_key(addr: UserAddr, shared: bool) -> Result<Key> {
     let Some(memory) = kernel.memory() else {
         return Err(Errno::EFAULT);
     };
-    if shared && let Ok(space) = memory.clone().downcast::<AddressSpace>() {
-        // Who says that others may be meant has to name memory that is there.
-        space.frame_at(addr, false).ok_or(Errno::EFAULT)?;
-        if let Some((source, offset)) = space.shared_key(addr) {
-            return Ok(Key::Shared(source, offset));
-        }
+    let own = alloc::sync::Arc::as_ptr(&memory).addr();
+    if !shared {
+        return Ok(Key::Private(own, addr.0));
     }
-    Ok(Key::Private(
-        alloc::sync::Arc::as_ptr(&memory).addr(),
-        addr.0,
-    ))
+    let space = memory
+        .downcast::<AddressSpace>()
+        .map_err(|_| Errno::EFAULT)?;
+    // Who says that others may be meant has to name memory that is there.
+    space.frame_at(addr, false).ok_or(Errno::EFAULT)?;
+    Ok(match space.shared_key(addr) {
+        Some((source, offset)) => Key::Shared(source, offset),
+        None => Key::Unshared(own, addr.0),
+    })
 }

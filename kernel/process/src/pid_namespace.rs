@@ -11,6 +11,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
@@ -45,6 +46,8 @@ struct Numbers {
     last: Pid,
     /// Its first process has ended, or is ending: nobody can join.
     closed: bool,
+    /// Processes in it and below that are not dead.
+    living: usize,
     ids: BTreeMap<Pid, Pid>,
     numbers: BTreeMap<Pid, Pid>,
 }
@@ -159,20 +162,58 @@ impl PidNamespace {
         }
     }
 
-    /// Tells whoever waits for members to go.
+    /// Counts a new process, which is about to enter the tree, in it and above.
+    ///
+    /// # Errors
+    /// `ENOMEM` when it has lost its init.
+    pub(crate) fn member_came(&self) -> Result<()> {
+        let mut at = self;
+        while let Some(inner) = &at.0 {
+            let mut numbers = inner.numbers.lock();
+            if numbers.closed && core::ptr::eq(at, self) {
+                return Err(Errno::ENOMEM);
+            }
+            numbers.living += 1;
+            drop(numbers);
+            at = &inner.parent;
+        }
+        Ok(())
+    }
+
+    /// A process in it, or below it, is dead.
     pub(crate) fn member_ended(&self) {
         let mut at = self;
         while let Some(inner) = &at.0 {
-            inner.members_changed.wake_all();
+            let mut numbers = inner.numbers.lock();
+            numbers.living -= 1;
+            let is_last = numbers.living <= 1;
+            drop(numbers);
+            if is_last {
+                inner.members_changed.wake_all();
+            }
             at = &inner.parent;
         }
     }
 
-    /// Waits, deaf to signals, until `empty` says that nobody is left.
-    pub(crate) fn wait_empty(&self, mut empty: impl FnMut() -> bool) {
+    /// Waits, deaf to signals, until only its init is left.
+    pub(crate) fn wait_for_last_member(&self) {
         if let Some(inner) = &self.0 {
-            inner.members_changed.wait_until(|| empty().then_some(()));
+            let is_last = || (inner.numbers.lock().living <= 1).then_some(());
+            inner.members_changed.wait_until(is_last);
         }
+    }
+
+    /// The ids that it has numbers for, one after the other.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Pid> {
+        let mut last = 0;
+        core::iter::from_fn(move || {
+            sched::cond_resched();
+            let numbers = self.0.as_ref()?.numbers.lock();
+            let above = (Bound::Excluded(last), Bound::Unbounded);
+            let (number, id) = numbers.ids.range(above).next()?;
+            last = *number;
+            Some(*id)
+        })
     }
 }
 

@@ -1,8 +1,11 @@
 //! Resource limits (getrlimit(2)). A process's sixteen pairs; who enforces which stands at [`Resource`].
 
-use machine::sync::SpinLock;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use machine::sync::SpinLock;
+
+use crate::tree::PID_MAX;
 
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
@@ -77,6 +80,36 @@ impl Resource {
     }
 }
 
+/// /proc/sys/kernel/threads-max, when it was set.
+static THREADS_MAX: AtomicU64 = AtomicU64::new(0);
+
+/// The most threads that there may be: as on Linux, as many as take an eighth of memory for a 16 KiB stack
+/// each, so that even root cannot fill memory with them. What is left is for what they do.
+#[must_use]
+pub fn threads_max() -> u64 {
+    const STACK: u64 = 16 << 10;
+    const LEAST: u64 = 20;
+    let set = THREADS_MAX.load(Ordering::Relaxed);
+    if set != 0 {
+        return set;
+    }
+    let memory = machine::frame::total() as u64 * machine::PAGE_SIZE as u64;
+    (memory / (8 * STACK)).clamp(LEAST, u64::from(PID_MAX.unsigned_abs()))
+}
+
+/// Sets the most threads that there may be.
+///
+/// # Errors
+/// `EINVAL` when that are too few, or more than there are ids.
+pub fn set_threads_max(count: u64) -> Result<()> {
+    const LEAST: u64 = 20;
+    if !(LEAST..=u64::from(PID_MAX.unsigned_abs())).contains(&count) {
+        return Err(Errno::EINVAL);
+    }
+    THREADS_MAX.store(count, Ordering::Relaxed);
+    Ok(())
+}
+
 /// A soft limit that is enforced and a hard one up to which it can be raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
@@ -112,8 +145,8 @@ impl Default for Limits {
             hard: 4096,
         };
         limits[Resource::LockedMemory as usize] = Limit::both(8 << 20);
-        limits[Resource::Processes as usize] = Limit::both(16384);
-        limits[Resource::PendingSignals as usize] = Limit::both(16384);
+        limits[Resource::Processes as usize] = Limit::both(threads_max() / 2);
+        limits[Resource::PendingSignals as usize] = Limit::both(threads_max() / 2);
         limits[Resource::MessageQueue as usize] = Limit::both(819_200);
         limits[Resource::Nice as usize] = Limit::both(0);
         limits[Resource::RealtimePriority as usize] = Limit::both(0);

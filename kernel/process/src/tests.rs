@@ -210,9 +210,24 @@ fn a_group_is_orphaned_without_a_parent_in_its_session() {
     let job = child_of(&shell);
     let group = job.tid();
     tree::lock().set_group(shell.process(), group, 0).unwrap();
-    assert!(!tree::lock().is_orphaned(group, None));
-    assert!(tree::lock().is_orphaned_without_parent(group, shell.tid()));
-    assert!(tree::lock().is_orphaned(shell.tid(), None));
+    assert!(!tree::lock().is_orphaned(group));
+    assert!(tree::lock().is_orphaned(shell.tid()));
+    // The parent joins it: nobody outside is left.
+    let other = child_of(&shell);
+    let (job_child, other_pid) = (child_of(&job), other.tid());
+    assert!(!tree::lock().is_orphaned(group));
+    die(&job, 0);
+    assert!(
+        tree::lock().is_orphaned(group),
+        "its child was adopted by init"
+    );
+    die(&job_child, 0);
+    tree::lock()
+        .set_group(shell.process(), other_pid, 0)
+        .unwrap();
+    assert!(!tree::lock().is_orphaned(other_pid));
+    die(&shell, 0);
+    assert!(tree::lock().is_orphaned(other_pid));
 }
 
 #[test]

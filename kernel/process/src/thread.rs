@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use abi::{Errno, Result};
 use fs::Credentials;
 use fs::FdTable;
 use fs::FsContext;
@@ -14,13 +15,15 @@ use crate::pid_namespace::PidNamespace;
 use crate::restart::RestartBlock;
 use crate::signal::{Queue, Signal, SignalSet};
 use crate::usage::Usage;
-use crate::{Pid, Process};
+use crate::{Pid, Process, tree};
 
 /// A user thread; the extension of its kernel thread.
 #[derive(Debug)]
 pub struct Thread {
     /// Its id. exec by a thread that is not the first makes it the first, so it can change.
     tid: AtomicI32,
+    /// Its place among the threads of its process.
+    pub(crate) place: AtomicU64,
     process: Arc<Process>,
     /// The kernel thread it runs on; set before it first runs, taken when it exits.
     kernel: SpinLock<Option<ThreadRef>>,
@@ -45,6 +48,8 @@ pub struct Thread {
     pub(crate) restart: SpinLock<Option<RestartBlock>>,
     resources: SpinLock<Resources>,
     credentials: SpinLock<Arc<Credentials>>,
+    /// The real user id that it counts for; changed with the tree locked.
+    real_uid: AtomicU32,
     name: SpinLock<[u8; 16]>,
     /// Where to write 0 and wake when it exits (CLONE_CHILD_CLEARTID, set_tid_address(2)).
     pub(crate) clear_child_tid: AtomicU64,
@@ -69,7 +74,38 @@ pub struct Thread {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resources {
     pub(crate) files: Option<Arc<FdTable>>,
-    pub(crate) fs: Option<Arc<FsContext>>,
+    pub(crate) fs: Option<Arc<SharedFs>>,
+}
+
+/// A file system context and who has it: each thread that shares it holds a reference to this, whoever only
+/// looks at it one to the context, so that the references to this count the threads.
+#[derive(Debug)]
+pub(crate) struct SharedFs {
+    pub(crate) context: Arc<FsContext>,
+    /// A thread that has it is in exec and has counted those that share it: no more may (`in_exec`).
+    in_exec: AtomicBool,
+}
+
+impl SharedFs {
+    pub(crate) fn new(context: Arc<FsContext>) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            in_exec: AtomicBool::new(false),
+        })
+    }
+
+    /// One more thread has it (CLONE_FS).
+    ///
+    /// # Errors
+    /// `EAGAIN` while one that has it is in exec.
+    pub(crate) fn share(self: &Arc<Self>) -> Result<Arc<Self>> {
+        // Counted before the look, as exec looks before it counts.
+        let shared = self.clone();
+        if self.in_exec.load(Ordering::SeqCst) {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(shared)
+    }
 }
 
 /// `sigaltstack`.
@@ -114,6 +150,7 @@ impl Thread {
     pub(crate) fn new(tid: Pid, process: &Arc<Process>, start: Start) -> Arc<Self> {
         Arc::new(Self {
             tid: AtomicI32::new(tid),
+            place: AtomicU64::new(0),
             process: process.clone(),
             kernel: SpinLock::new(None),
             attention: AtomicBool::new(false),
@@ -128,6 +165,7 @@ impl Thread {
             fault: SpinLock::new(FaultRecord::default()),
             restart: SpinLock::new(None),
             resources: SpinLock::new(start.resources),
+            real_uid: AtomicU32::new(start.credentials.uid),
             credentials: SpinLock::new(start.credentials),
             name: SpinLock::new(start.name),
             clear_child_tid: AtomicU64::new(0),
@@ -194,9 +232,19 @@ impl Thread {
         self.credentials.lock().clone()
     }
 
+    /// The real user id that it counts for (RLIMIT_NPROC).
+    pub(crate) fn real_uid(&self) -> u32 {
+        self.real_uid.load(Ordering::Relaxed)
+    }
+
     /// Makes it someone else.
     pub fn set_credentials(&self, credentials: Credentials) {
         let new = Arc::new(credentials);
+        if new.uid != self.real_uid() {
+            let mut tree = tree::lock();
+            let old = self.real_uid.swap(new.uid, Ordering::Relaxed);
+            tree.change_user(old, new.uid);
+        }
         let old = core::mem::replace(&mut *self.credentials.lock(), new);
         drop(old);
     }
@@ -230,7 +278,8 @@ impl Thread {
     /// As [`Self::fs`], unless it has let go of it.
     #[must_use]
     pub fn fs_if_alive(&self) -> Option<Arc<FsContext>> {
-        self.resources.lock().fs.clone()
+        let shared = self.resources.lock();
+        shared.fs.as_ref().map(|shared| shared.context.clone())
     }
 
     /// Replaces the descriptor table (unshare, exec).
@@ -241,8 +290,32 @@ impl Thread {
 
     /// Replaces the file system context (unshare).
     pub fn set_fs(&self, fs: Arc<FsContext>) {
-        let old = self.resources.lock().fs.replace(fs);
+        let old = self.resources.lock().fs.replace(SharedFs::new(fs));
         drop(old);
+    }
+
+    /// Keeps its file system context from being shared any further until [`Self::leave_exec`]; whether another
+    /// process has it (LSM_UNSAFE_SHARE: that could change the root under a program with privileges).
+    pub(crate) fn enter_exec(&self) -> bool {
+        let Some(own) = self.resources.lock().fs.clone() else {
+            return false;
+        };
+        own.in_exec.store(true, Ordering::SeqCst);
+        let has_it = |thread: &Thread| {
+            let theirs = thread.resources.lock();
+            theirs.fs.as_ref().is_some_and(|fs| Arc::ptr_eq(fs, &own))
+        };
+        let state = self.process.signals.lock();
+        let threads = state.threads.iter().filter(|thread| has_it(thread)).count();
+        // One reference is ours.
+        Arc::strong_count(&own) > threads + 1
+    }
+
+    /// The end of [`Self::enter_exec`].
+    pub(crate) fn leave_exec(&self) {
+        if let Some(own) = &self.resources.lock().fs {
+            own.in_exec.store(false, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn resources(&self) -> Resources {

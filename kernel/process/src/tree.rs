@@ -1,23 +1,30 @@
 //! Who is who: the table of ids, parents and children, process groups and sessions.
 //!
-//! Groups and sessions are in [`groups`]. One lock, [`TREE`], over all of it (Linux's tasklist_lock). Lock order: `TREE`, then a process's
-//! signal state. Nothing blocks, and no reference that may be the last is dropped, with it held.
-//! Ids of relations are mirrored in each [`Process`] so that getppid(2) takes no lock.
+//! Groups and sessions are in [`groups`], who dies and who adopts in [`orphans`], the lists in [`list`]. One
+//! lock, [`TREE`], over all of it (Linux's tasklist_lock). Lock order: `TREE`, then a process's signal
+//! state. Nothing blocks, and no reference that may be the last is dropped, with it held. Ids of relations
+//! are mirrored in each [`Process`] so that getppid(2) takes no lock.
 
 mod groups;
+mod list;
+mod orphans;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::ops::Bound;
 
 use abi::{Errno, Result};
 use fs::job_control::Terminal;
 use machine::sync::{SpinGuard, SpinLock};
 
+use self::groups::Group;
+use self::list::{CHAINS, Chain, Links, List};
 use crate::signal::Signal;
 use crate::thread::Thread;
 use crate::usage::Usage;
 use crate::{Pid, Process};
+
+pub use orphans::Moved;
 
 /// One more than the highest id.
 pub const PID_MAX: Pid = 32768;
@@ -31,10 +38,14 @@ pub static TREE: SpinLock<Tree> = SpinLock::new(Tree::new());
 #[derive(Debug)]
 pub struct Tree {
     last_pid: Pid,
+    /// Counts what was put into a list of children: a larger number is further behind.
+    last_order: u64,
     nodes: BTreeMap<Pid, Node>,
     threads: BTreeMap<Pid, Arc<Thread>>,
-    groups: BTreeMap<Pid, BTreeSet<Pid>>,
+    groups: BTreeMap<Pid, Group>,
     sessions: BTreeMap<Pid, Session>,
+    /// Threads of each real user id.
+    users: BTreeMap<u32, usize>,
 }
 
 /// A process in the tree.
@@ -42,20 +53,26 @@ pub struct Tree {
 pub struct Node {
     /// The process.
     pub process: Arc<Process>,
-    /// Its children, oldest first.
-    pub children: Vec<Pid>,
     /// Whether it is dead, and of what.
     pub zombie: Option<Zombie>,
     /// It stopped by this signal and its parent was not told yet by wait.
-    pub stopped: Option<Signal>,
+    stopped: Option<Signal>,
     /// It was continued and its parent was not told yet by wait.
-    pub continued: bool,
+    continued: bool,
     /// What its parent is sent when it dies; `None` for nothing.
     pub exit_signal: Option<Signal>,
     /// It adopts orphans among its descendants.
     pub is_subreaper: bool,
     /// It has called exec since it was forked (setpgid(2)).
     pub has_execed: bool,
+    children: List,
+    news: List,
+    links: [Links; CHAINS],
+    /// Where it stands among its parent's children.
+    order: u64,
+    is_news: bool,
+    /// Its parent ties its group to the rest of the session.
+    is_tie: bool,
 }
 
 /// What is left of a dead process.
@@ -74,8 +91,8 @@ pub struct Zombie {
 /// A session.
 #[derive(Debug, Default)]
 pub struct Session {
-    /// Process groups in it.
-    groups: BTreeSet<Pid>,
+    /// How many process groups are in it.
+    groups: usize,
     /// Its controlling terminal.
     pub terminal: Option<Terminal>,
 }
@@ -97,20 +114,42 @@ pub fn thread(tid: Pid) -> Option<Arc<Thread>> {
     lock().threads.get(&tid).cloned()
 }
 
-/// Every process, dead ones included, by id; short of memory, not all of them.
+/// The process of this id, dead or alive, or of the thread with this id.
 #[must_use]
-pub fn processes() -> Vec<Arc<Process>> {
-    crate::collect(lock().nodes.values().map(|node| node.process.clone()))
+pub fn process_of(id: Pid) -> Option<Arc<Process>> {
+    let tree = lock();
+    let node = tree.nodes.get(&id).map(|node| &node.process);
+    let thread = || tree.threads.get(&id).map(|thread| thread.process());
+    node.or_else(thread).cloned()
+}
+
+/// The first process with an id above `pid`, dead or alive: the way to look at all, one at a time.
+#[must_use]
+pub fn process_after(pid: Pid) -> Option<Arc<Process>> {
+    lock().node_after(pid).map(|node| node.process.clone())
+}
+
+/// Every process, dead ones included, by id: those that there are when it is their turn.
+pub fn processes() -> impl Iterator<Item = Arc<Process>> {
+    let mut last = 0;
+    core::iter::from_fn(move || {
+        sched::cond_resched();
+        let next = process_after(last)?;
+        last = next.pid();
+        Some(next)
+    })
 }
 
 impl Tree {
     const fn new() -> Self {
         Self {
             last_pid: 0,
+            last_order: 0,
             nodes: BTreeMap::new(),
             threads: BTreeMap::new(),
             groups: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            users: BTreeMap::new(),
         }
     }
 
@@ -159,17 +198,29 @@ impl Tree {
         self.threads.len()
     }
 
-    /// How many threads user `uid` has, when there are at least `limit` threads at all.
+    /// How many threads user `uid` has.
     #[must_use]
-    pub fn has_threads_of(&self, uid: u32, limit: u64) -> bool {
-        if (self.threads.len() as u64) < limit {
-            return false;
+    pub fn threads_of(&self, uid: u32) -> usize {
+        self.users.get(&uid).copied().unwrap_or(0)
+    }
+
+    /// A thread changes its real user id.
+    pub(crate) fn change_user(&mut self, old: u32, new: u32) {
+        self.count_user(new);
+        self.uncount_user(old);
+    }
+
+    fn count_user(&mut self, uid: u32) {
+        *self.users.entry(uid).or_default() += 1;
+    }
+
+    fn uncount_user(&mut self, uid: u32) {
+        if let Some(count) = self.users.get_mut(&uid) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&uid);
+            }
         }
-        let own = self
-            .threads
-            .values()
-            .filter(|thread| thread.credentials().uid == uid);
-        own.count() as u64 >= limit
     }
 
     /// The node of `pid`.
@@ -183,12 +234,29 @@ impl Tree {
         self.nodes.get_mut(&pid)
     }
 
+    /// The first node with an id above `pid`.
+    #[must_use]
+    pub fn node_after(&self, pid: Pid) -> Option<&Node> {
+        let above = (Bound::Excluded(pid), Bound::Unbounded);
+        self.nodes.range(above).next().map(|(_, node)| node)
+    }
+
     /// Every node.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
     }
 
-    /// Every living thread's id that belongs to nobody but is in the table.
+    /// The children of `pid`, dead ones included.
+    pub fn children(&self, pid: Pid) -> impl Iterator<Item = &Node> {
+        self.follow(Chain::Children, pid)
+    }
+
+    /// The children of `pid` that have died, stopped or continued since it was told of them.
+    pub fn news(&self, pid: Pid) -> impl Iterator<Item = &Node> {
+        self.follow(Chain::News, pid)
+    }
+
+    /// The living thread with this id.
     #[must_use]
     pub fn thread(&self, tid: Pid) -> Option<&Arc<Thread>> {
         self.threads.get(&tid)
@@ -196,13 +264,16 @@ impl Tree {
 
     /// Adds a thread under its id.
     pub fn add_thread(&mut self, thread: &Arc<Thread>) {
-        self.threads.insert(thread.tid(), thread.clone());
+        if self.threads.insert(thread.tid(), thread.clone()).is_none() {
+            self.count_user(thread.real_uid());
+        }
     }
 
     /// Takes a thread out. The caller drops what comes back without the lock.
     #[must_use]
     pub fn remove_thread(&mut self, tid: Pid) -> Option<Arc<Thread>> {
         let thread = self.threads.remove(&tid)?;
+        self.uncount_user(thread.real_uid());
         self.strike_if_free(tid, thread.process());
         Some(thread)
     }
@@ -223,74 +294,104 @@ impl Tree {
 
     /// Adds a process whose relations (parent, group, session) are set in it.
     pub fn add_process(&mut self, process: &Arc<Process>, exit_signal: Option<Signal>) {
+        let pid = process.pid();
         let node = Node {
             process: process.clone(),
-            children: Vec::new(),
             zombie: None,
             stopped: None,
             continued: false,
             exit_signal,
             is_subreaper: false,
             has_execed: false,
+            children: List::default(),
+            news: List::default(),
+            links: [Links::default(); CHAINS],
+            order: 0,
+            is_news: false,
+            is_tie: false,
         };
-        self.nodes.insert(process.pid(), node);
-        if let Some(parent) = self.nodes.get_mut(&process.parent_pid()) {
-            parent.children.push(process.pid());
-        }
+        self.nodes.insert(pid, node);
+        self.adopt(process.parent_pid(), pid);
         self.join_group(process, process.group_id(), process.session_id());
+    }
+
+    /// Makes `pid` the youngest child of `parent`.
+    fn adopt(&mut self, parent: Pid, pid: Pid) {
+        self.last_order += 1;
+        let order = self.last_order;
+        if let Some(node) = self.nodes.get_mut(&pid) {
+            node.order = order;
+        }
+        self.append(Chain::Children, parent, pid);
     }
 
     /// Takes a dead process out: its id is free. The caller drops what comes back without the lock.
     pub fn reap(&mut self, pid: Pid) -> Option<Node> {
+        let process = self.nodes.get(&pid)?.process.clone();
+        let parent = process.parent_pid();
+        self.set_news(parent, pid, false);
+        self.unlink(Chain::Children, parent, pid);
+        let terminal = self.leave_group(&process);
+        debug_assert!(
+            terminal.is_none(),
+            "a dead leader has let go of its terminal"
+        );
         let node = self.nodes.remove(&pid)?;
-        if let Some(parent) = self.nodes.get_mut(&node.process.parent_pid()) {
-            parent.children.retain(|child| *child != pid);
-        }
-        self.leave_group(&node.process);
-        self.strike_if_free(pid, &node.process);
+        self.strike_if_free(pid, &process);
         Some(node)
     }
 
-    /// Who adopts the children of `process`: the nearest living subreaper above it, or its namespace's init.
-    fn reaper_for(&self, process: &Process) -> Pid {
-        let namespace = process.pid_namespace();
-        let mut above = process.parent_pid();
-        while let Some(node) = self.nodes.get(&above) {
-            if node.process.pid_namespace() != namespace {
-                break;
-            }
-            if node.is_subreaper && node.zombie.is_none() {
-                return above;
-            }
-            above = node.process.parent_pid();
-        }
-        namespace.init().unwrap_or(1)
+    /// `pid` has stopped by this signal, or continued: its parent may wait for that.
+    pub(crate) fn report_stop(&mut self, pid: Pid, stopped: Option<Signal>) {
+        let Some(node) = self
+            .nodes
+            .get_mut(&pid)
+            .filter(|node| node.zombie.is_none())
+        else {
+            return;
+        };
+        node.stopped = stopped;
+        node.continued = stopped.is_none();
+        let parent = node.process.parent_pid();
+        self.set_news(parent, pid, true);
     }
 
-    /// Gives the children of a dying process to their reaper; returns it and the dead ones among them.
-    pub fn reparent_children(&mut self, process: &Process) -> (Option<Arc<Process>>, Vec<Pid>) {
-        let reaper = self.reaper_for(process);
-        let children = match self.nodes.get_mut(&process.pid()) {
-            Some(node) => core::mem::take(&mut node.children),
-            None => Vec::new(),
+    /// The parent was told of the stop or the end of it.
+    pub(crate) fn stop_was_told(&mut self, pid: Pid) {
+        let Some(node) = self.nodes.get_mut(&pid) else {
+            return;
         };
-        let mut dead = Vec::new();
-        for child in &children {
-            let Some(node) = self.nodes.get_mut(child) else {
-                continue;
-            };
-            node.process.set_parent_pid(reaper);
-            if node.exit_signal.is_some() {
-                node.exit_signal = Some(Signal::CHLD);
-            }
-            if node.zombie.is_some() {
-                dead.push(*child);
-            }
+        node.stopped = None;
+        node.continued = false;
+        let (parent, is_dead) = (node.process.parent_pid(), node.zombie.is_some());
+        self.set_news(parent, pid, is_dead);
+    }
+
+    fn set_news(&mut self, parent: Pid, pid: Pid, is_news: bool) {
+        let Some(node) = self.nodes.get_mut(&pid) else {
+            return;
+        };
+        if core::mem::replace(&mut node.is_news, is_news) == is_news {
+            return;
         }
-        let Some(node) = self.nodes.get_mut(&reaper) else {
-            return (None, Vec::new());
-        };
-        node.children.extend(children);
-        (Some(node.process.clone()), dead)
+        if is_news {
+            self.insert_by_age(Chain::News, parent, pid);
+        } else {
+            self.unlink(Chain::News, parent, pid);
+        }
+    }
+}
+
+impl Node {
+    /// The signal that it stopped by, unless its parent was told.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Signal> {
+        self.stopped
+    }
+
+    /// Whether it was continued and its parent was not told.
+    #[must_use]
+    pub fn continued(&self) -> bool {
+        self.continued
     }
 }

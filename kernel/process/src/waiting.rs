@@ -1,7 +1,5 @@
 //! Waiting for children: wait4(2), waitid(2).
 
-use alloc::sync::Arc;
-
 use abi::{Errno, Result};
 
 use crate::signal::{Signal, code};
@@ -90,16 +88,16 @@ pub fn wait(thread: &Thread, which: &Which, options: Options) -> Result<Option<R
 /// One look at the children: a report, nothing yet, or no such child.
 fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Report>> {
     let mut tree = tree::lock();
-    let Some(node) = tree.node(parent.pid()) else {
-        return Err(Errno::ECHILD);
-    };
-    let mut any = false;
-    let children = node.children.iter().filter_map(|pid| tree.node(*pid));
-    let found = children
-        .filter(|child| is_meant(child, which, options))
-        .inspect(|_| any = true)
-        .find_map(|child| report_on(child, options));
-    let Some(report) = found else {
+    let Some(report) = find_report(&tree, parent, which, options) else {
+        // Who is dead has nothing to say to someone who waits for stops.
+        let will_change = |child: &Node| {
+            is_meant(child, which, options)
+                && (child.zombie.is_none() || options.contains(Options::EXITED))
+        };
+        let any = match which {
+            Which::Pid(pid) => child_of(&tree, parent, *pid).is_some_and(will_change),
+            _ => tree.children(parent.pid()).any(will_change),
+        };
         return if any { Ok(None) } else { Err(Errno::ECHILD) };
     };
     let shown = Report {
@@ -110,6 +108,22 @@ fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Repo
     drop(tree);
     drop(reaped);
     Ok(Some(shown))
+}
+
+fn find_report(tree: &Tree, parent: &Process, which: &Which, options: Options) -> Option<Report> {
+    let report = |child: &Node| {
+        let is_meant = is_meant(child, which, options);
+        is_meant.then(|| report_on(child, options)).flatten()
+    };
+    match which {
+        Which::Pid(pid) => report(child_of(tree, parent, *pid)?),
+        _ => tree.news(parent.pid()).find_map(report),
+    }
+}
+
+fn child_of<'a>(tree: &'a Tree, parent: &Process, pid: Pid) -> Option<&'a Node> {
+    let node = tree.node(pid)?;
+    (node.process.parent_pid() == parent.pid()).then_some(node)
 }
 
 fn is_meant(child: &Node, which: &Which, options: Options) -> bool {
@@ -143,22 +157,20 @@ fn report_on(child: &Node, options: Options) -> Option<Report> {
             ..report(zombie.status, code)
         });
     }
-    if let Some(signal) = child.stopped
+    if let Some(signal) = child.stopped()
         && options.contains(Options::STOPPED)
     {
         let status = i32::from(signal.number()) << 8 | 0x7f;
         return Some(report(status, code::CLD_STOPPED));
     }
-    if child.continued && options.contains(Options::CONTINUED) {
+    if child.continued() && options.contains(Options::CONTINUED) {
         return Some(report(0xffff, code::CLD_CONTINUED));
     }
     None
 }
 
-fn uid_of(process: &Arc<Process>) -> u32 {
-    process
-        .main_thread()
-        .map_or(0, |thread| thread.credentials().uid)
+fn uid_of(process: &Process) -> u32 {
+    process.credentials().map_or(0, |cred| cred.uid)
 }
 
 /// What a report uses up, unless NOWAIT. The caller drops what comes back without the lock.
@@ -167,8 +179,7 @@ fn consume(tree: &mut Tree, parent: &Process, report: &Report, options: Options)
         return None;
     }
     match report.code {
-        code::CLD_STOPPED => tree.node_mut(report.pid)?.stopped = None,
-        code::CLD_CONTINUED => tree.node_mut(report.pid)?.continued = false,
+        code::CLD_STOPPED | code::CLD_CONTINUED => tree.stop_was_told(report.pid),
         _ => {
             parent.add_children_usage(report.usage);
             return tree.reap(report.pid);

@@ -191,8 +191,11 @@ fn meant(cx: &Context<'_>) -> Result<Vec<Arc<Thread>>> {
             } else {
                 cx.process().find(who).ok_or(Errno::ESRCH)?
             };
-            let members = tree::lock().group_members(group);
-            members.iter().flat_map(|member| member.threads()).collect()
+            let tree = tree::lock();
+            let members = tree.group_members(group);
+            members
+                .flat_map(|member| member.process.threads())
+                .collect()
         }
         PRIO_USER => {
             let uid = if who == 0 {
@@ -200,8 +203,7 @@ fn meant(cx: &Context<'_>) -> Result<Vec<Arc<Thread>>> {
             } else {
                 cx.uint(1)
             };
-            let all = tree::processes();
-            let threads = all.iter().flat_map(|process| process.threads());
+            let threads = tree::processes().flat_map(|process| process.threads());
             threads
                 .filter(|thread| thread.credentials().uid == uid)
                 .collect()
@@ -293,8 +295,12 @@ fn sys_sched_getattr(cx: &mut Context<'_>) -> Result<u64> {
 /// ioprio_set(2): kept for ioprio_get(2); there is no disk queue to order.
 fn sys_ioprio_set(cx: &mut Context<'_>) -> Result<u64> {
     const CLASS_SHIFT: u32 = 13;
+    const CLASS_NONE: u32 = 0;
+    const CLASS_IDLE: u32 = 3;
     let value = cx.uint(2);
-    if value >> CLASS_SHIFT > 3 || cx.int(0) != 1 {
+    let (class, data) = (value >> CLASS_SHIFT, value & ((1 << CLASS_SHIFT) - 1));
+    let is_valid = class <= CLASS_IDLE && (class != CLASS_NONE || data == 0);
+    if !is_valid || cx.int(0) != 1 {
         return Err(Errno::EINVAL);
     }
     named(cx, cx.int(1))?

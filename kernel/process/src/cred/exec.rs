@@ -11,6 +11,8 @@ pub struct FilePrivileges {
     pub set_uid: Option<u32>,
     /// Group, when the set-group-id bit counts.
     pub set_gid: Option<u32>,
+    /// Another process shares root and working directory with the caller: it gets no more than it has.
+    pub is_shared: bool,
 }
 
 /// The credentials after exec, and whether the program must not trust its environment (`AT_SECURE`).
@@ -47,6 +49,23 @@ pub fn for_exec(old: &Credentials, file: FilePrivileges) -> (Credentials, bool) 
         new.ambient
     };
     let gained = new.uid != 0 && is_root && !old.permitted.contains(new.permitted);
+    if file.is_shared && (set_id || gained) {
+        take_back(old, &mut new);
+    }
     let secure = new.uid != new.euid || new.gid != new.egid || gained;
     (new, secure)
+}
+
+/// What Linux's cap_bprm_creds_from_file() leaves of an unsafe gain of privileges.
+fn take_back(old: &Credentials, new: &mut Credentials) {
+    if !old.has(Capabilities::SETUID) {
+        new.euid = new.uid;
+        new.egid = new.gid;
+    }
+    new.permitted &= old.permitted;
+    new.effective &= new.permitted;
+    new.suid = new.euid;
+    new.sgid = new.egid;
+    new.fsuid = new.euid;
+    new.fsgid = new.egid;
 }

@@ -106,6 +106,7 @@ fn exec_of_a_set_user_id_root_file_is_secure_and_privileged() {
     let file = FilePrivileges {
         set_uid: Some(0),
         set_gid: None,
+        is_shared: false,
     };
     let (new, secure) = for_exec(&user, file);
     assert_eq!(ids(&new), [1000, 0, 0, 0]);
@@ -131,4 +132,19 @@ fn ambient_capabilities_survive_exec() {
     user.ambient = Capabilities::KILL;
     let (new, _) = for_exec(&user, FilePrivileges::default());
     assert_eq!(new.effective, Capabilities::KILL);
+}
+
+#[test]
+fn who_shares_its_root_gains_nothing_by_exec() {
+    let file = FilePrivileges {
+        set_uid: Some(0),
+        set_gid: Some(0),
+        is_shared: true,
+    };
+    let (new, _) = for_exec(&Credentials::user(1000, 1000), file);
+    assert_eq!(ids(&new), [1000; 4]);
+    assert_eq!((new.egid, new.permitted), (1000, Capabilities::empty()));
+    // Root has it all already.
+    let (new, _) = for_exec(&Credentials::root(), file);
+    assert_eq!(new.permitted, Credentials::root().permitted);
 }

@@ -28,7 +28,7 @@ pub(super) fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
             return Ok(());
         }
         state.exec = Some(thread.tid());
-        for other in &state.threads {
+        for other in state.threads.iter() {
             if !Arc::ptr_eq(other, thread) {
                 other.notify();
             }

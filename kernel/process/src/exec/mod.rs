@@ -83,13 +83,25 @@ pub fn exec(thread: &Arc<Thread>, user: &mut UserContext, request: &Request) -> 
     if request.args.size() + request.env.size() > strings_limit(thread) {
         return Err(Errno::E2BIG);
     }
-    let prepared = prepare(thread, request)?;
+    let is_shared = thread.enter_exec();
+    let result = replace_program(thread, user, request, is_shared);
+    thread.leave_exec();
+    result
+}
+
+fn replace_program(
+    thread: &Arc<Thread>,
+    user: &mut UserContext,
+    request: &Request,
+    is_shared: bool,
+) -> Result<()> {
+    let prepared = prepare(thread, request, is_shared)?;
     commit::end_other_threads(thread)?;
     commit::commit(thread, user, prepared);
     Ok(())
 }
 
-fn prepare(thread: &Arc<Thread>, request: &Request) -> Result<Prepared> {
+fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<Prepared> {
     let name = request.name.clone();
     let (file, args) = follow_scripts(thread, request)?;
     let image = Image::parse(&FileSource(&file))?;
@@ -97,7 +109,7 @@ fn prepare(thread: &Arc<Thread>, request: &Request) -> Result<Prepared> {
         Some(path) => Some(open(thread, path)?),
         None => None,
     };
-    let (credentials, is_secure) = new_credentials(thread, &file)?;
+    let (credentials, is_secure) = new_credentials(thread, &file, is_shared)?;
     let memory = new_memory(thread)?;
     let program = load::program(&memory, &file, &image)?;
     let entry = program.bias.wrapping_add(image.entry);
@@ -211,12 +223,19 @@ pub fn open_found(thread: &Thread, path: Path) -> Result<Arc<File>> {
     caller.open_exec(path)
 }
 
-fn new_credentials(thread: &Thread, file: &File) -> Result<(fs::Credentials, bool)> {
+fn new_credentials(
+    thread: &Thread,
+    file: &File,
+    is_shared: bool,
+) -> Result<(fs::Credentials, bool)> {
     let meta = file.metadata()?;
     let is_nosuid = file
         .path()
         .is_none_or(|path| path.mount.flags().contains(MountFlags::NOSUID));
-    let mut privileges = FilePrivileges::default();
+    let mut privileges = FilePrivileges {
+        is_shared,
+        ..FilePrivileges::default()
+    };
     if !is_nosuid && !thread.no_new_privs() {
         privileges.set_uid = (meta.mode & S_ISUID != 0).then_some(meta.uid);
         // Without group execution the bit means mandatory locking.

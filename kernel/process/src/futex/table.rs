@@ -15,6 +15,9 @@ pub enum Key {
     Private(usize, u64),
     /// In memory shared between address spaces: what it comes from, and the offset in it.
     Shared(usize, u64),
+    /// As `Private`, for who says that others may be meant although no others can be: it does not meet who
+    /// says that they are not.
+    Unshared(usize, u64),
 }
 
 impl Key {
@@ -22,6 +25,7 @@ impl Key {
         let mixed = match self {
             Key::Private(space, addr) => addr ^ (space as u64).rotate_left(17),
             Key::Shared(source, offset) => offset ^ (source as u64).rotate_left(29) ^ 0x5bd1_e995,
+            Key::Unshared(space, addr) => addr ^ (space as u64).rotate_left(17) ^ 0x27d4_eb2f,
         };
         let spread = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         usize::try_from(spread).unwrap_or(0) % BUCKETS

@@ -128,7 +128,7 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
 /// Terminal stops do nothing to a group that nobody could continue.
 fn stop_unless_orphaned(thread: &Thread, signal: Signal, continues: u64) {
     let process = thread.process();
-    if tree::lock().is_orphaned(process.group_id(), None) {
+    if tree::lock().is_orphaned(process.group_id()) {
         return;
     }
     let mut state = process.signals.lock();

@@ -214,6 +214,8 @@ pub(super) fn push(
     regs.rip = handler;
     regs.rsp = at.frame;
     regs.rflags &= !CLEARED_FLAGS;
+    // What the interrupted code had in its registers and modes is in the frame, not the handler's.
+    user.reset_fpu();
     Ok(())
 }
 

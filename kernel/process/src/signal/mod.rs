@@ -14,6 +14,7 @@ mod queue;
 pub mod send;
 pub mod state;
 pub(crate) mod stop;
+pub(crate) mod threads;
 pub mod wait;
 
 pub use action::{Action, Actions, Disposition, Flags};

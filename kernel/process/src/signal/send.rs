@@ -1,7 +1,6 @@
 //! Sending signals: to a thread, a process, a group, everyone.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
@@ -11,7 +10,8 @@ use super::{Default, Disposition, SigInfo, Signal, SignalSet, stop};
 use crate::rlimit::Resource;
 use crate::signal::queue::Queued;
 use crate::thread::Thread;
-use crate::{Pid, Process, tree};
+use crate::tree::{self, Tree};
+use crate::{Pid, Process};
 
 /// Sends `info` to a process: any thread that does not block it may take it.
 ///
@@ -60,12 +60,10 @@ pub fn force(thread: &Arc<Thread>, info: &SigInfo) {
 
 /// Sends a signal of the kernel's own to every member of a group; whether there was one.
 pub fn to_group(group: Pid, info: &SigInfo) -> bool {
-    let members = tree::lock().group_members(group);
-    for member in &members {
+    tree::lock().for_each_member(group, |tree, member| {
         // A standard signal always finds room.
-        let _ = to_process(member, info);
-    }
-    !members.is_empty()
+        let _ = send_to_several(tree, member, info);
+    })
 }
 
 /// kill(2): `pid` as there and as the sender's PID namespace counts, `signal` `None` only checks.
@@ -79,70 +77,123 @@ pub fn kill(
     info: Option<&SigInfo>,
 ) -> Result<()> {
     let namespace = sender.process().pid_namespace();
-    let members = |group| match namespace.find(group) {
-        Some(group) => tree::lock().group_members(group),
-        None => Vec::new(),
+    let message = Message {
+        sender,
+        signal,
+        info,
     };
-    let targets = match pid {
-        1.. => namespace
-            .find(pid)
-            .and_then(tree::process)
-            .into_iter()
-            .collect(),
-        0 => tree::lock().group_members(sender.process().group_id()),
-        -1 => everyone_but(sender.process()),
-        Pid::MIN => return Err(Errno::ESRCH),
-        _ => members(-pid),
-    };
-    if targets.is_empty() {
-        return Err(Errno::ESRCH);
-    }
-    let mut result = Err(Errno::EPERM);
-    for target in &targets {
-        let sent = kill_one(sender, target, signal, info);
-        if result.is_err() {
-            result = sent;
+    match pid {
+        1.. => {
+            let target = namespace.find(pid).and_then(tree::process_of);
+            let target = target.ok_or(Errno::ESRCH)?;
+            let Some(info) = message.for_target(&target)? else {
+                return Ok(());
+            };
+            to_process(&target, &info)
         }
+        0 => message.send_to_group(sender.process().group_id()),
+        -1 => message.send_to_all(),
+        Pid::MIN => Err(Errno::ESRCH),
+        _ => message.send_to_group(namespace.find(-pid).ok_or(Errno::ESRCH)?),
+    }
+}
+
+/// What one kill(2) sends.
+struct Message<'a> {
+    sender: &'a Thread,
+    signal: Option<Signal>,
+    info: Option<&'a SigInfo>,
+}
+
+impl Message<'_> {
+    /// What `target` is sent; `None` when it was only to be checked.
+    fn for_target(&self, target: &Process) -> Result<Option<SigInfo>> {
+        check_permission(self.sender, target, self.signal)?;
+        let Some(signal) = self.signal else {
+            return Ok(None);
+        };
+        let pid = target.shown(self.sender.process().pid());
+        let own = || SigInfo::user(signal, pid, self.sender.credentials().uid);
+        Ok(Some(self.info.copied().unwrap_or_else(own)))
+    }
+
+    fn send_in(&self, tree: &mut Tree, target: &Arc<Process>) -> Result<()> {
+        match self.for_target(target)? {
+            Some(info) => send_to_several(tree, target, &info),
+            None => Ok(()),
+        }
+    }
+
+    /// One success is enough. The tree stays locked, as on Linux: a fork cannot slip through.
+    fn send_to_group(&self, group: Pid) -> Result<()> {
+        let mut result = Err(Errno::ESRCH);
+        let mut succeeded = false;
+        tree::lock().for_each_member(group, |tree, member| {
+            result = self.send_in(tree, member);
+            succeeded |= result.is_ok();
+        });
+        if succeeded { Ok(()) } else { result }
+    }
+
+    /// An init is spared, as everywhere; what the caller does not see, it does not reach. Like on Linux,
+    /// those that it may not signal do not make it fail.
+    fn send_to_all(&self) -> Result<()> {
+        let own = self.sender.process();
+        let namespace = own.pid_namespace();
+        let mut result = Err(Errno::ESRCH);
+        let mut last = 0;
+        let mut tree = tree::lock();
+        while let Some(node) = tree.node_after(last) {
+            last = node.process.pid();
+            let is_meant = namespace.shown(last) > 1 && last != own.pid();
+            let target = node.process.clone();
+            if is_meant {
+                let sent = self.send_in(&mut tree, &target);
+                if sent != Err(Errno::EPERM) {
+                    result = sent;
+                } else if result == Err(Errno::ESRCH) {
+                    result = Ok(());
+                }
+            }
+        }
+        result
+    }
+}
+
+/// Sends what several processes are sent at once, with the tree locked: a member that is forking does so
+/// again behind it.
+fn send_to_several(tree: &mut Tree, process: &Arc<Process>, info: &SigInfo) -> Result<()> {
+    process.signals.lock().multi += 1;
+    let (result, continued) = deliver_to(process, None, info);
+    if continued {
+        stop::report_continued(tree, process);
     }
     result
 }
 
-fn everyone_but(process: &Process) -> Vec<Arc<Process>> {
-    let mut all = tree::processes();
-    let namespace = process.pid_namespace();
-    // An init is spared, as everywhere; what the caller does not see, it does not reach.
-    all.retain(|other| namespace.shown(other.pid()) > 1 && other.pid() != process.pid());
-    all
-}
-
-fn kill_one(
-    sender: &Thread,
-    target: &Arc<Process>,
-    signal: Option<Signal>,
-    info: Option<&SigInfo>,
-) -> Result<()> {
-    check_permission(sender, target, signal)?;
-    let Some(signal) = signal else {
-        return Ok(());
-    };
-    let pid = target.shown(sender.process().pid());
-    let own = SigInfo::user(signal, pid, sender.credentials().uid);
-    to_process(target, info.unwrap_or(&own))
-}
-
 fn send(process: &Arc<Process>, to: Option<&Arc<Thread>>, info: &SigInfo) -> Result<()> {
+    let (result, continued) = deliver_to(process, to, info);
+    if continued {
+        stop::report_continued(&mut tree::lock(), process);
+    }
+    result
+}
+
+/// Makes the signal pending; also whether a stop ended that the parent is to hear of.
+fn deliver_to(
+    process: &Arc<Process>,
+    to: Option<&Arc<Thread>>,
+    info: &SigInfo,
+) -> (Result<()>, bool) {
     let mut state = process.signals.lock();
     if state.exit.is_some() || state.threads.is_empty() {
-        return Ok(());
+        return (Ok(()), false);
     }
     let continued = prepare(process, &mut state, info.signal);
     let result = enqueue(process, &mut state, to, info);
     drop(state);
     process.signal_arrived.wake_all();
-    if continued {
-        stop::report_continued(process);
-    }
-    result
+    (result, continued)
 }
 
 /// Effects that do not wait for delivery: SIGCONT continues, and stop signals and SIGCONT cancel each
@@ -156,7 +207,7 @@ fn prepare(process: &Process, state: &mut SignalState, signal: Signal) -> bool {
         return false;
     };
     state.shared.discard(cancelled);
-    for thread in &state.threads {
+    for thread in state.threads.iter() {
         thread.private.lock().discard(cancelled);
     }
     if signal != Signal::CONT {
@@ -255,7 +306,7 @@ pub(crate) fn start_exit(process: &Process, state: &mut SignalState, status: i32
     }
     state.stop = None;
     process.stop_queue.wake_all();
-    for thread in &state.threads {
+    for thread in state.threads.iter() {
         thread.notify();
     }
 }

@@ -1,11 +1,11 @@
 //! The signal state of a process: its threads, what is pending for all of them, stop and exit.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::Result;
 use fs::Capabilities;
 
+use super::threads::Threads;
 use super::{Action, Queue, Signal, SignalSet};
 use crate::Pid;
 use crate::Process;
@@ -15,7 +15,7 @@ use crate::thread::Thread;
 #[derive(Debug, Default)]
 pub struct SignalState {
     /// Living threads, oldest first.
-    pub(crate) threads: Vec<Arc<Thread>>,
+    pub(crate) threads: Threads,
     /// Signals for whichever thread takes them.
     pub(crate) shared: Queue,
     /// All threads are to exit, and the process with this wait status.
@@ -28,16 +28,14 @@ pub struct SignalState {
     pub(crate) is_stopped: bool,
     /// How often SIGCONT came: a stop that was decided on before one is void.
     pub(crate) continues: u64,
+    /// Threads that wait for the end of the stop.
+    pub(crate) parked: usize,
+    /// How often a signal came that was sent to several processes at once: a child that was being made
+    /// meanwhile was not among them, so it is made again behind it.
+    pub(crate) multi: u64,
 }
 
 impl SignalState {
-    /// Threads that wait for the end of the stop.
-    pub(crate) fn parked(&self) -> usize {
-        let is_parked =
-            |thread: &&Arc<Thread>| thread.parked.load(core::sync::atomic::Ordering::Relaxed);
-        self.threads.iter().filter(is_parked).count()
-    }
-
     /// Whether `thread` has something to do before user code runs.
     pub(crate) fn has_work(&self, thread: &Thread) -> bool {
         self.must_exit(thread) || self.stop.is_some() || !self.ready(thread).is_empty()
@@ -74,7 +72,7 @@ pub fn set_mask(thread: &Thread, mask: SignalSet) -> SignalSet {
     // Signals that this thread now blocks are for others to take.
     let newly_blocked = mask.without(old).intersection(state.shared.set());
     if !newly_blocked.is_empty() {
-        for other in &state.threads {
+        for other in state.threads.iter() {
             if !state.ready(other).is_empty() {
                 other.notify();
             }
@@ -114,7 +112,7 @@ pub fn set_action(process: &Process, signal: Signal, action: Option<Action>) -> 
     if action.ignores(signal) {
         let set = SignalSet::of(signal);
         state.shared.discard(set);
-        for thread in &state.threads {
+        for thread in state.threads.iter() {
             thread.private.lock().discard(set);
         }
     }
@@ -133,10 +131,9 @@ pub fn ignored_and_caught(process: &Process) -> (SignalSet, SignalSet) {
 /// `EPERM`.
 pub fn check_permission(sender: &Thread, target: &Process, signal: Option<Signal>) -> Result<()> {
     let from = sender.credentials();
-    let Some(thread) = target.main_thread() else {
+    let Some(to) = target.credentials() else {
         return Ok(());
     };
-    let to = thread.credentials();
     let same_user = [from.uid, from.euid]
         .iter()
         .any(|id| *id == to.uid || *id == to.suid);

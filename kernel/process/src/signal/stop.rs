@@ -8,9 +8,10 @@ use core::sync::atomic::Ordering;
 
 use super::state::SignalState;
 use super::{Disposition, Flags, Payload, SigInfo, Signal, code, send};
+use crate::Process;
 use crate::thread::Thread;
+use crate::tree::{self, Tree};
 use crate::usage::ticks;
-use crate::{Process, tree};
 
 /// Starts a stop. Called with `signal` just taken from a queue and the state locked.
 pub(super) fn begin(state: &mut SignalState, signal: Signal) {
@@ -18,7 +19,7 @@ pub(super) fn begin(state: &mut SignalState, signal: Signal) {
         return;
     }
     state.stop = Some(signal);
-    for thread in &state.threads {
+    for thread in state.threads.iter() {
         thread.notify();
     }
 }
@@ -35,13 +36,23 @@ pub(super) fn end(process: &Process, state: &mut SignalState) -> bool {
 /// Waits with the other threads until the stop ends.
 pub(super) fn park(thread: &Arc<Thread>) {
     let process = thread.process();
-    thread.parked.store(true, Ordering::SeqCst);
+    set_parked(thread, true);
     complete_if_all_parked(process);
     process.stop_queue.wait_until(|| {
         let state = process.signals.lock();
         (state.stop.is_none() || state.must_exit(thread)).then_some(())
     });
-    thread.parked.store(false, Ordering::SeqCst);
+    set_parked(thread, false);
+}
+
+fn set_parked(thread: &Thread, is_parked: bool) {
+    let mut state = thread.process().signals.lock();
+    thread.parked.store(is_parked, Ordering::SeqCst);
+    state.parked = if is_parked {
+        state.parked + 1
+    } else {
+        state.parked - 1
+    };
 }
 
 /// Completes a stop when no thread is left to park. Also called when a thread exits.
@@ -49,60 +60,46 @@ pub(crate) fn complete_if_all_parked(process: &Arc<Process>) {
     let signal = {
         let mut state = process.signals.lock();
         match state.stop {
-            Some(signal) if !state.is_stopped && state.parked() == state.threads.len() => {
+            Some(signal) if !state.is_stopped && state.parked == state.threads.len() => {
                 state.is_stopped = true;
                 signal
             }
             _ => return,
         }
     };
-    {
-        let mut tree = tree::lock();
-        if let Some(node) = tree.node_mut(process.pid()) {
-            node.stopped = Some(signal);
-            node.continued = false;
-        }
-    }
-    tell_parent(process, code::CLD_STOPPED, i32::from(signal.number()));
+    let number = i32::from(signal.number());
+    let mut tree = tree::lock();
+    tree.report_stop(process.pid(), Some(signal));
+    tell_parent(&tree, process, code::CLD_STOPPED, number);
 }
 
 /// Tells the parent that a stopped process goes on.
-pub(super) fn report_continued(process: &Arc<Process>) {
-    {
-        let mut tree = tree::lock();
-        if let Some(node) = tree.node_mut(process.pid()) {
-            node.stopped = None;
-            node.continued = true;
-        }
-    }
-    tell_parent(
-        process,
-        code::CLD_CONTINUED,
-        i32::from(Signal::CONT.number()),
-    );
+pub(super) fn report_continued(tree: &mut Tree, process: &Arc<Process>) {
+    tree.report_stop(process.pid(), None);
+    let number = i32::from(Signal::CONT.number());
+    tell_parent(tree, process, code::CLD_CONTINUED, number);
 }
 
-fn tell_parent(process: &Process, code: i32, status: i32) {
-    let Some(parent) = tree::process(process.parent_pid()) else {
+fn tell_parent(tree: &Tree, process: &Process, code: i32, status: i32) {
+    let Some(node) = tree.node(process.parent_pid()) else {
         return;
     };
+    let parent = &node.process;
     let action = parent.actions().lock().get(Signal::CHLD);
     let wanted =
         action.disposition != Disposition::Ignore && !action.flags.contains(Flags::NOCLDSTOP);
     if wanted {
-        let info = child_info(process, &parent, code, status);
+        let info = child_info(process, parent, code, status);
         // SIGCHLD is a standard signal: it always finds room.
-        let _ = send::to_process(&parent, &info);
+        let _ = send::to_process(parent, &info);
     }
     parent.child_events.wake_all();
 }
 
 /// The SIGCHLD that tells `parent` about `process`.
 pub(crate) fn child_info(process: &Process, parent: &Process, code: i32, status: i32) -> SigInfo {
-    let usage = process.usage();
-    let uid = process
-        .main_thread()
-        .map_or(0, |thread| thread.credentials().uid);
+    let usage = process.cpu_usage();
+    let uid = process.credentials().map_or(0, |cred| cred.uid);
     SigInfo {
         signal: Signal::CHLD,
         errno: 0,

@@ -87,7 +87,7 @@ fn work() {
                 look_at(&process, due);
             }
             // There may always be something due: others have to get on, too.
-            sched::thread::reschedule_if_needed();
+            sched::cond_resched();
         }
         let next = first_deadline();
         let is_new = || (first_deadline() != next).then_some(());

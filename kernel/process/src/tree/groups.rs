@@ -1,30 +1,55 @@
 //! Process groups and sessions: setpgid(2), setsid(2), orphaned groups.
+//!
+//! A group counts its ties: living members whose parent is outside the group but in its session. Without
+//! one it is orphaned (POSIX): nobody could continue its members when they stop.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use fs::job_control::Terminal;
 
-use super::{Session, Tree};
+use super::list::{Chain, List};
+use super::{Node, Session, Tree};
 use crate::{Pid, Process};
 
+/// The global init is nobody's tie: it does no job control for others.
+const INIT: Pid = 1;
+
+/// A process group.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) members: List,
+    session: Pid,
+    ties: usize,
+}
+
 impl Tree {
-    /// The living processes of a group.
-    #[must_use]
-    pub fn group_members(&self, group: Pid) -> Vec<Arc<Process>> {
-        let members = self.groups.get(&group).into_iter().flatten();
-        let living = members
-            .filter_map(|pid| self.nodes.get(pid))
-            .filter(|node| node.zombie.is_none());
-        crate::collect(living.map(|node| node.process.clone()))
+    /// The processes of a group, dead ones included.
+    pub fn group_members(&self, group: Pid) -> impl Iterator<Item = &Node> {
+        self.follow(Chain::Members, group)
+    }
+
+    /// Calls `act` for each process of a group, dead ones included; whether there was one.
+    pub fn for_each_member(
+        &mut self,
+        group: Pid,
+        mut act: impl FnMut(&mut Tree, &Arc<Process>),
+    ) -> bool {
+        let mut at = self.list(Chain::Members, group).first;
+        let any = at != 0;
+        while let Some(node) = self.nodes.get(&at) {
+            at = node.next(Chain::Members);
+            // Not the last reference: the tree keeps one.
+            let process = node.process.clone();
+            act(self, &process);
+        }
+        any
     }
 
     /// The session that `group` is in.
     #[must_use]
     pub fn session_of_group(&self, group: Pid) -> Option<Pid> {
-        let first = self.groups.get(&group)?.first()?;
-        Some(self.nodes.get(first)?.process.session_id())
+        self.groups.get(&group).map(|group| group.session)
     }
 
     /// A session.
@@ -33,40 +58,58 @@ impl Tree {
     }
 
     /// Whether nobody outside `group`, in its session, is a parent of one of its members.
-    /// `leaving` does not count as a member: it is about to exit.
     #[must_use]
-    pub fn is_orphaned(&self, group: Pid, leaving: Option<Pid>) -> bool {
-        let members = self.groups.get(&group).into_iter().flatten();
-        let mut staying = members.filter(|pid| Some(**pid) != leaving);
-        !staying.any(|pid| self.ties_to_outside(*pid, group, None))
+    pub fn is_orphaned(&self, group: Pid) -> bool {
+        self.groups.get(&group).is_none_or(|group| group.ties == 0)
     }
 
-    /// Whether `group` is not orphaned, but will be once `parent` has gone.
-    #[must_use]
-    pub fn is_orphaned_without_parent(&self, group: Pid, parent: Pid) -> bool {
-        let members = self.groups.get(&group).into_iter().flatten();
-        let ties = |gone| {
-            members
-                .clone()
-                .any(|pid| self.ties_to_outside(*pid, group, gone))
-        };
-        ties(None) && !ties(Some(parent))
+    pub(super) fn has_stopped_member(&self, group: Pid) -> bool {
+        self.group_members(group)
+            .any(|member| member.zombie.is_none() && member.process.signals.lock().stop.is_some())
     }
 
-    fn ties_to_outside(&self, pid: Pid, group: Pid, gone: Option<Pid>) -> bool {
-        let Some(node) = self.nodes.get(&pid) else {
-            return false;
-        };
+    fn ties_to_outside(&self, node: &Node) -> bool {
         if node.zombie.is_some() {
             return false;
         }
         let parent = self.nodes.get(&node.process.parent_pid());
         parent.is_some_and(|parent| {
-            !parent.process.is_namespace_init()
-                && Some(parent.process.pid()) != gone
-                && parent.process.group_id() != group
+            parent.process.pid() != INIT
+                && parent.process.group_id() != node.process.group_id()
                 && parent.process.session_id() == node.process.session_id()
         })
+    }
+
+    /// Counts `pid` as a tie of its group or no longer; whether that orphaned the group.
+    pub(super) fn update_tie(&mut self, pid: Pid) -> bool {
+        let Some(node) = self.nodes.get(&pid) else {
+            return false;
+        };
+        let (is_tie, was_tie) = (self.ties_to_outside(node), node.is_tie);
+        self.set_tie(pid, is_tie);
+        let group = self.nodes.get(&pid).map_or(0, |n| n.process.group_id());
+        was_tie && !is_tie && self.is_orphaned(group)
+    }
+
+    fn set_tie(&mut self, pid: Pid, is_tie: bool) {
+        let Some(node) = self.nodes.get_mut(&pid) else {
+            return;
+        };
+        let was_tie = core::mem::replace(&mut node.is_tie, is_tie);
+        if let Some(group) = self.groups.get_mut(&node.process.group_id()) {
+            group.ties = group.ties + usize::from(is_tie) - usize::from(was_tie);
+        }
+    }
+
+    /// As [`Self::update_tie`], for a process that has changed its group and its children.
+    fn update_ties_around(&mut self, pid: Pid) {
+        self.update_tie(pid);
+        let mut at = self.list(Chain::Children, pid).first;
+        while let Some(node) = self.nodes.get(&at) {
+            let child = at;
+            at = node.next(Chain::Children);
+            self.update_tie(child);
+        }
     }
 
     /// setpgid(2): `caller` puts `pid` (0: itself) in `group` (0: one of its own).
@@ -77,6 +120,9 @@ impl Tree {
         let pid = if pid == 0 { caller.pid() } else { pid };
         let group = if group == 0 { pid } else { group };
         if group < 0 {
+            return Err(Errno::EINVAL);
+        }
+        if !self.nodes.contains_key(&pid) && self.threads.contains_key(&pid) {
             return Err(Errno::EINVAL);
         }
         let node = self.nodes.get(&pid).ok_or(Errno::ESRCH)?;
@@ -99,6 +145,7 @@ impl Tree {
             return Err(Errno::EPERM);
         }
         if process.group_id() != group {
+            // The session stays: its terminal does, too.
             self.leave_group(&process);
             self.join_group(&process, group, session);
         }
@@ -123,26 +170,30 @@ impl Tree {
     pub(super) fn join_group(&mut self, process: &Process, group: Pid, session: Pid) {
         process.set_group_id(group);
         process.set_session_id(session);
-        self.groups.entry(group).or_default().insert(process.pid());
-        self.sessions
-            .entry(session)
-            .or_default()
-            .groups
-            .insert(group);
+        let sessions = &mut self.sessions;
+        self.groups.entry(group).or_insert_with(|| {
+            sessions.entry(session).or_default().groups += 1;
+            Group {
+                session,
+                ..Group::default()
+            }
+        });
+        self.append(Chain::Members, group, process.pid());
+        self.update_ties_around(process.pid());
     }
 
     pub(super) fn leave_group(&mut self, process: &Process) -> Option<Terminal> {
         let (group, session) = (process.group_id(), process.session_id());
-        let members = self.groups.get_mut(&group)?;
-        members.remove(&process.pid());
-        if !members.is_empty() {
+        self.set_tie(process.pid(), false);
+        self.unlink(Chain::Members, group, process.pid());
+        if self.list(Chain::Members, group).first != 0 {
             return None;
         }
-        self.groups.remove(&group);
+        self.groups.remove(&group)?;
         self.strike_if_free(group, process);
         let entry = self.sessions.get_mut(&session)?;
-        entry.groups.remove(&group);
-        if !entry.groups.is_empty() {
+        entry.groups -= 1;
+        if entry.groups > 0 {
             return None;
         }
         let terminal = self.sessions.remove(&session)?.terminal;

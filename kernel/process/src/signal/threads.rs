@@ -1,0 +1,52 @@
+//! The living threads of a process, oldest first.
+//!
+//! Part of the signal state and under its lock. A thread knows its place, so that leaving does not look at
+//! the others.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use crate::thread::Thread;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    places: BTreeMap<u64, Arc<Thread>>,
+    last: u64,
+}
+
+impl Threads {
+    /// Adds the youngest.
+    pub(crate) fn push(&mut self, thread: Arc<Thread>) {
+        self.last += 1;
+        thread.place.store(self.last, Ordering::Relaxed);
+        self.places.insert(self.last, thread);
+    }
+
+    /// Takes `thread` out, if it is here.
+    pub(crate) fn remove(&mut self, thread: &Thread) {
+        // Not the last reference: the caller has one.
+        self.places.remove(&thread.place.load(Ordering::Relaxed));
+    }
+
+    /// The threads, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Thread>> {
+        self.places.values()
+    }
+
+    /// The oldest.
+    pub(crate) fn first(&self) -> Option<&Arc<Thread>> {
+        self.places.first_key_value().map(|(_, thread)| thread)
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether none is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
