@@ -56,6 +56,30 @@ pub fn ensure_headroom() -> Result<()> {
     }
 }
 
+/// Waits for nothing, but makes room for a frame or two if that can be done.
+///
+/// # Errors
+/// `ENOMEM` when there is none even after shrinking.
+pub fn make_room() -> Result<()> {
+    ensure_headroom()
+}
+
+/// A frame of zeroes for a user, if there is one at hand.
+#[must_use]
+pub fn try_zeroed() -> Option<Frame> {
+    has_room().then(|| Frame::alloc_zeroed().ok()).flatten()
+}
+
+/// A copy of `frame` for a user, if there is a frame at hand.
+#[must_use]
+pub fn try_copy(frame: &Frame) -> Option<Frame> {
+    has_room().then(|| frame.duplicate().ok()).flatten()
+}
+
+fn has_room() -> bool {
+    machine::frame::free() >= RESERVE_FRAMES
+}
+
 /// A frame of zeroes for a user, shrinking caches if need be.
 ///
 /// # Errors

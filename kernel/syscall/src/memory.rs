@@ -44,6 +44,10 @@ fn space(cx: &Context<'_>) -> Result<Arc<AddressSpace>> {
 
 fn sys_mmap(cx: &mut Context<'_>) -> Result<u64> {
     let flags = cx.uint(3);
+    if !MapRequest::is_anonymous(flags) && cx.arg(5).is_multiple_of(4096) {
+        // A bad descriptor is told before anything else that is wrong.
+        cx.thread.files().get(cx.int(4))?;
+    }
     let mut request = MapRequest::decode(cx.arg(0), cx.arg(1), cx.uint(2), flags, cx.arg(5))?;
     request.may_lock = may_lock(cx);
     if reads_as_code(cx, request.prot) {
@@ -88,6 +92,9 @@ fn sys_mprotect(cx: &mut Context<'_>) -> Result<u64> {
     const PROT_SEM: u32 = 8;
     const PROT_GROWSDOWN: u32 = 0x0100_0000;
     let bits = cx.uint(2);
+    if cx.addr(0).is_page_aligned() && cx.arg(1) == 0 {
+        return Ok(0);
+    }
     let mut prot = Prot::from_bits(bits & !(PROT_SEM | PROT_GROWSDOWN)).ok_or(Errno::EINVAL)?;
     if reads_as_code(cx, prot) {
         prot |= Prot::EXEC;
@@ -166,16 +173,19 @@ fn reads_as_code(cx: &Context<'_>, prot: Prot) -> bool {
 
 fn sys_mlock(cx: &mut Context<'_>) -> Result<u64> {
     space(cx)?
-        .lock(cx.addr(0), cx.arg(1), may_lock(cx))
+        .lock(cx.addr(0), cx.arg(1), may_lock(cx), false)
         .map(|()| 0)
 }
 
 fn sys_mlock2(cx: &mut Context<'_>) -> Result<u64> {
     const MLOCK_ONFAULT: u32 = 1;
-    if cx.uint(2) & !MLOCK_ONFAULT != 0 {
+    let flags = cx.uint(2);
+    if flags & !MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL);
     }
-    sys_mlock(cx)
+    space(cx)?
+        .lock(cx.addr(0), cx.arg(1), may_lock(cx), flags != 0)
+        .map(|()| 0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

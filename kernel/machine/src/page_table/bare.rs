@@ -1,57 +1,40 @@
 //! User page tables in memory: each entry that maps a page owns a handle to its frame.
 //!
-//! Locking: `tables` of a page table for changes; of parent and child, the parent's first. Frames that a
-//! change removed are dropped after every CPU that may know them has been told, with no lock held
-//! that an interrupted CPU could be waiting for (waiting CPUs answer flushes, see `x86::tlb`).
+//! Locking: `lock` of a page table for its tree; of parent and child, the parent's first. It is the innermost
+//! lock but for those of the frame allocator: nothing is asked of others under it. What a change
+//! removed is dropped after every CPU that may know it has been told, with no lock held: CPUs take
+//! interrupts, flushes among them, while they wait for a [`SpinLock`].
 
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Perms;
-use super::entry::{another_handle, entry_for, flags, frame_of, perms_of};
-use super::tree::{self, Visit};
-use crate::addr::{PAGE_SIZE, PhysAddr, UserAddr};
+use super::bits::{index, is_used, perms_of};
+use super::entry::{another_handle, entry_for, frame_of, maps, with_perms};
+use super::gather::Gather;
+use super::spare::{self, Memory};
+use super::tree::{Leaf, Tree, Visit};
+use crate::addr::{PAGE_SIZE, UserAddr};
 use crate::frame::{Frame, OutOfMemory};
 use crate::interrupt::InterruptsOff;
 use crate::sync::SpinLock;
-use crate::x86::paging::{self, BOOT_MEMORY, PRESENT, WRITE};
-use crate::x86::{percpu, tlb};
+use crate::x86::{paging, percpu, tlb};
 
-/// Pages to drop at once: what fits on the stack.
-const BATCH: usize = 64;
 /// Up to this many pages are invalidated one by one.
 const FEW_PAGES: u64 = 16;
+/// Entries that one call changes: some 100,000 instructions.
+const BOUND: usize = 4096;
 
 /// The page table of one user address space.
 #[derive(Debug)]
 pub struct PageTable {
-    root: PhysAddr,
-    tables: SpinLock<()>,
+    tree: Tree<Memory>,
+    lock: SpinLock<()>,
     /// The CPUs on which it is loaded, a bit each.
     cpus: AtomicU64,
-    /// Pages that are mapped. Changes under `tables`.
+    /// Pages that it has. Changes under `lock`.
     resident: AtomicUsize,
-}
-
-/// Frames taken out of entries, on their way to be dropped.
-struct Removed {
-    frames: [Option<Frame>; BATCH],
-    count: usize,
-}
-
-impl Removed {
-    fn new() -> Self {
-        Self {
-            frames: [const { None }; BATCH],
-            count: 0,
-        }
-    }
-
-    fn push(&mut self, frame: Frame) {
-        self.frames[self.count] = Some(frame);
-        self.count += 1;
-    }
 }
 
 impl PageTable {
@@ -63,64 +46,59 @@ impl PageTable {
         let root = Frame::alloc_zeroed()?.into_phys();
         paging::share_kernel_half(root);
         Ok(Arc::new(PageTable {
-            root,
-            tables: SpinLock::new(()),
+            tree: Tree {
+                memory: Memory,
+                root,
+            },
+            lock: SpinLock::new(()),
             cpus: AtomicU64::new(0),
             resident: AtomicUsize::new(0),
         }))
     }
 
-    /// Maps `frame` at the page of `addr`, in place of what was there.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] when no frame is free for a table.
-    pub fn map(&self, addr: UserAddr, frame: Frame, perms: Perms) -> Result<(), OutOfMemory> {
-        assert!(
-            addr < UserAddr::LIMIT,
-            "mapping outside user space: {addr:?}"
-        );
-        let guard = self.tables.lock();
-        let table = tree::leaf_table(self.root, addr.0)?;
-        let old = tree::set(table, paging::index(addr.0, 1), entry_for(frame, perms));
-        if old & PRESENT == 0 {
-            self.add_resident(1);
-        }
+    /// Maps `new` at the page of `addr` in place of `old`, if that is mapped there and may not be stored to.
+    /// Whether it was.
+    pub fn replace(&self, addr: UserAddr, old: &Frame, new: Frame, perms: Perms) -> bool {
+        let guard = self.lock.lock();
+        let found = self
+            .tree
+            .find(addr.0)
+            .filter(|leaf| !perms_of(leaf.value).contains(Perms::WRITE) && maps(leaf.value, old));
+        let Some(leaf) = found else {
+            return false;
+        };
+        self.tree.replace(&leaf, entry_for(new, perms));
         drop(guard);
-        if old & PRESENT != 0 {
+        if perms_of(leaf.value) != Perms::NO_ACCESS {
             self.flush(addr.page_base().0, 1);
-            // SAFETY: the entry that owned the handle is gone.
-            drop(unsafe { frame_of(old) });
         }
-        Ok(())
+        // SAFETY: the entry that owned the handle is gone.
+        drop(unsafe { frame_of(leaf.value) });
+        true
     }
 
-    /// For each of `pages` pages from `start` on that is not mapped, asks `frame(n)` for what to map
-    /// there; `None` leaves it out. One walk. Returns how many were mapped.
+    /// Maps the frames of `frames` at the pages from `start` on, but for those that have a page already.
+    /// One walk; what is mapped is taken out of `frames`. Returns how many were mapped.
     ///
     /// # Errors
     /// [`OutOfMemory`] when no frame is free for a table.
     pub fn fill(
         &self,
         start: UserAddr,
-        pages: usize,
+        frames: &mut [Option<Frame>],
         perms: Perms,
-        mut frame: impl FnMut(usize) -> Option<Frame>,
     ) -> Result<usize, OutOfMemory> {
-        let _guard = self.tables.lock();
+        let _guard = self.lock.lock();
         let mut filling = None;
         let mut mapped = 0;
-        for n in 0..pages {
+        for (n, frame) in frames.iter_mut().enumerate() {
             let addr = start.0 + (n * PAGE_SIZE) as u64;
-            assert!(
-                UserAddr(addr) < UserAddr::LIMIT,
-                "mapping outside user space: {addr:#x}"
-            );
-            let index = paging::index(addr, 1);
+            let index = index(addr, 1);
             if filling.is_none() || index == 0 {
                 // The last table's usage is written before the next one is looked for.
                 drop(filling.take());
-                match tree::leaf_table(self.root, addr) {
-                    Ok(table) => filling = Some(tree::Filling::of(table)),
+                match self.tree.leaf_table(addr) {
+                    Ok(table) => filling = Some(self.tree.filling(table)),
                     Err(OutOfMemory) if mapped > 0 => break,
                     Err(failed) => return Err(failed),
                 }
@@ -128,7 +106,7 @@ impl PageTable {
             // Nothing was there, so no TLB can know better.
             if let Some(table) = &mut filling
                 && table.is_free(index)
-                && let Some(frame) = frame(n)
+                && let Some(frame) = frame.take()
             {
                 table.set(index, entry_for(frame, perms));
                 mapped += 1;
@@ -139,79 +117,79 @@ impl PageTable {
         Ok(mapped)
     }
 
-    /// How many pages are mapped.
+    /// How many pages it has.
     #[must_use]
     pub fn resident(&self) -> usize {
         self.resident.load(Ordering::Relaxed)
     }
 
-    /// Under `tables`, so a load and a store are enough.
+    /// Frames that hold tables, of all page tables together.
+    #[must_use]
+    pub fn table_frames() -> usize {
+        spare::in_use()
+    }
+
+    /// Under `lock`, so a load and a store are enough.
     fn add_resident(&self, pages: usize) {
         let now = self.resident.load(Ordering::Relaxed).wrapping_add(pages);
         self.resident.store(now, Ordering::Relaxed);
     }
 
-    /// How many pages are mapped in a page-aligned range.
+    /// How many pages it has in a page-aligned range.
     #[must_use]
     pub fn mapped(&self, range: Range<UserAddr>) -> usize {
-        let _guard = self.tables.lock();
-        let mut count = 0;
-        tree::visit(self.root, range.start.0..range.end.0, &mut |_| {
-            count += 1;
-            Visit::Continue
-        });
-        count
+        let _guard = self.lock.lock();
+        self.tree.count(range.start.0..range.end.0)
     }
 
-    /// Removes every mapping in a page-aligned range, and drops the frames once no TLB has them.
-    pub fn unmap(&self, range: Range<UserAddr>) {
-        let mut start = range.start.0;
-        while start < range.end.0 {
-            let mut removed = Removed::new();
-            let from = start;
-            let guard = self.tables.lock();
-            start = tree::visit(self.root, start..range.end.0, &mut |leaf| {
-                let old = tree::set(leaf.table, leaf.index, 0);
-                // SAFETY: the entry that owned the handle is gone.
-                removed.push(unsafe { frame_of(old) });
-                if removed.count == BATCH {
-                    Visit::Stop
-                } else {
-                    Visit::Continue
-                }
-            });
-            self.add_resident(removed.count.wrapping_neg());
-            drop(guard);
-            if removed.count > 0 {
-                self.flush(from, (start - from) / PAGE_SIZE as u64);
-            }
+    /// Takes the pages of the first part of a page-aligned range out, and frees them and the tables that are
+    /// empty then once no TLB has them. Returns the end of the part.
+    pub fn unmap(&self, range: Range<UserAddr>) -> UserAddr {
+        let mut gather = Gather::new();
+        let guard = self.lock.lock();
+        let end = self.tree.take(range.start.0..range.end.0, &mut gather);
+        self.add_resident(gather.pages().wrapping_neg());
+        drop(guard);
+        if !gather.is_empty() {
+            self.flush(range.start.0, (end - range.start.0) / PAGE_SIZE as u64);
+            // SAFETY: each entry that owned a handle is gone and given here once.
+            let mut let_go = |value| drop(unsafe { frame_of(value) });
+            // SAFETY: all CPUs that have the tree loaded have just forgotten its range.
+            unsafe { self.tree.release(&mut gather, &mut let_go) };
         }
+        UserAddr(end)
     }
 
-    /// Sets the permissions of the pages that are mapped in a page-aligned range.
-    pub fn protect(&self, range: Range<UserAddr>, perms: Perms) {
+    /// Sets the permissions of the pages in the first part of a page-aligned range. Returns the part's end.
+    pub fn protect(&self, range: Range<UserAddr>, perms: Perms) -> UserAddr {
         let mut taken_away = false;
         let mut changed = false;
-        let guard = self.tables.lock();
-        tree::visit(self.root, range.start.0..range.end.0, &mut |leaf| {
-            let kept = leaf.value & (paging::ADDRESS | BOOT_MEMORY);
-            tree::set(leaf.table, leaf.index, kept | flags(perms));
-            changed |= perms_of(leaf.value) != perms;
-            taken_away |= !perms.contains(perms_of(leaf.value));
-            Visit::Continue
+        let mut visited = 0;
+        let guard = self.lock.lock();
+        let end = self.tree.visit(range.start.0..range.end.0, &mut |leaf| {
+            let old = perms_of(leaf.value);
+            if old != perms {
+                self.tree.replace(&leaf, with_perms(leaf.value, perms));
+                changed = true;
+                // What was not present is in no TLB.
+                taken_away |= old != Perms::NO_ACCESS && !perms.contains(old);
+            }
+            visited += 1;
+            stop_at_bound(visited)
         });
         drop(guard);
-        let pages = pages_in(&range);
+        let pages = (end - range.start.0) / PAGE_SIZE as u64;
         if taken_away {
             self.flush(range.start.0, pages);
         } else if changed {
             // Other CPUs may fault once more on what they remember, and then look again.
             self.flush_here(range.start.0, pages);
         }
+        UserAddr(end)
     }
 
-    /// Maps in `child` whatever is mapped here in the range, both sides read-only when
-    /// `copy_on_write`, else with the same permissions.
+    /// Maps in `child` whatever pages are here in the first part of the range, both sides read-only. Returns
+    /// the part's end.
     ///
     /// # Errors
     /// [`OutOfMemory`] when no frame is free for a table of the child.
@@ -219,86 +197,97 @@ impl PageTable {
         &self,
         child: &PageTable,
         range: Range<UserAddr>,
-        copy_on_write: bool,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<UserAddr, OutOfMemory> {
         let mut outcome = Ok(());
         let mut taken_away = false;
         let mut shared_pages = 0;
-        let guard = self.tables.lock();
-        let child_guard = child.tables.lock();
-        tree::visit(self.root, range.start.0..range.end.0, &mut |leaf| {
-            let shared = if copy_on_write {
-                leaf.value & !WRITE
-            } else {
-                leaf.value
-            };
-            if shared != leaf.value {
-                tree::set(leaf.table, leaf.index, shared);
+        let guard = self.lock.lock();
+        let child_guard = child.lock.lock();
+        // The parent's leaf table, and the child's for the same addresses.
+        let mut filling = None;
+        let end = self.tree.visit(range.start.0..range.end.0, &mut |leaf| {
+            if filling.as_ref().is_none_or(|(of, _)| *of != leaf.table) {
+                // The last table's usage is written before the next one is looked for.
+                drop(filling.take());
+                match child.tree.leaf_table(leaf.addr) {
+                    Ok(table) => filling = Some((leaf.table, child.tree.filling(table))),
+                    Err(failed) => {
+                        outcome = Err(failed);
+                        return Visit::Stop;
+                    }
+                }
+            }
+            let perms = perms_of(leaf.value) - Perms::WRITE;
+            if perms != perms_of(leaf.value) {
+                self.tree.replace(&leaf, with_perms(leaf.value, perms));
                 taken_away = true;
             }
-            match tree::leaf_table(child.root, leaf.addr) {
-                Ok(table) => {
-                    let entry = entry_for(another_handle(shared), perms_of(shared));
-                    tree::set(table, leaf.index, entry);
-                    shared_pages += 1;
-                    Visit::Continue
-                }
-                Err(failed) => {
-                    outcome = Err(failed);
-                    Visit::Stop
-                }
+            if let Some((_, table)) = &mut filling
+                && table.is_free(leaf.index)
+            {
+                table.set(leaf.index, entry_for(another_handle(leaf.value), perms));
+                shared_pages += 1;
             }
+            stop_at_bound(shared_pages)
         });
+        drop(filling);
         child.add_resident(shared_pages);
         drop(child_guard);
         drop(guard);
         if taken_away {
-            self.flush(range.start.0, pages_in(&range));
+            self.flush(range.start.0, (end - range.start.0) / PAGE_SIZE as u64);
         }
-        outcome
+        outcome.map(|()| UserAddr(end))
     }
 
-    /// The frame mapped at `addr` and its permissions.
+    /// The frame at `addr` and its permissions.
     #[must_use]
     pub fn query(&self, addr: UserAddr) -> Option<(Frame, Perms)> {
-        let _guard = self.tables.lock();
-        let value = tree::find(self.root, addr.0)?;
-        Some((another_handle(value), perms_of(value)))
+        let _guard = self.lock.lock();
+        let leaf = self.tree.find(addr.0)?;
+        Some((another_handle(leaf.value), perms_of(leaf.value)))
     }
 
-    /// Moves the mappings of one page-aligned range to another of the same length (mremap).
+    /// Moves the pages of the first part of a page-aligned range to where `shift` (wrapping) takes them;
+    /// nothing may be there. Returns the part's end.
     ///
     /// # Errors
-    /// [`OutOfMemory`] when no frame is free for a table; nothing has moved then.
-    pub fn relocate(&self, from: Range<UserAddr>, to: UserAddr) -> Result<(), OutOfMemory> {
-        let shift = to.0.wrapping_sub(from.start.0);
-        let pages = pages_in(&from);
-        self.unmap(to..UserAddr(to.0 + (from.end.0 - from.start.0)));
-        let guard = self.tables.lock();
+    /// [`OutOfMemory`] when no frame is free for a table; the pages before the last part have moved then.
+    ///
+    /// # Panics
+    /// When the target is not in user space.
+    pub fn relocate(&self, from: Range<UserAddr>, shift: u64) -> Result<UserAddr, OutOfMemory> {
         let mut outcome = Ok(());
-        tree::visit(
-            self.root,
-            from.start.0..from.end.0,
-            &mut |leaf| match tree::leaf_table(self.root, leaf.addr.wrapping_add(shift)) {
-                Ok(_) => Visit::Continue,
-                Err(failed) => {
-                    outcome = Err(failed);
-                    Visit::Stop
-                }
-            },
-        );
-        outcome?;
-        tree::visit(self.root, from.start.0..from.end.0, &mut |leaf| {
-            let addr = leaf.addr.wrapping_add(shift);
-            // The table is there: it was made above.
-            if let Ok(table) = tree::leaf_table(self.root, addr) {
-                tree::set(leaf.table, leaf.index, 0);
-                tree::set(table, paging::index(addr, 1), leaf.value);
-            }
-            Visit::Continue
-        });
+        let mut moved = 0;
+        let guard = self.lock.lock();
+        let end = self
+            .tree
+            .visit(
+                from.start.0..from.end.0,
+                &mut |leaf| match self.move_entry(&leaf, shift) {
+                    Ok(()) => {
+                        moved += 1;
+                        stop_at_bound(moved)
+                    }
+                    Err(failed) => {
+                        outcome = Err(failed);
+                        Visit::Stop
+                    }
+                },
+            );
         drop(guard);
-        self.flush(from.start.0, pages);
+        if moved > 0 {
+            self.flush(from.start.0, (end - from.start.0) / PAGE_SIZE as u64);
+        }
+        outcome.map(|()| UserAddr(end))
+    }
+
+    fn move_entry(&self, leaf: &Leaf, shift: u64) -> Result<(), OutOfMemory> {
+        let to = leaf.addr.wrapping_add(shift);
+        let table = self.tree.leaf_table(to)?;
+        self.tree.set(leaf.table, leaf.index, 0);
+        let old = self.tree.set(table, index(to, 1), leaf.value);
+        assert!(!is_used(old), "a page moves to {to:#x}, where one is");
         Ok(())
     }
 
@@ -333,8 +322,12 @@ impl PageTable {
     }
 }
 
-fn pages_in(range: &Range<UserAddr>) -> u64 {
-    (range.end.0 - range.start.0) / PAGE_SIZE as u64
+fn stop_at_bound(done: usize) -> Visit {
+    if done < BOUND {
+        Visit::Continue
+    } else {
+        Visit::Stop
+    }
 }
 
 /// Loads another table on this CPU, then lets go of the one that was.
@@ -346,7 +339,7 @@ fn switch(next: Option<Arc<PageTable>>) {
         Some(table) => {
             // Before it is loaded, so that no change goes untold.
             table.cpus.fetch_or(bit, Ordering::SeqCst);
-            table.root
+            table.tree.root
         }
         None => paging::kernel_root(),
     };
@@ -355,8 +348,8 @@ fn switch(next: Option<Arc<PageTable>>) {
         unsafe { paging::load_root(root) };
     }
     let previous = area.active.replace(next);
-    let is_same = area.active.borrow().as_ref().map(|table| table.root)
-        == previous.as_ref().map(|table| table.root);
+    let is_same = area.active.borrow().as_ref().map(|table| table.tree.root)
+        == previous.as_ref().map(|table| table.tree.root);
     if let (Some(table), false) = (&previous, is_same) {
         table.cpus.fetch_and(!bit, Ordering::SeqCst);
     }
@@ -366,10 +359,13 @@ fn switch(next: Option<Arc<PageTable>>) {
 
 impl Drop for PageTable {
     fn drop(&mut self) {
-        // SAFETY: each leaf owns a handle and is visited once, its table being freed behind it.
-        let mut let_go = |value| drop(unsafe { frame_of(value) });
-        // SAFETY: no CPU has it loaded (`active` would keep it alive), so the tree is this value's alone;
-        // each table is a frame that `into_phys` gave up.
-        unsafe { tree::free(self.root, &mut let_go) };
+        let everything = UserAddr(0)..UserAddr::LIMIT;
+        let mut start = everything.start;
+        while start < everything.end {
+            start = self.unmap(start..everything.end);
+        }
+        // SAFETY: no CPU has it loaded (`active` would keep it alive), and the user's half is empty. The root
+        // is a frame that `into_phys` gave up.
+        drop(unsafe { Frame::from_phys(self.tree.root) });
     }
 }

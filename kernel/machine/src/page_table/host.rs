@@ -8,12 +8,15 @@ use core::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Perms;
-use crate::addr::UserAddr;
+use crate::addr::{PAGE_SIZE, UserAddr};
 use crate::frame::{Frame, OutOfMemory};
 
 std::thread_local! {
     static ACTIVE: RefCell<Option<Arc<PageTable>>> = const { RefCell::new(None) };
 }
+
+/// What one call over a range does: little, so that tests see callers go on.
+const BOUND: u64 = 7 * PAGE_SIZE as u64;
 
 type Pages = BTreeMap<u64, (Frame, Perms)>;
 
@@ -30,37 +33,37 @@ impl PageTable {
         Ok(Arc::new(PageTable(Mutex::new(BTreeMap::new()))))
     }
 
-    /// Maps `frame` at the page of `addr`, in place of what was there.
-    ///
-    /// # Errors
-    /// None on the host.
-    pub fn map(&self, addr: UserAddr, frame: Frame, perms: Perms) -> Result<(), OutOfMemory> {
-        assert!(
-            addr < UserAddr::LIMIT,
-            "mapping outside user space: {addr:?}"
-        );
-        self.pages().insert(addr.page_base().0, (frame, perms));
-        Ok(())
+    /// Maps `new` at the page of `addr` in place of `old`, if that is mapped there and may not be stored to.
+    /// Whether it was.
+    pub fn replace(&self, addr: UserAddr, old: &Frame, new: Frame, perms: Perms) -> bool {
+        let mut pages = self.pages();
+        let Some(page) = pages.get_mut(&addr.page_base().0) else {
+            return false;
+        };
+        let may_go = page.0.phys() == old.phys() && !page.1.contains(Perms::WRITE);
+        if may_go {
+            *page = (new, perms);
+        }
+        may_go
     }
 
-    /// For each of `pages` pages from `start` on that is not mapped, asks `frame(n)` for what to map
-    /// there; `None` leaves it out. One walk. Returns how many were mapped.
+    /// Maps the frames of `frames` at the pages from `start` on, but for those that have a page already;
+    /// what is mapped is taken out of `frames`. Returns how many were mapped.
     ///
     /// # Errors
     /// None on the host.
     pub fn fill(
         &self,
         start: UserAddr,
-        pages: usize,
+        frames: &mut [Option<Frame>],
         perms: Perms,
-        mut frame: impl FnMut(usize) -> Option<Frame>,
     ) -> Result<usize, OutOfMemory> {
         let mut mapped = 0;
         let mut table = self.pages();
-        for n in 0..pages {
-            let addr = start.0 + (n * crate::PAGE_SIZE) as u64;
+        for (n, frame) in frames.iter_mut().enumerate() {
+            let addr = start.0 + (n * PAGE_SIZE) as u64;
             if !table.contains_key(&addr)
-                && let Some(frame) = frame(n)
+                && let Some(frame) = frame.take()
             {
                 table.insert(addr, (frame, perms));
                 mapped += 1;
@@ -69,35 +72,45 @@ impl PageTable {
         Ok(mapped)
     }
 
-    /// How many pages are mapped.
+    /// How many pages it has.
     #[must_use]
     pub fn resident(&self) -> usize {
         self.pages().len()
     }
 
-    /// How many pages are mapped in a page-aligned range.
+    /// Frames that hold tables: none on the host.
+    #[must_use]
+    pub fn table_frames() -> usize {
+        0
+    }
+
+    /// How many pages it has in a page-aligned range.
     #[must_use]
     pub fn mapped(&self, range: Range<UserAddr>) -> usize {
         self.pages().range(range.start.0..range.end.0).count()
     }
 
-    /// Removes every mapping in a page-aligned range, and drops the frames.
-    pub fn unmap(&self, range: Range<UserAddr>) {
+    /// Takes the pages of the first part of a page-aligned range out. Returns the part's end.
+    pub fn unmap(&self, range: Range<UserAddr>) -> UserAddr {
+        let part = part_of(range);
         let mut pages = self.pages();
-        let mut rest = pages.split_off(&range.start.0);
-        let mut behind = rest.split_off(&range.end.0);
+        let mut rest = pages.split_off(&part.start.0);
+        let mut behind = rest.split_off(&part.end.0);
         pages.append(&mut behind);
+        part.end
     }
 
-    /// Sets the permissions of the pages that are mapped in a page-aligned range.
-    pub fn protect(&self, range: Range<UserAddr>, perms: Perms) {
-        for (_, page) in self.pages().range_mut(range.start.0..range.end.0) {
+    /// Sets the permissions of the pages in the first part of a page-aligned range. Returns the part's end.
+    pub fn protect(&self, range: Range<UserAddr>, perms: Perms) -> UserAddr {
+        let part = part_of(range);
+        for (_, page) in self.pages().range_mut(part.start.0..part.end.0) {
             page.1 = perms;
         }
+        part.end
     }
 
-    /// Maps in `child` whatever is mapped here in the range, both sides read-only when
-    /// `copy_on_write`, else with the same permissions.
+    /// Maps in `child` whatever pages are here in the first part of the range, both sides read-only. Returns
+    /// the part's end.
     ///
     /// # Errors
     /// None on the host.
@@ -105,39 +118,47 @@ impl PageTable {
         &self,
         child: &PageTable,
         range: Range<UserAddr>,
-        copy_on_write: bool,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<UserAddr, OutOfMemory> {
+        let part = part_of(range);
         let mut shared = Vec::new();
-        for (addr, page) in self.pages().range_mut(range.start.0..range.end.0) {
-            if copy_on_write {
-                page.1.remove(Perms::WRITE);
-            }
+        for (addr, page) in self.pages().range_mut(part.start.0..part.end.0) {
+            page.1.remove(Perms::WRITE);
             shared.push((*addr, page.clone()));
         }
         child.pages().extend(shared);
-        Ok(())
+        Ok(part.end)
     }
 
-    /// The frame mapped at `addr` and its permissions.
+    /// The frame at `addr` and its permissions.
     #[must_use]
     pub fn query(&self, addr: UserAddr) -> Option<(Frame, Perms)> {
         self.pages().get(&addr.page_base().0).cloned()
     }
 
-    /// Moves the mappings of one page-aligned range to another of the same length (mremap).
+    /// The frame at `addr`, where user code may read.
+    pub(crate) fn readable(&self, addr: UserAddr) -> Option<Frame> {
+        let (frame, perms) = self.query(addr)?;
+        (!perms.contains(Perms::NO_ACCESS)).then_some(frame)
+    }
+
+    /// Moves the pages of the first part of a page-aligned range to where `shift` (wrapping) takes them;
+    /// nothing may be there. Returns the part's end.
     ///
     /// # Errors
     /// None on the host.
-    pub fn relocate(&self, from: Range<UserAddr>, to: UserAddr) -> Result<(), OutOfMemory> {
+    pub fn relocate(&self, from: Range<UserAddr>, shift: u64) -> Result<UserAddr, OutOfMemory> {
+        let part = part_of(from);
         let mut pages = self.pages();
-        let mut moved = pages.split_off(&from.start.0);
-        let mut behind = moved.split_off(&from.end.0);
+        let mut moved = pages.split_off(&part.start.0);
+        let mut behind = moved.split_off(&part.end.0);
         pages.append(&mut behind);
-        let shift = to.0.wrapping_sub(from.start.0);
         for (addr, page) in moved {
-            pages.insert(addr.wrapping_add(shift), page);
+            let to = UserAddr(addr.wrapping_add(shift));
+            assert!(to < UserAddr::LIMIT, "mapping outside user space: {to:?}");
+            let old = pages.insert(to.0, page);
+            assert!(old.is_none(), "a page moves to {to:?}, where one is");
         }
-        Ok(())
+        Ok(part.end)
     }
 
     /// Makes this the table of the calling thread.
@@ -169,4 +190,14 @@ impl PageTable {
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn part_of(range: Range<UserAddr>) -> Range<UserAddr> {
+    let is_short = range.end.0 - range.start.0 <= BOUND;
+    let end = if is_short || range.end.0 - range.start.0 > 1 << 40 {
+        range.end
+    } else {
+        UserAddr(range.start.0 + BOUND)
+    };
+    range.start..end
 }

@@ -1,15 +1,31 @@
 //! A user address space as the CPU sees it. The kernel half is shared by all.
 //!
-//! Locking is inside: calls may come from any CPU. A frame leaves a table only after every CPU
-//! that may have it in its TLB has been told.
+//! Locking is inside: calls may come from any CPU. A frame leaves a table, and a table the tree, only after
+//! every CPU that may have it in its TLB has been told. Calls over a range do a bounded part of it and
+//! return how far they came, so that the caller can give the CPU away in between.
 
 #[cfg(target_os = "none")]
 mod bare;
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only tested on the host")
+)]
+pub(crate) mod bits;
 #[cfg(target_os = "none")]
 mod entry;
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only tested on the host")
+)]
+mod gather;
 #[cfg(not(target_os = "none"))]
 mod host;
 #[cfg(target_os = "none")]
+mod spare;
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only tested on the host")
+)]
 mod tree;
 
 #[cfg(target_os = "none")]
@@ -18,12 +34,14 @@ pub use bare::PageTable;
 pub use host::PageTable;
 
 bitflags::bitflags! {
-    /// What user code may do with a page. Readable is implied by being mapped.
+    /// What user code may do with a page. Readable is implied by being mapped, but for `NO_ACCESS`.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Perms: u8 {
         /// Stores.
         const WRITE = 1;
         /// Instruction fetch.
         const EXEC = 2;
+        /// Nothing at all: the page is kept for when it may be accessed again (`PROT_NONE`).
+        const NO_ACCESS = 4;
     }
 }

@@ -2,18 +2,35 @@
 //!
 //! Each table's frame counts its used entries (the root only those of the user's half) and knows bounds
 //! of where they are, so that empty and sparse tables cost little to walk: most tables of a process
-//! have a few entries side by side. The caller holds the page table's lock.
+//! have a few entries side by side. The memory that tables are in is a [`Tables`], so that the tree is
+//! tested on the host. The caller holds the page table's lock.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::addr::{PAGE_SIZE, PhysAddr};
-use crate::frame::{Frame, OutOfMemory};
-use crate::x86::paging::{self, ADDRESS, PRESENT, USER, WRITE};
+use super::bits::{ADDRESS, ENTRIES, LEAF, PRESENT, ROOT, USER, WRITE, index, is_used, span};
+use super::gather::Gather;
+use crate::addr::{PAGE_SIZE, PhysAddr, UserAddr};
+use crate::frame::OutOfMemory;
 
-const LEAF: u32 = 1;
-const ROOT: u32 = 4;
-const ENTRIES: usize = 512;
+/// The memory that tables are in.
+pub(super) trait Tables {
+    /// A table whose entries and usage are zero.
+    fn alloc(&self) -> Result<PhysAddr, OutOfMemory>;
+
+    /// Frees a table.
+    ///
+    /// # Safety
+    /// It came from [`Self::alloc`], its entries and usage are zero again, and neither a tree nor the
+    /// translation caches of a CPU refer to it.
+    unsafe fn free(&self, table: PhysAddr);
+
+    /// An entry of a table.
+    fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64;
+
+    /// The word in which a table's [`Usage`] is kept.
+    fn usage(&self, table: PhysAddr) -> &AtomicU32;
+}
 
 /// Whether a visit goes on.
 pub(super) enum Visit {
@@ -23,7 +40,7 @@ pub(super) enum Visit {
     Stop,
 }
 
-/// A present leaf entry.
+/// A used leaf entry.
 pub(super) struct Leaf {
     /// The page it maps.
     pub(super) addr: u64,
@@ -34,61 +51,43 @@ pub(super) struct Leaf {
     pub(super) value: u64,
 }
 
-/// Sets an entry and keeps the table's count. Returns what it was.
-pub(super) fn set(table: PhysAddr, index: usize, value: u64) -> u64 {
-    let old = paging::entry(table, index).swap(value, Ordering::AcqRel);
-    if let Some(count) = Frame::table_entries(table) {
-        let was_used = u32::from(old & PRESENT != 0);
-        let is_used = u32::from(value & PRESENT != 0);
-        if was_used != is_used {
-            let mut usage = Usage(count.load(Ordering::Relaxed));
-            if value & PRESENT != 0 {
-                usage.add(index);
-            } else {
-                usage.remove();
-            }
-            count.store(usage.0, Ordering::Relaxed);
-        }
-    }
-    old
+/// A root table and what is below it.
+#[derive(Debug)]
+pub(super) struct Tree<M> {
+    pub(super) memory: M,
+    pub(super) root: PhysAddr,
 }
 
 /// A leaf table while a run of its entries is set: its usage is written once, at the end.
-pub(super) struct Filling {
+pub(super) struct Filling<'a, M: Tables> {
+    memory: &'a M,
     table: PhysAddr,
-    word: Option<&'static AtomicU32>,
     usage: Usage,
 }
 
-impl Filling {
-    pub(super) fn of(table: PhysAddr) -> Self {
-        let word = Frame::table_entries(table);
-        let usage = Usage(word.map_or(0, |word| word.load(Ordering::Relaxed)));
-        Self { table, word, usage }
-    }
-
+impl<M: Tables> Filling<'_, M> {
     pub(super) fn is_free(&self, index: usize) -> bool {
-        paging::entry(self.table, index).load(Ordering::Relaxed) & PRESENT == 0
+        !is_used(self.memory.entry(self.table, index).load(Ordering::Relaxed))
     }
 
     /// Sets an entry that is free.
     pub(super) fn set(&mut self, index: usize, value: u64) {
-        paging::entry(self.table, index).store(value, Ordering::Release);
+        let entry = self.memory.entry(self.table, index);
+        entry.store(value, Ordering::Release);
         self.usage.add(index);
     }
 }
 
-impl Drop for Filling {
+impl<M: Tables> Drop for Filling<'_, M> {
     fn drop(&mut self) {
-        if let Some(word) = self.word {
-            word.store(self.usage.0, Ordering::Relaxed);
-        }
+        let word = self.memory.usage(self.table);
+        word.store(self.usage.0, Ordering::Relaxed);
     }
 }
 
 /// How many entries of a table are used, and between which indices they are: count, lowest and highest
 /// index in one word. The bounds only widen, until the table is empty again.
-struct Usage(u32);
+pub(super) struct Usage(u32);
 
 impl Usage {
     const COUNT: u32 = 0x3ff;
@@ -96,18 +95,16 @@ impl Usage {
     const HIGH_SHIFT: u32 = 19;
     const INDEX: u32 = 0x1ff;
 
-    fn of(table: PhysAddr) -> Self {
-        let everything = ENTRIES as u32 | Self::INDEX << Self::HIGH_SHIFT;
-        let word = Frame::table_entries(table);
-        Self(word.map_or(everything, |word| word.load(Ordering::Relaxed)))
+    pub(super) fn count(&self) -> usize {
+        (self.0 & Self::COUNT) as usize
     }
 
-    fn is_empty(&self) -> bool {
-        self.0 & Self::COUNT == 0
+    pub(super) fn is_empty(&self) -> bool {
+        self.count() == 0
     }
 
     /// The indices that may be used.
-    fn indices(&self) -> Range<usize> {
+    pub(super) fn indices(&self) -> Range<usize> {
         if self.is_empty() {
             return 0..0;
         }
@@ -135,122 +132,255 @@ impl Usage {
     }
 }
 
-/// The table with the leaf entry for `addr`, made if need be.
-pub(super) fn leaf_table(root: PhysAddr, addr: u64) -> Result<PhysAddr, OutOfMemory> {
-    let mut table = root;
-    for level in (LEAF + 1..=ROOT).rev() {
-        let index = paging::index(addr, level);
-        let value = paging::entry(table, index).load(Ordering::Relaxed);
-        table = if value & PRESENT != 0 {
-            PhysAddr(value & ADDRESS)
-        } else {
-            let made = Frame::alloc_zeroed()?.into_phys();
-            set(table, index, made.0 | PRESENT | WRITE | USER);
-            made
-        };
+impl<M: Tables> Tree<M> {
+    pub(super) fn usage(&self, table: PhysAddr) -> Usage {
+        Usage(self.memory.usage(table).load(Ordering::Relaxed))
     }
-    Ok(table)
-}
 
-/// The present leaf entry for `addr`.
-pub(super) fn find(root: PhysAddr, addr: u64) -> Option<u64> {
-    let mut table = root;
-    for level in (LEAF..=ROOT).rev() {
-        let value = paging::entry(table, paging::index(addr, level)).load(Ordering::Relaxed);
-        if value & PRESENT == 0 {
+    /// The leaf table's entries, to be set one after another.
+    pub(super) fn filling(&self, table: PhysAddr) -> Filling<'_, M> {
+        Filling {
+            memory: &self.memory,
+            table,
+            usage: self.usage(table),
+        }
+    }
+
+    /// Sets an entry and keeps the table's usage. Returns what it was.
+    pub(super) fn set(&self, table: PhysAddr, index: usize, value: u64) -> u64 {
+        let old = self
+            .memory
+            .entry(table, index)
+            .swap(value, Ordering::AcqRel);
+        if is_used(old) != is_used(value) {
+            let mut usage = self.usage(table);
+            if is_used(value) {
+                usage.add(index);
+            } else {
+                usage.remove();
+            }
+            self.memory.usage(table).store(usage.0, Ordering::Relaxed);
+        }
+        old
+    }
+
+    /// Sets an entry that is used to another value that is. The CPU may set its accessed and dirty bits
+    /// meanwhile, which nobody reads.
+    pub(super) fn replace(&self, leaf: &Leaf, value: u64) {
+        let entry = self.memory.entry(leaf.table, leaf.index);
+        entry.store(value, Ordering::Release);
+    }
+
+    /// The table with the leaf entry for `addr`, made if need be.
+    ///
+    /// Panics outside the user's half, whose entries alone are this tree's.
+    pub(super) fn leaf_table(&self, addr: u64) -> Result<PhysAddr, OutOfMemory> {
+        assert!(
+            UserAddr(addr) < UserAddr::LIMIT,
+            "mapping outside user space: {addr:#x}"
+        );
+        let mut table = self.root;
+        for level in (LEAF + 1..=ROOT).rev() {
+            let index = index(addr, level);
+            let value = self.memory.entry(table, index).load(Ordering::Relaxed);
+            table = if is_used(value) {
+                PhysAddr(value & ADDRESS)
+            } else {
+                let made = self.memory.alloc()?;
+                self.set(table, index, made.0 | PRESENT | WRITE | USER);
+                made
+            };
+        }
+        Ok(table)
+    }
+
+    /// The used leaf entry for `addr`.
+    pub(super) fn find(&self, addr: u64) -> Option<Leaf> {
+        if UserAddr(addr) >= UserAddr::LIMIT {
             return None;
         }
-        if level == LEAF {
-            return Some(value);
+        let mut table = self.root;
+        for level in (LEAF..=ROOT).rev() {
+            let index = index(addr, level);
+            let value = self.memory.entry(table, index).load(Ordering::Relaxed);
+            if !is_used(value) {
+                return None;
+            }
+            if level == LEAF {
+                return Some(Leaf {
+                    addr,
+                    table,
+                    index,
+                    value,
+                });
+            }
+            table = PhysAddr(value & ADDRESS);
         }
-        table = PhysAddr(value & ADDRESS);
+        None
     }
-    None
-}
 
-/// Visits the present leaf entries of a page-aligned range, upwards. Returns the address behind the
-/// entry that stopped it, or the range's end.
-pub(super) fn visit(root: PhysAddr, range: Range<u64>, act: &mut dyn FnMut(Leaf) -> Visit) -> u64 {
-    let mut addr = range.start;
-    while addr < range.end {
-        let (table, end) = table_at(root, addr);
-        let end = end.min(range.end);
-        let Some(table) = table else {
+    /// Visits the used leaf entries of a page-aligned range, upwards. Returns the address behind the
+    /// entry that stopped it, or the range's end.
+    pub(super) fn visit(&self, range: Range<u64>, act: &mut dyn FnMut(Leaf) -> Visit) -> u64 {
+        let mut addr = range.start;
+        while addr < range.end.min(UserAddr::LIMIT.0) {
+            let (table, end) = self.table_at(addr);
+            let end = end.min(range.end);
+            let Some(table) = table else {
+                addr = end;
+                continue;
+            };
+            let base = addr & !(span(LEAF + 1) - 1);
+            let used = self.usage(table).indices();
+            addr = addr.max(base + (used.start * PAGE_SIZE) as u64);
+            let used_end = end.min(base + (used.end * PAGE_SIZE) as u64);
+            while addr < used_end {
+                let leaf = Leaf {
+                    addr,
+                    table,
+                    index: index(addr, LEAF),
+                    value: self
+                        .memory
+                        .entry(table, index(addr, LEAF))
+                        .load(Ordering::Relaxed),
+                };
+                addr += PAGE_SIZE as u64;
+                if is_used(leaf.value) && matches!(act(leaf), Visit::Stop) {
+                    return addr;
+                }
+            }
             addr = end;
-            continue;
-        };
-        let base = addr & !(paging::span(LEAF + 1) - 1);
-        let used = Usage::of(table).indices();
-        addr = addr.max(base + (used.start * PAGE_SIZE) as u64);
-        let used_end = end.min(base + (used.end * PAGE_SIZE) as u64);
-        while addr < used_end {
-            let index = paging::index(addr, LEAF);
-            let value = paging::entry(table, index).load(Ordering::Relaxed);
-            let page = addr;
-            addr += PAGE_SIZE as u64;
-            if value & PRESENT != 0
-                && matches!(
-                    act(Leaf {
-                        addr: page,
-                        table,
-                        index,
-                        value
-                    }),
-                    Visit::Stop
-                )
-            {
-                return addr;
+        }
+        range.end
+    }
+
+    /// How many leaf entries of a page-aligned range are used.
+    pub(super) fn count(&self, range: Range<u64>) -> usize {
+        let mut addr = range.start;
+        let mut count = 0;
+        while addr < range.end.min(UserAddr::LIMIT.0) {
+            let (table, end) = self.table_at(addr);
+            let part = addr..end.min(range.end);
+            addr = end;
+            let Some(table) = table else { continue };
+            if self.is_used_within(table, part.start & !(span(LEAF + 1) - 1), &part) {
+                count += self.usage(table).count();
+                continue;
+            }
+            for page in part.step_by(PAGE_SIZE) {
+                let entry = self.memory.entry(table, index(page, LEAF));
+                count += usize::from(is_used(entry.load(Ordering::Relaxed)));
             }
         }
-        addr = end;
+        count
     }
-    range.end
-}
 
-/// The leaf table for `addr` if there is one that is not empty, and where its reach (or that of the
-/// gap) ends.
-fn table_at(root: PhysAddr, addr: u64) -> (Option<PhysAddr>, u64) {
-    let mut table = root;
-    for level in (LEAF + 1..=ROOT).rev() {
-        let span = paging::span(level);
-        let value = paging::entry(table, paging::index(addr, level)).load(Ordering::Relaxed);
-        let below = PhysAddr(value & ADDRESS);
-        if value & PRESENT == 0 || Usage::of(below).is_empty() {
-            return (None, (addr & !(span - 1)) + span);
+    /// The leaf table for `addr` if there is one that is not empty, and where its reach (or that of the
+    /// gap) ends.
+    fn table_at(&self, addr: u64) -> (Option<PhysAddr>, u64) {
+        let mut table = self.root;
+        for level in (LEAF + 1..=ROOT).rev() {
+            let span = span(level);
+            let value = self
+                .memory
+                .entry(table, index(addr, level))
+                .load(Ordering::Relaxed);
+            let below = PhysAddr(value & ADDRESS);
+            if !is_used(value) || self.usage(below).is_empty() {
+                return (None, (addr & !(span - 1)) + span);
+            }
+            table = below;
         }
-        table = below;
+        let span = span(LEAF + 1);
+        (Some(table), (addr & !(span - 1)) + span)
     }
-    let span = paging::span(LEAF + 1);
-    (Some(table), (addr & !(span - 1)) + span)
-}
 
-/// Calls `leaf` for every leaf entry of the user's half and frees all tables, the root included.
-///
-/// # Safety
-/// The tree is nobody else's any more, and its tables are frames that `into_phys` gave up.
-pub(super) unsafe fn free(root: PhysAddr, leaf: &mut dyn FnMut(u64)) {
-    // SAFETY: the caller's promise.
-    unsafe { free_table(root, ROOT, leaf) };
-}
-
-/// # Safety
-/// As for [`free`], of the part below one table.
-unsafe fn free_table(table: PhysAddr, level: u32, leaf: &mut dyn FnMut(u64)) {
-    for index in Usage::of(table).indices() {
-        let value = paging::entry(table, index).load(Ordering::Relaxed);
-        if value & PRESENT == 0 {
-            continue;
-        }
-        if level == LEAF {
-            leaf(value);
-        } else {
-            // SAFETY: the caller's promise holds for each part.
-            unsafe { free_table(PhysAddr(value & ADDRESS), level - 1, leaf) };
+    /// Takes the entries of a page-aligned range out of the tree, and the tables that are empty then. A leaf
+    /// table of which all is taken goes as it is. Returns where it stopped because `gather` had no
+    /// room, or the range's end.
+    pub(super) fn take(&self, range: Range<u64>, gather: &mut Gather) -> u64 {
+        let within = range.start..range.end.min(UserAddr::LIMIT.0);
+        match self.take_below(self.root, ROOT, 0, &within, gather) {
+            Ok(()) => range.end,
+            Err(stopped) => stopped,
         }
     }
-    if let Some(count) = Frame::table_entries(table) {
-        count.store(0, Ordering::Relaxed);
+
+    /// `base` is the first address of the table's reach. The error is where there was no more room.
+    fn take_below(
+        &self,
+        table: PhysAddr,
+        level: u32,
+        base: u64,
+        range: &Range<u64>,
+        gather: &mut Gather,
+    ) -> Result<(), u64> {
+        let span = span(level);
+        let used = self.usage(table).indices();
+        let first = (range.start.saturating_sub(base) / span) as usize;
+        for index in used.start.max(first)..used.end {
+            let start = base + index as u64 * span;
+            if start >= range.end {
+                break;
+            }
+            let value = self.memory.entry(table, index).load(Ordering::Relaxed);
+            if !is_used(value) {
+                continue;
+            }
+            if !gather.has_room() {
+                return Err(start.max(range.start));
+            }
+            if level == LEAF {
+                self.set(table, index, 0);
+                gather.push_entry(value);
+                continue;
+            }
+            let below = PhysAddr(value & ADDRESS);
+            let goes_whole = level == LEAF + 1 && self.is_used_within(below, start, range);
+            if !goes_whole {
+                self.take_below(below, level - 1, start, range, gather)?;
+            }
+            let left = self.usage(below);
+            if goes_whole || left.is_empty() {
+                self.set(table, index, 0);
+                gather.push_table(below, left.count());
+            }
+        }
+        Ok(())
     }
-    // SAFETY: tables are frames that `into_phys` gave up, each in one place of the tree.
-    drop(unsafe { Frame::from_phys(table) });
+
+    /// Whether all that is used of a leaf table is in `range`.
+    fn is_used_within(&self, table: PhysAddr, base: u64, range: &Range<u64>) -> bool {
+        let used = self.usage(table).indices();
+        range.start <= base + (used.start * PAGE_SIZE) as u64
+            && base + (used.end * PAGE_SIZE) as u64 <= range.end
+    }
+
+    /// Frees what was gathered: calls `leaf` for each leaf entry, then frees the tables.
+    ///
+    /// # Safety
+    /// No CPU's translation caches refer to what was gathered, from this tree.
+    pub(super) unsafe fn release(&self, gather: &mut Gather, leaf: &mut dyn FnMut(u64)) {
+        for value in gather.entries() {
+            leaf(*value);
+        }
+        for &table in gather.tables() {
+            for index in self.usage(table).indices() {
+                let value = self.memory.entry(table, index).swap(0, Ordering::Relaxed);
+                if is_used(value) {
+                    leaf(value);
+                }
+            }
+            self.memory.usage(table).store(0, Ordering::Relaxed);
+            // SAFETY: it was taken out of the tree, which had it from `alloc`; it is empty now; the caller
+            // promises the rest.
+            unsafe { self.memory.free(table) };
+        }
+        gather.clear();
+    }
 }
+
+const _: () = assert!(ENTRIES == 512, "`Usage` has ten bits for the count");
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,9 @@ fn by_pages(
 /// [`Fault`] when a page is not mapped.
 pub fn read(from: UserAddr, to: &mut [u8]) -> Result<(), Fault> {
     by_pages(from, to.len(), |table, here, part| {
-        table.query(here)?.0.read(here.page_offset(), &mut to[part]);
+        table
+            .readable(here)?
+            .read(here.page_offset(), &mut to[part]);
         Some(())
     })
 }
@@ -69,7 +71,7 @@ pub fn write_frame(to: UserAddr, from: &Frame, offset: usize, len: usize) -> Res
 pub fn read_frame(from: UserAddr, to: &Frame, offset: usize, len: usize) -> Result<(), Fault> {
     by_pages(from, len, |table, here, part| {
         let mut bytes = alloc::vec![0; part.len()];
-        table.query(here)?.0.read(here.page_offset(), &mut bytes);
+        table.readable(here)?.read(here.page_offset(), &mut bytes);
         to.write(offset + part.start, &bytes);
         Some(())
     })

@@ -12,20 +12,11 @@ use super::features::{self, Features};
 use super::layout;
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::{Frame, OutOfMemory};
+use crate::page_table::bits::{ADDRESS, ENTRIES, LARGE, NO_EXEC, PRESENT, WRITE, index, span};
 use crate::sync::IrqLock;
 
-/// Entry bits.
-pub(crate) const PRESENT: u64 = 1;
-pub(crate) const WRITE: u64 = 1 << 1;
-pub(crate) const USER: u64 = 1 << 2;
 pub(crate) const UNCACHED: u64 = 1 << 4;
-pub(crate) const LARGE: u64 = 1 << 7;
 pub(crate) const GLOBAL: u64 = 1 << 8;
-/// Free for software: the page is boot memory, which is not counted.
-pub(crate) const BOOT_MEMORY: u64 = 1 << 9;
-pub(crate) const NO_EXEC: u64 = 1 << 63;
-/// The physical address in an entry.
-pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Kernel data: not for users, not executable, the same in all address spaces.
 pub(crate) const DATA: u64 = PRESENT | WRITE | GLOBAL | NO_EXEC;
@@ -36,23 +27,12 @@ pub(crate) const CODE: u64 = PRESENT | GLOBAL;
 /// Device registers.
 pub(crate) const REGISTERS: u64 = DATA | UNCACHED;
 
-const ENTRIES: usize = 512;
 /// First root entry of the kernel's half.
 const KERNEL_ROOT_ENTRY: usize = 256;
 
 /// The kernel's root table; holds its physical address, 0 before it is made.
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static KERNEL: IrqLock<()> = IrqLock::new(());
-
-/// The index into the table of `level` (4 is the root) for `addr`.
-pub(crate) fn index(addr: u64, level: u32) -> usize {
-    (addr >> (12 + 9 * (level - 1))) as usize & (ENTRIES - 1)
-}
-
-/// Bytes that an entry of `level` spans.
-pub(crate) fn span(level: u32) -> u64 {
-    1 << (12 + 9 * (level - 1))
-}
 
 /// An entry of a table, as an atomic: the CPU reads (and marks) it at any time.
 pub(crate) fn entry(table: PhysAddr, index: usize) -> &'static AtomicU64 {

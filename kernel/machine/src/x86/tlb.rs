@@ -1,7 +1,9 @@
 //! Telling other CPUs to forget translations.
 //!
-//! A CPU that waits for another, here or for a lock, answers requests made to itself meanwhile
-//! ([`poll`]), so that two CPUs with interrupts off cannot wait for each other for ever.
+//! A CPU that waits for another with interrupts off, here or for a task to leave its CPU, answers requests
+//! made to itself meanwhile ([`poll`]), so that two such CPUs cannot wait for each other for ever. One that
+//! waits for a `SpinLock` takes the interrupt. One that waits for an `IrqLock` does neither: nobody may hold
+//! one of those while asking for a flush.
 
 use core::sync::atomic::Ordering;
 

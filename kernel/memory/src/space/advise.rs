@@ -3,11 +3,11 @@
 use core::ops::Range;
 
 use abi::{Errno, Result};
-use machine::{PAGE_SIZE, UserAddr};
+use machine::UserAddr;
 
 use super::area::{Area, AreaFlags, Prot};
-use super::fault::{Access, FaultError};
-use super::{AddressSpace, PAGE, addresses, page_range};
+use super::fault::FaultError;
+use super::{AddressSpace, PAGE, wrapping_range};
 
 const NORMAL: u32 = 0;
 const RANDOM: u32 = 1;
@@ -35,7 +35,10 @@ impl AddressSpace {
     /// As madvise(2): `EINVAL` for advice that is not supported or does not fit the mapping, `ENOMEM` where
     /// something in the range is not mapped (the rest has been done).
     pub fn advise(&self, addr: UserAddr, len: u64, advice: u32) -> Result<()> {
-        let range = page_range(addr, len, Errno::EINVAL)?;
+        let range = wrapping_range(addr, len)?;
+        if range.is_empty() && len > 0 {
+            return Err(Errno::EINVAL);
+        }
         match advice {
             // Nothing is swapped or reordered here, so these hold by themselves.
             NORMAL | RANDOM | SEQUENTIAL | COLD | PAGE_OUT => self.check_covered(range),
@@ -54,7 +57,7 @@ impl AddressSpace {
     }
 
     fn check_covered(&self, range: Range<u64>) -> Result<()> {
-        if self.areas.lock().tree.covers(range) {
+        if self.areas.read().tree.covers(range) {
             Ok(())
         } else {
             Err(Errno::ENOMEM)
@@ -63,7 +66,7 @@ impl AddressSpace {
 
     /// Reads the pages of files in the range in, without mapping them.
     fn read_ahead(&self, range: Range<u64>) -> Result<()> {
-        let parts = self.areas.lock().parts(range.clone(), |start, area| {
+        let parts = self.areas.read().parts(range.clone(), |start, area| {
             area.source
                 .clone()
                 .map(|source| (source, area.page_index(start, start.max(range.start))))
@@ -79,6 +82,7 @@ impl AddressSpace {
                 if source.page(index, false).is_err() {
                     break;
                 }
+                sched::cond_resched();
             }
         }
         self.check_covered(range)
@@ -86,7 +90,7 @@ impl AddressSpace {
 
     /// Drops pages: anonymous memory is zeroes again, files are read again.
     fn discard(&self, range: Range<u64>, advice: u32) -> Result<()> {
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         self.note_peak(&mut areas);
         let is_refused = |area: &Area| {
             (advice == FREE && area.source.is_some())
@@ -96,8 +100,7 @@ impl AddressSpace {
             if refused {
                 return Err(Errno::EINVAL);
             }
-            self.table.unmap(addresses(part.clone()));
-            areas.set_aside.forget(part);
+            self.unmap_pages(part);
         }
         drop(areas);
         self.check_covered(range)
@@ -105,20 +108,27 @@ impl AddressSpace {
 
     /// `MADV_REMOVE`: frees the pages of a shared mapping at their source.
     fn punch(&self, range: Range<u64>) -> Result<()> {
-        let parts = self.areas.lock().parts(range.clone(), |start, area| {
+        let parts = self.areas.read().parts(range.clone(), |start, area| {
+            let is_locked = area.flags.contains(AreaFlags::LOCKED);
+            let source = area.source.clone().filter(|_| !is_locked);
             let may = area.is_shared() && area.max_prot.contains(Prot::WRITE);
-            let source = area.source.clone().filter(|_| may);
-            source.map(|source| (source, area.offset + (start.max(range.start) - start)))
+            let offset = area.offset + (start.max(range.start) - start);
+            let source = source.ok_or(Errno::EINVAL)?;
+            if may {
+                Ok((source, offset))
+            } else {
+                Err(Errno::EACCES)
+            }
         })?;
         for (part, source) in parts {
-            let (source, offset) = source.ok_or(Errno::EINVAL)?;
+            let (source, offset) = source?;
             source.punch(offset..offset + (part.end - part.start))?;
         }
         self.check_covered(range)
     }
 
     fn set_flag(&self, range: Range<u64>, flag: AreaFlags, on: bool) -> Result<()> {
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         if flag == AreaFlags::WIPE_ON_FORK
             && on
             && areas
@@ -136,20 +146,10 @@ impl AddressSpace {
     }
 
     fn touch_all(&self, range: Range<u64>, write: bool) -> Result<()> {
-        let access = Access {
-            write,
-            exec: false,
-            force: false,
-            is_absent: false,
-        };
-        for page in range.step_by(PAGE_SIZE) {
-            self.touch(UserAddr(page), access)
-                .map_err(|error| match error {
-                    FaultError::MapErr | FaultError::OutOfMemory => Errno::ENOMEM,
-                    FaultError::AccErr => Errno::EINVAL,
-                    FaultError::Bus => Errno::EFAULT,
-                })?;
-        }
-        Ok(())
+        self.touch_pages(range, write).map_err(|error| match error {
+            FaultError::MapErr | FaultError::OutOfMemory => Errno::ENOMEM,
+            FaultError::AccErr => Errno::EINVAL,
+            FaultError::Bus => Errno::EFAULT,
+        })
     }
 }

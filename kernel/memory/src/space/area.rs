@@ -1,6 +1,7 @@
 //! One mapping: a range of addresses that share protection and origin.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use machine::PAGE_SIZE;
 use machine::page_table::Perms;
@@ -47,7 +48,6 @@ bitflags::bitflags! {
 }
 
 /// A mapping. Its start is its key in the tree.
-#[derive(Clone)]
 pub struct Area {
     /// One past its last address.
     pub end: u64,
@@ -63,14 +63,43 @@ pub struct Area {
     pub offset: u64,
     /// The file it was made from.
     pub origin: Option<Arc<dyn Origin>>,
-    /// Private pages of its own may be mapped: fork has to look at its page tables.
-    pub is_copied: bool,
+    /// Private pages of its own may be mapped: fork has to look at its page tables. Faults set it, which
+    /// only share the lock.
+    pub is_copied: AtomicBool,
     /// Counts it at the source while it is shared and may ever store.
-    #[expect(dead_code, reason = "held to be counted")]
     pub(crate) writable: Option<WritableMapping>,
 }
 
+impl Clone for Area {
+    fn clone(&self) -> Self {
+        Self {
+            end: self.end,
+            prot: self.prot,
+            max_prot: self.max_prot,
+            flags: self.flags,
+            source: self.source.clone(),
+            offset: self.offset,
+            origin: self.origin.clone(),
+            is_copied: AtomicBool::new(self.is_copied()),
+            writable: self.writable.clone(),
+        }
+    }
+}
+
 impl Area {
+    /// See the field.
+    #[must_use]
+    pub fn is_copied(&self) -> bool {
+        self.is_copied.load(Ordering::Relaxed)
+    }
+
+    /// Private pages may be mapped from now on, if `is_copied`.
+    pub(crate) fn note_copied(&self, is_copied: bool) {
+        if is_copied && !self.is_copied() {
+            self.is_copied.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether stores are seen by others.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -80,6 +109,9 @@ impl Area {
     /// What the page table may allow at most.
     #[must_use]
     pub(crate) fn perms(&self) -> Perms {
+        if self.prot.is_empty() {
+            return Perms::NO_ACCESS;
+        }
         let mut perms = Perms::empty();
         perms.set(Perms::WRITE, self.prot.contains(Prot::WRITE));
         perms.set(Perms::EXEC, self.prot.contains(Prot::EXEC));

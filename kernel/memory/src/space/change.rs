@@ -9,8 +9,7 @@ use machine::UserAddr;
 use machine::page_table::Perms;
 
 use super::area::{Area, AreaFlags, Prot};
-use super::set_aside::SetAside;
-use super::{AddressSpace, Areas, PAGE, addresses, page_range};
+use super::{AddressSpace, Areas, PAGE, addresses, page_range, wrapping_range};
 use crate::pressure;
 
 const MS_ASYNC: u32 = 1;
@@ -29,7 +28,7 @@ impl AddressSpace {
             return Ok(());
         }
         pressure::ensure_headroom()?;
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         if grows_down {
             let (start, area) = areas.tree.find(range.start).ok_or(Errno::ENOMEM)?;
             if !area.flags.contains(AreaFlags::GROWS_DOWN) {
@@ -40,31 +39,19 @@ impl AddressSpace {
         let (end, outcome) = areas.agreeing(range.clone(), |area| area.max_prot.contains(prot));
         if end > range.start {
             let range = range.start..end;
-            if prot.is_empty() {
-                SetAside::check_room(self.table.mapped(addresses(range.clone())))?;
-            }
             areas.tree.update(range.clone(), |area| area.prot = prot)?;
-            self.apply_prot(&mut areas, range)?;
+            self.apply_prot(&areas, range);
         }
         outcome
     }
 
     /// Brings the page table in line with the areas of a range.
-    fn apply_prot(&self, areas: &mut Areas, range: Range<u64>) -> Result<()> {
-        let parts = areas.parts(range, |_, area| {
-            (area.prot, area.is_shared(), area.perms_before_store())
-        })?;
-        for (part, (prot, is_shared, perms)) in parts {
-            if !prot.is_empty() {
-                // Private pages get their store permission back by a fault that looks who owns them.
-                self.table.protect(addresses(part), perms);
-            } else if is_shared {
-                self.table.unmap(addresses(part));
-            } else {
-                areas.set_aside.take_from(&self.table, part);
-            }
+    fn apply_prot(&self, areas: &Areas, range: Range<u64>) {
+        for (start, area) in areas.tree.overlapping(range.clone()) {
+            let part = start.max(range.start)..area.end.min(range.end);
+            // Private pages get their store permission back by a fault that looks who owns them.
+            self.protect_pages(part, area.perms_before_store());
         }
-        Ok(())
     }
 
     /// msync(2): `flags` are the `MS_*` bits.
@@ -76,21 +63,31 @@ impl AddressSpace {
         if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0 || is_contradiction {
             return Err(Errno::EINVAL);
         }
-        let range = page_range(addr, len, Errno::ENOMEM)?;
+        let range = match wrapping_range(addr, len) {
+            Ok(range) => range,
+            Err(_) if addr.is_page_aligned() => return Err(Errno::ENOMEM),
+            Err(errno) => return Err(errno),
+        };
         let (is_covered, parts) = {
-            let areas = self.areas.lock();
+            let areas = self.areas.read();
             let parts = areas.parts(range.clone(), |start, area| {
                 let source = area.source.clone().filter(|_| area.is_shared());
-                source.map(|source| (source, area.page_index(start, start.max(range.start))))
+                let first = area.page_index(start, start.max(range.start));
+                let is_locked = area.flags.contains(AreaFlags::LOCKED);
+                (source.map(|source| (source, first)), is_locked)
             })?;
             (areas.tree.covers(range.clone()), parts)
         };
-        for (part, source) in parts {
+        for (part, (source, is_locked)) in parts {
+            if is_locked && flags & MS_INVALIDATE != 0 {
+                return Err(Errno::EBUSY);
+            }
             if let Some((source, first)) = source
                 && flags & MS_SYNC != 0
             {
                 source.sync(first, first + (part.end - part.start) / PAGE - 1)?;
             }
+            sched::cond_resched();
         }
         if is_covered {
             Ok(())
@@ -105,7 +102,7 @@ impl AddressSpace {
     /// `EINVAL`, `ENOMEM` where something in the range is not mapped.
     pub fn residency(&self, addr: UserAddr, len: u64) -> Result<Vec<u8>> {
         let range = page_range(addr, len, Errno::ENOMEM)?;
-        let areas = self.areas.lock();
+        let areas = self.areas.read();
         if !areas.tree.covers(range.clone()) {
             return Err(Errno::ENOMEM);
         }
@@ -118,7 +115,6 @@ impl AddressSpace {
         while page < range.end {
             let is_mapped = self.table.mapped(addresses(page..page + PAGE)) > 0;
             let is_resident = is_mapped
-                || areas.set_aside.contains(page)
                 || areas.tree.find(page).is_some_and(|(start, area)| {
                     let index = area.page_index(start, page);
                     let source = area.source.as_deref();
@@ -134,7 +130,7 @@ impl AddressSpace {
     #[must_use]
     pub fn allows(&self, addr: UserAddr, write: bool) -> bool {
         let wanted = if write { Prot::WRITE } else { Prot::all() };
-        let areas = self.areas.lock();
+        let areas = self.areas.read();
         areas
             .tree
             .find(addr.0)
@@ -150,7 +146,11 @@ impl AddressSpace {
 
 impl Areas {
     /// How far a range is mapped without a gap by areas that agree, and what stands in the way then.
-    fn agreeing(&self, range: Range<u64>, agrees: impl Fn(&Area) -> bool) -> (u64, Result<()>) {
+    pub(super) fn agreeing(
+        &self,
+        range: Range<u64>,
+        agrees: impl Fn(&Area) -> bool,
+    ) -> (u64, Result<()>) {
         let mut end = range.start;
         for (start, area) in self.tree.overlapping(range.clone()) {
             if start > end {

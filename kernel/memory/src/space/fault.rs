@@ -1,7 +1,8 @@
 //! Page faults: making a page appear, or writable, because somebody touched it.
 //!
-//! A first look under the area lock settles almost every fault. Where the source would have to wait (a page
-//! to be read in), the lock is dropped, the source asked, and the area looked at again.
+//! A first look under the shared area lock settles almost every fault, and threads fault side by side. What would
+//! have to wait is done without the lock, and the area looked at again: a page that the source has to
+//! read in, memory that has to be taken back from others, a stack that has to grow.
 
 use alloc::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::page_source::PageSource;
 use crate::pressure;
 
 /// Pages of a file that one fault makes present when they are at hand.
-const AROUND: u64 = 16;
+const AROUND: usize = 16;
 
 /// Why a fault could not be resolved, as the signal says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,10 @@ enum Look {
     Done,
     /// The source has to be asked for this page without the lock.
     Ask(Arc<dyn PageSource>, u64, bool),
+    /// Nothing is mapped, but a stack may be extended to it.
+    GrowStack,
+    /// Memory is short.
+    MakeRoom,
 }
 
 impl AddressSpace {
@@ -92,78 +97,59 @@ impl AddressSpace {
             return Err(FaultError::MapErr);
         }
         let page = addr.page_base().0;
-        let mut answer = None;
         loop {
             let look = {
-                let mut areas = self.areas.lock();
-                self.look(&mut areas, page, access, answer.take())?
+                let areas = self.areas.read();
+                self.look(&areas, page, access)?
             };
             match look {
                 Look::Done => return Ok(()),
                 Look::Ask(source, index, write) => {
-                    let frame = source.page(index, write).map_err(|errno| match errno {
+                    // It is at hand then, unless it is taken away again; only under the lock can nobody do that.
+                    source.page(index, write).map_err(|errno| match errno {
                         Errno::ENOMEM => FaultError::OutOfMemory,
                         _ => FaultError::Bus,
                     })?;
-                    answer = Some((source, index, frame));
+                }
+                Look::GrowStack => self.areas.write().grow_stack(page)?,
+                Look::MakeRoom => {
+                    pressure::make_room().map_err(|_| FaultError::OutOfMemory)?;
                 }
             }
         }
     }
 
-    fn look(
-        &self,
-        areas: &mut Areas,
-        page: u64,
-        access: Access,
-        answer: Option<(Arc<dyn PageSource>, u64, Frame)>,
-    ) -> Outcome<Look> {
-        if areas.tree.find(page).is_none() {
-            areas.grow_stack(page)?;
-        }
-        let Areas {
-            tree, set_aside, ..
-        } = areas;
-        let (start, area) = tree.find_mut(page).ok_or(FaultError::MapErr)?;
+    fn look(&self, areas: &Areas, page: u64, access: Access) -> Outcome<Look> {
+        let Some((start, area)) = areas.tree.find(page) else {
+            return Ok(Look::GrowStack);
+        };
         check_access(area, access)?;
-        if access.write && !area.is_shared() {
-            area.is_copied = true;
-        }
+        area.note_copied(access.write && !area.is_shared());
         let place = Place { page, start, area };
-        if !set_aside.is_empty()
-            && let Some(frame) = set_aside.take(page)
-        {
-            self.fill(&place, frame, area.perms() - Perms::WRITE)?;
-        }
-        let answer = answer.and_then(|(source, index, frame)| {
-            let current = place.area.source.as_ref()?;
-            let fits = core::ptr::addr_eq(Arc::as_ptr(current), Arc::as_ptr(&source))
-                && place.area.page_index(place.start, page) == index;
-            fits.then_some(frame)
-        });
         // The CPU's word that nothing was there may be out of date: `fill` never replaces, and
         // the access simply faults again.
         if !access.is_absent
             && let Some((frame, perms)) = self.table.query(UserAddr(page))
         {
-            return self.upgrade(&place, access, &frame, perms, answer.is_some());
+            return Ok(self.upgrade(&place, access, &frame, perms));
         }
         match area.source.clone() {
             None => self.appear_anonymous(&place, access),
-            Some(source) => self.appear_from(&place, access, source, answer),
+            Some(source) => self.appear_from(&place, access, source),
         }
     }
 
     /// Nothing is there yet: a zero page.
     fn appear_anonymous(&self, place: &Place<'_>, access: Access) -> Outcome<Look> {
         if access.write {
-            let frame = pressure::alloc_zeroed().map_err(|_| FaultError::OutOfMemory)?;
-            self.fill(place, frame, place.area.perms())?;
+            let Some(frame) = pressure::try_zeroed() else {
+                return Ok(Look::MakeRoom);
+            };
+            Ok(self.fill(place, frame, place.area.perms()))
         } else {
             let zero = zero_frame().map_err(|_| FaultError::OutOfMemory)?;
-            self.fill(place, zero.clone(), place.area.perms() - Perms::WRITE)?;
+            Ok(self.fill(place, zero.clone(), place.area.perms() - Perms::WRITE))
         }
-        Ok(Look::Done)
     }
 
     /// Nothing is there yet: a page of the source, or a private copy of it.
@@ -172,7 +158,6 @@ impl AddressSpace {
         place: &Place<'_>,
         access: Access,
         source: Arc<dyn PageSource>,
-        answer: Option<Frame>,
     ) -> Outcome<Look> {
         let index = place.area.page_index(place.start, place.page);
         let size = source.size_bytes();
@@ -180,89 +165,99 @@ impl AddressSpace {
             return Err(FaultError::Bus);
         }
         let shared_write = access.write && place.area.is_shared();
-        let Some(frame) = answer.or_else(|| source.page_at_hand(index, shared_write)) else {
+        let Some(frame) = source.page_at_hand(index, shared_write) else {
             return Ok(Look::Ask(source, index, shared_write));
         };
         if shared_write {
-            self.fill(place, frame, place.area.perms())?;
-        } else if access.write {
-            let copy = pressure::duplicate(&frame).map_err(|_| FaultError::OutOfMemory)?;
-            self.fill(place, copy, place.area.perms())?;
-        } else {
-            let perms = place.area.perms_before_store();
-            self.fill(place, frame, perms)?;
+            return Ok(self.fill(place, frame, place.area.perms()));
+        }
+        if access.write {
+            return Ok(match pressure::try_copy(&frame) {
+                Some(copy) => self.fill(place, copy, place.area.perms()),
+                None => Look::MakeRoom,
+            });
+        }
+        let perms = place.area.perms_before_store();
+        let look = self.fill(place, frame, perms);
+        if matches!(look, Look::Done) {
             self.fill_around(place, &*source, size, perms);
         }
-        Ok(Look::Done)
+        Ok(look)
     }
 
     /// Maps the pages around a file page that was read, as far as they are at hand.
     fn fill_around(&self, place: &Place<'_>, source: &dyn PageSource, size: u64, perms: Perms) {
-        let window = place.page & !(AROUND * PAGE - 1);
+        let window = place.page & !(AROUND as u64 * PAGE - 1);
         let first = window.max(place.start);
         let source_end = place
             .start
             .saturating_add(size.saturating_sub(place.area.offset));
-        let end = (window + AROUND * PAGE)
+        let end = (window + AROUND as u64 * PAGE)
             .min(place.area.end)
             .min(source_end.next_multiple_of(PAGE));
         if first >= end {
             return;
         }
         let first_index = place.area.page_index(place.start, first);
-        let pages = super::page_count(&(first..end));
+        // Asked before the page table is locked: the source has locks of its own.
+        let mut frames = [const { None }; AROUND];
+        let pages = super::page_count(&(first..end)).min(AROUND);
+        let present = super::page_count(&(first..place.page));
+        for (n, frame) in frames[..pages].iter_mut().enumerate() {
+            if n != present {
+                *frame = source.page_at_hand(first_index + n as u64, false);
+            }
+        }
         // No memory for a table is no failure: these pages were not asked for.
-        let _ = self.table.fill(UserAddr(first), pages, perms, |n| {
-            source.page_at_hand(first_index + n as u64, false)
-        });
+        let _ = self
+            .table
+            .fill(UserAddr(first), &mut frames[..pages], perms);
     }
 
     /// Something is there, but not for this access.
-    fn upgrade(
-        &self,
-        place: &Place<'_>,
-        access: Access,
-        frame: &Frame,
-        perms: Perms,
-        is_answered: bool,
-    ) -> Outcome<Look> {
+    fn upgrade(&self, place: &Place<'_>, access: Access, frame: &Frame, perms: Perms) -> Look {
         let area = place.area;
         if !access.write {
-            if access.exec && !perms.contains(Perms::EXEC) {
-                self.set_perms(place, perms | (area.perms() & Perms::EXEC));
+            let wanted = area.perms();
+            if perms.contains(Perms::NO_ACCESS) && !wanted.contains(Perms::NO_ACCESS) {
+                self.set_perms(place, wanted - Perms::WRITE);
+            } else if access.exec && !perms.contains(Perms::EXEC) {
+                self.set_perms(place, perms | (wanted & Perms::EXEC));
             }
-            return Ok(Look::Done);
+            return Look::Done;
         }
         if perms.contains(Perms::WRITE) {
-            return Ok(Look::Done);
+            return Look::Done;
         }
         if let (true, Some(source)) = (area.is_shared(), &area.source) {
             let index = area.page_index(place.start, place.page);
-            if source.tracks_stores() && !is_answered && source.page_at_hand(index, true).is_none()
-            {
-                return Ok(Look::Ask(source.clone(), index, true));
+            if source.tracks_stores() && source.page_at_hand(index, true).is_none() {
+                return Look::Ask(source.clone(), index, true);
             }
             self.set_perms(place, area.perms());
         } else if frame.handles() <= 2 {
             // Only the table's handle and the one just made by asking: nobody else has the page.
             self.set_perms(place, area.perms());
         } else {
-            self.replace_by_copy(place, frame)?;
+            return self.replace_by_copy(place, frame);
         }
-        Ok(Look::Done)
+        Look::Done
     }
 
-    fn replace_by_copy(&self, place: &Place<'_>, frame: &Frame) -> Outcome<()> {
+    fn replace_by_copy(&self, place: &Place<'_>, frame: &Frame) -> Look {
         let is_zero = zero_frame().is_ok_and(|zero| zero.phys() == frame.phys());
         let copy = if is_zero {
-            pressure::alloc_zeroed()
+            pressure::try_zeroed()
         } else {
-            pressure::duplicate(frame)
+            pressure::try_copy(frame)
         };
-        let copy = copy.map_err(|_| FaultError::OutOfMemory)?;
+        let Some(copy) = copy else {
+            return Look::MakeRoom;
+        };
+        // Another thread may have been faster, and have stored to its copy already: then that one stays.
         self.table
-            .map(UserAddr(place.page), copy, place.area.perms())
-            .map_err(|_| FaultError::OutOfMemory)
+            .replace(UserAddr(place.page), frame, copy, place.area.perms());
+        Look::Done
     }
 
     fn set_perms(&self, place: &Place<'_>, perms: Perms) {
@@ -271,12 +266,15 @@ impl AddressSpace {
     }
 
     /// Maps a page unless one is there by now.
-    fn fill(&self, place: &Place<'_>, frame: Frame, perms: Perms) -> Outcome<()> {
-        let mut frame = Some(frame);
-        self.table
-            .fill(UserAddr(place.page), 1, perms, |_| frame.take())
-            .map(drop)
-            .map_err(|_| FaultError::OutOfMemory)
+    fn fill(&self, place: &Place<'_>, frame: Frame, perms: Perms) -> Look {
+        match self
+            .table
+            .fill(UserAddr(place.page), &mut [Some(frame)], perms)
+        {
+            Ok(_) => Look::Done,
+            // No frame for a table.
+            Err(_) => Look::MakeRoom,
+        }
     }
 }
 
@@ -300,6 +298,10 @@ fn check_access(area: &Area, access: Access) -> Outcome<()> {
 impl Areas {
     /// Extends a stack down to `page`, if one is right above and may grow.
     fn grow_stack(&mut self, page: u64) -> Outcome<()> {
+        if self.tree.find(page).is_some() {
+            // Another thread was here in between.
+            return Ok(());
+        }
         let (start, area) = self.tree.next_above(page).ok_or(FaultError::MapErr)?;
         if !area.flags.contains(AreaFlags::GROWS_DOWN) || area.end - page > self.limits.stack {
             return Err(FaultError::MapErr);

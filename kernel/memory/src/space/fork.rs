@@ -4,13 +4,13 @@
 //! pages are at hand at the source, and most children exec before they touch them.
 
 use alloc::sync::Arc;
+use core::sync::atomic::AtomicBool;
 
 use abi::{Errno, Result};
 
 use super::area::{Area, AreaFlags};
-use super::set_aside::SetAside;
 use super::tree::AreaTree;
-use super::{AddressSpace, Areas, addresses};
+use super::{AddressSpace, Areas, by_parts};
 
 impl AddressSpace {
     /// A copy for fork(2): private memory is shared until either side stores to it.
@@ -18,13 +18,12 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM`.
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         let child = Self::with(Areas {
             tree: AreaTree::default(),
             bases: areas.bases.clone(),
             layout: areas.layout,
             limits: areas.limits,
-            set_aside: SetAside::default(),
             locks_future: false,
             peak: areas.tree.total(),
             peak_resident: 0,
@@ -36,11 +35,8 @@ impl AddressSpace {
     }
 
     fn copy_areas(&self, areas: &mut Areas, child: &AddressSpace) -> Result<()> {
-        let mut theirs = child.areas.lock();
-        theirs.tree.reserve(areas.tree.len())?;
-        if !areas.set_aside.is_empty() {
-            SetAside::check_room(areas.set_aside.count(0..u64::MAX))?;
-        }
+        let mut theirs = child.areas.write();
+        theirs.tree.reserve_appends(areas.tree.len())?;
         for (start, area) in areas.tree.iter() {
             if area.flags.contains(AreaFlags::DONT_FORK) {
                 continue;
@@ -52,24 +48,20 @@ impl AddressSpace {
             // Locks are not inherited (mlock(2)).
             copy.flags.remove(AreaFlags::LOCKED);
             let is_wiped = area.flags.contains(AreaFlags::WIPE_ON_FORK);
-            copy.is_copied &= !is_wiped;
+            copy.is_copied = AtomicBool::new(area.is_copied() && !is_wiped);
             theirs.tree.append(start, copy);
             if !is_wiped && has_private_pages(area) {
-                let range = addresses(start..area.end);
-                self.table
-                    .share_with(&child.table, range, true)
-                    .map_err(|_| Errno::ENOMEM)?;
-                if !areas.set_aside.is_empty() {
-                    areas
-                        .set_aside
-                        .share(start..area.end, &mut theirs.set_aside);
-                }
+                by_parts(start..area.end, |part| {
+                    self.table.share_with(&child.table, part)
+                })
+                .map_err(|_| Errno::ENOMEM)?;
             }
+            sched::cond_resched();
         }
         Ok(())
     }
 }
 
 fn has_private_pages(area: &Area) -> bool {
-    !area.is_shared() && area.is_copied
+    !area.is_shared() && area.is_copied()
 }

@@ -1,5 +1,7 @@
 //! brk(2): the heap right behind the program.
 
+use core::sync::atomic::AtomicBool;
+
 use abi::Result;
 use machine::UserAddr;
 
@@ -12,7 +14,7 @@ use crate::pressure;
 impl AddressSpace {
     /// Sets where the heap begins: behind the end of the program, moved at random where ASLR is on.
     pub fn set_brk_start(&self, end_of_program: UserAddr) {
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         let start = areas
             .bases
             .heap_start(round_up(end_of_program.0).unwrap_or(end_of_program.0));
@@ -23,7 +25,7 @@ impl AddressSpace {
     /// brk(2): moves the end of the heap and returns where it is then.
     pub fn brk(&self, wanted: UserAddr) -> UserAddr {
         let mut removed = Removed::new();
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         let moved = self.move_brk(&mut areas, wanted.0, &mut removed);
         if moved == Some(Ok(())) {
             areas.layout.brk = wanted.0;
@@ -73,7 +75,7 @@ impl Areas {
             source: None,
             offset: 0,
             origin: None,
-            is_copied: false,
+            is_copied: AtomicBool::new(false),
             writable: None,
         };
         self.check_limits(&area, new_end - old_end, Placement::Anywhere, old_end)?;

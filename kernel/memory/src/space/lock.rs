@@ -1,28 +1,31 @@
 //! mlock(2) and its relatives. Nothing is ever swapped out: locking makes pages present, shows in accounts,
 //! counts against RLIMIT_MEMLOCK, and keeps `MADV_DONTNEED` away.
 
+use core::ops::Range;
+
 use abi::{Errno, Result};
 use machine::UserAddr;
 
 use super::area::AreaFlags;
-use super::{AddressSpace, Areas, page_range};
+use super::fault::FaultError;
+use super::{AddressSpace, Areas, wrapping_range};
 
 const MCL_CURRENT: u32 = 1;
 const MCL_FUTURE: u32 = 2;
 const MCL_ONFAULT: u32 = 4;
 
 impl AddressSpace {
-    /// mlock(2). `may_lock`: more than the limit (CAP_IPC_LOCK).
+    /// mlock(2) and mlock2(2). `may_lock`: more than the limit (CAP_IPC_LOCK). `on_fault`: pages are not made
+    /// present now.
     ///
     /// # Errors
-    /// As mlock(2): `ENOMEM` beyond the limit or where something is not mapped, `EPERM` when nothing may be
-    /// locked.
-    pub fn lock(&self, addr: UserAddr, len: u64, may_lock: bool) -> Result<()> {
-        let offset = addr.page_offset() as u64;
-        let len = len.checked_add(offset).ok_or(Errno::EINVAL)?;
-        let range = page_range(addr.page_base(), len, Errno::ENOMEM)?;
+    /// As mlock(2): `ENOMEM` beyond the limit, where something is not mapped or cannot be made present, `EPERM`
+    /// when nothing may be locked, `EAGAIN` without memory.
+    pub fn lock(&self, addr: UserAddr, len: u64, may_lock: bool, on_fault: bool) -> Result<()> {
+        let range = touched_pages(addr, len)?;
         {
-            let mut areas = self.areas.lock();
+            let mut areas = self.areas.write();
+            areas.check_locked(0, may_lock).map_err(no_room)?;
             let is_locked = |flags: AreaFlags| flags.contains(AreaFlags::LOCKED);
             let already: u64 = areas
                 .tree
@@ -32,15 +35,15 @@ impl AddressSpace {
                 .sum();
             let more = range.end - range.start - already;
             areas.check_locked(more, may_lock).map_err(no_room)?;
-            if !areas.tree.covers(range.clone()) {
-                return Err(Errno::ENOMEM);
-            }
-            areas
-                .tree
-                .update(range.clone(), |area| area.flags |= AreaFlags::LOCKED)?;
+            areas.set_locked(range.clone(), true)?;
         }
-        self.populate(range);
-        Ok(())
+        if on_fault {
+            return Ok(());
+        }
+        self.populate(range).map_err(|error| match error {
+            FaultError::OutOfMemory => Errno::EAGAIN,
+            FaultError::MapErr | FaultError::AccErr | FaultError::Bus => Errno::ENOMEM,
+        })
     }
 
     /// munlock(2).
@@ -48,16 +51,8 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM` where something is not mapped.
     pub fn unlock(&self, addr: UserAddr, len: u64) -> Result<()> {
-        let offset = addr.page_offset() as u64;
-        let len = len.checked_add(offset).ok_or(Errno::EINVAL)?;
-        let range = page_range(addr.page_base(), len, Errno::ENOMEM)?;
-        let mut areas = self.areas.lock();
-        if !areas.tree.covers(range.clone()) {
-            return Err(Errno::ENOMEM);
-        }
-        areas
-            .tree
-            .update(range, |area| area.flags -= AreaFlags::LOCKED)
+        let range = touched_pages(addr, len)?;
+        self.areas.write().set_locked(range, false)
     }
 
     /// mlockall(2): `flags` are the `MCL_*` bits. `may_lock`: more than the limit (CAP_IPC_LOCK).
@@ -69,7 +64,7 @@ impl AddressSpace {
         if flags & !known != 0 || flags & (MCL_CURRENT | MCL_FUTURE) == 0 {
             return Err(Errno::EINVAL);
         }
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         if flags & MCL_CURRENT != 0 {
             let more = areas.tree.total() - areas.locked();
             areas.check_locked(more, may_lock).map_err(no_room)?;
@@ -80,11 +75,11 @@ impl AddressSpace {
         if flags & MCL_CURRENT == 0 {
             return Ok(());
         }
-        areas.set_all_locked(true)?;
         let whole = areas.tree.bounds();
+        areas.set_flag(whole.clone(), true)?;
         drop(areas);
         if flags & MCL_ONFAULT == 0 {
-            self.populate_all(whole);
+            self.populate_each(whole);
         }
         Ok(())
     }
@@ -94,10 +89,34 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM`.
     pub fn unlock_all(&self) -> Result<()> {
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         areas.locks_future = false;
-        areas.set_all_locked(false)
+        let whole = areas.tree.bounds();
+        areas.set_flag(whole, false)
     }
+
+    /// Makes present what can be, of all areas in a range: mlockall(2) says nothing of the rest.
+    fn populate_each(&self, range: Range<u64>) {
+        let mut from = range.start;
+        while from < range.end {
+            let next = {
+                let areas = self.areas.read();
+                let mut touching = areas.tree.overlapping(from..range.end);
+                touching
+                    .next()
+                    .map(|(start, area)| start.max(from)..area.end)
+            };
+            let Some(part) = next else { return };
+            from = part.end;
+            let _ = self.populate(part);
+        }
+    }
+}
+
+/// The pages that `len` bytes from `addr` on touch.
+fn touched_pages(addr: UserAddr, len: u64) -> Result<Range<u64>> {
+    let len = len.wrapping_add(addr.page_offset() as u64);
+    wrapping_range(addr.page_base(), len)
 }
 
 /// mlock(2) says `ENOMEM` where mmap(2) says `EAGAIN`.
@@ -109,9 +128,15 @@ fn no_room(errno: Errno) -> Errno {
 }
 
 impl Areas {
-    fn set_all_locked(&mut self, locked: bool) -> Result<()> {
-        let whole = self.tree.bounds();
+    /// Marks a range; what is in front of a gap is marked even so.
+    fn set_locked(&mut self, range: Range<u64>, locked: bool) -> Result<()> {
+        let (end, outcome) = self.agreeing(range.clone(), |_| true);
+        self.set_flag(range.start..end, locked)?;
+        outcome
+    }
+
+    fn set_flag(&mut self, range: Range<u64>, locked: bool) -> Result<()> {
         self.tree
-            .update(whole, |area| area.flags.set(AreaFlags::LOCKED, locked))
+            .update(range, |area| area.flags.set(AreaFlags::LOCKED, locked))
     }
 }

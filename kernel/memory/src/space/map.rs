@@ -2,19 +2,22 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::AtomicBool;
 
-use abi::{Errno, Result};
-use machine::UserAddr;
+use abi::Errno;
+use machine::{PAGE_SIZE, UserAddr};
 
-use super::area::{Area, AreaFlags};
-use super::fault::Access;
+use super::area::{Area, AreaFlags, Prot};
+use super::fault::{Access, FaultError};
 use super::placement::LOWEST;
 use super::request::{MapRequest, Placement};
 use super::tree::Removed;
-use super::{AddressSpace, Areas, PAGE, addresses, page_range, round_up};
+use super::{AddressSpace, Areas, PAGE, page_range, round_up};
 use crate::mapping::Mapping;
 use crate::pressure;
 use crate::rmap::WritableMapping;
+
+type Result<T, E = Errno> = core::result::Result<T, E>;
 
 impl AddressSpace {
     /// mmap(2): returns where the mapping starts.
@@ -43,7 +46,7 @@ impl AddressSpace {
         let mut removed = Removed::new();
         let mut is_locked = false;
         let start = {
-            let mut areas = self.areas.lock();
+            let mut areas = self.areas.write();
             let start = areas.place(placement, wish, len)?;
             if areas.locks_future {
                 area.flags |= AreaFlags::LOCKED;
@@ -66,7 +69,8 @@ impl AddressSpace {
         };
         drop(removed);
         if populate || is_locked {
-            self.populate(start..start + len);
+            // The mapping is there all the same (mmap(2), MAP_POPULATE).
+            let _ = self.populate(start..start + len);
         }
         Ok(UserAddr(start))
     }
@@ -83,11 +87,11 @@ impl AddressSpace {
         }
         let rights = match &source {
             Some(source) => source.map_rights(is_shared, request.prot)?,
-            None => super::Prot::all(),
+            None => Prot::all(),
         };
         let max_prot = request.max_prot & rights;
         let writable = match &source {
-            Some(source) if is_shared && max_prot.contains(super::Prot::WRITE) => {
+            Some(source) if is_shared && max_prot.contains(Prot::WRITE) => {
                 WritableMapping::new(source)?
             }
             _ => None,
@@ -101,7 +105,7 @@ impl AddressSpace {
             source,
             offset: request.offset,
             origin: request.origin,
-            is_copied: false,
+            is_copied: AtomicBool::new(false),
         })
     }
 
@@ -115,7 +119,7 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         let mut removed = Removed::new();
-        self.take_out(&mut self.areas.lock(), range, &mut removed)
+        self.take_out(&mut self.areas.write(), range, &mut removed)
     }
 
     /// Takes areas and pages of a range out.
@@ -135,53 +139,52 @@ impl AddressSpace {
             start.max(range.start)..end.min(range.end)
         };
         self.note_peak(areas);
-        areas.tree.remove(range.clone(), removed)?;
-        areas.set_aside.forget(range);
-        self.table.unmap(addresses(touched));
+        areas.tree.remove(range, removed)?;
+        self.unmap_pages(touched);
         Ok(())
     }
 
-    /// Makes every page of a range present, as far as that works.
-    pub(super) fn populate(&self, range: Range<u64>) {
-        let mut page = range.start;
-        while page < range.end {
-            let Some(write) = self
-                .areas
-                .lock()
-                .tree
-                .find(page)
-                .map(|(_, area)| area.prot.contains(super::Prot::WRITE) && !area.is_shared())
-            else {
-                return;
-            };
-            let access = Access {
-                write,
-                exec: false,
-                force: false,
-                is_absent: false,
-            };
-            if self.touch(UserAddr(page), access).is_err() {
-                return;
-            }
-            page += PAGE;
-        }
-    }
-
-    /// As [`Self::populate`], for a range with gaps in it, which are passed over.
-    pub(super) fn populate_all(&self, range: Range<u64>) {
+    /// Makes every page of a range present; gaps are passed over.
+    ///
+    /// # Errors
+    /// Why a page could not be made present. Those before it are.
+    pub(super) fn populate(&self, range: Range<u64>) -> Result<(), FaultError> {
         let mut from = range.start;
         while from < range.end {
-            let next = self
-                .areas
-                .lock()
-                .tree
-                .overlapping(from..range.end)
-                .next()
-                .map(|(start, area)| start.max(from)..area.end);
-            let Some(part) = next else { return };
+            let next = {
+                let areas = self.areas.read();
+                let mut touching = areas.tree.overlapping(from..range.end);
+                touching.next().map(|(start, area)| {
+                    // A private page is made the process's own at once.
+                    let write = area.prot.contains(Prot::WRITE) && !area.is_shared();
+                    (start.max(from)..area.end.min(range.end), write)
+                })
+            };
+            let Some((part, write)) = next else {
+                return Ok(());
+            };
             from = part.end;
-            self.populate(part);
+            self.touch_pages(part, write)?;
         }
+        Ok(())
+    }
+
+    /// Touches each page of a range.
+    ///
+    /// # Errors
+    /// Why a page could not be touched. Those before it were.
+    pub(super) fn touch_pages(&self, range: Range<u64>, write: bool) -> Result<(), FaultError> {
+        let access = Access {
+            write,
+            exec: false,
+            force: false,
+            is_absent: false,
+        };
+        for page in range.step_by(PAGE_SIZE) {
+            self.touch(UserAddr(page), access)?;
+            sched::cond_resched();
+        }
+        Ok(())
     }
 
     /// Takes pages of `source` out of every mapping of it; `with_copies`: private copies too.
@@ -191,29 +194,25 @@ impl AddressSpace {
         pages: Range<u64>,
         with_copies: bool,
     ) {
-        let mut areas = self.areas.lock();
-        let Areas {
-            tree, set_aside, ..
-        } = &mut *areas;
-        for (start, area) in tree.iter() {
+        // Faults are kept off: none may map a page that the source has let go of meanwhile.
+        let areas = self.areas.write();
+        for (start, area) in areas.tree.iter() {
             if let Some(range) = shown(start, area, source, pages.clone())
-                && (with_copies || !area.is_copied)
+                && (with_copies || !area.is_copied())
             {
-                self.table.unmap(addresses(range.clone()));
-                set_aside.forget(range);
+                self.unmap_pages(range);
             }
         }
     }
 
     /// Makes shared mappings of pages of `source` ask again before the next store.
     pub(crate) fn expect_stores(&self, source: &dyn crate::PageSource, pages: Range<u64>) {
-        let areas = self.areas.lock();
+        let areas = self.areas.write();
         for (start, area) in areas.tree.iter() {
             if area.is_shared()
                 && let Some(range) = shown(start, area, source, pages.clone())
             {
-                self.table
-                    .protect(addresses(range), area.perms_before_store());
+                self.protect_pages(range, area.perms_before_store());
             }
         }
     }
@@ -238,7 +237,7 @@ fn shown(
 
 impl Areas {
     /// Chooses where a mapping goes.
-    pub(super) fn place(&self, placement: Placement, wish: UserAddr, len: u64) -> Result<u64> {
+    pub(super) fn place(&mut self, placement: Placement, wish: UserAddr, len: u64) -> Result<u64> {
         match placement {
             Placement::Anywhere => return self.place_anywhere(wish, len),
             Placement::Low => return self.place_low(wish, len),
@@ -254,7 +253,7 @@ impl Areas {
         Ok(range.start)
     }
 
-    fn place_anywhere(&self, wish: UserAddr, len: u64) -> Result<u64> {
+    fn place_anywhere(&mut self, wish: UserAddr, len: u64) -> Result<u64> {
         if wish.0 != 0 {
             let start = wish.page_base().0.max(LOWEST);
             let end = start.saturating_add(len);
@@ -262,14 +261,18 @@ impl Areas {
                 return Ok(start);
             }
         }
-        self.tree
-            .gap(len, LOWEST, self.bases.map_top())
-            .or_else(|| self.tree.gap(len, LOWEST, UserAddr::LIMIT.0))
-            .ok_or(Errno::ENOMEM)
+        let top = self.bases.map_top();
+        match self.tree.gap(len, LOWEST, top) {
+            Some(start) => Ok(start),
+            None => self
+                .tree
+                .gap(len, LOWEST, UserAddr::LIMIT.0)
+                .ok_or(Errno::ENOMEM),
+        }
     }
 
     /// Where compilers expect code that a 32-bit distance or address reaches.
-    fn place_low(&self, wish: UserAddr, len: u64) -> Result<u64> {
+    fn place_low(&mut self, wish: UserAddr, len: u64) -> Result<u64> {
         const BOTTOM: u64 = 1 << 30;
         const TOP: u64 = 1 << 31;
         let start = wish.page_base().0;
@@ -313,27 +316,15 @@ impl Areas {
         if self.tree.total() - replaced + len > self.limits.address_space {
             return Err(Errno::ENOMEM);
         }
-        if area.is_data() && self.limits.data != u64::MAX {
-            let data: u64 = self
-                .tree
-                .iter()
-                .filter(|(_, area)| area.is_data())
-                .map(|(start, area)| area.end - start)
-                .sum();
-            if data + len > self.limits.data {
-                return Err(Errno::ENOMEM);
-            }
+        if area.is_data() && self.tree.totals().data.saturating_add(len) > self.limits.data {
+            return Err(Errno::ENOMEM);
         }
         Ok(())
     }
 
     /// Bytes in locked areas.
     pub(super) fn locked(&self) -> u64 {
-        self.tree
-            .iter()
-            .filter(|(_, area)| area.flags.contains(AreaFlags::LOCKED))
-            .map(|(start, area)| area.end - start)
-            .sum()
+        self.tree.totals().locked
     }
 
     /// The sub-ranges of `range` that are in areas, with what `select` makes of each.

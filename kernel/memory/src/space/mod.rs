@@ -17,18 +17,17 @@ mod remap;
 mod remote;
 mod report;
 mod request;
-mod set_aside;
 mod tree;
 
 use alloc::sync::{Arc, Weak};
+use core::convert::Infallible;
 use core::ops::Range;
 
 use abi::{Errno, Result};
-use machine::page_table::PageTable;
+use machine::page_table::{PageTable, Perms};
 use machine::{Frame, PAGE_SIZE, UserAddr};
 
 use placement::Bases;
-use set_aside::SetAside;
 use tree::AreaTree;
 
 pub use area::{Area, AreaFlags, Prot};
@@ -44,7 +43,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 pub struct AddressSpace {
     table: Arc<PageTable>,
     me: Weak<AddressSpace>,
-    areas: sched::Mutex<Areas>,
+    areas: sched::RwLock<Areas>,
 }
 
 /// What the area lock guards.
@@ -54,8 +53,6 @@ struct Areas {
     bases: Bases,
     layout: Layout,
     limits: Limits,
-    /// Pages of areas that may not be accessed at all just now.
-    set_aside: SetAside,
     /// What is mapped from now on is locked (`MCL_FUTURE`).
     locks_future: bool,
     /// The most bytes there have been.
@@ -81,7 +78,6 @@ impl AddressSpace {
             bases: Bases::new(randomize),
             layout: Layout::default(),
             limits: Limits::default(),
-            set_aside: SetAside::default(),
             locks_future: false,
             peak: 0,
             peak_resident: 0,
@@ -91,7 +87,7 @@ impl AddressSpace {
     fn with(areas: Areas) -> Result<Arc<AddressSpace>> {
         crate::pressure::ensure_headroom()?;
         let table = PageTable::new().map_err(|_| Errno::ENOMEM)?;
-        let areas = sched::Mutex::new(areas);
+        let areas = sched::RwLock::new(areas);
         Ok(Arc::new_cyclic(|me| AddressSpace {
             table,
             me: me.clone(),
@@ -108,39 +104,61 @@ impl AddressSpace {
     /// One past the top of the stack: page-aligned, placed at random when it is to be.
     #[must_use]
     pub fn stack_top(&self) -> UserAddr {
-        self.areas.lock().bases.stack_top()
+        self.areas.read().bases.stack_top()
     }
 
     /// Where a position-independent program is loaded: the address of its first page.
     #[must_use]
     pub fn pie_base(&self) -> UserAddr {
-        self.areas.lock().bases.pie_base()
+        self.areas.read().bases.pie_base()
     }
 
     /// Sets the limits it enforces (`RLIMIT_AS`, `RLIMIT_DATA`, `RLIMIT_STACK`, `RLIMIT_MEMLOCK`).
     pub fn set_limits(&self, limits: Limits) {
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         areas.limits = limits;
         if areas.tree.is_empty() {
             areas.bases.make_room_for_stack(limits.stack);
         }
     }
 
+    /// Takes the pages of a range out of the page table.
+    fn unmap_pages(&self, range: Range<u64>) {
+        let Ok(()) = by_parts::<Infallible>(range, |part| Ok(self.table.unmap(part)));
+    }
+
+    /// Sets what the page table allows for the pages of a range.
+    fn protect_pages(&self, range: Range<u64>, perms: Perms) {
+        let Ok(()) = by_parts::<Infallible>(range, |part| Ok(self.table.protect(part, perms)));
+    }
+
     /// Drops every mapping at once, as the last thread exits; a leftover reference costs little then.
     pub fn clear(&self) {
         let removed = {
-            let mut areas = self.areas.lock();
+            let mut areas = self.areas.write();
             self.note_peak(&mut areas);
-            areas.set_aside.clear();
-            let removed = areas.tree.take_all();
-            if let (Some((first, _)), Some((_, last))) = (removed.first(), removed.last()) {
-                self.table.unmap(addresses(*first..last.end));
-            }
-            removed
+            self.unmap_pages(areas.tree.bounds());
+            areas.tree.take_all()
         };
         // Outside the lock: this may close files.
-        drop(removed);
+        for areas in removed {
+            drop(areas);
+            sched::cond_resched();
+        }
     }
+}
+
+/// The part of a loop over a range that a call of the page table did; the CPU may be given away in between.
+fn by_parts<E>(
+    range: Range<u64>,
+    mut part: impl FnMut(Range<UserAddr>) -> core::result::Result<UserAddr, E>,
+) -> core::result::Result<(), E> {
+    let mut start = range.start;
+    while start < range.end {
+        start = part(addresses(start..range.end))?.0;
+        sched::cond_resched();
+    }
+    Ok(())
 }
 
 /// A page-aligned, non-empty range of user addresses.
@@ -159,6 +177,20 @@ fn page_range(addr: UserAddr, len: u64, overflow: Errno) -> Result<Range<u64>> {
     } else {
         Ok(addr.0..end)
     }
+}
+
+/// The pages that `len` bytes from `addr` on touch, as mlock(2), msync(2) and madvise(2) take it: a length that
+/// wraps when rounded up is none at all, and what is beyond user space is not mapped.
+///
+/// # Errors
+/// `EINVAL` when `addr` is not page-aligned or the range wraps.
+fn wrapping_range(addr: UserAddr, len: u64) -> Result<Range<u64>> {
+    if !addr.is_page_aligned() {
+        return Err(Errno::EINVAL);
+    }
+    let len = len.wrapping_add(PAGE - 1) & !(PAGE - 1);
+    let end = addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
+    Ok(addr.0..end)
 }
 
 /// `len` rounded up to whole pages.

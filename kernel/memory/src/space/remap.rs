@@ -8,7 +8,7 @@ use machine::UserAddr;
 use super::area::{Area, AreaFlags};
 use super::request::Placement;
 use super::tree::Removed;
-use super::{AddressSpace, Areas, addresses, page_range, round_up};
+use super::{AddressSpace, Areas, by_parts, page_range, round_up};
 use crate::pressure;
 
 const MAY_MOVE: u32 = 1;
@@ -55,7 +55,7 @@ impl AddressSpace {
             ..check(old, old_len, new_len, flags, new)?
         };
         let mut removed = Removed::new();
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         let outcome = self.remap_locked(&mut areas, &remap, &mut removed);
         areas.peak = areas.peak.max(areas.tree.total());
         drop(areas);
@@ -139,21 +139,33 @@ impl AddressSpace {
         copy.offset = area.offset.wrapping_add(remap.old.start - start);
         copy.end = target_range.end;
         areas.tree.insert(target, copy)?;
-        if moved_len > 0 && !area.is_shared() {
-            if self
-                .table
-                .relocate(addresses(moved.clone()), UserAddr(target))
-                .is_err()
-            {
-                areas.tree.remove(target_range, removed)?;
-                return Err(Errno::ENOMEM);
-            }
-            areas.set_aside.relocate(moved, target);
+        if moved_len > 0 && !area.is_shared() && self.move_pages(moved, target).is_err() {
+            areas.tree.remove(target_range, removed)?;
+            return Err(Errno::ENOMEM);
         }
         if remap.old_len() > 0 && !remap.has(DONT_UNMAP) {
             self.take_out(areas, remap.old.clone(), removed)?;
         }
         Ok(UserAddr(target))
+    }
+}
+
+impl AddressSpace {
+    /// Moves the pages of a range to start at `target`, where nothing is.
+    ///
+    /// # Errors
+    /// `ENOMEM`; all pages are where they were then.
+    fn move_pages(&self, from: Range<u64>, target: u64) -> Result<()> {
+        let shift = target.wrapping_sub(from.start);
+        let moved = by_parts(from.clone(), |part| self.table.relocate(part, shift));
+        if moved.is_ok() {
+            return Ok(());
+        }
+        // The tables they come from are still there, so that going back needs no memory.
+        let back = target..from.end.wrapping_add(shift);
+        by_parts(back, |part| self.table.relocate(part, shift.wrapping_neg()))
+            .map_err(|_| Errno::ENOMEM)?;
+        Err(Errno::ENOMEM)
     }
 }
 

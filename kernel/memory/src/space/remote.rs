@@ -91,7 +91,7 @@ impl AddressSpace {
     #[must_use]
     pub fn is_shared(&self, addr: UserAddr) -> bool {
         self.areas
-            .lock()
+            .read()
             .tree
             .find(addr.0)
             .is_some_and(|(_, area)| area.is_shared())
@@ -101,7 +101,7 @@ impl AddressSpace {
     /// where the mapping is private or missing. The source stays the same as long as it is mapped.
     #[must_use]
     pub fn shared_key(&self, addr: UserAddr) -> Option<(usize, u64)> {
-        let areas = self.areas.lock();
+        let areas = self.areas.read();
         let (start, area) = areas.tree.find(addr.0)?;
         let source = area.source.as_ref().filter(|_| area.is_shared())?;
         Some((Arc::as_ptr(source).addr(), area.offset + (addr.0 - start)))

@@ -71,17 +71,27 @@ pub struct Layout {
 }
 
 impl AddressSpace {
-    /// The areas, for /proc/PID/maps.
+    /// All areas.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub fn areas(&self) -> Result<Vec<AreaInfo>> {
-        let areas = self.areas.lock();
+        self.areas_from(UserAddr(0), usize::MAX)
+    }
+
+    /// The first `most` areas that end above `addr`: /proc/PID/maps is read a piece at a time, each from where
+    /// the last one ended.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn areas_from(&self, addr: UserAddr, most: usize) -> Result<Vec<AreaInfo>> {
+        let areas = self.areas.read();
         let mut infos = Vec::new();
         infos
-            .try_reserve_exact(areas.tree.len())
+            .try_reserve_exact(areas.tree.len().min(most))
             .map_err(|_| Errno::ENOMEM)?;
-        infos.extend(areas.tree.iter().map(|(start, area)| AreaInfo {
+        let found = areas.tree.from(addr.0).take(infos.capacity().min(most));
+        infos.extend(found.map(|(start, area)| AreaInfo {
             range: UserAddr(start)..UserAddr(area.end),
             prot: area.prot,
             flags: area.flags,
@@ -98,29 +108,22 @@ impl AddressSpace {
     /// Sizes, for /proc/PID/statm and status. Walks everything: not for hot paths.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        let areas = self.areas.lock();
+        let areas = self.areas.read();
+        let totals = areas.tree.totals();
         let mut sum = Statistics {
-            total: areas.tree.total() / PAGE,
+            total: totals.all / PAGE,
             peak: areas.peak / PAGE,
-            ..Statistics::default()
+            resident: self.resident(),
+            resident_file: 0,
+            data: totals.data / PAGE,
+            stack: totals.stack / PAGE,
+            exec: totals.exec / PAGE,
+            locked: totals.locked / PAGE,
         };
         for (start, area) in areas.tree.iter() {
-            let pages = (area.end - start) / PAGE;
-            let resident = (self.table.mapped(addresses(start..area.end))
-                + areas.set_aside.count(start..area.end)) as u64;
-            sum.resident += resident;
             if area.source.is_some() {
-                sum.resident_file += resident;
-            }
-            if area.flags.contains(AreaFlags::GROWS_DOWN) {
-                sum.stack += pages;
-            } else if area.is_data() {
-                sum.data += pages;
-            } else if area.prot.contains(Prot::EXEC) && area.source.is_some() {
-                sum.exec += pages;
-            }
-            if area.flags.contains(AreaFlags::LOCKED) {
-                sum.locked += pages;
+                sum.resident_file += self.table.mapped(addresses(start..area.end)) as u64;
+                sched::cond_resched();
             }
         }
         sum
@@ -136,7 +139,7 @@ impl AddressSpace {
     #[must_use]
     pub fn peak_resident(&self) -> u64 {
         let now = self.table.resident() as u64;
-        self.areas.lock().peak_resident.max(now)
+        self.areas.read().peak_resident.max(now)
     }
 
     /// Pages are about to be taken out.
@@ -147,12 +150,12 @@ impl AddressSpace {
     /// Where exec put things, for /proc/PID/stat, cmdline and prctl.
     #[must_use]
     pub fn layout(&self) -> Layout {
-        self.areas.lock().layout
+        self.areas.read().layout
     }
 
     /// See [`Self::layout`]. The heap (`start_brk`, `brk`) is [`Self::set_brk_start`]'s and stays as it is.
     pub fn set_layout(&self, layout: Layout) {
-        let mut areas = self.areas.lock();
+        let mut areas = self.areas.write();
         let Layout { start_brk, brk, .. } = areas.layout;
         areas.layout = Layout {
             start_brk,

@@ -173,7 +173,13 @@ impl MapRequest {
         if len > UserAddr::LIMIT.0 {
             return Err(Errno::ENOMEM);
         }
-        offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+        // What a file can be asked for ends where offsets do (`loff_t`).
+        let end = len
+            .checked_next_multiple_of(PAGE_SIZE as u64)
+            .and_then(|len| offset.checked_add(len));
+        if !is_anonymous && end.is_none_or(|end| end > i64::MAX.unsigned_abs()) {
+            return Err(Errno::EOVERFLOW);
+        }
         let mut request = Self::anonymous(len, Prot::from_bits_truncate(prot));
         request.addr = UserAddr(addr);
         request.placement = placement(flags);

@@ -45,10 +45,7 @@ fn anonymous_memory_is_zero_and_appears_when_touched() {
     let base = anonymous(&space, 4);
     assert_eq!(byte(at(base, 5)), Ok(0));
     assert_eq!(space.statistics().resident, 1);
-    assert_eq!(
-        space.perms_at(base.0),
-        Some(machine::page_table::Perms::empty())
-    );
+    assert_eq!(space.perms_at(base.0), Some(Perms::empty()));
     user::write_bytes(at(base, PAGE - 2), b"abcd").unwrap();
     assert_eq!(byte(at(base, PAGE + 1)), Ok(b'd'));
     assert_eq!(space.statistics().resident, 2);

@@ -1,16 +1,19 @@
 //! The areas of an address space, in order of address. Pure data: no page table, no locks.
 //!
-//! Areas never overlap and are never empty; neighbours that could be one area are one. They are in a sorted
-//! vector: a process has some tens, looking one up matters most, and growing a vector can fail politely.
+//! Areas never overlap and are never empty; neighbours that could be one area are one. What is asked of all of
+//! them together ([`Totals`]) is counted as they change.
+
+mod list;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cell::Cell;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 
 use super::area::{Area, AreaFlags, Prot};
+use list::{At, List};
 
 /// The most areas an address space may have (Linux's `vm.max_map_count`).
 pub(crate) const MAX_AREAS: usize = 65_530;
@@ -20,13 +23,27 @@ pub(crate) type Removed = Vec<Area>;
 
 #[derive(Debug, Default)]
 pub(crate) struct AreaTree {
-    areas: Vec<(u64, Area)>,
-    /// Bytes in all areas.
-    total: u64,
+    areas: List,
+    totals: Totals,
     /// Where the last look-up ended: the next one is often the same.
-    last_found: Cell<usize>,
+    last_found: AtomicUsize,
     /// What the last search for a gap found out.
-    searched: Cell<Option<Searched>>,
+    searched: Option<Searched>,
+}
+
+/// Sizes in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// All areas.
+    pub(crate) all: u64,
+    /// Private and writable, no stacks: what RLIMIT_DATA counts.
+    pub(crate) data: u64,
+    /// Locked.
+    pub(crate) locked: u64,
+    /// Stacks.
+    pub(crate) stack: u64,
+    /// Executable file mappings.
+    pub(crate) exec: u64,
 }
 
 /// Between `end` and `top` there is no gap of `len` bytes.
@@ -37,74 +54,89 @@ struct Searched {
     len: u64,
 }
 
+impl Totals {
+    /// Counts `len` bytes of an area in, or out again: all arithmetic wraps, so the sums come out right.
+    fn count(&mut self, area: &Area, len: u64) {
+        let add = |sum: &mut u64, counts: bool| {
+            if counts {
+                *sum = sum.wrapping_add(len);
+            }
+        };
+        let is_stack = area.flags.contains(AreaFlags::GROWS_DOWN);
+        let is_exec = area.prot.contains(Prot::EXEC) && area.source.is_some();
+        add(&mut self.all, true);
+        add(&mut self.data, area.is_data());
+        add(&mut self.locked, area.flags.contains(AreaFlags::LOCKED));
+        add(&mut self.stack, is_stack);
+        add(&mut self.exec, is_exec && !is_stack && !area.is_data());
+    }
+
+    fn count_out(&mut self, area: &Area, len: u64) {
+        self.count(area, len.wrapping_neg());
+    }
+}
+
 impl AreaTree {
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Bytes in all areas.
     pub(crate) fn total(&self) -> u64 {
-        self.total
+        self.totals.all
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.areas.is_empty()
+        self.areas.len() == 0
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Area)> {
-        self.areas.iter().map(|(start, area)| (*start, area))
+        self.from(0)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.areas.len()
     }
 
-    /// Index of the first area that ends above `addr`.
-    fn index_of(&self, addr: u64) -> usize {
-        let guess = self.last_found.get();
-        if let Some((start, area)) = self.areas.get(guess)
-            && *start <= addr
-            && addr < area.end
-        {
-            return guess;
-        }
-        let index = self.areas.partition_point(|(_, area)| area.end <= addr);
-        self.last_found.set(index);
-        index
+    /// The areas that end above `addr`.
+    pub(crate) fn from(&self, addr: u64) -> impl Iterator<Item = (u64, &Area)> {
+        self.areas
+            .from(self.areas.seek(addr))
+            .map(|(start, area)| (*start, area))
     }
 
     /// The area that holds `addr`.
     pub(crate) fn find(&self, addr: u64) -> Option<(u64, &Area)> {
-        let (start, area) = self.areas.get(self.index_of(addr))?;
-        (*start <= addr).then_some((*start, area))
-    }
-
-    /// The area that holds `addr`, for changes that keep its range.
-    pub(crate) fn find_mut(&mut self, addr: u64) -> Option<(u64, &mut Area)> {
-        let index = self.index_of(addr);
-        let (start, area) = self.areas.get_mut(index)?;
+        let last = At::recalled(self.last_found.load(Ordering::Relaxed));
+        if let Some((start, area)) = self.areas.get(last)
+            && (*start..area.end).contains(&addr)
+        {
+            return Some((*start, area));
+        }
+        let at = self.areas.seek(addr);
+        let (start, area) = self.areas.get(at)?;
+        self.last_found.store(at.remembered(), Ordering::Relaxed);
         (*start <= addr).then_some((*start, area))
     }
 
     /// The first area that starts at or above `addr`, for an `addr` that is in none.
     pub(crate) fn next_above(&self, addr: u64) -> Option<(u64, &Area)> {
-        self.areas
-            .get(self.index_of(addr))
-            .map(|(start, area)| (*start, area))
+        self.from(addr).next()
     }
 
     /// The last area that ends at or below `addr`.
     pub(crate) fn last_below(&self, addr: u64) -> Option<(u64, &Area)> {
-        let index = self.index_of(addr).checked_sub(1)?;
-        self.areas.get(index).map(|(start, area)| (*start, area))
+        let (start, area) = self
+            .areas
+            .get(self.areas.previous(self.areas.seek(addr))?)?;
+        Some((*start, area))
     }
 
     /// The areas that touch `range`, whole.
     pub(crate) fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Area)> {
-        let areas = if range.is_empty() {
-            &[]
-        } else {
-            &self.areas[self.index_of(range.start)..]
-        };
-        areas
-            .iter()
-            .take_while(move |(start, _)| *start < range.end)
-            .map(|(start, area)| (*start, area))
+        let end = if range.is_empty() { 0 } else { range.end };
+        self.from(range.start)
+            .take_while(move |(start, _)| *start < end)
     }
 
     pub(crate) fn overlaps(&self, range: Range<u64>) -> bool {
@@ -129,15 +161,12 @@ impl AreaTree {
         at >= range.end
     }
 
-    /// Makes room for `more` areas.
+    /// Makes room in an empty tree for `len` areas to be appended.
     ///
     /// # Errors
-    /// `ENOMEM` when there are too many or there is no memory.
-    pub(crate) fn reserve(&mut self, more: usize) -> Result<()> {
-        if self.areas.len() + more > MAX_AREAS {
-            return Err(Errno::ENOMEM);
-        }
-        self.areas.try_reserve(more).map_err(|_| Errno::ENOMEM)
+    /// `ENOMEM`.
+    pub(crate) fn reserve_appends(&mut self, len: usize) -> Result<()> {
+        self.areas.reserve_pushes(len)
     }
 
     /// Adds an area where there is none, as one with its neighbours if they match.
@@ -145,60 +174,73 @@ impl AreaTree {
     /// # Errors
     /// `ENOMEM` when there are too many or there is no memory.
     pub(crate) fn insert(&mut self, start: u64, area: Area) -> Result<()> {
-        self.reserve(1)?;
         debug_assert!(
             start < area.end && !self.overlaps(start..area.end),
             "areas overlap"
         );
-        self.total += area.end - start;
-        let index = self.index_of(start);
-        if let Some((next_start, next)) = self.areas.get_mut(index)
+        let len = area.end - start;
+        let at = self.areas.seek(start);
+        let before = self.areas.previous(at);
+        if let Some((next_start, next)) = self.areas.get_mut(at)
             && *next_start == area.end
             && continues(start, &area, next)
         {
+            self.totals.count(&area, len);
             *next_start = start;
             next.offset = area.offset;
-            next.is_copied |= area.is_copied;
-            self.merge_at(index);
-        } else if let Some((previous_start, previous)) = index
-            .checked_sub(1)
-            .and_then(|before| self.areas.get_mut(before))
+            next.note_copied(area.is_copied());
+            self.merge_at(at);
+        } else if let Some((previous_start, previous)) =
+            before.and_then(|before| self.areas.get_mut(before))
             && previous.end == start
             && continues(*previous_start, previous, &area)
         {
+            self.totals.count(&area, len);
             previous.end = area.end;
-            previous.is_copied |= area.is_copied;
+            previous.note_copied(area.is_copied());
         } else {
-            self.areas.insert(index, (start, area));
+            // As on Linux, mmap(2) may exceed the limit by one.
+            if self.areas.len() > MAX_AREAS {
+                return Err(Errno::ENOMEM);
+            }
+            self.areas.reserve(1)?;
+            self.totals.count(&area, len);
+            self.areas.insert(at, (start, area));
         }
         Ok(())
     }
 
     /// Adds a copy of an area of another tree, behind all others, without merging.
     pub(crate) fn append(&mut self, start: u64, area: Area) {
-        self.total += area.end - start;
+        self.totals.count(&area, area.end - start);
         self.areas.push((start, area));
     }
 
     /// Takes out whatever is in `range`, splitting areas at its ends.
     ///
     /// # Errors
-    /// `ENOMEM` when a split makes too many; nothing has changed then.
+    /// `ENOMEM` when a split makes too many or there is no memory; nothing has changed then.
     pub(crate) fn remove(&mut self, range: Range<u64>, removed: &mut Removed) -> Result<()> {
-        let indices = self.isolate(range)?;
-        if let Some(known) = self.searched.get() {
-            let gap_end = self
-                .areas
-                .get(indices.end)
-                .map_or(known.top, |(start, _)| *start);
-            let end = known.end.max(gap_end.min(known.top));
-            self.searched.set(Some(Searched { end, ..known }));
+        if range.is_empty() {
+            return Ok(());
         }
-        for (start, area) in self.areas.drain(indices) {
-            self.total -= area.end - start;
+        let with_files = |(_, area): &(u64, &Area)| area.source.is_some() || area.origin.is_some();
+        let files = self.overlapping(range.clone()).filter(with_files).count();
+        removed.try_reserve(files).map_err(|_| Errno::ENOMEM)?;
+        self.isolate(range.clone())?;
+        let Self { areas, totals, .. } = self;
+        areas.drain(range.clone(), |(start, area)| {
+            totals.count_out(&area, area.end - start);
             if area.source.is_some() || area.origin.is_some() {
                 removed.push(area);
             }
+        });
+        if let Some(known) = self.searched {
+            let gap_end = self
+                .next_above(range.end)
+                .map_or(known.top, |(start, _)| start);
+            let end = known.end.max(gap_end.min(known.top));
+            self.searched = Some(Searched { end, ..known });
         }
         Ok(())
     }
@@ -206,113 +248,133 @@ impl AreaTree {
     /// Changes every area in `range`, splitting at its ends and merging what matches afterwards.
     ///
     /// # Errors
-    /// `ENOMEM` when a split makes too many; nothing has changed then.
+    /// `ENOMEM` when a split makes too many or there is no memory; nothing has changed then.
     pub(crate) fn update(
         &mut self,
         range: Range<u64>,
         mut change: impl FnMut(&mut Area),
     ) -> Result<()> {
-        let indices = self.isolate(range)?;
-        for (_, area) in &mut self.areas[indices.clone()] {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.isolate(range.clone())?;
+        let mut at = self.areas.seek(range.start);
+        while let Some((start, area)) = self.areas.get_mut(at)
+            && *start < range.end
+        {
+            let len = area.end - *start;
+            self.totals.count_out(area, len);
             change(area);
+            self.totals.count(area, len);
+            // The next one is where it is, or in its place.
+            let end = area.end;
+            self.merge_at(at);
+            at = self.areas.seek(end);
         }
-        for index in indices.start..=indices.end {
-            // From the end on, so that indices stay right.
-            self.merge_at(indices.start + (indices.end - index));
-        }
+        self.merge_at(at);
         Ok(())
     }
 
     /// Moves the start of the area at `start` down (a stack grows).
     pub(crate) fn grow_down(&mut self, start: u64, new_start: u64) {
-        let index = self.index_of(start);
-        if let Some((at, area)) = self.areas.get_mut(index)
-            && *at == start
+        let at = self.areas.seek(start);
+        if let Some((found, area)) = self.areas.get_mut(at)
+            && *found == start
         {
-            *at = new_start;
+            *found = new_start;
             area.offset = area.offset.wrapping_sub(start - new_start);
-            self.total += start - new_start;
+            self.totals.count(area, start - new_start);
         }
     }
 
     /// The highest gap of `len` bytes that ends at or below `top` and starts at or above `bottom`.
-    pub(crate) fn gap(&self, len: u64, bottom: u64, top: u64) -> Option<u64> {
+    pub(crate) fn gap(&mut self, len: u64, bottom: u64, top: u64) -> Option<u64> {
         let known = self
             .searched
-            .get()
             .filter(|known| known.top == top && len >= known.len);
         let gap = self.search_gap(len, bottom, known.map_or(top, |known| known.end))?;
         // The gap itself is about to be filled from its end on.
-        self.searched.set(Some(Searched { top, end: gap, len }));
+        self.searched = Some(Searched { top, end: gap, len });
         Some(gap)
     }
 
     fn search_gap(&self, len: u64, bottom: u64, top: u64) -> Option<u64> {
         let mut end = top;
-        let above = self.areas.partition_point(|(start, _)| *start < top);
-        for (start, area) in self.areas[..above].iter().rev() {
-            if area.end <= end && end - area.end >= len && end - len >= bottom {
-                return Some(end - len);
-            }
+        // The first area that is not wholly below `top` may reach below it.
+        let at = self.areas.seek(top);
+        if let Some((start, _)) = self.areas.get(at) {
             end = end.min(*start);
+        }
+        for (start, area) in self.areas.before(at) {
             if end < bottom.saturating_add(len) {
                 return None;
             }
+            if end - area.end >= len && end - len >= bottom {
+                return Some(end - len);
+            }
+            end = *start;
         }
         (end >= bottom.saturating_add(len)).then(|| end - len)
     }
 
     /// Takes everything out.
-    pub(crate) fn take_all(&mut self) -> Vec<(u64, Area)> {
-        self.total = 0;
-        self.searched.set(None);
-        core::mem::take(&mut self.areas)
+    pub(crate) fn take_all(&mut self) -> Vec<Vec<(u64, Area)>> {
+        self.totals = Totals::default();
+        self.searched = None;
+        self.areas.take_chunks()
     }
 
-    /// Splits areas so that `range` begins and ends at area borders; returns the indices in between.
-    fn isolate(&mut self, range: Range<u64>) -> Result<Range<usize>> {
-        if range.is_empty() {
-            return Ok(0..0);
+    /// Splits areas so that `range` begins and ends at area borders.
+    fn isolate(&mut self, range: Range<u64>) -> Result<()> {
+        let splits = |at: u64| self.find(at).is_some_and(|(start, _)| start < at);
+        let more = usize::from(splits(range.start)) + usize::from(splits(range.end));
+        if more > 0 {
+            if self.areas.len() + more > MAX_AREAS {
+                return Err(Errno::ENOMEM);
+            }
+            self.areas.reserve(more)?;
+            self.split(range.start);
+            self.split(range.end);
         }
-        self.reserve(2)?;
-        let first = self.split(range.start);
-        let last = self.split(range.end);
-        Ok(first..last)
+        Ok(())
     }
 
-    /// Makes `at` a border; returns the index of the first area behind it.
-    fn split(&mut self, at: u64) -> usize {
-        let index = self.index_of(at);
-        let Some((start, area)) = self.areas.get_mut(index) else {
-            return index;
+    /// Makes `at` a border.
+    fn split(&mut self, at: u64) {
+        let place = self.areas.seek(at);
+        let Some((start, area)) = self.areas.get_mut(place) else {
+            return;
         };
         if *start >= at {
-            return index;
+            return;
         }
         let mut upper = area.clone();
         upper.offset = area.offset.wrapping_add(at - *start);
         area.end = at;
-        self.areas.insert(index + 1, (at, upper));
-        index + 1
+        let behind = self.areas.next(place);
+        self.areas.insert(behind, (at, upper));
     }
 
-    /// Makes the area at `index` one with the one before it, if they match.
-    fn merge_at(&mut self, index: usize) {
-        let Some(before) = index.checked_sub(1) else {
+    /// Makes the area at `at` one with the one before it, if they match.
+    fn merge_at(&mut self, at: At) {
+        let Some(before) = self.areas.previous(at) else {
             return;
         };
         let (Some((start, area)), Some((next_start, next))) =
-            (self.areas.get(before), self.areas.get(index))
+            (self.areas.get(before), self.areas.get(at))
         else {
             return;
         };
         if area.end != *next_start || !continues(*start, area, next) {
             return;
         }
-        let (_, merged) = self.areas.remove(index);
+        let (start, end, is_copied) = (*start, next.end, next.is_copied());
+        // The list may move what is left.
+        drop(self.areas.remove(at));
+        let before = self.areas.seek(start);
         if let Some((_, area)) = self.areas.get_mut(before) {
-            area.end = merged.end;
-            area.is_copied |= merged.is_copied;
+            area.end = end;
+            area.note_copied(is_copied);
         }
     }
 }

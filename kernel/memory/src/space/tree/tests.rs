@@ -1,5 +1,7 @@
 //! The tree against a naive model: one entry a page.
 
+use core::sync::atomic::AtomicBool;
+
 use super::*;
 use crate::mapping::Mapping;
 use crate::page_source::PageSource;
@@ -15,7 +17,7 @@ fn anonymous(end: u64, prot: Prot) -> Area {
         source: None,
         offset: 0,
         origin: None,
-        is_copied: false,
+        is_copied: AtomicBool::new(false),
         writable: None,
     }
 }
@@ -49,7 +51,11 @@ fn check(tree: &AreaTree, model: &[Page]) {
         assert_eq!(found, *page, "page {n}");
         total += u64::from(page.is_some()) * PAGE;
     }
-    assert_eq!(tree.total(), total);
+    let mut totals = Totals::default();
+    for (start, area) in tree.iter() {
+        totals.count(area, area.end - start);
+    }
+    assert_eq!((tree.total(), *tree.totals()), (total, totals));
     let areas: Vec<_> = tree.iter().collect();
     for pair in areas.windows(2) {
         let ((start, area), (next_start, next)) = (pair[0], pair[1]);
@@ -113,7 +119,7 @@ fn gaps_are_found_from_the_top() {
         tree.insert(start * PAGE, anonymous(end * PAGE, Prot::READ))
             .unwrap();
     }
-    let gap = |len: u64, bottom: u64, top: u64| {
+    let mut gap = |len: u64, bottom: u64, top: u64| {
         tree.gap(len * PAGE, bottom * PAGE, top * PAGE)
             .map(|at| at / PAGE)
     };
@@ -161,4 +167,49 @@ fn covering_needs_every_page() {
     assert!(tree.covers(PAGE..4 * PAGE));
     assert!(!tree.covers(0..2 * PAGE));
     assert!(!tree.covers(3 * PAGE..5 * PAGE));
+}
+
+#[test]
+fn many_areas_are_made_found_and_merged_again() {
+    const PAGES: u64 = 2_000;
+    for seed in 0..4 {
+        let mut random = Random(seed);
+        let mut tree = AreaTree::default();
+        tree.insert(0, anonymous(PAGES * PAGE, Prot::READ)).unwrap();
+        let mut model: Vec<Page> = alloc::vec![Some((Prot::READ, None)); 2_000];
+        for step in 0..3_000 {
+            let first = random.below(PAGES);
+            let last =
+                (first + 1 + random.below(if step % 1100 == 0 { 800 } else { 2 })).min(PAGES);
+            let prot =
+                [Prot::READ, Prot::WRITE, Prot::EXEC][usize::try_from(random.below(3)).unwrap()];
+            let range = first * PAGE..last * PAGE;
+            let pages = usize::try_from(first).unwrap()..usize::try_from(last).unwrap();
+            if step % 97 == 0 {
+                tree.remove(range, &mut Vec::new()).unwrap();
+                model[pages].fill(None);
+                continue;
+            }
+            tree.update(range, |area| area.prot = prot).unwrap();
+            for page in model[pages].iter_mut().flatten() {
+                page.0 = prot;
+            }
+        }
+        assert!(tree.len() > 300);
+        check(&tree, &model);
+        tree.update(0..PAGES * PAGE, |area| area.prot = Prot::READ)
+            .unwrap();
+        for page in model.iter_mut().flatten() {
+            page.0 = Prot::READ;
+        }
+        check(&tree, &model);
+        let mut copy = AreaTree::default();
+        copy.reserve_appends(tree.len()).unwrap();
+        for (start, area) in tree.iter() {
+            copy.append(start, area.clone());
+        }
+        check(&copy, &model);
+        assert_eq!(tree.take_all().iter().flatten().count(), copy.len());
+        assert!(tree.is_empty() && tree.total() == 0);
+    }
 }

@@ -1,0 +1,104 @@
+//! The bits of page-table entries (Intel SDM volume 3, section 4.5), and how an address is taken apart.
+//! Plain numbers: what walks tables is built on them, on the bare machine and in tests.
+//!
+//! An entry that nobody may use ([`Perms::NO_ACCESS`]) is not present for the CPU and keeps its page in the
+//! bits that are software's then. Its address is inverted, so that a CPU which speculates past
+//! the missing present bit (L1TF) finds an address where there is no memory.
+
+use super::Perms;
+
+pub(crate) const PRESENT: u64 = 1;
+pub(crate) const WRITE: u64 = 1 << 1;
+pub(crate) const USER: u64 = 1 << 2;
+/// In an entry above the leaves: it maps a large page itself. The kernel's half has such, the user's none.
+pub(crate) const LARGE: u64 = 1 << 7;
+/// Free for software: the page is boot memory, which is not counted.
+pub(crate) const BOOT_MEMORY: u64 = 1 << 9;
+/// Free for software, in an entry that is not present: it keeps a page that nobody may access.
+pub(crate) const KEPT: u64 = 1 << 11;
+pub(crate) const NO_EXEC: u64 = 1 << 63;
+/// The physical address in an entry.
+pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Entries of a table.
+pub(crate) const ENTRIES: usize = 512;
+/// The level whose entries map 4 KiB pages.
+pub(crate) const LEAF: u32 = 1;
+/// The level of the root table.
+pub(crate) const ROOT: u32 = 4;
+
+/// The index into the table of `level` for `addr`.
+pub(crate) fn index(addr: u64, level: u32) -> usize {
+    (addr >> (12 + 9 * (level - 1))) as usize & (ENTRIES - 1)
+}
+
+/// Bytes that an entry of `level` spans.
+pub(crate) fn span(level: u32) -> u64 {
+    1 << (12 + 9 * (level - 1))
+}
+
+/// Whether an entry has a page or, further up, a table.
+pub(super) fn is_used(entry: u64) -> bool {
+    entry & (PRESENT | KEPT) != 0
+}
+
+/// The leaf entry for a page: its physical address, with [`BOOT_MEMORY`] where that holds.
+pub(super) fn encode(page: u64, perms: Perms) -> u64 {
+    if perms.contains(Perms::NO_ACCESS) {
+        return (page ^ ADDRESS) | KEPT;
+    }
+    let write = if perms.contains(Perms::WRITE) {
+        WRITE
+    } else {
+        0
+    };
+    let no_exec = if perms.contains(Perms::EXEC) {
+        0
+    } else {
+        NO_EXEC
+    };
+    page | PRESENT | USER | write | no_exec
+}
+
+/// What [`encode`] was given for the page of a leaf entry.
+pub(super) fn page_of(entry: u64) -> u64 {
+    let address = if entry & PRESENT != 0 {
+        entry
+    } else {
+        entry ^ ADDRESS
+    };
+    address & ADDRESS | entry & BOOT_MEMORY
+}
+
+/// The permissions that a leaf entry gives.
+pub(super) fn perms_of(entry: u64) -> Perms {
+    if entry & PRESENT == 0 {
+        return Perms::NO_ACCESS;
+    }
+    let mut perms = Perms::empty();
+    perms.set(Perms::WRITE, entry & WRITE != 0);
+    perms.set(Perms::EXEC, entry & NO_EXEC == 0);
+    perms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaf_entries_give_back_page_and_permissions() {
+        for page in [0x1000, 0x000f_ffff_ffff_f000, 0x1234_5000 | BOOT_MEMORY] {
+            for perms in [
+                Perms::empty(),
+                Perms::WRITE,
+                Perms::WRITE | Perms::EXEC,
+                Perms::NO_ACCESS,
+            ] {
+                let entry = encode(page, perms);
+                assert!(is_used(entry));
+                assert_eq!((page_of(entry), perms_of(entry)), (page, perms));
+                assert_eq!(entry & PRESENT == 0, perms == Perms::NO_ACCESS);
+            }
+        }
+    }
+}

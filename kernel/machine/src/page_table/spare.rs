@@ -1,0 +1,81 @@
+//! The memory that page tables are in, with a few empty tables at hand: programs that map, touch and
+//! unmap again and again take one and give it back each time, and an empty table is known to be zero.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::tree::Tables;
+use crate::addr::PhysAddr;
+use crate::frame::{Frame, OutOfMemory};
+use crate::sync::SpinLock;
+use crate::x86::paging;
+
+/// Tables that are kept.
+const MOST: usize = 16;
+
+/// Frames that are page tables; kept ones are not among them.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static SPARE: SpinLock<Spare> = SpinLock::new(Spare {
+    tables: [PhysAddr(0); MOST],
+    count: 0,
+});
+
+struct Spare {
+    tables: [PhysAddr; MOST],
+    count: usize,
+}
+
+/// Frames of the machine as tables.
+#[derive(Debug)]
+pub(super) struct Memory;
+
+/// Frames that hold page tables of users.
+pub(super) fn in_use() -> usize {
+    IN_USE.load(Ordering::Relaxed)
+}
+
+impl Tables for Memory {
+    fn alloc(&self) -> Result<PhysAddr, OutOfMemory> {
+        let kept = {
+            let mut spare = SPARE.lock();
+            match spare.count.checked_sub(1) {
+                Some(last) => {
+                    spare.count = last;
+                    Some(spare.tables[last])
+                }
+                None => None,
+            }
+        };
+        let table = match kept {
+            Some(table) => table,
+            None => Frame::alloc_zeroed()?.into_phys(),
+        };
+        IN_USE.fetch_add(1, Ordering::Relaxed);
+        Ok(table)
+    }
+
+    unsafe fn free(&self, table: PhysAddr) {
+        IN_USE.fetch_sub(1, Ordering::Relaxed);
+        {
+            let mut spare = SPARE.lock();
+            let count = spare.count;
+            if count < MOST {
+                spare.tables[count] = table;
+                spare.count += 1;
+                return;
+            }
+        }
+        // SAFETY: `alloc` took the handle apart, and the caller gives the table up.
+        drop(unsafe { Frame::from_phys(table) });
+    }
+
+    fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {
+        paging::entry(table, index)
+    }
+
+    fn usage(&self, table: PhysAddr) -> &AtomicU32 {
+        match Frame::table_entries(table) {
+            Some(word) => word,
+            None => panic!("a page table at {table:?}, which is not RAM"),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The tree over tables on the heap, against a map from page to entry.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::super::bits::encode;
+use super::*;
+use crate::page_table::Perms;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+#[repr(C, align(4096))]
+struct Table([AtomicU64; ENTRIES]);
+
+/// Tables that are made of the heap, each with its usage, and never reused.
+#[derive(Default)]
+struct Heap {
+    alive: Mutex<BTreeMap<u64, &'static AtomicU32>>,
+    most: Option<usize>,
+}
+
+impl Heap {
+    fn count(&self) -> usize {
+        self.alive.lock().unwrap().len()
+    }
+
+    fn of(&self, table: PhysAddr) -> &'static Table {
+        assert!(
+            self.alive.lock().unwrap().contains_key(&table.0),
+            "a table that is freed"
+        );
+        // SAFETY: `alloc` leaked it at this address.
+        unsafe { &*core::ptr::with_exposed_provenance(table.0 as usize) }
+    }
+}
+
+impl Tables for Heap {
+    fn alloc(&self) -> Result<PhysAddr, OutOfMemory> {
+        if self.most.is_some_and(|most| self.count() >= most) {
+            return Err(OutOfMemory);
+        }
+        let table: &'static Table =
+            Box::leak(Box::new(Table([const { AtomicU64::new(0) }; ENTRIES])));
+        let at = core::ptr::from_ref(table).expose_provenance() as u64;
+        let usage = Box::leak(Box::new(AtomicU32::new(0)));
+        self.alive.lock().unwrap().insert(at, usage);
+        Ok(PhysAddr(at))
+    }
+
+    unsafe fn free(&self, table: PhysAddr) {
+        let entries = &self.of(table).0;
+        assert!(
+            entries
+                .iter()
+                .all(|entry| entry.load(Ordering::Relaxed) == 0)
+        );
+        let usage = self.alive.lock().unwrap().remove(&table.0).unwrap();
+        assert_eq!(usage.load(Ordering::Relaxed), 0);
+    }
+
+    fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {
+        &self.of(table).0[index]
+    }
+
+    fn usage(&self, table: PhysAddr) -> &AtomicU32 {
+        self.alive.lock().unwrap()[&table.0]
+    }
+}
+
+fn tree() -> Tree<Heap> {
+    let memory = Heap::default();
+    let root = memory.alloc().unwrap();
+    Tree { memory, root }
+}
+
+/// A leaf entry that tells its page.
+fn entry(page: u64) -> u64 {
+    let perms = if page.is_multiple_of(3) {
+        Perms::NO_ACCESS
+    } else {
+        Perms::WRITE
+    };
+    encode((page + 1) * PAGE, perms)
+}
+
+fn map(tree: &Tree<Heap>, page: u64) {
+    let table = tree.leaf_table(page * PAGE).unwrap();
+    tree.set(table, index(page * PAGE, LEAF), entry(page));
+}
+
+/// Takes a range out in as many steps as it needs; what was in it.
+fn take_all(tree: &Tree<Heap>, range: Range<u64>) -> Vec<u64> {
+    let mut taken = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let mut gather = Gather::new();
+        at = tree.take(at..range.end, &mut gather);
+        let before = taken.len();
+        let pages = gather.pages();
+        // SAFETY: no CPU uses the tree.
+        unsafe { tree.release(&mut gather, &mut |value| taken.push(value)) };
+        assert_eq!(taken.len() - before, pages);
+    }
+    taken
+}
+
+#[test]
+fn a_tree_agrees_with_a_map_and_keeps_no_empty_table() {
+    let tree = tree();
+    let mut model = BTreeMap::new();
+    let mut random = 1_u64;
+    let mut below = |bound: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % bound
+    };
+    // Three places far apart, each some tables wide.
+    let places = [0, 1 << 18, (UserAddr::LIMIT.0 / PAGE) - 2000];
+    for _ in 0..600 {
+        let start = places[below(3) as usize] + below(1500);
+        let end = start + 1 + below(300);
+        match below(3) {
+            0 => {
+                for page in start..end {
+                    map(&tree, page);
+                    model.insert(page, entry(page));
+                }
+            }
+            1 => {
+                let mut taken = take_all(&tree, start * PAGE..end * PAGE);
+                let mut expected: Vec<_> = model.range(start..end).map(|(_, v)| *v).collect();
+                model.retain(|page, _| !(start..end).contains(page));
+                taken.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(taken, expected);
+            }
+            _ => {
+                let mut seen = Vec::new();
+                tree.visit(start * PAGE..end * PAGE, &mut |leaf| {
+                    seen.push((leaf.addr / PAGE, leaf.value));
+                    Visit::Continue
+                });
+                let expected: Vec<_> = model.range(start..end).map(|(p, v)| (*p, *v)).collect();
+                assert_eq!(seen, expected);
+                assert_eq!(tree.count(start * PAGE..end * PAGE), expected.len());
+            }
+        }
+    }
+    let left = take_all(&tree, 0..UserAddr::LIMIT.0);
+    assert_eq!(left.len(), model.len());
+    assert_eq!(tree.memory.count(), 1, "only the root is left");
+}
+
+#[test]
+fn tables_that_a_failure_left_empty_go_with_the_next_unmap() {
+    let mut tree = tree();
+    tree.memory.most = Some(3);
+    assert_eq!(tree.leaf_table(5 * PAGE), Err(OutOfMemory));
+    assert_eq!(tree.memory.count(), 3);
+    assert!(take_all(&tree, 0..PAGE * 16).is_empty());
+    assert_eq!(tree.memory.count(), 1);
+}
+
+#[test]
+fn sparse_mappings_cost_no_tables_once_they_are_gone() {
+    let tree = tree();
+    for n in 0..200 {
+        map(&tree, n * 512);
+    }
+    assert!(tree.memory.count() > 200);
+    for n in 0..200 {
+        assert_eq!(
+            take_all(&tree, n * 512 * PAGE..(n * 512 + 1) * PAGE).len(),
+            1
+        );
+    }
+    assert_eq!(tree.memory.count(), 1);
+}
+
+#[test]
+#[should_panic(expected = "outside user space")]
+fn the_kernels_half_has_no_leaf_tables_here() {
+    let _ = tree().leaf_table(0xffff_8000_0000_0000);
+}
+
+#[test]
+fn what_is_beyond_user_space_is_not_found() {
+    let tree = tree();
+    assert!(tree.find(UserAddr::LIMIT.0).is_none());
+    assert_eq!(tree.count(0..!(PAGE - 1)), 0);
+}
