@@ -26,8 +26,7 @@ pub mod addr;
 pub mod boot;
 pub mod cpu;
 pub mod frame;
-#[cfg(target_os = "none")]
-mod heap;
+pub mod heap;
 pub mod interrupt;
 #[cfg_attr(
     not(target_os = "none"),

@@ -8,10 +8,11 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 /// The kernel's crates from the bottom up. Each may depend on those before it.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 11] = [
     "nacre-abi",
     "nacre-initramfs",
     "nacre-machine",
+    "nacre-collections",
     "nacre-sched",
     "nacre-memory",
     "nacre-fs",

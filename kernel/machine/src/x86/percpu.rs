@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use super::descriptors::Tables;
 use super::fpu::FpuState;
 use crate::cpu::{CpuId, MAX_CPUS};
+use crate::heap;
 use crate::page_table::PageTable;
 use crate::task::Task;
 use crate::user_mode::Registers;
@@ -54,6 +55,8 @@ pub(crate) struct Area {
     /// Spin locks held (see `sync`). An interrupt handler leaves it as it found it.
     #[cfg(any(feature = "checks", debug_assertions))]
     pub(crate) held_locks: Cell<isize>,
+    /// A block that the heap has put aside for the next allocation.
+    pub(crate) reserved: heap::Slot,
     pub(crate) tables: UnsafeCell<Tables>,
 }
 
@@ -79,6 +82,7 @@ impl Area {
             apic_id: Cell::new(0),
             #[cfg(any(feature = "checks", debug_assertions))]
             held_locks: Cell::new(0),
+            reserved: heap::Slot::new(),
             tables: UnsafeCell::new(Tables::new()),
         }
     }

@@ -13,10 +13,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use linked_list_allocator::Heap;
 
+use super::fallible::Slot as ReservedSlot;
 use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::frame::OutOfMemory;
 use crate::frame::bare::{give_contiguous, take_contiguous};
 use crate::sync::IrqLock;
-use crate::x86::layout;
+use crate::x86::{layout, percpu};
 
 /// Object sizes; alignment is the size's own largest power of two, so powers of two only but for
 /// two sizes that many objects have.
@@ -63,6 +65,20 @@ pub(crate) fn use_frames() {
     HAS_FRAMES.store(true, Ordering::Release);
 }
 
+/// Calls `with` with the slot of this CPU.
+pub(super) fn with_slot<R>(with: impl FnOnce(&ReservedSlot) -> R) -> R {
+    with(&percpu::here().reserved)
+}
+
+/// To be called before an allocation that may fail; the allocator itself says so here.
+///
+/// # Errors
+/// None.
+#[inline]
+pub fn admit() -> Result<(), OutOfMemory> {
+    Ok(())
+}
+
 fn is_early(at: *mut u8) -> bool {
     let start = EARLY_MEMORY.0.get().addr();
     (start..start + EARLY_LEN).contains(&at.addr())
@@ -83,6 +99,9 @@ unsafe impl GlobalAlloc for KernelHeap {
         if !HAS_FRAMES.load(Ordering::Acquire) {
             let block = EARLY.lock().allocate_first_fit(layout);
             return block.map_or(core::ptr::null_mut(), NonNull::as_ptr);
+        }
+        if let Some(block) = percpu::here().reserved.take(layout) {
+            return block.as_ptr();
         }
         let block = match class_of(layout) {
             Some(class) => SLABS[class].lock().take(CLASSES[class]),
