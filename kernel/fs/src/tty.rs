@@ -9,6 +9,7 @@ mod devpts;
 mod discipline;
 mod echo;
 mod file;
+mod output;
 mod pty;
 mod terminal;
 mod termios;

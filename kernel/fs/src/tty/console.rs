@@ -51,8 +51,9 @@ impl CharDriver for Fixed {
         _: DeviceId,
         _: &Path,
         flags: OpenFlags,
-        _: &Arc<Credentials>,
+        credentials: &Arc<Credentials>,
     ) -> Result<Arc<dyn FileOps>> {
+        file::check_exclusive(&self.0, credentials)?;
         Ok(file::open(&self.0, flags, None))
     }
 }
@@ -66,7 +67,7 @@ impl CharDriver for Aliases {
         id: DeviceId,
         _: &Path,
         flags: OpenFlags,
-        _: &Arc<Credentials>,
+        credentials: &Arc<Credentials>,
     ) -> Result<Arc<dyn FileOps>> {
         let terminal = if id == TTY {
             let controlling: Arc<dyn Any + Send + Sync> =
@@ -77,6 +78,7 @@ impl CharDriver for Aliases {
         } else {
             CONSOLE_TERMINAL.lock().clone().ok_or(Errno::ENXIO)?
         };
+        file::check_exclusive(&terminal, credentials)?;
         // Neither ever becomes a controlling terminal by being opened.
         Ok(file::open(&terminal, flags | OpenFlags::NOCTTY, None))
     }
@@ -104,7 +106,7 @@ pub(super) fn register() -> Result<()> {
         loop {
             let (bytes, len) = typed.arrived.wait_until(|| typed.take());
             // Typed faster than it is read: the rest is lost, as on any serial line.
-            serial.receive(&bytes[..len]);
+            let _ = serial.receive(&bytes[..len]);
         }
     });
     thread.spawn().map(drop)

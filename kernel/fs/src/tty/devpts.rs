@@ -427,7 +427,8 @@ impl CharDriver for Driver {
             let pty = instance.make(credentials)?;
             return Ok(Arc::new(Master::new(pty, path, &instance)));
         }
-        instance.pty(id.minor).ok_or(Errno::EIO)?.open_slave(flags)
+        let pty = instance.pty(id.minor).ok_or(Errno::EIO)?;
+        pty.open_slave(flags, credentials)
     }
 }
 
@@ -445,7 +446,7 @@ pub(super) fn register() {
 /// `ENOTTY` for a file that is no master, `EIO` for a locked one.
 pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
     let end: &Master = downcast(master.ops()).ok_or(Errno::ENOTTY)?;
-    let ops = end.pty.open_slave(flags)?;
+    let ops = end.pty.open_slave(flags, master.credentials())?;
     // In devpts the node is beside the ptmx; elsewhere its mount is not known.
     let name = format!("{}", end.pty.index);
     let node = end.path.as_ref().and_then(|ptmx| {

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use abi::raw::general as raw;
 
 use super::echo::Screen;
+use super::output::Output;
 use super::termios::{Cc, Termios};
 
 /// Bytes of input kept (`N_TTY_BUF_SIZE`).
@@ -34,8 +35,10 @@ pub(super) enum Outcome {
     Readable,
     /// This signal goes to the foreground process group; input was flushed unless NOFLSH.
     Signal(u8),
-    /// Output is to stop or to go on.
-    Flow,
+    /// Output is to stop.
+    Stop,
+    /// Output is to go on.
+    Start,
 }
 
 pub(super) const SIGINT: u8 = 2;
@@ -73,8 +76,12 @@ impl Discipline {
     }
 
     /// Takes one byte from the keyboard; what it echoes is appended to `echo`.
-    pub(super) fn receive(&mut self, byte: u8, echo: &mut Vec<u8>) -> Outcome {
+    pub(super) fn receive(&mut self, byte: u8, echo: &mut Output) -> Outcome {
         let mut byte = byte;
+        if self.held() >= INPUT_MAX {
+            // A line without end: the byte takes the place of the last one, so that it can end the line.
+            self.edit.pop();
+        }
         if self.termios.has_input(raw::ISTRIP) {
             byte &= 0x7f;
         }
@@ -89,6 +96,9 @@ impl Discipline {
                 self.flush_input();
                 echo.clear();
             }
+            if self.termios.has_input(raw::IXON) {
+                self.is_stopped = false;
+            }
             self.echo(byte, echo);
             return Outcome::Signal(signal);
         }
@@ -99,10 +109,14 @@ impl Discipline {
             _ => {}
         }
         if self.termios.is_canonical() {
-            self.receive_canonical(byte, echo)
-        } else {
-            self.insert(byte, echo)
+            return self.receive_canonical(byte, echo);
         }
+        if byte == b'\n' && self.termios.has_local(raw::ECHO) {
+            // Shown as what it does, unlike one that was taken literally.
+            self.screen.output(byte, &self.termios, echo);
+            return self.keep(byte);
+        }
+        self.insert(byte, echo)
     }
 
     fn flow_control(&mut self, byte: u8) -> Option<Outcome> {
@@ -112,11 +126,11 @@ impl Discipline {
         }
         if termios.is(Cc::Start, byte) {
             self.is_stopped = false;
-            return Some(Outcome::Flow);
+            return Some(Outcome::Start);
         }
         if termios.is(Cc::Stop, byte) {
             self.is_stopped = true;
-            return Some(Outcome::Flow);
+            return Some(Outcome::Stop);
         }
         if self.is_stopped && termios.has_input(raw::IXANY) {
             self.is_stopped = false;
@@ -135,11 +149,18 @@ impl Discipline {
             .map(|(_, signal)| *signal)
     }
 
-    fn receive_canonical(&mut self, byte: u8, echo: &mut Vec<u8>) -> Outcome {
+    fn receive_canonical(&mut self, byte: u8, echo: &mut Output) -> Outcome {
         let termios = self.termios;
         let is_extended = termios.has_local(raw::IEXTEN);
         if termios.is(Cc::Erase, byte) {
-            self.erase_character(echo);
+            if termios.has_local(raw::ECHO) && !termios.has_local(raw::ECHOE) {
+                if !self.edit.is_empty() {
+                    self.edit.truncate(self.last_character());
+                    self.screen.echo(byte, &termios, echo);
+                }
+            } else {
+                self.erase_character(echo);
+            }
         } else if is_extended && termios.is(Cc::WErase, byte) {
             self.erase_word(echo);
         } else if termios.is(Cc::Kill, byte) {
@@ -149,7 +170,7 @@ impl Discipline {
             if termios.has_local(raw::ECHO) && termios.has_local(raw::ECHOCTL) {
                 echo.extend(b"^\x08");
             }
-        } else if is_extended && termios.is(Cc::Reprint, byte) {
+        } else if is_extended && termios.has_local(raw::ECHO) && termios.is(Cc::Reprint, byte) {
             self.reprint(byte, echo);
         } else if byte == b'\n' {
             if termios.has_local(raw::ECHO) || termios.has_local(raw::ECHONL) {
@@ -167,27 +188,32 @@ impl Discipline {
         Outcome::Nothing
     }
 
-    /// Adds a byte that has no meaning of its own.
-    fn insert(&mut self, byte: u8, echo: &mut Vec<u8>) -> Outcome {
-        // One place is kept for the byte that ends a line.
-        if self.ready.len() + self.edit.len() >= INPUT_MAX - 1 {
-            if self.termios.has_input(raw::IMAXBEL) {
-                echo.push(0x07);
+    /// Echoes and keeps a byte that has no meaning of its own.
+    fn insert(&mut self, byte: u8, echo: &mut Output) -> Outcome {
+        self.echo(byte, echo);
+        self.keep(byte)
+    }
+
+    /// Keeps a byte; without memory it is lost, as on an overrun.
+    fn keep(&mut self, byte: u8) -> Outcome {
+        if self.termios.is_canonical() {
+            if self.edit.try_reserve(1).is_ok() {
+                self.edit.push(byte);
             }
             return Outcome::Nothing;
         }
-        if self.termios.is_canonical() {
-            self.echo(byte, echo);
-            self.edit.push(byte);
-            Outcome::Nothing
-        } else {
-            self.echo(byte, echo);
-            self.ready.push_back(Input::Byte(byte));
-            Outcome::Readable
+        if self.ready.try_reserve(1).is_err() {
+            return Outcome::Nothing;
         }
+        self.ready.push_back(Input::Byte(byte));
+        Outcome::Readable
     }
 
     fn end_line(&mut self, end: Input) -> Outcome {
+        if self.ready.try_reserve(self.edit.len() + 1).is_err() {
+            // The line stays as it is: its end can be typed again.
+            return Outcome::Nothing;
+        }
         self.ready.extend(self.edit.drain(..).map(Input::Byte));
         self.ready.push_back(end);
         self.lines += 1;
@@ -195,65 +221,70 @@ impl Discipline {
         Outcome::Readable
     }
 
-    fn echo(&mut self, byte: u8, echo: &mut Vec<u8>) {
+    fn echo(&mut self, byte: u8, echo: &mut Output) {
         if self.termios.has_local(raw::ECHO) {
             self.screen.echo(byte, &self.termios, echo);
         }
     }
 
-    fn erase_character(&mut self, echo: &mut Vec<u8>) {
+    /// Where the last character of the line being edited starts.
+    fn last_character(&self) -> usize {
         let is_utf8 = self.termios.has_input(raw::IUTF8);
-        let Some(mut last) = self.edit.pop() else {
+        let mut at = self.edit.len().saturating_sub(1);
+        while is_utf8 && at > 0 && self.edit[at] & 0xc0 == 0x80 {
+            at -= 1;
+        }
+        at
+    }
+
+    fn erase_character(&mut self, echo: &mut Output) {
+        let Some(last) = self.edit.get(self.last_character()) else {
             return;
         };
-        while is_utf8 && last & 0xc0 == 0x80 {
-            match self.edit.pop() {
-                Some(byte) => last = byte,
-                None => break,
-            }
-        }
-        if !self.termios.has_local(raw::ECHO) {
-            return;
-        }
-        if self.termios.has_local(raw::ECHOE) {
+        let last = *last;
+        self.edit.truncate(self.last_character());
+        if self.termios.has_local(raw::ECHO) {
             self.screen.rub_out(last, &self.edit, &self.termios, echo);
-        } else {
-            let erase = self.termios.value(Cc::Erase);
-            self.screen.echo(erase, &self.termios, echo);
         }
     }
 
-    fn erase_word(&mut self, echo: &mut Vec<u8>) {
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
-        while self.edit.last().is_some_and(|byte| !is_word(byte)) {
-            self.erase_character(echo);
-        }
-        while self.edit.last().is_some_and(is_word) {
+    fn erase_word(&mut self, echo: &mut Output) {
+        // Letters of Latin 1 and the first bytes of UTF-8 characters, as Linux's isalnum() has it.
+        let is_word = |byte: u8| {
+            byte.is_ascii_alphanumeric()
+                || byte == b'_'
+                || byte >= 0xc0 && byte != 0xd7 && byte != 0xf7
+        };
+        let mut in_word = false;
+        while let Some(last) = self.edit.get(self.last_character()) {
+            if is_word(*last) {
+                in_word = true;
+            } else if in_word {
+                break;
+            }
             self.erase_character(echo);
         }
     }
 
-    fn kill_line(&mut self, byte: u8, echo: &mut Vec<u8>) {
-        let echoes = self.termios.has_local(raw::ECHO);
-        let visually =
-            [raw::ECHOK, raw::ECHOKE, raw::ECHOE].map(|flag| self.termios.has_local(flag));
-        if echoes && visually == [true; 3] {
+    fn kill_line(&mut self, byte: u8, echo: &mut Output) {
+        let visually = [raw::ECHO, raw::ECHOE, raw::ECHOK, raw::ECHOKE];
+        if visually.iter().all(|flag| self.termios.has_local(*flag)) {
             while !self.edit.is_empty() {
                 self.erase_character(echo);
             }
             return;
         }
+        if self.edit.is_empty() {
+            return;
+        }
         self.edit.clear();
         self.echo(byte, echo);
-        if echoes && self.termios.has_local(raw::ECHOK) {
+        if self.termios.has_local(raw::ECHO) && self.termios.has_local(raw::ECHOK) {
             self.screen.output(b'\n', &self.termios, echo);
         }
     }
 
-    fn reprint(&mut self, byte: u8, echo: &mut Vec<u8>) {
-        if !self.termios.has_local(raw::ECHO) {
-            return;
-        }
+    fn reprint(&mut self, byte: u8, echo: &mut Output) {
         self.screen.echo(byte, &self.termios, echo);
         self.screen.output(b'\n', &self.termios, echo);
         for byte in &self.edit {
@@ -281,10 +312,11 @@ impl Discipline {
             .count()
     }
 
-    /// Takes up to `max` bytes; in canonical mode, no further than the end of a line.
-    pub(super) fn take(&mut self, max: usize) -> Vec<u8> {
-        let mut taken = Vec::new();
-        while taken.len() < max {
+    /// Appends up to `max` bytes to `taken`, which has room for them; in canonical mode, no further than the
+    /// end of a line. How many.
+    pub(super) fn take(&mut self, max: usize, taken: &mut Vec<u8>) -> usize {
+        let before = taken.len();
+        while taken.len() - before < max {
             match self.ready.pop_front() {
                 None => break,
                 Some(Input::Byte(byte)) => taken.push(byte),
@@ -305,14 +337,14 @@ impl Discipline {
         }
         // A line that was read just up to its end-of-file mark is used up with it.
         if self.termios.is_canonical()
-            && taken.len() == max
+            && taken.len() - before == max
             && taken.last().is_some_and(|byte| *byte != b'\n')
             && self.ready.front() == Some(&Input::EndOfFile)
         {
             self.ready.pop_front();
             self.lines -= 1;
         }
-        taken
+        taken.len() - before
     }
 
     /// Throws away all input.
@@ -323,26 +355,30 @@ impl Discipline {
         self.literal_next = false;
     }
 
-    /// Bytes that can still be received before input is lost. In canonical mode typing goes on:
-    /// what does not fit the line is dropped, as Linux does.
-    pub(super) fn room(&self) -> usize {
-        let held = self.ready.len() + self.edit.len();
-        let room = (INPUT_MAX - 1).saturating_sub(held);
-        if room == 0 && self.termios.is_canonical() && self.lines == 0 {
-            1
-        } else {
-            room
-        }
+    /// Bytes and marks that are kept.
+    fn held(&self) -> usize {
+        self.ready.len() + self.edit.len()
+    }
+
+    /// Whether a byte can be received now. A line that fills the queue alone can always be added to: its last
+    /// byte is given up for the next one.
+    pub(super) fn accepts(&self) -> bool {
+        self.held() < INPUT_MAX - 1 || (self.termios.is_canonical() && self.ready.is_empty())
     }
 
     /// New settings. What was typed under the old ones stays and can be read under the new.
     pub(super) fn set_termios(&mut self, new: &Termios) {
         let was_canonical = self.termios.is_canonical();
         self.termios = *new;
-        if was_canonical && !new.is_canonical() {
+        if was_canonical && !new.is_canonical() && self.ready.try_reserve(self.edit.len()).is_ok() {
             self.ready.extend(self.edit.drain(..).map(Input::Byte));
         }
-        if !was_canonical && new.is_canonical() && !self.ready.is_empty() && self.lines == 0 {
+        let becomes_canonical = !was_canonical && new.is_canonical();
+        if becomes_canonical
+            && !self.ready.is_empty()
+            && self.lines == 0
+            && self.ready.try_reserve(1).is_ok()
+        {
             // Bytes typed without lines are readable at once.
             self.ready.push_back(Input::EndOfFile);
             self.lines = 1;
@@ -353,7 +389,7 @@ impl Discipline {
     }
 
     /// Appends what `c_oflag` makes of `byte` to `output`.
-    pub(super) fn process_output(&mut self, byte: u8, output: &mut Vec<u8>) {
+    pub(super) fn process_output(&mut self, byte: u8, output: &mut Output) {
         self.screen.output(byte, &self.termios, output);
     }
 }

@@ -1,9 +1,8 @@
 //! Where the cursor is, and what echo and output processing put on the screen.
 
-use alloc::vec::Vec;
-
 use abi::raw::general as raw;
 
+use super::output::Output;
 use super::termios::Termios;
 
 /// The cursor, as far as tabs and erasing need to know.
@@ -23,7 +22,7 @@ impl Screen {
     }
 
     /// Output processing of one byte (`c_oflag`).
-    pub(super) fn output(&mut self, byte: u8, termios: &Termios, to: &mut Vec<u8>) {
+    pub(super) fn output(&mut self, byte: u8, termios: &Termios, to: &mut Output) {
         if !termios.has_output(raw::OPOST) {
             to.push(byte);
             return;
@@ -53,7 +52,9 @@ impl Screen {
                 let width = 8 - self.column % 8;
                 self.column += width;
                 if termios.oflag & raw::TABDLY == raw::XTABS {
-                    to.extend(core::iter::repeat_n(b' ', width));
+                    for _ in 0..width {
+                        to.push(b' ');
+                    }
                 } else {
                     to.push(byte);
                 }
@@ -75,13 +76,13 @@ impl Screen {
     }
 
     /// Echoes a typed byte, control characters as `^X` with ECHOCTL.
-    pub(super) fn echo(&mut self, byte: u8, termios: &Termios, to: &mut Vec<u8>) {
+    pub(super) fn echo(&mut self, byte: u8, termios: &Termios, to: &mut Output) {
         if !self.in_line {
             self.in_line = true;
             self.line_start = self.column;
         }
         if termios.has_local(raw::ECHOCTL) && is_shown_with_caret(byte) {
-            to.extend([b'^', byte ^ 0x40]);
+            to.extend(&[b'^', byte ^ 0x40]);
             self.column += 2;
         } else {
             self.output(byte, termios, to);
@@ -94,7 +95,7 @@ impl Screen {
         erased: u8,
         before: &[u8],
         termios: &Termios,
-        to: &mut Vec<u8>,
+        to: &mut Output,
     ) {
         let width = if erased == b'\t' {
             let start = before
@@ -119,7 +120,7 @@ impl Screen {
 }
 
 const fn is_shown_with_caret(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\n' && byte != b'\t') || byte == 0x7f
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
 fn echo_width(byte: u8, termios: &Termios) -> usize {

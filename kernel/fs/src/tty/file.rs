@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::terminal::Terminal;
 use super::termios::Termios;
+use crate::cred::{Capabilities, Credentials};
 use crate::file_ops::{FileOps, Io};
 use crate::flags::OpenFlags;
 use crate::ioctl::{get_bytes, get_int, put_bytes, put_int};
@@ -43,6 +44,18 @@ pub(super) struct TerminalFile {
     terminal: Arc<Terminal>,
     /// Dropped when the file is closed.
     _on_close: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// Whether `credentials` may open a terminal that another open file has for itself (TIOCEXCL).
+///
+/// # Errors
+/// `EBUSY`.
+pub(super) fn check_exclusive(terminal: &Terminal, credentials: &Credentials) -> Result<()> {
+    if terminal.is_exclusive() && !credentials.has(Capabilities::SYS_ADMIN) {
+        Err(Errno::EBUSY)
+    } else {
+        Ok(())
+    }
 }
 
 /// Opens a terminal; it becomes the controlling one of a session leader that has none, unless `O_NOCTTY`.
@@ -171,6 +184,11 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
             }
             Ok(0)
         }
+        raw::TIOCEXCL | raw::TIOCNXCL => {
+            terminal.set_exclusive(command == raw::TIOCEXCL);
+            Ok(0)
+        }
+        raw::TIOCGEXCL => put_int(arg, terminal.is_exclusive().into()),
         raw::TIOCGETD => put_bytes(arg, &N_TTY.to_ne_bytes()),
         raw::TIOCSETD => match get_int(arg)? {
             N_TTY => Ok(0),

@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use abi::raw::ioctl as raw;
 use abi::{Errno, Result};
@@ -16,7 +16,8 @@ use sched::WaitQueue;
 
 use super::devpts::DevPts;
 use super::file;
-use super::terminal::{Line, Terminal};
+use super::terminal::{Line, Terminal, packet};
+use crate::cred::Credentials;
 use crate::file_ops::{FileOps, Io};
 use crate::flags::OpenFlags;
 use crate::ioctl::{get_int, put_int};
@@ -42,12 +43,19 @@ pub(super) struct PtyLine {
     opens: AtomicUsize,
     /// All of them are closed, after there was one.
     is_left: AtomicBool,
+    /// The master reads packets (TIOCPKT).
+    has_packets: AtomicBool,
+    /// `TIOCPKT_*` bits that the master has not read.
+    status: AtomicU8,
 }
 
 impl Line for PtyLine {
     fn send(&self, from: &[u8]) -> usize {
         let mut bytes = self.bytes.lock();
         let count = from.len().min(OUTPUT_MAX.saturating_sub(bytes.len()));
+        if bytes.try_reserve(count).is_err() {
+            return 0;
+        }
         bytes.extend(&from[..count]);
         drop(bytes);
         if count > 0 {
@@ -62,6 +70,34 @@ impl Line for PtyLine {
 
     fn flush(&self) {
         self.bytes.lock().clear();
+    }
+
+    fn note(&self, bits: u8) {
+        if !self.has_packets.load(Ordering::Acquire) {
+            return;
+        }
+        // Of two that exclude each other the later one holds.
+        let undone = [
+            (packet::STOP, packet::START),
+            (packet::START, packet::STOP),
+            (packet::DO_STOP, packet::NO_STOP),
+            (packet::NO_STOP, packet::DO_STOP),
+        ];
+        for (bit, other) in undone {
+            if bits & bit != 0 {
+                self.status.fetch_and(!other, Ordering::AcqRel);
+            }
+        }
+        self.status.fetch_or(bits, Ordering::AcqRel);
+        self.changed.wake_all();
+    }
+}
+
+impl PtyLine {
+    /// A packet that tells of changes, if there is one to read.
+    fn take_status(&self) -> Option<u8> {
+        let status = self.status.swap(0, Ordering::AcqRel);
+        (status != 0).then_some(status)
     }
 }
 
@@ -81,6 +117,8 @@ impl Pty {
             changed: Arc::new(WaitQueue::new()),
             opens: AtomicUsize::new(0),
             is_left: AtomicBool::new(false),
+            has_packets: AtomicBool::new(false),
+            status: AtomicU8::new(0),
         });
         let terminal = Terminal::new(DeviceId::new(SLAVE_MAJOR, index), line.clone());
         Arc::new(Pty {
@@ -100,26 +138,38 @@ impl Pty {
     /// Opens the terminal's end.
     ///
     /// # Errors
-    /// `EIO` when locked or hung up.
-    pub(super) fn open_slave(&self, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    /// `EIO` when locked or hung up, `EBUSY` when in exclusive use.
+    pub(super) fn open_slave(
+        &self,
+        flags: OpenFlags,
+        credentials: &Credentials,
+    ) -> Result<Arc<dyn FileOps>> {
         if self.is_locked.load(Ordering::Relaxed) || self.terminal.is_hung_up() {
             return Err(Errno::EIO);
         }
+        file::check_exclusive(&self.terminal, credentials)?;
         self.line.opens.fetch_add(1, Ordering::Relaxed);
         self.line.is_left.store(false, Ordering::Relaxed);
-        let on_close = Box::new(OpenSlave(self.line.clone()));
+        let on_close = Box::new(OpenSlave {
+            line: self.line.clone(),
+            terminal: self.terminal.clone(),
+        });
         Ok(file::open(&self.terminal, flags, Some(on_close)))
     }
 }
 
 /// Counts an open file of the terminal.
-struct OpenSlave(Arc<PtyLine>);
+struct OpenSlave {
+    line: Arc<PtyLine>,
+    terminal: Arc<Terminal>,
+}
 
 impl Drop for OpenSlave {
     fn drop(&mut self) {
-        if self.0.opens.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.is_left.store(true, Ordering::Release);
-            self.0.changed.wake_all();
+        if self.line.opens.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.terminal.set_exclusive(false);
+            self.line.is_left.store(true, Ordering::Release);
+            self.line.changed.wake_all();
         }
     }
 }
@@ -151,32 +201,49 @@ impl Master {
         }
     }
 
+    /// What one read gives, in packet mode with the packet's first byte.
     fn read_bytes(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {
         let line = &self.pty.line;
-        let taken = line.changed.wait_interruptible(|| {
+        let mut taken = Vec::new();
+        taken.try_reserve_exact(max).map_err(|_| Errno::ENOMEM)?;
+        line.changed.wait_interruptible(|| {
+            let has_packets = line.has_packets.load(Ordering::Acquire);
+            if has_packets && let Some(status) = line.take_status() {
+                taken.push(status);
+                return Some(Ok(()));
+            }
             let mut bytes = line.bytes.lock();
             if !bytes.is_empty() {
-                let count = bytes.len().min(max);
-                return Some(Ok(bytes.drain(..count).collect()));
+                if has_packets {
+                    taken.push(0);
+                }
+                let count = bytes.len().min(max - taken.len());
+                taken.extend(bytes.drain(..count));
+                return Some(Ok(()));
             }
             if line.is_left.load(Ordering::Acquire) {
                 return Some(Err(Errno::EIO));
             }
             nonblocking.then_some(Err(Errno::EAGAIN))
-        })?;
+        })??;
         self.pty.terminal.line_ready();
-        taken
+        Ok(taken)
     }
 
+    /// Types some of `bytes`, waiting until there is room for one; how many.
     fn type_bytes(&self, bytes: &[u8], nonblocking: bool) -> Result<usize> {
         let terminal = &self.pty.terminal;
-        terminal
-            .output
-            .wait_interruptible(|| match terminal.receive(bytes) {
-                0 if nonblocking => Some(Err(Errno::EAGAIN)),
-                0 => None,
-                count => Some(Ok(count)),
-            })?
+        loop {
+            match terminal.receive(bytes)? {
+                0 if nonblocking => return Err(Errno::EAGAIN),
+                0 => {}
+                count => return Ok(count),
+            }
+            // Only looks: what is received wakes those who wait here.
+            terminal
+                .output
+                .wait_interruptible(|| (terminal.receive_room() > 0).then_some(()))?;
+        }
     }
 }
 
@@ -217,10 +284,14 @@ impl FileOps for Master {
             table.add(&self.pty.line.changed);
             table.add(&self.pty.terminal.output);
         }
+        let line = &self.pty.line;
         let mut events = Events::empty();
-        events.set(Events::READABLE, !self.pty.line.bytes.lock().is_empty());
+        events.set(Events::READABLE, !line.bytes.lock().is_empty());
+        if line.status.load(Ordering::Acquire) != 0 {
+            events |= Events::READABLE | Events::PRI;
+        }
         events.set(Events::WRITABLE, self.pty.terminal.receive_room() > 0);
-        events.set(Events::HUP, self.pty.line.is_left.load(Ordering::Acquire));
+        events.set(Events::HUP, line.is_left.load(Ordering::Acquire));
         events
     }
 
@@ -236,6 +307,18 @@ impl FileOps for Master {
             raw::TIOCGPTLCK => put_int(arg, self.pty.is_locked.load(Ordering::Relaxed).into()),
             raw::FIONREAD => put_int(arg, self.pty.line.bytes.lock().len()),
             raw::TIOCOUTQ => put_int(arg, 0),
+            raw::TIOCPKT => {
+                let on = get_int(arg)? != 0;
+                let line = &self.pty.line;
+                if on != line.has_packets.swap(on, Ordering::AcqRel) {
+                    line.status.store(0, Ordering::Release);
+                }
+                Ok(0)
+            }
+            raw::TIOCGPKT => put_int(
+                arg,
+                self.pty.line.has_packets.load(Ordering::Acquire).into(),
+            ),
             TIOCSIG => {
                 let signal = i32::try_from(arg)
                     .ok()

@@ -3,15 +3,17 @@
 //! Locking: `state` is above the line's own lock. Signals are sent and threads woken with it released,
 //! processes are asked about with it released.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use machine::sync::SpinLock;
+use machine::sync::{SpinGuard, SpinLock};
 use sched::WaitQueue;
 
-use super::discipline::{Discipline, Outcome};
+use super::discipline::{Discipline, Outcome, SIGINT, SIGQUIT, SIGTSTP};
+use super::output::Output;
 use super::termios::{Cc, Termios};
 use crate::job_control::job_control;
 use crate::metadata::DeviceId;
@@ -20,10 +22,16 @@ use crate::poll::{Events, PollTable};
 mod session;
 
 const SIGWINCH: u8 = 28;
-/// Echo kept while the line takes nothing.
-const ECHO_MAX: usize = 4096;
+/// Bytes between the keyboard and the discipline's queue; a pseudo-terminal's on Linux hold as many.
+const TYPED_MAX: usize = 8192;
 /// Output processed at a time.
 const CHUNK: usize = 512;
+/// Bytes that one byte of output becomes at most: a tab of spaces.
+const WIDEST: usize = 8;
+/// Processed output and echo kept while the line takes nothing.
+const PENDING_MAX: usize = CHUNK * WIDEST;
+/// Bytes one read gives at most.
+const READ_MAX: usize = 4096;
 
 /// Where output goes: the master's side of a pseudo-terminal, or a device.
 pub trait Line: Send + Sync {
@@ -35,6 +43,29 @@ pub trait Line: Send + Sync {
 
     /// Throws away what was taken and not yet passed on.
     fn flush(&self) {}
+
+    /// Tells the other end of a change of state: `TIOCPKT_*` bits.
+    fn note(&self, bits: u8) {
+        let _ = bits;
+    }
+}
+
+/// Bits of a packet that tells a pseudo-terminal's master of a change (ioctl_tty(2), TIOCPKT).
+pub(super) mod packet {
+    /// `TIOCPKT_FLUSHREAD`.
+    pub(in crate::tty) const FLUSH_READ: u8 = 1;
+    /// `TIOCPKT_FLUSHWRITE`.
+    pub(in crate::tty) const FLUSH_WRITE: u8 = 2;
+    /// `TIOCPKT_STOP`.
+    pub(in crate::tty) const STOP: u8 = 4;
+    /// `TIOCPKT_START`.
+    pub(in crate::tty) const START: u8 = 8;
+    /// `TIOCPKT_NOSTOP`.
+    pub(in crate::tty) const NO_STOP: u8 = 16;
+    /// `TIOCPKT_DOSTOP`.
+    pub(in crate::tty) const DO_STOP: u8 = 32;
+    /// `TIOCPKT_IOCTL`.
+    pub(in crate::tty) const IOCTL: u8 = 64;
 }
 
 /// `struct winsize`: rows, columns, and two unused sizes in pixels.
@@ -59,8 +90,24 @@ struct State {
     /// The foreground process group; 0 for none.
     foreground: i32,
     hung_up: bool,
+    /// Only root may open it (TIOCEXCL).
+    is_exclusive: bool,
+    /// What was typed and has no room in the discipline's queue.
+    typed: VecDeque<u8>,
     /// Processed output and echo that the line has not taken.
-    pending: Vec<u8>,
+    pending: Output,
+}
+
+/// What is to be told, once the state is released, of input that was taken in.
+#[derive(Debug, Default)]
+struct Effects {
+    readable: bool,
+    /// The foreground group at the time.
+    foreground: i32,
+    /// Signals for it; bit n is signal n.
+    signals: u32,
+    /// `TIOCPKT_*`.
+    packet: u8,
 }
 
 impl core::fmt::Debug for Terminal {
@@ -84,7 +131,9 @@ impl Terminal {
                 session: 0,
                 foreground: 0,
                 hung_up: false,
-                pending: Vec::new(),
+                is_exclusive: false,
+                typed: VecDeque::new(),
+                pending: Output::new(PENDING_MAX),
             }),
             input: Arc::new(WaitQueue::new()),
             output: Arc::new(WaitQueue::new()),
@@ -98,44 +147,50 @@ impl Terminal {
     }
 
     /// Takes bytes from the keyboard, as many as there is room for; how many.
-    pub fn receive(&self, bytes: &[u8]) -> usize {
-        let mut taken = 0;
-        let mut readable = false;
-        let mut signals = Vec::new();
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn receive(&self, bytes: &[u8]) -> Result<usize> {
         let mut state = self.state.lock();
-        for byte in bytes {
-            if state.discipline.room() == 0 && !state.is_control(*byte) {
-                break;
-            }
-            taken += 1;
-            let mut echo = Vec::new();
-            match state.discipline.receive(*byte, &mut echo) {
-                Outcome::Nothing | Outcome::Flow => {}
-                Outcome::Readable => readable = true,
-                Outcome::Signal(signal) => signals.push((state.foreground, signal)),
-            }
-            let room = ECHO_MAX.saturating_sub(state.pending.len());
-            echo.truncate(room);
-            state.pending.extend(echo);
-        }
-        state.pass_on(self.line.as_ref());
+        let room = TYPED_MAX.saturating_sub(state.typed.len());
+        let count = bytes.len().min(room);
+        state.typed.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+        state.typed.extend(&bytes[..count]);
+        let effects = state.take_in(self.line.as_ref());
         drop(state);
-        if readable || !signals.is_empty() {
-            self.input.wake_all();
-        }
-        self.output.wake_all();
-        for (group, signal) in signals {
-            if group > 0 {
-                job_control().signal_group(group, signal);
-            }
-        }
-        taken
+        self.tell(&effects);
+        Ok(count)
     }
 
     /// Bytes that [`Terminal::receive`] would take now.
     #[must_use]
     pub fn receive_room(&self) -> usize {
-        self.state.lock().discipline.room()
+        TYPED_MAX.saturating_sub(self.state.lock().typed.len())
+    }
+
+    /// There may be room for input again: takes in what waits for it, and lets who types go on.
+    fn input_taken(&self, mut state: SpinGuard<'_, State>) {
+        let effects = state.take_in(self.line.as_ref());
+        drop(state);
+        self.tell(&effects);
+        self.output.wake_all();
+    }
+
+    fn tell(&self, effects: &Effects) {
+        if effects.packet != 0 {
+            self.line.note(effects.packet);
+        }
+        if effects.packet & packet::START != 0 {
+            self.output.wake_all();
+        }
+        if effects.readable || effects.signals != 0 {
+            self.input.wake_all();
+        }
+        for signal in [SIGINT, SIGQUIT, SIGTSTP] {
+            if effects.signals & 1 << signal != 0 && effects.foreground > 0 {
+                job_control().signal_group(effects.foreground, signal);
+            }
+        }
     }
 
     /// The line can take more: passes on what waits for that.
@@ -149,7 +204,9 @@ impl Terminal {
     /// # Errors
     /// `EAGAIN`, `ERESTARTSYS`; `EIO` in the background of an orphaned group.
     pub fn read(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {
+        let max = max.min(READ_MAX);
         let mut taken = Vec::new();
+        taken.try_reserve_exact(max).map_err(|_| Errno::ENOMEM)?;
         let mut deadline = None;
         loop {
             self.check_background_read()?;
@@ -172,11 +229,10 @@ impl Terminal {
                 min.clamp(1, max.max(1))
             };
             let may_wait = !nonblocking && (min > 0 || time > 0);
-            let got = self.wait_for_input(may_wait, deadline, max - taken.len());
+            let got = self.wait_for_input(may_wait, deadline, max - taken.len(), &mut taken);
             match got {
-                Ok(Some(bytes)) => {
-                    let ends_read = termios.is_canonical() || bytes.is_empty();
-                    taken.extend(bytes);
+                Ok(Some(count)) => {
+                    let ends_read = termios.is_canonical() || count == 0;
                     deadline = None;
                     if ends_read || taken.len() >= wanted {
                         return Ok(taken);
@@ -196,27 +252,31 @@ impl Terminal {
         }
     }
 
-    /// Bytes, an empty read at end of file; `None` when there are none and waiting is not wanted, or
-    /// hung up.
+    /// Appends bytes to `taken`, which has room for `max`; how many, 0 at end of file. `None` when there are
+    /// none and waiting is not wanted, or hung up.
     fn wait_for_input(
         &self,
         may_wait: bool,
         deadline: Option<u64>,
         max: usize,
-    ) -> Result<Option<Vec<u8>>> {
-        let look = || {
+        taken: &mut Vec<u8>,
+    ) -> Result<Option<usize>> {
+        loop {
             let mut state = self.state.lock();
             if state.discipline.has_input() {
-                return Some(Some(state.discipline.take(max)));
+                let count = state.discipline.take(max, taken);
+                self.input_taken(state);
+                return Ok(Some(count));
             }
-            (state.hung_up || !may_wait).then_some(None)
-        };
-        let got = self.input.wait_interruptible_deadline(deadline, look)?;
-        if got.is_some() {
-            // A master that waits for room can go on.
-            self.output.wake_all();
+            if state.hung_up || !may_wait {
+                return Ok(None);
+            }
+            drop(state);
+            self.input.wait_interruptible_deadline(deadline, || {
+                let state = self.state.lock();
+                (state.hung_up || state.discipline.has_input()).then_some(())
+            })?;
         }
-        Ok(got)
     }
 
     /// Writes bytes through output processing; how many went, all of them unless nonblocking.
@@ -232,11 +292,10 @@ impl Terminal {
                 if state.hung_up {
                     return Some(Err(Errno::EIO));
                 }
-                let count = state.write(&bytes[written..], self.line.as_ref());
-                match count {
-                    0 if nonblocking => Some(Err(Errno::EAGAIN)),
-                    0 => None,
-                    count => Some(Ok(count)),
+                match state.write(&bytes[written..], self.line.as_ref()) {
+                    Ok(0) if nonblocking => Some(Err(Errno::EAGAIN)),
+                    Ok(0) => None,
+                    result => Some(result),
                 }
             };
             match self.output.wait_interruptible(step).and_then(|step| step) {
@@ -269,15 +328,28 @@ impl Terminal {
     /// Changes the settings; `flush` throws away input first.
     pub fn set_termios(&self, new: &Termios, flush: bool) {
         let mut state = self.state.lock();
+        let old = state.discipline.termios;
         if flush {
             state.discipline.flush_input();
         }
         state.discipline.set_termios(new);
-        state.pass_on(self.line.as_ref());
-        drop(state);
         // What a read waits for may have changed.
+        self.input_taken(state);
         self.input.wake_all();
-        self.output.wake_all();
+        let mut note = if flush { packet::FLUSH_READ } else { 0 };
+        if old.stops_by_usual_characters() != new.stops_by_usual_characters() {
+            note |= if new.stops_by_usual_characters() {
+                packet::DO_STOP
+            } else {
+                packet::NO_STOP
+            };
+        }
+        if old.has_local(raw::EXTPROC) || new.has_local(raw::EXTPROC) {
+            note |= packet::IOCTL;
+        }
+        if note != 0 {
+            self.line.note(note);
+        }
     }
 
     /// Rows and columns.
@@ -313,24 +385,44 @@ impl Terminal {
     /// Throws away input, output or both (TCFLSH).
     pub fn flush(&self, input: bool, output: bool) {
         let mut state = self.state.lock();
+        let mut note = 0;
         if input {
             state.discipline.flush_input();
+            note |= packet::FLUSH_READ;
         }
         if output {
             state.pending.clear();
             self.line.flush();
+            note |= packet::FLUSH_WRITE;
         }
-        drop(state);
-        self.output.wake_all();
+        // Both who writes and who types have room now.
+        self.input_taken(state);
+        self.line.note(note);
     }
 
     /// Stops or continues output (TCXONC).
     pub fn set_stopped(&self, stopped: bool) {
         let mut state = self.state.lock();
+        let changed = state.discipline.is_stopped != stopped;
         state.discipline.is_stopped = stopped;
         state.pass_on(self.line.as_ref());
         drop(state);
+        if changed {
+            let note = if stopped { packet::STOP } else { packet::START };
+            self.line.note(note);
+        }
         self.output.wake_all();
+    }
+
+    /// Refuses (or allows) further opens (TIOCEXCL, TIOCNXCL).
+    pub fn set_exclusive(&self, exclusive: bool) {
+        self.state.lock().is_exclusive = exclusive;
+    }
+
+    /// Whether further opens are refused (TIOCGEXCL).
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.state.lock().is_exclusive
     }
 
     /// What is ready now.
@@ -358,39 +450,57 @@ impl Terminal {
 }
 
 impl State {
-    /// Whether a full input buffer takes `byte` nevertheless: it is acted on, not stored.
-    fn is_control(&self, byte: u8) -> bool {
-        let termios = &self.discipline.termios;
-        let signals = termios.has_local(raw::ISIG)
-            && [Cc::Intr, Cc::Quit, Cc::Susp]
-                .iter()
-                .any(|cc| termios.is(*cc, byte));
-        let flow = termios.has_input(raw::IXON)
-            && [Cc::Start, Cc::Stop].iter().any(|cc| termios.is(*cc, byte));
-        signals || flow
+    /// Gives the discipline as much of what was typed as it has room for.
+    fn take_in(&mut self, line: &dyn Line) -> Effects {
+        let mut effects = Effects {
+            foreground: self.foreground,
+            ..Effects::default()
+        };
+        while self.discipline.accepts() {
+            let Some(byte) = self.typed.pop_front() else {
+                break;
+            };
+            match self.discipline.receive(byte, &mut self.pending) {
+                Outcome::Nothing => {}
+                Outcome::Readable => effects.readable = true,
+                Outcome::Stop => effects.packet |= packet::STOP,
+                Outcome::Start => effects.packet |= packet::START,
+                Outcome::Signal(signal) => {
+                    effects.signals |= 1 << signal;
+                    if !self.discipline.termios.has_local(raw::NOFLSH) {
+                        // Output goes too; what is pending is the signal's own echo.
+                        line.flush();
+                        effects.packet |= packet::FLUSH_READ;
+                    }
+                }
+            }
+        }
+        self.pass_on(line);
+        effects
     }
 
     /// Passes pending output on to the line.
     fn pass_on(&mut self, line: &dyn Line) {
-        if !self.pending.is_empty() && !self.discipline.is_stopped {
-            let sent = line.send(&self.pending);
-            self.pending.drain(..sent.min(self.pending.len()));
+        if !self.discipline.is_stopped {
+            self.pending.pass_to(|bytes| line.send(bytes));
         }
     }
 
     /// Processes and sends some of `bytes`; how many. 0 when the line takes nothing now.
-    fn write(&mut self, bytes: &[u8], line: &dyn Line) -> usize {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn write(&mut self, bytes: &[u8], line: &dyn Line) -> Result<usize> {
         self.pass_on(line);
         if !self.pending.is_empty() || self.discipline.is_stopped || line.room() == 0 {
-            return 0;
+            return Ok(0);
         }
         let count = bytes.len().min(CHUNK);
-        let mut processed = core::mem::take(&mut self.pending);
+        self.pending.reserve(count * WIDEST)?;
         for byte in &bytes[..count] {
-            self.discipline.process_output(*byte, &mut processed);
+            self.discipline.process_output(*byte, &mut self.pending);
         }
-        self.pending = processed;
         self.pass_on(line);
-        count
+        Ok(count)
     }
 }

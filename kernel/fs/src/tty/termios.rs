@@ -32,6 +32,7 @@ pub enum Cc {
     Susp = 10,
     Eol = 11,
     Reprint = 12,
+    Discard = 13,
     WErase = 14,
     LNext = 15,
     Eol2 = 16,
@@ -52,6 +53,7 @@ impl Default for Termios {
             (Cc::Stop, 0x13),
             (Cc::Susp, 0x1a),
             (Cc::Reprint, 0x12),
+            (Cc::Discard, 0x0f),
             (Cc::WErase, 0x17),
             (Cc::LNext, 0x16),
         ];
@@ -111,5 +113,11 @@ impl Termios {
     #[must_use]
     pub const fn value(&self, which: Cc) -> u8 {
         self.cc[which as usize]
+    }
+
+    /// Whether output is stopped and continued with ^S and ^Q (`TIOCPKT_DOSTOP`).
+    #[must_use]
+    pub const fn stops_by_usual_characters(&self) -> bool {
+        self.has_input(raw::IXON) && self.value(Cc::Stop) == 0x13 && self.value(Cc::Start) == 0x11
     }
 }

@@ -9,6 +9,7 @@ use memory::io::{IoReader, IoWriter};
 
 use super::pty::{Master, Pty};
 use super::termios::Cc;
+use crate::cred::Credentials;
 use crate::file_ops::{FileOps, Io};
 use crate::flags::OpenFlags;
 use crate::poll::Events;
@@ -29,7 +30,9 @@ struct Ends {
 fn ends() -> Ends {
     let pty = Pty::new(0);
     pty.unlock();
-    let slave = pty.open_slave(OpenFlags::NOCTTY).unwrap();
+    let slave = pty
+        .open_slave(OpenFlags::NOCTTY, &Credentials::root())
+        .unwrap();
     Ends {
         master: Master::detached(pty.clone()),
         pty,
@@ -90,7 +93,10 @@ fn the_last_close_of_the_terminal_ends_the_masters_reads() {
     assert!(ends.master.poll(None).contains(Events::HUP));
     assert_eq!(read(&ends.master, 9), Ok(b"bye".to_vec()));
     assert_eq!(read(&ends.master, 9), Err(Errno::EIO));
-    let _again = ends.pty.open_slave(OpenFlags::NOCTTY).unwrap();
+    let _again = ends
+        .pty
+        .open_slave(OpenFlags::NOCTTY, &Credentials::root())
+        .unwrap();
     assert_eq!(read(&ends.master, 9), Err(Errno::EAGAIN));
 }
 
@@ -106,7 +112,9 @@ fn a_closed_master_hangs_the_terminal_up() {
         Err(Errno::EIO)
     );
     assert_eq!(
-        ends.pty.open_slave(OpenFlags::NOCTTY).err(),
+        ends.pty
+            .open_slave(OpenFlags::NOCTTY, &Credentials::root())
+            .err(),
         Some(Errno::EIO)
     );
 }
@@ -114,7 +122,9 @@ fn a_closed_master_hangs_the_terminal_up() {
 #[test]
 fn a_locked_terminal_cannot_be_opened() {
     assert_eq!(
-        Pty::new(0).open_slave(OpenFlags::NOCTTY).err(),
+        Pty::new(0)
+            .open_slave(OpenFlags::NOCTTY, &Credentials::root())
+            .err(),
         Some(Errno::EIO)
     );
 }

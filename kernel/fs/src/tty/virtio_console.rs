@@ -125,7 +125,7 @@ fn attend(
             let mut bytes = alloc::vec![0; done.written.min(segment.len())];
             segment.read(0, &mut bytes);
             // Typed faster than it is read: the rest is lost.
-            terminal.receive(&bytes);
+            let _ = terminal.receive(&bytes);
             let page = Segment::page(segment.into_frame());
             let _ = receive.submit(Vec::new(), alloc::vec![page], ());
         }

@@ -4,14 +4,14 @@ use super::*;
 
 struct Typed {
     discipline: Discipline,
-    echo: Vec<u8>,
+    echo: Output,
     outcomes: Vec<Outcome>,
 }
 
 fn typing(discipline: Discipline, keys: &[u8]) -> Typed {
     let mut typed = Typed {
         discipline,
-        echo: Vec::new(),
+        echo: Output::new(1 << 16),
         outcomes: Vec::new(),
     };
     for key in keys {
@@ -19,6 +19,12 @@ fn typing(discipline: Discipline, keys: &[u8]) -> Typed {
         typed.outcomes.push(outcome);
     }
     typed
+}
+
+fn take(discipline: &mut Discipline, max: usize) -> Vec<u8> {
+    let mut taken = Vec::new();
+    discipline.take(max, &mut taken);
+    taken
 }
 
 fn raw_mode() -> Discipline {
@@ -38,45 +44,45 @@ fn a_line_becomes_readable_with_its_end() {
         typed.discipline.receive(b'\r', &mut typed.echo),
         Outcome::Readable
     );
-    assert_eq!(typed.echo, b"ls -l\r\n");
+    assert_eq!(typed.echo.to_vec(), b"ls -l\r\n");
     assert_eq!(typed.discipline.available(), 6);
-    assert_eq!(typed.discipline.take(4), b"ls -");
-    assert_eq!(typed.discipline.take(100), b"l\n");
+    assert_eq!(take(&mut typed.discipline, 4), b"ls -");
+    assert_eq!(take(&mut typed.discipline, 100), b"l\n");
     assert!(!typed.discipline.has_input());
 }
 
 #[test]
 fn reads_stop_at_the_end_of_a_line() {
     let mut typed = typing(Discipline::new(), b"one\ntwo\n");
-    assert_eq!(typed.discipline.take(100), b"one\n");
-    assert_eq!(typed.discipline.take(100), b"two\n");
+    assert_eq!(take(&mut typed.discipline, 100), b"one\n");
+    assert_eq!(take(&mut typed.discipline, 100), b"two\n");
 }
 
 #[test]
 fn end_of_file_ends_a_read_and_is_not_read() {
     let mut typed = typing(Discipline::new(), b"abc\x04\x04x\n");
-    assert_eq!(typed.discipline.take(100), b"abc");
-    assert_eq!(typed.discipline.take(100), b"");
-    assert_eq!(typed.discipline.take(100), b"x\n");
+    assert_eq!(take(&mut typed.discipline, 100), b"abc");
+    assert_eq!(take(&mut typed.discipline, 100), b"");
+    assert_eq!(take(&mut typed.discipline, 100), b"x\n");
     let mut exact = typing(Discipline::new(), b"abc\x04");
-    assert_eq!(exact.discipline.take(3), b"abc");
+    assert_eq!(take(&mut exact.discipline, 3), b"abc");
     assert!(!exact.discipline.has_input());
 }
 
 #[test]
 fn erasing_rubs_out_what_was_echoed() {
     let mut typed = typing(Discipline::new(), b"ab\x7f\x01\x7f");
-    assert_eq!(typed.echo, b"ab\x08 \x08^A\x08 \x08\x08 \x08");
+    assert_eq!(typed.echo.to_vec(), b"ab\x08 \x08^A\x08 \x08\x08 \x08");
     typed.discipline.receive(b'\n', &mut typed.echo);
-    assert_eq!(typed.discipline.take(100), b"a\n");
+    assert_eq!(take(&mut typed.discipline, 100), b"a\n");
 
     let typed = typing(Discipline::new(), b"a\t\x7f");
-    assert_eq!(typed.echo, b"a\t\x08\x08\x08\x08\x08\x08\x08");
+    assert_eq!(typed.echo.to_vec(), b"a\t\x08\x08\x08\x08\x08\x08\x08");
 
     let mut words = typing(Discipline::new(), b"one two, \x17\n");
-    assert_eq!(words.discipline.take(100), b"one \n");
+    assert_eq!(take(&mut words.discipline, 100), b"one \n");
     let mut killed = typing(Discipline::new(), b"gone\x15kept\n");
-    assert_eq!(killed.discipline.take(100), b"kept\n");
+    assert_eq!(take(&mut killed.discipline, 100), b"kept\n");
 }
 
 #[test]
@@ -84,8 +90,8 @@ fn utf8_is_erased_by_character() {
     let mut discipline = Discipline::new();
     discipline.termios.iflag |= raw::IUTF8;
     let mut typed = typing(discipline, "aé\x7f\n".as_bytes());
-    assert_eq!(typed.discipline.take(100), b"a\n");
-    assert_eq!(typed.echo, "aé\x08 \x08\r\n".as_bytes());
+    assert_eq!(take(&mut typed.discipline, 100), b"a\n");
+    assert_eq!(typed.echo.to_vec(), "aé\x08 \x08\r\n".as_bytes());
 }
 
 #[test]
@@ -97,37 +103,37 @@ fn signal_characters_flush_and_signal() {
     ] {
         let typed = typing(Discipline::new(), &[b'x', b'\n', b'y', key]);
         assert_eq!(typed.outcomes.last(), Some(&Outcome::Signal(signal)));
-        assert!(typed.echo.ends_with(shown));
+        assert!(typed.echo.to_vec().ends_with(shown));
         assert!(!typed.discipline.has_input());
     }
     let mut quiet = Discipline::new();
     quiet.termios.lflag &= !raw::ISIG;
     let mut typed = typing(quiet, b"a\x03\n");
-    assert_eq!(typed.discipline.take(9), b"a\x03\n");
+    assert_eq!(take(&mut typed.discipline, 9), b"a\x03\n");
 }
 
 #[test]
 fn the_next_byte_can_be_taken_literally() {
     let mut typed = typing(Discipline::new(), b"\x16\x03\x16\x7f\n");
-    assert_eq!(typed.discipline.take(9), b"\x03\x7f\n");
+    assert_eq!(take(&mut typed.discipline, 9), b"\x03\x7f\n");
 }
 
 #[test]
 fn raw_mode_passes_everything() {
     let mut typed = typing(raw_mode(), b"\x03\r\x7f\x04");
     assert!(typed.echo.is_empty());
-    assert_eq!(typed.discipline.take(3), b"\x03\r\x7f");
-    assert_eq!(typed.discipline.take(3), b"\x04");
+    assert_eq!(take(&mut typed.discipline, 3), b"\x03\r\x7f");
+    assert_eq!(take(&mut typed.discipline, 3), b"\x04");
 }
 
 #[test]
 fn half_a_line_survives_a_change_of_mode() {
     let mut typed = typing(Discipline::new(), b"half");
     typed.discipline.set_termios(&raw_mode().termios);
-    assert_eq!(typed.discipline.take(2), b"ha");
+    assert_eq!(take(&mut typed.discipline, 2), b"ha");
     typed.discipline.set_termios(&Termios::default());
     assert!(typed.discipline.has_input());
-    assert_eq!(typed.discipline.take(9), b"lf");
+    assert_eq!(take(&mut typed.discipline, 9), b"lf");
 }
 
 #[test]
@@ -137,12 +143,21 @@ fn input_without_end_is_bounded() {
         typed.discipline.receive(b'\n', &mut typed.echo),
         Outcome::Readable
     );
-    assert_eq!(typed.discipline.take(INPUT_MAX * 2).len(), INPUT_MAX);
-    let typed = typing(raw_mode(), &[b'a'; INPUT_MAX * 2]);
-    assert_eq!(
-        (typed.discipline.available(), typed.discipline.room()),
-        (INPUT_MAX - 1, 0)
-    );
+    assert_eq!(take(&mut typed.discipline, INPUT_MAX * 2).len(), INPUT_MAX);
+    let typed = typing(raw_mode(), &[b'a'; INPUT_MAX - 1]);
+    assert_eq!(typed.discipline.available(), INPUT_MAX - 1);
+    assert!(!typed.discipline.accepts());
+}
+
+#[test]
+fn complete_lines_fill_the_queue_but_one_line_can_always_be_ended() {
+    let mut typed = typing(Discipline::new(), &[b'a'; INPUT_MAX - 2]);
+    typed.discipline.receive(b'\n', &mut typed.echo);
+    assert!(!typed.discipline.accepts());
+    assert_eq!(take(&mut typed.discipline, INPUT_MAX).len(), INPUT_MAX - 1);
+    assert!(typed.discipline.accepts());
+    let typed = typing(Discipline::new(), &[b'a'; INPUT_MAX * 2]);
+    assert!(typed.discipline.accepts());
 }
 
 #[test]
@@ -151,25 +166,25 @@ fn stop_and_start_are_not_input() {
     assert!(typed.discipline.is_stopped);
     let mut typed = typing(typed.discipline, b"\x11a\n");
     assert!(!typed.discipline.is_stopped);
-    assert_eq!(typed.discipline.take(9), b"a\n");
+    assert_eq!(take(&mut typed.discipline, 9), b"a\n");
 }
 
 #[test]
 fn output_processing_follows_the_flags() {
     let mut discipline = Discipline::new();
-    let mut output = Vec::new();
+    let mut output = Output::new(100);
     b"a\nb"
         .iter()
         .for_each(|byte| discipline.process_output(*byte, &mut output));
-    assert_eq!(output, b"a\r\nb");
+    assert_eq!(output.to_vec(), b"a\r\nb");
     discipline.termios.oflag |= raw::XTABS;
     output.clear();
     b"\tx"
         .iter()
         .for_each(|byte| discipline.process_output(*byte, &mut output));
-    assert_eq!(output, b"       x");
+    assert_eq!(output.to_vec(), b"       x");
     discipline.termios.oflag = 0;
     output.clear();
     discipline.process_output(b'\n', &mut output);
-    assert_eq!(output, b"\n");
+    assert_eq!(output.to_vec(), b"\n");
 }

@@ -1,0 +1,75 @@
+//! [`Output`]: bytes on their way from a terminal to its line, bounded and grown fallibly.
+
+use alloc::collections::VecDeque;
+#[cfg(test)]
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+
+/// Processed output and echo that the line has not taken. What is echoed while it is full is lost, as on
+/// Linux; what is written waits, because [`Output::reserve`] comes first.
+#[derive(Debug)]
+pub(super) struct Output {
+    bytes: VecDeque<u8>,
+    limit: usize,
+}
+
+impl Output {
+    /// Holds up to `limit` bytes.
+    pub(super) const fn new(limit: usize) -> Output {
+        Output {
+            bytes: VecDeque::new(),
+            limit,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Makes room for `count` bytes, so that pushing them loses none (up to the limit).
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<()> {
+        self.bytes.try_reserve(count).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Appends `byte`, or loses it.
+    pub(super) fn push(&mut self, byte: u8) {
+        if self.bytes.len() < self.limit && self.bytes.try_reserve(1).is_ok() {
+            self.bytes.push_back(byte);
+        }
+    }
+
+    /// As [`Output::push`], in order.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.push(*byte));
+    }
+
+    /// Throws everything away.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Offers all of it to `send`, which says how much it took.
+    pub(super) fn pass_to(&mut self, mut send: impl FnMut(&[u8]) -> usize) {
+        while !self.bytes.is_empty() {
+            let (first, _) = self.bytes.as_slices();
+            let sent = send(first).min(first.len());
+            if sent == 0 {
+                return;
+            }
+            self.bytes.drain(..sent);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn to_vec(&self) -> Vec<u8> {
+        self.bytes.iter().copied().collect()
+    }
+}

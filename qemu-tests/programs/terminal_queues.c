@@ -1,0 +1,268 @@
+// Terminals at their edges: full input queues, flushing under a writer, packet mode, exclusive use.
+#include "test.h"
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+
+static int master, slave;
+static char name[32];
+
+static void open_pair(void) {
+    int unlocked = 0, number = 0;
+    master = open("/dev/ptmx", O_RDWR | O_NOCTTY);
+    ioctl(master, TIOCSPTLCK, &unlocked);
+    ioctl(master, TIOCGPTN, &number);
+    snprintf(name, sizeof name, "/dev/pts/%d", number);
+    slave = open(name, O_RDWR | O_NOCTTY);
+}
+
+static void close_pair(void) {
+    close(slave);
+    close(master);
+}
+
+static void local(int on, int off) {
+    struct termios now;
+    tcgetattr(slave, &now);
+    now.c_lflag = (now.c_lflag | (tcflag_t)on) & ~(tcflag_t)off;
+    tcsetattr(slave, TCSANOW, &now);
+}
+
+static void raw_mode(void) {
+    struct termios now;
+    tcgetattr(slave, &now);
+    cfmakeraw(&now);
+    tcsetattr(slave, TCSANOW, &now);
+}
+
+// Reads until nothing comes for a while; how much came.
+static long drain(int from) {
+    char bytes[4096];
+    long total = 0;
+    struct pollfd one = {from, POLLIN, 0};
+    while (poll(&one, 1, 60) == 1 && (one.revents & POLLIN)) {
+        ssize_t len = read(from, bytes, sizeof bytes);
+        if (len <= 0) break;
+        total += len;
+    }
+    return total;
+}
+
+static void noop(int signal) { (void)signal; }
+
+// A write to a master nobody reads blocks, can be interrupted and killed, and goes on when read.
+static void blocked_writers(void) {
+    static char bytes[64 * 1024];
+    memset(bytes, 'x', sizeof bytes);
+    open_pair();
+    raw_mode();
+    pid_t child = fork_clean();
+    if (child == 0) {
+        write(master, bytes, sizeof bytes);
+        _exit(0);
+    }
+    sleep_ms(60);
+    TRUE(waitpid(child, NULL, WNOHANG) == 0);
+    kill(child, SIGKILL);
+    show_end("killed in a write to a full master", child);
+    close_pair();
+
+    open_pair();
+    raw_mode();
+    child = fork_clean();
+    if (child == 0) {
+        long written = write(master, bytes, sizeof bytes);
+        _exit(written == sizeof bytes ? 0 : 1);
+    }
+    sleep_ms(30);
+    TRUE(drain(slave) == sizeof bytes);
+    show_end("writer whose bytes were read", child);
+    close_pair();
+
+    open_pair();
+    raw_mode();
+    child = fork_clean();
+    if (child == 0) {
+        write(master, bytes, 12000);
+        write(master, bytes, 12000);
+        _exit(0);
+    }
+    sleep_ms(60);
+    for (int i = 0; i < 8 && waitpid(child, NULL, WNOHANG) == 0; i++) {
+        tcflush(slave, TCIFLUSH);
+        sleep_ms(20);
+    }
+    TRUE(kill(child, 0) == -1);
+    close_pair();
+
+    open_pair();
+    raw_mode();
+    signal(SIGALRM, SIG_DFL);
+    struct sigaction action = {.sa_handler = noop};
+    sigaction(SIGALRM, &action, NULL);
+    child = fork_clean();
+    if (child == 0) {
+        alarm(1);
+        long written = write(slave, bytes, sizeof bytes);
+        _exit(written > 0 && written < (long)sizeof bytes ? 0 : 1);
+    }
+    show_end("interrupted in a write to a full terminal", child);
+    close_pair();
+}
+
+static void full_queues(void) {
+    static char bytes[8192];
+    memset(bytes, 'x', sizeof bytes);
+    open_pair();
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    local(0, ECHO);
+    SHOW(write(master, bytes, 4096));
+    sleep_ms(30);
+    struct pollfd one = {slave, POLLIN, 0};
+    SHOW(poll(&one, 1, 0));
+    SHOW(write(master, "ab", 2));
+    SHOW(write(master, "\n", 1));
+    SHOW(poll(&one, 1, 100));
+    char line[8192];
+    long len = read(slave, line, sizeof line);
+    say("line of %ld ends in %02x %02x\n", len, line[len - 2], line[len - 1]);
+    SHOW(write(master, "next\n", 5));
+    SHOW(poll(&one, 1, 100));
+    SHOW(read(slave, line, sizeof line));
+    close_pair();
+
+    open_pair();
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    raw_mode();
+    SHOW(write(master, bytes, 4100));
+    SHOW(write(master, "y", 1));
+    sleep_ms(30);
+    TRUE(drain(slave) == 4101);
+    // What the queue and the line before it hold together is bounded.
+    long total = 0, written;
+    while (total < 1 << 20 && (written = write(master, bytes, 1000)) > 0) total += written;
+    TRUE(total > 4096 && total < 1 << 17);
+    TRUE(drain(slave) == total);
+    close_pair();
+
+    // Complete lines fill the queue too: what follows waits, and comes when they were read.
+    open_pair();
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    local(0, ECHO);
+    long lines = 0;
+    while (lines < 10000 && write(master, "0123456\n", 8) == 8) lines++;
+    TRUE(lines >= 512);
+    sleep_ms(30);
+    TRUE(drain(slave) == lines * 8);
+    close_pair();
+}
+
+static void packets(void) {
+    unsigned char bytes[64];
+    int on = 1, off = 0, mode = 7;
+    open_pair();
+    SHOW(ioctl(master, TIOCGPKT, &mode));
+    say("mode %d\n", mode);
+    SHOW(ioctl(master, TIOCPKT, &on));
+    SHOW(ioctl(master, TIOCGPKT, &mode));
+    say("mode %d\n", mode);
+    SHOW(ioctl(slave, TIOCPKT, &on));
+    write(slave, "hi", 2);
+    struct pollfd one = {master, POLLIN | POLLPRI, 0};
+    SHOW(poll(&one, 1, 100));
+    say("events %x\n", one.revents);
+    SHOW(read(master, bytes, sizeof bytes));
+    say("%d %c%c\n", bytes[0], bytes[1], bytes[2]);
+    tcflush(slave, TCIFLUSH);
+    SHOW(poll(&one, 1, 100));
+    say("events %x\n", one.revents);
+    SHOW(read(master, bytes, sizeof bytes));
+    say("%d\n", bytes[0]);
+    tcflush(slave, TCOFLUSH);
+    SHOW(read(master, bytes, sizeof bytes));
+    say("%d\n", bytes[0]);
+    tcflow(slave, TCOOFF);
+    SHOW(read(master, bytes, sizeof bytes));
+    say("%d\n", bytes[0]);
+    tcflow(slave, TCOON);
+    SHOW(read(master, bytes, sizeof bytes));
+    say("%d\n", bytes[0]);
+    raw_mode();
+    SHOW(read(master, bytes, sizeof bytes));
+    say("%d\n", bytes[0]);
+    SHOW(ioctl(master, TIOCPKT, &off));
+    write(slave, "hi", 2);
+    SHOW(read(master, bytes, sizeof bytes));
+    close_pair();
+}
+
+static void exclusive(void) {
+    int mode = 7;
+    open_pair();
+    SHOW(ioctl(slave, TIOCGEXCL, &mode));
+    say("mode %d\n", mode);
+    SHOW(ioctl(slave, TIOCEXCL));
+    SHOW(ioctl(slave, TIOCGEXCL, &mode));
+    say("mode %d\n", mode);
+    OK(open(name, O_RDWR | O_NOCTTY));
+    fchmod(slave, 0666);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        if (setuid(1000) != 0) _exit(1);
+        SHOW(open(name, O_RDWR | O_NOCTTY));
+        SHOW(ioctl(slave, TIOCNXCL));
+        OK(open(name, O_RDWR | O_NOCTTY));
+        _exit(0);
+    }
+    show_end("another user", child);
+    close_pair();
+}
+
+static void shown(const char *what, int from) {
+    unsigned char bytes[256];
+    struct pollfd one = {from, POLLIN, 0};
+    say("%s:", what);
+    if (poll(&one, 1, 60) == 1) {
+        long len = read(from, bytes, sizeof bytes);
+        for (long i = 0; i < len; i++) say(bytes[i] > 32 && bytes[i] < 127 ? "%c" : "<%02x>", bytes[i]);
+    }
+    say("\n");
+}
+
+static void editing(void) {
+    static const char *const typed[] = {
+        "one two\027three\n", "one-two  \027x\n",  "a\026\003b\n",  "word\022\n", "\027\177\025x\n",
+        "tab\there\027\n",    "a b c\025d e\027\n", "x\026\026y\n", "\026\nz\n",   "q\001\177\n",
+        "\303\244\303\266\177\n", "e\\\177f\n",
+    };
+    struct termios sane;
+    open_pair();
+    tcgetattr(slave, &sane);
+    say("flags %x %x %x %x\n", sane.c_iflag, sane.c_oflag, sane.c_cflag, sane.c_lflag);
+    for (int i = 0; i < 17; i++) say("%x ", sane.c_cc[i]);
+    say("\n");
+    for (int pass = 0; pass < 4; pass++) {
+        struct termios now = sane;
+        if (pass == 1) now.c_lflag &= ~(tcflag_t)(ECHOE | ECHOKE);
+        if (pass == 2) now.c_lflag &= ~(tcflag_t)ECHOCTL;
+        if (pass == 3) now.c_iflag |= IUTF8, now.c_lflag &= ~(tcflag_t)(IEXTEN | ECHOK);
+        tcsetattr(slave, TCSANOW, &now);
+        say("pass %d\n", pass);
+        for (unsigned i = 0; i < sizeof typed / sizeof *typed; i++) {
+            write(master, typed[i], strlen(typed[i]));
+            shown("echo", master);
+            shown("line", slave);
+            tcflush(slave, TCIOFLUSH);
+        }
+    }
+    close_pair();
+}
+
+int main(void) {
+    editing();
+    full_queues();
+    packets();
+    exclusive();
+    blocked_writers();
+    return 0;
+}
