@@ -31,8 +31,8 @@ use items::{Item, ItemWaker, Items, Ready};
 
 /// How deep epoll instances may watch each other.
 const NESTING_MAX: usize = 4;
-/// Events that one call gives at most; those behind them are given by the next.
-const BATCH_MAX: usize = 1024;
+/// Takes a ready item, its file and the events.
+type Take<'a> = dyn FnMut(&Item, &Arc<File>, Events) -> Result<()> + 'a;
 
 /// Held from the look at who watches whom to the change of it.
 static NESTING: Mutex<()> = Mutex::new(());
@@ -182,7 +182,7 @@ impl Epoll {
         }
         item.interest = interest;
         item.is_spent = false;
-        let is_ready = item.poll().is_some_and(|events| !events.is_empty());
+        let is_ready = !item.poll_if_open().is_empty();
         let waker = item.waker.clone();
         drop(items);
         if is_ready {
@@ -204,39 +204,61 @@ impl Epoll {
         Ok(())
     }
 
-    /// Waits until something is ready or `deadline_ns`, and gives up to `max` events with their user data.
-    /// Nothing at the deadline.
+    /// Waits until something is ready or `deadline_ns`, and gives up to `max` events with their user data to `take`.
+    /// None at the deadline.
     ///
     /// # Errors
-    /// `EINTR` when a signal comes: epoll_wait(2) is never restarted.
-    pub fn wait(&self, max: usize, deadline_ns: Option<u64>) -> Result<Vec<(Events, u64)>> {
+    /// `EINTR` when a signal comes: epoll_wait(2) is never restarted. What `take` answers for the first event.
+    pub fn wait(
+        &self,
+        max: usize,
+        deadline_ns: Option<u64>,
+        take: &mut dyn FnMut(Events, u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut take = |item: &Item, _: &Arc<File>, events| take(events, item.interest.data);
         loop {
-            let found = self.collect(max.min(BATCH_MAX));
-            if !found.is_empty() || deadline_ns == Some(0) {
-                return Ok(found);
+            if self.collect(max, &mut take)? > 0 || deadline_ns == Some(0) {
+                return Ok(());
             }
-            let result = self
-                .ready
-                .queue
-                .wait_interruptible_deadline(deadline_ns, || {
-                    (!self.ready.list.lock().is_empty()).then_some(())
-                });
-            match result {
+            match self.wait_for_any(deadline_ns) {
                 Ok(()) => {}
-                Err(Errno::ETIMEDOUT) => return Ok(self.collect(max.min(BATCH_MAX))),
+                Err(Errno::ETIMEDOUT) => return self.collect(max, &mut take).map(drop),
                 Err(_) => return Err(Errno::EINTR),
             }
         }
     }
 
-    /// Asks the items on the ready list, up to `max` hits.
-    fn collect(&self, max: usize) -> Vec<(Events, u64)> {
-        let mut found = Vec::new();
-        let mut again = Vec::new();
+    /// Waits until something is ready, and gives what is to `take`: for the kernel's own threads.
+    ///
+    /// # Errors
+    /// `EINTR`.
+    pub(crate) fn wait_files(&self, mut take: impl FnMut(&File, Events)) -> Result<()> {
+        self.wait_for_any(None)?;
+        let mut take = |_: &Item, file: &Arc<File>, events| {
+            take(file, events);
+            Ok(())
+        };
+        self.collect(usize::MAX, &mut take).map(drop)
+    }
+
+    fn wait_for_any(&self, deadline_ns: Option<u64>) -> Result<()> {
+        self.ready
+            .queue
+            .wait_interruptible_deadline(deadline_ns, || {
+                (!self.ready.list.lock().is_empty()).then_some(())
+            })
+    }
+
+    /// Asks the items on the ready list and gives up to `max` hits to `take`; how many it took. One that it
+    /// refuses stays on the list.
+    fn collect(&self, max: usize, take: &mut Take<'_>) -> Result<usize> {
+        let mut found = 0;
         let mut items = self.items.lock();
-        // Those listed while this runs are left for the next time.
+        // Those listed while this runs, and those that stay ready, are left for the next time.
         let mut left = self.ready.list.lock().len();
-        while left > 0 && found.len() < max {
+        let mut is_left = false;
+        let mut result = Ok(());
+        while left > 0 && found < max && result.is_ok() {
             left -= 1;
             let Some(number) = self.ready.list.lock().pop_front() else {
                 break;
@@ -245,29 +267,35 @@ impl Epoll {
                 continue;
             };
             item.waker.is_listed.store(false, Ordering::Release);
-            match item.poll() {
-                None => drop(items.remove(number)),
-                Some(events) if events.is_empty() => {}
-                Some(events) => {
-                    found.push((events, item.interest.data));
-                    if item.interest.mode.contains(Mode::ONESHOT) {
-                        item.is_spent = true;
-                    } else if !item.interest.mode.contains(Mode::EDGE) {
-                        again.push(item.waker.clone());
-                    }
-                }
+            let Some(file) = item.file.upgrade() else {
+                drop(items.remove(number));
+                continue;
+            };
+            let events = item.poll(&file);
+            if events.is_empty() {
+                continue;
             }
+            result = take(item, &file, events);
+            if result.is_ok() {
+                found += 1;
+                item.is_spent = item.interest.mode.contains(Mode::ONESHOT);
+            }
+            let stays = !item.interest.mode.intersects(Mode::ONESHOT | Mode::EDGE);
+            if stays || result.is_err() {
+                item.waker.list();
+                is_left = true;
+            }
+            sched::cond_resched();
         }
         drop(items);
-        let is_left = !again.is_empty() || left > 0;
-        for waker in again {
-            waker.list();
-        }
-        if is_left {
+        if is_left || left > 0 {
             // Another thread may have looked while the list was empty.
             self.ready.queue.wake_all();
         }
-        found
+        match result {
+            Err(errno) if found == 0 => Err(errno),
+            _ => Ok(found),
+        }
     }
 
     /// Whether any item on the ready list is really ready.
@@ -282,8 +310,7 @@ impl Epoll {
         listed.extend(self.ready.list.lock().iter().take(len));
         listed.iter().any(|number| {
             let item = items.by_number.get(number);
-            item.and_then(Item::poll)
-                .is_some_and(|events| !events.is_empty())
+            item.is_some_and(|item| !item.poll_if_open().is_empty())
         })
     }
 

@@ -4,20 +4,25 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 
 use crate::file::File;
+use crate::lock;
 
 /// Descriptors a table can have at most, whatever the limit says (`fs.nr_open`).
 pub const FD_MAX: usize = 1 << 20;
 
 /// The descriptors of a process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FdTable {
     slots: SpinLock<Slots>,
+    id: u64,
 }
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug, Default, Clone)]
 struct Slots {
@@ -88,16 +93,36 @@ impl FdTable {
     /// An empty table.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+        Self::with_slots(Slots::default())
+    }
+
+    fn with_slots(slots: Slots) -> Arc<Self> {
+        Arc::new(Self {
+            slots: SpinLock::new(slots),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// A number that no other table ever has: the owner of record locks.
+    #[must_use]
+    pub fn lock_id(&self) -> u64 {
+        self.id
+    }
+
+    /// What goes with taking a descriptor of `file` away: the table's record locks on it go, too.
+    ///
+    /// # Errors
+    /// What close(2) shall report; the descriptor is closed nevertheless.
+    pub fn finish_close(&self, file: &File) -> Result<()> {
+        lock::release_table(file, self.id);
+        file.ops().flush()
     }
 
     /// A copy for fork without `CLONE_FILES`.
     #[must_use]
     pub fn duplicate(&self) -> Arc<Self> {
         let slots = self.slots.lock().clone();
-        Arc::new(Self {
-            slots: SpinLock::new(slots),
-        })
+        Self::with_slots(slots)
     }
 
     /// The file behind `fd`, `O_PATH` files included.
@@ -226,12 +251,6 @@ impl FdTable {
         self.remove_if(|entry| entry.close_on_exec)
     }
 
-    /// Frees everything and returns the files: the process ends.
-    #[must_use]
-    pub fn remove_all(&self) -> Vec<Arc<File>> {
-        self.remove_if(|_| true)
-    }
-
     fn remove_if(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Arc<File>> {
         let mut slots = self.slots.lock();
         let mut taken = Vec::new();
@@ -264,5 +283,18 @@ impl FdTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Drop for FdTable {
+    /// The last process that had it ended, or got one of its own.
+    fn drop(&mut self) {
+        let slots = core::mem::take(self.slots.get_mut());
+        for entry in slots.entries.into_iter().flatten() {
+            // Nobody is left to hear of errors.
+            let _ = self.finish_close(&entry.file);
+            drop(entry);
+            sched::cond_resched();
+        }
     }
 }

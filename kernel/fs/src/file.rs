@@ -3,7 +3,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
@@ -11,14 +11,15 @@ use memory::io::{IoReader, IoWriter};
 use sched::Mutex;
 
 use crate::anonymous::{self, ANONYMOUS_DEVICE, AnonymousInode};
-use crate::cred::{Capabilities, Credentials};
+use crate::cred::Credentials;
 use crate::file_ops::{DirSink, FileOps, Io, Seek};
 use crate::flags::OpenFlags;
 use crate::inode::{Inode, InodeAccess};
-use crate::metadata::{FileKind, Metadata, SetAttr};
-use crate::ops::stripped_mode;
+use crate::metadata::{FileKind, Metadata};
+use crate::ops::remove_privileges;
 use crate::path::{InodeKey, Path};
 use crate::poll::{Events, PollTable};
+use crate::sigio::{self, IoSignal};
 
 /// An open file description (open(2), "open file description").
 pub struct File {
@@ -28,7 +29,8 @@ pub struct File {
     is_seekable: bool,
     position: Mutex<u64>,
     credentials: Arc<Credentials>,
-    owner: AtomicI32,
+    /// Who is told of what becomes ready, with `O_ASYNC`.
+    io_signal: sigio::Settings,
     id: u64,
     /// What it keeps programs or writers from; given up by [`Self::allow_writers`].
     access: SpinLock<Option<InodeAccess>>,
@@ -101,7 +103,7 @@ impl File {
             flags: AtomicU32::new(flags.status().bits()),
             position: Mutex::new(0),
             credentials,
-            owner: AtomicI32::new(0),
+            io_signal: sigio::Settings::default(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             access: SpinLock::new(access),
         })
@@ -152,6 +154,18 @@ impl File {
     #[must_use]
     pub fn kind(&self) -> FileKind {
         self.inode().map_or(FileKind::Regular, |inode| inode.kind())
+    }
+
+    /// Whether it is something of the kernel's that only behaves like a file: an eventfd, a timerfd, an epoll.
+    #[must_use]
+    pub fn is_file_like(&self) -> bool {
+        match &self.place {
+            Place::At(_) => false,
+            Place::Nowhere(inode) => {
+                let any: &dyn core::any::Any = inode.as_ref();
+                any.is::<AnonymousInode>()
+            }
+        }
     }
 
     /// Its attributes now (fstat(2)).
@@ -206,12 +220,12 @@ impl File {
         OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
-    /// Sets the flags that can be changed after opening (`F_SETFL`).
+    /// Sets the flags that can be changed after opening (`F_SETFL`), but for [`File::set_async`]'s.
     ///
     /// # Errors
     /// What the file answers, usually `EINVAL`.
     pub fn set_flags(&self, new: OpenFlags) -> Result<()> {
-        let settable = OpenFlags::settable();
+        let settable = OpenFlags::settable() - OpenFlags::ASYNC;
         let all = (self.flags() - settable) | (new & settable);
         self.ops.flags_changed(all)?;
         self.flags.store(all.bits(), Ordering::Relaxed);
@@ -236,15 +250,44 @@ impl File {
         self.is_seekable
     }
 
-    /// Process (positive) or group (negative) for SIGIO (`F_SETOWN`).
-    #[must_use]
-    pub fn owner(&self) -> i32 {
-        self.owner.load(Ordering::Relaxed)
+    pub(crate) fn io_signal(&self) -> &sigio::Settings {
+        &self.io_signal
     }
 
-    /// Sets the receiver of SIGIO.
-    pub fn set_owner(&self, owner: i32) {
-        self.owner.store(owner, Ordering::Relaxed);
+    /// Who is told of what becomes ready, and how (`F_GETOWN`, `F_GETSIG`); `None` when nothing was set.
+    #[must_use]
+    pub fn io_settings(&self) -> Option<IoSignal> {
+        self.io_signal.get()
+    }
+
+    /// Changes who is told of what becomes ready, and how (`F_SETOWN`, `F_SETSIG`), on behalf of `credentials`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn change_io_settings(
+        &self,
+        credentials: &Arc<Credentials>,
+        change: impl FnOnce(&mut IoSignal),
+    ) -> Result<()> {
+        self.io_signal.change(credentials, change)
+    }
+
+    /// Turns `O_ASYNC` on or off; `fd` is what the signal will name. Files that cannot tell ignore it, as on Linux.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_async(self: &Arc<Self>, fd: i32, on: bool) -> Result<()> {
+        if self.ops.signals_io() {
+            sigio::Settings::watch(self, fd, on)?;
+        }
+        if on {
+            self.flags
+                .fetch_or(OpenFlags::ASYNC.bits(), Ordering::Relaxed);
+        } else {
+            self.flags
+                .fetch_and(!OpenFlags::ASYNC.bits(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// How a transfer at `offset` is to be done, as the flags say.
@@ -277,19 +320,16 @@ impl File {
         }
     }
 
-    /// Who writes without `CAP_FSETID` takes the set-id bits away.
+    /// What is written loses set-id bits (without `CAP_FSETID`) and capabilities: Linux's `file_remove_privs`.
     fn strip_set_id(&self) -> Result<()> {
-        if self.credentials.has(Capabilities::FSETID) || self.kind() != FileKind::Regular {
+        if self.kind() != FileKind::Regular {
             return Ok(());
         }
         let inode = self.inode()?;
-        match stripped_mode(inode.as_ref())? {
-            Some(mode) => inode.set_attr(&SetAttr {
-                mode: Some(mode),
-                ..SetAttr::default()
-            }),
-            None => Ok(()),
+        if inode.body().has_no_privileges() {
+            return Ok(());
         }
+        remove_privileges(inode.as_ref(), &self.credentials)
     }
 
     /// Reads at the position and moves it (read(2)).
@@ -302,6 +342,7 @@ impl File {
             return self.ops.read(to, &self.io_at(0));
         }
         let mut position = self.position.lock();
+        check_range(*position, to.remaining())?;
         let count = self.ops.read(to, &self.io_at(*position))?;
         *position += count as u64;
         Ok(count)
@@ -318,6 +359,7 @@ impl File {
         }
         self.strip_set_id()?;
         let mut position = self.position.lock();
+        check_range(*position, from.remaining())?;
         let mut io = self.io_at(*position);
         let count = self.ops.write(from, &mut io)?;
         *position = io.offset + count as u64;
@@ -336,6 +378,7 @@ impl File {
             return Err(Errno::ESPIPE);
         }
         self.check_readable()?;
+        check_range(io.offset, to.remaining())?;
         self.ops.read(to, io)
     }
 
@@ -351,6 +394,7 @@ impl File {
             return Err(Errno::ESPIPE);
         }
         self.check_writable()?;
+        check_range(io.offset, from.remaining())?;
         self.strip_set_id()?;
         self.ops.write(from, io)
     }
@@ -391,6 +435,14 @@ impl File {
     #[must_use]
     pub fn poll(&self, table: Option<&mut PollTable>) -> Events {
         self.ops.poll(table)
+    }
+}
+
+/// A transfer must end where an `off_t` can still name it (Linux's `rw_verify_area`).
+fn check_range(start: u64, len: usize) -> Result<()> {
+    match start.checked_add(len as u64) {
+        Some(end) if i64::try_from(end).is_ok() => Ok(()),
+        _ => Err(Errno::EINVAL),
     }
 }
 

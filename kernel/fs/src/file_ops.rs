@@ -106,6 +106,11 @@ pub trait FileOps: Any + Send + Sync {
         true
     }
 
+    /// Whether it can tell of what becomes ready by a signal (`O_ASYNC`): pipes, terminals, sockets.
+    fn signals_io(&self) -> bool {
+        false
+    }
+
     /// Device control; `arg` is a value or a user address, as `command` says.
     ///
     /// # Errors

@@ -260,6 +260,12 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// Whether a write takes set-id bits and capabilities away behind the VFS's back, and their presence can change
+    /// there: a remote file system's server does both.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// What /proc/PID/fd shows for an inode without a path (`pipe:[17]`).
     fn anonymous_name(&self) -> Option<String> {
         None

@@ -10,6 +10,8 @@ use core::any::Any;
 use abi::Result;
 use machine::sync::SpinLock;
 
+use crate::sigio::IoSignal;
+
 /// A terminal as its session knows it.
 pub trait ControllingTerminal: Any + Send + Sync {
     /// Major and minor number (`tty_nr` in /proc/PID/stat).
@@ -78,6 +80,12 @@ pub trait JobControl: Send + Sync {
 
     /// Takes the controlling terminal from `session`, whoever calls (the terminal hung up).
     fn disassociate(&self, session: i32);
+
+    /// Sends `signal` from the kernel to the calling thread.
+    fn signal_caller(&self, signal: u8);
+
+    /// Tells the owner of a file with `O_ASYNC` what became ready, if who set the owner may signal it.
+    fn signal_io(&self, signal: &IoSignal);
 }
 
 static JOB_CONTROL: SpinLock<&'static dyn JobControl> = SpinLock::new(&Alone);
@@ -129,4 +137,6 @@ impl JobControl for Alone {
         Ok(())
     }
     fn disassociate(&self, _: i32) {}
+    fn signal_caller(&self, _: u8) {}
+    fn signal_io(&self, _: &IoSignal) {}
 }

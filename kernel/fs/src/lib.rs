@@ -40,6 +40,7 @@ pub mod pipe;
 mod poll;
 pub mod random;
 pub mod rng;
+pub mod sigio;
 pub mod sysfs;
 pub mod timerfd;
 pub mod tmpfs;

@@ -1,27 +1,33 @@
-//! File locks: flock(2), and fcntl(2)'s POSIX and open-file-description locks, all advisory.
+//! File locks: flock(2), and fcntl(2)'s record and open-file-description locks, all advisory.
 //!
-//! All are kept by inode ([`InodeKey`]) in one table. An flock lock belongs to a description, a POSIX lock to a process, an OFD lock to
-//! a description. Waiters for one inode share a wait queue and look again when a lock goes.
+//! They live in the inode's body ([`InodeLocks`]), so that no call looks at other files' locks. An flock and an OFD
+//! lock belong to an open file description, a record lock to a descriptor table, whichever processes share it:
+//! that is what Linux calls `fl_owner`, and why exit, exec and close find what to give up.
+//!
+//! Locking: one spin lock a file, then the list of who waits for whom; threads are woken with both released.
 
-use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
-use sched::WaitQueue;
 
 use crate::file::File;
-use crate::path::InodeKey;
+
+mod deadlock;
+mod ranges;
+mod waiting;
+
+use deadlock::Blocked;
+use waiting::{Family, Granted, Waiter};
 
 /// Who holds a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockOwner {
     /// An open file description, by [`File::lock_id`] (flock(2), `F_OFD_SETLK`).
     Description(u64),
-    /// A process, by number (`F_SETLK`).
-    Process(u32),
+    /// A descriptor table, by [`crate::FdTable::lock_id`] (`F_SETLK`).
+    Table(u64),
 }
 
 /// Shared or exclusive.
@@ -45,8 +51,6 @@ pub enum LockFamily {
 /// A lock on bytes `start..end` (`end` = `u64::MAX`: to the end of the file, however long it gets).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileLock {
-    /// Which family.
-    pub family: LockFamily,
     /// Shared or exclusive.
     pub kind: LockKind,
     /// Whose.
@@ -60,186 +64,212 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    fn overlaps(&self, other: &FileLock) -> bool {
-        self.start < other.end && other.start < self.end
-    }
-
-    fn conflicts(&self, other: &FileLock) -> bool {
-        self.family == other.family
-            && self.owner != other.owner
-            && self.overlaps(other)
-            && (self.kind == LockKind::Exclusive || other.kind == LockKind::Exclusive)
+    /// All bytes, of `owner`.
+    #[must_use]
+    pub const fn whole(kind: LockKind, owner: LockOwner, pid: u32) -> Self {
+        Self {
+            kind,
+            owner,
+            start: 0,
+            end: u64::MAX,
+            pid,
+        }
     }
 }
 
 #[derive(Debug, Default)]
-struct InodeLocks {
-    held: Vec<FileLock>,
-    changed: Arc<WaitQueue>,
-    waiting: usize,
+struct Families {
+    flock: Family,
+    record: Family,
 }
 
-static TABLE: SpinLock<BTreeMap<InodeKey, InodeLocks>> = SpinLock::new(BTreeMap::new());
-/// Whether any lock was ever taken: most systems never look at the table when files close.
-static IS_USED: AtomicBool = AtomicBool::new(false);
+impl Families {
+    fn family(&mut self, which: LockFamily) -> &mut Family {
+        match which {
+            LockFamily::Flock => &mut self.flock,
+            LockFamily::Record => &mut self.record,
+        }
+    }
+}
 
-/// The first lock that keeps `wanted` from being taken (`F_GETLK`).
-#[must_use]
-pub fn find_conflict(key: InodeKey, wanted: &FileLock) -> Option<FileLock> {
-    let table = TABLE.lock();
-    table
-        .get(&key)?
-        .held
-        .iter()
-        .find(|held| held.conflicts(wanted))
-        .copied()
+/// The locks of one inode.
+#[derive(Debug, Default)]
+pub struct InodeLocks {
+    /// Any was ever taken: most files are closed without a look at the rest.
+    is_used: AtomicBool,
+    families: SpinLock<Option<Box<Families>>>,
+}
+
+impl InodeLocks {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            is_used: AtomicBool::new(false),
+            families: SpinLock::new(None),
+        }
+    }
+
+    fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Acquire)
+    }
+
+    /// Does `act` on a family, if there are any locks.
+    fn with<R>(&self, which: LockFamily, act: impl FnOnce(&mut Family) -> R) -> Option<R> {
+        let mut families = self.families.lock();
+        let result = act(families.as_mut()?.family(which));
+        let is_unused = families
+            .as_ref()
+            .is_some_and(|all| all.flock.is_unused() && all.record.is_unused());
+        let unused = if is_unused { families.take() } else { None };
+        drop(families);
+        drop(unused);
+        Some(result)
+    }
+
+    /// As [`Self::with`], making room for locks first.
+    fn with_room<R>(&self, which: LockFamily, act: impl FnOnce(&mut Family) -> R) -> R {
+        self.is_used.store(true, Ordering::Release);
+        let mut families = self.families.lock();
+        act(families.get_or_insert_default().family(which))
+    }
+
+    /// The first lock that keeps `wanted` from being taken (`F_GETLK`).
+    fn conflict(&self, which: LockFamily, wanted: &FileLock) -> Option<FileLock> {
+        self.with(which, |family| family.ranges.conflict(wanted))?
+    }
+
+    /// Sets `wanted`, or says what is in the way.
+    fn try_set(&self, which: LockFamily, wanted: &FileLock) -> Result<Option<FileLock>> {
+        let (result, granted) = self.with_room(which, |family| {
+            if let Some(conflict) = family.ranges.conflict(wanted) {
+                return (Ok(Some(conflict)), Granted::default());
+            }
+            let set = family.ranges.set(wanted).map_err(|_| Errno::ENOLCK);
+            // What was exclusive and is shared now lets others in.
+            (set.map(|()| None), family.grant(wanted))
+        });
+        granted.wake();
+        result
+    }
+
+    fn acquire(&self, which: LockFamily, wanted: &FileLock, wait: bool) -> Result<()> {
+        memory::pressure::ensure_headroom()?;
+        if self.try_set(which, wanted)?.is_none() {
+            return Ok(());
+        }
+        if which == LockFamily::Flock {
+            // flock(2) converts by giving up the old lock first.
+            self.release(which, wanted)?;
+        }
+        if !wait {
+            return match self.try_set(which, wanted)? {
+                None => Ok(()),
+                Some(_) => Err(Errno::EAGAIN),
+            };
+        }
+        self.wait(which, wanted)
+    }
+
+    fn wait(&self, which: LockFamily, wanted: &FileLock) -> Result<()> {
+        let lined_up = self.with_room(which, |family| match family.ranges.conflict(wanted) {
+            Some(conflict) => {
+                let waiter = Waiter::new(wanted, &conflict);
+                family.add(&waiter).map(|()| Some(waiter))
+            }
+            // It was given up meanwhile.
+            None => family
+                .ranges
+                .set(wanted)
+                .map(|()| None)
+                .map_err(|_| Errno::ENOLCK),
+        });
+        let Some(waiter) = lined_up? else {
+            return Ok(());
+        };
+        let Some(_blocked) = Blocked::enter(&waiter) else {
+            self.with(which, |family| family.remove(&waiter));
+            // It may have been granted just now.
+            return waiter.result().unwrap_or(Err(Errno::EDEADLK));
+        };
+        let waited = waiter.queue.wait_interruptible(|| waiter.result());
+        match waited {
+            Ok(result) => result,
+            Err(errno) => {
+                self.with(which, |family| family.remove(&waiter));
+                waiter.result().unwrap_or(Err(errno))
+            }
+        }
+    }
+
+    /// Gives up what the owner of `range` holds of its bytes.
+    fn release(&self, which: LockFamily, range: &FileLock) -> Result<()> {
+        let released = self.with(which, |family| {
+            let cut = family.ranges.cut(range.owner, range.start, range.end);
+            (cut, family.grant(range))
+        });
+        let Some((cut, granted)) = released else {
+            return Ok(());
+        };
+        granted.wake();
+        cut.map_err(|_| Errno::ENOLCK)
+    }
+}
+
+/// The first lock on `file` that keeps `wanted` from being taken (`F_GETLK`).
+///
+/// # Errors
+/// As [`File::inode`].
+pub fn find_conflict(
+    file: &File,
+    family: LockFamily,
+    wanted: &FileLock,
+) -> Result<Option<FileLock>> {
+    Ok(file.inode()?.body().locks.conflict(family, wanted))
 }
 
 /// Takes `wanted`, in place of what the owner holds of those bytes; waits for it when `wait`.
 ///
 /// # Errors
-/// `EAGAIN` when another owner holds a conflicting one, `ERESTARTSYS` when interrupted.
-pub fn acquire(key: InodeKey, wanted: &FileLock, wait: bool) -> Result<()> {
-    IS_USED.store(true, Ordering::Relaxed);
-    if try_acquire(key, wanted) {
-        return Ok(());
-    }
-    if wanted.family == LockFamily::Flock {
-        // flock(2) converts by giving up the old lock first.
-        release(
-            key,
-            &FileLock {
-                start: 0,
-                end: u64::MAX,
-                ..*wanted
-            },
-        );
-    }
-    if !wait {
-        return if try_acquire(key, wanted) {
-            Ok(())
-        } else {
-            Err(Errno::EAGAIN)
-        };
-    }
-    let changed = {
-        let mut table = TABLE.lock();
-        let locks = table.entry(key).or_default();
-        locks.waiting += 1;
-        locks.changed.clone()
-    };
-    let result = changed.wait_interruptible(|| try_acquire(key, wanted).then_some(()));
-    let mut table = TABLE.lock();
-    if let Some(locks) = table.get_mut(&key) {
-        locks.waiting -= 1;
-    }
-    drop_if_empty(&mut table, key);
-    result
-}
-
-fn try_acquire(key: InodeKey, wanted: &FileLock) -> bool {
-    let mut table = TABLE.lock();
-    let locks = table.entry(key).or_default();
-    if locks.held.iter().any(|held| held.conflicts(wanted)) {
-        return false;
-    }
-    locks.subtract(wanted);
-    locks.held.push(*wanted);
-    locks.merge(wanted);
-    // A downgrade may let others in.
-    locks.changed.wake_all();
-    true
+/// `EAGAIN` when another owner holds a conflicting one, `EDEADLK` when waiting would never end, `ENOLCK` without
+/// memory, `ERESTARTSYS` when interrupted.
+pub fn acquire(file: &File, family: LockFamily, wanted: &FileLock, wait: bool) -> Result<()> {
+    file.inode()?.body().locks.acquire(family, wanted, wait)
 }
 
 /// Gives up what the owner of `range` holds of its bytes in its family.
-pub fn release(key: InodeKey, range: &FileLock) {
-    let mut table = TABLE.lock();
-    if let Some(locks) = table.get_mut(&key) {
-        locks.subtract(range);
-        locks.changed.wake_all();
-    }
-    drop_if_empty(&mut table, key);
-}
-
-fn drop_if_empty(table: &mut BTreeMap<InodeKey, InodeLocks>, key: InodeKey) {
-    if table
-        .get(&key)
-        .is_some_and(|locks| locks.held.is_empty() && locks.waiting == 0)
-    {
-        table.remove(&key);
-    }
-}
-
-impl InodeLocks {
-    /// Cuts `range` out of what its owner holds.
-    fn subtract(&mut self, range: &FileLock) {
-        let mut kept = Vec::with_capacity(self.held.len() + 1);
-        for held in &self.held {
-            let is_other = held.owner != range.owner || held.family != range.family;
-            if is_other || !held.overlaps(range) {
-                kept.push(*held);
-                continue;
-            }
-            if held.start < range.start {
-                kept.push(FileLock {
-                    end: range.start,
-                    ..*held
-                });
-            }
-            if held.end > range.end {
-                kept.push(FileLock {
-                    start: range.end,
-                    ..*held
-                });
-            }
-        }
-        self.held = kept;
-    }
-
-    /// Joins neighbours of the same owner and kind with the lock just taken.
-    fn merge(&mut self, taken: &FileLock) {
-        let is_joinable = |held: &FileLock| {
-            held.owner == taken.owner && held.family == taken.family && held.kind == taken.kind
-        };
-        let mut mine: Vec<FileLock> = self.held.iter().copied().filter(is_joinable).collect();
-        self.held.retain(|held| !is_joinable(held));
-        mine.sort_unstable_by_key(|held| held.start);
-        for lock in mine {
-            match self.held.last_mut() {
-                Some(last) if is_joinable(last) && last.end >= lock.start => {
-                    last.end = last.end.max(lock.end);
-                }
-                _ => self.held.push(lock),
-            }
-        }
-    }
+///
+/// # Errors
+/// `ENOLCK` when a lock would fall in two and there is no memory.
+pub fn release(file: &File, family: LockFamily, range: &FileLock) -> Result<()> {
+    file.inode()?.body().locks.release(family, range)
 }
 
 /// Gives up what belongs to a description that is closed for good.
 pub(crate) fn release_description(file: &File) {
-    if IS_USED.load(Ordering::Relaxed) {
-        release_owner(file, LockOwner::Description(file.lock_id()));
+    release_all(
+        file,
+        &[LockFamily::Flock, LockFamily::Record],
+        LockOwner::Description(file.lock_id()),
+    );
+}
+
+/// Gives up the record locks of a descriptor table on a file: a descriptor of it was closed (fcntl(2), "Record locks").
+pub(crate) fn release_table(file: &File, table: u64) {
+    release_all(file, &[LockFamily::Record], LockOwner::Table(table));
+}
+
+fn release_all(file: &File, families: &[LockFamily], owner: LockOwner) {
+    let Ok(inode) = file.inode() else { return };
+    let locks = &inode.body().locks;
+    if !locks.is_used() {
+        return;
+    }
+    for family in families {
+        // All of a range goes, so none falls in two.
+        let _ = locks.release(*family, &FileLock::whole(LockKind::Shared, owner, 0));
     }
 }
 
-/// Gives up a process's record locks on a file: it closed a descriptor of it (fcntl(2), "Record locks").
-pub fn release_process(file: &File, pid: u32) {
-    if IS_USED.load(Ordering::Relaxed) {
-        release_owner(file, LockOwner::Process(pid));
-    }
-}
-
-fn release_owner(file: &File, owner: LockOwner) {
-    let Ok(key) = file.key() else { return };
-    for family in [LockFamily::Flock, LockFamily::Record] {
-        let all = FileLock {
-            family,
-            kind: LockKind::Shared,
-            owner,
-            start: 0,
-            end: u64::MAX,
-            pid: 0,
-        };
-        release(key, &all);
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ mod rename;
 mod tests;
 mod xattr;
 
-pub(crate) use attributes::stripped_mode;
+pub(crate) use attributes::remove_privileges;
 pub use attributes::{ChownTo, TimeChange};
 pub use open::OpenHow;
 pub use rename::RenameFlags;

@@ -1,10 +1,12 @@
 //! Who may do what: mode bits, capabilities, sticky directories, read-only mounts.
 
+use core::sync::atomic::Ordering;
+
 use abi::{Errno, Result};
 
 use crate::cred::{Capabilities, Credentials};
 use crate::inode::Inode;
-use crate::metadata::{FileKind, Metadata, S_ISVTX};
+use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID, S_ISVTX};
 use crate::path::Path;
 
 bitflags::bitflags! {
@@ -61,6 +63,88 @@ fn overrides(meta: &Metadata, credentials: &Credentials, access: Access) -> bool
         return true;
     }
     can_all && (!access.contains(Access::EXEC) || meta.mode & 0o111 != 0)
+}
+
+/// What sysctls of /proc/sys/fs say (proc_sys_fs(5)); as distributions set them.
+pub mod sysctl {
+    use core::sync::atomic::AtomicU32;
+
+    /// `protected_hardlinks`: 1: only to files that one owns or could write.
+    pub static PROTECTED_HARDLINKS: AtomicU32 = AtomicU32::new(1);
+    /// `protected_symlinks`: 1: others' links in sticky directories are not followed.
+    pub static PROTECTED_SYMLINKS: AtomicU32 = AtomicU32::new(1);
+    /// `protected_fifos`: 1: others' FIFOs in sticky directories all may write to are not opened with `O_CREAT`;
+    /// 2: nor in those that a group may write to.
+    pub static PROTECTED_FIFOS: AtomicU32 = AtomicU32::new(1);
+    /// `protected_regular`: the same for regular files.
+    pub static PROTECTED_REGULAR: AtomicU32 = AtomicU32::new(2);
+}
+
+/// Whether the caller may give what `inode` is a further name (Linux's `may_linkat`).
+///
+/// # Errors
+/// `EPERM` for another's file that is special, set-id, or cannot be read and written.
+pub fn check_link_source(inode: &dyn Inode, credentials: &Credentials) -> Result<()> {
+    if sysctl::PROTECTED_HARDLINKS.load(Ordering::Relaxed) == 0 {
+        return Ok(());
+    }
+    let meta = inode.metadata()?;
+    let runs_as_group = meta.mode & (S_ISGID | 0o010) == S_ISGID | 0o010;
+    let is_safe = meta.kind == FileKind::Regular
+        && meta.mode & S_ISUID == 0
+        && !runs_as_group
+        && check_metadata(&meta, credentials, Access::READ | Access::WRITE).is_ok();
+    if is_safe || is_owner_or_capable(&meta, credentials) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+/// Whether the caller may follow `link`, found in `directory` (Linux's `may_follow_link`).
+///
+/// # Errors
+/// `EACCES` for another's link in a sticky directory that everyone may write to.
+pub fn check_follow(directory: &Path, link: &dyn Inode, credentials: &Credentials) -> Result<()> {
+    if sysctl::PROTECTED_SYMLINKS.load(Ordering::Relaxed) == 0 {
+        return Ok(());
+    }
+    let (link, parent) = (link.metadata()?, directory.metadata()?);
+    let is_shared = parent.mode & (S_ISVTX | 0o002) == S_ISVTX | 0o002;
+    if link.uid == credentials.fsuid || !is_shared || parent.uid == link.uid {
+        Ok(())
+    } else {
+        Err(Errno::EACCES)
+    }
+}
+
+/// Whether the caller may open what is there with `O_CREAT` (Linux's `may_create_in_sticky`).
+///
+/// # Errors
+/// `EACCES` for another's FIFO or regular file in a sticky directory of someone else's.
+pub fn check_create_over(
+    directory: &Metadata,
+    inode: &dyn Inode,
+    credentials: &Credentials,
+) -> Result<()> {
+    let level = match inode.kind() {
+        FileKind::Fifo => sysctl::PROTECTED_FIFOS.load(Ordering::Relaxed),
+        FileKind::Regular => sysctl::PROTECTED_REGULAR.load(Ordering::Relaxed),
+        _ => 0,
+    };
+    if level == 0 || directory.mode & S_ISVTX == 0 {
+        return Ok(());
+    }
+    let uid = inode.metadata()?.uid;
+    if uid == directory.uid || uid == credentials.fsuid {
+        return Ok(());
+    }
+    let is_shared = directory.mode & 0o002 != 0 || (level >= 2 && directory.mode & 0o020 != 0);
+    if is_shared {
+        Err(Errno::EACCES)
+    } else {
+        Ok(())
+    }
 }
 
 /// As [`check`] for a place: writing also needs a mount that is not read-only.

@@ -18,6 +18,7 @@ use crate::file::File;
 use crate::file_ops::{FileOps, Io};
 use crate::flags::OpenFlags;
 use crate::ioctl;
+use crate::job_control::job_control;
 use crate::poll::{Events, PollTable};
 
 mod fifo;
@@ -32,6 +33,7 @@ use ring::Ring;
 pub const PIPE_BUF: usize = raw::PIPE_BUF as usize;
 /// What a pipe holds until it is told otherwise.
 const DEFAULT_CAPACITY: usize = 65536;
+const SIGPIPE: u8 = 13;
 /// What an unprivileged `F_SETPIPE_SZ` can ask for (/proc/sys/fs/pipe-max-size).
 const MAX_CAPACITY: usize = 1 << 20;
 
@@ -124,7 +126,13 @@ impl Pipe {
         while done < total {
             match self.write_once(from, total, nonblocking) {
                 Ok(count) => done += count,
-                Err(_) if done > 0 => break,
+                Err(errno) if done > 0 => {
+                    if errno == Errno::EPIPE {
+                        // The count says nothing of it; with nothing written the call raises the signal itself.
+                        job_control().signal_caller(SIGPIPE);
+                    }
+                    break;
+                }
                 Err(errno) => return Err(errno),
             }
         }
@@ -317,6 +325,10 @@ impl FileOps for PipeEnd {
             events.set(Events::ERR, !self.pipe.has_readers());
         }
         events
+    }
+
+    fn signals_io(&self) -> bool {
+        true
     }
 
     /// Packet mode is not there: a pipe without it would join what must stay apart.

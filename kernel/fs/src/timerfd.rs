@@ -1,10 +1,12 @@
 //! timerfd_create(2): a timer whose expirations are read.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use machine::sync::SpinLock;
 use memory::io::IoWriter;
 use sched::clock;
 use sched::timer::Timer;
@@ -41,6 +43,28 @@ pub struct TimerFd {
     clock: TimerClock,
     shared: Arc<Shared>,
     timer: Mutex<Timer>,
+    /// Set against the wall clock, so a change of that moves it: the time and interval that were asked for.
+    on_wall: SpinLock<Option<TimerSpec>>,
+    /// `TFD_TIMER_CANCEL_ON_SET`.
+    is_cancellable: AtomicBool,
+    /// The clock was set since.
+    is_cancelled: AtomicBool,
+}
+
+/// Timers that a change of the wall clock concerns.
+static ON_WALL: SpinLock<Vec<Weak<TimerFd>>> = SpinLock::new(Vec::new());
+
+/// The wall clock was set: absolute timers on it are due at another time, and some end (timerfd_create(2)).
+pub fn clock_was_set() {
+    let timers = core::mem::take(&mut *ON_WALL.lock());
+    for timer in timers.iter().filter_map(Weak::upgrade) {
+        timer.clock_was_set();
+    }
+    // Those that came meanwhile are few; the list is short of memory only when it was before.
+    let mut all = ON_WALL.lock();
+    if all.try_reserve(timers.len()).is_ok() {
+        all.extend(timers.into_iter().filter(|timer| timer.strong_count() > 0));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +80,8 @@ impl TimerFd {
         clock: TimerClock,
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
-    ) -> Arc<File> {
+    ) -> Result<Arc<File>> {
+        memory::pressure::ensure_headroom()?;
         let shared: Arc<Shared> = Arc::default();
         let expired = shared.clone();
         let timer = Timer::new(Box::new(move |count| {
@@ -67,19 +92,35 @@ impl TimerFd {
             clock,
             shared,
             timer: Mutex::new(timer),
+            on_wall: SpinLock::new(None),
+            is_cancellable: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
         });
+        if clock == TimerClock::Realtime {
+            let mut all = ON_WALL.lock();
+            if all.len() == all.capacity() {
+                all.retain(|timer| timer.strong_count() > 0);
+            }
+            all.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            all.push(Arc::downgrade(&ops));
+        }
         let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
-        File::anonymous(
+        Ok(File::anonymous(
             AnonymousInode::file_like("[timerfd]"),
             ops,
             flags,
             credentials,
-        )
+        ))
     }
 
     /// Sets or disarms it and returns what was set (timerfd_settime(2)).
-    pub fn set(&self, new: TimerSpec, is_absolute: bool) -> TimerSpec {
+    pub fn set(&self, new: TimerSpec, is_absolute: bool, cancels: bool) -> TimerSpec {
         let timer = self.timer.lock();
+        let on_wall = is_absolute && self.clock == TimerClock::Realtime && new.value_ns != 0;
+        *self.on_wall.lock() = on_wall.then_some(new);
+        self.is_cancellable
+            .store(on_wall && cancels, Ordering::Release);
+        self.is_cancelled.store(false, Ordering::Release);
         let old = remaining(&timer);
         timer.cancel();
         self.shared.expirations.store(0, Ordering::Release);
@@ -100,9 +141,35 @@ impl TimerFd {
         remaining(&self.timer.lock())
     }
 
-    fn take(&self) -> Option<u64> {
+    /// Arms the timer anew for the clock as it is now, or ends it.
+    fn clock_was_set(&self) {
+        let timer = self.timer.lock();
+        let Some(spec) = *self.on_wall.lock() else {
+            return;
+        };
+        if self.is_cancellable.load(Ordering::Acquire) {
+            self.is_cancelled.store(true, Ordering::Release);
+        }
+        let is_armed = timer.remaining().is_some();
+        if is_armed && self.shared.expirations.load(Ordering::Acquire) == 0 {
+            timer.cancel();
+            timer.arm(
+                clock::monotonic_of_realtime(spec.value_ns),
+                spec.interval_ns,
+            );
+        }
+        drop(timer);
+        self.shared.queue.wake_all();
+    }
+
+    /// Expirations since the last time, or that the clock was set.
+    fn take(&self) -> Option<Result<u64>> {
+        if self.is_cancelled.swap(false, Ordering::AcqRel) {
+            self.shared.expirations.store(0, Ordering::Release);
+            return Some(Err(Errno::ECANCELED));
+        }
         let count = self.shared.expirations.swap(0, Ordering::AcqRel);
-        (count > 0).then_some(count)
+        (count > 0).then_some(Ok(count))
     }
 }
 
@@ -124,9 +191,9 @@ impl FileOps for TimerFd {
             return Err(Errno::EINVAL);
         }
         let count = match self.take() {
-            Some(count) => count,
+            Some(taken) => taken?,
             None if io.nonblocking => return Err(Errno::EAGAIN),
-            None => self.shared.queue.wait_interruptible(|| self.take())?,
+            None => self.shared.queue.wait_interruptible(|| self.take())??,
         };
         to.write(&count.to_ne_bytes())
     }
@@ -136,7 +203,7 @@ impl FileOps for TimerFd {
             table.add(&self.shared.queue);
         }
         let has_expired = self.shared.expirations.load(Ordering::Acquire) > 0;
-        if has_expired {
+        if has_expired || self.is_cancelled.load(Ordering::Acquire) {
             Events::READABLE
         } else {
             Events::empty()
@@ -154,7 +221,8 @@ mod tests {
             TimerClock::Monotonic,
             OpenFlags::empty(),
             &Arc::new(Credentials::root()),
-        );
+        )
+        .unwrap();
         let timer: &TimerFd = file.downcast().unwrap();
         assert_eq!(timer.get(), TimerSpec::default());
         assert_eq!(
@@ -163,6 +231,7 @@ mod tests {
                     value_ns: 5_000_000,
                     interval_ns: 0
                 },
+                false,
                 false
             ),
             TimerSpec::default()
@@ -181,7 +250,8 @@ mod tests {
             TimerClock::Realtime,
             OpenFlags::NONBLOCK,
             &Arc::new(Credentials::root()),
-        );
+        )
+        .unwrap();
         let timer: &TimerFd = file.downcast().unwrap();
         timer.set(
             TimerSpec {
@@ -189,8 +259,9 @@ mod tests {
                 interval_ns: 7,
             },
             false,
+            false,
         );
-        assert_eq!(timer.set(TimerSpec::default(), false).interval_ns, 7);
+        assert_eq!(timer.set(TimerSpec::default(), false, false).interval_ns, 7);
         assert_eq!(
             file.read(&mut IoWriter::kernel(&mut [0; 8])),
             Err(Errno::EAGAIN)

@@ -234,6 +234,9 @@ impl<'p> Walk<'p> {
         if self.links > LINKS_MAX || self.flags.contains(LookupFlags::NO_SYMLINKS) {
             return Err(Errno::ELOOP);
         }
+        if self.done >= self.rest.len() {
+            permission::check_follow(&self.at, link.inode()?.as_ref(), &self.credentials)?;
+        }
         match link.inode()?.follow()? {
             Link::Target(target) => self.go_through(target, slash),
             Link::Jump(path) => self.jump(path, slash),

@@ -51,6 +51,10 @@ impl SocketFile {
 }
 
 impl FileOps for SocketFile {
+    fn signals_io(&self) -> bool {
+        true
+    }
+
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
         if to.remaining() == 0 {
             return Ok(0);

@@ -4,12 +4,67 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use fs::job_control::{JobControl, Terminal};
+use fs::sigio::{IoOwner, IoSignal};
+use fs::{Capabilities, Events};
 
 use crate::signal::{Disposition, SigInfo, Signal, send};
 use crate::{Process, thread, tree};
 
 /// Answers from the tree, for the calling thread.
 pub(crate) struct FromTree;
+
+/// `POLL_*` of `si_code` (sigaction(2)).
+fn poll_code(events: Events) -> i32 {
+    const POLL_IN: i32 = 1;
+    const POLL_PRI: i32 = 5;
+    const POLL_HUP: i32 = 6;
+    if events.contains(Events::HUP) {
+        POLL_HUP
+    } else if events.contains(Events::PRI) {
+        POLL_PRI
+    } else {
+        POLL_IN
+    }
+}
+
+/// Whether who set a file's owner may signal `process` (fcntl(2), `F_SETOWN`).
+fn may_signal(io: &IoSignal, process: &Process) -> bool {
+    let from = &io.credentials;
+    let Some(thread) = process.main_thread() else {
+        return false;
+    };
+    let to = thread.credentials();
+    let is_same = |id: u32| id == to.suid || id == to.uid;
+    from.has(Capabilities::KILL) || is_same(from.uid) || is_same(from.euid)
+}
+
+fn signal_owner(io: &IoSignal, info: &SigInfo) {
+    let to_process = |process: &Arc<Process>| {
+        // A queue that is full loses the details, as on Linux: SIGIO says that something happened.
+        if may_signal(io, process) && send::to_process(process, info).is_err() {
+            let _ = send::to_process(process, &SigInfo::kernel(Signal::IO));
+        }
+    };
+    match io.owner {
+        IoOwner::Nobody => {}
+        IoOwner::Thread(tid) => {
+            if let Some(thread) = tree::thread(tid)
+                && may_signal(io, thread.process())
+            {
+                let _ = send::to_thread(&thread, info);
+            }
+        }
+        IoOwner::Process(pid) => {
+            if let Some(process) = tree::process(pid) {
+                to_process(&process);
+            }
+        }
+        IoOwner::Group(group) => {
+            let members = tree::lock().group_members(group);
+            members.iter().for_each(to_process);
+        }
+    }
+}
 
 fn caller() -> Option<Arc<Process>> {
     thread::current().map(|thread| thread.process().clone())
@@ -83,6 +138,21 @@ impl JobControl for FromTree {
         drop(tree);
         drop(old);
         Ok(())
+    }
+
+    fn signal_caller(&self, signal: u8) {
+        if let (Some(thread), Ok(signal)) = (thread::current(), Signal::new(i32::from(signal))) {
+            // It fails only for a thread that is gone.
+            let _ = send::to_thread(&thread, &SigInfo::kernel(signal));
+        }
+    }
+
+    fn signal_io(&self, io: &IoSignal) {
+        let Ok(signal) = Signal::new(i32::from(io.signal)) else {
+            return signal_owner(io, &SigInfo::kernel(Signal::IO));
+        };
+        let info = SigInfo::io(signal, poll_code(io.events), io.events.bits(), io.fd);
+        signal_owner(io, &info);
     }
 
     fn disassociate(&self, session: i32) {

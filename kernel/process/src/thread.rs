@@ -249,6 +249,14 @@ impl Thread {
         drop(old);
     }
 
+    /// Whether the thread is to exit: long calls end early then. Cheap while nothing is pending.
+    #[must_use]
+    pub fn is_dying(&self) -> bool {
+        self.exiting.load(Ordering::Relaxed)
+            || (self.attention.load(Ordering::Relaxed)
+                && self.process().signals.lock().must_exit(self))
+    }
+
     /// Its descriptors.
     ///
     /// # Panics

@@ -27,6 +27,7 @@ pub(crate) mod locks;
 pub(crate) mod mounts;
 pub(crate) mod names;
 pub(crate) mod open;
+pub(crate) mod owner;
 pub(crate) mod pipes;
 pub(crate) mod poll;
 pub(crate) mod read_write;
@@ -93,12 +94,15 @@ impl Names {
 
     /// Where a path relative to `dirfd` starts. What `dirfd` is does not matter for an absolute path.
     pub(crate) fn base(&self, cx: &Context<'_>, dirfd: i32, path: &[u8]) -> Result<Path> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
         if dirfd == AT_FDCWD || path.first() == Some(&b'/') {
             return Ok(self.fs.cwd());
         }
         let file = file(cx, dirfd)?;
         let at = file.path().ok_or(Errno::ENOTDIR)?;
-        if !path.is_empty() && !at.dentry.is_directory() {
+        if !at.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
         Ok(at.clone())

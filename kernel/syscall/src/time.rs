@@ -127,6 +127,7 @@ fn set_realtime(cx: &Context<'_>, ns: u64) -> Result<u64> {
         return Err(Errno::EPERM);
     }
     sched::clock::set_realtime(ns);
+    fs::timerfd::clock_was_set();
     Ok(0)
 }
 

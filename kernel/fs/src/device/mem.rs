@@ -22,8 +22,9 @@ enum Device {
     Null,
     Zero,
     Full,
-    /// `random` and `urandom`: the same, once seeded.
     Random,
+    /// The same, once seeded; it cannot be waited for.
+    Urandom,
 }
 
 pub(super) fn register() {
@@ -32,7 +33,7 @@ pub(super) fn register() {
         (5, "zero", Device::Zero),
         (7, "full", Device::Full),
         (8, "random", Device::Random),
-        (9, "urandom", Device::Random),
+        (9, "urandom", Device::Urandom),
     ];
     for (minor, name, device) in all {
         register_char(
@@ -79,7 +80,7 @@ impl FileOps for Device {
         match self {
             Device::Null => Ok(0),
             Device::Zero | Device::Full => zero_all(to),
-            Device::Random => random::read(to),
+            Device::Random | Device::Urandom => random::read(to),
         }
     }
 
@@ -87,8 +88,13 @@ impl FileOps for Device {
         match self {
             Device::Null | Device::Zero => Ok(from.skip(from.remaining())),
             Device::Full => Err(Errno::ENOSPC),
-            Device::Random => random::write(from),
+            Device::Random | Device::Urandom => random::write(from),
         }
+    }
+
+    /// The others are always ready: epoll refuses them.
+    fn is_pollable(&self) -> bool {
+        *self == Device::Random
     }
 
     fn is_seekable(&self) -> bool {
@@ -103,13 +109,13 @@ impl FileOps for Device {
     fn page_source(&self) -> Result<Arc<dyn PageSource>> {
         match self {
             Device::Zero => Ok(Mapping::in_memory(None, i64::MAX.cast_unsigned())),
-            Device::Null | Device::Full | Device::Random => Err(Errno::ENODEV),
+            Device::Null | Device::Full | Device::Random | Device::Urandom => Err(Errno::ENODEV),
         }
     }
 
     fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
         match self {
-            Device::Random => random::ioctl(command, arg),
+            Device::Random | Device::Urandom => random::ioctl(command, arg),
             _ => Err(Errno::ENOTTY),
         }
     }

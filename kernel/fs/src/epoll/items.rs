@@ -101,13 +101,18 @@ impl Wake for ItemWaker {
 }
 
 impl Item {
-    /// The wanted events that are there now; `None` when the file is gone.
-    pub(super) fn poll(&self) -> Option<Events> {
-        let file = self.file.upgrade()?;
+    /// The wanted events of its file that are there now.
+    pub(super) fn poll(&self, file: &File) -> Events {
         if self.is_spent {
-            return Some(Events::empty());
+            return Events::empty();
         }
-        Some(file.poll(None) & (self.interest.events | Events::ALWAYS))
+        file.poll(None) & (self.interest.events | Events::ALWAYS)
+    }
+
+    /// As [`Self::poll`]; nothing when the file is gone.
+    pub(super) fn poll_if_open(&self) -> Events {
+        let file = self.file.upgrade();
+        file.map_or(Events::empty(), |file| self.poll(&file))
     }
 }
 

@@ -289,6 +289,10 @@ impl Inode for FuseInode {
         &self.body
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn kind(&self) -> FileKind {
         self.kind
     }

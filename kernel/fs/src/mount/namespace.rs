@@ -2,11 +2,11 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
-use sched::Mutex;
+use sched::{Mutex, WaitQueue};
 
 use super::Mount;
 use super::tree::{attach_at, check_kinds, copy_below, copy_tree, detach, forget_if_last, subtree};
@@ -24,6 +24,9 @@ static NEXT_ID: AtomicU32 = AtomicU32::new(0xF000_0000);
 pub struct MountNamespace {
     id: u32,
     root: SpinLock<Option<Arc<Mount>>>,
+    /// Counts changes; with `changed` what poll of /proc/PID/mounts tells.
+    changes: AtomicU64,
+    changed: WaitQueue,
 }
 
 /// Whether a bind mount takes along what is mounted below its source.
@@ -56,6 +59,8 @@ impl MountNamespace {
         let this = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             root: SpinLock::new(None),
+            changes: AtomicU64::new(0),
+            changed: WaitQueue::new(),
         });
         for mount in subtree(&root) {
             *mount.namespace.lock() = Arc::downgrade(&this);
@@ -100,6 +105,23 @@ impl MountNamespace {
             }
         }
         Ok(Self::with_root(copy))
+    }
+
+    /// How often something was mounted, moved or taken away.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Woken after each change.
+    #[must_use]
+    pub fn changed(&self) -> &WaitQueue {
+        &self.changed
+    }
+
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.changed.wake_all();
     }
 
     fn owns(self: &Arc<Self>, mount: &Mount) -> bool {
@@ -175,6 +197,7 @@ impl MountNamespace {
             return Err(Errno::EINVAL);
         }
         at.mount.flags.store(flags.bits(), Ordering::Relaxed);
+        self.note_change();
         Ok(())
     }
 
@@ -228,6 +251,7 @@ impl MountNamespace {
             detach(mount);
             *mount.namespace.lock() = Weak::new();
         }
+        self.note_change();
         drop(held);
         for mount in &gone {
             forget_if_last(mount);
@@ -272,6 +296,7 @@ impl MountNamespace {
             None => *self.root.lock() = Some(new_root.mount.clone()),
         }
         attach_at(&root.mount, put_old);
+        self.note_change();
         Ok(())
     }
 
@@ -284,6 +309,7 @@ impl MountNamespace {
             *mount.namespace.lock() = Arc::downgrade(self);
         }
         attach_at(new, at);
+        self.note_change();
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use abi::{Errno, Result};
 
-use crate::cred::Capabilities;
+use crate::cred::{Capabilities, Credentials};
 use crate::file::File;
 use crate::inode::{Inode, InodeAccess};
 use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID, SetAttr, Timestamp};
@@ -77,7 +77,9 @@ impl Caller<'_> {
             mode: Some(mode),
             ctime: Some(Timestamp::now()),
             ..SetAttr::default()
-        })
+        })?;
+        inode.body().forget_privileges();
+        Ok(())
     }
 
     /// chown(2) on a place.
@@ -124,7 +126,11 @@ impl Caller<'_> {
             ctime: Some(Timestamp::now()),
             ..SetAttr::default()
         };
-        inode.set_attr(&change)
+        inode.set_attr(&change)?;
+        if clears && !inode.is_remote() {
+            remove_capabilities(inode)?;
+        }
+        Ok(())
     }
 
     fn may_chown(&self, meta: &Metadata, to: ChownTo) -> bool {
@@ -218,14 +224,11 @@ impl Caller<'_> {
     /// Sets the length; a changed content also loses set-id bits, unless the caller may keep them.
     pub(crate) fn truncate_inode(&self, inode: &dyn Inode, size: u64) -> Result<()> {
         let now = Timestamp::now();
-        let mode = if self.credentials.has(Capabilities::FSETID) {
-            None
-        } else {
-            stripped_mode(inode)?
-        };
+        if inode.kind() == FileKind::Regular && !inode.body().has_no_privileges() {
+            remove_privileges(inode, self.credentials)?;
+        }
         inode.set_attr(&SetAttr {
             size: Some(size),
-            mode,
             mtime: Some(now),
             ctime: Some(now),
             ..SetAttr::default()
@@ -249,11 +252,37 @@ impl Caller<'_> {
     }
 }
 
-/// The mode without set-id bits, when it has any.
-pub(crate) fn stripped_mode(inode: &dyn Inode) -> Result<Option<u32>> {
+/// Capabilities of a program (capabilities(7), "File capabilities").
+const CAPABILITY_XATTR: &[u8] = b"security.capability";
+
+/// Takes away what a changed content must not keep: set-id bits, unless `credentials` may set them, and
+/// capabilities (Linux's `file_remove_privs`).
+pub(crate) fn remove_privileges(inode: &dyn Inode, credentials: &Credentials) -> Result<()> {
+    let seen = inode.body().privileges_seen();
     let mode = inode.metadata()?.mode;
     let stripped = without_set_id(mode);
-    Ok((stripped != mode).then_some(stripped))
+    if stripped != mode && !credentials.has(Capabilities::FSETID) {
+        inode.set_attr(&SetAttr {
+            mode: Some(stripped),
+            ..SetAttr::default()
+        })?;
+    }
+    if inode.is_remote() {
+        return Ok(());
+    }
+    remove_capabilities(inode)?;
+    if stripped == mode {
+        inode.body().note_no_privileges(seen);
+    }
+    Ok(())
+}
+
+/// Takes capabilities from a program, if it has some.
+fn remove_capabilities(inode: &dyn Inode) -> Result<()> {
+    match inode.remove_xattr(CAPABILITY_XATTR) {
+        Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// `mode` as it is after a change of owner or content: no set-user-id, no set-group-id on an executable.

@@ -77,6 +77,7 @@ impl Caller<'_> {
         if inode.kind() == FileKind::Directory {
             return Err(Errno::EPERM);
         }
+        permission::check_link_source(inode.as_ref(), self.credentials)?;
         directory.inode()?.link(&name, inode)?;
         directory.dentry.insert_child(&name, Some(inode.clone()));
         drop(guard);

@@ -191,6 +191,10 @@ impl Caller<'_> {
                 walk.follow(&child, false)?;
                 continue;
             }
+            if let Some(existing) = child.dentry.inode() {
+                let directory = walk.at.metadata()?;
+                permission::check_create_over(&directory, existing.as_ref(), self.credentials)?;
+            }
             return Ok(Found {
                 path: child,
                 is_new: false,
@@ -230,6 +234,8 @@ impl Caller<'_> {
             FileKind::Directory if flags.asks_to_write() || flags.intersects(changes) => {
                 return Err(Errno::EISDIR);
             }
+            // Nothing is transferred past a cache there.
+            FileKind::Directory if flags.contains(OpenFlags::DIRECT) => return Err(Errno::EINVAL),
             FileKind::Directory => {}
             _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
             FileKind::Symlink => return Err(Errno::ELOOP),

@@ -38,7 +38,9 @@ impl Caller<'_> {
         permission::check_mount_writable(path)?;
         let inode = path.inode()?;
         self.check_xattr(inode.as_ref(), name, Access::WRITE)?;
-        inode.set_xattr(name, value, mode)
+        inode.set_xattr(name, value, mode)?;
+        inode.body().forget_privileges();
+        Ok(())
     }
 
     /// removexattr(2).
@@ -52,18 +54,18 @@ impl Caller<'_> {
         inode.remove_xattr(name)
     }
 
-    /// listxattr(2): names with a NUL behind each; `trusted.` ones only for those who may use them.
+    /// listxattr(2): names with a NUL behind each; `trusted.` ones only for those who may use them,
+    /// `system.` ones for nobody.
     ///
     /// # Errors
     /// `EOPNOTSUPP`.
     pub fn list_xattrs(&self, path: &Path) -> Result<Vec<u8>> {
         let all = path.inode()?.list_xattrs()?;
-        if self.credentials.has(Capabilities::SYS_ADMIN) {
-            return Ok(all);
-        }
+        let is_admin = self.credentials.has(Capabilities::SYS_ADMIN);
         let visible = all.split_inclusive(|byte| *byte == 0);
         Ok(visible
-            .filter(|name| !name.starts_with(b"trusted."))
+            .filter(|name| is_admin || !name.starts_with(b"trusted."))
+            .filter(|name| !name.starts_with(b"system."))
             .flatten()
             .copied()
             .collect())
@@ -74,7 +76,15 @@ impl Caller<'_> {
             return Err(Errno::ERANGE);
         }
         let is_write = access == Access::WRITE;
-        if name.starts_with(b"security.") || name.starts_with(b"system.") {
+        if name.starts_with(b"system.") {
+            // Access control lists are not looked at when permission is asked for, so none can be set.
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if name == b"security.capability" {
+            let may = !is_write || self.credentials.has(Capabilities::SETFCAP);
+            return if may { Ok(()) } else { Err(Errno::EPERM) };
+        }
+        if name.starts_with(b"security.") {
             let may = !is_write || self.credentials.has(Capabilities::SYS_ADMIN);
             return if may { Ok(()) } else { Err(Errno::EPERM) };
         }

@@ -113,6 +113,10 @@ impl FileOps for TerminalFile {
         self.terminal.poll(table)
     }
 
+    fn signals_io(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
         if self.terminal.is_hung_up() {
             return Err(if command == raw::TIOCSPGRP {

@@ -295,6 +295,10 @@ impl FileOps for Master {
         events
     }
 
+    fn signals_io(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
         match command {
             raw::TIOCGPTN => put_int(arg, self.pty.index as usize),

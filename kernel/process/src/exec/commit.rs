@@ -107,7 +107,7 @@ fn close_files(thread: &Thread) {
     }
     for file in files.remove_close_on_exec() {
         // exec has no way to report what closing says.
-        let _ = file.ops().flush();
+        let _ = files.finish_close(&file);
     }
 }
 

@@ -121,6 +121,20 @@ impl SigInfo {
         }
     }
 
+    /// A signal that tells of events (`si_band`) on descriptor `fd` (`F_SETSIG`).
+    #[must_use]
+    pub fn io(signal: Signal, code: i32, events: u32, fd: i32) -> Self {
+        let mut raw = [0; 112];
+        raw[..8].copy_from_slice(i64::from(events).as_bytes());
+        raw[8..12].copy_from_slice(fd.as_bytes());
+        Self {
+            signal,
+            errno: 0,
+            code,
+            payload: Payload::Raw(raw),
+        }
+    }
+
     /// A signal that an instruction at fault causes.
     #[must_use]
     pub fn fault(signal: Signal, code: i32, addr: u64) -> Self {

@@ -12,7 +12,7 @@ use memory::io::{IoReader, IoWriter};
 use memory::user;
 
 use super::buffers::{MAX_RW_COUNT, vector};
-use super::read_write::note_broken_pipe;
+use super::read_write::{check_size_limit, note_broken_pipe};
 use super::usable_file;
 use crate::context::Context;
 use crate::table::Entry;
@@ -80,8 +80,11 @@ impl Side {
         }
     }
 
-    fn write(&self, from: &[u8]) -> Result<usize> {
+    fn write(&self, cx: &Context<'_>, from: &[u8]) -> Result<usize> {
         let mut from = IoReader::kernel(from);
+        if let Some((offset, _)) = self.at {
+            check_size_limit(cx, &self.file, &mut from, Some(offset))?;
+        }
         match self.at {
             Some((offset, _)) => self.file.write_at(&mut from, &mut self.file.io_at(offset)),
             None => self.file.write(&mut from),
@@ -122,16 +125,17 @@ fn check_modes(from: &File, to: &File) -> Result<()> {
 }
 
 /// Moves up to `len` bytes in steps; stops early at the end of the source or when either side has had enough.
-fn copy(from: &mut Side, to: &mut Side, len: usize) -> Result<usize> {
+fn copy(cx: &Context<'_>, from: &mut Side, to: &mut Side, len: usize) -> Result<usize> {
     let mut buffer: Vec<u8> = Vec::new();
     buffer
         .try_reserve_exact(len.min(STEP))
         .map_err(|_| Errno::ENOMEM)?;
     buffer.resize(len.min(STEP), 0);
     let mut done = 0;
-    while done < len {
+    // Who is to exit is not kept by what is left of a long copy.
+    while done < len && !(done > 0 && cx.thread.is_dying()) {
         let step = STEP.min(len - done);
-        match copy_step(from, to, &mut buffer[..step]) {
+        match copy_step(cx, from, to, &mut buffer[..step]) {
             Ok(0) => break,
             Ok(count) => {
                 done += count;
@@ -149,7 +153,7 @@ fn copy(from: &mut Side, to: &mut Side, len: usize) -> Result<usize> {
     Ok(done)
 }
 
-fn copy_step(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> Result<usize> {
+fn copy_step(cx: &Context<'_>, from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> Result<usize> {
     let room = match to.pipe() {
         Some(pipe) => pipe
             .wait_for_room(to.file.is_nonblocking())?
@@ -165,12 +169,13 @@ fn copy_step(from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> Result<usize>
     if read == 0 {
         return Ok(0);
     }
-    let written = to.write(&buffer[..read])?;
+    let written = to.write(cx, &buffer[..read])?;
     if from.pipe().is_some() {
         from.read(&mut buffer[..written])?;
     }
     from.advance(written);
     to.advance(written);
+    sched::cond_resched();
     Ok(written)
 }
 
@@ -185,7 +190,7 @@ fn sys_sendfile(cx: &mut Context<'_>) -> Result<u64> {
     }
     let mut from = Side::new(from, cx.optional_addr(2))?;
     let mut to = Side::new(to, None)?;
-    let result = copy(&mut from, &mut to, cx.size(3).min(MAX_RW_COUNT));
+    let result = copy(cx, &mut from, &mut to, cx.size(3).min(MAX_RW_COUNT));
     note_broken_pipe(cx, result).map(|count| count as u64)
 }
 
@@ -205,7 +210,7 @@ fn sys_splice(cx: &mut Context<'_>) -> Result<u64> {
     }
     let mut from = Side::new(from, cx.optional_addr(1))?;
     let mut to = Side::new(to, cx.optional_addr(3))?;
-    let result = copy(&mut from, &mut to, cx.size(4).min(MAX_RW_COUNT));
+    let result = copy(cx, &mut from, &mut to, cx.size(4).min(MAX_RW_COUNT));
     note_broken_pipe(cx, result).map(|count| count as u64)
 }
 
@@ -280,13 +285,16 @@ fn sys_copy_file_range(cx: &mut Context<'_>) -> Result<u64> {
     if to.flags().contains(OpenFlags::APPEND) {
         return Err(Errno::EBADF);
     }
+    if from.device() != to.device() {
+        return Err(Errno::EXDEV);
+    }
     let is_same = from.key()? == to.key()?;
     let mut from = Side::new(from, cx.optional_addr(1))?;
     let mut to = Side::new(to, cx.optional_addr(3))?;
     if is_same && overlap(&from, &to, len) {
         return Err(Errno::EINVAL);
     }
-    copy(&mut from, &mut to, len).map(|count| count as u64)
+    copy(cx, &mut from, &mut to, len).map(|count| count as u64)
 }
 
 fn overlap(from: &Side, to: &Side, len: usize) -> bool {

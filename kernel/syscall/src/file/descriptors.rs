@@ -69,8 +69,13 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
         }
         FIOASYNC => {
             let on = ioctl::get_int(arg)? != 0;
-            // SIGIO is not sent; turning it off is what everything is like anyway.
-            if on { Err(Errno::ENOTTY) } else { Ok(0) }
+            if on == file.flags().contains(OpenFlags::ASYNC) {
+                return Ok(0);
+            }
+            if !file.ops().signals_io() {
+                return Err(Errno::ENOTTY);
+            }
+            file.set_async(cx.int(0), on).map(|()| 0)
         }
         FIONREAD if file.kind() == FileKind::Regular && file.is_seekable() => {
             let left = file.metadata()?.size.saturating_sub(file.position());

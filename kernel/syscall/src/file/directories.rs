@@ -38,6 +38,8 @@ struct Records {
     room: usize,
     layout: Layout,
     refused: bool,
+    /// There was no memory.
+    failed: bool,
 }
 
 impl DirSink for Records {
@@ -46,6 +48,10 @@ impl DirSink for Records {
         let len = (8 + 8 + 2 + 1 + name.len() + 1).next_multiple_of(8);
         if self.bytes.len() + len > self.room {
             self.refused = true;
+            return false;
+        }
+        if self.bytes.try_reserve(len).is_err() {
+            self.failed = true;
             return false;
         }
         let end = self.bytes.len() + len;
@@ -76,30 +82,52 @@ fn sys_getdents(cx: &mut Context<'_>) -> Result<u64> {
 
 fn getdents(cx: &Context<'_>, layout: Layout) -> Result<u64> {
     let file = file_arg(cx, 0)?;
-    let room = usize::try_from(cx.uint(2)).unwrap_or(0).min(BUFFER);
+    let room = usize::try_from(cx.int(2)).map_err(|_| Errno::EINVAL)?;
     let mut records = Records {
         bytes: Vec::new(),
-        room,
+        room: room.min(BUFFER),
         layout,
         refused: false,
+        failed: false,
     };
     let position = file.position();
     file.read_dir(&mut records)?;
     if records.bytes.is_empty() {
-        return if records.refused {
-            Err(Errno::EINVAL)
-        } else {
-            Ok(0)
+        return match records {
+            Records { failed: true, .. } => Err(Errno::ENOMEM),
+            Records { refused: true, .. } => Err(Errno::EINVAL),
+            _ => Ok(0),
         };
     }
-    if let Err(errno) = user::write_bytes(cx.addr(1), &records.bytes) {
-        // What was not handed over is read again.
-        if let Ok(position) = i64::try_from(position) {
-            let _ = file.seek(fs::Seek::Set(position));
-        }
-        return Err(errno);
+    let Err(errno) = user::write_bytes(cx.addr(1), &records.bytes) else {
+        return Ok(records.bytes.len() as u64);
+    };
+    let (given, next) = give_whole_records(cx.addr(1), &records.bytes);
+    // What was not handed over is read again.
+    let position = next.unwrap_or(position);
+    if let Ok(position) = i64::try_from(position) {
+        let _ = file.seek(fs::Seek::Set(position));
     }
-    Ok(records.bytes.len() as u64)
+    if given > 0 { Ok(given) } else { Err(errno) }
+}
+
+/// Copies out records until one does not fit the memory that is there: bytes, and the position behind them.
+fn give_whole_records(to: UserAddr, records: &[u8]) -> (u64, Option<u64>) {
+    let (mut given, mut next) = (0, None);
+    while let Some([_, _, _, _, _, _, _, _, position @ .., low, high]) =
+        records.get(given..given + 18)
+    {
+        let len = usize::from(u16::from_ne_bytes([*low, *high]));
+        let Some(record) = records.get(given..given + len) else {
+            break;
+        };
+        if user::write_bytes(UserAddr(to.0 + given as u64), record).is_err() {
+            break;
+        }
+        next = position.try_into().ok().map(u64::from_ne_bytes);
+        given += len;
+    }
+    (given as u64, next)
 }
 
 fn sys_getcwd(cx: &mut Context<'_>) -> Result<u64> {
@@ -168,6 +196,7 @@ mod tests {
             room: 56,
             layout: Layout::New,
             refused: false,
+            failed: false,
         };
         assert!(records.add(b"a", 7, FileKind::Directory, 1));
         assert_eq!(records.bytes.len(), 24);
@@ -188,6 +217,7 @@ mod tests {
             room: 100,
             layout: Layout::Old,
             refused: false,
+            failed: false,
         };
         assert!(records.add(b"ab", 7, FileKind::Symlink, 1));
         assert_eq!(&records.bytes[18..24], b"ab\0\0\0\x0a");

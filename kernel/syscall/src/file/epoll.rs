@@ -2,7 +2,6 @@
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use alloc::vec::Vec;
 use fs::epoll::{Epoll, Interest, Mode};
 use fs::{Events, File};
 use machine::UserAddr;
@@ -123,18 +122,17 @@ fn wait(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
         .filter(|max| *max > 0 && *max <= EVENTS_MAX);
     let max = max.ok_or(Errno::EINVAL)?;
     let file = usable_file(cx, cx.int(0))?;
-    let found = instance(&file)?.wait(max, deadline_ns)?;
-    give(cx.addr(1), &found)?;
-    Ok(found.len() as u64)
-}
-
-fn give(to: UserAddr, found: &[(Events, u64)]) -> Result<()> {
-    let mut bytes = Vec::with_capacity(found.len() * EVENT_SIZE);
-    for (events, data) in found {
-        bytes.extend_from_slice(&events.bits().to_ne_bytes());
-        bytes.extend_from_slice(&data.to_ne_bytes());
-    }
-    user::write_bytes(to, &bytes)
+    let to = cx.addr(1);
+    let mut done = 0;
+    instance(&file)?.wait(max, deadline_ns, &mut |events, data| {
+        let mut bytes = [0; EVENT_SIZE];
+        bytes[..4].copy_from_slice(&events.bits().to_ne_bytes());
+        bytes[4..].copy_from_slice(&data.to_ne_bytes());
+        user::write_bytes(UserAddr(to.0 + done * EVENT_SIZE as u64), &bytes)?;
+        done += 1;
+        Ok(())
+    })?;
+    Ok(done)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ fn sys_timerfd_create(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let open = OpenFlags::from_open(flags);
-    let file = TimerFd::create(clock, open, &cx.thread.credentials());
+    let file = TimerFd::create(clock, open, &cx.thread.credentials())?;
     install(cx, file, open.contains(OpenFlags::CLOEXEC))
 }
 
@@ -74,8 +74,7 @@ fn timer(file: &File) -> Result<&TimerFd> {
 
 fn sys_timerfd_settime(cx: &mut Context<'_>) -> Result<u64> {
     let flags = cx.uint(1);
-    // TFD_TIMER_CANCEL_ON_SET is not there: a set clock would go unnoticed.
-    if flags & !raw::TFD_TIMER_ABSTIME != 0 {
+    if flags & !(raw::TFD_TIMER_ABSTIME | raw::TFD_TIMER_CANCEL_ON_SET) != 0 {
         return Err(Errno::EINVAL);
     }
     let [interval, value]: [Timespec; 2] = user::read(cx.addr(2))?;
@@ -84,7 +83,11 @@ fn sys_timerfd_settime(cx: &mut Context<'_>) -> Result<u64> {
         interval_ns: interval.to_ns()?,
     };
     let file = usable_file(cx, cx.int(0))?;
-    let old = timer(&file)?.set(new, flags & raw::TFD_TIMER_ABSTIME != 0);
+    let old = timer(&file)?.set(
+        new,
+        flags & raw::TFD_TIMER_ABSTIME != 0,
+        flags & raw::TFD_TIMER_CANCEL_ON_SET != 0,
+    );
     if let Some(addr) = cx.optional_addr(3) {
         write_spec(addr, old)?;
     }

@@ -1,11 +1,13 @@
 //! fcntl: descriptor and status flags, duplication, pipe sizes, seals; locks are in `locks`.
 
+use alloc::sync::Arc;
+
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use fs::pipe::PipeEnd;
 use fs::{File, OpenFlags, memfd};
 
-use super::{descriptor_limit, file_arg, locks};
+use super::{descriptor_limit, file_arg, locks, owner};
 use crate::context::Context;
 use crate::table::Entry;
 
@@ -35,7 +37,7 @@ fn sys_fcntl(cx: &mut Context<'_>) -> Result<u64> {
     }
 }
 
-fn of_open_file(cx: &Context<'_>, file: &File, command: u32) -> Result<u64> {
+fn of_open_file(cx: &Context<'_>, file: &Arc<File>, command: u32) -> Result<u64> {
     match command {
         raw::F_SETFL => set_flags(cx, file),
         raw::F_GETLK | raw::F_OFD_GETLK => locks::get(cx, file, command == raw::F_OFD_GETLK),
@@ -43,11 +45,12 @@ fn of_open_file(cx: &Context<'_>, file: &File, command: u32) -> Result<u64> {
         raw::F_SETLKW | raw::F_OFD_SETLKW => {
             locks::set(cx, file, command == raw::F_OFD_SETLKW, true)
         }
-        raw::F_GETOWN => Ok(i64::from(file.owner()).cast_unsigned()),
-        raw::F_SETOWN => {
-            file.set_owner(cx.int(2));
-            Ok(0)
-        }
+        raw::F_GETOWN
+        | raw::F_SETOWN
+        | raw::F_GETOWN_EX
+        | raw::F_SETOWN_EX
+        | raw::F_GETSIG
+        | raw::F_SETSIG => owner::fcntl(cx, file, command),
         raw::F_GETPIPE_SZ => Ok(pipe(file)?.capacity() as u64),
         raw::F_SETPIPE_SZ => {
             let capacity = pipe(file)?.set_capacity(cx.size(2), &cx.thread.credentials())?;
@@ -56,7 +59,7 @@ fn of_open_file(cx: &Context<'_>, file: &File, command: u32) -> Result<u64> {
         raw::F_GET_SEALS => memfd::seals(file).map(|seals| u64::from(seals.bits())),
         raw::F_ADD_SEALS => memfd::add_seals(file, cx.uint(2)).map(|()| 0),
         raw::F_GETLEASE => Ok(u64::from(raw::F_UNLCK)),
-        // Leases, SIGIO choices, dnotify, write hints: not there.
+        // Leases, dnotify, write hints: not there.
         _ => Err(Errno::EINVAL),
     }
 }
@@ -72,20 +75,20 @@ fn duplicate(cx: &Context<'_>, close_on_exec: bool) -> Result<u64> {
     Ok(u64::from(fd.unsigned_abs()))
 }
 
-fn set_flags(cx: &Context<'_>, file: &File) -> Result<u64> {
+fn set_flags(cx: &Context<'_>, file: &Arc<File>) -> Result<u64> {
     let new = OpenFlags::from_bits_truncate(cx.uint(2));
     let old = file.flags();
-    if new.contains(OpenFlags::ASYNC) {
-        // SIGIO is not sent; who asks for it must know.
-        return Err(Errno::EINVAL);
-    }
     if new.contains(OpenFlags::NOATIME) && !old.contains(OpenFlags::NOATIME) {
         let credentials = cx.thread.credentials();
         if !fs::permission::is_owner_or_capable(&file.metadata()?, &credentials) {
             return Err(Errno::EPERM);
         }
     }
-    file.set_flags(new).map(|()| 0)
+    file.set_flags(new)?;
+    if (new ^ old).contains(OpenFlags::ASYNC) {
+        file.set_async(cx.int(0), new.contains(OpenFlags::ASYNC))?;
+    }
+    Ok(0)
 }
 
 fn pipe(file: &File) -> Result<&PipeEnd> {

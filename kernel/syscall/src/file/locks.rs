@@ -1,5 +1,7 @@
 //! flock(2), and the record locks of fcntl(2).
 
+use alloc::sync::Arc;
+
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use fs::File;
@@ -41,19 +43,15 @@ fn sys_flock(cx: &mut Context<'_>) -> Result<u64> {
         raw::LOCK_UN => None,
         _ => return Err(Errno::EINVAL),
     };
-    let wanted = FileLock {
-        family: LockFamily::Flock,
-        kind: kind.unwrap_or(LockKind::Shared),
-        owner: LockOwner::Description(file.lock_id()),
-        start: 0,
-        end: u64::MAX,
-        pid: cx.process().pid().unsigned_abs(),
-    };
+    let wanted = FileLock::whole(
+        kind.unwrap_or(LockKind::Shared),
+        LockOwner::Description(file.lock_id()),
+        cx.process().pid().unsigned_abs(),
+    );
     if kind.is_none() {
-        lock::release(file.key()?, &wanted);
-        return Ok(0);
+        return lock::release(&file, LockFamily::Flock, &wanted).map(|()| 0);
     }
-    lock::acquire(file.key()?, &wanted, wait).map(|()| 0)
+    lock::acquire(&file, LockFamily::Flock, &wanted, wait).map(|()| 0)
 }
 
 /// `F_GETLK`, `F_OFD_GETLK`.
@@ -63,7 +61,7 @@ pub(crate) fn get(cx: &Context<'_>, file: &File, is_ofd: bool) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let wanted = decode(cx, file, &asked, is_ofd)?;
-    match lock::find_conflict(file.key()?, &wanted) {
+    match lock::find_conflict(file, LockFamily::Record, &wanted)? {
         None => asked.kind = UNLOCK,
         Some(held) => {
             asked.kind = if held.kind == LockKind::Shared {
@@ -79,7 +77,7 @@ pub(crate) fn get(cx: &Context<'_>, file: &File, is_ofd: bool) -> Result<u64> {
                 i64::try_from(held.end - held.start).unwrap_or(0)
             };
             asked.pid = match held.owner {
-                LockOwner::Process(pid) => cx.shown(i32::try_from(pid).unwrap_or(0)),
+                LockOwner::Table(_) => cx.shown(i32::try_from(held.pid).unwrap_or(0)),
                 LockOwner::Description(_) => -1,
             };
         }
@@ -96,11 +94,21 @@ pub(crate) fn set(cx: &Context<'_>, file: &File, is_ofd: bool, wait: bool) -> Re
     match asked.kind {
         READ_LOCK if !flags.is_readable() => return Err(Errno::EBADF),
         WRITE_LOCK if !flags.is_writable() => return Err(Errno::EBADF),
-        READ_LOCK | WRITE_LOCK => lock::acquire(file.key()?, &wanted, wait)?,
-        UNLOCK => lock::release(file.key()?, &wanted),
+        READ_LOCK | WRITE_LOCK => lock::acquire(file, LockFamily::Record, &wanted, wait)?,
+        UNLOCK => lock::release(file, LockFamily::Record, &wanted)?,
         _ => return Err(Errno::EINVAL),
     }
+    if asked.kind != UNLOCK && !is_ofd && !is_still_open(cx, file) {
+        // Another thread closed the descriptor while the lock was taken: its close came too early to free it.
+        lock::release(file, LockFamily::Record, &wanted)?;
+        return Err(Errno::EBADF);
+    }
     Ok(0)
+}
+
+fn is_still_open(cx: &Context<'_>, file: &File) -> bool {
+    let now = cx.thread.files().get(cx.int(0));
+    now.is_ok_and(|now| core::ptr::eq(Arc::as_ptr(&now), file))
 }
 
 fn decode(cx: &Context<'_>, file: &File, asked: &UserLock, is_ofd: bool) -> Result<FileLock> {
@@ -124,7 +132,6 @@ fn decode(cx: &Context<'_>, file: &File, asked: &UserLock, is_ofd: bool) -> Resu
         end.cast_unsigned()
     };
     Ok(FileLock {
-        family: LockFamily::Record,
         kind: if asked.kind == WRITE_LOCK {
             LockKind::Exclusive
         } else {
@@ -133,7 +140,7 @@ fn decode(cx: &Context<'_>, file: &File, asked: &UserLock, is_ofd: bool) -> Resu
         owner: if is_ofd {
             LockOwner::Description(file.lock_id())
         } else {
-            LockOwner::Process(pid)
+            LockOwner::Table(cx.thread.files().lock_id())
         },
         start,
         end,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use fs::{File, LookupFlags, OpenFlags, OpenHow, lock};
+use fs::{File, LookupFlags, OpenFlags, OpenHow};
 use machine::UserAddr;
 use memory::user;
 
@@ -138,8 +138,7 @@ fn sys_close(cx: &mut Context<'_>) -> Result<u64> {
 
 /// What goes with taking a descriptor of `file` away.
 pub(crate) fn close(cx: &Context<'_>, file: &File) -> Result<()> {
-    lock::release_process(file, cx.process().pid().unsigned_abs());
-    match file.ops().flush() {
+    match cx.thread.files().finish_close(file) {
         // The descriptor is gone: trying again would be wrong.
         Err(Errno::ERESTARTSYS | Errno::ERESTARTNOINTR) => Err(Errno::EINTR),
         result => result,

@@ -198,13 +198,13 @@ pub(crate) fn note_broken_pipe<T>(cx: &Context<'_>, result: Result<T>) -> Result
 }
 
 /// Sends a signal that a failed call comes with to the caller.
-fn raise(cx: &Context<'_>, signal: Signal) {
+pub(super) fn raise(cx: &Context<'_>, signal: Signal) {
     // It fails only for a thread that is gone.
     let _ = send::to_thread(cx.thread, &SigInfo::kernel(signal));
 }
 
 /// `RLIMIT_FSIZE`: a write ends at the limit; one that starts there fails with SIGXFSZ.
-fn check_size_limit(
+pub(super) fn check_size_limit(
     cx: &Context<'_>,
     file: &File,
     from: &mut IoReader<'_>,

@@ -4,7 +4,9 @@ use abi::raw::general as raw;
 use abi::{Errno, Result};
 use fs::{Allocate, FileKind};
 use process::rlimit::Resource;
+use process::signal::Signal;
 
+use super::read_write::raise;
 use super::{AT_FDCWD, Names, file_arg, lookup_flags, usable_file};
 use crate::context::Context;
 use crate::table::Entry;
@@ -24,28 +26,34 @@ pub(crate) const CALLS: &[Entry] = &[
 ];
 
 fn sys_truncate(cx: &mut Context<'_>) -> Result<u64> {
-    let size = size(cx, 1)?;
+    let size = u64::try_from(cx.long(1)).map_err(|_| Errno::EINVAL)?;
     let names = Names::of(cx);
     let place = names.lookup(cx, AT_FDCWD, cx.addr(0), lookup_flags(true))?;
+    if place.inode()?.kind() == FileKind::Regular {
+        check_growth(cx, place.metadata()?.size, size)?;
+    }
     names.caller().truncate(&place, size).map(|()| 0)
 }
 
 fn sys_ftruncate(cx: &mut Context<'_>) -> Result<u64> {
-    let size = size(cx, 1)?;
+    let size = u64::try_from(cx.long(1)).map_err(|_| Errno::EINVAL)?;
     let file = file_arg(cx, 0)?;
+    if file.kind() == FileKind::Regular && file.flags().is_writable() {
+        check_growth(cx, file.metadata()?.size, size)?;
+    }
     Names::of(cx)
         .caller()
         .truncate_file(&file, size)
         .map(|()| 0)
 }
 
-/// A length argument, within `RLIMIT_FSIZE`.
-fn size(cx: &Context<'_>, index: usize) -> Result<u64> {
-    let size = u64::try_from(cx.long(index)).map_err(|_| Errno::EINVAL)?;
-    if size > cx.process().limits().soft(Resource::FileSize) {
+/// A file that grows stays within `RLIMIT_FSIZE`, or its owner hears SIGXFSZ.
+fn check_growth(cx: &Context<'_>, from: u64, to: u64) -> Result<()> {
+    if to > from && to > cx.process().limits().soft(Resource::FileSize) {
+        raise(cx, Signal::XFSZ);
         return Err(Errno::EFBIG);
     }
-    Ok(size)
+    Ok(())
 }
 
 fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
@@ -59,10 +67,14 @@ fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EBADF);
     }
     match file.kind() {
+        FileKind::Regular if file.is_file_like() => return Err(Errno::ENODEV),
         FileKind::Regular => {}
         FileKind::Fifo => return Err(Errno::ESPIPE),
         FileKind::Directory => return Err(Errno::EISDIR),
         _ => return Err(Errno::ENODEV),
+    }
+    if i64::try_from(offset.saturating_add(len)).is_err() {
+        return Err(Errno::EFBIG);
     }
     if offset.saturating_add(len) > cx.process().limits().soft(Resource::FileSize) {
         return Err(Errno::EFBIG);
@@ -105,7 +117,8 @@ fn sys_sync_file_range(cx: &mut Context<'_>) -> Result<u64> {
         | raw::SYNC_FILE_RANGE_WRITE
         | raw::SYNC_FILE_RANGE_WAIT_AFTER;
     let file = usable_file(cx, cx.int(0))?;
-    if cx.uint(3) & !known != 0 || cx.long(1) < 0 || cx.long(2) < 0 {
+    let ends = cx.long(1).checked_add(cx.long(2)).is_some();
+    if cx.uint(3) & !known != 0 || cx.long(1) < 0 || cx.long(2) < 0 || !ends {
         return Err(Errno::EINVAL);
     }
     if file.path().is_none() {
