@@ -60,8 +60,11 @@ fn signal_owner(io: &IoSignal, info: &SigInfo) {
             }
         }
         IoOwner::Group(group) => {
-            let members = tree::lock().group_members(group);
-            members.iter().for_each(to_process);
+            tree::lock().for_each_member(group, |tree, member| {
+                if may_signal(io, member) {
+                    let _ = send::to_member(tree, member, info);
+                }
+            });
         }
     }
 }

@@ -62,7 +62,7 @@ pub fn force(thread: &Arc<Thread>, info: &SigInfo) {
 pub fn to_group(group: Pid, info: &SigInfo) -> bool {
     tree::lock().for_each_member(group, |tree, member| {
         // A standard signal always finds room.
-        let _ = send_to_several(tree, member, info);
+        let _ = to_member(tree, member, info);
     })
 }
 
@@ -119,7 +119,7 @@ impl Message<'_> {
 
     fn send_in(&self, tree: &mut Tree, target: &Arc<Process>) -> Result<()> {
         match self.for_target(target)? {
-            Some(info) => send_to_several(tree, target, &info),
+            Some(info) => to_member(tree, target, &info),
             None => Ok(()),
         }
     }
@@ -162,7 +162,7 @@ impl Message<'_> {
 
 /// Sends what several processes are sent at once, with the tree locked: a member that is forking does so
 /// again behind it.
-fn send_to_several(tree: &mut Tree, process: &Arc<Process>, info: &SigInfo) -> Result<()> {
+pub(crate) fn to_member(tree: &mut Tree, process: &Arc<Process>, info: &SigInfo) -> Result<()> {
     process.signals.lock().multi += 1;
     let (result, continued) = deliver_to(process, None, info);
     if continued {
