@@ -67,7 +67,66 @@ static void *pauses(void *argument) {
     return argument;
 }
 
+static void positions(void) {
+    const char *paths[] = {"/proc", "/proc/self/stat", "/proc/self/task", "/proc/uptime",
+                           "/proc/sys/kernel/hostname"};
+    for (int i = 0; i < 5; i++) {
+        int file = open(paths[i], O_RDONLY);
+        SHOW(lseek(file, 0, SEEK_END));
+        SHOW(lseek(file, 0, SEEK_SET));
+        close(file);
+    }
+}
+
+static void memory(void) {
+    static volatile long word = 0x1234;
+    long seen = 0;
+    int file = open("/proc/self/mem", O_RDWR);
+    SHOW(pread(file, &seen, sizeof seen, (off_t)&word));
+    SHOW(seen);
+    seen = 77;
+    SHOW(pwrite(file, &seen, sizeof seen, (off_t)&word));
+    SHOW(word);
+    SHOW(pread(file, &seen, sizeof seen, 16));
+    // What the program may not store to, its debugger may.
+    const char *constant = "constant";
+    SHOW(pwrite(file, "C", 1, (off_t)constant));
+    close(file);
+}
+
+static void newer_files(void) {
+    char path[64];
+    show_line("/proc/self/uid_map", "");
+    show_line("/proc/self/gid_map", "");
+    show_line("/proc/self/setgroups", "");
+    show_line("/proc/self/timerslack_ns", "");
+    TRUE(has_line("/proc/self/mountstats", "device "));
+    TRUE(has_line("/proc/self/status", "Mems_allowed_list:"));
+    TRUE(has_line("/proc/self/status", "HugetlbPages:"));
+    TRUE(has_line("/proc/stat", "softirq "));
+    TRUE(has_line("/proc/meminfo", "HugePages_Total:"));
+    pid_t child = fork_clean();
+    if (child == 0) pause();
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
+    TRUE(atoi(slurp(path)) == child);
+    kill(child, SIGKILL);
+    waitpid(child, 0, 0);
+    SHOW((int)strlen(slurp(path)));
+    int file = open("/proc/self/oom_score_adj", O_RDWR);
+    SHOW(write(file, "5\0", 2));
+    SHOW(write(file, "x", 1));
+    show_line("/proc/self/oom_score_adj", "");
+    close(file);
+    struct stat info;
+    stat("/proc", &info);
+    SHOW(info.st_ino);
+    TRUE(info.st_nlink > 2);
+}
+
 int main(void) {
+    positions();
+    memory();
+    newer_files();
     prctl(PR_SET_NAME, "renamed");
     say("comm: %s", slurp("/proc/self/comm"));
     show_line("/proc/self/status", "Name:");

@@ -49,6 +49,7 @@ static void *idle(void *argument) {
 
 static void thread_ids(void) {
     pthread_t thread;
+    char path[64];
     pthread_barrier_init(&barrier, 0, 2);
     pthread_create(&thread, 0, idle, 0);
     pthread_barrier_wait(&barrier);
@@ -58,6 +59,10 @@ static void thread_ids(void) {
     SHOW(syscall(SYS_tgkill, getpid(), tid, 0));
     SHOW(syscall(SYS_tgkill, tid, tid, 0));
     SHOW(setpgid(tid, 0));
+    snprintf(path, sizeof path, "/proc/%d/task", tid);
+    OK(open(path, O_RDONLY));
+    snprintf(path, sizeof path, "/proc/%d/stat", tid);
+    OK(open(path, O_RDONLY));
     pthread_barrier_wait(&barrier);
     pthread_join(thread, 0);
 }
@@ -79,15 +84,20 @@ static void zombies(void) {
     SHOW(kill(-child, SIGTERM));
     SHOW(getpgid(child) == child);
     SHOW(getsid(child) == getsid(0));
+    snprintf(path, sizeof path, "/proc/%d/exe", child);
+    SHOW(readlink(path, text, sizeof text));
     snprintf(path, sizeof path, "/proc/%d/cmdline", child);
     int cmdline = open(path, O_RDONLY);
     SHOW(read(cmdline, text, sizeof text));
     snprintf(path, sizeof path, "/proc/%d", child);
     int folder = open(path, O_RDONLY | O_DIRECTORY);
+    SHOW(syscall(SYS_pidfd_send_signal, folder, 0, 0, 0));
     show_end("zombie", child);
     SHOW(kill(child, 0));
     SHOW(kill(-child, 0));
+    SHOW(read(cmdline, text, sizeof text));
     SHOW(openat(folder, "stat", O_RDONLY));
+    SHOW(syscall(SYS_pidfd_send_signal, folder, 0, 0, 0));
     close(cmdline);
     close(folder);
 }

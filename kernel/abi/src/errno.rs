@@ -148,6 +148,13 @@ impl Errno {
     }
 }
 
+/// Formatting fails when what is written to has no room.
+impl From<fmt::Error> for Errno {
+    fn from(_: fmt::Error) -> Self {
+        Self::ENOMEM
+    }
+}
+
 impl fmt::Debug for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

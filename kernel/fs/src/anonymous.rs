@@ -162,7 +162,8 @@ fn mount() -> Arc<Mount> {
 }
 
 /// A place for an inode that has none, for one walk.
-pub(crate) fn place_of(inode: &Arc<dyn Inode>) -> Path {
+#[must_use]
+pub fn place_of(inode: &Arc<dyn Inode>) -> Path {
     let mount = mount();
     let name = inode.anonymous_name().unwrap_or_default();
     let root: &Arc<Dentry> = mount.root();

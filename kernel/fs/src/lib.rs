@@ -47,7 +47,7 @@ pub mod tmpfs;
 pub mod tty;
 mod walk;
 
-pub use anonymous::AnonymousInode;
+pub use anonymous::{AnonymousInode, place_of};
 pub use context::FsContext;
 pub use cred::{Capabilities, Credentials};
 pub use dentry::Dentry;
@@ -62,7 +62,7 @@ pub use inode::{Inode, InodeAccess, InodeBody, Link, NewInode, NewKind, RenameMo
 pub use metadata::{
     DeviceId, FileKind, Metadata, S_IFMT, S_ISGID, S_ISUID, S_ISVTX, SetAttr, StatFs, Timestamp,
 };
-pub use mount::{BindMode, DetachMode, Mount, MountNamespace};
+pub use mount::{BindMode, DetachMode, Mount, MountNamespace, next_namespace_id};
 pub use ops::{ChownTo, OpenHow, RenameFlags, TimeChange, XATTR_NAME_MAX, XATTR_SIZE_MAX};
 pub use path::{InodeKey, NAME_MAX, PATH_MAX, Path};
 pub use poll::{Events, PollTable, PollWaiter};

@@ -21,7 +21,7 @@ use crate::path::Path;
 mod namespace;
 mod tree;
 
-pub use namespace::{BindMode, DetachMode, MountNamespace};
+pub use namespace::{BindMode, DetachMode, MountNamespace, next_namespace_id};
 
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
 

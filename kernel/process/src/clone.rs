@@ -1,10 +1,10 @@
 //! New threads and processes: clone(2), clone3(2), fork(2), vfork(2).
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
+use collections::{try_arc, try_box};
 use machine::UserAddr;
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
@@ -13,10 +13,12 @@ use sched::{ThreadBuilder, ThreadRef};
 
 use crate::completion::Completion;
 use crate::group::Relations;
+use crate::namespace::{self, NsProxy};
 use crate::pid_namespace::PidNamespace;
 use crate::signal::{Actions, Signal};
 use crate::thread::{Resources, SharedFs, Start, Thread};
-use crate::{Pid, Process, exit, pidfd, timer, tree, user_loop};
+use crate::tree::{self, Tree};
+use crate::{Pid, Process, exit, pidfd, timer, user_loop};
 
 bitflags::bitflags! {
     /// `CLONE_*` flags that there are.
@@ -54,6 +56,8 @@ bitflags::bitflags! {
         const UNTRACED = 0x80_0000;
         /// `CLONE_CHILD_SETTID`.
         const CHILD_SETTID = 0x100_0000;
+        /// `CLONE_NEWUTS`.
+        const NEWUTS = 0x400_0000;
         /// `CLONE_NEWPID`.
         const NEWPID = 0x2000_0000;
         /// `CLONE_IO`.
@@ -110,10 +114,11 @@ pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Resu
         return Err(Errno::EAGAIN);
     }
     memory::pressure::ensure_headroom()?;
-    let namespace = child_namespace(parent, args.flags)?;
+    let namespaces = child_namespaces(parent, args.flags)?;
+    let namespace = namespaces.pid_for_children.clone();
     let tid = tree::lock().allocate_pid()?;
     namespace.enter(tid)?;
-    clone_as(parent, user, args, tid, &namespace).inspect_err(|_| namespace.strike(tid))
+    clone_as(parent, user, args, tid, namespaces).inspect_err(|_| namespace.strike(tid))
 }
 
 /// As [`clone`], with the id that the child gets; gives what the parent calls it.
@@ -122,17 +127,17 @@ fn clone_as(
     user: &UserContext,
     args: &CloneArgs,
     tid: Pid,
-    namespace: &PidNamespace,
+    namespaces: NsProxy,
 ) -> Result<Pid> {
     let flags = args.flags;
     let multi = parent.process().signals.lock().multi;
     let process = if flags.contains(CloneFlags::THREAD) {
         parent.process().clone()
     } else {
-        child_process(parent, tid, namespace, args)?
+        child_process(parent, tid, &namespaces.pid_for_children, args)?
     };
-    let start = child_start(parent, flags)?;
-    let child = Thread::new(tid, &process, start);
+    let start = child_start(parent, flags, namespaces)?;
+    let child = Thread::new(tid, &process, start)?;
     let slack = parent.timer_slack_ns.load(Ordering::Relaxed);
     child.timer_slack_ns.store(slack, Ordering::Relaxed);
     let priority = parent.io_priority.load(Ordering::Relaxed);
@@ -140,9 +145,11 @@ fn clone_as(
     if flags.contains(CloneFlags::CHILD_CLEARTID) {
         child.set_clear_child_tid(args.child_tid.0);
     }
-    let vfork = flags
-        .contains(CloneFlags::VFORK)
-        .then(|| Arc::new(Completion::default()));
+    let vfork = if flags.contains(CloneFlags::VFORK) {
+        Some(try_arc(Completion::default())?)
+    } else {
+        None
+    };
     child.vfork.lock().clone_from(&vfork);
     let kernel = prepare(parent, &child, user, args)?;
     // Before it can have ended and lost its number.
@@ -160,27 +167,21 @@ fn clone_as(
     Ok(shown)
 }
 
-/// The PID namespace of what is cloned.
-fn child_namespace(parent: &Thread, flags: CloneFlags) -> Result<PidNamespace> {
-    let namespace = parent.children_namespace();
+/// The namespaces of what is cloned.
+fn child_namespaces(parent: &Thread, flags: CloneFlags) -> Result<NsProxy> {
     let own = parent.process().pid_namespace();
-    if flags.contains(CloneFlags::THREAD) && namespace != *own {
+    if flags.contains(CloneFlags::THREAD) && parent.children_namespace() != *own {
         return Err(Errno::EINVAL);
     }
     // Its children would be siblings of an init that has none.
     if flags.contains(CloneFlags::PARENT) && parent.process().is_namespace_init() {
         return Err(Errno::EINVAL);
     }
-    if !flags.contains(CloneFlags::NEWPID) {
-        return Ok(namespace);
-    }
-    if !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
+    let makes_some = flags.intersects(CloneFlags::NEWPID | CloneFlags::NEWUTS);
+    if makes_some && !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
-    if namespace != *own {
-        return Err(Errno::EINVAL);
-    }
-    namespace.below()
+    namespace::unshare(parent, flags)
 }
 
 fn child_process(
@@ -207,7 +208,7 @@ fn child_process(
         session: old.session_id(),
     };
     let limits = old.limits().duplicate();
-    let actions = child_actions(old, args.flags);
+    let actions = child_actions(old, args.flags)?;
     let process = Process::new(
         pid,
         namespace.clone(),
@@ -215,26 +216,26 @@ fn child_process(
         Some(memory),
         actions,
         limits,
-    );
+    )?;
     process.set_image(old.image());
     process.inherit(old);
     timer::watch_cpu_limit(&process);
     Ok(process)
 }
 
-fn child_actions(parent: &Process, flags: CloneFlags) -> Arc<SpinLock<Actions>> {
+fn child_actions(parent: &Process, flags: CloneFlags) -> Result<Arc<SpinLock<Actions>>> {
     let actions = parent.actions();
     if flags.contains(CloneFlags::SIGHAND) {
-        return actions;
+        return Ok(actions);
     }
     let mut copy = actions.lock().clone();
     if flags.contains(CloneFlags::CLEAR_SIGHAND) {
         copy.reset_for_exec();
     }
-    Arc::new(SpinLock::new(copy))
+    Ok(try_arc(SpinLock::new(copy))?)
 }
 
-fn child_start(parent: &Thread, flags: CloneFlags) -> Result<Start> {
+fn child_start(parent: &Thread, flags: CloneFlags, namespaces: NsProxy) -> Result<Start> {
     let own = parent.resources();
     let (files, fs) = (own.files.ok_or(Errno::ESRCH)?, own.fs.ok_or(Errno::ESRCH)?);
     let files = if flags.contains(CloneFlags::FILES) {
@@ -260,6 +261,7 @@ fn child_start(parent: &Thread, flags: CloneFlags) -> Result<Start> {
         },
         no_new_privs: parent.no_new_privs(),
         name: parent.name(),
+        namespaces,
     })
 }
 
@@ -274,7 +276,7 @@ fn child_fs(parent: &Thread, fs: &Arc<SharedFs>, flags: CloneFlags) -> Result<Ar
         }
         copy.unshare_namespace()?;
     }
-    Ok(SharedFs::new(copy))
+    SharedFs::new(copy)
 }
 
 /// The kernel thread for `child`, ready but not running.
@@ -284,7 +286,7 @@ fn prepare(
     user: &UserContext,
     args: &CloneArgs,
 ) -> Result<ThreadRef> {
-    let mut context = Box::new(user.duplicate());
+    let mut context = try_box(user.duplicate())?;
     context.regs.rax = 0;
     if args.stack != 0 {
         context.regs.rsp = args.stack;
@@ -363,30 +365,145 @@ fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs, multi: u64) -
             return Err(Errno::ERESTARTNOINTR);
         }
     }
-    if !args.flags.contains(CloneFlags::THREAD) {
+    let is_process = !args.flags.contains(CloneFlags::THREAD);
+    if is_process {
         process.pid_namespace().member_came()?;
     }
-    if !args.flags.contains(CloneFlags::THREAD) {
-        // As they are now: what was read before may have changed.
-        let caller = parent.process();
-        process.set_group_id(caller.group_id());
-        process.set_session_id(caller.session_id());
-        if args.flags.contains(CloneFlags::PARENT) {
-            process.set_parent_pid(caller.parent_pid());
+    enter_tree(&mut tree, parent, child, args).inspect_err(|_| {
+        if is_process {
+            process.pid_namespace().member_ended();
         }
-        let exit_signal = if args.flags.contains(CloneFlags::PARENT) {
-            tree.node(parent.process().pid())
-                .and_then(|node| node.exit_signal)
-        } else {
-            args.exit_signal
-        };
-        tree.add_process(process, exit_signal);
-    }
-    tree.add_thread(child);
-    let mut state = process.signals.lock();
-    state.threads.push(child.clone());
+    })?;
+    let state = process.signals.lock();
     if state.has_work(child) {
         child.notify();
     }
     Ok(())
+}
+
+/// Enters the child where it is looked for. On failure it is nowhere.
+fn enter_tree(
+    tree: &mut Tree,
+    parent: &Thread,
+    child: &Arc<Thread>,
+    args: &CloneArgs,
+) -> Result<()> {
+    let process = child.process();
+    tree.add_thread(child)?;
+    let listed = process.signals.lock().threads.push(child);
+    let entered = listed.and_then(|()| enter_process(tree, parent, process, args));
+    if entered.is_err() {
+        process.signals.lock().threads.remove(child);
+        // Not the last reference: the caller has one.
+        drop(tree.remove_this(child));
+    }
+    entered
+}
+
+fn enter_process(
+    tree: &mut Tree,
+    parent: &Thread,
+    process: &Arc<Process>,
+    args: &CloneArgs,
+) -> Result<()> {
+    if args.flags.contains(CloneFlags::THREAD) {
+        return Ok(());
+    }
+    // As they are now: what was read before may have changed.
+    let caller = parent.process();
+    process.set_group_id(caller.group_id());
+    process.set_session_id(caller.session_id());
+    if !args.flags.contains(CloneFlags::PARENT) {
+        return tree.add_process(process, args.exit_signal);
+    }
+    process.set_parent_pid(caller.parent_pid());
+    let exit_signal = tree.node(caller.pid()).and_then(|node| node.exit_signal);
+    tree.add_process(process, exit_signal)
+}
+
+#[cfg(test)]
+mod tests {
+    use collections::testing::{fail_never, fail_nth};
+
+    use super::*;
+    use crate::rlimit::Limits;
+    use crate::signal::SignalSet;
+
+    fn start() -> Result<Start> {
+        Ok(Start {
+            resources: Resources::default(),
+            credentials: try_arc(fs::Credentials::user(54321, 54321))?,
+            blocked: SignalSet::EMPTY,
+            alternate_stack: Default::default(),
+            no_new_privs: false,
+            name: [0; 16],
+            namespaces: NsProxy {
+                uts: crate::uts::initial(),
+                pid_for_children: PidNamespace::default(),
+            },
+        })
+    }
+
+    fn make(parent: &Arc<Thread>, pid: Pid, flags: CloneFlags) -> Result<Arc<Thread>> {
+        let process = if flags.contains(CloneFlags::THREAD) {
+            parent.process().clone()
+        } else {
+            let relations = Relations {
+                parent: parent.tid(),
+                group: parent.process().group_id(),
+                session: parent.process().session_id(),
+            };
+            let actions = try_arc(SpinLock::new(Actions::default()))?;
+            let namespace = PidNamespace::default();
+            Process::new(pid, namespace, relations, None, actions, Limits::default())?
+        };
+        let child = Thread::new(pid, &process, start()?)?;
+        let args = CloneArgs {
+            flags,
+            exit_signal: Some(Signal::CHLD),
+            stack: 0,
+            tls: 0,
+            parent_tid: UserAddr(0),
+            child_tid: UserAddr(0),
+            pidfd: UserAddr(0),
+        };
+        publish(parent, &child, &args, 0)?;
+        Ok(child)
+    }
+
+    /// Whichever allocation fails, nobody finds a child that is not there.
+    #[test]
+    fn a_clone_without_memory_leaves_nothing_behind() {
+        let parent = crate::tests::process(None);
+        for flags in [CloneFlags::empty(), CloneFlags::THREAD] {
+            let threads = parent.process().thread_count();
+            for nth in 1.. {
+                let pid = tree::lock().allocate_pid().unwrap();
+                fail_nth(nth);
+                let made = make(&parent, pid, flags);
+                if fail_never() {
+                    assert!(made.is_ok());
+                    break;
+                }
+                assert_eq!(made.err(), Some(Errno::ENOMEM), "allocation {nth}");
+                let tree = tree::lock();
+                assert!(tree.node(pid).is_none() && tree.thread(pid).is_none());
+                assert_eq!(tree.children(parent.tid()).count(), 0);
+                assert_eq!(tree.threads_of(54321), 0);
+                drop(tree);
+                assert_eq!(parent.process().thread_count(), threads);
+            }
+            // The next round begins without children.
+            let child = tree::lock()
+                .children(parent.tid())
+                .next()
+                .map(|n| n.process.pid());
+            if let Some(pid) = child {
+                let thread = tree::thread(pid).unwrap();
+                exit::exit_thread(&thread, 0);
+                exit::finish(&thread);
+                drop(tree::lock().reap(pid));
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use machine::UserAddr;
 
+use crate::group::Image;
 use crate::rlimit::Resource;
 use crate::signal::{Disposition, Flags, SigInfo, Signal, code, send, stop};
 use crate::thread::Thread;
@@ -59,7 +60,7 @@ pub(crate) fn finish(thread: &Arc<Thread>) {
     }
     if last {
         end_process(thread);
-    } else {
+    } else if thread.tid() != process.pid() {
         let gone = tree::lock().remove_this(thread);
         drop(gone);
     }
@@ -122,6 +123,7 @@ fn end_process(thread: &Arc<Thread>) {
     }
     let final_usage = process.usage();
     drop(process.replace_memory(None));
+    process.set_image(Image::default());
     hang_up_session(process);
     let status = process.signals.lock().exit.unwrap_or(0);
     let pid = process.pid();
@@ -161,7 +163,8 @@ fn bury(thread: &Arc<Thread>, zombie: Zombie) -> (Option<Pid>, Option<Arc<Proces
         let Ok(orphaned) = tree.bury(process.pid(), zombie) else {
             continue;
         };
-        let gone = tree.remove_this(thread);
+        // The first thread, when that exited before, stayed for its id.
+        let gone = (tree.remove_this(thread), tree.remove_thread(process.pid()));
         let parent = tree
             .node(process.parent_pid())
             .map(|node| node.process.clone());

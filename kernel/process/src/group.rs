@@ -4,6 +4,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
+use abi::Result;
+use collections::try_arc;
 use fs::{Credentials, Path};
 use machine::sync::SpinLock;
 use memory::AddressSpace;
@@ -65,7 +67,7 @@ pub struct Image {
     /// Its file.
     pub exe: Option<Path>,
     /// The auxiliary vector, as bytes.
-    pub auxv: Vec<u8>,
+    pub auxv: Arc<[u8]>,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,8 @@ pub(crate) struct Relations {
 }
 
 impl Process {
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn new(
         pid: Pid,
         pid_namespace: PidNamespace,
@@ -92,9 +96,9 @@ impl Process {
         memory: Option<Arc<AddressSpace>>,
         actions: Arc<SpinLock<Actions>>,
         limits: Limits,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let is_init = pid_namespace.shown(pid) == 1;
-        Arc::new(Self {
+        let process = try_arc(Self {
             pid,
             pid_namespace,
             parent: AtomicI32::new(relations.parent),
@@ -105,8 +109,8 @@ impl Process {
             memory: SpinLock::new(memory),
             child_events: WaitQueue::new(),
             stop_queue: WaitQueue::new(),
-            signal_arrived: Arc::new(WaitQueue::new()),
-            exited: Arc::new(WaitQueue::new()),
+            signal_arrived: try_arc(WaitQueue::new())?,
+            exited: try_arc(WaitQueue::new())?,
             limits,
             timers: Timers::default(),
             image: SpinLock::new(Image::default()),
@@ -117,7 +121,8 @@ impl Process {
             personality: AtomicU32::new(0),
             is_init: AtomicBool::new(is_init),
             start_ns: sched::clock::boottime_ns(),
-        })
+        })?;
+        Ok(process)
     }
 
     /// Its id: that of its first thread.

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use fs::{FdTable, FsContext};
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
@@ -12,10 +13,11 @@ use memory::AddressSpace;
 use crate::exec::{self, Request, strings::Strings};
 use crate::group::Relations;
 use crate::job_control::FromTree;
+use crate::namespace::NsProxy;
 use crate::rlimit::Limits;
 use crate::signal::{Actions, SignalSet};
 use crate::thread::{Resources, SharedFs, Start, Thread};
-use crate::{Process, clone, timer, tree, user_loop};
+use crate::{Process, clone, timer, tree, user_loop, uts};
 
 /// The boot phase that PID 1's first instruction ends.
 const PHASE_INIT: u8 = 4;
@@ -54,7 +56,7 @@ pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
         group: 0,
         session: 0,
     };
-    let actions = Arc::new(SpinLock::new(Actions::default()));
+    let actions = try_arc(SpinLock::new(Actions::default()))?;
     let process = Process::new(
         pid,
         Default::default(),
@@ -62,8 +64,8 @@ pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
         Some(memory.clone()),
         actions,
         Limits::default(),
-    );
-    let thread = Thread::new(pid, &process, start_of(request));
+    )?;
+    let thread = Thread::new(pid, &process, start_of(request)?)?;
     let program = Program {
         path: request.path.to_vec(),
         args: Strings::from_list(request.args)?,
@@ -75,26 +77,30 @@ pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
     thread.set_kernel(Some(kernel.clone()));
     {
         let mut tree = tree::lock();
-        tree.add_process(&process, None);
-        tree.add_thread(&thread);
-        process.signals.lock().threads.push(thread);
+        tree.add_process(&process, None)?;
+        tree.add_thread(&thread)?;
+        process.signals.lock().threads.push(&thread)?;
     }
     sched::thread::start(&kernel);
     Ok(())
 }
 
-fn start_of(request: &InitRequest<'_>) -> Start {
-    Start {
+fn start_of(request: &InitRequest<'_>) -> Result<Start> {
+    Ok(Start {
         resources: Resources {
             files: Some(request.files.clone()),
-            fs: Some(SharedFs::new(request.fs.clone())),
+            fs: Some(SharedFs::new(request.fs.clone())?),
         },
-        credentials: Arc::new(fs::Credentials::root()),
+        credentials: try_arc(fs::Credentials::root())?,
         blocked: SignalSet::EMPTY,
         alternate_stack: Default::default(),
         no_new_privs: false,
         name: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
-    }
+        namespaces: NsProxy {
+            uts: uts::initial(),
+            pid_for_children: Default::default(),
+        },
+    })
 }
 
 struct Program {

@@ -22,6 +22,7 @@ mod init;
 mod job_control;
 pub mod load;
 mod mem_stats;
+pub mod namespace;
 pub mod oom;
 pub mod pid_namespace;
 pub mod pidfd;

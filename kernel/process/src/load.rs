@@ -3,7 +3,7 @@
 //! There is no tick to sample on: a sample is taken when somebody asks, and stands for the time since
 //! the last one.
 
-use alloc::string::String;
+use core::fmt;
 
 use machine::sync::SpinLock;
 
@@ -50,15 +50,21 @@ fn advance(averages: [u64; 3], active: u64) -> [u64; 3] {
     next
 }
 
-/// An average as "1.23".
-#[must_use]
-pub fn format(average: u64) -> String {
-    let hundredths = (average * 100 + ONE / 2) >> SHIFT;
-    alloc::format!("{}.{:02}", hundredths / 100, hundredths % 100)
+/// An average, shown as "1.23".
+#[derive(Debug, Clone, Copy)]
+pub struct Average(pub u64);
+
+impl fmt::Display for Average {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hundredths = (self.0 * 100 + ONE / 2) >> SHIFT;
+        write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     #[test]
@@ -71,6 +77,6 @@ mod tests {
             averages[0] > 2 * ONE - 80 && averages[0] <= 2 * ONE,
             "{averages:?}"
         );
-        assert_eq!(format(ONE + ONE / 4), "1.25");
+        assert_eq!(Average(ONE + ONE / 4).to_string(), "1.25");
     }
 }

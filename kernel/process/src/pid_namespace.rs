@@ -8,12 +8,12 @@
 //!
 //! Lock order: the tree, then one table at a time.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
 use abi::{Errno, Result};
+use collections::{Map, try_arc};
 use machine::sync::SpinLock;
 use sched::WaitQueue;
 
@@ -33,6 +33,7 @@ pub struct PidNamespace(Option<Arc<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
+    ino: u32,
     parent: PidNamespace,
     level: u32,
     numbers: SpinLock<Numbers>,
@@ -48,26 +49,39 @@ struct Numbers {
     closed: bool,
     /// Processes in it and below that are not dead.
     living: usize,
-    ids: BTreeMap<Pid, Pid>,
-    numbers: BTreeMap<Pid, Pid>,
+    ids: Map<Pid, Pid>,
+    numbers: Map<Pid, Pid>,
 }
 
 impl PidNamespace {
     /// An empty namespace below this one. The first process entered is its init.
     ///
     /// # Errors
-    /// `ENOSPC` when namespaces nest too deep.
+    /// `ENOSPC` when namespaces nest too deep, `ENOMEM`.
     pub fn below(&self) -> Result<Self> {
         let level = self.0.as_ref().map_or(0, |inner| inner.level) + 1;
         if level > MOST_LEVELS {
             return Err(Errno::ENOSPC);
         }
-        Ok(Self(Some(Arc::new(Inner {
+        Ok(Self(Some(try_arc(Inner {
+            ino: fs::next_namespace_id(),
             parent: self.clone(),
             level,
             numbers: SpinLock::new(Numbers::default()),
             members_changed: WaitQueue::new(),
-        }))))
+        })?)))
+    }
+
+    /// Its number; `None` for the initial one.
+    #[must_use]
+    pub fn ino(&self) -> Option<u32> {
+        self.0.as_ref().map(|inner| inner.ino)
+    }
+
+    /// The one that it lies in; `None` for the initial one.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.0.as_ref().map(|inner| inner.parent.clone())
     }
 
     /// Whether this is the initial namespace.
@@ -240,8 +254,11 @@ impl Numbers {
                 self.last = WRAP;
             }
             if !self.ids.contains_key(&self.last) {
-                self.ids.insert(self.last, id);
-                self.numbers.insert(id, self.last);
+                self.ids.try_insert(self.last, id)?;
+                if let Err(error) = self.numbers.try_insert(id, self.last) {
+                    self.ids.remove(&self.last);
+                    return Err(error.into());
+                }
                 return Ok(());
             }
         }

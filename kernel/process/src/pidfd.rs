@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::Result;
+use collections::try_arc;
 use fs::{AnonymousInode, Events, File, FileOps, OpenFlags, PollTable};
 
 use crate::rlimit::Resource;
@@ -70,9 +71,9 @@ pub fn install(caller: &Thread, process: &Arc<Process>) -> Result<i32> {
 /// # Errors
 /// `EMFILE`, `ENOMEM`.
 pub fn install_with(caller: &Thread, process: &Arc<Process>, nonblocking: bool) -> Result<i32> {
-    let ops = Arc::new(PidFd {
+    let ops = try_arc(PidFd {
         process: process.clone(),
-    });
+    })?;
     let mut flags = OpenFlags::RDWR;
     flags.set(OpenFlags::NONBLOCK, nonblocking);
     let inode = AnonymousInode::file_like("[pidfd]");

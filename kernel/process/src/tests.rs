@@ -19,7 +19,7 @@ use crate::waiting::{self, Options, Which};
 use crate::{Pid, Process, exit, tree};
 
 /// A process with one thread, a child of `parent`, in a session of its own when that is 0.
-fn process(parent: Option<&Arc<Process>>) -> Arc<Thread> {
+pub(crate) fn process(parent: Option<&Arc<Process>>) -> Arc<Thread> {
     let pid = loop {
         // PID 1 is special: nobody here is it.
         let pid = tree::lock().allocate_pid().unwrap();
@@ -40,8 +40,11 @@ fn process(parent: Option<&Arc<Process>>) -> Arc<Thread> {
         None,
         actions,
         Limits::default(),
-    );
-    tree::lock().add_process(&process, Some(Signal::CHLD));
+    )
+    .unwrap();
+    tree::lock()
+        .add_process(&process, Some(Signal::CHLD))
+        .unwrap();
     thread_of(&process, pid)
 }
 
@@ -53,10 +56,14 @@ fn thread_of(process: &Arc<Process>, tid: Pid) -> Arc<Thread> {
         alternate_stack: Default::default(),
         no_new_privs: false,
         name: [0; 16],
+        namespaces: crate::namespace::NsProxy {
+            uts: crate::uts::initial(),
+            pid_for_children: Default::default(),
+        },
     };
-    let thread = Thread::new(tid, process, start);
-    tree::lock().add_thread(&thread);
-    process.signals.lock().threads.push(thread.clone());
+    let thread = Thread::new(tid, process, start).unwrap();
+    tree::lock().add_thread(&thread).unwrap();
+    process.signals.lock().threads.push(&thread).unwrap();
     thread
 }
 

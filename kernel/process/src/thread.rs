@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use fs::Credentials;
 use fs::FdTable;
 use fs::FsContext;
@@ -11,6 +12,7 @@ use machine::sync::SpinLock;
 use sched::ThreadRef;
 
 use crate::completion::Completion;
+use crate::namespace::NsProxy;
 use crate::pid_namespace::PidNamespace;
 use crate::restart::RestartBlock;
 use crate::signal::{Queue, Signal, SignalSet};
@@ -58,8 +60,7 @@ pub struct Thread {
     no_new_privs: AtomicBool,
     /// Signal to get when the parent dies (PR_SET_PDEATHSIG); 0 for none.
     pub(crate) parent_death_signal: AtomicU8,
-    /// Where the processes it makes are (unshare(2), setns(2)).
-    children_namespace: SpinLock<PidNamespace>,
+    namespaces: SpinLock<NsProxy>,
     /// The parent waits in vfork(2) until this thread has let go of its memory.
     pub(crate) vfork: SpinLock<Option<Arc<Completion>>>,
     pub(crate) minor_faults: AtomicU64,
@@ -87,11 +88,14 @@ pub(crate) struct SharedFs {
 }
 
 impl SharedFs {
-    pub(crate) fn new(context: Arc<FsContext>) -> Arc<Self> {
-        Arc::new(Self {
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new(context: Arc<FsContext>) -> Result<Arc<Self>> {
+        let new = try_arc(Self {
             context,
             in_exec: AtomicBool::new(false),
-        })
+        })?;
+        Ok(new)
     }
 
     /// One more thread has it (CLONE_FS).
@@ -144,11 +148,14 @@ pub(crate) struct Start {
     pub(crate) alternate_stack: AlternateStack,
     pub(crate) no_new_privs: bool,
     pub(crate) name: [u8; 16],
+    pub(crate) namespaces: NsProxy,
 }
 
 impl Thread {
-    pub(crate) fn new(tid: Pid, process: &Arc<Process>, start: Start) -> Arc<Self> {
-        Arc::new(Self {
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new(tid: Pid, process: &Arc<Process>, start: Start) -> Result<Arc<Self>> {
+        let thread = try_arc(Self {
             tid: AtomicI32::new(tid),
             place: AtomicU64::new(0),
             process: process.clone(),
@@ -172,13 +179,14 @@ impl Thread {
             robust_list: AtomicU64::new(0),
             no_new_privs: AtomicBool::new(start.no_new_privs),
             parent_death_signal: AtomicU8::new(0),
-            children_namespace: SpinLock::new(process.pid_namespace().clone()),
+            namespaces: SpinLock::new(start.namespaces),
             vfork: SpinLock::new(None),
             minor_faults: AtomicU64::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
             io_priority: AtomicU32::new(0),
             start_ns: sched::clock::boottime_ns(),
-        })
+        })?;
+        Ok(thread)
     }
 
     /// Its id.
@@ -203,15 +211,21 @@ impl Thread {
         self.start_ns
     }
 
+    /// The namespaces that it is in.
+    #[must_use]
+    pub fn namespaces(&self) -> NsProxy {
+        self.namespaces.lock().clone()
+    }
+
     /// The PID namespace of the processes it makes.
     #[must_use]
     pub fn children_namespace(&self) -> PidNamespace {
-        self.children_namespace.lock().clone()
+        self.namespaces.lock().pid_for_children.clone()
     }
 
-    /// Has the processes it makes from now on be in `namespace`.
-    pub fn set_children_namespace(&self, namespace: PidNamespace) {
-        let old = core::mem::replace(&mut *self.children_namespace.lock(), namespace);
+    /// Has it be in other namespaces (unshare(2), setns(2)).
+    pub fn set_namespaces(&self, namespaces: NsProxy) {
+        let old = core::mem::replace(&mut *self.namespaces.lock(), namespaces);
         drop(old);
     }
 
@@ -238,13 +252,22 @@ impl Thread {
     }
 
     /// Makes it someone else.
-    pub fn set_credentials(&self, credentials: Credentials) {
-        let new = Arc::new(credentials);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_credentials(&self, credentials: Credentials) -> Result<()> {
+        let new = try_arc(credentials)?;
         if new.uid != self.real_uid() {
             let mut tree = tree::lock();
-            let old = self.real_uid.swap(new.uid, Ordering::Relaxed);
-            tree.change_user(old, new.uid);
+            tree.change_user(self.real_uid(), new.uid)?;
+            self.real_uid.store(new.uid, Ordering::Relaxed);
         }
+        self.put_credentials(new);
+        Ok(())
+    }
+
+    /// As [`Self::set_credentials`], with the same real user id.
+    pub(crate) fn put_credentials(&self, new: Arc<Credentials>) {
         let old = core::mem::replace(&mut *self.credentials.lock(), new);
         drop(old);
     }
@@ -297,9 +320,14 @@ impl Thread {
     }
 
     /// Replaces the file system context (unshare).
-    pub fn set_fs(&self, fs: Arc<FsContext>) {
-        let old = self.resources.lock().fs.replace(SharedFs::new(fs));
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_fs(&self, fs: Arc<FsContext>) -> Result<()> {
+        let new = SharedFs::new(fs)?;
+        let old = self.resources.lock().fs.replace(new);
         drop(old);
+        Ok(())
     }
 
     /// Keeps its file system context from being shared any further until [`Self::leave_exec`]; whether another
@@ -370,6 +398,14 @@ impl Thread {
         if let Some(kernel) = &*self.kernel.lock() {
             kernel.interrupt();
         }
+    }
+
+    /// As [`Self::notify`], when it is to end: long calls stop half-way.
+    pub(crate) fn notify_of_end(&self) {
+        if let Some(kernel) = &*self.kernel.lock() {
+            kernel.kill();
+        }
+        self.notify();
     }
 
     /// Whether it has something to do before user code runs again.

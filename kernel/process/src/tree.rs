@@ -9,11 +9,11 @@ mod groups;
 mod list;
 mod orphans;
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ops::Bound;
 
 use abi::{Errno, Result};
+use collections::Map;
 use fs::job_control::Terminal;
 use machine::sync::{SpinGuard, SpinLock};
 
@@ -40,12 +40,13 @@ pub struct Tree {
     last_pid: Pid,
     /// Counts what was put into a list of children: a larger number is further behind.
     last_order: u64,
-    nodes: BTreeMap<Pid, Node>,
-    threads: BTreeMap<Pid, Arc<Thread>>,
-    groups: BTreeMap<Pid, Group>,
-    sessions: BTreeMap<Pid, Session>,
+    nodes: Map<Pid, Node>,
+    /// Living threads, and first threads that have exited before the others of their process.
+    threads: Map<Pid, Arc<Thread>>,
+    groups: Map<Pid, Group>,
+    sessions: Map<Pid, Session>,
     /// Threads of each real user id.
-    users: BTreeMap<u32, usize>,
+    users: Map<u32, usize>,
 }
 
 /// A process in the tree.
@@ -145,11 +146,11 @@ impl Tree {
         Self {
             last_pid: 0,
             last_order: 0,
-            nodes: BTreeMap::new(),
-            threads: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            users: BTreeMap::new(),
+            nodes: Map::new(),
+            threads: Map::new(),
+            groups: Map::new(),
+            sessions: Map::new(),
+            users: Map::new(),
         }
     }
 
@@ -198,6 +199,12 @@ impl Tree {
         self.threads.len()
     }
 
+    /// Processes there are, dead ones included.
+    #[must_use]
+    pub fn process_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// How many threads user `uid` has.
     #[must_use]
     pub fn threads_of(&self, uid: u32) -> usize {
@@ -205,13 +212,18 @@ impl Tree {
     }
 
     /// A thread changes its real user id.
-    pub(crate) fn change_user(&mut self, old: u32, new: u32) {
-        self.count_user(new);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn change_user(&mut self, old: u32, new: u32) -> Result<()> {
+        self.count_user(new)?;
         self.uncount_user(old);
+        Ok(())
     }
 
-    fn count_user(&mut self, uid: u32) {
-        *self.users.entry(uid).or_default() += 1;
+    fn count_user(&mut self, uid: u32) -> Result<()> {
+        *self.users.try_get_or_insert_with(&uid, || 0)? += 1;
+        Ok(())
     }
 
     fn uncount_user(&mut self, uid: u32) {
@@ -263,10 +275,35 @@ impl Tree {
     }
 
     /// Adds a thread under its id.
-    pub fn add_thread(&mut self, thread: &Arc<Thread>) {
-        if self.threads.insert(thread.tid(), thread.clone()).is_none() {
-            self.count_user(thread.real_uid());
+    ///
+    /// # Errors
+    /// `ENOMEM`; nothing has changed then.
+    pub fn add_thread(&mut self, thread: &Arc<Thread>) -> Result<()> {
+        self.count_user(thread.real_uid())?;
+        if let Err(error) = self.threads.try_insert(thread.tid(), thread.clone()) {
+            self.uncount_user(thread.real_uid());
+            return Err(error.into());
         }
+        Ok(())
+    }
+
+    /// exec by a thread that is not the first makes it the first. What comes back (its old place and who had
+    /// the new one) is for dropping without the lock.
+    pub(crate) fn take_over(
+        &mut self,
+        thread: &Arc<Thread>,
+        leader: Pid,
+    ) -> [Option<Arc<Thread>>; 2] {
+        let own = self.threads.remove(&thread.tid());
+        self.strike_if_free(thread.tid(), thread.process());
+        // The first thread stays in the table until its process ends.
+        let old = self.threads.get_mut(&leader);
+        let old = old.map(|slot| core::mem::replace(slot, thread.clone()));
+        if let Some(old) = &old {
+            self.uncount_user(old.real_uid());
+        }
+        thread.set_tid(leader);
+        [own, old]
     }
 
     /// Takes a thread out. The caller drops what comes back without the lock.
@@ -293,7 +330,14 @@ impl Tree {
     }
 
     /// Adds a process whose relations (parent, group, session) are set in it.
-    pub fn add_process(&mut self, process: &Arc<Process>, exit_signal: Option<Signal>) {
+    ///
+    /// # Errors
+    /// `ENOMEM`; nothing has changed then.
+    pub fn add_process(
+        &mut self,
+        process: &Arc<Process>,
+        exit_signal: Option<Signal>,
+    ) -> Result<()> {
         let pid = process.pid();
         let node = Node {
             process: process.clone(),
@@ -310,9 +354,16 @@ impl Tree {
             is_news: false,
             is_tie: false,
         };
-        self.nodes.insert(pid, node);
+        self.nodes.try_insert(pid, node)?;
+        let (group, session) = (process.group_id(), process.session_id());
+        if let Err(errno) = self.make_group(group, session) {
+            // Not the last reference: the caller has one.
+            self.nodes.remove(&pid);
+            return Err(errno);
+        }
         self.adopt(process.parent_pid(), pid);
-        self.join_group(process, process.group_id(), process.session_id());
+        self.join_group(process, group, session);
+        Ok(())
     }
 
     /// Makes `pid` the youngest child of `parent`.

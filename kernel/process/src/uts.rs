@@ -1,8 +1,12 @@
-//! What uname(2) says of the system.
+//! What uname(2) says of the system; UTS namespaces, which separate host and domain names.
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 
+use abi::Result;
+use collections::try_arc;
 use machine::sync::SpinLock;
+
+use crate::thread;
 
 /// `sysname`.
 pub const SYSNAME: &str = "Linux";
@@ -15,13 +19,17 @@ pub const MACHINE: &str = "x86_64";
 /// The longest host or domain name.
 pub const NAME_MAX: usize = 64;
 
-struct Name {
+/// A host or domain name.
+#[derive(Debug, Clone, Copy)]
+pub struct Name {
     bytes: [u8; NAME_MAX],
     len: usize,
 }
 
 impl Name {
-    const fn new(from: &[u8]) -> Self {
+    /// Bytes past the longest are dropped.
+    #[must_use]
+    pub const fn new(from: &[u8]) -> Self {
         let mut bytes = [0; NAME_MAX];
         let mut len = 0;
         while len < from.len() && len < NAME_MAX {
@@ -30,34 +38,89 @@ impl Name {
         }
         Self { bytes, len }
     }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
-static HOSTNAME: SpinLock<Name> = SpinLock::new(Name::new(b"nacre"));
-static DOMAINNAME: SpinLock<Name> = SpinLock::new(Name::new(b"(none)"));
-
-fn get(name: &SpinLock<Name>) -> Vec<u8> {
-    let name = name.lock();
-    name.bytes[..name.len].to_vec()
+#[derive(Debug, Clone, Copy)]
+struct Names {
+    host: Name,
+    domain: Name,
 }
 
-/// The host name.
+/// A UTS namespace.
+#[derive(Debug)]
+pub struct UtsNamespace {
+    /// `None` for the initial one.
+    ino: Option<u32>,
+    names: SpinLock<Names>,
+}
+
+static INITIAL: SpinLock<Option<Arc<UtsNamespace>>> = SpinLock::new(None);
+
+/// The initial namespace.
+pub fn initial() -> Arc<UtsNamespace> {
+    let make = || {
+        // infallible: made by the first process, at start-up.
+        Arc::new(UtsNamespace {
+            ino: None,
+            names: SpinLock::new(Names {
+                host: Name::new(b"nacre"),
+                domain: Name::new(b"(none)"),
+            }),
+        })
+    };
+    INITIAL.lock().get_or_insert_with(make).clone()
+}
+
+/// That of the calling thread.
 #[must_use]
-pub fn hostname() -> Vec<u8> {
-    get(&HOSTNAME)
+pub fn current() -> Arc<UtsNamespace> {
+    thread::current().map_or_else(initial, |caller| caller.namespaces().uts)
 }
 
-/// Sets the host name; bytes past the longest are dropped.
-pub fn set_hostname(name: &[u8]) {
-    *HOSTNAME.lock() = Name::new(name);
-}
+impl UtsNamespace {
+    /// A new one with the same names.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn duplicate(&self) -> Result<Arc<Self>> {
+        let new = try_arc(Self {
+            ino: Some(fs::next_namespace_id()),
+            names: SpinLock::new(*self.names.lock()),
+        })?;
+        Ok(new)
+    }
 
-/// The NIS domain name.
-#[must_use]
-pub fn domainname() -> Vec<u8> {
-    get(&DOMAINNAME)
-}
+    /// Its number; `None` for the initial one.
+    #[must_use]
+    pub fn ino(&self) -> Option<u32> {
+        self.ino
+    }
 
-/// Sets the NIS domain name; bytes past the longest are dropped.
-pub fn set_domainname(name: &[u8]) {
-    *DOMAINNAME.lock() = Name::new(name);
+    /// The host name.
+    #[must_use]
+    pub fn hostname(&self) -> Name {
+        self.names.lock().host
+    }
+
+    /// Sets the host name.
+    pub fn set_hostname(&self, name: Name) {
+        self.names.lock().host = name;
+    }
+
+    /// The NIS domain name.
+    #[must_use]
+    pub fn domainname(&self) -> Name {
+        self.names.lock().domain
+    }
+
+    /// Sets the NIS domain name.
+    pub fn set_domainname(&self, name: Name) {
+        self.names.lock().domain = name;
+    }
 }

@@ -69,6 +69,7 @@ pub struct Thread {
     memory: SpinLock<Option<Attachment>>,
     state: AtomicU8,
     interrupted: AtomicBool,
+    killed: AtomicBool,
     attributes: SpinLock<Attributes>,
     affinity: AtomicU64,
     pub(crate) account: Account,
@@ -193,6 +194,17 @@ impl Thread {
     /// No signal is to be delivered any more.
     pub fn clear_interrupt(&self) {
         self.interrupted.store(false, Ordering::Release);
+    }
+
+    /// It is to end: beside the interrupt that follows, long calls stop half-way ([`killed`]).
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Self::kill`] was called.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
     }
 
     /// Whether [`Self::interrupt`] was called since the last [`Self::clear_interrupt`].
@@ -337,6 +349,12 @@ pub fn start(thread: &ThreadRef) {
 /// `ENOMEM` when there is no memory for its stack.
 pub fn spawn(builder: ThreadBuilder) -> Result<ThreadRef> {
     builder.spawn()
+}
+
+/// Whether the calling thread is to end: loops whose length a user sets stop then, with what they have.
+#[must_use]
+pub fn killed() -> bool {
+    current().is_killed()
 }
 
 /// The calling thread. In an interrupt handler: the one that was interrupted.

@@ -63,26 +63,27 @@ fn change(
 ) -> Result<u64> {
     let old = cx.thread.credentials();
     let new = to(&old, cx)?;
-    replace(cx, &old, new);
+    replace(cx, &old, new)?;
     Ok(0)
 }
 
 /// Makes the caller someone else; what was dumpable under the old identity is not under the new one.
-fn replace(cx: &Context<'_>, old: &Credentials, new: Credentials) {
+fn replace(cx: &Context<'_>, old: &Credentials, new: Credentials) -> Result<()> {
     if new == *old {
-        return;
+        return Ok(());
     }
     let changed = old.euid != new.euid
         || old.egid != new.egid
         || old.fsuid != new.fsuid
         || old.fsgid != new.fsgid;
+    cx.thread.set_credentials(new)?;
     if changed {
         cx.process()
             .dumpable
             .store(0, core::sync::atomic::Ordering::Relaxed);
         cx.thread.set_parent_death_signal(0);
     }
-    cx.thread.set_credentials(new);
+    Ok(())
 }
 
 fn write_ids(cx: &Context<'_>, which: fn(&Credentials) -> [u32; 3]) -> Result<u64> {
@@ -96,7 +97,7 @@ fn write_ids(cx: &Context<'_>, which: fn(&Credentials) -> [u32; 3]) -> Result<u6
 fn sys_setfsuid(cx: &mut Context<'_>) -> Result<u64> {
     let old = cx.thread.credentials();
     if let Some(new) = cred::set_fsuid(&old, cx.uint(0)) {
-        replace(cx, &old, new);
+        replace(cx, &old, new)?;
     }
     Ok(u64::from(old.fsuid))
 }
@@ -104,7 +105,7 @@ fn sys_setfsuid(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_setfsgid(cx: &mut Context<'_>) -> Result<u64> {
     let old = cx.thread.credentials();
     if let Some(new) = cred::set_fsgid(&old, cx.uint(0)) {
-        replace(cx, &old, new);
+        replace(cx, &old, new)?;
     }
     Ok(u64::from(old.fsgid))
 }
@@ -134,7 +135,7 @@ fn sys_setgroups(cx: &mut Context<'_>) -> Result<u64> {
     }
     let groups = memory::user::read_array::<u32>(cx.addr(1), count)?;
     let new = cred::set_groups(&old, groups)?;
-    cx.thread.set_credentials(new);
+    cx.thread.set_credentials(new)?;
     Ok(0)
 }
 
@@ -238,6 +239,6 @@ fn sys_capset(cx: &mut Context<'_>) -> Result<u64> {
         set(|d| d.permitted),
         set(|d| d.inheritable),
     )?;
-    cx.thread.set_credentials(new);
+    cx.thread.set_credentials(new)?;
     Ok(0)
 }

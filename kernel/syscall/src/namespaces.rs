@@ -1,10 +1,13 @@
 //! Leaving and entering namespaces: unshare(2), setns(2).
 //!
-//! There are namespaces of mounts and of process ids. The others are refused, not pretended.
+//! There are namespaces of mounts, of process ids and of names. Making others is refused, not pretended.
+
+use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::Capabilities;
+use fs::{Capabilities, MountNamespace};
 use process::clone::CloneFlags;
+use process::namespace::{self, Kind, Namespace, NsFile};
 use process::pidfd::PidFd;
 use process::{Process, tree};
 
@@ -18,75 +21,100 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(308, "setns", sys_setns),
 ];
 
+/// The flags that make namespaces.
+const NEW: CloneFlags = CloneFlags::NEWNS
+    .union(CloneFlags::NEWPID)
+    .union(CloneFlags::NEWUTS);
+
 fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
     use CloneFlags as F;
     let flags = clone_flags(cx.arg(0))?;
     let alone = F::VM | F::SIGHAND | F::THREAD;
-    let known = F::FS | F::FILES | F::NEWNS | F::NEWPID | F::SYSVSEM | alone;
+    let known = F::FS | F::FILES | NEW | F::SYSVSEM | alone;
     if !known.contains(flags) {
         return Err(Errno::EINVAL);
     }
     if flags.intersects(alone) && cx.process().thread_count() > 1 {
         return Err(Errno::EINVAL);
     }
-    if flags.intersects(F::NEWNS | F::NEWPID) {
+    if flags.intersects(NEW) {
         require(cx, Capabilities::SYS_ADMIN)?;
     }
-    if flags.contains(F::NEWPID) {
-        unshare_pids(cx)?;
-    }
+    let namespaces = namespace::unshare(cx.thread, flags)?;
     if flags.intersects(F::FS | F::NEWNS) {
         let own = cx.thread.fs().duplicate();
         if flags.contains(F::NEWNS) {
             own.unshare_namespace()?;
         }
-        cx.thread.set_fs(own);
+        cx.thread.set_fs(own)?;
     }
     if flags.contains(F::FILES) {
         let own = cx.thread.files().duplicate();
         cx.thread.set_files(own);
     }
+    cx.thread.set_namespaces(namespaces);
     Ok(0)
 }
 
-/// The caller stays where it is: its next child is the init of the new namespace.
-fn unshare_pids(cx: &Context<'_>) -> Result<()> {
-    let own = cx.process().pid_namespace();
-    if cx.thread.children_namespace() != *own {
-        return Err(Errno::EINVAL);
-    }
-    cx.thread.set_children_namespace(own.below()?);
-    Ok(())
-}
-
-/// setns(fd, types): into the namespaces of the process behind a pidfd.
+/// setns(fd, types): into a namespace by its file, or into those of the process behind a pidfd.
 fn sys_setns(cx: &mut Context<'_>) -> Result<u64> {
-    use CloneFlags as F;
     let file = cx.thread.files().get(cx.int(0))?;
-    // Namespaces have no files of their own here, so no other descriptor can name one.
+    let types = cx.uint(1);
+    if let Some(file) = file.downcast::<NsFile>() {
+        let namespace = file.namespace();
+        if types != 0 && types != namespace.kind().flag() {
+            return Err(Errno::EINVAL);
+        }
+        return enter(cx, namespace);
+    }
     let target = file.downcast::<PidFd>().ok_or(Errno::EINVAL)?.process();
-    let types = CloneFlags::from_bits(u64::from(cx.uint(1))).ok_or(Errno::EINVAL)?;
-    if types.is_empty() || !(F::NEWNS | F::NEWPID).contains(types) {
+    let wanted = || KINDS.into_iter().filter(|kind| types & kind.flag() != 0);
+    let known = wanted().fold(0, |known, kind| known | kind.flag());
+    if types == 0 || types != known {
         return Err(Errno::EINVAL);
     }
-    require(cx, Capabilities::SYS_ADMIN)?;
     if !is_alive(target) {
         return Err(Errno::ESRCH);
     }
-    if types.contains(F::NEWPID)
-        && !target
-            .pid_namespace()
-            .is_within(cx.process().pid_namespace())
-    {
+    let thread = target.main_thread().ok_or(Errno::ESRCH)?;
+    for kind in wanted() {
+        enter(cx, &Namespace::of(&thread, kind)?)?;
+    }
+    Ok(0)
+}
+
+/// In the order in which they are entered.
+const KINDS: [Kind; 8] = [
+    Kind::User,
+    Kind::Pid,
+    Kind::Uts,
+    Kind::Ipc,
+    Kind::Net,
+    Kind::Cgroup,
+    Kind::Time,
+    Kind::Mount,
+];
+
+fn enter(cx: &Context<'_>, namespace: &Namespace) -> Result<u64> {
+    // Nobody may enter the user namespace that it is in.
+    if namespace.kind() == Kind::User {
         return Err(Errno::EINVAL);
     }
-    if types.contains(F::NEWNS) {
-        enter_mounts(cx, target)?;
+    require(cx, Capabilities::SYS_ADMIN)?;
+    let mut own = cx.thread.namespaces();
+    match namespace {
+        Namespace::Mount(mounts) => return enter_mounts(cx, mounts),
+        Namespace::Pid(pids) => {
+            if !pids.is_within(cx.process().pid_namespace()) {
+                return Err(Errno::EINVAL);
+            }
+            own.pid_for_children = pids.clone();
+        }
+        Namespace::Uts(names) => own.uts = names.clone(),
+        // The one that there is, which the caller is in.
+        Namespace::Initial(_) => return Ok(0),
     }
-    if types.contains(F::NEWPID) {
-        cx.thread
-            .set_children_namespace(target.pid_namespace().clone());
-    }
+    cx.thread.set_namespaces(own);
     Ok(0)
 }
 
@@ -96,17 +124,15 @@ fn is_alive(process: &Process) -> bool {
         .is_some_and(|node| node.zombie.is_none())
 }
 
-/// The caller's root and working directory become the root of the other's mounts.
-fn enter_mounts(cx: &Context<'_>, target: &Process) -> Result<()> {
+/// The caller's root and working directory become the root of these mounts.
+fn enter_mounts(cx: &Context<'_>, mounts: &Arc<MountNamespace>) -> Result<u64> {
     require(cx, Capabilities::SYS_CHROOT)?;
     if cx.process().thread_count() > 1 {
         return Err(Errno::EINVAL);
     }
-    let thread = target.main_thread().ok_or(Errno::ESRCH)?;
-    let theirs = thread.fs_if_alive().ok_or(Errno::ESRCH)?;
-    let own = cx.thread.fs().in_namespace(&theirs.namespace())?;
-    cx.thread.set_fs(own);
-    Ok(())
+    let own = cx.thread.fs().in_namespace(mounts)?;
+    cx.thread.set_fs(own)?;
+    Ok(0)
 }
 
 fn require(cx: &Context<'_>, capability: Capabilities) -> Result<()> {

@@ -191,7 +191,7 @@ fn capabilities(cx: &Context<'_>) -> Result<u64> {
         option::CAP_AMBIENT => return ambient(cx),
         _ => return Err(Errno::EINVAL),
     };
-    cx.thread.set_credentials(new);
+    cx.thread.set_credentials(new)?;
     Ok(0)
 }
 
@@ -211,6 +211,6 @@ fn ambient(cx: &Context<'_>) -> Result<u64> {
         LOWER => cred::lower_ambient(&old, capability(cx.arg(2))?),
         _ => return Err(Errno::EINVAL),
     };
-    cx.thread.set_credentials(new);
+    cx.thread.set_credentials(new)?;
     Ok(0)
 }

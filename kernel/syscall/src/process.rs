@@ -8,7 +8,7 @@ use process::clone::{CloneArgs, CloneFlags};
 use process::pidfd::{self, PidFd};
 use process::signal::{SIGINFO_SIZE, SigInfo, Signal, code, send, state};
 use process::waiting::{self, Options, Report, Which};
-use process::{Process, exit, tree};
+use process::{Process, exit, procfs, tree};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -282,11 +282,10 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let file = cx.thread.files().get(cx.int(0))?;
-    let target: Arc<Process> = file
-        .downcast::<PidFd>()
-        .ok_or(Errno::EBADF)?
-        .process()
-        .clone();
+    let target: Arc<Process> = match file.downcast::<PidFd>() {
+        Some(pidfd) => pidfd.process().clone(),
+        None => procfs::process_of(&file).ok_or(Errno::EBADF)?,
+    };
     let signal = match cx.int(1) {
         0 => None,
         number => Some(Signal::new(number)?),
@@ -295,7 +294,9 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
         (Some(addr), Some(signal)) => Some(read_info(cx, addr, signal, target.pid())?),
         _ => None,
     };
-    if tree::lock().node(target.pid()).is_none() {
+    // The id may be another's by now.
+    let known = tree::process(target.pid());
+    if !known.is_some_and(|known| Arc::ptr_eq(&known, &target)) {
         return Err(Errno::ESRCH);
     }
     state::check_permission(cx.thread, &target, signal)?;

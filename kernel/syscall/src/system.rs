@@ -15,8 +15,12 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(99, "sysinfo", sys_sysinfo),
     Entry::new(153, "vhangup", sys_vhangup),
     Entry::new(169, "reboot", sys_reboot),
-    Entry::new(170, "sethostname", |cx| set_name(cx, uts::set_hostname)),
-    Entry::new(171, "setdomainname", |cx| set_name(cx, uts::set_domainname)),
+    Entry::new(170, "sethostname", |cx| {
+        set_name(cx, uts::UtsNamespace::set_hostname)
+    }),
+    Entry::new(171, "setdomainname", |cx| {
+        set_name(cx, uts::UtsNamespace::set_domainname)
+    }),
 ];
 
 /// `struct new_utsname`.
@@ -26,13 +30,15 @@ struct UtsName([[u8; 65]; 6]);
 
 fn sys_uname(cx: &mut Context<'_>) -> Result<u64> {
     let mut name = UtsName([[0; 65]; 6]);
+    let own = uts::current();
+    let (host, domain) = (own.hostname(), own.domainname());
     let fields = [
         uts::SYSNAME.as_bytes(),
-        &uts::hostname(),
+        host.as_bytes(),
         uts::RELEASE.as_bytes(),
         uts::VERSION.as_bytes(),
         uts::MACHINE.as_bytes(),
-        &uts::domainname(),
+        domain.as_bytes(),
     ];
     for (slot, field) in name.0.iter_mut().zip(fields) {
         slot[..field.len()].copy_from_slice(field);
@@ -40,14 +46,14 @@ fn sys_uname(cx: &mut Context<'_>) -> Result<u64> {
     memory::user::write(cx.addr(0), &name).map(|()| 0)
 }
 
-fn set_name(cx: &Context<'_>, set: fn(&[u8])) -> Result<u64> {
+fn set_name(cx: &Context<'_>, set: fn(&uts::UtsNamespace, uts::Name)) -> Result<u64> {
     if !cx.thread.credentials().has(Capabilities::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let mut name = [0; uts::NAME_MAX];
     let name = name.get_mut(..cx.size(1)).ok_or(Errno::EINVAL)?;
     memory::user::read_bytes(cx.addr(0), name)?;
-    set(name);
+    set(&uts::current(), uts::Name::new(name));
     Ok(0)
 }
 

@@ -206,18 +206,46 @@ fn sys_clock_adjtime(cx: &mut Context<'_>) -> Result<u64> {
     }
 }
 
+/// `ADJ_*` of adjtimex(2).
+const ADJ_OFFSET: u32 = 0x1;
+const ADJ_SETOFFSET: u32 = 0x100;
+const ADJ_NANO: u32 = 0x2000;
+const ADJ_ADJTIME: u32 = 0x8000;
+const ADJ_OFFSET_SS_READ: u32 = 0xa001;
+
+/// ADJ_SETOFFSET: moves the clock by `time`, whose fraction counts forwards.
+fn step(asked: &Timex) -> Result<()> {
+    let scale = if asked.modes & ADJ_NANO == 0 { 1000 } else { 1 };
+    let fraction = asked.time.microseconds;
+    if !(0..NS_PER_S.cast_signed() / scale).contains(&fraction) {
+        return Err(Errno::EINVAL);
+    }
+    let by = asked.time.seconds.checked_mul(NS_PER_S.cast_signed());
+    let by = by.and_then(|by| by.checked_add(fraction * scale));
+    let now = sched::clock::realtime_ns();
+    let new = by.and_then(|by| now.checked_add_signed(by));
+    sched::clock::set_realtime(new.ok_or(Errno::EINVAL)?);
+    Ok(())
+}
+
 fn adjust(cx: &Context<'_>, addr: UserAddr) -> Result<u64> {
     const STA_UNSYNC: i32 = 0x40;
     const TIME_ERROR: u64 = 5;
     const MICROSECONDS_PER_TICK: i64 = 10_000;
     let asked: Timex = memory::user::read(addr)?;
-    if asked.modes != 0 {
-        let capable = cx.thread.credentials().has(Capabilities::SYS_TIME);
-        return Err(if capable {
-            Errno::EOPNOTSUPP
-        } else {
-            Errno::EPERM
-        });
+    if asked.modes & ADJ_ADJTIME != 0 && asked.modes & ADJ_OFFSET == 0 {
+        return Err(Errno::EINVAL);
+    }
+    // adjtime(3) reads what is left of its slewing: nothing, since it is never begun.
+    let only_reads = asked.modes == 0 || asked.modes == ADJ_OFFSET_SS_READ;
+    if !only_reads {
+        if !cx.thread.credentials().has(Capabilities::SYS_TIME) {
+            return Err(Errno::EPERM);
+        }
+        if asked.modes & !ADJ_NANO != ADJ_SETOFFSET {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        step(&asked)?;
     }
     let state = Timex {
         offset: 0,
@@ -246,6 +274,7 @@ fn sys_clock_nanosleep(cx: &mut Context<'_>) -> Result<u64> {
     const TIMER_ABSTIME: u32 = 1;
     let clock = match Clock::new(cx.int(0))? {
         clock @ (Clock::Realtime | Clock::Monotonic) => clock,
+        Clock::ProcessCpu(_, _) => return sleep_by_cpu(cx),
         _ => return Err(Errno::EOPNOTSUPP),
     };
     let ns = Timespec::read_ns(cx.addr(2))?;
@@ -260,6 +289,33 @@ fn sys_clock_nanosleep(cx: &mut Context<'_>) -> Result<u64> {
         // The same deadline holds when the call is made again.
         Err(Errno::ERESTARTSYS) => Err(Errno::ERESTARTNOHAND),
         other => other,
+    }
+}
+
+/// Sleeps until other threads have used the CPU for long enough.
+fn sleep_by_cpu(cx: &Context<'_>) -> Result<u64> {
+    const TIMER_ABSTIME: u32 = 1;
+    const SHORTEST_NS: u64 = 4_000_000;
+    let clock = Clock::new(cx.int(0))?;
+    let asked = Timespec::read_ns(cx.addr(2))?;
+    let is_absolute = cx.uint(1) & TIMER_ABSTIME != 0;
+    let start = if is_absolute { 0 } else { clock.now_ns(cx)? };
+    let due = start.saturating_add(asked);
+    loop {
+        let left = due.saturating_sub(clock.now_ns(cx)?);
+        if left == 0 {
+            return Ok(0);
+        }
+        let threads = cx.process().thread_count().max(1) as u64;
+        let pause = deadline_after((left / threads).max(SHORTEST_NS));
+        if sleep_until(pause).is_ok() {
+            continue;
+        }
+        if let Some(addr) = cx.optional_addr(3).filter(|_| !is_absolute) {
+            let left = due.saturating_sub(clock.now_ns(cx)?);
+            memory::user::write(addr, &Timespec::from_ns(left))?;
+        }
+        return Err(Errno::ERESTARTNOHAND);
     }
 }
 

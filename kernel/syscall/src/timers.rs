@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use machine::UserAddr;
+use process::Pid;
 use process::signal::Signal;
 use process::timer::{self, Interval, Notify, Setting, TimerClock, Which};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -11,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::context::Context;
 use crate::structs::{NS_PER_S, Timespec, Timeval};
 use crate::table::Entry;
-use crate::time::Clock;
+use crate::time::{Clock, CpuTime};
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[
@@ -121,12 +122,38 @@ fn read_notify(cx: &Context<'_>, addr: Option<UserAddr>) -> Result<Notify> {
     }
 }
 
+fn is_own(cx: &Context<'_>, pid: Pid) -> bool {
+    pid == 0 || cx.process().find(pid) == Some(cx.process().pid())
+}
+
+/// The id of a thread of the caller's, 0 for itself.
+fn own_thread(cx: &Context<'_>, number: Pid) -> Result<Pid> {
+    if number == 0 {
+        return Ok(cx.thread.tid());
+    }
+    let thread = cx.find_thread(number).ok_or(Errno::EINVAL)?;
+    if Arc::ptr_eq(thread.process(), cx.process()) {
+        Ok(thread.tid())
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
 fn sys_timer_create(cx: &mut Context<'_>) -> Result<u64> {
     let clock = match Clock::new(cx.int(0))? {
         Clock::Realtime => TimerClock::Realtime,
         Clock::Monotonic => TimerClock::Monotonic,
-        // Timers on CPU time come with setitimer(2) only.
-        _ => return Err(Errno::EOPNOTSUPP),
+        Clock::ProcessCpu(pid, kind) if is_own(cx, pid) => TimerClock::Cpu {
+            thread: None,
+            user_only: kind == CpuTime::User,
+        },
+        Clock::ThreadCpu(tid, kind) => TimerClock::Cpu {
+            thread: Some(own_thread(cx, tid)?),
+            user_only: kind == CpuTime::User,
+        },
+        // Other processes' clocks can be read, not waited for.
+        Clock::ProcessCpu(..) => return Err(Errno::EINVAL),
+        Clock::RealtimeToRead | Clock::MonotonicToRead => return Err(Errno::EOPNOTSUPP),
     };
     let notify = read_notify(cx, cx.optional_addr(1))?;
     let id = timer::create(cx.process(), clock, notify)?;

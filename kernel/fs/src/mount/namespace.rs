@@ -17,7 +17,13 @@ use crate::path::Path;
 /// Held around every change of any mount tree.
 static TOPOLOGY: Mutex<()> = Mutex::new(());
 
-static NEXT_ID: AtomicU32 = AtomicU32::new(0xF000_0000);
+/// The first goes to the initial network namespace.
+static NEXT_ID: AtomicU32 = AtomicU32::new(0xF000_0001);
+
+/// A number for a new namespace of any kind: that of its file in /proc/PID/ns.
+pub fn next_namespace_id() -> u32 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A tree of mounts that a group of processes sees.
 #[derive(Debug)]
@@ -57,7 +63,7 @@ impl MountNamespace {
 
     fn with_root(root: Arc<Mount>) -> Arc<Self> {
         let this = Arc::new(Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: next_namespace_id(),
             root: SpinLock::new(None),
             changes: AtomicU64::new(0),
             changed: WaitQueue::new(),

@@ -1,9 +1,9 @@
 //! User and group ids: setuid(2), setreuid(2), setresuid(2), setfsuid(2), setgroups(2) and kin.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::try_arc_slice;
 use fs::{Capabilities, Credentials};
 
 use super::securebits;
@@ -234,16 +234,6 @@ pub fn set_fsgid(old: &Credentials, gid: u32) -> Option<Credentials> {
     })
 }
 
-/// Whether there is memory for the shared copy, which cannot fail politely.
-fn room_for_copy(groups: &[u32]) -> Result<()> {
-    const COUNTS: usize = 4;
-    memory::pressure::ensure_headroom()?;
-    let mut probe: Vec<u32> = Vec::new();
-    probe
-        .try_reserve_exact(groups.len() + COUNTS)
-        .map_err(|_| Errno::ENOMEM)
-}
-
 /// setgroups(2).
 ///
 /// # Errors
@@ -256,9 +246,8 @@ pub fn set_groups(old: &Credentials, mut groups: Vec<u32>) -> Result<Credentials
         return Err(Errno::EINVAL);
     }
     groups.sort_unstable();
-    room_for_copy(&groups)?;
     Ok(Credentials {
-        groups: Arc::from(groups),
+        groups: try_arc_slice(&groups)?,
         ..old.clone()
     })
 }

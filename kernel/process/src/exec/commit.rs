@@ -30,7 +30,7 @@ pub(super) fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
         state.exec = Some(thread.tid());
         for other in state.threads.iter() {
             if !Arc::ptr_eq(other, thread) {
-                other.notify();
+                other.notify_of_end();
             }
         }
         // Parked ones have to wake up to exit.
@@ -47,12 +47,11 @@ pub(super) fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
 
 fn become_leader(thread: &Arc<Thread>) {
     let pid = thread.process().pid();
-    let mut tree = tree::lock();
-    let (own, old) = (tree.remove_thread(thread.tid()), tree.remove_thread(pid));
-    thread.set_tid(pid);
-    tree.add_thread(thread);
-    drop(tree);
-    drop((own, old));
+    if thread.tid() == pid {
+        return;
+    }
+    let gone = tree::lock().take_over(thread, pid);
+    drop(gone);
 }
 
 /// Puts the prepared program in place.
@@ -65,7 +64,7 @@ pub(super) fn commit(thread: &Arc<Thread>, user: &mut UserContext, prepared: Pre
     });
     thread.set_name(base_name(&prepared.name));
     close_files(thread);
-    reset_signals(thread);
+    reset_signals(thread, prepared.actions);
     process.timers.delete_posix();
     set_credentials(thread, prepared.credentials, prepared.is_secure);
     {
@@ -111,16 +110,18 @@ fn close_files(thread: &Thread) {
     }
 }
 
-fn reset_signals(thread: &Thread) {
+fn reset_signals(thread: &Thread, spare: Arc<SpinLock<Actions>>) {
     let process = thread.process();
-    let mut actions: Actions = process.actions().lock().clone();
-    actions.reset_for_exec();
-    process.replace_actions(Arc::new(SpinLock::new(actions)));
+    // Shared or not, the old ones are not changed: another process may have them.
+    let old = process.actions();
+    spare.lock().clone_from(&*old.lock());
+    spare.lock().reset_for_exec();
+    process.replace_actions(spare);
     *thread.alternate_stack.lock() = AlternateStack::default();
     let _ = thread.take_restart();
 }
 
-fn set_credentials(thread: &Thread, new: fs::Credentials, is_secure: bool) {
+fn set_credentials(thread: &Thread, new: Arc<fs::Credentials>, is_secure: bool) {
     let old = thread.credentials();
     let changed = old.euid != new.euid || old.egid != new.egid;
     let dumpable = u32::from(!(is_secure || changed));
@@ -128,7 +129,7 @@ fn set_credentials(thread: &Thread, new: fs::Credentials, is_secure: bool) {
     if changed {
         thread.set_parent_death_signal(0);
     }
-    thread.set_credentials(new);
+    thread.put_credentials(new);
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

@@ -12,8 +12,8 @@ use abi::{Errno, Result};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// The most bytes of program headers (Linux's limit: one page of 56-byte entries … 64 KiB).
-const MAX_PROGRAM_HEADERS: u64 = 65536;
+/// The most bytes of program headers: a page, as on Linux.
+const MAX_PROGRAM_HEADERS: u64 = PAGE;
 /// The longest interpreter path, NUL included (`PATH_MAX`).
 const MAX_INTERPRETER: u64 = 4096;
 
@@ -22,15 +22,15 @@ pub trait Source {
     /// Fills `to` from `offset` on.
     ///
     /// # Errors
-    /// `ENOEXEC` when the file ends before; what reading gives otherwise.
+    /// `EIO` when the file ends before; what reading gives otherwise.
     fn read_exact_at(&self, offset: u64, to: &mut [u8]) -> Result<()>;
 }
 
 impl Source for &[u8] {
     fn read_exact_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
-        let start = usize::try_from(offset).map_err(|_| Errno::ENOEXEC)?;
-        let end = start.checked_add(to.len()).ok_or(Errno::ENOEXEC)?;
-        to.copy_from_slice(self.get(start..end).ok_or(Errno::ENOEXEC)?);
+        let start = usize::try_from(offset).map_err(|_| Errno::EIO)?;
+        let end = start.checked_add(to.len()).ok_or(Errno::EIO)?;
+        to.copy_from_slice(self.get(start..end).ok_or(Errno::EIO)?);
         Ok(())
     }
 }
@@ -69,6 +69,9 @@ struct ProgramHeader {
     align: u64,
 }
 
+/// Bytes of the header of a file.
+pub(super) const FILE_HEADER_SIZE: usize = size_of::<FileHeader>();
+
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 const PT_PHDR: u32 = 6;
@@ -88,7 +91,8 @@ pub struct Prot {
     pub exec: bool,
 }
 
-/// One PT_LOAD segment. `vaddr` and `offset` agree modulo the page size; nothing overflows.
+/// One PT_LOAD segment. Nothing overflows; `vaddr` and `offset` agree modulo the page size unless it has no
+/// bytes of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// First byte in memory, before the load bias.
@@ -123,8 +127,8 @@ impl Segment {
     }
 }
 
-/// A checked plan. Promises: at least one segment, segments ascending, none overlapping another's bytes,
-/// all within user space for every bias that keeps `span` there.
+/// A checked plan. Promises: at least one segment, all within user space for every bias that keeps `span`
+/// there. As on Linux they may be in any order and overlap: later ones lie over earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Whether it can be loaded at any bias (ET_DYN); otherwise the bias is 0.
@@ -172,24 +176,33 @@ impl Image {
     /// The first page and the end of the last one, before the bias.
     #[must_use]
     pub fn span(&self) -> (u64, u64) {
-        let start = self.segments.first().map_or(0, Segment::page_start);
-        let end = self.segments.last().map_or(0, Segment::page_end);
-        (start, end)
+        let starts = self.segments.iter().map(Segment::page_start);
+        let ends = self.segments.iter().map(Segment::page_end);
+        (starts.min().unwrap_or(0), ends.max().unwrap_or(0))
     }
 }
 
 fn read_file_header(file: &impl Source) -> Result<FileHeader> {
     let mut bytes = [0; size_of::<FileHeader>()];
-    file.read_exact_at(0, &mut bytes)?;
+    file.read_exact_at(0, &mut bytes)
+        .map_err(short_is_no_program)?;
     let header = FileHeader::read_from_bytes(&bytes).map_err(|_| Errno::ENOEXEC)?;
-    // Magic, 64 bits, little-endian, version 1.
-    let ident_ok = header.ident[..7] == [0x7f, b'E', b'L', b'F', 2, 1, 1];
+    // Like Linux, class and byte order are taken from the machine.
+    let ident_ok = header.ident[..4] == *b"\x7fELF";
     let kind_ok = header.kind == ET_EXEC || header.kind == ET_DYN;
     let entry_size_ok = usize::from(header.program_header_size) == size_of::<ProgramHeader>();
     if ident_ok && kind_ok && header.machine == EM_X86_64 && entry_size_ok {
         Ok(header)
     } else {
         Err(Errno::ENOEXEC)
+    }
+}
+
+/// A file that ends before its headers do.
+fn short_is_no_program(errno: Errno) -> Errno {
+    match errno {
+        Errno::EIO => Errno::ENOEXEC,
+        other => other,
     }
 }
 
@@ -200,7 +213,8 @@ fn read_program_headers(file: &impl Source, header: &FileHeader) -> Result<Vec<P
         return Err(Errno::ENOEXEC);
     }
     let mut bytes = zeroed(size)?;
-    file.read_exact_at(header.program_headers, &mut bytes)?;
+    file.read_exact_at(header.program_headers, &mut bytes)
+        .map_err(short_is_no_program)?;
     let mut headers = Vec::new();
     headers
         .try_reserve_exact(count)
@@ -218,12 +232,6 @@ fn collect_segments(headers: &[ProgramHeader]) -> Result<Vec<Segment>> {
         .filter(|h| h.kind == PT_LOAD && h.memory_size > 0)
     {
         let segment = check_segment(header)?;
-        let after = segments
-            .last()
-            .is_none_or(|last| last.end() <= segment.vaddr);
-        if !after {
-            return Err(Errno::ENOEXEC);
-        }
         segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         segments.push(segment);
     }
@@ -245,7 +253,7 @@ fn check_segment(header: &ProgramHeader) -> Result<Segment> {
     let sound = end <= UserAddr::LIMIT.0
         && header.file_size <= header.memory_size
         && file_end <= i64::MAX as u64
-        && header.vaddr % PAGE == header.offset % PAGE;
+        && (header.file_size == 0 || header.vaddr % PAGE == header.offset % PAGE);
     if !sound {
         return Err(Errno::ENOEXEC);
     }

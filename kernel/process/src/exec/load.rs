@@ -20,7 +20,7 @@ impl Source for FileSource<'_> {
         let mut done = 0;
         while done < to.len() {
             match read_at(self.0, offset + done as u64, &mut to[done..])? {
-                0 => return Err(Errno::ENOEXEC),
+                0 => return Err(Errno::EIO),
                 count => done += count,
             }
         }

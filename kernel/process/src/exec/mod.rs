@@ -19,14 +19,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use fs::{Caller, File, LookupFlags, MountFlags, Path, S_ISGID, S_ISUID};
+use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
 use memory::AddressSpace;
 
 use crate::cred::{self, FilePrivileges};
 use crate::rlimit::Resource;
+use crate::signal::Actions;
 use crate::thread::Thread;
-use elf::Image;
+use elf::{Image, Source};
 use load::FileSource;
 use script::Script;
 use stack::aux;
@@ -61,9 +64,11 @@ struct Prepared {
     name: Vec<u8>,
     entry: u64,
     sp: u64,
-    auxv: Vec<u8>,
-    credentials: fs::Credentials,
+    auxv: Arc<[u8]>,
+    credentials: Arc<fs::Credentials>,
     is_secure: bool,
+    /// For the signal actions after.
+    actions: Arc<SpinLock<Actions>>,
 }
 
 /// Bytes that arguments and environment of the caller may take together.
@@ -102,11 +107,11 @@ fn replace_program(
 }
 
 fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<Prepared> {
-    let name = request.name.clone();
+    let name = copy(&request.name)?;
     let (file, args) = follow_scripts(thread, request)?;
     let image = Image::parse(&FileSource(&file))?;
     let interpreter = match &image.interpreter {
-        Some(path) => Some(open(thread, path)?),
+        Some(path) => Some(open_interpreter(thread, path)?),
         None => None,
     };
     let (credentials, is_secure) = new_credentials(thread, &file, is_shared)?;
@@ -114,8 +119,7 @@ fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<P
     let program = load::program(&memory, &file, &image)?;
     let entry = program.bias.wrapping_add(image.entry);
     let (start, base) = match interpreter {
-        Some(file) => {
-            let image = Image::parse(&FileSource(&file)).map_err(|_| Errno::ELIBBAD)?;
+        Some((file, image)) => {
             let loaded = load::interpreter(&memory, &file, &image)?;
             file.allow_writers();
             (loaded.bias.wrapping_add(image.entry), loaded.bias)
@@ -158,10 +162,23 @@ fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<P
         name,
         entry: start,
         sp: built.sp,
-        auxv: built.auxv,
-        credentials,
+        auxv: collections::try_arc_slice(&built.auxv)?,
+        credentials: try_arc(credentials)?,
         is_secure,
+        actions: try_arc(SpinLock::new(Actions::default()))?,
     })
+}
+
+/// Opens the program that loads the libraries of another one, and checks it.
+fn open_interpreter(thread: &Thread, path: &[u8]) -> Result<(Arc<File>, Image)> {
+    let file = open(thread, path)?;
+    // Who has no header at all could not be read; who has a wrong one is no interpreter.
+    FileSource(&file).read_exact_at(0, &mut [0; elf::FILE_HEADER_SIZE])?;
+    let image = Image::parse(&FileSource(&file)).map_err(|errno| match errno {
+        Errno::ENOEXEC => Errno::ELIBBAD,
+        other => other,
+    })?;
+    Ok((file, image))
 }
 
 /// Opens the interpreters of scripts until there is a program; with the arguments that it gets.
@@ -171,7 +188,7 @@ fn follow_scripts<'a>(
 ) -> Result<(Arc<File>, Cow<'a, Strings>)> {
     let mut file = request.file.clone();
     let mut args = Cow::Borrowed(&request.args);
-    let mut name = request.name.clone();
+    let mut name = copy(&request.name)?;
     for _ in 0..=MOST_SCRIPTS {
         let mut head = [0; script::HEAD_SIZE];
         let len = load::read_at(&file, 0, &mut head)?;
@@ -191,9 +208,13 @@ fn follow_scripts<'a>(
         };
         args = Cow::Owned(front);
         file = open(thread, script.interpreter)?;
-        name = script.interpreter.to_vec();
+        name = copy(script.interpreter)?;
     }
     Err(Errno::ELOOP)
+}
+
+fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
+    Ok(collections::Vec::try_from_slice(bytes)?.into_std())
 }
 
 /// Opens a program by its path.

@@ -36,5 +36,7 @@ impl Origin for Mapped {
 /// What a mapping of `file` remembers of it.
 #[must_use]
 pub fn of(file: &Arc<File>) -> Option<Arc<dyn Origin>> {
-    Some(Arc::new(Mapped(file.clone())))
+    // Without memory for it the mapping has no name.
+    let origin = collections::try_arc(Mapped(file.clone())).ok()?;
+    Some(origin)
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use machine::sync::{SpinGuard, SpinLock};
 use sched::{Sleep, ThreadRef};
 
@@ -64,12 +65,12 @@ pub(super) fn wait(
     mut look: impl FnMut() -> Result<Look>,
     mut resolve: impl FnMut() -> Result<()>,
 ) -> Result<()> {
-    let waiter = Arc::new(Waiter {
+    let waiter = try_arc(Waiter {
         thread: sched::thread::current(),
         bitset,
         woken: AtomicBool::new(false),
         key: SpinLock::new(key),
-    });
+    })?;
     loop {
         let mut bucket = TABLE[key.bucket()].lock();
         match look()? {

@@ -1,6 +1,5 @@
 //! /proc/PID/fd and /proc/PID/fdinfo.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -10,17 +9,20 @@ use fs::{File, Link};
 
 use super::node::{Content, Dynamic, Item};
 use super::scope::Scope;
+use super::text::Text;
 use crate::Pid;
 use crate::thread;
 
 /// Entries of `fd`.
 pub(super) static LINKS: Dynamic = Dynamic {
+    count: |_| 0,
     list,
     find: |scope, fd| find(scope, fd, &LINK),
 };
 
 /// Entries of `fdinfo`.
 pub(super) static INFOS: Dynamic = Dynamic {
+    count: |_| 0,
     list,
     find: |scope, fd| find(scope, fd, &INFO),
 };
@@ -55,12 +57,12 @@ fn file(scope: &Scope) -> Result<Arc<File>> {
     files.get(scope.fd()?).map_err(|_| Errno::ENOENT)
 }
 
-fn shown(scope: &Scope) -> Result<Vec<u8>> {
+fn shown(scope: &Scope, to: &mut Text) -> Result<()> {
     scope.check_access()?;
     let root = thread::current()
         .and_then(|caller| caller.fs_if_alive())
         .ok_or(Errno::ENOENT)?;
-    Ok(file(scope)?.display(&root.root()))
+    to.push(&file(scope)?.display(&root.root()))
 }
 
 fn leads(scope: &Scope) -> Result<Link> {
@@ -68,7 +70,7 @@ fn leads(scope: &Scope) -> Result<Link> {
     Ok(Link::Jump(file(scope)?.place()))
 }
 
-fn info(scope: &Scope) -> Result<Vec<u8>> {
+fn info(scope: &Scope, to: &mut Text) -> Result<()> {
     const O_CLOEXEC: u32 = 0o2_000_000;
     scope.check_access()?;
     let file = file(scope)?;
@@ -82,12 +84,9 @@ fn info(scope: &Scope) -> Result<Vec<u8>> {
     } else {
         0
     };
-    let mut text = String::new();
-    // A string takes whatever is written.
-    let _ = write!(
-        text,
+    write!(
+        to,
         "pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n"
-    );
-    let _ = file.ops().info(&mut text);
-    Ok(text.into_bytes())
+    )?;
+    Ok(file.ops().info(to)?)
 }

@@ -1,13 +1,11 @@
 //! /proc/PID/limits.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::fmt::Write;
 
 use abi::Result;
 
 use super::scope::Scope;
+use super::text::Text;
 use crate::rlimit::{INFINITY, Limits, Resource};
 
 const LINES: [(&str, Resource, &str); 16] = [
@@ -29,28 +27,26 @@ const LINES: [(&str, Resource, &str); 16] = [
     ("Max realtime timeout", Resource::RealtimeTime, "us"),
 ];
 
-pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
-    Ok(format_limits(scope.process()?.limits()).into_bytes())
+pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
+    Ok(write_limits(scope.process()?.limits(), to)?)
 }
 
-pub(super) fn format_limits(limits: &Limits) -> String {
-    let mut text = format!(
-        "{:<25} {:<20} {:<20} {:<10}\n",
+pub(super) fn write_limits(limits: &Limits, to: &mut dyn Write) -> core::fmt::Result {
+    writeln!(
+        to,
+        "{:<25} {:<20} {:<20} {:<10}",
         "Limit", "Soft Limit", "Hard Limit", "Units"
-    );
-    let shown = |value: u64| match value {
-        INFINITY => String::from("unlimited"),
-        value => value.to_string(),
-    };
+    )?;
     for (name, resource, unit) in LINES {
         let limit = limits.get(resource);
-        // A string takes whatever is written.
-        let _ = writeln!(
-            text,
-            "{name:<25} {:<20} {:<20} {unit:<10}",
-            shown(limit.soft),
-            shown(limit.hard)
-        );
+        write!(to, "{name:<25} ")?;
+        for value in [limit.soft, limit.hard] {
+            match value {
+                INFINITY => write!(to, "{:<20} ", "unlimited")?,
+                value => write!(to, "{value:<20} ")?,
+            }
+        }
+        writeln!(to, "{unit:<10}")?;
     }
-    text
+    Ok(())
 }

@@ -1,74 +1,88 @@
 //! /proc/PID/maps.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use abi::{Errno, Result};
-use memory::{AreaFlags, AreaInfo, Prot};
+use abi::Result;
+use machine::UserAddr;
+use memory::{AddressSpace, AreaFlags, AreaInfo, Prot};
 
 use super::scope::Scope;
+use super::text::Text;
 
-pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
+pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     scope.check_access()?;
-    let mut text = Vec::new();
-    if let Some(memory) = scope.process()?.memory() {
-        for area in memory.areas()? {
-            push_line(&mut text, &area)?;
+    for_each_area(scope, |_, area| write_line(to, area))
+}
+
+/// Areas that are looked at with the address space locked once.
+const AT_ONCE: usize = 64;
+
+/// Calls `act` for each area of the process, and offers the CPU in between.
+pub(super) fn for_each_area(
+    scope: &Scope,
+    mut act: impl FnMut(&AddressSpace, &AreaInfo) -> Result<()>,
+) -> Result<()> {
+    let Some(memory) = scope.process()?.memory() else {
+        return Ok(());
+    };
+    let mut from = UserAddr(0);
+    loop {
+        let areas = memory.areas_from(from, AT_ONCE)?;
+        let Some(last) = areas.last() else {
+            return Ok(());
+        };
+        from = last.range.end;
+        for area in &areas {
+            act(&memory, area)?;
         }
+        sched::cond_resched();
     }
-    Ok(text)
 }
 
 /// One line: addresses, permissions, offset, device, inode, name at column 73.
 ///
 /// # Errors
 /// `ENOMEM`: a process may have very many.
-pub(super) fn push_line(text: &mut Vec<u8>, area: &AreaInfo) -> Result<()> {
+pub(super) fn write_line(to: &mut Text, area: &AreaInfo) -> Result<()> {
     const NAME_COLUMN: usize = 73;
     let flag = |is_set: bool, letter: char| if is_set { letter } else { '-' };
     let (device, ino) = area
         .origin
         .as_ref()
         .map_or(((0, 0), 0), |origin| origin.identity());
-    let mut line = String::new();
-    // A string takes whatever is written.
-    let _ = write!(
-        line,
-        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {ino}",
+    let start = to.len();
+    let is_shared = area.flags.contains(AreaFlags::SHARED);
+    write!(
+        to,
+        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {ino} ",
         area.range.start.0,
         area.range.end.0,
         flag(area.prot.contains(Prot::READ), 'r'),
         flag(area.prot.contains(Prot::WRITE), 'w'),
         flag(area.prot.contains(Prot::EXEC), 'x'),
-        if area.flags.contains(AreaFlags::SHARED) {
-            's'
-        } else {
-            'p'
-        },
+        if is_shared { 's' } else { 'p' },
         area.offset,
         device.0,
         device.1,
-    );
+    )?;
     let name = name_of(area);
     if !name.is_empty() {
-        while line.len() < NAME_COLUMN {
-            line.push(' ');
+        while to.len() - start < NAME_COLUMN {
+            to.push(b" ")?;
         }
     }
-    // A line break takes four bytes.
-    text.try_reserve(line.len() + 4 * name.len() + 1)
-        .map_err(|_| Errno::ENOMEM)?;
-    text.extend_from_slice(line.as_bytes());
-    for byte in name {
-        // A name with a line break must not look like two lines.
-        match byte {
-            b'\n' => text.extend_from_slice(b"\\012"),
-            byte => text.push(byte),
+    // A name with a line break must not look like two lines.
+    for line in name.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) => {
+                to.push(line)?;
+                to.push(b"\\012")?;
+            }
+            None => to.push(line)?,
         }
     }
-    text.push(b'\n');
-    Ok(())
+    to.push(b"\n")
 }
 
 fn name_of(area: &AreaInfo) -> Vec<u8> {

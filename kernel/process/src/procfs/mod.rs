@@ -7,10 +7,13 @@
 mod descriptors;
 mod limits;
 mod maps;
+mod mem;
 mod mounts;
+mod namespaces;
 mod node;
 mod pid;
 mod root;
+mod scheduling;
 mod scope;
 mod stat;
 mod status;
@@ -18,15 +21,16 @@ mod sysctl;
 mod system;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use alloc::string::String;
 use alloc::sync::Arc;
 
 use abi::Result;
+use collections::try_arc;
 use fs::{FileSystem, FileSystemType, FsFlags, Inode, MountRequest, StatFs, SuperBlock};
 use machine::sync::SpinLock;
 
-use crate::pid_namespace::PidNamespace;
 use crate::thread;
 
 static COMMAND_LINE: SpinLock<String> = SpinLock::new(String::new());
@@ -34,11 +38,14 @@ static COMMAND_LINE: SpinLock<String> = SpinLock::new(String::new());
 /// Makes `proc` known to mount(2); `command_line` is the kernel's. Once, at start-up.
 pub fn init(command_line: &str) {
     *COMMAND_LINE.lock() = String::from(command_line);
+    // infallible: at start-up.
     fs::register(Arc::new(ProcFsType));
 }
 
-pub(crate) fn command_line() -> String {
-    COMMAND_LINE.lock().clone()
+/// The process that a descriptor of /proc/PID means, for calls that take one in place of a pidfd.
+#[must_use]
+pub fn process_of(file: &fs::File) -> Option<Arc<crate::Process>> {
+    node::process_of(file)
 }
 
 struct ProcFsType;
@@ -52,15 +59,15 @@ impl FileSystemType for ProcFsType {
         let caller = thread::current();
         // As on Linux: that of the processes the mounter makes.
         let namespace = caller.map(|caller| caller.children_namespace());
-        Ok(SuperBlock::new(Arc::new(ProcFs {
-            namespace: namespace.unwrap_or_default(),
-        })))
+        Ok(SuperBlock::new(try_arc(ProcFs {
+            root: root::inode(namespace.unwrap_or_default())?,
+        })?))
     }
 }
 
 /// One mounted /proc: it shows the processes that its mounter's PID namespace sees, by their numbers there.
 struct ProcFs {
-    namespace: PidNamespace,
+    root: Arc<dyn Inode>,
 }
 
 impl FileSystem for ProcFs {
@@ -69,7 +76,7 @@ impl FileSystem for ProcFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        root::inode(&self.namespace)
+        self.root.clone()
     }
 
     fn flags(&self) -> FsFlags {

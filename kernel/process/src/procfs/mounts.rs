@@ -1,6 +1,5 @@
 //! /proc/PID/mounts and /proc/PID/mountinfo.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -9,6 +8,7 @@ use abi::{Errno, Result};
 use fs::{Dentry, FsContext, Mount, MountFlags, Path};
 
 use super::scope::Scope;
+use super::text::Text;
 
 /// A mount that the process's root reaches, with its path from there.
 struct Visible {
@@ -36,42 +36,56 @@ fn visible(scope: &Scope) -> Result<(Vec<Visible>, Path)> {
     Ok((mounts, root))
 }
 
-pub(super) fn mounts(scope: &Scope) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
+pub(super) fn mounts(scope: &Scope, to: &mut Text) -> Result<()> {
     for Visible { mount, at } in visible(scope)?.0 {
-        push_escaped(&mut text, mount.source());
-        text.push(b' ');
-        push_escaped(&mut text, &at);
+        push_escaped(to, mount.source())?;
+        to.push(b" ")?;
+        push_escaped(to, &at)?;
         let fs = mount.super_block().fs();
-        let options = format_flags(mount.flags(), true);
-        text.extend_from_slice(
-            alloc::format!(" {} {options}{} 0 0\n", fs.name(), fs.options()).as_bytes(),
-        );
+        write!(to, " {} ", fs.name())?;
+        write_flags(mount.flags(), true, to)?;
+        writeln!(to, "{} 0 0", fs.options())?;
     }
-    Ok(text)
+    Ok(())
 }
 
-pub(super) fn mountinfo(scope: &Scope) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
+pub(super) fn mountinfo(scope: &Scope, to: &mut Text) -> Result<()> {
     for Visible { mount, at } in visible(scope)?.0 {
         let parent = mount
             .mounted_on()
             .map_or(mount.id(), |path| path.mount.id());
         let device = mount.super_block().device();
-        let head = alloc::format!("{} {parent} {}:{} ", mount.id(), device.major, device.minor);
-        text.extend_from_slice(head.as_bytes());
-        push_escaped(&mut text, &path_within(mount.root()));
-        text.push(b' ');
-        push_escaped(&mut text, &at);
-        text.extend_from_slice(b" ");
-        text.extend_from_slice(format_flags(mount.flags(), true).as_bytes());
+        write!(
+            to,
+            "{} {parent} {}:{} ",
+            mount.id(),
+            device.major,
+            device.minor
+        )?;
+        push_escaped(to, &path_within(mount.root()))?;
+        to.push(b" ")?;
+        push_escaped(to, &at)?;
+        to.push(b" ")?;
+        write_flags(mount.flags(), true, to)?;
         let fs = mount.super_block().fs();
-        text.extend_from_slice(alloc::format!(" - {} ", fs.name()).as_bytes());
-        push_escaped(&mut text, mount.source());
-        let access = format_flags(mount.flags() & MountFlags::RDONLY, false);
-        text.extend_from_slice(alloc::format!(" {access}{}\n", fs.options()).as_bytes());
+        write!(to, " - {} ", fs.name())?;
+        push_escaped(to, mount.source())?;
+        to.push(b" ")?;
+        write_flags(mount.flags() & MountFlags::RDONLY, false, to)?;
+        writeln!(to, "{}", fs.options())?;
     }
-    Ok(text)
+    Ok(())
+}
+
+pub(super) fn mountstats(scope: &Scope, to: &mut Text) -> Result<()> {
+    for Visible { mount, at } in visible(scope)?.0 {
+        to.push(b"device ")?;
+        push_escaped(to, mount.source())?;
+        to.push(b" mounted on ")?;
+        push_escaped(to, &at)?;
+        writeln!(to, " with fstype {}", mount.super_block().fs().name())?;
+    }
+    Ok(())
 }
 
 /// Where in its file system a mount's root is.
@@ -94,7 +108,7 @@ fn path_within(dentry: &Arc<Dentry>) -> Vec<u8> {
 }
 
 /// Mount flags as options, `rw` or `ro` first.
-pub(super) fn format_flags(flags: MountFlags, all: bool) -> String {
+pub(super) fn write_flags(flags: MountFlags, all: bool, to: &mut dyn Write) -> core::fmt::Result {
     const NAMES: [(MountFlags, &str); 6] = [
         (MountFlags::NOSUID, "nosuid"),
         (MountFlags::NODEV, "nodev"),
@@ -103,29 +117,24 @@ pub(super) fn format_flags(flags: MountFlags, all: bool) -> String {
         (MountFlags::NODIRATIME, "nodiratime"),
         (MountFlags::RELATIME, "relatime"),
     ];
-    let mut text = String::from(if flags.contains(MountFlags::RDONLY) {
-        "ro"
-    } else {
-        "rw"
-    });
+    let is_read_only = flags.contains(MountFlags::RDONLY);
+    to.write_str(if is_read_only { "ro" } else { "rw" })?;
     let set = NAMES
         .iter()
         .filter(|(flag, _)| all && flags.contains(*flag));
     for (_, name) in set {
-        // A string takes whatever is written.
-        let _ = write!(text, ",{name}");
+        write!(to, ",{name}")?;
     }
-    text
+    Ok(())
 }
 
 /// Blanks and backslashes in octal, as readers of these files expect.
-pub(super) fn push_escaped(text: &mut Vec<u8>, name: &[u8]) {
+pub(super) fn push_escaped(to: &mut Text, name: &[u8]) -> Result<()> {
     for byte in name {
         match byte {
-            b' ' | b'\t' | b'\n' | b'\\' | b'#' => {
-                text.extend_from_slice(alloc::format!("\\{byte:03o}").as_bytes());
-            }
-            byte => text.push(*byte),
+            b' ' | b'\t' | b'\n' | b'\\' | b'#' => write!(to, "\\{byte:03o}")?,
+            byte => to.push(core::slice::from_ref(byte))?,
         }
     }
+    Ok(())
 }

@@ -5,29 +5,36 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use fs::{
-    DirSink, FileKind, FileOps, Inode, InodeBody, Io, Link, Metadata, OpenFlags, Seek, SetAttr,
-    Timestamp,
+    DirSink, File, FileKind, FileOps, Inode, InodeBody, Io, Link, Metadata, OpenFlags, Seek,
+    SetAttr, Timestamp,
 };
+use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
 use super::scope::Scope;
-use crate::Pid;
+use super::text::Text;
+use crate::{Pid, Process};
+
+/// Makes the text of a file.
+pub(crate) type Show = fn(&Scope, &mut Text) -> Result<()>;
+/// Acts on what is written to a file.
+pub(crate) type Set = fn(&Scope, &[u8]) -> Result<()>;
 
 /// What an item is.
 #[derive(Clone, Copy)]
 pub(crate) enum Content {
     /// A file with this text.
-    File(fn(&Scope) -> Result<Vec<u8>>),
+    File(Show),
     /// A file that can also be written.
-    Writable(
-        fn(&Scope) -> Result<Vec<u8>>,
-        fn(&Scope, &[u8]) -> Result<()>,
-    ),
+    Writable(Show, Set),
+    /// A file with a behaviour of its own.
+    Special(fn(&Scope) -> Result<Arc<dyn FileOps>>),
     /// A link that is walked by its text.
-    Text(fn(&Scope) -> Result<Vec<u8>>),
+    Text(Show),
     /// A link: what it shows, and where it leads.
-    Link(fn(&Scope) -> Result<Vec<u8>>, fn(&Scope) -> Result<Link>),
+    Link(Show, fn(&Scope) -> Result<Link>),
     /// A folder of fixed entries.
     Folder(&'static [Item]),
     /// A folder whose entries come and go, besides fixed ones.
@@ -36,6 +43,8 @@ pub(crate) enum Content {
 
 /// The changing entries of a folder.
 pub(crate) struct Dynamic {
+    /// How many of them are folders.
+    pub(crate) count: fn(&Scope) -> usize,
     /// Their names, as numbers.
     pub(crate) list: fn(&Scope) -> Result<Vec<Pid>>,
     /// What a number leads to.
@@ -51,7 +60,7 @@ pub(crate) struct Item {
 
 impl Item {
     /// A file that everyone may read.
-    pub(super) const fn file(name: &'static str, text: fn(&Scope) -> Result<Vec<u8>>) -> Self {
+    pub(super) const fn file(name: &'static str, text: Show) -> Self {
         Self {
             name,
             mode: 0o444,
@@ -68,9 +77,13 @@ impl Item {
         }
     }
 
+    fn is_root(&self) -> bool {
+        core::ptr::eq(self, &raw const super::root::ROOT)
+    }
+
     const fn kind(&self) -> FileKind {
         match self.content {
-            Content::File(_) | Content::Writable(..) => FileKind::Regular,
+            Content::File(_) | Content::Writable(..) | Content::Special(_) => FileKind::Regular,
             Content::Text(_) | Content::Link(..) => FileKind::Symlink,
             Content::Folder(_) | Content::Dynamic(..) => FileKind::Directory,
         }
@@ -85,12 +98,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(item: &'static Item, scope: Scope) -> Arc<Self> {
-        Arc::new(Self {
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new(item: &'static Item, scope: Scope) -> Result<Arc<Self>> {
+        let node = try_arc(Self {
             item,
             scope,
             body: InodeBody::new(),
-        })
+        })?;
+        Ok(node)
     }
 
     fn fixed(&self) -> &'static [Item] {
@@ -118,9 +134,32 @@ impl Node {
     fn ino(&self) -> u64 {
         ino_of(self.item, &self.scope)
     }
+
+    /// As Linux counts: two of its own, and one for each folder or process in it.
+    fn link_count(&self) -> u32 {
+        match self.item.content {
+            Content::Dynamic(items, dynamic) => {
+                let folders = items
+                    .iter()
+                    .filter(|item| item.kind() == FileKind::Directory);
+                let listed = (dynamic.count)(&self.scope);
+                u32::try_from(2 + folders.count() + listed).unwrap_or(u32::MAX)
+            }
+            Content::Folder(items) => {
+                let folders = items
+                    .iter()
+                    .filter(|item| item.kind() == FileKind::Directory);
+                u32::try_from(2 + folders.count()).unwrap_or(u32::MAX)
+            }
+            _ => 1,
+        }
+    }
 }
 
 fn ino_of(item: &Item, scope: &Scope) -> u64 {
+    if item.is_root() {
+        return 1;
+    }
     let numbers = scope.numbers();
     let words = numbers.iter().flat_map(|number| number.to_le_bytes());
     let hash = item
@@ -130,7 +169,6 @@ fn ino_of(item: &Item, scope: &Scope) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-    // The root is 1, as everywhere.
     (hash >> 20) | 2
 }
 
@@ -165,7 +203,7 @@ impl Inode for Node {
         Ok(Metadata {
             uid,
             gid,
-            nlink: if kind == FileKind::Directory { 2 } else { 1 },
+            nlink: self.link_count(),
             block_size: 1024,
             atime: now,
             mtime: now,
@@ -190,8 +228,11 @@ impl Inode for Node {
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        if !self.scope.is_alive() {
+            return Err(Errno::ESRCH);
+        }
         let (item, scope) = self.find(name).ok_or(Errno::ENOENT)?;
-        Ok(Node::new(item, scope))
+        Ok(Node::new(item, scope)?)
     }
 
     fn is_current(&self, _: &[u8], child: Option<&Arc<dyn Inode>>) -> bool {
@@ -205,55 +246,79 @@ impl Inode for Node {
 
     fn readlink(&self) -> Result<Vec<u8>> {
         match self.item.content {
-            Content::Text(shown) | Content::Link(shown, _) => shown(&self.scope),
+            Content::Text(shown) | Content::Link(shown, _) => {
+                make(shown, &self.scope)?.into_bytes()
+            }
             _ => Err(Errno::EINVAL),
         }
     }
 
     fn follow(&self) -> Result<Link> {
         match self.item.content {
-            Content::Text(text) => text(&self.scope).map(Link::Target),
+            Content::Text(text) => make(text, &self.scope)?.into_bytes().map(Link::Target),
             Content::Link(_, leads) => leads(&self.scope),
             _ => Err(Errno::EINVAL),
         }
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        // Every open file keeps its text.
-        memory::pressure::ensure_headroom()?;
         match self.item.content {
-            Content::Folder(_) | Content::Dynamic(..) => Ok(Arc::new(OpenFolder(self))),
-            Content::File(text) => {
-                let text = text(&self.scope)?;
-                Ok(Arc::new(OpenFile { node: self, text }))
-            }
-            Content::Writable(text, _) => {
-                let text = text(&self.scope)?;
-                Ok(Arc::new(OpenFile { node: self, text }))
-            }
+            Content::Folder(_) | Content::Dynamic(..) => Ok(try_arc(OpenFolder(self))?),
+            Content::File(_) | Content::Writable(..) => Ok(try_arc(OpenFile {
+                node: self,
+                text: SpinLock::new(None),
+            })?),
+            Content::Special(open) => open(&self.scope),
             Content::Text(_) | Content::Link(..) => Err(Errno::ELOOP),
         }
     }
 }
 
-/// An open file: its text as it was when opened.
+fn make(show: Show, scope: &Scope) -> Result<Text> {
+    let mut text = Text::new();
+    show(scope, &mut text)?;
+    Ok(text)
+}
+
+/// An open file. Its text is made when it is read from the beginning and kept for the reads that go on, so
+/// that one reader sees one state, as with Linux's `seq_file`.
 struct OpenFile {
     node: Arc<Node>,
-    text: Vec<u8>,
+    text: SpinLock<Option<Arc<Text>>>,
+}
+
+impl OpenFile {
+    fn text_for(&self, offset: u64) -> Result<Option<Arc<Text>>> {
+        // What was written since shows at once.
+        let (show, keeps) = match self.node.item.content {
+            Content::File(show) => (show, true),
+            Content::Writable(show, _) => (show, false),
+            _ => return Ok(None),
+        };
+        let kept = self.text.lock().clone().filter(|_| keeps && offset > 0);
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        if !self.node.scope.is_alive() {
+            return Err(Errno::ESRCH);
+        }
+        // Every open file keeps its text.
+        memory::pressure::ensure_headroom()?;
+        let text = try_arc(make(show, &self.node.scope)?)?;
+        let old = self.text.lock().replace(text.clone());
+        drop(old);
+        Ok(Some(text))
+    }
 }
 
 impl FileOps for OpenFile {
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
         let start = usize::try_from(io.offset).unwrap_or(usize::MAX);
-        // What was written since it was opened shows.
-        let fresh = match self.node.item.content {
-            Content::Writable(text, _) => Some(text(&self.node.scope)?),
-            _ => None,
-        };
-        match fresh.as_ref().unwrap_or(&self.text).get(start..) {
-            Some(rest) if !rest.is_empty() => to.write(rest),
-            _ => Ok(0),
+        let text = self.text_for(io.offset)?.ok_or(Errno::EIO)?;
+        if start >= text.len() {
+            return Ok(0);
         }
+        text.read(start, to)
     }
 
     fn write(&self, from: &mut IoReader<'_>, _: &mut Io) -> Result<usize> {
@@ -261,6 +326,9 @@ impl FileOps for OpenFile {
         let Content::Writable(_, set) = self.node.item.content else {
             return Err(Errno::EIO);
         };
+        if !self.node.scope.is_alive() {
+            return Err(Errno::ESRCH);
+        }
         let mut bytes = [0; MOST];
         let len = from.read(&mut bytes)?;
         set(&self.node.scope, &bytes[..len])?;
@@ -271,13 +339,25 @@ impl FileOps for OpenFile {
         true
     }
 
+    /// A text that is made on reading has no end; settings have size 0.
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
-        fs::seek_in(self.text.len() as u64, position, to)
+        match (to, self.node.item.content) {
+            (Seek::End(_), Content::File(_)) => Err(Errno::EINVAL),
+            (to, _) => fs::seek_in(0, position, to),
+        }
     }
 
+    /// Settings are, other files are always ready and take no part in epoll(7).
     fn is_pollable(&self) -> bool {
-        true
+        matches!(self.node.item.content, Content::Writable(..)) && self.node.item.mode == 0o644
     }
+}
+
+/// See [`super::process_of`].
+pub(super) fn process_of(file: &File) -> Option<Arc<Process>> {
+    let OpenFolder(node) = file.downcast::<OpenFolder>()?;
+    node.scope.is_process_folder(node.item).then_some(())?;
+    node.scope.process().ok().cloned()
 }
 
 /// An open folder. Position 0 and 1 are `.` and `..`, then the fixed entries, then the changing ones at
@@ -293,13 +373,16 @@ impl FileOps for OpenFolder {
 
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
         match to {
-            Seek::End(_) => Err(Errno::EINVAL),
+            Seek::End(_) => fs::seek_in(0, position, to),
             to => fs::seek_in(u64::MAX >> 1, position, to),
         }
     }
 
     fn read_dir(&self, from: u64, sink: &mut dyn DirSink) -> Result<u64> {
         let node = &self.0;
+        if !node.scope.is_alive() {
+            return Err(Errno::ENOENT);
+        }
         let mut at = from;
         let fixed = node.fixed();
         while at < 2 + fixed.len() as u64 {

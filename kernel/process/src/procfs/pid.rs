@@ -1,17 +1,18 @@
 //! /proc/PID and /proc/PID/task/TID.
 
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use fs::{Link, Path};
 use machine::UserAddr;
 
-use super::node::{Content, Dynamic, Item};
+use super::node::{Content, Dynamic, Item, Show};
 use super::scope::Scope;
-use super::{descriptors, limits, maps, mounts, stat, status};
+use super::text::Text;
+use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, stat, status};
 use crate::{Pid, thread, tree};
 
 /// /proc/PID.
@@ -32,37 +33,47 @@ static TASK: Item = Item {
 macro_rules! common {
     ($($more:expr,)*) => {
         &[
-            secret("auxv", |scope| Ok(scope.process()?.image().auxv)),
-            Item::file("cgroup", |_| Ok(b"0::/\n".to_vec())),
-            Item::file("cmdline", |scope| Ok(strings(scope, false))),
+            secret("auxv", |scope, to| to.push(&scope.process()?.image().auxv)),
+            Item::file("cgroup", |_, to| to.push(b"0::/\n")),
+            Item::file("cmdline", |scope, to| strings(scope, false, to)),
             Item { name: "comm", mode: 0o644, content: Content::Writable(comm, set_comm) },
-            link("cwd", |scope| shown(scope, cwd), |scope| leads(scope, cwd)),
-            secret("environ", |scope| Ok(strings(scope, true))),
-            link("exe", |scope| shown(scope, exe), |scope| leads(scope, exe)),
+            link("cwd", |scope, to| shown(scope, cwd, to), |scope| leads(scope, cwd)),
+            secret("environ", |scope, to| strings(scope, true, to)),
+            link("exe", |scope, to| shown(scope, exe, to), |scope| leads(scope, exe)),
             Item { name: "fd", mode: 0o500, content: Content::Dynamic(&[], &descriptors::LINKS) },
             Item { name: "fdinfo", mode: 0o555, content: Content::Dynamic(&[], &descriptors::INFOS) },
+            Item::file("gid_map", |_, to| to.push(ALL_IDS)),
             Item::file("limits", limits::text),
             Item::file("maps", maps::text),
+            Item { name: "mem", mode: 0o600, content: Content::Special(mem::open) },
             Item::file("mountinfo", mounts::mountinfo),
             Item::file("mounts", mounts::mounts),
-            Item::file("oom_score", |scope| {
-                let score = crate::oom::score(scope.process()?);
-                Ok(format!("{score}\n").into_bytes())
+            Item { name: "mountstats", mode: 0o400, content: Content::File(mounts::mountstats) },
+            Item { name: "ns", mode: 0o511, content: Content::Folder(namespaces::ITEMS) },
+            Item::file("oom_score", |scope, to| {
+                Ok(writeln!(to, "{}", crate::oom::score(scope.process()?))?)
             }),
             Item {
                 name: "oom_score_adj",
                 mode: 0o644,
                 content: Content::Writable(oom_score_adj, set_oom_score_adj),
             },
-            secret("personality", |scope| {
+            secret("personality", |scope, to| {
                 let personality = scope.process()?.personality.load(Ordering::Relaxed);
-                Ok(format!("{personality:08x}\n").into_bytes())
+                Ok(writeln!(to, "{personality:08x}")?)
             }),
-            link("root", |scope| shown(scope, root), |scope| leads(scope, root)),
+            link("root", |scope, to| shown(scope, root, to), |scope| leads(scope, root)),
+            Item::file("setgroups", |_, to| to.push(b"allow\n")),
             Item::file("stat", stat::text),
             Item::file("statm", stat::statm),
             Item::file("status", status::text),
-            Item::file("wchan", |_| Ok(b"0".to_vec())),
+            Item {
+                name: "timerslack_ns",
+                mode: 0o666,
+                content: Content::Writable(scheduling::timer_slack, scheduling::set_timer_slack),
+            },
+            Item::file("uid_map", |_, to| to.push(ALL_IDS)),
+            Item::file("wchan", |_, to| to.push(b"0")),
             $($more,)*
         ]
     };
@@ -74,9 +85,13 @@ static PROCESS: &[Item] = common![Item {
     content: Content::Dynamic(&[], &TASKS),
 },];
 
-static THREAD: &[Item] = common![];
+static THREAD: &[Item] = common![Item::file("children", children),];
+
+/// The map of the initial user namespace: every id is itself.
+const ALL_IDS: &[u8] = b"         0          0 4294967295\n";
 
 static TASKS: Dynamic = Dynamic {
+    count: |scope| scope.process().map_or(0, |process| process.thread_count()),
     list: |scope| {
         let threads = scope.process()?.threads();
         Ok(crate::collect(
@@ -94,7 +109,7 @@ fn find_task(scope: &Scope, number: Pid) -> Option<(&'static Item, Scope)> {
 }
 
 /// A file for the process's user alone.
-const fn secret(name: &'static str, text: fn(&Scope) -> Result<Vec<u8>>) -> Item {
+const fn secret(name: &'static str, text: Show) -> Item {
     Item {
         name,
         mode: 0o400,
@@ -103,11 +118,7 @@ const fn secret(name: &'static str, text: fn(&Scope) -> Result<Vec<u8>>) -> Item
 }
 
 /// A link to a place: what it shows, and where it leads.
-const fn link(
-    name: &'static str,
-    shown: fn(&Scope) -> Result<Vec<u8>>,
-    leads: fn(&Scope) -> Result<Link>,
-) -> Item {
+const fn link(name: &'static str, shown: Show, leads: fn(&Scope) -> Result<Link>) -> Item {
     Item {
         name,
         mode: 0o777,
@@ -127,14 +138,23 @@ fn exe(scope: &Scope) -> Result<Path> {
     scope.process()?.image().exe.ok_or(Errno::ENOENT)
 }
 
+/// The children of the process, whichever of its threads made them.
+fn children(scope: &Scope, to: &mut Text) -> Result<()> {
+    let tree = tree::lock();
+    for child in tree.children(scope.process()?.pid()) {
+        write!(to, "{} ", scope.shown(child.process.pid()))?;
+    }
+    Ok(())
+}
+
 fn leads(scope: &Scope, place: fn(&Scope) -> Result<Path>) -> Result<Link> {
     scope.check_access()?;
     place(scope).map(Link::Jump)
 }
 
-fn shown(scope: &Scope, place: fn(&Scope) -> Result<Path>) -> Result<Vec<u8>> {
+fn shown(scope: &Scope, place: fn(&Scope) -> Result<Path>, to: &mut Text) -> Result<()> {
     scope.check_access()?;
-    Ok(display(&place(scope)?))
+    to.push(&display(&place(scope)?))
 }
 
 /// A path as the caller sees it.
@@ -146,26 +166,29 @@ pub(super) fn display(path: &Path) -> Vec<u8> {
 }
 
 /// Argument or environment strings, as they stand in the process's memory now.
-fn strings(scope: &Scope, environment: bool) -> Vec<u8> {
-    const MOST: u64 = 2 << 20;
-    let Some(memory) = scope.process().ok().and_then(|process| process.memory()) else {
-        return Vec::new();
+fn strings(scope: &Scope, environment: bool, to: &mut Text) -> Result<()> {
+    const PIECE: usize = 1024;
+    let Some(memory) = scope.process()?.memory() else {
+        return Ok(());
     };
     let layout = memory.layout();
-    let (start, end) = if environment {
+    let (mut at, end) = if environment {
         (layout.env_start, layout.env_end)
     } else {
         (layout.arg_start, layout.arg_end)
     };
-    let len = usize::try_from(end.saturating_sub(start).min(MOST)).unwrap_or(0);
-    let mut bytes = Vec::new();
-    if bytes.try_reserve_exact(len).is_err() {
-        return bytes;
+    let mut piece = [0; PIECE];
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+        let read = memory.read_at(UserAddr(at), &mut piece[..len]);
+        to.push(&piece[..read])?;
+        if read < len {
+            break;
+        }
+        at += read as u64;
+        sched::cond_resched();
     }
-    bytes.resize(len, 0);
-    let read = memory.read_at(UserAddr(start), &mut bytes);
-    bytes.truncate(read);
-    bytes
+    Ok(())
 }
 
 /// A command name up to its padding.
@@ -183,10 +206,9 @@ pub(super) fn name(scope: &Scope) -> Result<[u8; 16]> {
     node.zombie.map(|zombie| zombie.name).ok_or(Errno::ESRCH)
 }
 
-fn comm(scope: &Scope) -> Result<Vec<u8>> {
-    let mut text = trimmed(&name(scope)?).to_vec();
-    text.push(b'\n');
-    Ok(text)
+fn comm(scope: &Scope, to: &mut Text) -> Result<()> {
+    to.push(trimmed(&name(scope)?))?;
+    to.push(b"\n")
 }
 
 fn set_comm(scope: &Scope, to: &[u8]) -> Result<()> {
@@ -200,13 +222,17 @@ fn set_comm(scope: &Scope, to: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn oom_score_adj(scope: &Scope) -> Result<Vec<u8>> {
+fn oom_score_adj(scope: &Scope, to: &mut Text) -> Result<()> {
     let score = scope.process()?.oom_score_adj.load(Ordering::Relaxed);
-    Ok(format!("{score}\n").into_bytes())
+    Ok(writeln!(to, "{score}")?)
 }
 
 fn set_oom_score_adj(scope: &Scope, to: &[u8]) -> Result<()> {
-    let text = core::str::from_utf8(to).map_err(|_| Errno::EINVAL)?.trim();
+    // As from C: what is behind a NUL does not count.
+    let text = to.split(|byte| *byte == 0).next().unwrap_or(to);
+    let text = core::str::from_utf8(text)
+        .map_err(|_| Errno::EINVAL)?
+        .trim();
     let score: i32 = text.parse().map_err(|_| Errno::EINVAL)?;
     if !(-1000..=1000).contains(&score) {
         return Err(Errno::EINVAL);

@@ -2,45 +2,52 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Write;
 
 use abi::{Errno, Result};
 use fs::Inode;
 
-use super::node::{Content, Dynamic, Item, Node};
+use super::node::{Content, Dynamic, Item, Node, Show};
 use super::scope::Scope;
+use super::text::Text;
 use super::{pid, sysctl, system};
 use crate::pid_namespace::PidNamespace;
 use crate::{Pid, thread, tree};
 
 static ITEMS: &[Item] = &[
-    link("self", |scope| own_id(scope, false)),
-    link("thread-self", |scope| own_id(scope, true)),
-    link("mounts", |_| Ok(b"self/mounts".to_vec())),
-    Item::file("cmdline", |_| Ok(system::command_line())),
-    Item::file("cpuinfo", |_| Ok(system::cpuinfo())),
-    Item::file("devices", |_| Ok(system::devices())),
-    Item::file("filesystems", |_| Ok(system::filesystems())),
-    Item::file("loadavg", |_| Ok(system::loadavg())),
-    Item::file("meminfo", |_| Ok(system::meminfo())),
-    Item::file("partitions", |_| {
-        Ok(b"major minor  #blocks  name\n\n".to_vec())
+    link("self", |scope, to| own_id(scope, false, to)),
+    link("thread-self", |scope, to| own_id(scope, true, to)),
+    link("mounts", |_, to| to.push(b"self/mounts")),
+    Item::file("cmdline", |_, to| system::command_line(to)),
+    Item::file("cpuinfo", |_, to| system::cpuinfo(to)),
+    Item::file("devices", |_, to| system::devices(to)),
+    // No block devices, and no modules.
+    Item::file("diskstats", |_, _| Ok(())),
+    Item::file("filesystems", |_, to| system::filesystems(to)),
+    Item::file("loadavg", |_, to| system::loadavg(to)),
+    Item::file("meminfo", |_, to| system::meminfo(to)),
+    Item::file("modules", |_, _| Ok(())),
+    Item::file("partitions", |_, to| {
+        to.push(b"major minor  #blocks  name\n\n")
     }),
-    Item::file("stat", |_| Ok(system::stat())),
-    Item::file("swaps", |_| {
-        Ok(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec())
+    Item::file("stat", |_, to| system::stat(to)),
+    Item::file("swaps", |_, to| {
+        to.push(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
     }),
-    Item::file("uptime", |_| Ok(system::uptime())),
-    Item::file("version", |_| Ok(system::version())),
+    Item::file("uptime", |_, to| system::uptime(to)),
+    Item::file("version", |_, to| system::version(to)),
+    Item::file("vmstat", |_, to| system::vmstat(to)),
     Item::folder("sys", sysctl::ITEMS),
 ];
 
-static ROOT: Item = Item {
+pub(super) static ROOT: Item = Item {
     name: "",
     mode: 0o555,
     content: Content::Dynamic(ITEMS, &PROCESSES),
 };
 
 static PROCESSES: Dynamic = Dynamic {
+    count: |_| tree::lock().process_count(),
     list: |scope| {
         let tree = tree::lock();
         let numbers = tree.nodes().map(|node| scope.shown(node.process.pid()));
@@ -49,18 +56,29 @@ static PROCESSES: Dynamic = Dynamic {
         Ok(seen)
     },
     find: |scope, number| {
-        let process = tree::process(scope.find(number)?)?;
-        Some((&pid::FOLDER, scope.with_process(process)))
+        let id = scope.find(number)?;
+        let process = tree::process_of(id)?;
+        let is_leader = process.pid() == id;
+        let scope = scope.with_process(process);
+        // Not listed, but as on Linux a thread's id is taken, too.
+        Some(if is_leader {
+            (&pid::FOLDER, scope)
+        } else {
+            (&pid::FOLDER, scope.seen_by_thread(id))
+        })
     },
 };
 
 /// The root's inode.
-pub(super) fn inode(namespace: &PidNamespace) -> Arc<dyn Inode> {
-    Node::new(&ROOT, Scope::of_namespace(namespace.clone()))
+///
+/// # Errors
+/// `ENOMEM`.
+pub(super) fn inode(namespace: PidNamespace) -> Result<Arc<dyn Inode>> {
+    Ok(Node::new(&ROOT, Scope::of_namespace(namespace))?)
 }
 
 /// A link that is walked as text.
-const fn link(name: &'static str, text: fn(&Scope) -> Result<Vec<u8>>) -> Item {
+const fn link(name: &'static str, text: Show) -> Item {
     Item {
         name,
         mode: 0o777,
@@ -68,15 +86,16 @@ const fn link(name: &'static str, text: fn(&Scope) -> Result<Vec<u8>>) -> Item {
     }
 }
 
-fn own_id(scope: &Scope, is_thread: bool) -> Result<Vec<u8>> {
+fn own_id(scope: &Scope, is_thread: bool, to: &mut Text) -> Result<()> {
     let caller = thread::current().ok_or(Errno::ENOENT)?;
     let pid = scope.shown(caller.process().pid());
     if pid == 0 {
         return Err(Errno::ENOENT);
     }
-    Ok(if is_thread {
-        alloc::format!("{pid}/task/{}", scope.shown(caller.tid())).into_bytes()
+    if is_thread {
+        write!(to, "{pid}/task/{}", scope.shown(caller.tid()))?;
     } else {
-        alloc::format!("{pid}").into_bytes()
-    })
+        write!(to, "{pid}")?;
+    }
+    Ok(())
 }

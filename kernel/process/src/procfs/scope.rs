@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 use abi::{Errno, Result};
 use fs::Capabilities;
 
+use super::node::Item;
 use crate::pid_namespace::PidNamespace;
 use crate::thread::Thread;
 use crate::{Pid, Process, tree};
@@ -19,6 +20,8 @@ pub(crate) struct Scope {
     process: Option<Arc<Process>>,
     /// In a `task` folder: that thread alone.
     thread: Option<Pid>,
+    /// The thread names its process: /proc/TID.
+    is_whole: bool,
     fd: Option<i32>,
 }
 
@@ -62,6 +65,19 @@ impl Scope {
         }
     }
 
+    /// The process, by the id of one of its threads.
+    pub(super) fn seen_by_thread(&self, tid: Pid) -> Self {
+        Self {
+            is_whole: true,
+            ..self.with_thread(tid)
+        }
+    }
+
+    /// Whether `item` is the folder of a process.
+    pub(super) fn is_process_folder(&self, item: &'static Item) -> bool {
+        core::ptr::eq(item, &raw const super::pid::FOLDER)
+    }
+
     pub(super) fn with_fd(&self, fd: i32) -> Self {
         Self {
             fd: Some(fd),
@@ -76,13 +92,22 @@ impl Scope {
 
     /// Whether this is one thread rather than the process.
     pub(super) fn is_thread(&self) -> bool {
-        self.thread.is_some()
+        self.thread.is_some() && !self.is_whole
     }
 
     /// The thread, or the process's first one that lives.
     pub(super) fn thread(&self) -> Result<Arc<Thread>> {
         match self.thread {
-            Some(tid) => tree::thread(tid).ok_or(Errno::ESRCH),
+            Some(tid) => {
+                let process = self.process()?;
+                let thread = tree::thread(tid).ok_or(Errno::ESRCH)?;
+                // The id may be another's by now.
+                if Arc::ptr_eq(thread.process(), process) {
+                    Ok(thread)
+                } else {
+                    Err(Errno::ESRCH)
+                }
+            }
             None => self.process()?.main_thread().ok_or(Errno::ESRCH),
         }
     }
@@ -114,7 +139,7 @@ impl Scope {
         };
         let known = tree::process(process.pid());
         let alive = known.is_some_and(|known| Arc::ptr_eq(&known, process));
-        let thread_alive = self.thread.is_none_or(|tid| tree::thread(tid).is_some());
+        let thread_alive = self.thread.is_none() || self.thread().is_ok();
         let open = |fd| self.thread().ok()?.files_if_alive()?.get(fd).ok();
         alive && thread_alive && self.fd.is_none_or(|fd| open(fd).is_some())
     }
@@ -144,7 +169,7 @@ impl Scope {
         if Arc::ptr_eq(caller.process(), target) || own.has(Capabilities::SYS_PTRACE) {
             return Ok(());
         }
-        let other = self.thread()?.credentials();
+        let other = target.credentials().ok_or(Errno::ESRCH)?;
         let users = [other.uid, other.euid, other.suid]
             .iter()
             .all(|id| *id == own.fsuid);

@@ -1,29 +1,26 @@
 //! /proc/PID/stat and /proc/PID/statm: numbers in a row (proc(5)).
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use core::fmt::Write;
 
 use abi::Result;
 use machine::PAGE_SIZE;
 
 use super::pid;
 use super::scope::Scope;
+use super::text::Text;
 use crate::rlimit::Resource;
 use crate::signal::state;
 use crate::usage::{Usage, ticks};
 use crate::{Process, tree};
 
-pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
-    let mut text = format!("{} (", scope.shown(scope.id()?)).into_bytes();
-    text.extend_from_slice(pid::trimmed(&pid::name(scope)?));
-    text.extend_from_slice(b") ");
-    text.push(state_letter(scope));
+pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
+    write!(to, "{} (", scope.shown(scope.id()?))?;
+    to.push(pid::trimmed(&pid::name(scope)?))?;
+    write!(to, ") {}", char::from(state_letter(scope)))?;
     for field in fields(scope)? {
-        text.extend_from_slice(format!(" {field}").as_bytes());
+        write!(to, " {field}")?;
     }
-    text.push(b'\n');
-    Ok(text)
+    to.push(b"\n")
 }
 
 /// `state`: of the dead it is Z.
@@ -160,13 +157,13 @@ fn terminal(scope: &Scope, session: crate::Pid) -> (i128, i128) {
     }
 }
 
-pub(super) fn statm(scope: &Scope) -> Result<Vec<u8>> {
+pub(super) fn statm(scope: &Scope, to: &mut Text) -> Result<()> {
     let memory = scope.process()?.memory();
     let s = memory.map(|memory| memory.statistics()).unwrap_or_default();
     let data = s.data + s.stack;
-    let line: String = format!(
-        "{} {} {} {} 0 {data} 0\n",
+    Ok(writeln!(
+        to,
+        "{} {} {} {} 0 {data} 0",
         s.total, s.resident, s.resident_file, s.exec
-    );
-    Ok(line.into_bytes())
+    )?)
 }

@@ -1,69 +1,53 @@
 //! /proc/PID/status: a line a fact (proc(5)).
 
-use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt::Write;
 
-use abi::{Errno, Result};
+use abi::Result;
 use fs::{Capabilities, Credentials};
 use machine::PAGE_SIZE;
 use memory::{AddressSpace, Statistics};
 
 use super::scope::Scope;
+use super::text::Text;
 use super::{pid, stat};
 use crate::Process;
 use crate::rlimit::Resource;
 use crate::signal::state;
 use crate::thread::Thread;
 
-pub(super) fn text(scope: &Scope) -> Result<Vec<u8>> {
-    let mut text = b"Name:\t".to_vec();
-    push_name(&mut text, pid::trimmed(&pid::name(scope)?));
-    let mut lines = String::new();
-    let groups = scope
-        .thread()
-        .map_or(0, |thread| thread.credentials().groups.len());
-    // Each takes eleven bytes at most; the rest is short.
-    lines
-        .try_reserve(4096 + 11 * groups)
-        .map_err(|_| Errno::ENOMEM)?;
-    // A string takes whatever is written.
-    let _ = write_lines(scope, &mut lines)?;
-    text.extend_from_slice(lines.as_bytes());
-    Ok(text)
+pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
+    to.push(b"Name:\t")?;
+    push_name(to, pid::trimmed(&pid::name(scope)?))?;
+    let process = scope.process()?;
+    let thread = scope.thread().ok();
+    write_identity(scope, process, thread.as_deref(), to)?;
+    if let Some(memory) = process.memory() {
+        write_memory(&memory, to)?;
+    }
+    match &thread {
+        Some(thread) => write_thread(process, thread, to)?,
+        None => writeln!(to, "Threads:\t1")?,
+    }
+    Ok(())
 }
 
 /// The name with its line break and backslash escaped.
-fn push_name(text: &mut Vec<u8>, name: &[u8]) {
+fn push_name(to: &mut Text, name: &[u8]) -> Result<()> {
     for byte in name {
         match byte {
-            b'\n' => text.extend_from_slice(b"\\n"),
-            b'\\' => text.extend_from_slice(b"\\\\"),
-            byte => text.push(*byte),
+            b'\n' => to.push(b"\\n")?,
+            b'\\' => to.push(b"\\\\")?,
+            byte => to.push(core::slice::from_ref(byte))?,
         }
     }
-    text.push(b'\n');
-}
-
-fn write_lines(scope: &Scope, to: &mut String) -> Result<core::fmt::Result> {
-    let process = scope.process()?;
-    let thread = scope.thread().ok();
-    Ok(write_identity(scope, process, thread.as_deref(), to)
-        .and_then(|()| match process.memory() {
-            Some(memory) => write_memory(&memory, to),
-            None => Ok(()),
-        })
-        .and_then(|()| match &thread {
-            Some(thread) => write_thread(process, thread, to),
-            None => writeln!(to, "Threads:\t1"),
-        }))
+    to.push(b"\n")
 }
 
 fn write_identity(
     scope: &Scope,
     process: &Process,
     thread: Option<&Thread>,
-    to: &mut String,
+    to: &mut dyn Write,
 ) -> core::fmt::Result {
     let letter = char::from(stat::state_letter(scope));
     let state = match letter {
@@ -113,7 +97,7 @@ fn write_identity(
     Ok(())
 }
 
-fn write_memory(memory: &AddressSpace, to: &mut String) -> core::fmt::Result {
+fn write_memory(memory: &AddressSpace, to: &mut dyn Write) -> core::fmt::Result {
     let s: Statistics = memory.statistics();
     let lines = [
         ("VmPeak", s.peak),
@@ -135,10 +119,14 @@ fn write_memory(memory: &AddressSpace, to: &mut String) -> core::fmt::Result {
     for (name, pages) in lines {
         writeln!(to, "{name}:\t{:>8} kB", (pages * PAGE_SIZE as u64) >> 10)?;
     }
-    Ok(())
+    writeln!(
+        to,
+        "HugetlbPages:\t{:>8} kB\nCoreDumping:\t0\nTHP_enabled:\t0",
+        0
+    )
 }
 
-fn write_thread(process: &Process, thread: &Thread, to: &mut String) -> core::fmt::Result {
+fn write_thread(process: &Process, thread: &Thread, to: &mut dyn Write) -> core::fmt::Result {
     let (own, shared) = state::pending(thread);
     let (ignored, caught) = state::ignored_and_caught(process);
     let queued = own.iter().count() + shared.iter().count();
@@ -161,7 +149,7 @@ fn write_thread(process: &Process, thread: &Thread, to: &mut String) -> core::fm
     write_capabilities(&thread.credentials(), to)?;
     writeln!(
         to,
-        "NoNewPrivs:\t{}\nSeccomp:\t0",
+        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0",
         u32::from(thread.no_new_privs())
     )?;
     let count = machine::cpu::count();
@@ -172,6 +160,8 @@ fn write_thread(process: &Process, thread: &Thread, to: &mut String) -> core::fm
     writeln!(to, "Cpus_allowed:\t{:x}", allowed.0)?;
     write!(to, "Cpus_allowed_list:\t")?;
     write_list(allowed.0, count, to)?;
+    // One node of memory.
+    writeln!(to, "Mems_allowed:\t1\nMems_allowed_list:\t0")?;
     let usage = thread.usage();
     writeln!(to, "voluntary_ctxt_switches:\t{}", usage.voluntary_switches)?;
     writeln!(
@@ -181,7 +171,7 @@ fn write_thread(process: &Process, thread: &Thread, to: &mut String) -> core::fm
     )
 }
 
-pub(super) fn write_capabilities(c: &Credentials, to: &mut String) -> core::fmt::Result {
+pub(super) fn write_capabilities(c: &Credentials, to: &mut dyn Write) -> core::fmt::Result {
     let sets: [(&str, Capabilities); 5] = [
         ("CapInh", c.inheritable),
         ("CapPrm", c.permitted),
@@ -196,7 +186,7 @@ pub(super) fn write_capabilities(c: &Credentials, to: &mut String) -> core::fmt:
 }
 
 /// A set of CPUs as ranges: `0-2,5`.
-pub(super) fn write_list(mask: u64, count: usize, to: &mut String) -> core::fmt::Result {
+pub(super) fn write_list(mask: u64, count: usize, to: &mut dyn Write) -> core::fmt::Result {
     let is_in = |cpu: usize| cpu < count.min(64) && mask >> cpu & 1 == 1;
     let mut separator = "";
     for first in (0..count).filter(|cpu| is_in(*cpu) && (*cpu == 0 || !is_in(cpu - 1))) {

@@ -1,16 +1,13 @@
 //! /proc/sys: the settings that programs read, and the few that can be changed.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::fmt::Display;
-use core::ops::Range;
+use core::fmt::{self, Display, Write};
 
 use abi::{Errno, Result};
 
-use super::node::{Content, Item};
-use super::scope::Scope;
-use crate::{thread, tree, uts};
+use super::node::{Content, Item, Set, Show};
+use super::text::Text;
+use crate::uts::{Name, UtsNamespace};
+use crate::{rlimit, thread, tree, uts};
 
 /// /proc/sys.
 pub(super) static ITEMS: &[Item] = &[
@@ -20,82 +17,102 @@ pub(super) static ITEMS: &[Item] = &[
 ];
 
 static FS: &[Item] = &[
-    Item::file("file-max", |_| line(i64::MAX)),
-    Item::file("file-nr", |_| line("0\t0\t9223372036854775807")),
-    Item::file("nr_open", |_| line(fs::FD_MAX)),
-    Item::file("pipe-max-size", |_| line(1 << 20)),
+    Item::file("file-max", |_, to| line(i64::MAX, to)),
+    Item::file("file-nr", |_, to| line("0\t0\t9223372036854775807", to)),
+    Item::file("nr_open", |_, to| line(fs::FD_MAX, to)),
+    Item::file("overflowgid", |_, to| line(65534, to)),
+    Item::file("overflowuid", |_, to| line(65534, to)),
+    Item::file("pipe-max-size", |_, to| line(1 << 20, to)),
+    Item::file("suid_dumpable", |_, to| line(0, to)),
 ];
 
 static KERNEL: &[Item] = &[
-    Item::file("cap_last_cap", |_| {
-        line(63 - fs::Capabilities::all().bits().leading_zeros())
+    Item::file("cap_last_cap", |_, to| {
+        line(63 - fs::Capabilities::all().bits().leading_zeros(), to)
     }),
+    Item::file("core_pattern", |_, to| line("core", to)),
     writable(
         "domainname",
-        |_| name(&uts::domainname()),
-        |_, to| set_name(to, uts::set_domainname),
+        |_, to| name(uts::current().domainname(), to),
+        |_, from| set_name(from, UtsNamespace::set_domainname),
     ),
     writable(
         "hostname",
-        |_| name(&uts::hostname()),
-        |_, to| set_name(to, uts::set_hostname),
+        |_, to| name(uts::current().hostname(), to),
+        |_, from| set_name(from, UtsNamespace::set_hostname),
     ),
-    Item::file("ngroups_max", |_| line(65536)),
-    Item::file("osrelease", |_| line(uts::RELEASE)),
-    Item::file("ostype", |_| line(uts::SYSNAME)),
-    Item::file("overflowgid", |_| line(65534)),
-    Item::file("overflowuid", |_| line(65534)),
-    Item::file("pid_max", |_| line(tree::PID_MAX)),
+    Item::file("ngroups_max", |_, to| line(65536, to)),
+    Item::file("osrelease", |_, to| line(uts::RELEASE, to)),
+    Item::file("ostype", |_, to| line(uts::SYSNAME, to)),
+    Item::file("overflowgid", |_, to| line(65534, to)),
+    Item::file("overflowuid", |_, to| line(65534, to)),
+    Item::file("panic", |_, to| line(0, to)),
+    Item::file("pid_max", |_, to| line(tree::PID_MAX, to)),
     Item::folder("random", RANDOM),
-    Item::file("threads-max", |_| line(tree::PID_MAX)),
-    Item::file("version", |_| line(uts::VERSION)),
+    Item::file("randomize_va_space", |_, to| line(2, to)),
+    Item::file("tainted", |_, to| line(0, to)),
+    writable(
+        "threads-max",
+        |_, to| line(rlimit::threads_max(), to),
+        |_, from| rlimit::set_threads_max(number(from)?),
+    ),
+    Item::file("version", |_, to| line(uts::VERSION, to)),
 ];
 
 static RANDOM: &[Item] = &[
-    Item::file("boot_id", |_| line(boot_id())),
-    Item::file("entropy_avail", |_| line(256)),
-    Item::file("poolsize", |_| line(256)),
-    Item::file("uuid", |_| line(uuid(random_bytes()))),
+    Item::file("boot_id", |_, to| line(boot_id(), to)),
+    Item::file("entropy_avail", |_, to| line(256, to)),
+    Item::file("poolsize", |_, to| line(256, to)),
+    Item::file("uuid", |_, to| line(Uuid(random_bytes()), to)),
 ];
 
 static VM: &[Item] = &[
-    Item::file("max_map_count", |_| line(65530)),
-    Item::file("mmap_min_addr", |_| line(65536)),
-    Item::file("overcommit_memory", |_| line(1)),
-    Item::file("overcommit_ratio", |_| line(50)),
-    Item::file("swappiness", |_| line(0)),
+    Item::file("max_map_count", |_, to| line(65530, to)),
+    Item::file("min_free_kbytes", |_, to| {
+        line(
+            (memory::pressure::RESERVE_FRAMES * machine::PAGE_SIZE) >> 10,
+            to,
+        )
+    }),
+    Item::file("mmap_min_addr", |_, to| line(65536, to)),
+    Item::file("nr_hugepages", |_, to| line(0, to)),
+    Item::file("oom_kill_allocating_task", |_, to| line(0, to)),
+    Item::file("overcommit_memory", |_, to| line(1, to)),
+    Item::file("overcommit_ratio", |_, to| line(50, to)),
+    Item::file("swappiness", |_, to| line(0, to)),
 ];
 
-const fn writable(
-    name: &'static str,
-    text: fn(&Scope) -> Result<Vec<u8>>,
-    set: fn(&Scope, &[u8]) -> Result<()>,
-) -> Item {
+const fn writable(name: &'static str, show: Show, set: Set) -> Item {
     Item {
         name,
         mode: 0o644,
-        content: Content::Writable(text, set),
+        content: Content::Writable(show, set),
     }
 }
 
-fn line(value: impl Display) -> Result<Vec<u8>> {
-    Ok(format!("{value}\n").into_bytes())
+fn line(value: impl Display, to: &mut Text) -> Result<()> {
+    Ok(writeln!(to, "{value}")?)
 }
 
-fn name(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut text = bytes.to_vec();
-    text.push(b'\n');
-    Ok(text)
+fn name(name: Name, to: &mut Text) -> Result<()> {
+    to.push(name.as_bytes())?;
+    to.push(b"\n")
 }
 
-fn set_name(to: &[u8], set: fn(&[u8])) -> Result<()> {
+fn number(from: &[u8]) -> Result<u64> {
+    let text = core::str::from_utf8(from).map_err(|_| Errno::EINVAL)?;
+    text.trim().parse().map_err(|_| Errno::EINVAL)
+}
+
+fn set_name(to: &[u8], set: fn(&UtsNamespace, Name)) -> Result<()> {
     let capable = thread::current()
         .is_none_or(|caller| caller.credentials().has(fs::Capabilities::SYS_ADMIN));
     if !capable {
         return Err(Errno::EPERM);
     }
     let end = to.iter().position(|byte| *byte == b'\n' || *byte == 0);
-    set(&to[..end.unwrap_or(to.len())]);
+    let name = Name::new(&to[..end.unwrap_or(to.len())]);
+    set(&uts::current(), name);
     Ok(())
 }
 
@@ -106,28 +123,27 @@ fn random_bytes() -> [u8; 16] {
 }
 
 /// The same from boot to power-off.
-fn boot_id() -> String {
+fn boot_id() -> Uuid {
     use machine::sync::SpinLock;
     static BOOT_ID: SpinLock<Option<[u8; 16]>> = SpinLock::new(None);
     let fresh = random_bytes();
-    uuid(*BOOT_ID.lock().get_or_insert(fresh))
+    Uuid(*BOOT_ID.lock().get_or_insert(fresh))
 }
 
-/// A random UUID (version 4) of 16 random bytes.
-pub(super) fn uuid(mut bytes: [u8; 16]) -> String {
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = |range: Range<usize>| {
-        bytes[range]
-            .iter()
-            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-    };
-    format!(
-        "{}-{}-{}-{}-{}",
-        hex(0..4),
-        hex(4..6),
-        hex(6..8),
-        hex(8..10),
-        hex(10..16)
-    )
+/// 16 random bytes as a random UUID (version 4).
+pub(super) struct Uuid(pub(super) [u8; 16]);
+
+impl Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.0;
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        for (index, byte) in bytes.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
 }

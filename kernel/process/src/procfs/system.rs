@@ -1,61 +1,66 @@
 //! Files about the system: memory, CPUs, times, versions.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::fmt::Write;
+use core::fmt::{self, Write};
 
+use abi::Result;
 use machine::{PAGE_SIZE, frame};
+use sched::stats::CpuStat;
 
+use super::text::Text;
 use crate::usage::ticks;
 use crate::{load, tree, uts};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// /proc/cmdline.
-pub(super) fn command_line() -> Vec<u8> {
-    format!("{}\n", super::command_line()).into_bytes()
+pub(super) fn command_line(to: &mut Text) -> Result<()> {
+    // Set once, at start-up: its lock is never contended.
+    Ok(writeln!(to, "{}", *super::COMMAND_LINE.lock())?)
 }
 
 /// /proc/version.
-pub(super) fn version() -> Vec<u8> {
-    format!("Linux version {} (nacre) {}\n", uts::RELEASE, uts::VERSION).into_bytes()
+pub(super) fn version(to: &mut Text) -> Result<()> {
+    let (release, version) = (uts::RELEASE, uts::VERSION);
+    Ok(writeln!(to, "Linux version {release} (nacre) {version}")?)
 }
 
 /// /proc/uptime: since boot, and idle time of all CPUs, in seconds.
-pub(super) fn uptime() -> Vec<u8> {
+pub(super) fn uptime(to: &mut Text) -> Result<()> {
     let idle: u64 = (0..machine::cpu::count())
         .map(|cpu| sched::stats::cpu(cpu).idle_ns)
         .sum();
-    format!(
-        "{} {}\n",
-        hundredths(sched::clock::boottime_ns()),
-        hundredths(idle)
-    )
-    .into_bytes()
+    let boottime = Hundredths(sched::clock::boottime_ns());
+    Ok(writeln!(to, "{boottime} {}", Hundredths(idle))?)
 }
 
-/// Nanoseconds as seconds with two digits behind the point.
-pub(super) fn hundredths(ns: u64) -> String {
-    format!("{}.{:02}", ns / NS_PER_S, ns % NS_PER_S / 10_000_000)
+/// Nanoseconds, shown as seconds with two digits behind the point.
+pub(super) struct Hundredths(pub(super) u64);
+
+impl fmt::Display for Hundredths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, rest) = (self.0 / NS_PER_S, self.0 % NS_PER_S);
+        write!(f, "{seconds}.{:02}", rest / 10_000_000)
+    }
 }
 
 /// /proc/loadavg.
-pub(super) fn loadavg() -> Vec<u8> {
-    let [one, five, fifteen] = load::averages().map(load::format);
+pub(super) fn loadavg(to: &mut Text) -> Result<()> {
+    let [one, five, fifteen] = load::averages().map(load::Average);
     let (threads, last) = {
         let tree = tree::lock();
         (tree.thread_count(), tree.last_pid())
     };
     let running = sched::stats::runnable_threads();
-    format!("{one} {five} {fifteen} {running}/{threads} {last}\n").into_bytes()
+    Ok(writeln!(
+        to,
+        "{one} {five} {fifteen} {running}/{threads} {last}"
+    )?)
 }
 
 /// /proc/meminfo: the lines that free(1), top(1) and language runtimes look at.
-pub(super) fn meminfo() -> Vec<u8> {
+pub(super) fn meminfo(to: &mut Text) -> Result<()> {
     let kib = |frames: usize| (frames * PAGE_SIZE) >> 10;
     let (total, free) = (kib(frame::total()), kib(frame::free()));
-    let mut text = String::new();
     let lines = [
         ("MemTotal", total),
         ("MemFree", free),
@@ -78,32 +83,46 @@ pub(super) fn meminfo() -> Vec<u8> {
         ("Committed_AS", total - free),
     ];
     for (name, value) in lines {
-        // A string takes whatever is written.
-        let _ = writeln!(text, "{:<16}{value:>8} kB", format!("{name}:"));
+        writeln!(to, "{name}:{value:>width$} kB", width = 23 - name.len())?;
     }
-    text.into_bytes()
+    // There are none.
+    for name in [
+        "HugePages_Total",
+        "HugePages_Free",
+        "HugePages_Rsvd",
+        "HugePages_Surp",
+    ] {
+        writeln!(to, "{name}:{:>width$}", 0, width = 23 - name.len())?;
+    }
+    Ok(writeln!(
+        to,
+        "Hugepagesize:       2048 kB\nHugetlb:               0 kB"
+    )?)
 }
 
 /// /proc/cpuinfo: one block a CPU.
-pub(super) fn cpuinfo() -> Vec<u8> {
-    let mut text = String::new();
+pub(super) fn cpuinfo(to: &mut Text) -> Result<()> {
     let count = machine::cpu::count();
     for cpu in 0..count {
-        let _ = writeln!(
-            text,
+        write!(
+            to,
             "processor\t: {cpu}\nvendor_id\t: Nacre\ncpu family\t: 6\nmodel\t\t: 0\n\
              model name\t: Nacre virtual CPU\nstepping\t: 0\nphysical id\t: 0\nsiblings\t: {count}\n\
              core id\t\t: {cpu}\ncpu cores\t: {count}\napicid\t\t: {cpu}\nfpu\t\t: yes\nwp\t\t: yes\n\
-             flags\t\t: {}\nbogomips\t: 0.00\nclflush size\t: 64\naddress sizes\t: 46 bits physical, \
-             48 bits virtual\n",
-            flags(machine::cpu::hwcap())
-        );
+             flags\t\t:"
+        )?;
+        write_flags(machine::cpu::hwcap(), to)?;
+        writeln!(
+            to,
+            "\nbogomips\t: 0.00\nclflush size\t: 64\naddress sizes\t: 46 bits physical, \
+             48 bits virtual\n"
+        )?;
     }
-    text.into_bytes()
+    Ok(())
 }
 
 /// CPUID leaf 1 EDX by Linux's names, and what every x86-64 has.
-fn flags(edx: u32) -> String {
+fn write_flags(edx: u32, to: &mut Text) -> fmt::Result {
     const NAMES: [&str; 32] = [
         "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "", "sep", "mtrr",
         "pge", "mca", "cmov", "pat", "pse36", "pn", "clflush", "", "dts", "acpi", "mmx", "fxsr",
@@ -113,62 +132,70 @@ fn flags(edx: u32) -> String {
         .iter()
         .enumerate()
         .filter(|(bit, _)| edx >> bit & 1 == 1);
-    let mut names: Vec<&str> = set
-        .map(|(_, name)| *name)
-        .filter(|name| !name.is_empty())
-        .collect();
-    names.extend(["syscall", "nx", "lm"]);
-    names.join(" ")
+    let names = set.map(|(_, name)| *name).chain(["syscall", "nx", "lm"]);
+    for name in names.filter(|name| !name.is_empty()) {
+        write!(to, " {name}")?;
+    }
+    Ok(())
 }
 
 /// /proc/stat.
-pub(super) fn stat() -> Vec<u8> {
+pub(super) fn stat(to: &mut Text) -> Result<()> {
     let count = machine::cpu::count();
-    let stats: Vec<_> = (0..count).map(sched::stats::cpu).collect();
-    let mut text = String::new();
-    let sum = |field: fn(&sched::stats::CpuStat) -> u64| stats.iter().map(field).sum::<u64>();
-    let mut line = |name: &str, user, system, idle| {
-        let (user, system, idle) = (ticks(user), ticks(system), ticks(idle));
-        let _ = writeln!(text, "{name} {user} 0 {system} {idle} 0 0 0 0 0 0");
+    let sum = |field: fn(&CpuStat) -> u64| -> u64 {
+        let all = (0..count).map(sched::stats::cpu);
+        all.map(|stat| field(&stat)).sum()
     };
-    line(
-        "cpu ",
+    write!(to, "cpu  ")?;
+    write_times(
         sum(|s| s.user_ns),
         sum(|s| s.system_ns),
         sum(|s| s.idle_ns),
-    );
-    for (cpu, stat) in stats.iter().enumerate() {
-        line(
-            &format!("cpu{cpu}"),
-            stat.user_ns,
-            stat.system_ns,
-            stat.idle_ns,
-        );
+        to,
+    )?;
+    for cpu in 0..count {
+        let stat = sched::stats::cpu(cpu);
+        write!(to, "cpu{cpu} ")?;
+        write_times(stat.user_ns, stat.system_ns, stat.idle_ns, to)?;
     }
     let booted = (sched::clock::realtime_ns() - sched::clock::boottime_ns()) / NS_PER_S;
-    let _ = write!(
-        text,
-        "intr 0\nctxt {}\nbtime {booted}\nprocesses {}\nprocs_running {}\nprocs_blocked 0\n",
+    // Work is not put off to softirqs here: none of the eleven kinds ever ran.
+    Ok(write!(
+        to,
+        "intr 0\nctxt {}\nbtime {booted}\nprocesses {}\nprocs_running {}\nprocs_blocked 0\n\
+         softirq 0 0 0 0 0 0 0 0 0 0 0\n",
         sum(|s| s.switches),
         tree::lock().last_pid(),
         sched::stats::runnable_threads()
-    );
-    text.into_bytes()
+    )?)
+}
+
+fn write_times(user: u64, system: u64, idle: u64, to: &mut Text) -> fmt::Result {
+    let (user, system, idle) = (ticks(user), ticks(system), ticks(idle));
+    writeln!(to, "{user} 0 {system} {idle} 0 0 0 0 0 0")
+}
+
+/// /proc/vmstat: what is counted of it.
+pub(super) fn vmstat(to: &mut Text) -> Result<()> {
+    Ok(writeln!(to, "nr_free_pages {}", frame::free())?)
 }
 
 /// /proc/filesystems. None needs a block device: there are none.
-pub(super) fn filesystems() -> Vec<u8> {
-    let names = fs::type_names();
-    let mut text = String::new();
-    for name in names {
-        let _ = writeln!(text, "nodev\t{name}");
+pub(super) fn filesystems(to: &mut Text) -> Result<()> {
+    // Those that only the kernel mounts are listed, too.
+    for name in fs::type_names()
+        .into_iter()
+        .chain(["pipefs", "sockfs", "nsfs"])
+    {
+        writeln!(to, "nodev\t{name}")?;
     }
-    text.into_bytes()
+    Ok(())
 }
 
 /// /proc/devices: majors that programs look up.
-pub(super) fn devices() -> Vec<u8> {
-    b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n\
-      136 pts\n229 hvc\n\nBlock devices:\n"
-        .to_vec()
+pub(super) fn devices(to: &mut Text) -> Result<()> {
+    to.push(
+        b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n\
+      136 pts\n229 hvc\n\nBlock devices:\n",
+    )
 }

@@ -1,14 +1,18 @@
 //! Formats, against what Linux prints.
 
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::string::{String, ToString};
 
 use fs::{Credentials, MountFlags};
 use machine::UserAddr;
 use memory::{AreaFlags, AreaInfo, Prot};
 
+use super::text::Text;
 use super::{limits, maps, mounts, status, sysctl, system};
 use crate::rlimit::Limits;
+
+fn string(text: Text) -> String {
+    String::from_utf8(text.into_bytes().unwrap()).unwrap()
+}
 
 #[test]
 fn maps_lines_put_the_name_in_its_column() {
@@ -19,9 +23,9 @@ fn maps_lines_put_the_name_in_its_column() {
         offset: 0,
         origin: None,
     };
-    let mut text = Vec::new();
-    maps::push_line(&mut text, &area).unwrap();
-    let line = core::str::from_utf8(&text).unwrap();
+    let mut text = Text::new();
+    maps::write_line(&mut text, &area).unwrap();
+    let line = string(text);
     assert!(
         line.starts_with("7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0 "),
         "{line}"
@@ -33,16 +37,22 @@ fn maps_lines_put_the_name_in_its_column() {
 #[test]
 fn mount_options_and_names() {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::RELATIME;
-    assert_eq!(mounts::format_flags(flags, true), "ro,nosuid,relatime");
-    assert_eq!(mounts::format_flags(MountFlags::empty(), true), "rw");
-    let mut text = Vec::new();
-    mounts::push_escaped(&mut text, b"a b\\c\td");
-    assert_eq!(text, b"a\\040b\\134c\\011d");
+    let mut text = Text::new();
+    mounts::write_flags(flags, true, &mut text).unwrap();
+    assert_eq!(string(text), "ro,nosuid,relatime");
+    let mut text = Text::new();
+    mounts::write_flags(MountFlags::empty(), true, &mut text).unwrap();
+    assert_eq!(string(text), "rw");
+    let mut text = Text::new();
+    mounts::push_escaped(&mut text, b"a b\\c\td").unwrap();
+    assert_eq!(string(text), "a\\040b\\134c\\011d");
 }
 
 #[test]
 fn limits_are_a_table() {
-    let text = limits::format_limits(&Limits::default());
+    let mut text = Text::new();
+    limits::write_limits(&Limits::default(), &mut text).unwrap();
+    let text = string(text);
     let mut lines = text.lines();
     assert_eq!(
         lines.next().unwrap().trim_end(),
@@ -80,19 +90,21 @@ fn capabilities_are_sixteen_digits() {
 
 #[test]
 fn times_have_two_digits_behind_the_point() {
-    assert_eq!(system::hundredths(1_239_999_999), "1.23");
-    assert_eq!(system::hundredths(50_000_000), "0.05");
+    assert_eq!(system::Hundredths(1_239_999_999).to_string(), "1.23");
+    assert_eq!(system::Hundredths(50_000_000).to_string(), "0.05");
 }
 
 #[test]
 fn uuids_say_that_they_are_random() {
-    let text = sysctl::uuid([0xff; 16]);
+    let text = sysctl::Uuid([0xff; 16]).to_string();
     assert_eq!(text, "ffffffff-ffff-4fff-bfff-ffffffffffff");
 }
 
 #[test]
 fn meminfo_is_aligned_as_readers_expect() {
-    let text = String::from_utf8(system::meminfo()).unwrap();
+    let mut text = Text::new();
+    system::meminfo(&mut text).unwrap();
+    let text = string(text);
     let first = text.lines().next().unwrap();
     assert!(
         first.starts_with("MemTotal:       ") && first.ends_with(" kB"),

@@ -307,6 +307,6 @@ pub(crate) fn start_exit(process: &Process, state: &mut SignalState, status: i32
     state.stop = None;
     process.stop_queue.wake_all();
     for thread in state.threads.iter() {
-        thread.notify();
+        thread.notify_of_end();
     }
 }

@@ -3,25 +3,31 @@
 //! Part of the signal state and under its lock. A thread knows its place, so that leaving does not look at
 //! the others.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+
+use abi::Result;
+use collections::Map;
 
 use crate::thread::Thread;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
-    places: BTreeMap<u64, Arc<Thread>>,
+    places: Map<u64, Arc<Thread>>,
     last: u64,
 }
 
 impl Threads {
     /// Adds the youngest.
-    pub(crate) fn push(&mut self, thread: Arc<Thread>) {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn push(&mut self, thread: &Arc<Thread>) -> Result<()> {
         self.last += 1;
         thread.place.store(self.last, Ordering::Relaxed);
-        self.places.insert(self.last, thread);
+        self.places.try_insert(self.last, thread.clone())?;
+        Ok(())
     }
 
     /// Takes `thread` out, if it is here.

@@ -1,10 +1,10 @@
 //! What is due when, for all processes, and the kernel thread that sees to it.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::Result;
+use collections::Map;
 use machine::sync::SpinLock;
 use sched::{ThreadBuilder, WaitQueue};
 
@@ -25,11 +25,15 @@ pub(super) enum Due {
 /// An entry: when it is due, and which of those due then.
 pub(super) type Entry = (u64, u64);
 
-type Agenda = BTreeMap<Entry, (Weak<Process>, Due)>;
+type Agenda = Map<Entry, (Weak<Process>, Due)>;
 
-static AGENDA: SpinLock<Agenda> = SpinLock::new(BTreeMap::new());
+static AGENDA: SpinLock<Agenda> = SpinLock::new(Map::new());
 static CHANGED: WaitQueue = WaitQueue::new();
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+/// There was no memory for an entry: the worker looks for timers without one.
+static LOST: AtomicBool = AtomicBool::new(false);
+/// How soon it does so, and again.
+const LOST_PAUSE_NS: u64 = 10_000_000;
 
 /// Has `due` of `process` looked at when the monotonic clock shows `deadline_ns`, rather than at `old`;
 /// with `None` only takes `old` back. The new entry.
@@ -43,7 +47,13 @@ pub(super) fn replace(
     let deadline_ns = deadline_ns?;
     let entry = (deadline_ns, SEQUENCE.fetch_add(1, Ordering::Relaxed));
     let mut agenda = AGENDA.lock();
-    agenda.insert(entry, (Arc::downgrade(process), due));
+    let entered = agenda.try_insert(entry, (Arc::downgrade(process), due));
+    if entered.is_err() {
+        drop(agenda);
+        LOST.store(true, Ordering::SeqCst);
+        CHANGED.wake_all();
+        return None;
+    }
     let is_first = agenda
         .first_key_value()
         .is_some_and(|(first, _)| *first == entry);
@@ -89,8 +99,22 @@ fn work() {
             // There may always be something due: others have to get on, too.
             sched::cond_resched();
         }
-        let next = first_deadline();
-        let is_new = || (first_deadline() != next).then_some(());
+        if LOST.swap(false, Ordering::SeqCst) {
+            for process in crate::tree::processes() {
+                super::enter_again(&process);
+            }
+        }
+        let (first, was_lost) = (first_deadline(), LOST.load(Ordering::SeqCst));
+        let soon = sched::clock::monotonic_ns() + LOST_PAUSE_NS;
+        let next = if was_lost {
+            Some(first.map_or(soon, |first| first.min(soon)))
+        } else {
+            first
+        };
+        let is_new = || {
+            let lost_more = !was_lost && LOST.load(Ordering::SeqCst);
+            (first_deadline() != first || lost_more).then_some(())
+        };
         match next {
             // Either there is something new, or the first is due: look again.
             Some(deadline) => drop(CHANGED.wait_deadline(deadline, is_new)),
@@ -109,8 +133,11 @@ fn first_deadline() -> Option<u64> {
 fn take_due() -> Option<(Weak<Process>, Due)> {
     let now = sched::clock::monotonic_ns();
     let mut agenda = AGENDA.lock();
-    let first = agenda.first_entry()?;
-    (first.key().0 <= now).then(|| first.remove())
+    let (first, _) = agenda.first_key_value()?;
+    if first.0 > now {
+        return None;
+    }
+    agenda.pop_first().map(|(_, due)| due)
 }
 
 fn look_at(process: &Arc<Process>, due: Due) {

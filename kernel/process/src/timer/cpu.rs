@@ -9,7 +9,7 @@ use crate::signal::{SigInfo, Signal, send};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Never look more often than this.
-const SHORTEST_NS: u64 = 4_000_000;
+pub(super) const SHORTEST_NS: u64 = 4_000_000;
 
 /// Looks at the process's CPU timers from now on, as long as one is armed.
 pub(super) fn watch(process: &Arc<Process>) {
@@ -35,7 +35,7 @@ fn schedule(process: &Arc<Process>, after_ns: u64) {
 }
 
 pub(super) fn look_at(process: &Arc<Process>) {
-    let usage = process.usage();
+    let usage = process.cpu_usage();
     let clocks = [usage.user_ns, usage.cpu_ns()];
     let threads = process.thread_count().max(1) as u64;
     let limit = process.limits().get(Resource::Cpu);

@@ -13,9 +13,12 @@ mod posix;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 
+use collections::Map;
 use machine::sync::SpinLock;
+
+use crate::Process;
 
 pub use agenda::start_worker;
 pub use cpu::watch_cpu_limit;
@@ -37,7 +40,7 @@ struct State {
     cpu_watched: bool,
     /// Seconds of CPU time at which SIGXCPU is next due; 0 when there is no limit.
     cpu_limit_next: u64,
-    posix: BTreeMap<i32, posix::Timer>,
+    posix: Map<i32, posix::Timer>,
     next_id: i32,
 }
 
@@ -54,5 +57,22 @@ impl Timers {
     pub(crate) fn delete_posix(&self) {
         let old = core::mem::take(&mut self.0.lock().posix);
         old.values().for_each(posix::Timer::disarm);
+    }
+}
+
+/// Enters the timers that there was no memory for on the agenda; what is due is found to be so at once.
+fn enter_again(process: &Arc<Process>) {
+    use agenda::Due;
+    let now = sched::clock::monotonic_ns();
+    let mut state = process.timers.0.lock();
+    let state = &mut *state;
+    if state.real_entry.is_none() && state.real.due_ns.is_some() {
+        state.real_entry = agenda::replace(None, process, Due::Real, state.real.due_ns);
+    }
+    if state.cpu_entry.is_none() && state.cpu_watched {
+        state.cpu_entry = agenda::replace(None, process, Due::Cpu, Some(now));
+    }
+    for (id, timer) in state.posix.iter_mut() {
+        timer.enter_again(process, *id, now);
     }
 }

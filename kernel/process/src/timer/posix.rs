@@ -8,6 +8,7 @@ use super::agenda::{self, Due};
 use super::itimer::{Armed, Interval};
 use crate::rlimit::Resource;
 use crate::signal::{Payload, SigInfo, Signal, code, send};
+use crate::usage::Usage;
 use crate::{Pid, Process, tree};
 
 /// The most timers of a process, whatever its limit on signals allows.
@@ -20,6 +21,13 @@ pub enum TimerClock {
     Realtime,
     /// CLOCK_MONOTONIC and CLOCK_BOOTTIME, which are the same here.
     Monotonic,
+    /// CPU time of the process, or of one of its threads; all of it, or that in user mode.
+    Cpu {
+        /// The thread.
+        thread: Option<Pid>,
+        /// Whether time in the kernel does not count.
+        user_only: bool,
+    },
 }
 
 impl TimerClock {
@@ -27,8 +35,36 @@ impl TimerClock {
     fn to_monotonic(self, at_ns: u64) -> u64 {
         match self {
             TimerClock::Realtime => sched::clock::monotonic_of_realtime(at_ns),
-            TimerClock::Monotonic => at_ns,
+            TimerClock::Monotonic | TimerClock::Cpu { .. } => at_ns,
         }
+    }
+
+    /// What the clock shows that due times are kept on: the monotonic one, or CPU time.
+    fn now(self, process: &Process) -> u64 {
+        let TimerClock::Cpu { thread, user_only } = self else {
+            return sched::clock::monotonic_ns();
+        };
+        let usage = match thread {
+            None => process.cpu_usage(),
+            Some(tid) => tree::thread(tid).map_or_else(Usage::default, |thread| thread.usage()),
+        };
+        if user_only {
+            usage.user_ns
+        } else {
+            usage.cpu_ns()
+        }
+    }
+
+    /// When the monotonic clock will show what makes a look worth while. CPU time does not pass faster than
+    /// all threads together can use it.
+    fn time_to_look(self, due_ns: u64, now_ns: u64, threads: usize) -> u64 {
+        let TimerClock::Cpu { thread, .. } = self else {
+            return due_ns;
+        };
+        let at_once = if thread.is_some() { 1 } else { threads.max(1) };
+        let left = due_ns.saturating_sub(now_ns) / at_once as u64;
+        let after = left.max(super::cpu::SHORTEST_NS);
+        sched::clock::monotonic_ns().saturating_add(after)
     }
 }
 
@@ -81,6 +117,14 @@ impl Timer {
         self.missed = self.missed.saturating_add(self.armed.expire(now_ns));
     }
 
+    /// See [`super::enter_again`].
+    pub(super) fn enter_again(&mut self, process: &Arc<Process>, id: i32, now_ns: u64) {
+        let waits = self.armed.due_ns.is_some() && self.notify != Notify::Nothing;
+        if self.entry.is_none() && waits {
+            self.entry = agenda::replace(None, process, Due::Posix(id), Some(now_ns));
+        }
+    }
+
     /// Takes it off the agenda: it is going away.
     pub(super) fn disarm(&self) {
         agenda::remove(self.entry);
@@ -109,7 +153,10 @@ pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i3
         missed: 0,
         last_overrun: 0,
     };
-    state.posix.insert(id, timer);
+    state
+        .posix
+        .try_insert(id, timer)
+        .map_err(|_| Errno::EAGAIN)?;
     Ok(id)
 }
 
@@ -137,7 +184,7 @@ pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Inte
     if setting.interval.value_ns == 0 {
         setting.interval.interval_ns = 0;
     }
-    let now = sched::clock::monotonic_ns();
+    let (now, threads) = (clock_of(process, id)?.now(process), process.thread_count());
     let mut state = process.timers.0.lock();
     let timer = state.posix.get_mut(&id).ok_or(Errno::EINVAL)?;
     let old = timer.left(now);
@@ -151,7 +198,8 @@ pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Inte
     let due = timer
         .armed
         .due_ns
-        .filter(|_| timer.notify != Notify::Nothing);
+        .filter(|_| timer.notify != Notify::Nothing)
+        .map(|due| timer.clock.time_to_look(due, now, threads));
     timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), due);
     Ok(old)
 }
@@ -161,9 +209,14 @@ pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Inte
 /// # Errors
 /// `EINVAL` when there is none with this id.
 pub fn get(process: &Process, id: i32) -> Result<Interval> {
-    let now = sched::clock::monotonic_ns();
+    let now = clock_of(process, id)?.now(process);
     let state = process.timers.0.lock();
     Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.left(now))
+}
+
+fn clock_of(process: &Process, id: i32) -> Result<TimerClock> {
+    let state = process.timers.0.lock();
+    Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.clock)
 }
 
 /// Times the timer was due between its last signal's queueing and taking.
@@ -178,7 +231,10 @@ pub fn overrun(process: &Process, id: i32) -> Result<i32> {
 pub(super) fn look_at(process: &Arc<Process>, id: i32) {
     // What was ignored, dropped or lost is not pending any more.
     let is_pending = is_queued(process, id);
-    let now = sched::clock::monotonic_ns();
+    let Ok(clock) = clock_of(process, id) else {
+        return;
+    };
+    let (now, threads) = (clock.now(process), process.thread_count());
     let mut state = process.timers.0.lock();
     let Some(timer) = state.posix.get_mut(&id) else {
         return;
@@ -203,7 +259,9 @@ pub(super) fn look_at(process: &Arc<Process>, id: i32) {
     };
     timer.is_pending &= is_pending;
     // Nothing new can come of it until somebody takes the signal, or stops ignoring it.
-    let next = agenda::not_too_soon(timer.armed.due_ns, queue_it == is_pending);
+    let due = timer.armed.due_ns;
+    let due = due.map(|due| clock.time_to_look(due, now, threads));
+    let next = agenda::not_too_soon(due, queue_it == is_pending);
     timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), next);
 }
 
@@ -252,8 +310,15 @@ pub(crate) fn signal_taken(process: &Arc<Process>, info: &mut SigInfo) {
     let Some(timer) = state.posix.get_mut(id) else {
         return;
     };
-    timer.miss(sched::clock::monotonic_ns());
-    let next = agenda::not_too_soon(timer.armed.due_ns, false);
+    // CPU time cannot be asked for here: the next look counts.
+    let is_cpu = matches!(timer.clock, TimerClock::Cpu { .. });
+    let now = sched::clock::monotonic_ns();
+    if !is_cpu {
+        timer.miss(now);
+    }
+    let due = timer.armed.due_ns;
+    let due = due.map(|due| if is_cpu { now } else { due });
+    let next = agenda::not_too_soon(due, false);
     timer.entry = agenda::replace(timer.entry, process, Due::Posix(*id), next);
     timer.last_overrun = i32::try_from(timer.missed).unwrap_or(i32::MAX);
     timer.missed = 0;

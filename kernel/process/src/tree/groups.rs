@@ -115,7 +115,7 @@ impl Tree {
     /// setpgid(2): `caller` puts `pid` (0: itself) in `group` (0: one of its own).
     ///
     /// # Errors
-    /// As setpgid(2): `ESRCH`, `EPERM`, `EACCES`, `EINVAL`.
+    /// As setpgid(2): `ESRCH`, `EPERM`, `EACCES`, `EINVAL`; `ENOMEM`.
     pub fn set_group(&mut self, caller: &Process, pid: Pid, group: Pid) -> Result<()> {
         let pid = if pid == 0 { caller.pid() } else { pid };
         let group = if group == 0 { pid } else { group };
@@ -145,6 +145,7 @@ impl Tree {
             return Err(Errno::EPERM);
         }
         if process.group_id() != group {
+            self.make_group(group, session)?;
             // The session stays: its terminal does, too.
             self.leave_group(&process);
             self.join_group(&process, group, session);
@@ -156,28 +157,53 @@ impl Tree {
     /// that was its last process) is for dropping without the lock.
     ///
     /// # Errors
-    /// `EPERM` when it leads a group, or a group with its id is left from before.
+    /// `EPERM` when it leads a group, or a group with its id is left from before; `ENOMEM`.
     pub fn set_session(&mut self, process: &Process) -> Result<Option<Terminal>> {
         let pid = process.pid();
         if self.groups.contains_key(&pid) || self.sessions.contains_key(&pid) {
             return Err(Errno::EPERM);
         }
+        self.make_group(pid, pid)?;
         let old = self.leave_group(process);
         self.join_group(process, pid, pid);
         Ok(old)
     }
 
+    /// Makes a group in a session, and the session, unless they are there.
+    pub(super) fn make_group(&mut self, group: Pid, session: Pid) -> Result<()> {
+        if self.groups.contains_key(&group) {
+            return Ok(());
+        }
+        let entry = self
+            .sessions
+            .try_get_or_insert_with(&session, Session::default)?;
+        entry.groups += 1;
+        let new = Group {
+            session,
+            ..Group::default()
+        };
+        if let Err(error) = self.groups.try_insert(group, new) {
+            // The terminal is none: a session that had one had a group.
+            self.drop_from_session(session);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Counts one group less; what comes back is the terminal of a session that had no other.
+    fn drop_from_session(&mut self, session: Pid) -> Option<Terminal> {
+        let entry = self.sessions.get_mut(&session)?;
+        entry.groups -= 1;
+        if entry.groups > 0 {
+            return None;
+        }
+        self.sessions.remove(&session)?.terminal
+    }
+
+    /// Puts a process that is in no group into one that is there.
     pub(super) fn join_group(&mut self, process: &Process, group: Pid, session: Pid) {
         process.set_group_id(group);
         process.set_session_id(session);
-        let sessions = &mut self.sessions;
-        self.groups.entry(group).or_insert_with(|| {
-            sessions.entry(session).or_default().groups += 1;
-            Group {
-                session,
-                ..Group::default()
-            }
-        });
         self.append(Chain::Members, group, process.pid());
         self.update_ties_around(process.pid());
     }
@@ -191,12 +217,7 @@ impl Tree {
         }
         self.groups.remove(&group)?;
         self.strike_if_free(group, process);
-        let entry = self.sessions.get_mut(&session)?;
-        entry.groups -= 1;
-        if entry.groups > 0 {
-            return None;
-        }
-        let terminal = self.sessions.remove(&session)?.terminal;
+        let terminal = self.drop_from_session(session);
         self.strike_if_free(session, process);
         terminal
     }

@@ -93,6 +93,7 @@ impl ThreadBuilder {
             memory: SpinLock::new(self.memory),
             state: AtomicU8::new(State::Uninterruptible as u8),
             interrupted: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             attributes: SpinLock::new(self.attributes),
             affinity: AtomicU64::new(self.affinity.0),
             account: Account::default(),

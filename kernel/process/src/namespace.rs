@@ -1,0 +1,321 @@
+//! Namespaces (namespaces(7)) as a thread has them, as things with a number, and as files.
+//!
+//! [`NsProxy`] is what a thread's next steps happen in. The mount namespace is not in it: it belongs to the
+//! [`fs::FsContext`], which threads share by other rules. A [`Namespace`] of any kind has a number, a user
+//! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of IPC,
+//! networks, control groups, users and clocks there is one each, the initial one.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+
+use abi::{Errno, Result};
+use collections::try_arc;
+use fs::{
+    File, FileKind, FileOps, Inode, InodeBody, Metadata, MountNamespace, OpenFlags, Path, Timestamp,
+};
+
+use crate::clone::CloneFlags;
+use crate::pid_namespace::PidNamespace;
+use crate::rlimit::Resource;
+use crate::thread::{self, Thread};
+use crate::uts::UtsNamespace;
+
+/// The namespaces of a thread that it does not share through something else.
+#[derive(Debug, Clone)]
+pub struct NsProxy {
+    /// Host and domain name.
+    pub uts: Arc<UtsNamespace>,
+    /// That of the processes it makes; its own stays for life.
+    pub pid_for_children: PidNamespace,
+}
+
+/// What a namespace separates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Control groups.
+    Cgroup,
+    /// System V IPC and message queues.
+    Ipc,
+    /// Mounts.
+    Mount,
+    /// Networks.
+    Net,
+    /// Process ids.
+    Pid,
+    /// Clocks.
+    Time,
+    /// Users and capabilities.
+    User,
+    /// Host and domain name.
+    Uts,
+}
+
+impl Kind {
+    /// Its name in /proc/PID/ns.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Cgroup => "cgroup",
+            Kind::Ipc => "ipc",
+            Kind::Mount => "mnt",
+            Kind::Net => "net",
+            Kind::Pid => "pid",
+            Kind::Time => "time",
+            Kind::User => "user",
+            Kind::Uts => "uts",
+        }
+    }
+
+    /// The flag of clone(2) that makes one.
+    #[must_use]
+    pub const fn flag(self) -> u32 {
+        match self {
+            Kind::Cgroup => 0x0200_0000,
+            Kind::Ipc => 0x0800_0000,
+            Kind::Mount => 0x0002_0000,
+            Kind::Net => 0x4000_0000,
+            Kind::Pid => 0x2000_0000,
+            Kind::Time => 0x0000_0080,
+            Kind::User => 0x1000_0000,
+            Kind::Uts => 0x0400_0000,
+        }
+    }
+
+    /// The number of the initial one, as on Linux.
+    const fn initial_ino(self) -> u64 {
+        match self {
+            Kind::Time => 0xeffffffa,
+            Kind::Cgroup => 0xeffffffb,
+            Kind::Pid => 0xeffffffc,
+            Kind::User => 0xeffffffd,
+            Kind::Uts => 0xeffffffe,
+            Kind::Ipc => 0xefffffff,
+            Kind::Mount | Kind::Net => 0xf0000000,
+        }
+    }
+}
+
+/// One namespace.
+#[derive(Debug, Clone)]
+pub enum Namespace {
+    /// Of mounts.
+    Mount(Arc<MountNamespace>),
+    /// Of process ids.
+    Pid(PidNamespace),
+    /// Of names.
+    Uts(Arc<UtsNamespace>),
+    /// The initial one of a kind of which there is one.
+    Initial(Kind),
+}
+
+impl Namespace {
+    /// The namespace of this kind that `thread` is in.
+    ///
+    /// # Errors
+    /// `ESRCH` when it has let go of it.
+    pub fn of(thread: &Thread, kind: Kind) -> Result<Self> {
+        Ok(match kind {
+            Kind::Mount => {
+                let context = thread.fs_if_alive().ok_or(Errno::ESRCH)?;
+                Namespace::Mount(context.namespace())
+            }
+            Kind::Pid => Namespace::Pid(thread.process().pid_namespace().clone()),
+            Kind::Uts => Namespace::Uts(thread.namespaces().uts),
+            other => Namespace::Initial(other),
+        })
+    }
+
+    /// What it separates.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Namespace::Mount(_) => Kind::Mount,
+            Namespace::Pid(_) => Kind::Pid,
+            Namespace::Uts(_) => Kind::Uts,
+            Namespace::Initial(kind) => *kind,
+        }
+    }
+
+    /// Its number: the inode number of its file.
+    #[must_use]
+    pub fn ino(&self) -> u64 {
+        let own = match self {
+            Namespace::Mount(mounts) => Some(mounts.id()),
+            Namespace::Pid(pids) => pids.ino(),
+            Namespace::Uts(names) => names.ino(),
+            Namespace::Initial(_) => None,
+        };
+        own.map_or(self.kind().initial_ino(), u64::from)
+    }
+
+    /// The user namespace whose capabilities count in it. The initial one belongs to nobody else.
+    fn owner(&self) -> Result<Self> {
+        match self {
+            Namespace::Initial(Kind::User) => Err(Errno::EPERM),
+            _ => Ok(Namespace::Initial(Kind::User)),
+        }
+    }
+
+    /// The one that it lies in. `caller` must see it.
+    fn parent(&self, caller: &Thread) -> Result<Self> {
+        match self {
+            Namespace::Pid(pids) => {
+                let parent = pids.parent().ok_or(Errno::EPERM)?;
+                if !parent.is_within(caller.process().pid_namespace()) {
+                    return Err(Errno::EPERM);
+                }
+                Ok(Namespace::Pid(parent))
+            }
+            Namespace::Initial(Kind::User) => Err(Errno::EPERM),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// A place for one walk that leads to its file.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn place(&self) -> Result<Path> {
+        let inode: Arc<dyn Inode> = try_arc(NsInode {
+            namespace: self.clone(),
+            body: InodeBody::new(),
+        })?;
+        Ok(fs::place_of(&inode))
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:[{}]", self.kind().name(), self.ino())
+    }
+}
+
+/// The file of a namespace (Linux's nsfs). One is made each time somebody goes there: what tells two apart
+/// is the number.
+#[derive(Debug)]
+struct NsInode {
+    namespace: Namespace,
+    body: InodeBody,
+}
+
+impl Inode for NsInode {
+    fn body(&self) -> &InodeBody {
+        &self.body
+    }
+
+    fn kind(&self) -> FileKind {
+        FileKind::Regular
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        let now = Timestamp::now();
+        Ok(Metadata {
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Metadata::new(self.namespace.ino(), FileKind::Regular, 0o444)
+        })
+    }
+
+    fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        let file = try_arc(NsFile {
+            namespace: self.namespace.clone(),
+        })?;
+        Ok(file)
+    }
+
+    fn anonymous_name(&self) -> Option<String> {
+        Some(alloc::format!("{}", self.namespace))
+    }
+}
+
+/// An open file of a namespace, which keeps it.
+#[derive(Debug)]
+pub struct NsFile {
+    namespace: Namespace,
+}
+
+impl NsFile {
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+/// ioctl_ns(2).
+const NS_GET_USERNS: u32 = 0xb701;
+const NS_GET_PARENT: u32 = 0xb702;
+const NS_GET_NSTYPE: u32 = 0xb703;
+const NS_GET_OWNER_UID: u32 = 0xb704;
+
+impl FileOps for NsFile {
+    fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
+        let caller = thread::current().ok_or(Errno::ENOTTY)?;
+        match command {
+            NS_GET_USERNS => install(&caller, self.namespace.owner()?),
+            NS_GET_PARENT => install(&caller, self.namespace.parent(&caller)?),
+            NS_GET_NSTYPE => Ok(u64::from(self.namespace.kind().flag())),
+            NS_GET_OWNER_UID => {
+                if self.namespace.kind() != Kind::User {
+                    return Err(Errno::EINVAL);
+                }
+                memory::user::write(machine::UserAddr(arg), &0u32).map(|()| 0)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+}
+
+/// Gives the caller a descriptor of a namespace, closed by exec.
+fn install(caller: &Thread, namespace: Namespace) -> Result<u64> {
+    let path = namespace.place()?;
+    let ops = try_arc(NsFile { namespace })?;
+    let file = File::new(path, ops, OpenFlags::empty(), &caller.credentials());
+    let limit = caller.process().limits().soft(Resource::OpenFiles);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let fd = caller.files().insert(file, true, limit)?;
+    Ok(u64::from(fd.unsigned_abs()))
+}
+
+/// Makes the namespaces that clone(2) or unshare(2) asks for, for `own` to go on with. Mounts are for the
+/// caller.
+///
+/// # Errors
+/// `EINVAL`, `ENOSPC`.
+pub fn unshare(own: &Thread, flags: CloneFlags) -> Result<NsProxy> {
+    let mut new = own.namespaces();
+    if flags.contains(CloneFlags::NEWUTS) {
+        new.uts = new.uts.duplicate()?;
+    }
+    if flags.contains(CloneFlags::NEWPID) {
+        let pids = own.process().pid_namespace();
+        if new.pid_for_children != *pids {
+            return Err(Errno::EINVAL);
+        }
+        new.pid_for_children = pids.below()?;
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_namespaces_have_linux_numbers() {
+        let text = |namespace: Namespace| alloc::format!("{namespace}");
+        let pids = PidNamespace::default();
+        assert_eq!(text(Namespace::Pid(pids.clone())), "pid:[4026531836]");
+        let names = crate::uts::initial();
+        assert_eq!(text(Namespace::Uts(names.clone())), "uts:[4026531838]");
+        let user = Namespace::Initial(Kind::User);
+        assert_eq!(text(user.clone()), "user:[4026531837]");
+        assert!(user.owner().is_err());
+        let below = Namespace::Pid(pids.below().expect("a namespace"));
+        let copy = Namespace::Uts(names.duplicate().expect("a namespace"));
+        assert!(below.ino() > 0xf000_0000 && copy.ino() > 0xf000_0000);
+        assert_ne!(below.ino(), copy.ino());
+    }
+}

@@ -1,0 +1,126 @@
+// Namespaces as files: what they are called, what their files tell, how they are entered.
+#include "test.h"
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/utsname.h>
+
+#define NS_GET_USERNS 0xb701
+#define NS_GET_PARENT 0xb702
+#define NS_GET_NSTYPE 0xb703
+#define NS_GET_OWNER_UID 0xb704
+
+static const char *kinds[] = {"mnt", "pid", "pid_for_children", "uts"};
+
+static unsigned long inode_of(const char *path) {
+    struct stat info;
+    return stat(path, &info) ? 0 : info.st_ino;
+}
+
+static unsigned long own(const char *kind) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/ns/%s", kind);
+    return inode_of(path);
+}
+
+static void links(void) {
+    for (int i = 0; i < 4; i++) {
+        char path[64], text[64], expected[64];
+        snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
+        ssize_t len = readlink(path, text, sizeof text - 1);
+        text[len < 0 ? 0 : len] = 0;
+        snprintf(expected, sizeof expected, "%.3s:[%lu]", kinds[i], inode_of(path));
+        say("%s names itself: %d\n", kinds[i], strcmp(text, expected) == 0);
+        int file = open(path, O_RDONLY | O_CLOEXEC);
+        struct stat info;
+        fstat(file, &info);
+        say("mode %o, type %x\n", info.st_mode, ioctl(file, NS_GET_NSTYPE));
+        SHOW(read(file, text, 1));
+        SHOW(ioctl(file, NS_GET_OWNER_UID, text));
+        int user = ioctl(file, NS_GET_USERNS);
+        TRUE(user >= 0);
+        say("owner type %x\n", ioctl(user, NS_GET_NSTYPE));
+        SHOW(setns(file, CLONE_NEWNET));
+        close(user);
+        close(file);
+    }
+    SHOW(open("/proc/self/ns/none", O_RDONLY));
+    TRUE(own("pid") == own("pid_for_children"));
+}
+
+static void show_name(const char *who) {
+    struct utsname name;
+    uname(&name);
+    say("%s: %s %s\n", who, name.nodename, name.domainname);
+}
+
+static void host_names(void) {
+    int old = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+    unsigned long before = own("uts");
+    SHOW(unshare(CLONE_NEWUTS));
+    TRUE(own("uts") != before);
+    SHOW(sethostname("inner", 5));
+    SHOW(setdomainname("domain", 6));
+    show_name("inner");
+    int inner = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        show_name("child");
+        SHOW(setns(old, CLONE_NEWUTS));
+        say("child is back: %d\n", own("uts") == before);
+        _exit(0);
+    }
+    show_end("child", child);
+    SHOW(setns(old, 0));
+    TRUE(own("uts") == before);
+    SHOW(setns(inner, CLONE_NEWPID));
+    SHOW(setns(inner, CLONE_NEWUTS));
+    show_name("inner again");
+    int file = open("/proc/sys/kernel/hostname", O_RDWR);
+    SHOW(write(file, "written\n", 8));
+    show_name("written");
+    close(file);
+    SHOW(setns(old, 0));
+}
+
+static void pids(void) {
+    SHOW(unshare(CLONE_NEWPID));
+    // Nobody is in it yet.
+    TRUE(own("pid") != 0);
+    pid_t child = fork_clean();
+    if (child == 0) pause();
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/pid", child);
+    TRUE(inode_of(path) != own("pid"));
+    TRUE(inode_of(path) == own("pid_for_children"));
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int parent = ioctl(file, NS_GET_PARENT);
+    struct stat info;
+    fstat(parent, &info);
+    TRUE(info.st_ino == own("pid"));
+    SHOW(kill(child, SIGKILL));
+    show_end("init", child);
+    SHOW(setns(file, CLONE_NEWPID));
+    SHOW(fork());
+}
+
+static void unprivileged(void) {
+    pid_t child = fork_clean();
+    if (child == 0) {
+        int file = open("/proc/self/ns/uts", O_RDONLY);
+        SHOW(setresuid(1000, 1000, 1000));
+        SHOW(setns(file, CLONE_NEWUTS));
+        SHOW(unshare(CLONE_NEWUTS));
+        SHOW(sethostname("x", 1));
+        SHOW(readlink("/proc/1/ns/uts", (char[64]){0}, 64));
+        _exit(0);
+    }
+    show_end("user", child);
+}
+
+int main(void) {
+    links();
+    host_names();
+    unprivileged();
+    pids();
+    return 0;
+}
