@@ -55,6 +55,16 @@ static void memory_hog(void) {
     }
 }
 
+// The kernel stores to pages that are not there: it waits for memory like the program itself.
+static void read_hog(void) {
+    int zeroes = open("/dev/zero", O_RDONLY);
+    for (;;) {
+        char *area = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (area == MAP_FAILED) _exit(0);
+        if (read(zeroes, area, 1 << 20) != 1 << 20) _exit(1);
+    }
+}
+
 static void hogs(void) {
     for (int i = 0; i < 6; i++) {
         if (fork() == 0) memory_hog();
@@ -96,6 +106,7 @@ static void temporary_files(void) {
 
 int main(void) {
     greedy("memory hog", memory_hog);
+    greedy("hog by read(2)", read_hog);
     greedy("six memory hogs", hogs);
     greedy("temporary file", temporary_files);
     greedy("signals", signal_bomb);

@@ -244,12 +244,46 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Takes the next clean page that was not used lately away from those who map it, and out of memory. Does
+    /// nothing with a page whose address spaces are busy, or which a program has used. `false` when there is none.
+    fn evict_next(&self, freed: &mut usize) -> bool {
+        // Whoever holds the lock may be who runs short.
+        let next = self
+            .pages
+            .try_lock()
+            .and_then(|mut pages| pages.start_next_eviction());
+        let Some(index) = next else {
+            return false;
+        };
+        let is_unused = self.mappings.try_evict(self, index);
+        let gone = self.pages.lock().end_eviction(index, is_unused);
+        *freed += usize::from(gone.is_some());
+        self.settled.wake_all();
+        true
+    }
+}
+
 impl Shrink for Mapping {
     fn shrink(&self, wanted: usize) -> usize {
         // Whoever holds the lock may be who runs short.
         self.pages
             .try_lock()
             .map_or(0, |mut pages| pages.shrink(wanted))
+    }
+
+    fn shrink_mapped(&self, wanted: usize) -> usize {
+        if !self.is_device() {
+            return 0;
+        }
+        let mut freed = 0;
+        // Each page gets a second chance at most, so that a step stays short.
+        for _ in 0..wanted.saturating_mul(2) {
+            if freed >= wanted || !self.evict_next(&mut freed) {
+                break;
+            }
+        }
+        freed
     }
 
     fn write_back_all(&self) -> Result<()> {

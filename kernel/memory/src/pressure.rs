@@ -1,67 +1,55 @@
-//! When frames run short: who can give some back, and how much must stay free.
+//! Memory that runs short: who gives some back, who waits for it, and who dies for it.
 //!
-//! Small kernel objects come from an allocator that cannot fail politely, so operations that a user can
-//! drive call [`ensure_headroom`] first: ENOMEM comes while there still is memory.
+//! [`try_zeroed`] and [`try_copy`] take a frame that is at hand and wait for nothing. Whoever gets none and holds no
+//! spin lock calls [`make_room`], which takes pages back ([`reclaim`]) and at the end asks the OOM killer,
+//! and tries again. Some frames stay free for what cannot wait ([`RESERVE_FRAMES`]).
+//!
+//! Locking: what gives memory back may be asked with any sleeping lock held, so it takes its own locks only if
+//! they are free, and neither sleeps nor allocates.
 
-use alloc::sync::Weak;
-use alloc::vec::Vec;
+mod killer;
+mod shrink;
 
 use abi::{Errno, Result};
 use machine::Frame;
-use machine::sync::SpinLock;
+
+pub(crate) use killer::Freeing;
+pub use killer::{Verdict, set_killer};
+pub use shrink::{Shrink, reclaim, register, write_back_all};
 
 /// Frames that stay free for the kernel's own small objects.
 pub const RESERVE_FRAMES: usize = 256;
+/// Frames that are taken back at a time: a few more than one needs, so that not each fault has to.
+const BATCH: usize = 64;
 
-/// Something that can free frames on request.
-pub trait Shrink: Send + Sync {
-    /// Frees up to `wanted` frames that nobody needs right now; returns how many it freed. Must not
-    /// sleep or allocate.
-    fn shrink(&self, wanted: usize) -> usize;
-
-    /// Writes back what is dirty (sync(2)); may sleep.
-    ///
-    /// # Errors
-    /// What the file system says.
-    fn write_back_all(&self) -> Result<()> {
-        Ok(())
-    }
+/// Whether a user may take another frame.
+fn has_room() -> bool {
+    machine::frame::free() >= RESERVE_FRAMES
 }
 
-static SHRINKERS: SpinLock<Vec<Weak<dyn Shrink>>> = SpinLock::new(Vec::new());
-
-/// Adds a shrinker for as long as it lives.
+/// Makes sure that there is memory for what a system call is about to allocate.
 ///
 /// # Errors
-/// `ENOMEM`.
-pub fn register(shrinker: Weak<dyn Shrink>) -> Result<()> {
-    let mut shrinkers = SHRINKERS.lock();
-    if shrinkers.len() == shrinkers.capacity() {
-        shrinkers.retain(|it| it.strong_count() > 0);
-        shrinkers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-    }
-    shrinkers.push(shrinker);
-    Ok(())
-}
-
-/// Makes sure that there is memory for small kernel objects.
-///
-/// # Errors
-/// `ENOMEM` when there is not, even after shrinking.
+/// `ENOMEM` when there is not, even after taking back what can be.
 pub fn ensure_headroom() -> Result<()> {
-    if machine::frame::free() >= RESERVE_FRAMES || reclaim(RESERVE_FRAMES) > 0 {
+    if has_room() || reclaim(BATCH) > 0 {
         Ok(())
     } else {
         Err(Errno::ENOMEM)
     }
 }
 
-/// Waits for nothing, but makes room for a frame or two if that can be done.
+/// Waits until a user may take another frame; a process dies for it if need be. No spin lock may be held.
 ///
 /// # Errors
-/// `ENOMEM` when there is none even after shrinking.
+/// `ENOMEM` when the calling thread is to die itself, or nobody can.
 pub fn make_room() -> Result<()> {
-    ensure_headroom()
+    loop {
+        if has_room() || reclaim(BATCH) > 0 {
+            return Ok(());
+        }
+        killer::kill_or_wait()?;
+    }
 }
 
 /// A frame of zeroes for a user, if there is one at hand.
@@ -76,11 +64,7 @@ pub fn try_copy(frame: &Frame) -> Option<Frame> {
     has_room().then(|| frame.duplicate().ok()).flatten()
 }
 
-fn has_room() -> bool {
-    machine::frame::free() >= RESERVE_FRAMES
-}
-
-/// A frame of zeroes for a user, shrinking caches if need be.
+/// A frame of zeroes for a user, taking memory back if need be.
 ///
 /// # Errors
 /// `ENOMEM`.
@@ -89,45 +73,11 @@ pub fn alloc_zeroed() -> Result<Frame> {
     Frame::alloc_zeroed().map_err(|_| Errno::ENOMEM)
 }
 
-/// A copy of `frame` for a user, shrinking caches if need be.
+/// A copy of `frame` for a user, taking memory back if need be.
 ///
 /// # Errors
 /// `ENOMEM`.
 pub fn duplicate(frame: &Frame) -> Result<Frame> {
     ensure_headroom()?;
     frame.duplicate().map_err(|_| Errno::ENOMEM)
-}
-
-/// Writes back whatever is dirty anywhere (sync(2)); returns the first error after trying all.
-///
-/// # Errors
-/// What the file systems say.
-pub fn write_back_all() -> Result<()> {
-    let mut outcome = Ok(());
-    let mut at = 0;
-    while let Some(shrinker) = nth(at) {
-        if let Some(shrinker) = shrinker.upgrade() {
-            outcome = outcome.and(shrinker.write_back_all());
-        }
-        at += 1;
-    }
-    outcome
-}
-
-fn nth(at: usize) -> Option<Weak<dyn Shrink>> {
-    SHRINKERS.lock().get(at).cloned()
-}
-
-/// Asks the shrinkers for `wanted` frames; returns how many came back.
-pub fn reclaim(wanted: usize) -> usize {
-    let mut freed = 0;
-    let mut at = 0;
-    while freed < wanted {
-        let Some(shrinker) = nth(at) else { break };
-        freed += shrinker
-            .upgrade()
-            .map_or(0, |shrinker| shrinker.shrink(wanted - freed));
-        at += 1;
-    }
-    freed
 }

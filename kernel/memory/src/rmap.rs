@@ -70,6 +70,28 @@ impl MappingList {
         self.each(|space| space.expect_stores(source, pages.clone()));
     }
 
+    /// Takes a page out of every mapping of `source` if no program has used it since this was last tried. `false`
+    /// also when an address space is busy. Neither sleeps nor allocates.
+    pub(crate) fn try_evict(&self, source: &dyn PageSource, page: u64) -> bool {
+        let mut next = 0;
+        loop {
+            let space = {
+                let Some(spaces) = self.spaces.try_lock() else {
+                    return false;
+                };
+                let at = spaces.partition_point(|(key, _)| *key < next);
+                let Some((key, space)) = spaces.get(at) else {
+                    return true;
+                };
+                next = *key + 1;
+                space.upgrade()
+            };
+            if space.is_some_and(|space| !space.try_evict(source, page)) {
+                return false;
+            }
+        }
+    }
+
     fn each(&self, act: impl Fn(&AddressSpace)) {
         let mut next = 0;
         // One at a time: what is upgraded here may be the last reference, dropped without the lock.

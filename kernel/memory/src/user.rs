@@ -125,11 +125,11 @@ pub fn write<T: IntoBytes + zerocopy::Immutable>(to: UserAddr, value: &T) -> Res
 /// # Errors
 /// `EFAULT`, `ENOMEM` when there is no memory for as many.
 pub fn read_array<T: FromBytes + IntoBytes>(from: UserAddr, len: usize) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    values.resize_with(len, T::new_zeroed);
+    let mut values = collections::Vec::new();
+    values.try_reserve_exact(len)?;
+    values.try_resize_with(len, T::new_zeroed)?;
     read_bytes(from, values.as_mut_slice().as_mut_bytes())?;
-    Ok(values)
+    Ok(values.into_std())
 }
 
 /// Reads a NUL-terminated string of less than `max` bytes, without the NUL.
@@ -138,7 +138,7 @@ pub fn read_array<T: FromBytes + IntoBytes>(from: UserAddr, len: usize) -> Resul
 /// `EFAULT`; `ENAMETOOLONG` when there is no NUL in `max` bytes.
 pub fn read_c_string(from: UserAddr, max: usize) -> Result<Vec<u8>> {
     const STEP: usize = 64;
-    let mut string: Vec<u8> = Vec::new();
+    let mut string = collections::Vec::new();
     let mut step = [0; STEP];
     let mut at = from;
     while string.len() < max {
@@ -147,11 +147,10 @@ pub fn read_c_string(from: UserAddr, max: usize) -> Result<Vec<u8>> {
         let copied = copy_in(at, &mut step[..len]);
         let found = step[..copied].iter().position(|&byte| byte == 0);
         let part = &step[..found.unwrap_or(copied)];
-        string.try_reserve(part.len()).map_err(|_| Errno::ENOMEM)?;
-        string.extend_from_slice(part);
+        string.try_extend_from_slice(part)?;
         if found.is_some() {
             return if string.len() < max {
-                Ok(string)
+                Ok(string.into_std())
             } else {
                 Err(Errno::ENAMETOOLONG)
             };

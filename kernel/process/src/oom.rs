@@ -1,29 +1,33 @@
-//! What happens when a page is promised and there is no frame for it: the process that holds the most
-//! memory dies, by what its oom_score_adj makes of that, and whoever needed the page waits for what it leaves.
+//! Who dies when memory is short and nothing more can be taken back: the process that holds the most memory, by
+//! what its oom_score_adj makes of that. Whoever needed the memory waits for what it leaves.
 //!
-//! PID 1 dies only when it is the last one that could.
+//! PID 1 dies only when it is the last one that could. While a chosen process is dying nobody looks for
+//! another one, so that many threads that wait cost no more than one.
 
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use machine::sync::SpinLock;
 use memory::AddressSpace;
-use sched::Sleep;
+use memory::pressure::{self, Verdict};
 
 use crate::signal::Signal;
 use crate::thread::Thread;
 use crate::{Process, exit, tree};
 
 const INIT: crate::Pid = 1;
-/// How long a fault waits before it is tried again.
-const WAIT_NS: u64 = 1_000_000;
-/// How often it waits for a process that is dying before another one has to.
-const PATIENCE: u32 = 2000;
-
-/// Waits since a process was last chosen.
-static WAITED: AtomicU32 = AtomicU32::new(0);
+/// How long a chosen process may take to die before another one has to.
+const PATIENCE_NS: u64 = 2_000_000_000;
 
 /// Frames below which no system call starts: they are for what those that run already allocate.
-const LAST_FRAMES: usize = memory::pressure::RESERVE_FRAMES / 2;
+const LAST_FRAMES: usize = pressure::RESERVE_FRAMES / 2;
+
+/// The process that was chosen last.
+static CHOSEN: SpinLock<Weak<Process>> = SpinLock::new(Weak::new());
+/// Until when it is waited for, on the monotonic clock.
+static PATIENT_UNTIL_NS: AtomicU64 = AtomicU64::new(0);
+/// Threads that found nobody to kill since a process last died.
+static WITHOUT_VICTIM: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until there is memory for the small things that any system call may need; `false` when `thread`
 /// is to exit instead.
@@ -35,27 +39,46 @@ pub fn has_memory(thread: &Arc<Thread>) -> bool {
 #[cold]
 fn wait_for_memory(thread: &Arc<Thread>) -> bool {
     while machine::frame::free() < LAST_FRAMES {
-        if thread.process().signals.lock().must_exit(thread) {
+        if must_exit(thread) || pressure::make_room().is_err() && must_exit(thread) {
             return false;
         }
-        make_room(thread);
     }
     true
 }
 
-/// Makes memory for `thread`, which then tries again.
-pub(crate) fn make_room(thread: &Arc<Thread>) {
-    if memory::pressure::reclaim(memory::pressure::RESERVE_FRAMES) == 0 {
-        match choose() {
-            Some(victim) => kill(&victim),
-            None if WAITED.load(Ordering::Relaxed) > PATIENCE => kill(thread.process()),
-            None => {}
-        }
+fn must_exit(thread: &Thread) -> bool {
+    thread.process().signals.lock().must_exit(thread)
+}
+
+/// What a thread does that can have no memory: see [`pressure::set_killer`].
+pub fn kill_for_memory() -> Verdict {
+    let me = crate::thread::current();
+    if me.as_ref().is_some_and(|thread| must_exit(thread)) {
+        return Verdict::GiveUp;
     }
-    WAITED.fetch_add(1, Ordering::Relaxed);
-    let deadline_ns = sched::clock::monotonic_ns() + WAIT_NS;
-    // So short that it need not be interrupted, which what has nothing to do with dying would do at once.
-    let _ = sched::timer::sleep_until(deadline_ns, Sleep::Uninterruptible);
+    let now_ns = sched::clock::monotonic_ns();
+    let is_impatient = now_ns > PATIENT_UNTIL_NS.load(Ordering::Relaxed);
+    let chosen = CHOSEN.lock().upgrade();
+    if !is_impatient && chosen.is_some_and(|process| process.memory().is_some()) {
+        return Verdict::Wait;
+    }
+    let victim = match choose(is_impatient) {
+        Choice::Dying => return Verdict::Wait,
+        Choice::Victim(victim) => victim,
+        // Only PID 1 is left, and what has memory outside of processes: it may yet come back.
+        Choice::Nobody if WITHOUT_VICTIM.fetch_add(1, Ordering::Relaxed) < 200 => {
+            return Verdict::Wait;
+        }
+        Choice::Nobody => match me {
+            Some(thread) => thread.process().clone(),
+            None => return Verdict::GiveUp,
+        },
+    };
+    WITHOUT_VICTIM.store(0, Ordering::Relaxed);
+    *CHOSEN.lock() = Arc::downgrade(&victim);
+    PATIENT_UNTIL_NS.store(now_ns.saturating_add(PATIENCE_NS), Ordering::Relaxed);
+    kill(&victim);
+    Verdict::Wait
 }
 
 /// How bad a process is.
@@ -89,12 +112,20 @@ pub(crate) fn score(process: &Process) -> i64 {
     ((1000 + badness * 1000 / total) * 2 / 3).max(0)
 }
 
-/// The worst process; `None` while one that was chosen is still dying.
-fn choose() -> Option<Arc<Process>> {
+enum Choice {
+    /// One that is dying already.
+    Dying,
+    /// The worst one.
+    Victim(Arc<Process>),
+    /// There is none.
+    Nobody,
+}
+
+/// Looks for the process that has to die. `is_impatient`: not one that is dying already.
+fn choose(is_impatient: bool) -> Choice {
     let init_memory = tree::process(INIT).and_then(|init| init.memory());
-    let is_impatient = WAITED.load(Ordering::Relaxed) > PATIENCE;
     let mut most = i64::MIN;
-    let mut victim = None;
+    let mut victim = Choice::Nobody;
     for process in tree::processes() {
         let Some(memory) = process.memory() else {
             continue;
@@ -109,20 +140,19 @@ fn choose() -> Option<Arc<Process>> {
             if is_impatient {
                 continue;
             }
-            return None;
+            return Choice::Dying;
         }
         if let Some(badness) = badness(&process, &memory)
             && badness > most
         {
             most = badness;
-            victim = Some(process);
+            victim = Choice::Victim(process);
         }
     }
     victim
 }
 
 fn kill(victim: &Process) {
-    WAITED.store(0, Ordering::Relaxed);
     let name = victim
         .main_thread()
         .map(|thread| thread.name())

@@ -121,10 +121,8 @@ fn page_fault(thread: &Arc<Thread>, fault: &PageFault) {
         FaultError::MapErr => SigInfo::fault(Signal::SEGV, code::SEGV_MAPERR, fault.addr.0),
         FaultError::AccErr => SigInfo::fault(Signal::SEGV, code::SEGV_ACCERR, fault.addr.0),
         FaultError::Bus => SigInfo::fault(Signal::BUS, code::BUS_ADRERR, fault.addr.0),
-        FaultError::OutOfMemory => {
-            crate::oom::make_room(thread);
-            return;
-        }
+        // Somebody died, perhaps this process: if not, the access faults again.
+        FaultError::OutOfMemory => return,
     };
     send::force(thread, &info);
 }

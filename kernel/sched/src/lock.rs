@@ -134,6 +134,15 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
+    /// Takes the lock for writing if nobody has it.
+    pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        let value = self.value.try_write()?;
+        Some(RwLockWriteGuard {
+            waiters: &self.waiters,
+            value: Some(value),
+        })
+    }
+
     /// Takes the lock for writing, sleeping while anyone has it.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         let value = match self.value.try_write() {

@@ -17,6 +17,7 @@ use super::spare::{self, Memory};
 use super::tree::{Leaf, Tree, Visit};
 use crate::addr::{PAGE_SIZE, UserAddr};
 use crate::frame::{Frame, OutOfMemory};
+use crate::heap;
 use crate::interrupt::InterruptsOff;
 use crate::sync::SpinLock;
 use crate::x86::{paging, percpu, tlb};
@@ -31,8 +32,10 @@ const BOUND: usize = 4096;
 pub struct PageTable {
     tree: Tree<Memory>,
     lock: SpinLock<()>,
-    /// The CPUs on which it is loaded, a bit each.
+    /// The CPUs on which it is loaded, a bit each; some may be lazy (see [`PageTable::deactivate`]).
     cpus: AtomicU64,
+    /// Counts flushes, for CPUs that were not told because they were lazy.
+    flushes: AtomicU64,
     /// Pages that it has. Changes under `lock`.
     resident: AtomicUsize,
 }
@@ -45,15 +48,17 @@ impl PageTable {
     pub fn new() -> Result<Arc<PageTable>, OutOfMemory> {
         let root = Frame::alloc_zeroed()?.into_phys();
         paging::share_kernel_half(root);
-        Ok(Arc::new(PageTable {
+        // On failure the drop frees the root.
+        heap::try_arc(PageTable {
             tree: Tree {
                 memory: Memory,
                 root,
             },
             lock: SpinLock::new(()),
             cpus: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
             resident: AtomicUsize::new(0),
-        }))
+        })
     }
 
     /// Maps `new` at the page of `addr` in place of `old`, if that is mapped there and may not be stored to.
@@ -151,7 +156,12 @@ impl PageTable {
         self.add_resident(gather.pages().wrapping_neg());
         drop(guard);
         if !gather.is_empty() {
-            self.flush(range.start.0, (end - range.start.0) / PAGE_SIZE as u64);
+            let pages = (end - range.start.0) / PAGE_SIZE as u64;
+            if gather.tables().is_empty() {
+                self.flush(range.start.0, pages);
+            } else {
+                self.flush_everywhere(range.start.0, pages);
+            }
             // SAFETY: each entry that owned a handle is gone and given here once.
             let mut let_go = |value| drop(unsafe { frame_of(value) });
             // SAFETY: all CPUs that have the tree loaded have just forgotten its range.
@@ -293,16 +303,47 @@ impl PageTable {
 
     /// Makes this the table of the CPU this runs on; it stays alive as long as it is.
     pub fn activate(self: &Arc<Self>) {
-        switch(Some(Arc::clone(self)));
+        switch(Arc::clone(self));
     }
 
-    /// Makes the kernel-only table active on this CPU.
+    /// No user memory is used on this CPU from now on. What is loaded stays so, lazily: the CPU most often comes
+    /// back to it. It is not told of flushes meanwhile but looks whether there was one ([`go_on`]).
     pub fn deactivate() {
-        switch(None);
+        let _off = InterruptsOff::new();
+        let area = percpu::here();
+        if let Some(table) = area.active.borrow().as_ref() {
+            let seen = table.flushes.load(Ordering::SeqCst);
+            area.flushes_seen.set(seen);
+            area.is_lazy.store(true, Ordering::Release);
+        }
     }
 
-    /// Makes every CPU that has this table loaded forget `pages` pages from `addr`.
+    /// Whether user code used a page in the range since this was last asked. Not exact: what a TLB knows is
+    /// used without a trace.
+    #[must_use]
+    pub fn take_accessed(&self, range: Range<UserAddr>) -> bool {
+        let _guard = self.lock.lock();
+        let mut was_accessed = false;
+        self.tree.visit(range.start.0..range.end.0, &mut |leaf| {
+            was_accessed |= self.tree.take_accessed(&leaf);
+            Visit::Continue
+        });
+        was_accessed
+    }
+
+    /// Makes every CPU that uses this table forget `pages` pages from `addr`.
     fn flush(&self, addr: u64, pages: u64) {
+        // Before the look at who is lazy, and a fence between the change of entries and that look.
+        self.flushes.fetch_add(1, Ordering::SeqCst);
+        self.flush_here(addr, pages);
+        let loaded = self.cpus.load(Ordering::SeqCst);
+        tlb::flush_others(tlb::without_lazy(loaded));
+    }
+
+    /// As [`Self::flush`], and lazy CPUs too: tables are about to be freed, which a CPU may walk on its own
+    /// initiative as long as it has their root loaded.
+    fn flush_everywhere(&self, addr: u64, pages: u64) {
+        self.flushes.fetch_add(1, Ordering::SeqCst);
         self.flush_here(addr, pages);
         tlb::flush_others(self.cpus.load(Ordering::SeqCst));
     }
@@ -331,30 +372,44 @@ fn stop_at_bound(done: usize) -> Visit {
 }
 
 /// Loads another table on this CPU, then lets go of the one that was.
-fn switch(next: Option<Arc<PageTable>>) {
+fn switch(next: Arc<PageTable>) {
     let off = InterruptsOff::new();
     let area = percpu::here();
+    if go_on(area, &next) {
+        return;
+    }
     let bit = 1 << area.id();
-    let root = match &next {
-        Some(table) => {
-            // Before it is loaded, so that no change goes untold.
-            table.cpus.fetch_or(bit, Ordering::SeqCst);
-            table.tree.root
-        }
-        None => paging::kernel_root(),
-    };
+    // Before it is loaded, so that no change goes untold.
+    next.cpus.fetch_or(bit, Ordering::SeqCst);
+    let root = next.tree.root;
     if paging::current_root() != root {
         // SAFETY: the root has the kernel's half, and `active` keeps it until another is loaded.
         unsafe { paging::load_root(root) };
     }
-    let previous = area.active.replace(next);
-    let is_same = area.active.borrow().as_ref().map(|table| table.tree.root)
-        == previous.as_ref().map(|table| table.tree.root);
-    if let (Some(table), false) = (&previous, is_same) {
+    let previous = area.active.replace(Some(next));
+    if let Some(table) = &previous
+        && table.tree.root != root
+    {
         table.cpus.fetch_and(!bit, Ordering::SeqCst);
     }
     drop(off);
     drop(previous);
+}
+
+/// Ends being lazy. Whether `table` was loaded all the time, and is used again.
+fn go_on(area: &percpu::Area, table: &Arc<PageTable>) -> bool {
+    if !area.is_lazy.swap(false, Ordering::SeqCst) {
+        return false;
+    }
+    let is_loaded = area
+        .active
+        .borrow()
+        .as_ref()
+        .is_some_and(|active| Arc::ptr_eq(active, table));
+    if is_loaded && table.flushes.load(Ordering::SeqCst) != area.flushes_seen.get() {
+        tlb::flush_here();
+    }
+    is_loaded
 }
 
 impl Drop for PageTable {

@@ -10,6 +10,8 @@ use super::Perms;
 pub(crate) const PRESENT: u64 = 1;
 pub(crate) const WRITE: u64 = 1 << 1;
 pub(crate) const USER: u64 = 1 << 2;
+/// The CPU has used the entry.
+pub(crate) const ACCESSED: u64 = 1 << 5;
 /// In an entry above the leaves: it maps a large page itself. The kernel's half has such, the user's none.
 pub(crate) const LARGE: u64 = 1 << 7;
 /// Free for software: the page is boot memory, which is not counted.

@@ -8,7 +8,9 @@
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::bits::{ADDRESS, ENTRIES, LEAF, PRESENT, ROOT, USER, WRITE, index, is_used, span};
+use super::bits::{
+    ACCESSED, ADDRESS, ENTRIES, LEAF, PRESENT, ROOT, USER, WRITE, index, is_used, span,
+};
 use super::gather::Gather;
 use crate::addr::{PAGE_SIZE, PhysAddr, UserAddr};
 use crate::frame::OutOfMemory;
@@ -169,6 +171,12 @@ impl<M: Tables> Tree<M> {
     pub(super) fn replace(&self, leaf: &Leaf, value: u64) {
         let entry = self.memory.entry(leaf.table, leaf.index);
         entry.store(value, Ordering::Release);
+    }
+
+    /// Whether the CPU marked an entry as used since this was last asked.
+    pub(super) fn take_accessed(&self, leaf: &Leaf) -> bool {
+        let entry = self.memory.entry(leaf.table, leaf.index);
+        leaf.value & ACCESSED != 0 && entry.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
     }
 
     /// The table with the leaf entry for `addr`, made if need be.

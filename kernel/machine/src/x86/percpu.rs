@@ -10,7 +10,7 @@ use core::arch::asm;
 use core::cell::{Cell, RefCell, UnsafeCell};
 use core::mem::offset_of;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::descriptors::Tables;
 use super::fpu::FpuState;
@@ -47,7 +47,11 @@ pub(crate) struct Area {
     pub(crate) fpu_live: Cell<*mut FpuState>,
     /// The user bases in the registers, when known.
     pub(crate) bases: Cell<Option<(u64, u64)>>,
+    /// The page table that is loaded.
     pub(crate) active: RefCell<Option<Arc<PageTable>>>,
+    /// No user memory is used just now; and how many flushes `active` had seen when that began.
+    pub(crate) is_lazy: AtomicBool,
+    pub(crate) flushes_seen: Cell<u64>,
     /// TLB flushes asked for by others, and done.
     pub(crate) flushes_asked: AtomicU64,
     pub(crate) flushes_done: AtomicU64,
@@ -77,6 +81,8 @@ impl Area {
             fpu_live: Cell::new(null_mut()),
             bases: Cell::new(None),
             active: RefCell::new(None),
+            is_lazy: AtomicBool::new(false),
+            flushes_seen: Cell::new(0),
             flushes_asked: AtomicU64::new(0),
             flushes_done: AtomicU64::new(0),
             apic_id: Cell::new(0),

@@ -39,6 +39,22 @@ pub(crate) fn flush_others(mask: u64) {
     }
 }
 
+/// The CPUs in `mask` that use the user memory of the page table that they have loaded. One that is lazy looks for
+/// itself whether it missed a flush when it goes on with its table; it does so after it told that it is
+/// lazy no more, so that the caller, who counted the flush before this, sees one or is seen.
+pub(crate) fn without_lazy(mask: u64) -> u64 {
+    let mut left = mask;
+    let mut uses = mask;
+    while left != 0 {
+        let cpu = left.trailing_zeros() as usize;
+        left &= left - 1;
+        if percpu::of(cpu).is_some_and(|area| area.is_lazy.load(Ordering::SeqCst)) {
+            uses &= !(1 << cpu);
+        }
+    }
+    uses
+}
+
 /// Drops this CPU's translations of user pages if another CPU asked for it.
 pub(crate) fn poll() {
     let area = percpu::here();

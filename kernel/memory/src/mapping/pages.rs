@@ -217,6 +217,41 @@ impl Pages {
         freed
     }
 
+    /// Makes the next clean page busy that was not used lately, for [`Self::end_eviction`].
+    pub(super) fn start_next_eviction(&mut self) -> Option<u64> {
+        /// Pages looked at.
+        const LOOKS: usize = 64;
+        let mut has_wrapped = false;
+        for _ in 0..LOOKS {
+            let Some((&index, page)) = self.pages.range_mut(self.hand..).next() else {
+                if self.hand == 0 || core::mem::replace(&mut has_wrapped, true) {
+                    return None;
+                }
+                self.hand = 0;
+                continue;
+            };
+            self.hand = index + 1;
+            let was_referenced = core::mem::take(&mut page.is_referenced);
+            if was_referenced || page.is_busy || page.is_writeback || self.dirty.contains(&index) {
+                continue;
+            }
+            page.is_busy = true;
+            return Some(index);
+        }
+        None
+    }
+
+    /// Ends an eviction: the page goes if nobody uses it, and has just been used otherwise.
+    pub(super) fn end_eviction(&mut self, index: u64, is_unused: bool) -> Option<Frame> {
+        let page = self.pages.get_mut(&index)?;
+        if is_unused && page.frame.handles() == 1 {
+            return self.remove(index);
+        }
+        page.is_busy = false;
+        page.is_referenced = true;
+        None
+    }
+
     /// Makes a clean page busy that is to be taken away from those who map it.
     pub(super) fn start_eviction(&mut self, index: u64) -> bool {
         let is_dirty = self.dirty.contains(&index);

@@ -375,3 +375,47 @@ fn a_sealed_mapping_refuses_stores() {
     assert_eq!(mapping.deny_stores(), Ok(()));
     assert!(crate::rmap::WritableMapping::new(&source).is_err());
 }
+
+#[test]
+fn mapped_pages_go_when_memory_is_short_and_come_back_when_touched() {
+    use crate::space::{AddressSpace, MapRequest, Prot};
+    let disk = Disk::with(
+        (0..8 * PAGE_SIZE)
+            .map(|at| (at / PAGE_SIZE) as u8)
+            .collect(),
+    );
+    let mapping = over(&disk);
+    let space = AddressSpace::new(false).unwrap();
+    let base = space
+        .map(MapRequest::file(
+            mapping.clone(),
+            0,
+            8 * PAGE,
+            Prot::READ | Prot::WRITE,
+        ))
+        .unwrap();
+    let byte = |page: u64| {
+        let mut byte = [0xee];
+        let at = machine::UserAddr(base.0 + page * PAGE);
+        assert_eq!(space.read_at(at, &mut byte), 1);
+        byte[0]
+    };
+    let before = space.resident();
+    assert_eq!(
+        (0..8).map(byte).collect::<Vec<_>>(),
+        [0, 1, 2, 3, 4, 5, 6, 7]
+    );
+    assert_eq!(space.resident(), before + 8);
+    store(&mapping, 3 * PAGE, b"x");
+    assert_eq!(mapping.shrink(8), 0, "all are mapped");
+    // The page that was stored to stays, and the others go once they were passed over.
+    let freed: usize = (0..4).map(|_| mapping.shrink_mapped(8)).sum();
+    assert_eq!((freed, mapping.pages_cached()), (7, 1));
+    assert_eq!(space.resident(), before + 1);
+    let reads = disk.reads.lock().unwrap().len();
+    assert_eq!((byte(3), byte(5)), (b'x', 5));
+    assert!(disk.reads.lock().unwrap().len() > reads);
+    // Locked memory stays where it is.
+    space.lock(base, 8 * PAGE, true, false).unwrap();
+    assert_eq!((0..4).map(|_| mapping.shrink_mapped(8)).sum::<usize>(), 0);
+}

@@ -1,9 +1,9 @@
 //! mprotect(2), msync(2), mincore(2), mlock(2): changes and questions about a range that is mapped.
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::UserAddr;
 #[cfg(test)]
 use machine::page_table::Perms;
@@ -106,11 +106,7 @@ impl AddressSpace {
         if !areas.tree.covers(range.clone()) {
             return Err(Errno::ENOMEM);
         }
-        let mut residency = Vec::new();
-        let pages = super::page_count(&range);
-        residency
-            .try_reserve_exact(pages)
-            .map_err(|_| Errno::ENOMEM)?;
+        let mut residency = Vec::try_with_capacity(super::page_count(&range))?;
         let mut page = range.start;
         while page < range.end {
             let is_mapped = self.table.mapped(addresses(page..page + PAGE)) > 0;
@@ -120,7 +116,7 @@ impl AddressSpace {
                     let source = area.source.as_deref();
                     source.is_some_and(|source| source.page_at_hand(index, false).is_some())
                 });
-            residency.push(u8::from(is_resident));
+            residency.try_push(u8::from(is_resident))?;
             page += PAGE;
         }
         Ok(residency)

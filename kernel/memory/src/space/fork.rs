@@ -49,7 +49,7 @@ impl AddressSpace {
             copy.flags.remove(AreaFlags::LOCKED);
             let is_wiped = area.flags.contains(AreaFlags::WIPE_ON_FORK);
             copy.is_copied = AtomicBool::new(area.is_copied() && !is_wiped);
-            theirs.tree.append(start, copy);
+            theirs.tree.append(start, copy)?;
             if !is_wiped && has_private_pages(area) {
                 by_parts(start..area.end, |part| {
                     self.table.share_with(&child.table, part)

@@ -1,10 +1,10 @@
 //! mmap(2) and munmap(2).
 
-use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::AtomicBool;
 
 use abi::Errno;
+use collections::Vec;
 use machine::{PAGE_SIZE, UserAddr};
 
 use super::area::{Area, AreaFlags, Prot};
@@ -12,7 +12,7 @@ use super::fault::{Access, FaultError};
 use super::placement::LOWEST;
 use super::request::{MapRequest, Placement};
 use super::tree::Removed;
-use super::{AddressSpace, Areas, PAGE, page_range, round_up};
+use super::{AddressSpace, Areas, PAGE, addresses, page_range, round_up};
 use crate::mapping::Mapping;
 use crate::pressure;
 use crate::rmap::WritableMapping;
@@ -205,6 +205,32 @@ impl AddressSpace {
         }
     }
 
+    /// Takes a page of `source` out of every mapping of it, unless it was used lately or is locked, or somebody is
+    /// at work here: whether it did. Private copies stay.
+    pub(crate) fn try_evict(&self, source: &dyn crate::PageSource, page: u64) -> bool {
+        // As above: faults are kept off.
+        let Some(areas) = self.areas.try_write() else {
+            return false;
+        };
+        for (start, area) in areas.tree.iter() {
+            let Some(range) = shown(start, area, source, page..page + 1) else {
+                continue;
+            };
+            if area.flags.contains(AreaFlags::LOCKED) {
+                return false;
+            }
+            if area.is_copied() && self.table.mapped(addresses(range.clone())) > 0 {
+                // It may be a copy of its own, or the page: too little to gain to find out.
+                return false;
+            }
+            if self.table.take_accessed(addresses(range.clone())) {
+                return false;
+            }
+            self.table.unmap(addresses(range));
+        }
+        true
+    }
+
     /// Makes shared mappings of pages of `source` ask again before the next store.
     pub(crate) fn expect_stores(&self, source: &dyn crate::PageSource, pages: Range<u64>) {
         let areas = self.areas.write();
@@ -335,9 +361,8 @@ impl Areas {
     ) -> Result<Vec<(Range<u64>, R)>> {
         let mut parts = Vec::new();
         for (start, area) in self.tree.overlapping(range.clone()) {
-            parts.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             let part = start.max(range.start)..area.end.min(range.end);
-            parts.push((part, select(start, area)));
+            parts.try_push((part, select(start, area)))?;
         }
         Ok(parts)
     }

@@ -27,6 +27,7 @@ use abi::{Errno, Result};
 use machine::page_table::{PageTable, Perms};
 use machine::{Frame, PAGE_SIZE, UserAddr};
 
+use crate::pressure::Freeing;
 use placement::Bases;
 use tree::AreaTree;
 
@@ -88,11 +89,11 @@ impl AddressSpace {
         crate::pressure::ensure_headroom()?;
         let table = PageTable::new().map_err(|_| Errno::ENOMEM)?;
         let areas = sched::RwLock::new(areas);
-        Ok(Arc::new_cyclic(|me| AddressSpace {
+        Ok(collections::try_arc_cyclic(|me| AddressSpace {
             table,
             me: me.clone(),
             areas,
-        }))
+        })?)
     }
 
     /// Its page table: [`sched::Thread::set_page_table`].
@@ -135,6 +136,7 @@ impl AddressSpace {
     /// Drops every mapping at once, as the last thread exits; a leftover reference costs little then.
     pub fn clear(&self) {
         let removed = {
+            let _freeing = Freeing::new();
             let mut areas = self.areas.write();
             self.note_peak(&mut areas);
             self.unmap_pages(areas.tree.bounds());
@@ -144,6 +146,17 @@ impl AddressSpace {
         for areas in removed {
             drop(areas);
             sched::cond_resched();
+        }
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        // Not left to the page table: a CPU that is lazy may have that for a long time yet.
+        let range = self.areas.get_mut().tree.bounds();
+        if !range.is_empty() {
+            let _freeing = Freeing::new();
+            self.unmap_pages(range);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What /proc shows of an address space.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Range;
 
-use abi::{Errno, Result};
+use abi::Result;
+use collections::Vec;
 use machine::UserAddr;
 
 use super::area::{AreaFlags, Prot};
@@ -87,11 +87,9 @@ impl AddressSpace {
     pub fn areas_from(&self, addr: UserAddr, most: usize) -> Result<Vec<AreaInfo>> {
         let areas = self.areas.read();
         let mut infos = Vec::new();
-        infos
-            .try_reserve_exact(areas.tree.len().min(most))
-            .map_err(|_| Errno::ENOMEM)?;
-        let found = areas.tree.from(addr.0).take(infos.capacity().min(most));
-        infos.extend(found.map(|(start, area)| AreaInfo {
+        infos.try_reserve_exact(areas.tree.len().min(most))?;
+        let found = areas.tree.from(addr.0).take(most);
+        infos.try_extend(found.map(|(start, area)| AreaInfo {
             range: UserAddr(start)..UserAddr(area.end),
             prot: area.prot,
             flags: area.flags,
@@ -101,7 +99,7 @@ impl AddressSpace {
                 0
             },
             origin: area.origin.clone(),
-        }));
+        }))?;
         Ok(infos)
     }
 

@@ -6,11 +6,11 @@
 mod list;
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use collections::Vec;
 
 use super::area::{Area, AreaFlags, Prot};
 use list::{At, List};
@@ -205,15 +205,18 @@ impl AreaTree {
             }
             self.areas.reserve(1)?;
             self.totals.count(&area, len);
-            self.areas.insert(at, (start, area));
+            self.areas.insert(at, (start, area))?;
         }
         Ok(())
     }
 
     /// Adds a copy of an area of another tree, behind all others, without merging.
-    pub(crate) fn append(&mut self, start: u64, area: Area) {
+    ///
+    /// # Errors
+    /// `ENOMEM`; none after [`Self::reserve_appends`].
+    pub(crate) fn append(&mut self, start: u64, area: Area) -> Result<()> {
         self.totals.count(&area, area.end - start);
-        self.areas.push((start, area));
+        self.areas.push((start, area))
     }
 
     /// Takes out whatever is in `range`, splitting areas at its ends.
@@ -226,13 +229,14 @@ impl AreaTree {
         }
         let with_files = |(_, area): &(u64, &Area)| area.source.is_some() || area.origin.is_some();
         let files = self.overlapping(range.clone()).filter(with_files).count();
-        removed.try_reserve(files).map_err(|_| Errno::ENOMEM)?;
+        removed.try_reserve(files)?;
         self.isolate(range.clone())?;
         let Self { areas, totals, .. } = self;
         areas.drain(range.clone(), |(start, area)| {
             totals.count_out(&area, area.end - start);
             if area.source.is_some() || area.origin.is_some() {
-                removed.push(area);
+                // Room for it was reserved.
+                drop(removed.push_within_capacity(area));
             }
         });
         if let Some(known) = self.searched {
@@ -333,26 +337,26 @@ impl AreaTree {
                 return Err(Errno::ENOMEM);
             }
             self.areas.reserve(more)?;
-            self.split(range.start);
-            self.split(range.end);
+            self.split(range.start)?;
+            self.split(range.end)?;
         }
         Ok(())
     }
 
     /// Makes `at` a border.
-    fn split(&mut self, at: u64) {
+    fn split(&mut self, at: u64) -> Result<()> {
         let place = self.areas.seek(at);
         let Some((start, area)) = self.areas.get_mut(place) else {
-            return;
+            return Ok(());
         };
         if *start >= at {
-            return;
+            return Ok(());
         }
         let mut upper = area.clone();
         upper.offset = area.offset.wrapping_add(at - *start);
         area.end = at;
         let behind = self.areas.next(place);
-        self.areas.insert(behind, (at, upper));
+        self.areas.insert(behind, (at, upper))
     }
 
     /// Makes the area at `at` one with the one before it, if they match.

@@ -4,10 +4,10 @@
 //! No chunk is empty. A place ([`At`]) holds until the list changes. What [`List::reserve`] promised needs no
 //! memory any more.
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
-use abi::{Errno, Result};
+use abi::Result;
+use collections::Vec;
 
 use super::Area;
 
@@ -138,16 +138,14 @@ impl List {
         match self.chunks.as_mut_slice() {
             [] => {}
             [only] if only.len() + more <= CHUNK => {
-                return only.try_reserve(more).map_err(|_| Errno::ENOMEM);
+                return Ok(only.try_reserve(more)?);
             }
             _ => return self.reserve_chunks(SPARE),
         }
-        let mut chunk = Vec::new();
-        chunk.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
-        self.chunks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        self.spare.try_reserve(SPARE).map_err(|_| Errno::ENOMEM)?;
+        self.chunks.try_reserve(1)?;
+        self.spare.try_reserve(SPARE)?;
         if self.spare.is_empty() {
-            self.spare.push(chunk);
+            self.spare.try_push(Vec::try_with_capacity(more)?)?;
         }
         Ok(())
     }
@@ -157,16 +155,12 @@ impl List {
     /// # Errors
     /// `ENOMEM`.
     pub(super) fn reserve_chunks(&mut self, more: usize) -> Result<()> {
-        self.chunks.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
-        let missing = more.saturating_sub(self.spare.len());
-        self.spare.try_reserve(missing).map_err(|_| Errno::ENOMEM)?;
-        for spare in &mut self.spare {
-            spare.try_reserve(CHUNK).map_err(|_| Errno::ENOMEM)?;
+        self.chunks.try_reserve(more)?;
+        for spare in self.spare.as_mut_slice() {
+            spare.try_reserve_exact(CHUNK)?;
         }
         while self.spare.len() < more {
-            let mut chunk = Vec::new();
-            chunk.try_reserve_exact(CHUNK).map_err(|_| Errno::ENOMEM)?;
-            self.spare.push(chunk);
+            self.spare.try_push(Vec::try_with_capacity(CHUNK)?)?;
         }
         Ok(())
     }
@@ -182,27 +176,33 @@ impl List {
         self.reserve(len)
     }
 
-    /// Adds an entry behind all others. The caller has reserved.
-    pub(super) fn push(&mut self, entry: Entry) {
+    /// Adds an entry behind all others.
+    ///
+    /// # Errors
+    /// `ENOMEM`; none when the caller has reserved.
+    pub(super) fn push(&mut self, entry: Entry) -> Result<()> {
         let at = At {
             chunk: self.chunks.len(),
             slot: 0,
         };
-        self.insert(at, entry);
+        self.insert(at, entry)
     }
 
-    /// Puts an entry in front of the one at `at`. The caller has reserved.
-    pub(super) fn insert(&mut self, at: At, entry: Entry) -> At {
-        self.len += 1;
-        let at = self.make_room(at);
+    /// Puts an entry in front of the one at `at`.
+    ///
+    /// # Errors
+    /// `ENOMEM`; none when the caller has reserved.
+    pub(super) fn insert(&mut self, at: At, entry: Entry) -> Result<()> {
+        let at = self.make_room(at)?;
         if let Some(chunk) = self.chunks.get_mut(at.chunk) {
-            chunk.insert(at.slot, entry);
+            chunk.try_insert(at.slot, entry)?;
+            self.len += 1;
         }
-        at
+        Ok(())
     }
 
-    /// Where an entry for `at` can be put without memory.
-    fn make_room(&mut self, at: At) -> At {
+    /// Where an entry for `at` can be put.
+    fn make_room(&mut self, at: At) -> Result<At> {
         // Behind the last entry of a chunk is a place as good as in front of the next one.
         let at = match at.chunk.checked_sub(1) {
             Some(before) if at.slot == 0 && self.has_room(before) => At {
@@ -212,27 +212,31 @@ impl List {
             _ => at,
         };
         if self.has_room(at.chunk) {
-            return at;
+            return Ok(at);
         }
         let mut made = self.spare.pop().unwrap_or_default();
         let Some(full) = self.chunks.get_mut(at.chunk) else {
-            self.chunks.push(made);
-            return At {
+            self.chunks.try_push(made)?;
+            return Ok(At {
                 chunk: self.chunks.len() - 1,
                 slot: 0,
-            };
+            });
         };
         let middle = full.len() / 2;
-        made.extend(full.drain(middle..));
-        self.chunks.insert(at.chunk + 1, made);
-        if at.slot > middle {
+        made.try_reserve(full.len() - middle)?;
+        self.chunks.try_reserve(1)?;
+        if let Some(full) = self.chunks.get_mut(at.chunk) {
+            made.try_extend(full.drain(middle..))?;
+        }
+        self.chunks.try_insert(at.chunk + 1, made)?;
+        Ok(if at.slot > middle {
             At {
                 chunk: at.chunk + 1,
                 slot: at.slot - middle,
             }
         } else {
             at
-        }
+        })
     }
 
     fn has_room(&self, chunk: usize) -> bool {
@@ -275,8 +279,9 @@ impl List {
         let left = self.chunks[index].len();
         if left == 0 {
             let empty = self.chunks.remove(index);
-            if self.spare.len() < SPARE && self.spare.capacity() > self.spare.len() {
-                self.spare.push(empty);
+            if self.spare.len() < SPARE {
+                // Without room for it, it goes.
+                drop(self.spare.push_within_capacity(empty));
             }
             return;
         }
@@ -290,7 +295,10 @@ impl List {
             |chunk: &Vec<Entry>| chunk.len() + left <= chunk.capacity().min(CHUNK * 3 / 4);
         if self.chunks.get(before).is_some_and(has_room) {
             let moved = self.chunks.remove(index);
-            self.chunks[before].extend(moved);
+            for entry in moved {
+                // There is room, as was just seen.
+                drop(self.chunks[before].push_within_capacity(entry));
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use core::sync::atomic::AtomicBool;
 
+use alloc::vec::Vec;
+
 use super::*;
 use crate::mapping::Mapping;
 use crate::page_source::PageSource;
@@ -85,7 +87,7 @@ fn agrees_with_a_model_of_single_pages() {
             match random.below(4) {
                 0 | 1 => {
                     let from_file = random.below(2) == 0;
-                    tree.remove(range.clone(), &mut Vec::new()).unwrap();
+                    tree.remove(range.clone(), &mut Removed::new()).unwrap();
                     let mut area = anonymous(range.end, prot);
                     if from_file {
                         area.source = Some(shared.clone());
@@ -97,7 +99,7 @@ fn agrees_with_a_model_of_single_pages() {
                     }
                 }
                 2 => {
-                    tree.remove(range, &mut Vec::new()).unwrap();
+                    tree.remove(range, &mut Removed::new()).unwrap();
                     model[pages].fill(None);
                 }
                 _ => {
@@ -152,7 +154,8 @@ fn what_a_search_remembers_changes_no_answer() {
                 }
             } else {
                 let start = random.below(PAGES) * PAGE;
-                tree.remove(start..start + len, &mut Vec::new()).unwrap();
+                tree.remove(start..start + len, &mut Removed::new())
+                    .unwrap();
             }
         }
     }
@@ -186,7 +189,7 @@ fn many_areas_are_made_found_and_merged_again() {
             let range = first * PAGE..last * PAGE;
             let pages = usize::try_from(first).unwrap()..usize::try_from(last).unwrap();
             if step % 97 == 0 {
-                tree.remove(range, &mut Vec::new()).unwrap();
+                tree.remove(range, &mut Removed::new()).unwrap();
                 model[pages].fill(None);
                 continue;
             }
@@ -206,7 +209,7 @@ fn many_areas_are_made_found_and_merged_again() {
         let mut copy = AreaTree::default();
         copy.reserve_appends(tree.len()).unwrap();
         for (start, area) in tree.iter() {
-            copy.append(start, area.clone());
+            copy.append(start, area.clone()).unwrap();
         }
         check(&copy, &model);
         assert_eq!(tree.take_all().iter().flatten().count(), copy.len());
