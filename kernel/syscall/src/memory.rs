@@ -246,6 +246,7 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
             Direction::Write => memory::user::read_some(here, chunk)
                 .map(|got| remote.write_at(there, &chunk[..got], false)),
         };
+        sched::cond_resched();
         match copied {
             Ok(count) if count == len => done += count as u64,
             Ok(count) if done + count as u64 > 0 => return Ok(done + count as u64),

@@ -4,9 +4,9 @@
 use crate::addr::PhysAddr;
 
 /// Single entries: at the ends of a range, where its tables are shared with others.
-const ENTRIES: usize = 48;
-/// Tables: some 26 MiB of mapped memory.
-const TABLES: usize = 16;
+const ENTRIES: usize = 32;
+/// Tables: some 18 MiB of mapped memory.
+const TABLES: usize = 12;
 /// Tables that one step may add: a leaf table and those above it.
 const STEP: usize = 3;
 

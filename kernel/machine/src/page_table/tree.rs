@@ -148,12 +148,12 @@ impl<M: Tables> Tree<M> {
         }
     }
 
-    /// Sets an entry and keeps the table's usage. Returns what it was.
+    /// Sets an entry and keeps the table's usage. Returns what it was. The CPU may set its accessed and dirty bits
+    /// meanwhile, but not in an entry that is zero.
     pub(super) fn set(&self, table: PhysAddr, index: usize, value: u64) -> u64 {
-        let old = self
-            .memory
-            .entry(table, index)
-            .swap(value, Ordering::AcqRel);
+        let entry = self.memory.entry(table, index);
+        let old = entry.load(Ordering::Relaxed);
+        entry.store(value, Ordering::Release);
         if is_used(old) != is_used(value) {
             let mut usage = self.usage(table);
             if is_used(value) {
@@ -374,8 +374,10 @@ impl<M: Tables> Tree<M> {
         }
         for &table in gather.tables() {
             for index in self.usage(table).indices() {
-                let value = self.memory.entry(table, index).swap(0, Ordering::Relaxed);
+                let entry = self.memory.entry(table, index);
+                let value = entry.load(Ordering::Relaxed);
                 if is_used(value) {
+                    entry.store(0, Ordering::Relaxed);
                     leaf(value);
                 }
             }

@@ -7,6 +7,7 @@ use machine::UserAddr;
 
 use super::area::{Area, AreaFlags, Prot};
 use super::fault::FaultError;
+use super::map::Stopped;
 use super::{AddressSpace, PAGE, wrapping_range};
 
 const NORMAL: u32 = 0;
@@ -146,10 +147,12 @@ impl AddressSpace {
     }
 
     fn touch_all(&self, range: Range<u64>, write: bool) -> Result<()> {
-        self.touch_pages(range, write).map_err(|error| match error {
-            FaultError::MapErr | FaultError::OutOfMemory => Errno::ENOMEM,
-            FaultError::AccErr => Errno::EINVAL,
-            FaultError::Bus => Errno::EFAULT,
-        })
+        self.touch_pages(range, write)
+            .map_err(|stopped| match stopped {
+                Stopped::BySignal => Errno::ERESTARTNOINTR,
+                Stopped::ByFault(FaultError::MapErr | FaultError::OutOfMemory) => Errno::ENOMEM,
+                Stopped::ByFault(FaultError::AccErr) => Errno::EINVAL,
+                Stopped::ByFault(FaultError::Bus) => Errno::EFAULT,
+            })
     }
 }

@@ -8,6 +8,7 @@ use machine::UserAddr;
 
 use super::area::AreaFlags;
 use super::fault::FaultError;
+use super::map::Stopped;
 use super::{AddressSpace, Areas, wrapping_range};
 
 const MCL_CURRENT: u32 = 1;
@@ -40,9 +41,12 @@ impl AddressSpace {
         if on_fault {
             return Ok(());
         }
-        self.populate(range).map_err(|error| match error {
-            FaultError::OutOfMemory => Errno::EAGAIN,
-            FaultError::MapErr | FaultError::AccErr | FaultError::Bus => Errno::ENOMEM,
+        self.populate(range).map_err(|stopped| match stopped {
+            Stopped::BySignal => Errno::ERESTARTNOINTR,
+            Stopped::ByFault(FaultError::OutOfMemory) => Errno::EAGAIN,
+            Stopped::ByFault(FaultError::MapErr | FaultError::AccErr | FaultError::Bus) => {
+                Errno::ENOMEM
+            }
         })
     }
 
@@ -108,7 +112,9 @@ impl AddressSpace {
             };
             let Some(part) = next else { return };
             from = part.end;
-            let _ = self.populate(part);
+            if self.populate(part) == Err(Stopped::BySignal) {
+                return;
+            }
         }
     }
 }

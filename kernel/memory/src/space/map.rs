@@ -19,6 +19,15 @@ use crate::rmap::WritableMapping;
 
 type Result<T, E = Errno> = core::result::Result<T, E>;
 
+/// Why not all pages of a range were made present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// One could not be.
+    ByFault(FaultError),
+    /// A signal is to be delivered first.
+    BySignal,
+}
+
 impl AddressSpace {
     /// mmap(2): returns where the mapping starts.
     ///
@@ -148,7 +157,7 @@ impl AddressSpace {
     ///
     /// # Errors
     /// Why a page could not be made present. Those before it are.
-    pub(super) fn populate(&self, range: Range<u64>) -> Result<(), FaultError> {
+    pub(super) fn populate(&self, range: Range<u64>) -> Result<(), Stopped> {
         let mut from = range.start;
         while from < range.end {
             let next = {
@@ -169,11 +178,15 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Touches each page of a range.
+    /// Touches each page of a range, until a signal is to be delivered.
     ///
     /// # Errors
     /// Why a page could not be touched. Those before it were.
-    pub(super) fn touch_pages(&self, range: Range<u64>, write: bool) -> Result<(), FaultError> {
+    pub(super) fn touch_pages(&self, range: Range<u64>, write: bool) -> Result<(), Stopped> {
+        /// Pages between two looks for a signal.
+        const LOOK: u64 = 64;
+        let me = sched::thread::current();
+        let first = range.start;
         let access = Access {
             write,
             exec: false,
@@ -181,7 +194,11 @@ impl AddressSpace {
             is_absent: false,
         };
         for page in range.step_by(PAGE_SIZE) {
-            self.touch(UserAddr(page), access)?;
+            if ((page - first) / PAGE).is_multiple_of(LOOK) && me.is_interrupted() && page > first {
+                return Err(Stopped::BySignal);
+            }
+            self.touch(UserAddr(page), access)
+                .map_err(Stopped::ByFault)?;
             sched::cond_resched();
         }
         Ok(())

@@ -7,7 +7,6 @@ mod list;
 
 use alloc::sync::Arc;
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use collections::Vec;
@@ -25,8 +24,6 @@ pub(crate) type Removed = Vec<Area>;
 pub(crate) struct AreaTree {
     areas: List,
     totals: Totals,
-    /// Where the last look-up ended: the next one is often the same.
-    last_found: AtomicUsize,
     /// What the last search for a gap found out.
     searched: Option<Searched>,
 }
@@ -107,15 +104,7 @@ impl AreaTree {
 
     /// The area that holds `addr`.
     pub(crate) fn find(&self, addr: u64) -> Option<(u64, &Area)> {
-        let last = At::recalled(self.last_found.load(Ordering::Relaxed));
-        if let Some((start, area)) = self.areas.get(last)
-            && (*start..area.end).contains(&addr)
-        {
-            return Some((*start, area));
-        }
-        let at = self.areas.seek(addr);
-        let (start, area) = self.areas.get(at)?;
-        self.last_found.store(at.remembered(), Ordering::Relaxed);
+        let (start, area) = self.areas.get(self.areas.seek(addr))?;
         (*start <= addr).then_some((*start, area))
     }
 

@@ -5,6 +5,7 @@
 //! memory any more.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::Result;
 use collections::Vec;
@@ -30,15 +31,17 @@ pub(super) struct List {
     chunks: Vec<Vec<Entry>>,
     spare: Vec<Vec<Entry>>,
     len: usize,
+    /// Where the last look-up ended: the next one is often the same.
+    last: AtomicUsize,
 }
 
 impl At {
-    /// A number that [`At::recalled`] makes the place of again, as long as the list is short enough.
-    pub(super) fn remembered(self) -> usize {
+    /// A number that [`At::recalled`] makes the place of again.
+    fn remembered(self) -> usize {
         self.chunk << 16 | self.slot
     }
 
-    pub(super) fn recalled(number: usize) -> Self {
+    fn recalled(number: usize) -> Self {
         At {
             chunk: number >> 16,
             slot: number & 0xffff,
@@ -69,6 +72,34 @@ impl List {
 
     /// The first entry that ends above `addr`.
     pub(super) fn seek(&self, addr: u64) -> At {
+        let last = At::recalled(self.last.load(Ordering::Relaxed));
+        if self.is_first_above(last, addr) {
+            return last;
+        }
+        let at = self.search(addr);
+        self.last.store(at.remembered(), Ordering::Relaxed);
+        at
+    }
+
+    /// Whether `at` is the first entry that ends above `addr`.
+    fn is_first_above(&self, at: At, addr: u64) -> bool {
+        let Some(chunk) = self.chunks.get(at.chunk) else {
+            return false;
+        };
+        match chunk.get(at.slot) {
+            Some((start, area)) if area.end > addr => {
+                *start <= addr
+                    || at
+                        .slot
+                        .checked_sub(1)
+                        .and_then(|before| chunk.get(before))
+                        .is_some_and(|(_, before)| before.end <= addr)
+            }
+            _ => false,
+        }
+    }
+
+    fn search(&self, addr: u64) -> At {
         let ends_below = |(_, area): &Entry| area.end <= addr;
         let chunk = if self.chunks.len() == 1 {
             0
