@@ -44,7 +44,9 @@ static void action_flags(void) {
 }
 
 static void queue_limits(void) {
-    struct rlimit limit = {8, 8};
+    // Only the soft limit: a hard one could not be raised again without a capability, and the count is the
+    // user's, so that other processes of the host would decide what the rest of this program sees.
+    struct rlimit limit = {8, 1000};
     SHOW(setrlimit(RLIMIT_SIGPENDING, &limit));
     catch(SIGRTMIN, 0);
     mask(SIG_BLOCK, SIGRTMIN);
@@ -63,7 +65,7 @@ static void queue_limits(void) {
     caught = 0;
     mask(SIG_UNBLOCK, SIGRTMIN);
     TRUE(caught == queued);
-    limit.rlim_cur = limit.rlim_max = 1000;
+    limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_SIGPENDING, &limit);
 }
 
