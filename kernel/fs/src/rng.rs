@@ -23,10 +23,11 @@ const INTERVAL_NS: u64 = 300_000_000_000;
 /// Why it cannot be driven.
 pub fn add_device(mut device: Device) -> Result<(), SetupError> {
     device.negotiate(0)?;
-    let queue: Arc<RequestQueue<()>> = device.queue(REQUEST_QUEUE, 4)?;
     let activity = Arc::new(WaitQueue::new());
     let woken = activity.clone();
-    device.start(Box::new(move || woken.wake_all()));
+    let events = Box::new(move || woken.wake_all());
+    let queue: Arc<RequestQueue<()>> = device.queue(REQUEST_QUEUE, 4, 0, events)?;
+    device.start();
     let frame = Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory)?;
     let buffer = Segment::new(frame, 0, SEED_LEN);
     let thread = ThreadBuilder::new(b"hwrng", move || feed(&queue, &activity, buffer));

@@ -3,39 +3,41 @@
 //! [`probe`] finds devices: virtio-mmio ones announced on the command line, and virtio-pci ones
 //! through the configuration space that ACPI's MCFG names. A driver takes its [`Device`], calls
 //! [`Device::negotiate`], makes its queues with [`Device::queue`] and lets it run with
-//! [`Device::start`]. The rings themselves are `virtio-drivers`' [`VirtQueue`]; the registers are
-//! done here because that crate's transports know neither file-system devices nor MSI-X.
+//! [`Device::start`]. PCI is enumerated by `virtio-drivers`; registers and rings are done here, because that
+//! crate's transports know neither file-system devices nor MSI-X, and its `VirtQueue` makes Rust slices
+//! of memory that devices and users change.
 //!
-//! What a device writes is a claim: [`RequestQueue`] checks tokens and lengths before a driver
-//! sees them, and drivers check what the bytes say.
+//! What a device writes is a claim: [`RequestQueue`] checks heads and lengths before a driver
+//! sees them, and drivers check what the bytes say. A device is reset before the memory of any of its queues
+//! is freed.
 //!
-//! Locks: a device's registers ([`Shared`]) and each queue have an [`IrqLock`] of their own;
-//! neither is held while the other is taken.
-//!
-//! [`VirtQueue`]: virtio_drivers::queue::VirtQueue
+//! Locks: a device's registers (`Shared`) and each queue have an `IrqLock` of their own;
+//! neither is held while the other is taken. Doorbells and the status of a line need none.
 
 #[cfg_attr(
     not(target_os = "none"),
     allow(dead_code, reason = "the double has no devices")
 )]
 mod device;
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "the double has no devices")
+)]
+mod doorbell;
 #[cfg(not(target_os = "none"))]
 pub mod fake;
-#[cfg(target_os = "none")]
-mod hal;
 #[cfg(target_os = "none")]
 mod mmio;
 #[cfg(target_os = "none")]
 mod pci;
 mod queue;
-#[cfg(target_os = "none")]
 mod ring;
 #[cfg(any(target_os = "none", test))]
 mod words;
 
 use alloc::vec::Vec;
 
-pub use device::{Device, Events, Kind, Running, SetupError};
+pub use device::{Device, Events, Kind, Running, SetupError, SharedMemory};
 pub use queue::{Completion, Rejected, RequestQueue, Segment};
 
 /// Bytes of virtio-mmio registers before the device's own configuration.

@@ -36,11 +36,14 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
     device.negotiate(0)?;
     let mut tag = [0; TAG_LEN];
     device.read_config(0, &mut tag);
-    let urgent = device.queue(URGENT_QUEUE, 16)?;
-    let requests = device.queue(REQUEST_QUEUE, 128)?;
     let activity = Arc::new(WaitQueue::new());
-    let woken = activity.clone();
-    device.start(Box::new(move || woken.wake_all()));
+    let events = || {
+        let woken = activity.clone();
+        Box::new(move || woken.wake_all())
+    };
+    let urgent = device.queue(URGENT_QUEUE, 16, 0, events())?;
+    let requests = device.queue(REQUEST_QUEUE, 128, 0, events())?;
+    device.start();
     add(&tag, Arc::new(Connection::new(requests, urgent, activity)));
     Ok(())
 }

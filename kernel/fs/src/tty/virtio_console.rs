@@ -69,15 +69,19 @@ impl Line for ConsoleLine {
 /// Why it cannot be driven.
 pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupError> {
     device.negotiate(0)?;
-    let receive: Arc<RequestQueue<()>> = device.queue(RECEIVE_QUEUE, 16)?;
-    let transmit = device.queue(TRANSMIT_QUEUE, 64)?;
     let activity = Arc::new(WaitQueue::new());
+    // Set by interrupts for output that was written out: then there is room again.
     let interrupted = Arc::new(AtomicBool::new(false));
+    let woken = activity.clone();
+    let received = Box::new(move || woken.wake_all());
     let (woken, flag) = (activity.clone(), interrupted.clone());
-    device.start(Box::new(move || {
+    let written = Box::new(move || {
         flag.store(true, Ordering::Release);
         woken.wake_all();
-    }));
+    });
+    let receive: Arc<RequestQueue<()>> = device.queue(RECEIVE_QUEUE, 16, 0, received)?;
+    let transmit = device.queue(TRANSMIT_QUEUE, 64, 0, written)?;
+    device.start();
     let frame = || Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory);
     let mut spare = Vec::new();
     for _ in 0..OUTPUT_FRAMES {
@@ -117,7 +121,6 @@ fn attend(
             None => interrupted.swap(false, Ordering::AcqRel).then_some(None),
         });
         let Some(done) = done else {
-            // The device interrupts for output it has written, too: then there is room again.
             terminal.line_ready();
             continue;
         };

@@ -1,4 +1,4 @@
-//! Vectors and their handlers. Device interrupts go to the boot CPU.
+//! Vectors and their handlers. Lines go to the boot CPU, messages where their device asks for.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -58,12 +58,19 @@ pub fn register(gsi: u32, handler: Box<dyn Fn() + Send + Sync>) {
 }
 
 /// Gives a vector of its own to a message-signalled interrupt (MSI-X on PCI) that calls `handler`
-/// with interrupts off on the boot CPU. `None` when no vector is left.
+/// with interrupts off on `cpu`, or on the boot CPU when `cpu` is not there or out of a message's
+/// reach. `None` when no vector is left.
 #[must_use]
-pub fn register_message(handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
+pub fn register_message(cpu: CpuId, handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
     let _off = InterruptsOff::new();
     let vector = add_line(&mut LINES.write(), None, handler)?;
-    let address = MESSAGE_ADDRESS | u64::from(boot_apic_id()) << 12;
+    // A message has eight bits for the destination.
+    let there = (cpu < percpu::count()).then(|| percpu::of(cpu)).flatten();
+    let apic_id = there
+        .map(|area| area.apic_id.get())
+        .filter(|id| *id < 0xff)
+        .unwrap_or_else(boot_apic_id);
+    let address = MESSAGE_ADDRESS | u64::from(apic_id) << 12;
     Some(Message {
         address,
         data: u32::from(vector),

@@ -31,8 +31,8 @@ pub fn register(gsi: u32, handler: Box<dyn Fn() + Send + Sync>) {
 
 /// There are no devices on the host: the handler is dropped.
 #[must_use]
-pub fn register_message(handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
-    drop(handler);
+pub fn register_message(cpu: CpuId, handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
+    drop((cpu, handler));
     None
 }
 

@@ -60,12 +60,3 @@ impl Windows {
         Some(at)
     }
 }
-
-/// The physical address of a byte of the kernel's own memory (a frame's, or the heap's), for
-/// devices to reach it by. What follows it in the same allocation follows it there too.
-pub(crate) fn phys_of(byte: NonNull<u8>) -> PhysAddr {
-    match layout::phys_of(byte) {
-        Some(phys) => phys,
-        None => panic!("{byte:p} is not the kernel's memory"),
-    }
-}

@@ -9,8 +9,3 @@ pub(crate) fn map(phys: PhysAddr, len: usize) -> Option<NonNull<u8>> {
     let _ = (phys, len);
     None
 }
-
-/// Where the byte is.
-pub(crate) fn phys_of(byte: NonNull<u8>) -> PhysAddr {
-    PhysAddr(byte.addr().get() as u64)
-}

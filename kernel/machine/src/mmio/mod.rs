@@ -6,7 +6,7 @@ mod bare;
 mod host;
 
 #[cfg(target_os = "none")]
-pub(crate) use bare::{map, phys_of};
+pub(crate) use bare::map;
 #[cfg(not(target_os = "none"))]
 #[allow(unused_imports, reason = "the double has no devices")]
-pub(crate) use host::{map, phys_of};
+pub(crate) use host::map;

@@ -1,10 +1,18 @@
-//! A device from discovery to running: registers, features, queues, interrupt.
+//! A device from discovery to running: registers, features, queues, interrupts.
+//!
+//! [`Shared`] is what the queues of a device have in common: its registers under a lock, and whether it was
+//! reset. A device stops for good when the first of its queues is dropped.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
-use super::queue::{Notify, RequestQueue, Ring};
+use super::doorbell::{Doorbell, LineStatus};
+use super::queue::{Notify, RequestQueue};
+use super::ring::{self, SplitRing};
+use crate::addr::PhysAddr;
+use crate::cpu::CpuId;
 use crate::interrupt;
 use crate::sync::IrqLock;
 
@@ -84,6 +92,27 @@ pub(super) struct RingAddresses {
     pub(super) device: u64,
 }
 
+/// Memory that a device offers (virtio 1.2, section 2.10): the DAX window of a file system, say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// Where it starts in guest-physical memory.
+    pub base: PhysAddr,
+    /// Bytes of it; never 0.
+    pub len: u64,
+}
+
+impl SharedMemory {
+    /// What a device claims, if that can be.
+    pub(super) fn checked(base: u64, len: u64) -> Option<SharedMemory> {
+        let end = base.checked_add(len)?;
+        // No processor has more than 52 bits of physical address.
+        (base != 0 && len != 0 && end <= 1 << 52).then_some(SharedMemory {
+            base: PhysAddr(base),
+            len,
+        })
+    }
+}
+
 /// A device's registers, whatever bus they are on.
 pub(super) trait Registers: Send + fmt::Debug {
     /// Features offered.
@@ -98,12 +127,12 @@ pub(super) trait Registers: Send + fmt::Debug {
     fn max_queue_size(&mut self, queue: u16) -> u32;
     /// Whether a queue is set up.
     fn queue_in_use(&mut self, queue: u16) -> bool;
-    /// Sets a queue up.
-    fn set_queue(&mut self, queue: u16, size: u32, addresses: RingAddresses);
-    /// Tells the device that a queue has requests.
-    fn notify(&mut self, queue: u16);
-    /// Reads and clears the interrupt status.
-    fn acknowledge(&mut self) -> u32;
+    /// Sets a queue up. With messages, `vector` is its entry of the MSI-X table.
+    fn set_queue(&mut self, queue: u16, size: u16, addresses: RingAddresses, vector: u16);
+    /// Where queue `queue` is notified; `None` when the device names a place that it does not have.
+    fn doorbell(&mut self, queue: u16) -> Option<Doorbell>;
+    /// Region `id` of shared memory.
+    fn shared_memory(&mut self, id: u8) -> Option<SharedMemory>;
     /// Changes whenever the configuration does.
     fn config_generation(&self) -> u32;
     /// Bytes of device configuration.
@@ -114,17 +143,46 @@ pub(super) trait Registers: Send + fmt::Debug {
     fn config_word(&self, offset: usize) -> u32;
 }
 
-/// How a device interrupts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wiring {
-    /// A line of the I/O APIC.
-    Line(u32),
-    /// Messages; `acknowledge` has nothing to do. Set up by the bus code through this slot.
-    Messages,
+/// What a queue's interrupt calls: with interrupts off, whenever the queue may have completions.
+pub type Events = Box<dyn Fn() + Send + Sync>;
+
+/// Gives queues their messages (MSI-X).
+pub(super) trait Messages: Send + fmt::Debug {
+    /// A message to `cpu` that calls `events`: its entry of the device's table. When the table or the vectors
+    /// are used up, it is one that other queues have, too. `None` when there is none at all.
+    fn assign(&mut self, cpu: CpuId, events: Events) -> Option<u16>;
 }
 
-/// Registers as all parts of a running device share them.
-pub(super) type Shared = Arc<IrqLock<Box<dyn Registers>>>;
+/// How a device interrupts.
+#[derive(Debug)]
+pub(super) enum Wiring {
+    /// A line of the I/O APIC for all queues.
+    Line { gsi: u32, status: LineStatus },
+    /// A message a queue.
+    Messages(Box<dyn Messages>),
+}
+
+/// What the queues of a device share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    registers: IrqLock<Box<dyn Registers>>,
+}
+
+impl Shared {
+    /// Resets the device; whether it did so within [`RESET_BOUND_NS`]. From then on it reaches no memory.
+    pub(super) fn reset(&self) -> bool {
+        let mut registers = self.registers.lock();
+        registers.set_status(0);
+        let deadline = crate::time::now_ns() + RESET_BOUND_NS;
+        while registers.status() != 0 {
+            if crate::time::now_ns() > deadline {
+                return false;
+            }
+            core::hint::spin_loop();
+        }
+        true
+    }
+}
 
 mod status {
     pub(super) const ACKNOWLEDGE: u8 = 1;
@@ -140,43 +198,34 @@ mod feature {
     pub(super) const ACCESS_PLATFORM: u64 = 1 << 33;
 }
 
-/// What a device's interrupts call: with interrupts off, whenever a queue may have completions.
-pub type Events = Box<dyn Fn() + Send + Sync>;
-
-/// Where a message-signalled device finds the handler, which is known only once it starts.
-pub(super) type HandlerSlot = Arc<IrqLock<Option<Events>>>;
-
 /// A device that was found and is not running yet.
-#[derive(Debug)]
 pub struct Device {
     kind: Kind,
-    registers: Shared,
+    shared: Arc<Shared>,
     wiring: Wiring,
-    handler: HandlerSlotDebug,
+    /// What a line's interrupt calls.
+    on_line: Vec<Events>,
     features: u64,
 }
 
-struct HandlerSlotDebug(HandlerSlot);
-
-impl fmt::Debug for HandlerSlotDebug {
+impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HandlerSlot")
+        f.debug_struct("Device")
+            .field("kind", &self.kind)
+            .field("wiring", &self.wiring)
+            .finish_non_exhaustive()
     }
 }
 
 impl Device {
-    /// A device whose messages, if it sends any, call what `handler` will hold.
-    pub(super) fn new(
-        kind: Kind,
-        registers: Box<dyn Registers>,
-        wiring: Wiring,
-        handler: HandlerSlot,
-    ) -> Device {
+    pub(super) fn new(kind: Kind, registers: Box<dyn Registers>, wiring: Wiring) -> Device {
         Device {
             kind,
-            registers: Arc::new(IrqLock::new(registers)),
+            shared: Arc::new(Shared {
+                registers: IrqLock::new(registers),
+            }),
             wiring,
-            handler: HandlerSlotDebug(handler),
+            on_line: Vec::new(),
             features: 0,
         }
     }
@@ -193,15 +242,10 @@ impl Device {
     /// # Errors
     /// [`SetupError::NoReset`], [`SetupError::Legacy`], [`SetupError::FeaturesRefused`].
     pub fn negotiate(&mut self, wanted: u64) -> Result<u64, SetupError> {
-        let mut registers = self.registers.lock();
-        registers.set_status(0);
-        let deadline = crate::time::now_ns() + RESET_BOUND_NS;
-        while registers.status() != 0 {
-            if crate::time::now_ns() > deadline {
-                return Err(SetupError::NoReset);
-            }
-            core::hint::spin_loop();
+        if !self.shared.reset() {
+            return Err(SetupError::NoReset);
         }
+        let mut registers = self.shared.registers.lock();
         registers.set_status(status::ACKNOWLEDGE | status::DRIVER);
         let offered = registers.device_features();
         if offered & feature::VERSION_1 == 0 {
@@ -223,7 +267,8 @@ impl Device {
     }
 
     /// Sets queue `index` up, with at most `wanted_size` entries. Each request carries a `T` of the
-    /// driver's.
+    /// driver's. `events` is called for the queue's interrupts, on `cpu` where the device has a vector a
+    /// queue; where queues share one, it is called for all of them.
     ///
     /// # Errors
     /// [`SetupError::NoQueue`], [`SetupError::OutOfMemory`].
@@ -231,74 +276,87 @@ impl Device {
         &mut self,
         index: u16,
         wanted_size: u16,
+        cpu: CpuId,
+        events: Events,
     ) -> Result<Arc<RequestQueue<T>>, SetupError> {
-        let ring = self.ring(index, wanted_size)?;
-        let registers = self.registers.clone();
-        let notify: Notify = Box::new(move || registers.lock().notify(index));
-        Ok(Arc::new(RequestQueue::new(ring, notify)))
-    }
-
-    #[cfg(target_os = "none")]
-    fn ring(&mut self, index: u16, wanted_size: u16) -> Result<Box<dyn Ring>, SetupError> {
-        let indirect = self.features & feature::INDIRECT_DESC != 0;
-        let event_index = self.features & feature::EVENT_IDX != 0;
-        let mut registers = self.registers.lock();
-        super::ring::new(
-            registers.as_mut(),
-            index,
-            wanted_size,
-            indirect,
-            event_index,
-        )
-    }
-
-    #[cfg(not(target_os = "none"))]
-    fn ring(&mut self, index: u16, _wanted_size: u16) -> Result<Box<dyn Ring>, SetupError> {
-        // The double's queues come from `fake`, without a device.
-        Err(SetupError::NoQueue(index))
-    }
-
-    /// Lets the device run; `events` is called for its interrupts from then on.
-    pub fn start(self, events: Events) -> Running {
-        match self.wiring {
-            Wiring::Messages => *self.handler.0.lock() = Some(events),
-            Wiring::Line(gsi) => {
-                let registers = self.registers.clone();
-                let handler = move || {
-                    // Acknowledged before the queues are looked at: what comes later raises the
-                    // line again. The guard is gone before `events` takes the queues' locks.
-                    let status = registers.lock().acknowledge();
-                    if status != 0 {
-                        events();
-                    }
-                };
-                interrupt::register(gsi, Box::new(handler));
-            }
+        let mut registers = self.shared.registers.lock();
+        let offered = registers.max_queue_size(index);
+        if registers.queue_in_use(index) {
+            return Err(SetupError::NoQueue(index));
         }
-        self.registers.lock().set_status(
+        drop(registers);
+        let size = ring::size_for(offered, wanted_size).ok_or(SetupError::NoQueue(index))?;
+        let ring = SplitRing::new(size, self.ring_features())?;
+        let addresses = ring.addresses();
+        let vector = match &mut self.wiring {
+            Wiring::Line { .. } => {
+                self.on_line.push(events);
+                0
+            }
+            Wiring::Messages(messages) => messages
+                .assign(cpu, events)
+                .ok_or(SetupError::NoQueue(index))?,
+        };
+        let doorbell = self.shared.registers.lock().doorbell(index);
+        let notify = Notify::Doorbell(doorbell.ok_or(SetupError::NoQueue(index))?);
+        // It is there before the device knows of its memory, and resets the device when it goes.
+        let device = Some(self.shared.clone());
+        let queue = Arc::new(RequestQueue::new(Box::new(ring), notify, device)?);
+        let mut registers = self.shared.registers.lock();
+        registers.set_queue(index, size, addresses, vector);
+        Ok(queue)
+    }
+
+    fn ring_features(&self) -> ring::Features {
+        ring::Features {
+            indirect: self.features & feature::INDIRECT_DESC != 0,
+            event_index: self.features & feature::EVENT_IDX != 0,
+        }
+    }
+
+    /// Lets the device run.
+    pub fn start(self) -> Running {
+        if let Wiring::Line { gsi, status } = self.wiring {
+            let handlers = self.on_line;
+            let handler = move || {
+                // Acknowledged before the queues are looked at: what comes later raises the
+                // line again.
+                if status.take() {
+                    handlers.iter().for_each(|events| events());
+                }
+            };
+            interrupt::register(gsi, Box::new(handler));
+        }
+        self.shared.registers.lock().set_status(
             status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK,
         );
         Running {
-            registers: self.registers,
+            shared: self.shared,
         }
     }
 
     /// Fills `to` from the device's configuration at `offset`; `false` when it ends before.
     pub fn read_config(&self, offset: usize, to: &mut [u8]) -> bool {
-        read_config(&self.registers, offset, to)
+        read_config(&self.shared, offset, to)
     }
 
     /// The little-endian word at `offset` (4-aligned) of the configuration, read in one access.
     #[must_use]
     pub fn config_u32(&self, offset: usize) -> Option<u32> {
-        let registers = self.registers.lock();
+        let registers = self.shared.registers.lock();
         let fits = offset.is_multiple_of(4) && offset.checked_add(4)? <= registers.config_len();
         fits.then(|| registers.config_word(offset))
     }
+
+    /// Region `id` of the memory that the device shares; `None` when it has no such.
+    #[must_use]
+    pub fn shared_memory(&self, id: u8) -> Option<SharedMemory> {
+        self.shared.registers.lock().shared_memory(id)
+    }
 }
 
-fn read_config(registers: &Shared, offset: usize, to: &mut [u8]) -> bool {
-    let registers = registers.lock();
+fn read_config(shared: &Shared, offset: usize, to: &mut [u8]) -> bool {
+    let registers = shared.registers.lock();
     let fits = offset
         .checked_add(to.len())
         .is_some_and(|end| end <= registers.config_len());
@@ -318,16 +376,16 @@ fn read_config(registers: &Shared, offset: usize, to: &mut [u8]) -> bool {
     true
 }
 
-/// A device that runs. It goes on running when this is dropped.
+/// A device that runs. It goes on running when this is dropped, until one of its queues is.
 #[derive(Debug)]
 pub struct Running {
-    registers: Shared,
+    shared: Arc<Shared>,
 }
 
 impl Running {
     /// Fills `to` from the device's configuration at `offset`; `false` when it ends before.
     pub fn read_config(&self, offset: usize, to: &mut [u8]) -> bool {
-        read_config(&self.registers, offset, to)
+        read_config(&self.shared, offset, to)
     }
 }
 

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::device::Events;
-use super::queue::{RequestQueue, Ring, Segment};
+use super::queue::{Notify, RequestQueue, Ring, Segment, Used};
 use crate::sync::IrqLock;
 
 /// A request as the device sees it.
@@ -114,10 +114,11 @@ pub fn queue<T: Send>(size: usize, handler: Handler) -> (Arc<RequestQueue<T>>, F
             (handler.lock())(&own, pending);
         }
     };
-    (
-        Arc::new(RequestQueue::new(Box::new(ring), Box::new(notify))),
-        device,
-    )
+    let notify = Notify::Call(Box::new(notify));
+    match RequestQueue::new(Box::new(ring), notify, None) {
+        Ok(queue) => (Arc::new(queue), device),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 struct FakeRing {
@@ -157,16 +158,17 @@ impl Ring for FakeRing {
         true
     }
 
-    fn peek(&mut self) -> Option<u16> {
-        self.used.lock().first().map(|(head, _)| *head)
+    fn next_used(&mut self) -> Option<Used> {
+        let mut used = self.used.lock();
+        let (head, written) = (!used.is_empty()).then(|| used.remove(0))?;
+        Some(Used {
+            head: head.into(),
+            written,
+        })
     }
 
-    fn pop(&mut self, head: u16, readable: &[Segment], writable: &[Segment]) -> Option<u32> {
-        let (used, written) = self.used.lock().remove(0);
-        let same =
-            used == head && self.in_use[usize::from(head)] == readable.len() + writable.len();
+    fn release(&mut self, head: u16) {
         self.in_use[usize::from(head)] = 0;
-        same.then_some(written)
     }
 }
 

@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 use core::ptr::NonNull;
 
 use super::MMIO_REGISTERS_LEN as REGISTERS_LEN;
-use super::device::{Device, HandlerSlot, Kind, Registers, RingAddresses, Wiring};
+use super::device::{Device, Kind, Registers, RingAddresses, SharedMemory, Wiring};
+use super::doorbell::{Doorbell, LineStatus};
 use super::words::Window;
 
 const MAGIC: u32 = 0x7472_6976;
@@ -30,6 +31,9 @@ mod register {
     pub(super) const QUEUE_DESC: usize = 0x80;
     pub(super) const QUEUE_DRIVER: usize = 0x90;
     pub(super) const QUEUE_DEVICE: usize = 0xa0;
+    pub(super) const SHM_SEL: usize = 0xac;
+    pub(super) const SHM_LEN: usize = 0xb0;
+    pub(super) const SHM_BASE: usize = 0xb8;
     pub(super) const CONFIG_GENERATION: usize = 0xfc;
 }
 
@@ -63,13 +67,14 @@ pub(super) fn probe(window: Window) -> Option<Device> {
         return None;
     }
     let kind = Kind::from_id(device_id);
-    let wiring = Wiring::Line(window.gsi);
-    Some(Device::new(
-        kind,
-        Box::new(registers),
-        wiring,
-        HandlerSlot::default(),
-    ))
+    let wiring = Wiring::Line {
+        gsi: window.gsi,
+        status: LineStatus {
+            status: registers.at(register::INTERRUPT_STATUS),
+            acknowledge: registers.at(register::INTERRUPT_ACK),
+        },
+    };
+    Some(Device::new(kind, Box::new(registers), wiring))
 }
 
 #[derive(Debug)]
@@ -84,10 +89,11 @@ unsafe impl Send for MmioRegisters {}
 
 impl MmioRegisters {
     /// Where the `T` at `offset` is; aligned if `offset` is, as the base is 4-aligned (`words::window`).
-    fn at<T>(&self, offset: usize) -> *mut T {
+    fn at<T>(&self, offset: usize) -> NonNull<T> {
         let end = offset.checked_add(size_of::<T>());
         assert!(end.is_some_and(|end| end <= self.len) && offset.is_multiple_of(size_of::<T>()));
-        self.start.as_ptr().wrapping_add(offset).cast()
+        // SAFETY: the offset is inside the mapping, as asserted.
+        unsafe { self.start.byte_add(offset) }.cast()
     }
 
     fn read(&self, offset: usize) -> u32 {
@@ -99,6 +105,10 @@ impl MmioRegisters {
     fn write(&mut self, offset: usize, value: u32) {
         // SAFETY: as in `read`; `&mut self` keeps other writers away.
         unsafe { self.at::<u32>(offset).write_volatile(value) };
+    }
+
+    fn read_long(&self, offset: usize) -> u64 {
+        u64::from(self.read(offset)) | u64::from(self.read(offset + 4)) << 32
     }
 
     fn write_address(&mut self, offset: usize, address: u64) {
@@ -151,25 +161,28 @@ impl Registers for MmioRegisters {
         self.read(register::QUEUE_READY) != 0
     }
 
-    fn set_queue(&mut self, queue: u16, size: u32, addresses: RingAddresses) {
+    fn set_queue(&mut self, queue: u16, size: u16, addresses: RingAddresses, _vector: u16) {
         self.write(register::QUEUE_SEL, queue.into());
-        self.write(register::QUEUE_NUM, size);
+        self.write(register::QUEUE_NUM, size.into());
         self.write_address(register::QUEUE_DESC, addresses.descriptors);
         self.write_address(register::QUEUE_DRIVER, addresses.driver);
         self.write_address(register::QUEUE_DEVICE, addresses.device);
         self.write(register::QUEUE_READY, 1);
     }
 
-    fn notify(&mut self, queue: u16) {
-        self.write(register::QUEUE_NOTIFY, queue.into());
+    fn doorbell(&mut self, queue: u16) -> Option<Doorbell> {
+        let at = self.at(register::QUEUE_NOTIFY);
+        Some(Doorbell::Wide(at, queue.into()))
     }
 
-    fn acknowledge(&mut self) -> u32 {
-        let status = self.read(register::INTERRUPT_STATUS);
-        if status != 0 {
-            self.write(register::INTERRUPT_ACK, status);
-        }
-        status
+    fn shared_memory(&mut self, id: u8) -> Option<SharedMemory> {
+        self.write(register::SHM_SEL, id.into());
+        // All ones where there is none: `checked` refuses that.
+        let (base, len) = (
+            self.read_long(register::SHM_BASE),
+            self.read_long(register::SHM_LEN),
+        );
+        SharedMemory::checked(base, len)
     }
 
     fn config_generation(&self) -> u32 {

@@ -1,9 +1,10 @@
 //! virtio over PCI Express (virtio 1.2, section 4.1): discovery and interrupts.
 //!
 //! Configuration space is memory-mapped (ECAM), where ACPI's MCFG says. Firmware has placed the BARs.
-//! Each device interrupts with one MSI-X message for all of its queues.
+//! Each queue interrupts with an MSI-X message of its own, as long as there are any ([`msix`]).
 
 mod ecam;
+mod msix;
 mod registers;
 
 use alloc::boxed::Box;
@@ -20,10 +21,12 @@ use virtio_drivers::transport::pci::{
 };
 
 use self::ecam::Ecam;
-use self::registers::{PciRegisters, Region};
-use super::device::{Device, HandlerSlot, Kind, Wiring};
+use self::registers::{PciRegisters, Region, SHARED_REGIONS};
+use super::device::{Device, Kind, SharedMemory, Wiring};
 use crate::addr::PhysAddr;
-use crate::interrupt;
+
+/// `VIRTIO_PCI_CAP_SHARED_MEMORY_CFG`.
+const SHARED_MEMORY_CFG: u8 = 8;
 
 /// All virtio devices on PCI.
 pub(super) fn probe() -> Vec<Device> {
@@ -83,21 +86,12 @@ fn set_up(ecam: Ecam, function: DeviceFunction, kind: Kind) -> Result<Device, &'
         Some(place) => Some(map(ecam, function, place)?),
         None => None,
     };
-    let handler = HandlerSlot::default();
-    enable_message(
-        ecam,
-        function,
-        places.msix.ok_or("no MSI-X")?,
-        handler.clone(),
-    )?;
-    let registers = PciRegisters::new(common, notify, places.notify_multiplier, config)
+    let messages = msix::enable(ecam, function, places.msix.ok_or("no MSI-X")?)?;
+    let shared = places.shared_memory(ecam, function);
+    let registers = PciRegisters::new(common, notify, places.notify_multiplier, config, shared)
         .ok_or("its registers are cut short")?;
-    Ok(Device::new(
-        kind,
-        Box::new(registers),
-        Wiring::Messages,
-        handler,
-    ))
+    let wiring = Wiring::Messages(Box::new(messages));
+    Ok(Device::new(kind, Box::new(registers), wiring))
 }
 
 /// A structure inside a BAR, as a capability tells it.
@@ -117,6 +111,8 @@ struct Places {
     device: Option<Place>,
     /// Offset of the MSI-X capability.
     msix: Option<u8>,
+    /// Offsets of the capabilities of shared memory.
+    shared: [Option<u8>; SHARED_REGIONS],
 }
 
 impl Places {
@@ -140,6 +136,11 @@ impl Places {
                 len: word(at + 12),
             };
             match (capability.private_header >> 8) as u8 {
+                SHARED_MEMORY_CFG => {
+                    if let Some(free) = places.shared.iter_mut().find(|slot| slot.is_none()) {
+                        *free = Some(at);
+                    }
+                }
                 VIRTIO_PCI_CAP_COMMON_CFG => _ = places.common.get_or_insert(place),
                 VIRTIO_PCI_CAP_DEVICE_CFG => _ = places.device.get_or_insert(place),
                 VIRTIO_PCI_CAP_NOTIFY_CFG if places.notify.is_none() => {
@@ -151,55 +152,47 @@ impl Places {
         }
         places
     }
+
+    /// The regions that the device shares, each with its id (`struct virtio_pci_cap64`).
+    fn shared_memory(
+        &self,
+        ecam: Ecam,
+        function: DeviceFunction,
+    ) -> [Option<(u8, SharedMemory)>; SHARED_REGIONS] {
+        let word = |offset: u8| ecam.read_word(function, offset);
+        self.shared.map(|at| {
+            let at = at?;
+            let [bar, id, ..] = word(at + 4).to_le_bytes();
+            let offset = u64::from(word(at + 8)) | u64::from(word(at + 16)) << 32;
+            let len = u64::from(word(at + 12)) | u64::from(word(at + 20)) << 32;
+            let (address, size) = memory_bar(ecam, function, bar)?;
+            let is_inside = offset.checked_add(len)? <= size;
+            let region = SharedMemory::checked(address.checked_add(offset)?, len)?;
+            is_inside.then_some((id, region))
+        })
+    }
+}
+
+/// Address and size of a memory BAR that firmware has placed.
+fn memory_bar(ecam: Ecam, function: DeviceFunction, bar: u8) -> Option<(u64, u64)> {
+    if bar >= 6 {
+        return None;
+    }
+    match PciRoot::new(ecam).bar_info(function, bar).ok()?? {
+        BarInfo::Memory { address, size, .. } if address != 0 => Some((address, size)),
+        BarInfo::Memory { .. } | BarInfo::IO { .. } => None,
+    }
 }
 
 fn map(ecam: Ecam, function: DeviceFunction, place: Place) -> Result<Region, &'static str> {
-    let bar = (place.bar < 6).then(|| {
-        PciRoot::new(ecam)
-            .bar_info(function, place.bar)
-            .ok()
-            .flatten()
-    });
-    let Some(Some(BarInfo::Memory { address, size, .. })) = bar else {
-        return Err("its registers are in no memory BAR");
-    };
+    let (address, size) =
+        memory_bar(ecam, function, place.bar).ok_or("its registers are in no memory BAR")?;
     let end = u64::from(place.offset) + u64::from(place.len);
-    if address == 0 || end > size || !place.offset.is_multiple_of(4) || place.len > 1 << 20 {
-        return Err("its registers leave their BAR, or firmware did not place it");
+    if end > size || !place.offset.is_multiple_of(4) || place.len > 1 << 20 {
+        return Err("its registers leave their BAR");
     }
     let start = PhysAddr(address + u64::from(place.offset));
     let len = place.len as usize;
     let start: NonNull<u8> = crate::mmio::map(start, len).ok_or("no room to map its registers")?;
     Ok(Region { start, len })
-}
-
-/// Points entry 0 of the MSI-X table at `handler` and turns MSI-X on (PCI 3.0, section 6.8.2).
-fn enable_message(
-    mut ecam: Ecam,
-    function: DeviceFunction,
-    capability: u8,
-    handler: HandlerSlot,
-) -> Result<(), &'static str> {
-    const ENABLE: u32 = 1 << 31;
-    const MASK_ALL: u32 = 1 << 30;
-    let header = ecam.read_word(function, capability);
-    let table = ecam.read_word(function, capability + 4);
-    let place = Place {
-        bar: (table & 7) as u8,
-        offset: table & !7,
-        len: 16,
-    };
-    let mut entry = map(ecam, function, place)?;
-    let message = interrupt::register_message(Box::new(move || {
-        if let Some(events) = &*handler.lock() {
-            events();
-        }
-    }))
-    .ok_or("no interrupt vector left")?;
-    let [low, high] = super::mmio::halves(message.address);
-    for (offset, value) in [(0, low), (4, high), (8, message.data), (12, 0)] {
-        entry.write_u32(offset, value);
-    }
-    ecam.write_word(function, capability, (header | ENABLE) & !MASK_ALL);
-    Ok(())
 }

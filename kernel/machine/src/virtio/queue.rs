@@ -1,12 +1,19 @@
 //! Request queues: buffers go to the device with a request and come back with its completion.
 //!
-//! A buffer is a [`Segment`] of a frame. The queue holds the frame's handle while the device has the
-//! buffer, so no driver can free memory that a device may still write.
+//! A buffer is a [`Segment`] of a frame. The queue holds the frame's handle from the request to its completion,
+//! and a queue that is dropped resets its device first: then nothing of the ring, nor of the requests that
+//! were in flight, can be written any more. A device that does not reset itself keeps that memory for good.
+//!
+//! The queue itself allocates nothing a request: its slots are made with it.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::mem::ManuallyDrop;
 
+use super::device::{SetupError, Shared};
+use super::doorbell::Doorbell;
 use crate::addr::PAGE_SIZE;
 use crate::frame::Frame;
 use crate::sync::IrqLock;
@@ -70,38 +77,51 @@ impl Segment {
         self.frame.write(self.offset + offset, from);
     }
 
-    /// Where the bytes are, for the ring.
-    #[cfg(target_os = "none")]
-    pub(super) fn bytes(&self) -> core::ptr::NonNull<[u8]> {
-        let start = self.frame.as_ptr();
-        // SAFETY: `offset` is within the frame that `start` points to, as checked when made.
-        let at = unsafe { start.byte_add(self.offset) };
-        core::ptr::NonNull::slice_from_raw_parts(at, self.len)
+    /// Where the bytes are in guest-physical memory, for the ring.
+    pub(super) fn phys(&self) -> u64 {
+        self.frame.phys().0 + self.offset as u64
     }
+}
+
+/// A completion as the device wrote it: claims.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Used {
+    /// The head descriptor of the request.
+    pub(super) head: u32,
+    /// Bytes written to its buffers.
+    pub(super) written: u32,
 }
 
 /// A ring of descriptors, real or the double's. Requests are known by their head descriptor.
 pub(super) trait Ring: Send {
     /// Entries; heads are below this.
     fn size(&self) -> usize;
-    /// Puts a request in the ring. `None` when there is no room.
+    /// Makes a request available. `None` when there is no room.
     fn add(&mut self, readable: &[Segment], writable: &[Segment]) -> Option<u16>;
-    /// Whether the device wants to be told of what was added.
+    /// Whether the device wants to be told of what was added since this was last asked.
     fn needs_notify(&mut self) -> bool;
-    /// What the device claims to be the head of the next completed request.
-    fn peek(&mut self) -> Option<u16>;
-    /// Takes the completion of `head`, which `peek` named: bytes the device claims to have
-    /// written. `None` when the device changed its mind. The segments are those added.
-    fn pop(&mut self, head: u16, readable: &[Segment], writable: &[Segment]) -> Option<u32>;
+    /// The next completion.
+    fn next_used(&mut self) -> Option<Used>;
+    /// Takes the descriptors of a completed request back.
+    fn release(&mut self, head: u16);
 }
 
-/// Tells the device that its queue has requests.
-pub(super) type Notify = Box<dyn Fn() + Send + Sync>;
+/// How a device is told that its queue has requests.
+pub(super) enum Notify {
+    Doorbell(Doorbell),
+    /// The double's.
+    #[cfg(not(target_os = "none"))]
+    Call(Box<dyn Fn() + Send + Sync>),
+}
 
 /// A queue of requests that each carry a `T` of the driver's. All calls work from any context.
 pub struct RequestQueue<T> {
-    state: IrqLock<State<T>>,
+    /// Dropped by hand, and only once the device cannot reach what is in it.
+    state: ManuallyDrop<IrqLock<State<T>>>,
     notify: Notify,
+    size: usize,
+    /// The device; none for the double's queues.
+    device: Option<Arc<Shared>>,
 }
 
 struct State<T> {
@@ -150,18 +170,40 @@ impl<T> fmt::Debug for RequestQueue<T> {
     }
 }
 
+impl<T> Drop for RequestQueue<T> {
+    fn drop(&mut self) {
+        if self.device.as_ref().is_none_or(|device| device.reset()) {
+            // SAFETY: dropped here and nowhere else.
+            unsafe { ManuallyDrop::drop(&mut self.state) };
+        } else {
+            crate::log!("virtio: a device does not reset itself; the memory of its queue stays");
+        }
+    }
+}
+
 impl<T: Send> RequestQueue<T> {
-    pub(super) fn new(ring: Box<dyn Ring>, notify: Notify) -> RequestQueue<T> {
-        let in_flight = core::iter::repeat_with(|| None).take(ring.size()).collect();
+    pub(super) fn new(
+        ring: Box<dyn Ring>,
+        notify: Notify,
+        device: Option<Arc<Shared>>,
+    ) -> Result<RequestQueue<T>, SetupError> {
+        let size = ring.size();
+        let mut in_flight = Vec::new();
+        in_flight
+            .try_reserve_exact(size)
+            .map_err(|_| SetupError::OutOfMemory)?;
+        in_flight.resize_with(size, || None);
         let state = State {
             ring,
             in_flight,
             broken: false,
         };
-        RequestQueue {
-            state: IrqLock::new(state),
+        Ok(RequestQueue {
+            state: ManuallyDrop::new(IrqLock::new(state)),
             notify,
-        }
+            size,
+            device,
+        })
     }
 
     /// Hands a request to the device: what it reads, what it writes, and what to return with the
@@ -175,6 +217,22 @@ impl<T: Send> RequestQueue<T> {
         writable: Vec<Segment>,
         context: T,
     ) -> Result<(), Rejected<T>> {
+        self.add(readable, writable, context)?;
+        self.kick();
+        Ok(())
+    }
+
+    /// As [`RequestQueue::submit`], but the device is told only by the next [`RequestQueue::kick`]: once for
+    /// many requests.
+    ///
+    /// # Errors
+    /// As for `submit`; what was added before is for the caller to kick.
+    pub fn add(
+        &self,
+        readable: Vec<Segment>,
+        writable: Vec<Segment>,
+        context: T,
+    ) -> Result<(), Rejected<T>> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let head = if state.broken {
@@ -182,7 +240,8 @@ impl<T: Send> RequestQueue<T> {
         } else {
             state.ring.add(&readable, &writable)
         };
-        let Some(head) = head else {
+        let slot = head.and_then(|head| state.in_flight.get_mut(usize::from(head)));
+        let Some(slot) = slot else {
             let broken = state.broken;
             return Err(Rejected {
                 broken,
@@ -191,17 +250,24 @@ impl<T: Send> RequestQueue<T> {
                 context,
             });
         };
-        state.in_flight[usize::from(head)] = Some(Request {
+        *slot = Some(Request {
             readable,
             writable,
             context,
         });
-        let needs_notify = state.ring.needs_notify();
-        drop(guard);
-        if needs_notify {
-            (self.notify)();
-        }
         Ok(())
+    }
+
+    /// Tells the device of what was added, if it wants to know.
+    pub fn kick(&self) {
+        let needs_notify = self.state.lock().ring.needs_notify();
+        if needs_notify {
+            match &self.notify {
+                Notify::Doorbell(doorbell) => doorbell.ring(),
+                #[cfg(not(target_os = "none"))]
+                Notify::Call(call) => call(),
+            }
+        }
     }
 
     /// The next request that the device is done with.
@@ -211,28 +277,31 @@ impl<T: Send> RequestQueue<T> {
         if state.broken {
             return None;
         }
-        let head = state.ring.peek()?;
-        let Some(request) = state
-            .in_flight
-            .get_mut(usize::from(head))
-            .and_then(Option::take)
+        let used = state.ring.next_used()?;
+        let slot = usize::try_from(used.head)
+            .ok()
+            .and_then(|head| state.in_flight.get_mut(head));
+        let Some((slot, request)) = slot.and_then(|slot| slot.take().map(|taken| (slot, taken)))
         else {
             state.broken = true;
+            drop(guard);
             crate::log!("virtio: the device completed a request it does not have; queue given up");
             return None;
         };
-        let claimed = state.ring.pop(head, &request.readable, &request.writable);
         let room: usize = request.writable.iter().map(Segment::len).sum();
-        let written = claimed
-            .and_then(|len| usize::try_from(len).ok())
-            .filter(|len| *len <= room);
+        let written = usize::try_from(used.written)
+            .ok()
+            .filter(|written| *written <= room);
         let Some(written) = written else {
-            state.broken = true;
             // Kept: the device may go on writing into its buffers.
-            state.in_flight[usize::from(head)] = Some(request);
+            *slot = Some(request);
+            state.broken = true;
+            drop(guard);
             crate::log!("virtio: the device wrote more than it was given; queue given up");
             return None;
         };
+        // Below the ring's size, as `in_flight` has it.
+        state.ring.release(u16::try_from(used.head).unwrap_or(0));
         let Request {
             readable,
             writable,
@@ -254,7 +323,7 @@ impl<T: Send> RequestQueue<T> {
 
     /// Entries of the ring: the most buffers a request can have.
     #[must_use]
-    pub fn size(&self) -> usize {
-        self.state.lock().ring.size()
+    pub const fn size(&self) -> usize {
+        self.size
     }
 }

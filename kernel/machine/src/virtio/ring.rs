@@ -1,183 +1,376 @@
-//! The split ring: `virtio-drivers`' `VirtQueue` as a [`Ring`].
+//! The split ring (virtio 1.2, section 2.7), by hand.
+//!
+//! `virtio-drivers`' `VirtQueue` takes each buffer as a Rust slice. The bytes of our buffers belong to the
+//! device and to users as well, so that no slice of them may exist; and it makes an indirect table a
+//! request. Here the ring is two frames of which every word is reached by an atomic access, and whatever
+//! is needed to follow it is kept beside it: descriptors are only ever written, the device's `used` entries are
+//! claims that [`super::queue`] checks.
+//!
+//! Indirect tables are made when a request first needs one and kept, so that a queue allocates as much
+//! as the most requests it ever had at a time.
+//!
+//! Locking: none here; the queue's lock is held for every call.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
-use virtio_drivers::queue::VirtQueue;
-use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
-use virtio_drivers::{Error, PhysAddr, Result as DriverResult};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use super::device::{RingAddresses, SetupError};
+use super::queue::{Ring, Segment, Used};
+use crate::addr::PAGE_SIZE;
+use crate::frame::Frame;
 
-use super::device::{Registers, RingAddresses, SetupError};
-use super::hal::Machine;
-use super::queue::{Ring, Segment};
+/// The most entries of a ring: a descriptor table of one frame.
+const ENTRIES_MAX: u16 = 256;
+/// Fewer are of no use to any driver here.
+const ENTRIES_MIN: u16 = 4;
+/// Bytes of `struct virtq_desc`.
+const DESCRIPTOR: usize = 16;
+/// Descriptors of an indirect table; two tables share a frame.
+const TABLE_ENTRIES: usize = PAGE_SIZE / DESCRIPTOR / 2;
 
-/// A ring for queue `index`: the largest size known here that neither the device nor `wanted` forbids.
-/// A ring of up to 128 entries fits the two frames that it is given.
-pub(super) fn new(
-    registers: &mut dyn Registers,
-    index: u16,
-    wanted: u16,
-    indirect: bool,
-    event_index: bool,
-) -> Result<Box<dyn Ring>, SetupError> {
-    let size = registers.max_queue_size(index).min(wanted.into());
-    match size {
-        128.. => sized::<128>(registers, index, indirect, event_index),
-        64.. => sized::<64>(registers, index, indirect, event_index),
-        16.. => sized::<16>(registers, index, indirect, event_index),
-        4.. => sized::<4>(registers, index, indirect, event_index),
-        _ => Err(SetupError::NoQueue(index)),
+/// Flags of a descriptor.
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+/// `VIRTQ_USED_F_NO_NOTIFY`.
+const NO_NOTIFY: u16 = 1;
+
+/// Which of the ring's features the device has accepted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Features {
+    /// `VIRTIO_F_INDIRECT_DESC`.
+    pub(super) indirect: bool,
+    /// `VIRTIO_F_EVENT_IDX`.
+    pub(super) event_index: bool,
+}
+
+/// A frame that the device reads and writes at the same time.
+struct Words(Frame);
+
+impl Words {
+    fn u16(&self, offset: usize) -> &AtomicU16 {
+        assert!(offset.is_multiple_of(2) && offset + 2 <= PAGE_SIZE);
+        // SAFETY: the word is inside the frame, as asserted, which lives as long as `self`; nothing in
+        // the kernel reaches the frame but by atomics, and what the device does needs no Rust type.
+        unsafe { AtomicU16::from_ptr(self.0.as_ptr().as_ptr().wrapping_add(offset).cast()) }
+    }
+
+    fn u32(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= PAGE_SIZE);
+        // SAFETY: as in `u16`.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().as_ptr().wrapping_add(offset).cast()) }
+    }
+
+    fn u64(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= PAGE_SIZE);
+        // SAFETY: as in `u16`.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr().as_ptr().wrapping_add(offset).cast()) }
+    }
+
+    /// Writes `struct virtq_desc` at `offset`.
+    fn describe(&self, offset: usize, what: &Descriptor) {
+        let rest = u64::from(what.len) | u64::from(what.flags) << 32 | u64::from(what.next) << 48;
+        self.u64(offset)
+            .store(what.address.to_le(), Ordering::Relaxed);
+        self.u64(offset + 8).store(rest.to_le(), Ordering::Relaxed);
     }
 }
 
-fn sized<const SIZE: usize>(
-    registers: &mut dyn Registers,
-    index: u16,
-    indirect: bool,
-    event_index: bool,
-) -> Result<Box<dyn Ring>, SetupError> {
-    let queue =
-        VirtQueue::new(&mut Adapter(registers), index, indirect, event_index).map_err(|error| {
-            match error {
-                Error::DmaError => SetupError::OutOfMemory,
-                _ => SetupError::NoQueue(index),
-            }
-        })?;
-    Ok(Box::new(SplitRing::<SIZE> { queue, added: 0 }))
+/// Half a frame for an indirect descriptor table.
+struct Table {
+    words: Words,
+    start: usize,
 }
 
-struct SplitRing<const SIZE: usize> {
-    queue: VirtQueue<Machine, SIZE>,
-    /// Requests added so far, as the available index counts them.
+struct Descriptor {
+    address: u64,
+    len: u32,
+    flags: u16,
+    next: u16,
+}
+
+impl Descriptor {
+    fn of(segment: &Segment, flags: u16, next: u16) -> Descriptor {
+        Descriptor {
+            address: segment.phys(),
+            // A segment is within a frame.
+            len: u32::try_from(segment.len()).unwrap_or(0),
+            flags,
+            next,
+        }
+    }
+}
+
+/// The driver's side of a split ring.
+pub(super) struct SplitRing {
+    size: u16,
+    features: Features,
+    descriptors: Words,
+    /// The available ring at 0, the used ring at `used_at`.
+    rings: Words,
+    used_at: usize,
+    /// For each descriptor the one after it, in a chain or among the free ones. The device never sees it.
+    next: Vec<u16>,
+    /// For each head how many descriptors of the ring its chain has.
+    chain_len: Vec<u16>,
+    free_head: u16,
+    free_len: u16,
+    /// For each head its indirect table.
+    tables: Vec<Option<Table>>,
+    spare_tables: Vec<Table>,
+    /// Requests made available so far.
     added: u16,
+    /// `added` when the device was last told.
+    told: u16,
+    /// Completions taken so far.
+    taken: u16,
 }
 
-impl<const SIZE: usize> Ring for SplitRing<SIZE> {
+fn room<T>(len: usize) -> Result<Vec<T>, SetupError> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len)
+        .map_err(|_| SetupError::OutOfMemory)?;
+    Ok(vec)
+}
+
+/// Entries for a queue of which the device takes `offered` and the driver wants `wanted`: a power of 2.
+pub(super) fn size_for(offered: u32, wanted: u16) -> Option<u16> {
+    let most = u16::try_from(offered)
+        .unwrap_or(u16::MAX)
+        .min(wanted)
+        .min(ENTRIES_MAX);
+    (most >= ENTRIES_MIN).then(|| 1 << most.ilog2())
+}
+
+impl SplitRing {
+    /// A ring of `size` entries, as [`size_for`] gave.
+    pub(super) fn new(size: u16, features: Features) -> Result<SplitRing, SetupError> {
+        let frame = || Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory);
+        let entries = usize::from(size);
+        let mut next = room(entries)?;
+        next.extend(1..=size);
+        let mut chain_len = room(entries)?;
+        chain_len.resize(entries, 0);
+        let mut tables = room(entries)?;
+        tables.resize_with(entries, || None);
+        Ok(SplitRing {
+            size,
+            features,
+            descriptors: Words(frame()?),
+            rings: Words(frame()?),
+            used_at: (6 + 2 * entries).next_multiple_of(4),
+            next,
+            chain_len,
+            free_head: 0,
+            free_len: size,
+            tables,
+            spare_tables: room(entries + 1)?,
+            added: 0,
+            told: 0,
+            taken: 0,
+        })
+    }
+
+    /// Where the device finds it.
+    pub(super) fn addresses(&self) -> RingAddresses {
+        let rings = self.rings.0.phys().0;
+        RingAddresses {
+            descriptors: self.descriptors.0.phys().0,
+            driver: rings,
+            device: rings + self.used_at as u64,
+        }
+    }
+
+    fn available_index(&self) -> &AtomicU16 {
+        self.rings.u16(2)
+    }
+
+    /// Up to which completion the device need not interrupt; at the end of the available ring.
+    fn used_event(&self) -> &AtomicU16 {
+        self.rings.u16(4 + 2 * usize::from(self.size))
+    }
+
+    fn used_index(&self) -> &AtomicU16 {
+        self.rings.u16(self.used_at + 2)
+    }
+
+    /// Up to which request the device need not be told; at the end of the used ring.
+    fn available_event(&self) -> &AtomicU16 {
+        self.rings
+            .u16(self.used_at + 4 + 8 * usize::from(self.size))
+    }
+
+    /// A table for a request of `len` descriptors.
+    fn table(&mut self, len: usize) -> Option<Table> {
+        if !self.features.indirect || len > TABLE_ENTRIES {
+            return None;
+        }
+        if let Some(table) = self.spare_tables.pop() {
+            return Some(table);
+        }
+        let frame = Frame::alloc_zeroed().ok()?;
+        // Room was made for a table an entry and one more, and there are no more than that.
+        self.spare_tables.push(Table {
+            words: Words(frame.clone()),
+            start: PAGE_SIZE / 2,
+        });
+        Some(Table {
+            words: Words(frame),
+            start: 0,
+        })
+    }
+
+    /// Takes a free descriptor; there is one.
+    fn take_free(&mut self) -> u16 {
+        let index = self.free_head;
+        self.free_head = self.next[usize::from(index)];
+        self.free_len -= 1;
+        index
+    }
+
+    /// Whether `len` descriptors should be a chain in the ring itself: as long as that leaves half of it.
+    fn goes_direct(&self, len: usize) -> bool {
+        len == 1 || usize::from(self.free_len) >= len + usize::from(self.size / 2)
+    }
+
+    /// Fills `table`, and a descriptor of the ring that names it; the head.
+    fn add_indirect(&mut self, table: Table, readable: &[Segment], writable: &[Segment]) -> u16 {
+        let len = readable.len() + writable.len();
+        for ((segment, flags), number) in in_order(readable, writable).zip(1..) {
+            let is_last = usize::from(number) == len;
+            let flags = if is_last { flags } else { flags | NEXT };
+            let at = table.start + usize::from(number - 1) * DESCRIPTOR;
+            table
+                .words
+                .describe(at, &Descriptor::of(segment, flags, number));
+        }
+        let head = self.take_free();
+        let whole = Descriptor {
+            address: table.words.0.phys().0 + table.start as u64,
+            len: u32::try_from(len * DESCRIPTOR).unwrap_or(0),
+            flags: INDIRECT,
+            next: 0,
+        };
+        self.descriptors
+            .describe(usize::from(head) * DESCRIPTOR, &whole);
+        self.tables[usize::from(head)] = Some(table);
+        self.chain_len[usize::from(head)] = 1;
+        head
+    }
+
+    /// Makes a chain of `len` free descriptors, which there are; the head.
+    fn add_direct(&mut self, len: usize, readable: &[Segment], writable: &[Segment]) -> u16 {
+        let head = self.free_head;
+        for ((segment, flags), number) in in_order(readable, writable).zip(1..) {
+            let index = self.take_free();
+            let flags = if number == len { flags } else { flags | NEXT };
+            // The next free descriptor is the next of the chain.
+            let descriptor = Descriptor::of(segment, flags, self.free_head);
+            self.descriptors
+                .describe(usize::from(index) * DESCRIPTOR, &descriptor);
+        }
+        self.chain_len[usize::from(head)] = u16::try_from(len).unwrap_or(0);
+        head
+    }
+
+    fn publish(&mut self, head: u16) {
+        let place = usize::from(self.added & (self.size - 1));
+        self.rings.u16(4 + 2 * place).store(head, Ordering::Relaxed);
+        self.added = self.added.wrapping_add(1);
+        // Release: descriptors and buffers are written before the device can see that they are there.
+        self.available_index().store(self.added, Ordering::Release);
+    }
+}
+
+/// The buffers of a request in order, each with its flags but for [`NEXT`].
+fn in_order<'a>(
+    readable: &'a [Segment],
+    writable: &'a [Segment],
+) -> impl Iterator<Item = (&'a Segment, u16)> {
+    let readable = readable.iter().map(|segment| (segment, 0));
+    readable.chain(writable.iter().map(|segment| (segment, WRITE)))
+}
+
+impl Ring for SplitRing {
     fn size(&self) -> usize {
-        SIZE
+        self.size.into()
     }
 
     fn add(&mut self, readable: &[Segment], writable: &[Segment]) -> Option<u16> {
-        let inputs = readable_slices(readable);
-        let mut outputs = writable_slices(writable);
-        // SAFETY: the buffers are in frames whose handles `RequestQueue` keeps in `in_flight` until
-        // `pop` succeeds with this head; nothing reads or writes them through the slices, which
-        // end with this call.
-        let head = unsafe { self.queue.add(&inputs, &mut outputs) }.ok()?;
-        self.added = self.added.wrapping_add(1);
+        let len = readable.len() + writable.len();
+        // A chain may not be longer than the ring, indirect or not (section 2.7.5.2).
+        if len == 0 || len > usize::from(self.size) || self.free_len == 0 {
+            return None;
+        }
+        let table = if self.goes_direct(len) {
+            None
+        } else {
+            self.table(len)
+        };
+        let head = match table {
+            Some(table) => self.add_indirect(table, readable, writable),
+            None if usize::from(self.free_len) < len => return None,
+            None => self.add_direct(len, readable, writable),
+        };
+        self.publish(head);
         Some(head)
     }
 
     fn needs_notify(&mut self) -> bool {
-        // The index was published by a store; the device's wish must not be read before that.
+        // What was made available must be visible before the device's wish is read: it looks at the
+        // ring once more after writing the wish.
         fence(Ordering::SeqCst);
-        // `should_notify` compares indices without regard to their wrap-around at 65536, and could
-        // hold a notification back just after it.
-        usize::from(self.added) <= SIZE || self.queue.should_notify()
+        let before = core::mem::replace(&mut self.told, self.added);
+        if before == self.added {
+            return false;
+        }
+        if self.features.event_index {
+            let event = self.available_event().load(Ordering::Relaxed);
+            // `vring_need_event` (section 2.7.10): the wish lies in what was added.
+            let past_event = self.added.wrapping_sub(event).wrapping_sub(1);
+            past_event < self.added.wrapping_sub(before)
+        } else {
+            let flags = self.rings.u16(self.used_at).load(Ordering::Relaxed);
+            flags & NO_NOTIFY == 0
+        }
     }
 
-    fn peek(&mut self) -> Option<u16> {
-        // `pop` published how far this side has come; completions that the device added without
-        // an interrupt because it had not seen that must be seen here.
-        fence(Ordering::SeqCst);
-        self.queue.peek_used()
+    fn next_used(&mut self) -> Option<Used> {
+        if self.used_index().load(Ordering::Acquire) == self.taken {
+            // Asked for the next interrupt; a completion that came without one, because the device had not
+            // seen that yet, must be found here.
+            self.used_event().store(self.taken, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.used_index().load(Ordering::Acquire) == self.taken {
+                return None;
+            }
+        }
+        let place = usize::from(self.taken & (self.size - 1));
+        let at = self.used_at + 4 + 8 * place;
+        self.taken = self.taken.wrapping_add(1);
+        Some(Used {
+            head: self.rings.u32(at).load(Ordering::Relaxed),
+            written: self.rings.u32(at + 4).load(Ordering::Relaxed),
+        })
     }
 
-    fn pop(&mut self, head: u16, readable: &[Segment], writable: &[Segment]) -> Option<u32> {
-        let inputs = readable_slices(readable);
-        let mut outputs = writable_slices(writable);
-        // SAFETY: `RequestQueue` passes the segments that it gave to `add` for this head.
-        unsafe { self.queue.pop_used(head, &inputs, &mut outputs) }.ok()
+    fn release(&mut self, head: u16) {
+        let len = core::mem::take(&mut self.chain_len[usize::from(head)]);
+        if len == 0 {
+            return;
+        }
+        // Without allocation: see `table`.
+        self.spare_tables
+            .extend(self.tables[usize::from(head)].take());
+        let mut last = head;
+        for _ in 1..len {
+            last = self.next[usize::from(last)];
+        }
+        self.next[usize::from(last)] = self.free_head;
+        self.free_head = head;
+        self.free_len += len;
     }
 }
 
-fn readable_slices(segments: &[Segment]) -> Vec<&[u8]> {
-    let slice = |segment: &Segment| {
-        // SAFETY: the segment lies in a live frame. The slice only carries address and length to
-        // `VirtQueue`, which takes both without reading through it.
-        unsafe { segment.bytes().as_ref() }
-    };
-    segments.iter().map(slice).collect()
-}
-
-/// The slices end with the call of `VirtQueue` that they are made for; they borrow nothing of the segments,
-/// which do not own the bytes: a frame's bytes have no Rust type, and two segments may be of one frame.
-fn writable_slices<'a>(segments: &[Segment]) -> Vec<&'a mut [u8]> {
-    let slice = |segment: &Segment| {
-        // SAFETY: as in `readable_slices`: address and length are taken, nothing is written
-        // through the slice.
-        unsafe { segment.bytes().as_mut() }
-    };
-    segments.iter().map(slice).collect()
-}
-
-/// [`Registers`] as `VirtQueue::new` wants them; it asks four things and sets the queue.
-struct Adapter<'a>(&'a mut dyn Registers);
-
-impl Transport for Adapter<'_> {
-    fn device_type(&self) -> DeviceType {
-        DeviceType::EntropySource
-    }
-    fn read_device_features(&mut self) -> u64 {
-        self.0.device_features()
-    }
-    fn write_driver_features(&mut self, features: u64) {
-        self.0.set_driver_features(features);
-    }
-    fn max_queue_size(&mut self, queue: u16) -> u32 {
-        self.0.max_queue_size(queue)
-    }
-    fn notify(&mut self, queue: u16) {
-        self.0.notify(queue);
-    }
-    fn get_status(&self) -> DeviceStatus {
-        DeviceStatus::from_bits_truncate(self.0.status().into())
-    }
-    fn set_status(&mut self, status: DeviceStatus) {
-        self.0.set_status((status.bits() & 0xff) as u8);
-    }
-    fn set_guest_page_size(&mut self, _size: u32) {}
-    fn requires_legacy_layout(&self) -> bool {
-        false
-    }
-    fn queue_set(
-        &mut self,
-        queue: u16,
-        size: u32,
-        descriptors: PhysAddr,
-        driver: PhysAddr,
-        device: PhysAddr,
-    ) {
-        self.0.set_queue(
-            queue,
-            size,
-            RingAddresses {
-                descriptors,
-                driver,
-                device,
-            },
-        );
-    }
-    fn queue_unset(&mut self, _queue: u16) {}
-    fn queue_used(&mut self, queue: u16) -> bool {
-        self.0.queue_in_use(queue)
-    }
-    fn ack_interrupt(&mut self) -> InterruptStatus {
-        InterruptStatus::from_bits_truncate(self.0.acknowledge())
-    }
-    fn read_config_generation(&self) -> u32 {
-        self.0.config_generation()
-    }
-    fn read_config_space<T: FromBytes + IntoBytes>(&self, _offset: usize) -> DriverResult<T> {
-        Err(Error::Unsupported)
-    }
-    fn write_config_space<T: IntoBytes + Immutable>(
-        &mut self,
-        _offset: usize,
-        _value: T,
-    ) -> DriverResult<()> {
-        Err(Error::Unsupported)
-    }
-}
+#[cfg(test)]
+mod tests;

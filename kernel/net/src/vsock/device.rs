@@ -38,13 +38,19 @@ const CONNECTIONS_MAX: usize = 4096;
 /// The socket device and all that goes through it.
 pub(super) struct Vsock {
     pub(super) cid: u64,
-    receive: Arc<RequestQueue<()>>,
-    transmit: Arc<RequestQueue<()>>,
-    /// Woken by the device's interrupt.
+    queues: Queues,
+    /// Woken by the device's interrupts.
     activity: Arc<WaitQueue>,
     table: SpinLock<Table>,
     pending: SpinLock<VecDeque<Header>>,
     spare: SpinLock<Vec<Frame>>,
+}
+
+/// The device's queues; it runs as long as all of them are there.
+pub(super) struct Queues {
+    pub(super) receive: Arc<RequestQueue<()>>,
+    pub(super) transmit: Arc<RequestQueue<()>>,
+    pub(super) _events: Option<Arc<RequestQueue<()>>>,
 }
 
 #[derive(Default)]
@@ -82,14 +88,22 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
     device.negotiate(0)?;
     let mut cid = [0; 8];
     device.read_config(0, &mut cid);
-    let receive = device.queue(RECEIVE_QUEUE, 128)?;
-    let transmit = device.queue(TRANSMIT_QUEUE, 128)?;
-    // Events tell of migrations, which do not happen to us; without buffers none are sent.
-    let _events: Arc<RequestQueue<()>> = device.queue(EVENT_QUEUE, 4)?;
     let activity = Arc::new(WaitQueue::new());
-    let woken = activity.clone();
-    device.start(Box::new(move || woken.wake_all()));
-    let vsock = Vsock::new(u64::from_le_bytes(cid), receive, transmit, activity);
+    let wakes = || {
+        let woken = activity.clone();
+        Box::new(move || woken.wake_all())
+    };
+    let receive = device.queue(RECEIVE_QUEUE, 128, 0, wakes())?;
+    let transmit = device.queue(TRANSMIT_QUEUE, 128, 0, wakes())?;
+    // Events tell of migrations, which do not happen to us; without buffers none are sent.
+    let events = device.queue(EVENT_QUEUE, 4, 0, wakes())?;
+    device.start();
+    let queues = Queues {
+        receive,
+        transmit,
+        _events: Some(events),
+    };
+    let vsock = Vsock::new(u64::from_le_bytes(cid), queues, activity);
     *DEVICE.lock() = Some(vsock.clone());
     let thread = ThreadBuilder::new(b"vsock", move || vsock.run());
     thread
@@ -99,22 +113,17 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
 }
 
 impl Vsock {
-    pub(super) fn new(
-        cid: u64,
-        receive: Arc<RequestQueue<()>>,
-        transmit: Arc<RequestQueue<()>>,
-        activity: Arc<WaitQueue>,
-    ) -> Arc<Vsock> {
+    pub(super) fn new(cid: u64, queues: Queues, activity: Arc<WaitQueue>) -> Arc<Vsock> {
         let vsock = Arc::new(Vsock {
             cid,
-            receive,
-            transmit,
+            queues,
             activity,
             table: SpinLock::default(),
             pending: SpinLock::default(),
             spare: SpinLock::default(),
         });
         (0..RECEIVE_FRAMES).for_each(|_| vsock.offer_buffer());
+        vsock.queues.receive.kick();
         vsock
     }
 
@@ -122,7 +131,7 @@ impl Vsock {
     fn run(&self) {
         loop {
             self.activity.wait_until(|| self.pump().then_some(()));
-            if self.receive.is_broken() || self.transmit.is_broken() {
+            if self.queues.receive.is_broken() || self.queues.transmit.is_broken() {
                 machine::log!("vsock: the device is broken; all connections are reset");
                 self.reset_all();
                 return;
@@ -133,14 +142,15 @@ impl Vsock {
     /// Takes in what has arrived and sends what had to wait; whether there was any. Called by one
     /// thread, so that packets are taken in in order.
     pub(super) fn pump(&self) -> bool {
-        let mut any = self.receive.is_broken() || self.transmit.is_broken();
-        while let Some(done) = self.receive.completed() {
+        let mut any = self.queues.receive.is_broken() || self.queues.transmit.is_broken();
+        while let Some(done) = self.queues.receive.completed() {
             any = true;
             if let Some(segment) = done.writable.into_iter().next() {
                 self.packet(segment.into_frame(), done.written);
             }
             self.offer_buffer();
         }
+        self.queues.receive.kick();
         any | self.send_pending()
     }
 
@@ -148,8 +158,9 @@ impl Vsock {
         if let Ok(frame) = self.frame() {
             // Full only when a device has more buffers than it can hold.
             let _ = self
+                .queues
                 .receive
-                .submit(Vec::new(), alloc::vec![Segment::page(frame)], ());
+                .add(Vec::new(), alloc::vec![Segment::page(frame)], ());
         }
     }
 
@@ -350,7 +361,7 @@ impl Vsock {
         frame.write(0, header.as_bytes());
         let mut readable: Vec<_> = Segment::new(frame, 0, HEADER_LEN).into_iter().collect();
         readable.append(payload);
-        match self.transmit.submit(readable, Vec::new(), ()) {
+        match self.queues.transmit.submit(readable, Vec::new(), ()) {
             Ok(()) => true,
             Err(rejected) => {
                 payload.extend(rejected.readable.into_iter().skip(1));
@@ -383,7 +394,7 @@ impl Vsock {
 
     /// Takes back the buffers of packets that are sent.
     fn collect(&self) {
-        while let Some(done) = self.transmit.completed() {
+        while let Some(done) = self.queues.transmit.completed() {
             self.recycle(done.readable.into_iter().map(Segment::into_frame));
         }
     }

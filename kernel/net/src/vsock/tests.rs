@@ -11,7 +11,7 @@ use memory::io::{IoReader, IoWriter};
 use sched::WaitQueue;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::device::Vsock;
+use super::device::{Queues, Vsock};
 use super::listener::Listener;
 use super::packet::{End, HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use super::socket::VsockSocket;
@@ -53,7 +53,12 @@ fn host() -> Host {
             device.answer(pending, &[]);
         }),
     );
-    let vsock = Vsock::new(GUEST, receive, transmit, Arc::new(WaitQueue::new()));
+    let queues = Queues {
+        receive,
+        transmit,
+        _events: None,
+    };
+    let vsock = Vsock::new(GUEST, queues, Arc::new(WaitQueue::new()));
     Host {
         vsock,
         buffers,

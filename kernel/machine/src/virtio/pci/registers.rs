@@ -3,7 +3,8 @@
 use core::fmt;
 use core::ptr::NonNull;
 
-use crate::virtio::device::{Registers, RingAddresses};
+use crate::virtio::device::{Registers, RingAddresses, SharedMemory};
+use crate::virtio::doorbell::Doorbell;
 use crate::virtio::mmio::halves;
 
 /// Mapped device registers.
@@ -71,8 +72,8 @@ mod register {
     pub(super) const END: usize = 56;
 }
 
-/// Queues whose notification offset is remembered.
-const QUEUES: usize = 8;
+/// Regions of shared memory that are remembered.
+pub(super) const SHARED_REGIONS: usize = 4;
 const NO_VECTOR: u16 = 0xffff;
 
 pub(super) struct PciRegisters {
@@ -80,8 +81,8 @@ pub(super) struct PciRegisters {
     notify: Region,
     notify_multiplier: u32,
     config: Option<Region>,
-    /// Where each queue is notified, as read when it was set up.
-    notify_offsets: [Option<usize>; QUEUES],
+    /// Shared memory by id.
+    shared: [Option<(u8, SharedMemory)>; SHARED_REGIONS],
 }
 
 impl fmt::Debug for PciRegisters {
@@ -99,14 +100,14 @@ impl PciRegisters {
         notify: Region,
         notify_multiplier: u32,
         config: Option<Region>,
+        shared: [Option<(u8, SharedMemory)>; SHARED_REGIONS],
     ) -> Option<PciRegisters> {
-        let notify_offsets = [None; QUEUES];
         (common.len >= register::END).then_some(PciRegisters {
             common,
             notify,
             notify_multiplier,
             config,
-            notify_offsets,
+            shared,
         })
     }
 
@@ -155,37 +156,33 @@ impl Registers for PciRegisters {
         self.common.read_u16(register::QUEUE_ENABLE) != 0
     }
 
-    fn set_queue(&mut self, queue: u16, size: u32, addresses: RingAddresses) {
+    fn set_queue(&mut self, queue: u16, size: u16, addresses: RingAddresses, vector: u16) {
         self.common.write_u16(register::QUEUE_SELECT, queue);
-        self.common
-            .write_u16(register::QUEUE_SIZE, (size & 0xffff) as u16);
-        self.common.write_u16(register::QUEUE_MSIX_VECTOR, 0);
-        if self.common.read_u16(register::QUEUE_MSIX_VECTOR) != 0 {
+        self.common.write_u16(register::QUEUE_SIZE, size);
+        self.common.write_u16(register::QUEUE_MSIX_VECTOR, vector);
+        if self.common.read_u16(register::QUEUE_MSIX_VECTOR) != vector {
             crate::log!("virtio-pci: the device took no interrupt vector for queue {queue}");
         }
         self.write_address(register::QUEUE_DESC, addresses.descriptors);
         self.write_address(register::QUEUE_DRIVER, addresses.driver);
         self.write_address(register::QUEUE_DEVICE, addresses.device);
-        let notify_off = u64::from(self.common.read_u16(register::QUEUE_NOTIFY_OFF));
-        let offset = usize::try_from(notify_off * u64::from(self.notify_multiplier)).ok();
-        if let Some(slot) = self.notify_offsets.get_mut(usize::from(queue)) {
-            let inside = |offset: &usize| {
-                offset.is_multiple_of(2) && offset.saturating_add(2) <= self.notify.len
-            };
-            *slot = offset.filter(inside);
-        }
         self.common.write_u16(register::QUEUE_ENABLE, 1);
     }
 
-    fn notify(&mut self, queue: u16) {
-        if let Some(Some(offset)) = self.notify_offsets.get(usize::from(queue)) {
-            self.notify.write_u16(*offset, queue);
-        }
+    fn doorbell(&mut self, queue: u16) -> Option<Doorbell> {
+        self.common.write_u16(register::QUEUE_SELECT, queue);
+        let notify_off = u64::from(self.common.read_u16(register::QUEUE_NOTIFY_OFF));
+        let offset = usize::try_from(notify_off * u64::from(self.notify_multiplier)).ok()?;
+        let is_inside = offset.is_multiple_of(2) && offset.checked_add(2)? <= self.notify.len;
+        is_inside.then(|| Doorbell::Narrow(self.notify.at(offset), queue))
     }
 
-    fn acknowledge(&mut self) -> u32 {
-        // Messages need no acknowledgement.
-        0
+    fn shared_memory(&mut self, id: u8) -> Option<SharedMemory> {
+        let known = self.shared.iter().flatten();
+        known
+            .filter(|(number, _)| *number == id)
+            .map(|(_, region)| *region)
+            .next()
     }
 
     fn config_generation(&self) -> u32 {
