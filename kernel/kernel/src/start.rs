@@ -49,6 +49,7 @@ fn start(config: &BootConfig) {
     }
     process::user_loop::set_syscall_entry(syscall::dispatch::dispatch);
     memory::pressure::set_killer(process::oom::kill_for_memory);
+    net::set_caller(syscall::caller);
     devices::start(&config.command_line, line.console);
     power::mark_phase(PHASE_DEVICES);
     if let Err(errno) = start_init(config, &line) {

@@ -1,6 +1,7 @@
 //! Socket addresses, from and to the bytes of `struct sockaddr`.
 
-use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
 
 use abi::raw::net as raw;
 use abi::{Errno, Result};
@@ -11,19 +12,91 @@ const UNIX_NAME_MAX: usize = 108;
 const VSOCK_LEN: usize = 16;
 const FAMILY_LEN: usize = 2;
 
+/// Bytes of a path or an abstract name.
+#[derive(Clone, Copy)]
+pub struct NameBytes {
+    bytes: [u8; UNIX_NAME_MAX],
+    len: u8,
+}
+
+impl NameBytes {
+    /// `None` for more than fit `struct sockaddr_un`.
+    #[must_use]
+    pub fn new(name: &[u8]) -> Option<NameBytes> {
+        let mut bytes = [0; UNIX_NAME_MAX];
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        let len = u8::try_from(name.len()).ok()?;
+        Some(NameBytes { bytes, len })
+    }
+}
+
+impl Default for NameBytes {
+    fn default() -> NameBytes {
+        NameBytes {
+            bytes: [0; UNIX_NAME_MAX],
+            len: 0,
+        }
+    }
+}
+
+impl Deref for NameBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len.into()]
+    }
+}
+
+impl fmt::Write for NameBytes {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let start = usize::from(self.len);
+        let end = start + text.len();
+        let room = self.bytes.get_mut(start..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len = u8::try_from(end).map_err(|_| fmt::Error)?;
+        Ok(())
+    }
+}
+
+impl PartialEq for NameBytes {
+    fn eq(&self, other: &NameBytes) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for NameBytes {}
+
+impl PartialOrd for NameBytes {
+    fn partial_cmp(&self, other: &NameBytes) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for NameBytes {
+    fn cmp(&self, other: &NameBytes) -> core::cmp::Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl fmt::Debug for NameBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}
+
 /// The name of a unix socket (unix(7)).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum UnixName {
     /// None.
+    #[default]
     Unnamed,
     /// A path, without the NUL.
-    Path(Vec<u8>),
+    Path(NameBytes),
     /// A name in the abstract namespace, without the leading NUL.
-    Abstract(Vec<u8>),
+    Abstract(NameBytes),
 }
 
 /// An address of a family that is supported.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address {
     /// `AF_UNSPEC`: dissolves an association.
     Unspecified,
@@ -70,51 +143,83 @@ impl Address {
     /// The `struct sockaddr`, in its full length.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "families are below 2^16")]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let family = |family: u32| (family as u16).to_ne_bytes().to_vec();
+    pub fn to_bytes(&self) -> AddressBytes {
+        let mut bytes = AddressBytes::default();
+        let family = |family: u32| (family as u16).to_ne_bytes();
         match self {
-            Address::Unspecified => family(raw::AF_UNSPEC),
+            Address::Unspecified => bytes.add(&family(raw::AF_UNSPEC)),
             Address::Unix(name) => {
-                let mut bytes = family(raw::AF_UNIX);
+                bytes.add(&family(raw::AF_UNIX));
                 match name {
                     UnixName::Unnamed => {}
                     UnixName::Path(path) => {
-                        bytes.extend(path);
-                        bytes.push(0);
+                        bytes.add(path);
+                        bytes.add(&[0]);
                     }
                     UnixName::Abstract(name) => {
-                        bytes.push(0);
-                        bytes.extend(name);
+                        bytes.add(&[0]);
+                        bytes.add(name);
                     }
                 }
-                bytes
             }
             Address::Vsock { cid, port } => {
-                let mut bytes = family(raw::AF_VSOCK);
-                bytes.extend([0; 2]);
-                bytes.extend(port.to_ne_bytes());
-                bytes.extend(cid.to_ne_bytes());
-                bytes.extend([0; 4]);
-                bytes
+                bytes.add(&family(raw::AF_VSOCK));
+                bytes.add(&[0; 2]);
+                bytes.add(&port.to_ne_bytes());
+                bytes.add(&cid.to_ne_bytes());
+                bytes.add(&[0; 4]);
             }
+        }
+        bytes
+    }
+}
+
+/// The bytes of a `struct sockaddr`.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressBytes {
+    bytes: [u8; FAMILY_LEN + UNIX_NAME_MAX + 1],
+    len: usize,
+}
+
+impl Default for AddressBytes {
+    fn default() -> AddressBytes {
+        AddressBytes {
+            bytes: [0; FAMILY_LEN + UNIX_NAME_MAX + 1],
+            len: 0,
         }
     }
 }
 
+impl AddressBytes {
+    /// Adds bytes; together no address has more than there is room for.
+    fn add(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if let Some(room) = self.bytes.get_mut(self.len..end) {
+            room.copy_from_slice(bytes);
+            self.len = end;
+        }
+    }
+}
+
+impl Deref for AddressBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 fn unix_name(bytes: &[u8]) -> Result<UnixName> {
+    let name = |bytes: &[u8]| NameBytes::new(bytes).ok_or(Errno::EINVAL);
     if bytes.len() > UNIX_NAME_MAX {
         return Err(Errno::EINVAL);
     }
     Ok(match bytes.split_first() {
         None => UnixName::Unnamed,
-        Some((0, name)) => UnixName::Abstract(name.to_vec()),
-        Some(_) => UnixName::Path(
-            bytes
-                .split(|byte| *byte == 0)
-                .next()
-                .unwrap_or_default()
-                .to_vec(),
-        ),
+        Some((0, rest)) => UnixName::Abstract(name(rest)?),
+        Some(_) => {
+            let path = bytes.split(|byte| *byte == 0).next();
+            UnixName::Path(name(path.unwrap_or_default())?)
+        }
     })
 }
 
@@ -127,8 +232,8 @@ mod tests {
         let all = [
             Address::Unspecified,
             Address::Unix(UnixName::Unnamed),
-            Address::Unix(UnixName::Path(b"/run/x".to_vec())),
-            Address::Unix(UnixName::Abstract(b"a\0b".to_vec())),
+            Address::Unix(UnixName::Path(NameBytes::new(b"/run/x").unwrap())),
+            Address::Unix(UnixName::Abstract(NameBytes::new(b"a\0b").unwrap())),
             Address::Vsock { cid: 3, port: 1024 },
         ];
         for address in all {

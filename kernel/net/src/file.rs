@@ -8,7 +8,10 @@ use memory::io::{IoReader, IoWriter};
 
 use crate::socket::{Ancillary, ReceiveFlags, SendFlags, Socket};
 
+/// Also `SIOCINQ`.
 const FIONREAD: u32 = 0x541b;
+/// Also `TIOCOUTQ`.
+const SIOCOUTQ: u32 = 0x5411;
 
 /// The behaviour of an open file that is a socket.
 #[derive(Debug)]
@@ -75,11 +78,12 @@ impl FileOps for SocketFile {
     }
 
     fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
-        if command != FIONREAD {
-            return Err(Errno::ENOTTY);
-        }
-        let available = i32::try_from(self.socket.available()).unwrap_or(i32::MAX);
-        let bytes = available.to_ne_bytes();
+        let count = match command {
+            FIONREAD => self.socket.available()?,
+            SIOCOUTQ => self.socket.unsent(),
+            _ => return Err(Errno::ENOTTY),
+        };
+        let bytes = i32::try_from(count).unwrap_or(i32::MAX).to_ne_bytes();
         let mut to = IoWriter::user(machine::UserAddr(arg), bytes.len());
         if to.write(&bytes)? < bytes.len() {
             Err(Errno::EFAULT)

@@ -3,8 +3,7 @@
 //! There are [`unix`] sockets and [`vsock`] streams to the host; other families do not exist here
 //! (`EAFNOSUPPORT`). The syscall layer decodes; what the calls mean is decided here.
 //!
-//! Locking: sockets lock inside. Two unix sockets of a pair share one lock, so that there is no order
-//! between them to keep.
+//! Locking: sockets lock inside, and never one while another is locked.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 
@@ -17,11 +16,11 @@ mod socket;
 pub mod unix;
 pub mod vsock;
 
-pub use address::{Address, UnixName};
+pub use address::{Address, AddressBytes, NameBytes, UnixName};
 pub use file::SocketFile;
-pub use options::Options;
+pub use options::{Options, Switches};
 pub use socket::{
-    Ancillary, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket, SocketType,
-    create, create_pair, peer_of,
+    Ancillary, Owner, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket,
+    SocketType, TellCaller, create, create_pair, set_caller,
 };
 pub use unix::files_in_flight;

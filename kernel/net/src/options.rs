@@ -1,11 +1,56 @@
 //! Socket options that every family has (socket(7), level `SOL_SOCKET`).
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-/// Send and receive buffer sizes that are reported unless set.
+use abi::Errno;
+
+/// Send and receive buffer sizes unless set (`net.core.wmem_default`), and the most that may be asked for
+/// without privilege (`net.core.wmem_max`).
 const DEFAULT_BUFFER: u32 = 212_992;
-const SMALLEST_BUFFER: u32 = 2304;
-const LARGEST_BUFFER: u32 = 1 << 22;
+const LARGEST_ASKED: u32 = 212_992;
+/// Linux's `SOCK_MIN_RCVBUF` and `SOCK_MIN_SNDBUF`.
+const SMALLEST_RECEIVE: u32 = 2304;
+const SMALLEST_SEND: u32 = 4608;
+/// What a privileged caller may ask for: twice this is the largest size.
+const LARGEST_FORCED: u32 = i32::MAX.unsigned_abs() / 2;
+
+bitflags::bitflags! {
+    /// Options that are on or off. Only [`Switches::PASSCRED`] has an effect on the families there are;
+    /// the others are remembered.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Switches: u32 {
+        /// `SO_DEBUG`.
+        const DEBUG = 1 << 0;
+        /// `SO_REUSEADDR`.
+        const REUSEADDR = 1 << 1;
+        /// `SO_DONTROUTE`.
+        const DONTROUTE = 1 << 2;
+        /// `SO_BROADCAST`.
+        const BROADCAST = 1 << 3;
+        /// `SO_KEEPALIVE`.
+        const KEEPALIVE = 1 << 4;
+        /// `SO_OOBINLINE`.
+        const OOBINLINE = 1 << 5;
+        /// `SO_NO_CHECK`.
+        const NO_CHECK = 1 << 6;
+        /// `SO_REUSEPORT`.
+        const REUSEPORT = 1 << 7;
+        /// `SO_PASSCRED`: received messages say who sent them.
+        const PASSCRED = 1 << 8;
+        /// `SO_TIMESTAMP`.
+        const TIMESTAMP = 1 << 9;
+        /// `SO_TIMESTAMPNS`.
+        const TIMESTAMPNS = 1 << 10;
+        /// `SO_PASSSEC`.
+        const PASSSEC = 1 << 11;
+        /// `SO_RXQ_OVFL`.
+        const RXQ_OVFL = 1 << 12;
+        /// `SO_WIFI_STATUS`.
+        const WIFI_STATUS = 1 << 13;
+        /// `SO_SELECT_ERR_QUEUE`.
+        const SELECT_ERR_QUEUE = 1 << 14;
+    }
+}
 
 /// Options of one socket.
 #[derive(Debug)]
@@ -16,14 +61,13 @@ pub struct Options {
     send_timeout_ns: AtomicU64,
     receive_buffer: AtomicU32,
     send_buffer: AtomicU32,
-    /// `SO_PASSCRED`: received messages say who sent them.
-    pub pass_credentials: AtomicBool,
-    /// `SO_REUSEADDR`, which has no effect on the families there are.
-    pub reuse_address: AtomicBool,
-    /// `SO_KEEPALIVE`, likewise.
-    pub keep_alive: AtomicBool,
-    /// `SO_BROADCAST`, likewise.
-    pub broadcast: AtomicBool,
+    switches: AtomicU32,
+    /// `SO_RCVLOWAT`.
+    receive_low_water: AtomicU32,
+    /// `SO_PRIORITY`, which no family here acts on.
+    pub priority: AtomicI32,
+    /// `SO_MARK`, likewise.
+    pub mark: AtomicU32,
     /// `SO_LINGER`: no family here keeps anything back when it is closed. On, and seconds.
     linger: AtomicU64,
 }
@@ -35,10 +79,10 @@ impl Default for Options {
             send_timeout_ns: AtomicU64::new(0),
             receive_buffer: AtomicU32::new(DEFAULT_BUFFER),
             send_buffer: AtomicU32::new(DEFAULT_BUFFER),
-            pass_credentials: AtomicBool::new(false),
-            reuse_address: AtomicBool::new(false),
-            keep_alive: AtomicBool::new(false),
-            broadcast: AtomicBool::new(false),
+            switches: AtomicU32::new(0),
+            receive_low_water: AtomicU32::new(1),
+            priority: AtomicI32::new(0),
+            mark: AtomicU32::new(0),
             linger: AtomicU64::new(0),
         }
     }
@@ -107,21 +151,94 @@ impl Options {
 
     /// Sets the receive buffer; as Linux does, to twice of what was asked for.
     pub fn set_receive_buffer(&self, asked: u32) {
-        self.receive_buffer.store(doubled(asked), Ordering::Relaxed);
+        let size = asked.min(LARGEST_ASKED) * 2;
+        self.receive_buffer
+            .store(size.max(SMALLEST_RECEIVE), Ordering::Relaxed);
     }
 
     /// Sets the send buffer; as Linux does, to twice of what was asked for.
     pub fn set_send_buffer(&self, asked: u32) {
-        self.send_buffer.store(doubled(asked), Ordering::Relaxed);
+        let size = asked.min(LARGEST_ASKED) * 2;
+        self.send_buffer
+            .store(size.max(SMALLEST_SEND), Ordering::Relaxed);
     }
-}
 
-fn doubled(asked: u32) -> u32 {
-    asked
-        .saturating_mul(2)
-        .clamp(SMALLEST_BUFFER, LARGEST_BUFFER)
+    /// `SO_RCVBUFFORCE`, for a caller with `CAP_NET_ADMIN`.
+    pub fn force_receive_buffer(&self, asked: i32) {
+        let size = u32::try_from(asked).unwrap_or(0).min(LARGEST_FORCED) * 2;
+        self.receive_buffer
+            .store(size.max(SMALLEST_RECEIVE), Ordering::Relaxed);
+    }
+
+    /// `SO_SNDBUFFORCE`, for a caller with `CAP_NET_ADMIN`.
+    pub fn force_send_buffer(&self, asked: i32) {
+        let size = u32::try_from(asked).unwrap_or(0).min(LARGEST_FORCED) * 2;
+        self.send_buffer
+            .store(size.max(SMALLEST_SEND), Ordering::Relaxed);
+    }
+
+    /// Whether an option is on.
+    #[must_use]
+    pub fn has(&self, switch: Switches) -> bool {
+        self.switches.load(Ordering::Relaxed) & switch.bits() != 0
+    }
+
+    /// Turns an option on or off.
+    pub fn set(&self, switch: Switches, is_on: bool) {
+        if is_on {
+            self.switches.fetch_or(switch.bits(), Ordering::Relaxed);
+        } else {
+            self.switches.fetch_and(!switch.bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// `SO_PASSCRED`.
+    #[must_use]
+    pub fn passes_credentials(&self) -> bool {
+        self.has(Switches::PASSCRED)
+    }
+
+    /// What an accepted unix socket has of the one that listens.
+    pub(crate) fn inherit(&self, listener: &Options) {
+        for switch in [Switches::PASSCRED, Switches::PASSSEC] {
+            self.set(switch, listener.has(switch));
+        }
+    }
+
+    /// `SO_RCVLOWAT`.
+    #[must_use]
+    pub fn receive_low_water(&self) -> u32 {
+        self.receive_low_water.load(Ordering::Relaxed)
+    }
+
+    /// Sets `SO_RCVLOWAT`; a negative number is the largest one.
+    pub fn set_receive_low_water(&self, bytes: i32) {
+        let bytes = u32::try_from(bytes).unwrap_or(i32::MAX.unsigned_abs());
+        self.receive_low_water
+            .store(bytes.max(1), Ordering::Relaxed);
+    }
+
+    /// Bytes that a receive of `len` waits for (`sock_rcvlowat`); at least 1.
+    pub(crate) fn low_water(&self, wants_all: bool, len: usize) -> usize {
+        let least = if wants_all {
+            len
+        } else {
+            len.min(self.receive_low_water() as usize)
+        };
+        least.max(1)
+    }
 }
 
 fn deadline(timeout_ns: u64) -> Option<u64> {
     (timeout_ns > 0).then(|| sched::clock::monotonic_ns().saturating_add(timeout_ns))
+}
+
+/// The error of a wait that may have had a deadline (`sock_intr_errno`): `EAGAIN` when it has passed; a
+/// signal is `EINTR` then, since a restart would begin the time anew.
+pub(crate) fn end_of_wait(errno: Errno, deadline: Option<u64>) -> Errno {
+    match errno {
+        Errno::ETIMEDOUT => Errno::EAGAIN,
+        Errno::ERESTARTSYS if deadline.is_some() => Errno::EINTR,
+        other => other,
+    }
 }

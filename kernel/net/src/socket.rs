@@ -1,12 +1,13 @@
 //! [`Socket`]: what a protocol does for the socket calls.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 
 use abi::raw::net as raw;
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{Caller, Credentials, Events, File, Path, PollTable};
+use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
 use crate::address::Address;
@@ -73,6 +74,51 @@ pub struct Peer {
     pub gid: u32,
 }
 
+impl Peer {
+    /// `SO_PEERCRED` of a socket without a peer.
+    pub const NOBODY: Peer = Peer {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    /// `SCM_CREDENTIALS` of a message that was sent before anybody asked: Linux's overflow ids.
+    pub const UNKNOWN: Peer = Peer {
+        pid: 0,
+        uid: 65_534,
+        gid: 65_534,
+    };
+}
+
+/// Who makes or connects a socket.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// As `struct ucred`, with the effective ids.
+    pub peer: Peer,
+    /// All of its credentials, for `SO_PEERGROUPS`.
+    pub credentials: Arc<Credentials>,
+}
+
+impl Owner {
+    pub(crate) fn of((peer, credentials): (Peer, Arc<Credentials>)) -> Owner {
+        Owner { peer, credentials }
+    }
+}
+
+/// Tells who calls: its process, and its real ids; `None` for a thread of the kernel.
+pub type TellCaller = fn() -> Option<Peer>;
+static CALLER: SpinLock<Option<TellCaller>> = SpinLock::new(None);
+
+/// Sets how a socket learns who calls, which a layer above knows; once, at start.
+pub fn set_caller(caller: TellCaller) {
+    *CALLER.lock() = Some(caller);
+}
+
+/// Who calls, as `SCM_CREDENTIALS` tells.
+pub(crate) fn caller() -> Option<Peer> {
+    let caller = *CALLER.lock();
+    caller.and_then(|caller| caller())
+}
+
 /// Who makes a call, and from where it names files.
 #[derive(Debug, Clone, Copy)]
 pub struct Requester<'a> {
@@ -80,26 +126,8 @@ pub struct Requester<'a> {
     pub caller: Caller<'a>,
     /// Where relative paths start.
     pub base: &'a Path,
-    /// The process id.
-    pub pid: i32,
-}
-
-impl Requester<'_> {
-    /// As `struct ucred`.
-    #[must_use]
-    pub fn peer(&self) -> Peer {
-        peer_of(self.pid, self.caller.credentials)
-    }
-}
-
-/// `struct ucred` of a process.
-#[must_use]
-pub fn peer_of(pid: i32, credentials: &Credentials) -> Peer {
-    Peer {
-        pid,
-        uid: credentials.euid,
-        gid: credentials.egid,
-    }
+    /// Who it is.
+    pub owner: &'a Owner,
 }
 
 bitflags::bitflags! {
@@ -133,13 +161,13 @@ bitflags::bitflags! {
 }
 
 /// What comes along with bytes (cmsg(3)).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Ancillary {
     /// `SCM_RIGHTS`.
     pub files: Vec<Arc<File>>,
     /// The user they are counted for while they are on their way.
     pub files_uid: u32,
-    /// `SCM_CREDENTIALS`: checked by who sends, or the sender's own.
+    /// `SCM_CREDENTIALS`: sent, what the sender claims and may; received, what is told.
     pub sender: Option<Peer>,
 }
 
@@ -264,11 +292,12 @@ pub trait Socket: Any + Send + Sync {
 
     /// Who is at the other end (`SO_PEERCRED`).
     fn peer(&self) -> Peer {
-        Peer {
-            pid: 0,
-            uid: u32::MAX,
-            gid: u32::MAX,
-        }
+        Peer::NOBODY
+    }
+
+    /// The credentials of who is at the other end (`SO_PEERGROUPS`).
+    fn peer_credentials(&self) -> Option<Arc<Credentials>> {
+        None
     }
 
     /// Whether it listens (`SO_ACCEPTCONN`).
@@ -279,8 +308,21 @@ pub trait Socket: Any + Send + Sync {
         None
     }
 
+    /// Leaves an error for the next call that looks for one.
+    fn set_error(&self, errno: Errno) {
+        let _ = errno;
+    }
+
     /// Bytes that can be read now (FIONREAD).
-    fn available(&self) -> usize;
+    ///
+    /// # Errors
+    /// `EINVAL` for one that listens.
+    fn available(&self) -> Result<usize>;
+
+    /// Bytes that were sent and not received (SIOCOUTQ), as they are charged.
+    fn unsent(&self) -> usize {
+        0
+    }
 
     /// What is ready; see [`fs::FileOps::poll`].
     fn poll(&self, table: Option<&mut PollTable>) -> Events;
@@ -305,11 +347,11 @@ pub fn create(
     family: u32,
     kind: SocketType,
     protocol: u32,
-    owner: Peer,
+    owner: Owner,
 ) -> Result<Arc<dyn Socket>> {
     match family {
         raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {
-            Ok(unix::UnixSocket::new(kind, owner))
+            Ok(unix::UnixSocket::new(kind, owner)?)
         }
         raw::AF_VSOCK if protocol == 0 => match kind {
             SocketType::Stream => Ok(vsock::VsockSocket::new()?),
@@ -328,11 +370,11 @@ pub fn create_pair(
     family: u32,
     kind: SocketType,
     protocol: u32,
-    owner: Peer,
+    owner: Owner,
 ) -> Result<(Arc<dyn Socket>, Arc<dyn Socket>)> {
     match family {
         raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {
-            let (one, other) = unix::UnixSocket::pair(kind, owner);
+            let (one, other) = unix::UnixSocket::pair(kind, owner)?;
             Ok((one, other))
         }
         raw::AF_UNIX => Err(Errno::EPROTONOSUPPORT),

@@ -1,17 +1,20 @@
 //! `AF_UNIX` sockets (unix(7)): streams, messages, and messages over a connection.
 //!
-//! What a socket receives is in its [`inbox`]; a connected socket knows the inbox of its peer. Names are in
-//! [`names`]. Lock order: a socket's state, then one inbox; never two inboxes. User memory is
-//! touched with neither held.
+//! A [`UnixSocket`] is what programs hold, [`sock::Sock`] what other sockets know of it: its queue, its name, its
+//! peer. [`send`] and [`receive`] move [`message::Message`]s. Names are in [`names`]. Files on their way are
+//! in [`flight`].
 //!
-//! Files on their way are in [`flight`].
+//! Locking: see [`sock`]. A reader's turn, then [`flight::TAKING`], then a socket's state or a backlog, then the
+//! leaves of `flight`.
 
 mod backlog;
 mod flight;
-mod inbox;
+mod message;
 mod names;
+mod receive;
+mod send;
+mod sock;
 mod socket;
-mod transfer;
 
 #[cfg(test)]
 mod tests;

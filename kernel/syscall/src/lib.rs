@@ -32,4 +32,5 @@ mod time;
 mod timers;
 
 pub use context::Context;
+pub use socket::caller;
 pub use table::{Entry, FAMILIES, Family, table};

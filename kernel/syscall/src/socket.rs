@@ -1,18 +1,19 @@
 //! Sockets: socket(2) to shutdown(2). Arguments are decoded here, [`net`] acts.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use fs::{Caller, Credentials, File, OpenFlags, Path};
 use machine::UserAddr;
 use memory::user;
-use net::{Address, Peer, Requester, Shutdown, Socket, SocketFile, SocketType, peer_of};
+use net::{Address, Owner, Peer, Requester, Shutdown, Socket, SocketFile, SocketType};
 use process::rlimit::Resource;
 
 use crate::context::Context;
 use crate::table::Entry;
 
+mod control;
+mod many;
 mod message;
 mod option;
 
@@ -34,12 +35,14 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(54, "setsockopt", option::sys_setsockopt),
     Entry::new(55, "getsockopt", option::sys_getsockopt),
     Entry::new(288, "accept4", sys_accept4),
-    Entry::new(299, "recvmmsg", message::sys_recvmmsg),
-    Entry::new(307, "sendmmsg", message::sys_sendmmsg),
+    Entry::new(299, "recvmmsg", many::sys_recvmmsg),
+    Entry::new(307, "sendmmsg", many::sys_sendmmsg),
 ];
 
 /// The largest address taken (`struct sockaddr_storage`).
 const ADDRESS_MAX: usize = 128;
+/// Bytes of one transfer (`MAX_RW_COUNT`).
+const TRANSFER_MAX: usize = 0x7fff_f000;
 /// `SOMAXCONN`.
 const BACKLOG_MAX: usize = 4096;
 const SOCK_NONBLOCK: u32 = 0o4000;
@@ -48,38 +51,52 @@ const SOCK_CLOEXEC: u32 = 0o2_000_000;
 /// Who calls, held so that requests can borrow it.
 struct Asker {
     fs: Arc<fs::FsContext>,
-    credentials: Arc<Credentials>,
+    owner: Owner,
     base: Path,
-    pid: i32,
 }
 
 impl Asker {
     fn new(cx: &Context<'_>) -> Asker {
         let fs = cx.thread.fs();
         let base = fs.cwd();
-        Asker {
-            credentials: cx.thread.credentials(),
-            base,
-            pid: cx.process().pid(),
-            fs,
-        }
+        let owner = owner(cx);
+        Asker { fs, owner, base }
     }
 
     fn requester(&self) -> Requester<'_> {
         let caller = Caller {
             fs: &self.fs,
-            credentials: &self.credentials,
+            credentials: &self.owner.credentials,
         };
         Requester {
             caller,
             base: &self.base,
-            pid: self.pid,
+            owner: &self.owner,
         }
     }
+}
 
-    fn peer(&self) -> Peer {
-        peer_of(self.pid, &self.credentials)
-    }
+/// The caller, as the sockets it makes have it.
+fn owner(cx: &Context<'_>) -> Owner {
+    let credentials = cx.thread.credentials();
+    let peer = Peer {
+        pid: cx.process().pid(),
+        uid: credentials.euid,
+        gid: credentials.egid,
+    };
+    Owner { peer, credentials }
+}
+
+/// Who calls, as `SCM_CREDENTIALS` tells: by the real ids. For [`net::set_caller`].
+#[must_use]
+pub fn caller() -> Option<Peer> {
+    let thread = process::thread::current()?;
+    let credentials: Arc<Credentials> = thread.credentials();
+    Some(Peer {
+        pid: thread.process().pid(),
+        uid: credentials.uid,
+        gid: credentials.gid,
+    })
 }
 
 /// Flags of socket(2), socketpair(2) and accept4(2).
@@ -159,13 +176,13 @@ fn write_address(address: &Address, at: UserAddr, len_at: UserAddr) -> Result<()
 
 fn sys_socket(cx: &mut Context<'_>) -> Result<u64> {
     let (kind, flags) = NewFlags::split(cx.uint(0), cx.uint(1))?;
-    let socket = net::create(cx.uint(0), kind, cx.uint(2), Asker::new(cx).peer())?;
+    let socket = net::create(cx.uint(0), kind, cx.uint(2), owner(cx))?;
     install(cx, socket, flags).map(number)
 }
 
 fn sys_socketpair(cx: &mut Context<'_>) -> Result<u64> {
     let (kind, flags) = NewFlags::split(cx.uint(0), cx.uint(1))?;
-    let (one, other) = net::create_pair(cx.uint(0), kind, cx.uint(2), Asker::new(cx).peer())?;
+    let (one, other) = net::create_pair(cx.uint(0), kind, cx.uint(2), owner(cx))?;
     let files = cx.thread.files();
     let first = install(cx, one, flags)?;
     let second = install(cx, other, flags).inspect_err(|_| drop(files.remove(first)))?;
@@ -240,8 +257,8 @@ fn sys_shutdown(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 /// A user buffer as a list of one.
-fn one_slice(addr: UserAddr, len: usize) -> Result<Vec<memory::io::UserSlice>> {
-    check_slice(addr, len).map(|slice| alloc::vec![slice])
+fn one_slice(addr: UserAddr, len: usize) -> Result<[memory::io::UserSlice; 1]> {
+    check_slice(addr, len.min(TRANSFER_MAX)).map(|slice| [slice])
 }
 
 fn check_slice(addr: UserAddr, len: usize) -> Result<memory::io::UserSlice> {

@@ -1,47 +1,43 @@
 //! Connections that wait for accept(2).
+//!
+//! Locking: `state` is above the list of [`super::flight`], and never held while a socket's state is taken.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::{VecDeque, try_arc};
 use machine::sync::SpinLock;
 use sched::WaitQueue;
 
-use super::inbox::Inbox;
 use super::socket::UnixSocket;
-use crate::socket::Peer;
+use crate::options;
 
 /// A listening socket's queue.
 #[derive(Debug)]
 pub(super) struct Backlog {
     state: SpinLock<State>,
     /// Woken when a connection comes or is taken, and when there will be none any more.
-    pub(super) changed: Arc<WaitQueue>,
-    /// Who listens.
-    pub(super) owner: Peer,
+    pub(super) changed: WaitQueue,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Arc<UnixSocket>>,
     limit: usize,
-    is_closed: bool,
+    /// Nobody can connect any more.
+    is_shut: bool,
 }
 
 impl Backlog {
-    pub(super) fn new(limit: usize, owner: Peer) -> Arc<Backlog> {
+    pub(super) fn new(limit: usize) -> Result<Arc<Backlog>> {
         let state = State {
-            waiting: VecDeque::new(),
             limit,
-            is_closed: false,
+            ..State::default()
         };
-        let changed = Arc::new(WaitQueue::new());
-        Arc::new(Backlog {
+        Ok(try_arc(Backlog {
             state: SpinLock::new(state),
-            changed,
-            owner,
-        })
+            changed: WaitQueue::new(),
+        })?)
     }
 
     pub(super) fn set_limit(&self, limit: usize) {
@@ -58,16 +54,16 @@ impl Backlog {
     ) -> Result<()> {
         let step = || {
             let mut state = self.state.lock();
-            if state.is_closed {
+            if state.is_shut {
                 return Some(Err(Errno::ECONNREFUSED));
             }
             if state.waiting.len() <= state.limit {
-                state.waiting.push_back(socket.clone());
-                return Some(Ok(()));
+                let taken = state.waiting.try_push_back(socket.clone());
+                return Some(taken.map_err(Errno::from));
             }
             nonblocking.then_some(Err(Errno::EAGAIN))
         };
-        self.changed.wait_interruptible_deadline(deadline, step)??;
+        self.wait(deadline, step)?;
         self.changed.wake_all();
         Ok(())
     }
@@ -78,37 +74,42 @@ impl Backlog {
             let mut state = self.state.lock();
             match state.waiting.pop_front() {
                 Some(socket) => Some(Ok(socket)),
-                None if state.is_closed => Some(Err(Errno::EINVAL)),
-                None => nonblocking.then_some(Err(Errno::EAGAIN)),
+                None if nonblocking => Some(Err(Errno::EAGAIN)),
+                None => state.is_shut.then_some(Err(Errno::EINVAL)),
             }
         };
-        let taken = self.changed.wait_interruptible_deadline(deadline, step)??;
+        let taken = self.wait(deadline, step)?;
         self.changed.wake_all();
         Ok(taken)
     }
 
-    /// The inboxes of those who wait.
-    pub(super) fn inboxes(&self) -> Vec<Arc<Inbox>> {
-        let state = self.state.lock();
-        state
-            .waiting
-            .iter()
-            .map(|socket| socket.inbox.clone())
-            .collect()
+    fn wait<R>(&self, deadline: Option<u64>, step: impl FnMut() -> Option<Result<R>>) -> Result<R> {
+        self.changed
+            .wait_interruptible_deadline(deadline, step)
+            .map_err(|errno| options::end_of_wait(errno, deadline))?
+    }
+
+    /// Shows those who wait.
+    pub(super) fn each(&self, act: impl FnMut(&Arc<UnixSocket>)) {
+        self.state.lock().waiting.iter().for_each(act);
     }
 
     pub(super) fn has_waiting(&self) -> bool {
-        let state = self.state.lock();
-        !state.waiting.is_empty() || state.is_closed
+        !self.state.lock().waiting.is_empty()
     }
 
-    /// Nobody accepts any more: those who wait are reset.
+    /// Nobody connects any more; those who wait can still be accepted.
+    pub(super) fn shut(&self) {
+        self.state.lock().is_shut = true;
+        self.changed.wake_all();
+    }
+
+    /// Nobody accepts any more: those who wait are reset as they go.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
-        state.is_closed = true;
+        state.is_shut = true;
         let waiting = core::mem::take(&mut state.waiting);
         drop(state);
-        waiting.iter().for_each(|socket| socket.reset_peer());
         drop(waiting);
         self.changed.wake_all();
     }

@@ -1,28 +1,30 @@
 //! Which socket has which name: paths by inode, abstract names as they are.
 
-use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use core::fmt::Write as _;
 
 use abi::{Errno, Result};
+use collections::Map;
 use fs::permission::{self, Access};
 use fs::{FileKind, InodeKey, LookupFlags, Path};
 use machine::sync::SpinLock;
 
-use super::socket::UnixSocket;
-use crate::address::UnixName;
+use super::sock::Sock;
+use crate::address::{NameBytes, UnixName};
 use crate::socket::{Requester, SocketType};
 
+/// Abstract names that are given to who asks for none: five hexadecimal digits.
+const FREE_NAMES: u32 = 0x10_0000;
+
 /// How a name is found.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Inode {
         device: u64,
         ino: u64,
     },
     /// Sockets of one type have these names to themselves.
-    Abstract(SocketType, Vec<u8>),
+    Abstract(SocketType, NameBytes),
 }
 
 impl From<InodeKey> for Key {
@@ -34,7 +36,16 @@ impl From<InodeKey> for Key {
     }
 }
 
-static NAMES: SpinLock<BTreeMap<Key, Weak<UnixSocket>>> = SpinLock::new(BTreeMap::new());
+static NAMES: SpinLock<Names> = SpinLock::new(Names {
+    held: Map::new(),
+    next_free: 0,
+});
+
+struct Names {
+    held: Map<Key, Weak<Sock>>,
+    /// Where the search for a free abstract name goes on.
+    next_free: u32,
+}
 
 /// A name that a socket holds; dropping it gives the name up (a path's file stays).
 #[derive(Debug)]
@@ -46,19 +57,18 @@ pub(super) struct Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let gone = NAMES.lock().remove(&self.key);
+        let gone = NAMES.lock().held.remove(&self.key);
         drop(gone);
     }
 }
 
-/// Gives `socket` a name; an empty one gets a free abstract name.
+/// Gives `sock` a name; an empty one gets a free abstract name.
 pub(super) fn bind(
-    socket: &Weak<UnixSocket>,
-    kind: SocketType,
+    sock: &Arc<Sock>,
     name: &UnixName,
     requester: &Requester<'_>,
 ) -> Result<(UnixName, Bound)> {
-    match name {
+    let bound = match name {
         UnixName::Path(path) => {
             let caller = &requester.caller;
             let mode = 0o777 & !caller.fs.umask();
@@ -70,54 +80,62 @@ pub(super) fn bind(
                         other => other,
                     })?;
             let key = Key::from(made.key()?);
-            let old = NAMES.lock().insert(key.clone(), socket.clone());
+            let old = NAMES.lock().held.try_insert(key, Arc::downgrade(sock))?;
             drop(old);
-            Ok((
-                name.clone(),
-                Bound {
-                    key,
-                    _path: Some(made),
-                },
-            ))
+            Bound {
+                key,
+                _path: Some(made),
+            }
         }
-        UnixName::Abstract(bytes) => {
-            let bound = take_abstract(socket, kind, bytes).ok_or(Errno::EADDRINUSE)?;
-            Ok((name.clone(), bound))
-        }
-        UnixName::Unnamed => (0..0x10_0000_u32)
-            .map(|number| format!("{number:05x}").into_bytes())
-            .find_map(|free| {
-                let bound = take_abstract(socket, kind, &free)?;
-                Some((UnixName::Abstract(free), bound))
-            })
-            .ok_or(Errno::ENOSPC),
-    }
+        UnixName::Abstract(bytes) => take_abstract(sock, *bytes)?.ok_or(Errno::EADDRINUSE)?,
+        UnixName::Unnamed => return autobind(sock),
+    };
+    Ok((*name, bound))
 }
 
-fn take_abstract(socket: &Weak<UnixSocket>, kind: SocketType, name: &[u8]) -> Option<Bound> {
-    let key = Key::Abstract(kind, name.to_vec());
-    let mut names = NAMES.lock();
-    if names.get(&key).is_some_and(|held| held.strong_count() > 0) {
-        return None;
+/// Gives `sock` a free abstract name.
+pub(super) fn autobind(sock: &Arc<Sock>) -> Result<(UnixName, Bound)> {
+    for _ in 0..FREE_NAMES {
+        let mut names = NAMES.lock();
+        let number = names.next_free % FREE_NAMES;
+        names.next_free = number + 1;
+        drop(names);
+        let mut free = NameBytes::default();
+        // Five digits fit.
+        let _ = write!(free, "{number:05x}");
+        if let Some(bound) = take_abstract(sock, free)? {
+            return Ok((UnixName::Abstract(free), bound));
+        }
+        sched::cond_resched();
     }
-    let old = names.insert(key.clone(), socket.clone());
+    Err(Errno::ENOSPC)
+}
+
+fn take_abstract(sock: &Arc<Sock>, name: NameBytes) -> Result<Option<Bound>> {
+    let key = Key::Abstract(sock.kind, name);
+    let mut names = NAMES.lock();
+    let held = names.held.get(&key);
+    if held.is_some_and(|held| held.strong_count() > 0) {
+        return Ok(None);
+    }
+    let old = names.held.try_insert(key, Arc::downgrade(sock))?;
     drop(names);
     drop(old);
-    Some(Bound { key, _path: None })
+    Ok(Some(Bound { key, _path: None }))
 }
 
-/// The socket called `name`.
+/// The socket called `name`, which is to be of type `kind`.
 ///
 /// # Errors
-/// `ECONNREFUSED` when nobody has it, and those of path walks.
+/// `ECONNREFUSED` when nobody has it, `EPROTOTYPE` for another type, and those of path walks.
 pub(super) fn find(
     name: &UnixName,
     kind: SocketType,
     requester: &Requester<'_>,
-) -> Result<Arc<UnixSocket>> {
+) -> Result<Arc<Sock>> {
     let key = match name {
         UnixName::Unnamed => return Err(Errno::EINVAL),
-        UnixName::Abstract(bytes) => Key::Abstract(kind, bytes.clone()),
+        UnixName::Abstract(bytes) => Key::Abstract(kind, *bytes),
         UnixName::Path(path) => {
             let caller = &requester.caller;
             let found = caller.lookup(requester.base, path, LookupFlags::FOLLOW)?;
@@ -128,6 +146,11 @@ pub(super) fn find(
             Key::from(found.key()?)
         }
     };
-    let found = NAMES.lock().get(&key).and_then(Weak::upgrade);
-    found.ok_or(Errno::ECONNREFUSED)
+    let found = NAMES.lock().held.get(&key).and_then(Weak::upgrade);
+    let found = found.ok_or(Errno::ECONNREFUSED)?;
+    if found.kind == kind {
+        Ok(found)
+    } else {
+        Err(Errno::EPROTOTYPE)
+    }
 }

@@ -9,8 +9,9 @@ use memory::io::{IoReader, IoWriter};
 
 use super::UnixSocket;
 use crate::file::SocketFile;
+use crate::options::Switches;
 use crate::socket::{
-    Ancillary, Peer, ReceiveFlags, Received, SendFlags, Shutdown, Socket, SocketType,
+    Ancillary, Owner, Peer, ReceiveFlags, Received, SendFlags, Shutdown, Socket, SocketType,
 };
 
 const ME: Peer = Peer {
@@ -19,8 +20,15 @@ const ME: Peer = Peer {
     gid: 2,
 };
 
+fn me() -> Owner {
+    Owner {
+        peer: ME,
+        credentials: Arc::new(Credentials::root()),
+    }
+}
+
 fn pair(kind: SocketType) -> (Arc<UnixSocket>, Arc<UnixSocket>) {
-    UnixSocket::pair(kind, ME)
+    UnixSocket::pair(kind, me()).unwrap()
 }
 
 fn send(socket: &UnixSocket, bytes: &[u8]) -> abi::Result<usize> {
@@ -55,7 +63,7 @@ fn a_stream_joins_what_was_sent() {
     assert_eq!(receive(&other, 9), Err(Errno::EAGAIN));
     assert_eq!(send(&one, b"abc"), Ok(3));
     assert_eq!(send(&one, b"def"), Ok(3));
-    assert_eq!(other.available(), 6);
+    assert_eq!(other.available(), Ok(6));
     let (peeked, _) = receive_with(&other, 5, ReceiveFlags::PEEK).unwrap();
     assert_eq!(peeked, b"abcde");
     assert_eq!(receive(&other, 2), Ok(b"ab".to_vec()));
@@ -143,7 +151,7 @@ fn files_travel_with_the_first_byte() {
     let file: Arc<File> = SocketFile::open(socket, OpenFlags::empty(), &credentials);
     send(&one, b"ab").unwrap();
     let ancillary = Ancillary {
-        files: vec![file.clone()],
+        files: files(file.clone()),
         sender: None,
         files_uid: ME.uid,
     };
@@ -181,11 +189,12 @@ fn credentials_come_when_asked_for() {
             .sender,
         None
     );
-    other
-        .options()
-        .pass_credentials
-        .store(true, core::sync::atomic::Ordering::Relaxed);
+    send(&one, b"before").unwrap();
+    other.options().set(Switches::PASSCRED, true);
     send(&one, b"x").unwrap();
+    let (bytes, received) = receive_with(&other, 9, ReceiveFlags::empty()).unwrap();
+    assert_eq!(bytes, b"before", "not what another wrote, too");
+    assert_eq!(received.ancillary.sender, Some(Peer::UNKNOWN));
     assert_eq!(
         receive_with(&other, 9, ReceiveFlags::empty())
             .unwrap()
@@ -194,6 +203,12 @@ fn credentials_come_when_asked_for() {
             .sender,
         Some(ME)
     );
+}
+
+fn files(file: Arc<File>) -> collections::Vec<Arc<File>> {
+    let mut files = collections::Vec::new();
+    files.try_push(file).unwrap();
+    files
 }
 
 fn file_of(socket: &Arc<UnixSocket>) -> Arc<File> {
@@ -206,7 +221,7 @@ fn file_of(socket: &Arc<UnixSocket>) -> Arc<File> {
 
 fn send_file(socket: &UnixSocket, file: Arc<File>, uid: u32) {
     let ancillary = Ancillary {
-        files: vec![file],
+        files: files(file),
         files_uid: uid,
         sender: None,
     };
@@ -237,7 +252,10 @@ fn sockets_that_hold_only_each_other_are_collected() {
     send_file(&kept, file_of(&inner), UID);
     send_file(&inner_far, file_of(&inner_far), UID);
     drop((one, other, inner, inner_far));
-    assert_eq!(super::files_in_flight(UID), 4);
+    super::flight::collect();
+    while super::files_in_flight(UID) > 2 {
+        std::thread::yield_now();
+    }
     super::flight::collect();
     assert_eq!(super::files_in_flight(UID), 2, "what `far` can reach stays");
     drop(far);
@@ -256,4 +274,64 @@ fn sockets_deep_in_each_other_are_dropped_one_by_one() {
     }
     drop((near, far));
     all_land(UID);
+}
+
+#[test]
+fn memory_that_runs_out_is_an_error_at_every_allocation_and_nothing_is_lost() {
+    for nth in 1.. {
+        let (one, other) = pair(SocketType::Stream);
+        send(&one, b"kept").unwrap();
+        let (passed, _far) = pair(SocketType::Datagram);
+        let ancillary = Ancillary {
+            files: files(file_of(&passed)),
+            files_uid: 4713,
+            sender: None,
+        };
+        collections::testing::fail_nth(nth);
+        let sent = one.send(
+            &mut IoReader::kernel(&[7; 50_000]),
+            SendFlags::DONTWAIT,
+            None,
+            ancillary,
+        );
+        let was_not_reached = collections::testing::fail_never();
+        let (mut bytes, received) = receive_with(&other, 60_000, ReceiveFlags::empty()).unwrap();
+        assert_eq!(&bytes[..4], b"kept");
+        // What follows descriptors is another receive's.
+        bytes.extend(receive(&other, 60_000).unwrap_or_default());
+        match sent {
+            Ok(count) => assert_eq!(
+                (count + 4, received.ancillary.files.len()),
+                (bytes.len(), 1)
+            ),
+            Err(errno) => {
+                assert!(matches!(errno, Errno::ENOMEM | Errno::ENOBUFS), "{errno}");
+                assert_eq!(bytes.len(), 4);
+            }
+        }
+        drop(received);
+        assert_eq!(one.unsent(), 0, "what is gone is not charged");
+        assert_eq!(super::files_in_flight(4713), 0);
+        if was_not_reached {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_sender_is_charged_until_its_messages_are_gone() {
+    let (one, other) = pair(SocketType::Datagram);
+    let mut count = 0;
+    while send(&one, b"x").is_ok() {
+        count += 1;
+    }
+    // As many as Linux takes with its default buffer.
+    assert_eq!(count, 278);
+    assert_eq!(one.unsent(), 278 * 768);
+    assert_eq!(send(&other, b"back"), Ok(4), "only the sender is full");
+    drop(other);
+    assert_eq!(one.unsent(), 0);
+    let (one, _other) = pair(SocketType::Stream);
+    let sent = send(&one, &[1; 1_000_000]).unwrap();
+    assert_eq!(sent, 219_264);
 }

@@ -16,9 +16,9 @@ use super::device::{self, PAYLOAD_PAGES, Vsock};
 use super::listener::Listener;
 use super::packet::{End, Key};
 use crate::address::Address;
-use crate::options::Options;
+use crate::options::{Options, end_of_wait};
 use crate::socket::{
-    Ancillary, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket, SocketType,
+    Ancillary, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket, SocketType,
 };
 
 const CID_ANY: u32 = u32::MAX;
@@ -120,7 +120,7 @@ impl VsockSocket {
             other => other,
         };
         let deadline = sched::clock::monotonic_ns().saturating_add(timeout);
-        let answer = connection
+        let answered = connection
             .changed
             .wait_interruptible_deadline(Some(deadline), || {
                 let mut state = connection.state.lock();
@@ -130,7 +130,12 @@ impl VsockSocket {
                     Phase::Closed => Some(Err(state.error.take().unwrap_or(Errno::ECONNRESET))),
                 }
             });
-        let result = answer.and_then(|answer| answer);
+        // The time is bounded, so a signal does not restart it.
+        let restart_ends = |errno| match errno {
+            Errno::ERESTARTSYS => Errno::EINTR,
+            other => other,
+        };
+        let result = answered.map_err(restart_ends).and_then(|answer| answer);
         if let Err(errno) = result {
             self.device.forget(connection.key);
             if errno == Errno::ETIMEDOUT {
@@ -186,7 +191,7 @@ impl VsockSocket {
         let waited = connection
             .changed
             .wait_interruptible_deadline(deadline, look);
-        waited.map_err(timed_out)?
+        waited.map_err(|errno| end_of_wait(errno, deadline))?
     }
 
     /// Puts a packet into the queue, waiting for room in it.
@@ -200,15 +205,6 @@ impl VsockSocket {
                 is_over.then_some(Err(Errno::EPIPE))
             }
         })
-    }
-}
-
-/// A wait that SO_RCVTIMEO or SO_SNDTIMEO ended is `EAGAIN`.
-fn timed_out(errno: Errno) -> Errno {
-    if errno == Errno::ETIMEDOUT {
-        Errno::EAGAIN
-    } else {
-        errno
     }
 }
 
@@ -270,7 +266,7 @@ impl Socket for VsockSocket {
         };
         let deadline = self.options.receive_deadline();
         let waited = listener.arrived.wait_interruptible_deadline(deadline, look);
-        let connection = waited.map_err(timed_out)??;
+        let connection = waited.map_err(|errno| end_of_wait(errno, deadline))??;
         Ok(self.accepted(connection))
     }
 
@@ -374,7 +370,8 @@ impl Socket for VsockSocket {
             let waited = connection
                 .changed
                 .wait_interruptible_deadline(deadline, look);
-            match waited.map_err(timed_out).and_then(|ready| ready) {
+            let ready = waited.map_err(|errno| end_of_wait(errno, deadline));
+            match ready.and_then(|ready| ready) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) if len > 0 => break,
@@ -434,14 +431,6 @@ impl Socket for VsockSocket {
         })
     }
 
-    fn peer(&self) -> Peer {
-        Peer {
-            pid: 0,
-            uid: u32::MAX,
-            gid: u32::MAX,
-        }
-    }
-
     fn is_listening(&self) -> bool {
         self.listener().is_ok()
     }
@@ -450,9 +439,18 @@ impl Socket for VsockSocket {
         self.connection().ok()?.state.lock().error.take()
     }
 
-    fn available(&self) -> usize {
-        self.connection()
-            .map_or(0, |connection| connection.state.lock().available())
+    fn set_error(&self, errno: Errno) {
+        if let Ok(connection) = self.connection() {
+            connection.state.lock().error = Some(errno);
+        }
+    }
+
+    fn available(&self) -> Result<usize> {
+        if self.is_listening() {
+            return Err(Errno::EINVAL);
+        }
+        let connection = self.connection();
+        Ok(connection.map_or(0, |connection| connection.state.lock().available()))
     }
 
     fn poll(&self, table: Option<&mut PollTable>) -> Events {

@@ -1,0 +1,225 @@
+//! Control messages (cmsg(3)): descriptors and credentials, from and to user memory.
+
+use abi::raw::net as raw;
+use abi::{Errno, Result};
+use fs::Capabilities;
+use machine::UserAddr;
+use memory::user;
+use net::{Ancillary, Peer, ReceiveFlags, Socket};
+use process::rlimit::Resource;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::insert;
+use super::message::MessageHeader;
+use crate::context::Context;
+
+/// Most bytes of control messages taken (`net.core.optmem_max`).
+const CONTROL_MAX: usize = 20_480;
+/// Most files in one message (`SCM_MAX_FD`).
+const FILES_MAX: usize = 253;
+const HEADER: usize = size_of::<ControlHeader>();
+/// Bytes of `struct ucred`.
+const CREDENTIALS: usize = 12;
+
+/// `struct cmsghdr`.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct ControlHeader {
+    len: u64,
+    level: u32,
+    kind: u32,
+}
+
+/// Reads what goes along with a message: files, and credentials that the caller may claim.
+pub(super) fn read(
+    cx: &Context<'_>,
+    header: &MessageHeader,
+    socket: &dyn Socket,
+) -> Result<Ancillary> {
+    let mut ancillary = Ancillary {
+        files_uid: cx.thread.credentials().uid,
+        ..Ancillary::default()
+    };
+    let len = usize::try_from(header.control_len).unwrap_or(usize::MAX);
+    if len == 0 {
+        return Ok(ancillary);
+    }
+    if len > CONTROL_MAX {
+        return Err(Errno::ENOBUFS);
+    }
+    let control = user::read_array::<u8>(UserAddr(header.control), len)?;
+    if socket.family() != raw::AF_UNIX {
+        return Ok(ancillary);
+    }
+    let mut rest = &control[..];
+    while let Ok((head, _)) = ControlHeader::read_from_prefix(rest) {
+        let len = usize::try_from(head.len).unwrap_or(usize::MAX);
+        let data = rest.get(HEADER..len).ok_or(Errno::EINVAL)?;
+        match (head.level, head.kind) {
+            // Other levels are other families' business.
+            (level, _) if level != raw::SOL_SOCKET => {}
+            (raw::SOL_SOCKET, raw::SCM_RIGHTS) => read_files(cx, data, &mut ancillary)?,
+            (raw::SOL_SOCKET, raw::SCM_CREDENTIALS) => {
+                ancillary.sender = Some(claimed(cx, data)?);
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+        rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
+    }
+    may_have_in_flight(cx, &ancillary)?;
+    Ok(ancillary)
+}
+
+fn read_files(cx: &Context<'_>, data: &[u8], ancillary: &mut Ancillary) -> Result<()> {
+    let files = cx.thread.files();
+    if data.len() / 4 + ancillary.files.len() > FILES_MAX {
+        return Err(Errno::EINVAL);
+    }
+    for fd in data.chunks_exact(4) {
+        let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
+        ancillary.files.try_push(files.get(fd)?)?;
+    }
+    Ok(())
+}
+
+/// `ETOOMANYREFS` for an unprivileged user who has more files in flight than one may have open.
+fn may_have_in_flight(cx: &Context<'_>, ancillary: &Ancillary) -> Result<()> {
+    if ancillary.files.is_empty() {
+        return Ok(());
+    }
+    let limit = cx.process().limits().soft(Resource::OpenFiles);
+    let credentials = cx.thread.credentials();
+    let is_over = net::files_in_flight(ancillary.files_uid) as u64 > limit;
+    let privileges = [Capabilities::SYS_RESOURCE, Capabilities::SYS_ADMIN];
+    if is_over && !privileges.iter().any(|one| credentials.has(*one)) {
+        return Err(Errno::ETOOMANYREFS);
+    }
+    Ok(())
+}
+
+/// The credentials in `data`, when the caller may go by them.
+fn claimed(cx: &Context<'_>, data: &[u8]) -> Result<Peer> {
+    let words: [[u8; 4]; 3] = match data.len() {
+        CREDENTIALS => [0, 4, 8].map(|at| [data[at], data[at + 1], data[at + 2], data[at + 3]]),
+        _ => return Err(Errno::EINVAL),
+    };
+    let pid = i32::from_ne_bytes(words[0]);
+    let (uid, gid) = (u32::from_ne_bytes(words[1]), u32::from_ne_bytes(words[2]));
+    let credentials = cx.thread.credentials();
+    let own_uids = [credentials.uid, credentials.euid, credentials.suid];
+    let own_gids = [credentials.gid, credentials.egid, credentials.sgid];
+    let is_own = pid == cx.shown(cx.process().pid());
+    let pid_ok = is_own || credentials.has(Capabilities::SYS_ADMIN);
+    let uid_ok = own_uids.contains(&uid) || credentials.has(Capabilities::SETUID);
+    let gid_ok = own_gids.contains(&gid) || credentials.has(Capabilities::SETGID);
+    if !(pid_ok && uid_ok && gid_ok) {
+        return Err(Errno::EPERM);
+    }
+    let pid = cx.process().find(pid).ok_or(Errno::ESRCH)?;
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Peer { pid, uid, gid })
+}
+
+/// Room for control messages in user memory, which fills (`put_cmsg`).
+struct Room {
+    at: UserAddr,
+    left: usize,
+    used: usize,
+    was_cut: bool,
+}
+
+impl Room {
+    /// Adds a message. One that does not fit is cut, header and all when there is no room for that.
+    fn put(&mut self, kind: u32, data: &[u8]) {
+        if self.left < HEADER {
+            self.was_cut = true;
+            return;
+        }
+        let whole = HEADER + data.len();
+        let len = whole.min(self.left);
+        self.was_cut |= len < whole;
+        let head = ControlHeader {
+            len: len as u64,
+            level: raw::SOL_SOCKET,
+            kind,
+        };
+        let at = self.at;
+        let written = user::write(at, &head).and_then(|()| match at.checked_add(HEADER as u64) {
+            Some(behind) => user::write_bytes(behind, &data[..len - HEADER]),
+            None => Err(Errno::EFAULT),
+        });
+        if written.is_ok() {
+            self.advance(whole.next_multiple_of(8).min(self.left));
+        }
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.at = UserAddr(self.at.0.wrapping_add(len as u64));
+        self.left -= len;
+        self.used += len;
+    }
+
+    /// Adds descriptors for as many of `files` as find room and numbers.
+    fn put_files(&mut self, cx: &Context<'_>, ancillary: Ancillary, close_on_exec: bool) {
+        let wanted = ancillary.files.len();
+        let fits = self.left.saturating_sub(HEADER) / 4;
+        let mut count = 0;
+        for file in ancillary.files.into_iter().take(fits) {
+            let Some(at) = self.at.checked_add((HEADER + count * 4) as u64) else {
+                break;
+            };
+            let Ok(fd) = insert(cx, file, close_on_exec) else {
+                break;
+            };
+            if user::write(at, &fd).is_err() {
+                drop(cx.thread.files().remove(fd));
+                break;
+            }
+            count += 1;
+        }
+        self.was_cut |= count < wanted;
+        if count > 0 {
+            let whole = HEADER + count * 4;
+            let head = ControlHeader {
+                len: whole as u64,
+                level: raw::SOL_SOCKET,
+                kind: raw::SCM_RIGHTS,
+            };
+            if user::write(self.at, &head).is_ok() {
+                self.advance(whole.next_multiple_of(8).min(self.left));
+            }
+        }
+    }
+}
+
+/// Writes what came along; bytes written, and whether something found no room. What cannot be written is
+/// lost, and no reason to fail: the message has been received.
+pub(super) fn write(
+    cx: &Context<'_>,
+    header: &MessageHeader,
+    ancillary: Ancillary,
+    flags: ReceiveFlags,
+) -> (usize, bool) {
+    let left = usize::try_from(header.control_len).unwrap_or(usize::MAX);
+    let mut room = Room {
+        at: UserAddr(header.control),
+        left: if header.control == 0 { 0 } else { left },
+        used: 0,
+        was_cut: false,
+    };
+    if let Some(sender) = ancillary.sender {
+        let words = [
+            cx.shown(sender.pid).to_ne_bytes(),
+            sender.uid.to_ne_bytes(),
+            sender.gid.to_ne_bytes(),
+        ];
+        room.put(raw::SCM_CREDENTIALS, words.as_flattened());
+    }
+    if !ancillary.files.is_empty() {
+        let close_on_exec = flags.contains(ReceiveFlags::CMSG_CLOEXEC);
+        room.put_files(cx, ancillary, close_on_exec);
+    }
+    (room.used, room.was_cut)
+}
