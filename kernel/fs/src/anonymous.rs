@@ -162,13 +162,15 @@ fn mount() -> Arc<Mount> {
 }
 
 /// A place for an inode that has none, for one walk.
-#[must_use]
-pub fn place_of(inode: &Arc<dyn Inode>) -> Path {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn place_of(inode: &Arc<dyn Inode>) -> Result<Path> {
     let mount = mount();
     let name = inode.anonymous_name().unwrap_or_default();
     let root: &Arc<Dentry> = mount.root();
-    let dentry = root.new_unlisted(inode.clone(), Arc::from(name.as_bytes()));
-    Path { mount, dentry }
+    let dentry = root.new_unlisted(inode.clone(), name.as_bytes())?;
+    Ok(Path { mount, dentry })
 }
 
 /// Whether `path` was made by [`place_of`].

@@ -8,11 +8,11 @@
 //! directory's entries and every lookup that asks the file system. The spin locks inside
 //! (`children`, then `place`) are leaves; nothing is dropped or called with them held.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use collections::Map;
 use machine::sync::SpinLock;
 use sched::Mutex;
 
@@ -31,7 +31,7 @@ pub struct Dentry {
     inode: Option<Arc<dyn Inode>>,
     kind: Option<FileKind>,
     place: SpinLock<Place>,
-    children: SpinLock<BTreeMap<Arc<[u8]>, Weak<Dentry>>>,
+    children: SpinLock<Map<Arc<[u8]>, Weak<Dentry>>>,
     dir_lock: Mutex<()>,
     /// Mounts on it, in all namespaces.
     mounts: AtomicU32,

@@ -7,12 +7,11 @@
 //! Locking: `items` (sleeping) is held while files are asked; `Ready::list` is taken by wake-ups in
 //! interrupt context, so it never allocates there: room is reserved when an item is added.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Vec, VecDeque, try_arc};
 use memory::pressure;
 use sched::{Mutex, Wake};
 
@@ -84,12 +83,15 @@ pub struct Epoll {
 
 impl Epoll {
     /// A new instance as an open file (epoll_create1(2)).
-    #[must_use]
-    pub fn create(credentials: &Arc<Credentials>) -> Arc<File> {
-        let this = Arc::new(Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn create(credentials: &Arc<Credentials>) -> Result<Arc<File>> {
+        pressure::ensure_headroom()?;
+        let this = try_arc(Self {
             items: Mutex::new(Items::default()),
-            ready: Arc::default(),
-        });
+            ready: try_arc(Ready::default())?,
+        })?;
         File::anonymous(
             AnonymousInode::file_like("[eventpoll]"),
             this,
@@ -124,13 +126,14 @@ impl Epoll {
         let number = items.next;
         items.next += 1;
         self.reserve(items.by_number.len() + 1)?;
-        let waker = Arc::new(ItemWaker {
+        let waker = try_arc(ItemWaker {
             number,
             is_listed: AtomicBool::new(false),
             ready: self.ready.clone(),
-        });
+        })?;
         let mut table = PollTable::new(waker.clone());
         let now = file.poll(Some(&mut table)) & (interest.events | Events::ALWAYS);
+        table.check()?;
         let item = Item {
             key,
             file: Arc::downgrade(file),
@@ -139,12 +142,16 @@ impl Epoll {
             waker: waker.clone(),
             _table: table,
         };
-        items.by_number.insert(number, item);
-        items.by_file.insert(key, number);
-        drop(items);
-        if let Some(inner) = inner {
-            inner.ready.add_outer(&self.ready);
+        items.add(number, item)?;
+        if let Some(inner) = inner
+            && let Err(errno) = inner.ready.add_outer(&self.ready)
+        {
+            let removed = items.remove(number);
+            drop(items);
+            drop(removed);
+            return Err(errno);
         }
+        drop(items);
         if !now.is_empty() {
             waker.wake();
         }
@@ -157,11 +164,12 @@ impl Epoll {
             return Ok(());
         }
         let mut larger = VecDeque::new();
-        larger
-            .try_reserve(count.next_power_of_two().max(8))
-            .map_err(|_| Errno::ENOMEM)?;
+        larger.try_reserve(count.next_power_of_two().max(8))?;
         let mut list = self.ready.list.lock();
-        larger.extend(list.drain(..));
+        for number in list.drain(..) {
+            // There is room for all that can be on it.
+            let _ = larger.push_back_within_capacity(number);
+        }
         let old = core::mem::replace(&mut *list, larger);
         drop(list);
         drop(old);
@@ -307,7 +315,9 @@ impl Epoll {
             // Who asks again when there is memory hears the truth.
             return true;
         }
-        listed.extend(self.ready.list.lock().iter().take(len));
+        for number in self.ready.list.lock().iter().take(len) {
+            let _ = listed.push_within_capacity(*number);
+        }
         listed.iter().any(|number| {
             let item = items.by_number.get(number);
             item.is_some_and(|item| !item.poll_if_open().is_empty())
@@ -318,7 +328,7 @@ impl Epoll {
         if core::ptr::eq(self, inner) {
             return Err(Errno::EINVAL);
         }
-        if inner.depth_without(self, 1)? + self.ready.height() > NESTING_MAX {
+        if inner.depth_without(self, 1)? + self.ready.height()? > NESTING_MAX {
             Err(Errno::ELOOP)
         } else {
             Ok(())
@@ -330,19 +340,20 @@ impl Epoll {
         if core::ptr::eq(self, forbidden) || depth > NESTING_MAX {
             return Err(Errno::ELOOP);
         }
-        let files: Vec<Arc<File>> = {
-            let items = self.items.lock();
-            items
-                .by_number
-                .values()
-                .filter_map(|item| item.file.upgrade())
-                .collect()
-        };
+        let mut inner = Vec::new();
+        for item in self.items.lock().by_number.values() {
+            if let Some(file) = item.file.upgrade()
+                && file.downcast::<Epoll>().is_some()
+            {
+                inner.try_push(file)?;
+            }
+        }
         let mut deepest = depth;
-        for file in files {
+        for file in &inner {
             if let Some(inner) = file.downcast::<Epoll>() {
                 deepest = deepest.max(inner.depth_without(forbidden, depth + 1)?);
             }
+            sched::cond_resched();
         }
         Ok(deepest)
     }

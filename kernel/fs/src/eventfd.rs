@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 use sched::WaitQueue;
@@ -25,18 +26,21 @@ struct EventFd {
 }
 
 /// An eventfd with `count`; a semaphore gives 1 a read.
-#[must_use]
+///
+/// # Errors
+/// `ENOMEM`.
 pub fn create(
     count: u64,
     is_semaphore: bool,
     flags: OpenFlags,
     credentials: &Arc<Credentials>,
-) -> Arc<File> {
-    let ops = Arc::new(EventFd {
+) -> Result<Arc<File>> {
+    memory::pressure::ensure_headroom()?;
+    let ops = try_arc(EventFd {
         count: SpinLock::new(count),
         is_semaphore,
         queue: WaitQueue::new(),
-    });
+    })?;
     let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
     File::anonymous(
         AnonymousInode::file_like("[eventfd]"),
@@ -138,6 +142,7 @@ mod tests {
             OpenFlags::NONBLOCK,
             &Arc::new(Credentials::root()),
         )
+        .unwrap()
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! Locking: one leaf spin lock; files are dropped after it is released, because the last drop may block.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 
 use crate::file::File;
@@ -24,7 +24,7 @@ pub struct FdTable {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 struct Slots {
     entries: Vec<Option<Entry>>,
     /// No free slot is below this.
@@ -54,9 +54,7 @@ impl Slots {
 
     fn put(&mut self, fd: usize, entry: Entry) -> Result<Option<Entry>> {
         if fd >= self.entries.len() {
-            let more = fd + 1 - self.entries.len();
-            self.entries.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
-            self.entries.resize(fd + 1, None);
+            self.entries.try_resize(fd + 1, None)?;
         }
         Ok(self.entries[fd].replace(entry))
     }
@@ -65,6 +63,12 @@ impl Slots {
         let entry = self.entries.get_mut(fd)?.take()?;
         self.first_free = self.first_free.min(fd);
         Some(entry)
+    }
+
+    /// The slots up to the last one in use.
+    fn used(&self) -> usize {
+        let last = self.entries.iter().rposition(Option::is_some);
+        last.map_or(0, |last| last + 1)
     }
 
     fn get(&self, fd: i32) -> Result<&Entry> {
@@ -93,14 +97,15 @@ impl FdTable {
     /// An empty table.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Self::with_slots(Slots::default())
+        // infallible: the first process's; all others copy theirs.
+        Arc::new(Self::with_slots(Slots::default()))
     }
 
-    fn with_slots(slots: Slots) -> Arc<Self> {
-        Arc::new(Self {
+    fn with_slots(slots: Slots) -> Self {
+        Self {
             slots: SpinLock::new(slots),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-        })
+        }
     }
 
     /// A number that no other table ever has: the owner of record locks.
@@ -119,10 +124,26 @@ impl FdTable {
     }
 
     /// A copy for fork without `CLONE_FILES`.
-    #[must_use]
-    pub fn duplicate(&self) -> Arc<Self> {
-        let slots = self.slots.lock().clone();
-        Self::with_slots(slots)
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn duplicate(&self) -> Result<Arc<Self>> {
+        let mut copy = Slots::default();
+        loop {
+            // Made outside the lock; who shares the table may have grown it meanwhile.
+            let wanted = self.slots.lock().used();
+            copy.entries.try_reserve(wanted)?;
+            let slots = self.slots.lock();
+            let used = slots.used();
+            if used > copy.entries.capacity() {
+                continue;
+            }
+            copy.entries
+                .try_extend(slots.entries.iter().take(used).cloned())?;
+            copy.first_free = slots.first_free;
+            break;
+        }
+        Ok(try_arc(Self::with_slots(copy))?)
     }
 
     /// The file behind `fd`, `O_PATH` files included.
@@ -205,16 +226,34 @@ impl FdTable {
         entry.map(|entry| entry.file).ok_or(Errno::EBADF)
     }
 
-    /// Frees all of `first..=last` and returns the files (close_range(2)).
-    #[must_use]
-    pub fn remove_range(&self, first: u32, last: u32) -> Vec<Arc<File>> {
-        let mut slots = self.slots.lock();
-        let end = slots.entries.len().min((last as usize).saturating_add(1));
-        let taken: Vec<Entry> = (first as usize..end)
-            .filter_map(|fd| slots.take(fd))
-            .collect();
-        drop(slots);
-        taken.into_iter().map(|entry| entry.file).collect()
+    /// Frees all of `first..=last` and closes the files (close_range(2)).
+    pub fn close_range(&self, first: u32, last: u32) {
+        self.close_if(first as usize, (last as usize).saturating_add(1), |_| true);
+    }
+
+    /// Frees the slots in `first..end` that `is_wanted` and closes their files, one by one: any of them may block.
+    fn close_if(&self, first: usize, end: usize, is_wanted: impl Fn(&Entry) -> bool) {
+        /// Slots looked at with the lock held.
+        const STEP: usize = 256;
+        let mut at = first;
+        loop {
+            let mut slots = self.slots.lock();
+            let stop = slots.entries.len().min(end).min(at.saturating_add(STEP));
+            let is_end = slots.entries.len().min(end) <= at;
+            let found = (at..stop).find(|fd| slots.entries[*fd].as_ref().is_some_and(&is_wanted));
+            let taken = found.and_then(|fd| slots.take(fd));
+            drop(slots);
+            if is_end {
+                return;
+            }
+            at = found.map_or(stop, |fd| fd + 1);
+            if let Some(entry) = taken {
+                // Nobody hears of errors of single files.
+                let _ = self.finish_close(&entry.file);
+                drop(entry);
+            }
+            sched::cond_resched();
+        }
     }
 
     /// Marks all of `first..=last` close-on-exec (`CLOSE_RANGE_CLOEXEC`).
@@ -245,32 +284,35 @@ impl FdTable {
         Ok(())
     }
 
-    /// Frees what exec closes and returns the files.
-    #[must_use]
-    pub fn remove_close_on_exec(&self) -> Vec<Arc<File>> {
-        self.remove_if(|entry| entry.close_on_exec)
+    /// Closes what exec closes.
+    pub fn close_on_exec(&self) {
+        self.close_if(0, usize::MAX, |entry| entry.close_on_exec);
     }
 
-    fn remove_if(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Arc<File>> {
-        let mut slots = self.slots.lock();
-        let mut taken = Vec::new();
-        for fd in 0..slots.entries.len() {
-            if slots.entries[fd].as_ref().is_some_and(&is_wanted)
-                && let Some(entry) = slots.take(fd)
-            {
-                taken.push(entry.file);
+    /// The first number in use from `from` on and its file (/proc/PID/fd).
+    #[must_use]
+    pub fn next_from(&self, from: usize) -> Option<(i32, Arc<File>)> {
+        let slots = self.slots.lock();
+        let rest = slots.entries.get(from..)?;
+        let (index, entry) = rest
+            .iter()
+            .enumerate()
+            .find_map(|(index, entry)| entry.as_ref().map(|entry| (index, entry)))?;
+        Some((number(from + index), entry.file.clone()))
+    }
+
+    /// The numbers in use and their files, in order; none without memory. [`Self::next_from`] needs none.
+    #[must_use]
+    pub fn list(&self) -> alloc::vec::Vec<(i32, Arc<File>)> {
+        let mut all = Vec::new();
+        let mut at = 0;
+        while let Some((fd, file)) = self.next_from(at) {
+            at = usize::try_from(fd).map_or(usize::MAX, |fd| fd + 1);
+            if all.try_push((fd, file)).is_err() {
+                return alloc::vec::Vec::new();
             }
         }
-        taken
-    }
-
-    /// The numbers in use and their files, in order (/proc/PID/fd).
-    #[must_use]
-    pub fn list(&self) -> Vec<(i32, Arc<File>)> {
-        let slots = self.slots.lock();
-        let used = slots.entries.iter().enumerate();
-        used.filter_map(|(fd, entry)| entry.as_ref().map(|entry| (number(fd), entry.file.clone())))
-            .collect()
+        all.into_std()
     }
 
     /// How many numbers are in use.

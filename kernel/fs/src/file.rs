@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 use sched::Mutex;
@@ -27,6 +28,7 @@ pub struct File {
     place: Place,
     flags: AtomicU32,
     is_seekable: bool,
+    has_position: bool,
     position: Mutex<u64>,
     credentials: Arc<Credentials>,
     /// Who is told of what becomes ready, with `O_ASYNC`.
@@ -45,25 +47,29 @@ enum Place {
 
 impl File {
     /// An open file at `path`.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub fn new(
         path: Path,
         ops: Arc<dyn FileOps>,
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         Self::with_access(path, ops, flags, credentials, None)
     }
 
     /// As [`Self::new`], holding `access` to its inode for as long as it is open.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(crate) fn with_access(
         path: Path,
         ops: Arc<dyn FileOps>,
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
         access: Option<InodeAccess>,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let place = match path.inode() {
             Ok(inode) if anonymous::is_anonymous(&path) => Place::Nowhere(inode.clone()),
             _ => Place::At(path),
@@ -79,13 +85,15 @@ impl File {
     }
 
     /// An open file without a path.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub fn anonymous(
         inode: Arc<AnonymousInode>,
         ops: Arc<dyn FileOps>,
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         Self::with_place(Place::Nowhere(inode), ops, flags, credentials.clone(), None)
     }
 
@@ -95,9 +103,10 @@ impl File {
         flags: OpenFlags,
         credentials: Arc<Credentials>,
         access: Option<InodeAccess>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Result<Arc<Self>> {
+        let new = try_arc(Self {
             is_seekable: ops.is_seekable(),
+            has_position: ops.has_position(),
             ops,
             place,
             flags: AtomicU32::new(flags.status().bits()),
@@ -106,7 +115,8 @@ impl File {
             io_signal: sigio::Settings::default(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             access: SpinLock::new(access),
-        })
+        });
+        Ok(new?)
     }
 
     /// Its behaviour.
@@ -131,10 +141,12 @@ impl File {
     }
 
     /// Where a walk to it leads (/proc/PID/fd/N): where it was opened, or a place made for the occasion.
-    #[must_use]
-    pub fn place(&self) -> Path {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn place(&self) -> Result<Path> {
         match &self.place {
-            Place::At(path) => path.clone(),
+            Place::At(path) => Ok(path.clone()),
             Place::Nowhere(inode) => anonymous::place_of(inode),
         }
     }
@@ -338,7 +350,7 @@ impl File {
     /// `EBADF` when not open for reading, and what the file answers.
     pub fn read(&self, to: &mut IoWriter<'_>) -> Result<usize> {
         self.check_readable()?;
-        if !self.is_seekable {
+        if !self.has_position {
             return self.ops.read(to, &self.io_at(0));
         }
         let mut position = self.position.lock();
@@ -354,7 +366,7 @@ impl File {
     /// `EBADF` when not open for writing, and what the file answers.
     pub fn write(&self, from: &mut IoReader<'_>) -> Result<usize> {
         self.check_writable()?;
-        if !self.is_seekable {
+        if !self.has_position {
             return self.ops.write(from, &mut self.io_at(0));
         }
         self.strip_set_id()?;

@@ -86,6 +86,11 @@ pub trait FileOps: Any + Send + Sync {
         false
     }
 
+    /// Whether read and write go by a position and move it: not for devices that can be seeked but stay at 0.
+    fn has_position(&self) -> bool {
+        self.is_seekable()
+    }
+
     /// The new position for a seek from `position`.
     ///
     /// # Errors

@@ -4,12 +4,12 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 
-use crate::dentry::Dentry;
+use crate::dentry::{Dentry, forget_super_block};
 use crate::inode::Inode;
 use crate::metadata::{DeviceId, StatFs};
 
@@ -84,6 +84,8 @@ pub struct SuperBlock {
     root: SpinLock<Weak<Dentry>>,
     /// Held by whoever renames across directories, so that "is an ancestor of" stays true.
     pub(crate) rename_lock: sched::Mutex<()>,
+    /// Mounts of it, detached ones in use included.
+    mounts: AtomicUsize,
 }
 
 /// Minor numbers of anonymous devices (major 0), as `st_dev`.
@@ -104,6 +106,7 @@ impl SuperBlock {
             device,
             root: SpinLock::new(Weak::new()),
             rename_lock: sched::Mutex::new(()),
+            mounts: AtomicUsize::new(0),
             fs,
         })
     }
@@ -121,6 +124,18 @@ impl SuperBlock {
         }
         *root = Arc::downgrade(&new);
         new
+    }
+
+    /// One more mount.
+    pub(crate) fn add_mount(&self) {
+        self.mounts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A mount is gone: cached names go with the last one.
+    pub(crate) fn remove_mount(self: &Arc<Self>) {
+        if self.mounts.fetch_sub(1, Ordering::AcqRel) == 1 {
+            forget_super_block(self);
+        }
     }
 
     /// The instance.

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
+use collections::try_box;
 use machine::sync::SpinLock;
 
 use crate::file::File;
@@ -128,10 +129,18 @@ impl InodeLocks {
     }
 
     /// As [`Self::with`], making room for locks first.
-    fn with_room<R>(&self, which: LockFamily, act: impl FnOnce(&mut Family) -> R) -> R {
+    fn with_room<R>(
+        &self,
+        which: LockFamily,
+        act: impl FnOnce(&mut Family) -> Result<R>,
+    ) -> Result<R> {
         self.is_used.store(true, Ordering::Release);
         let mut families = self.families.lock();
-        act(families.get_or_insert_default().family(which))
+        if families.is_none() {
+            let new = try_box(Families::default());
+            *families = Some(new.map_err(|_| Errno::ENOLCK)?);
+        }
+        act(families.as_mut().ok_or(Errno::ENOLCK)?.family(which))
     }
 
     /// The first lock that keeps `wanted` from being taken (`F_GETLK`).
@@ -143,12 +152,12 @@ impl InodeLocks {
     fn try_set(&self, which: LockFamily, wanted: &FileLock) -> Result<Option<FileLock>> {
         let (result, granted) = self.with_room(which, |family| {
             if let Some(conflict) = family.ranges.conflict(wanted) {
-                return (Ok(Some(conflict)), Granted::default());
+                return Ok((Ok(Some(conflict)), Granted::default()));
             }
             let set = family.ranges.set(wanted).map_err(|_| Errno::ENOLCK);
             // What was exclusive and is shared now lets others in.
-            (set.map(|()| None), family.grant(wanted))
-        });
+            Ok((set.map(|()| None), family.grant(wanted)))
+        })?;
         granted.wake();
         result
     }
@@ -174,7 +183,7 @@ impl InodeLocks {
     fn wait(&self, which: LockFamily, wanted: &FileLock) -> Result<()> {
         let lined_up = self.with_room(which, |family| match family.ranges.conflict(wanted) {
             Some(conflict) => {
-                let waiter = Waiter::new(wanted, &conflict);
+                let waiter = Waiter::new(wanted, &conflict)?;
                 family.add(&waiter).map(|()| Some(waiter))
             }
             // It was given up meanwhile.
@@ -187,16 +196,16 @@ impl InodeLocks {
         let Some(waiter) = lined_up? else {
             return Ok(());
         };
-        let Some(_blocked) = Blocked::enter(&waiter) else {
-            self.with(which, |family| family.remove(&waiter));
-            // It may have been granted just now.
-            return waiter.result().unwrap_or(Err(Errno::EDEADLK));
-        };
-        let waited = waiter.queue.wait_interruptible(|| waiter.result());
+        let waited = Blocked::enter(&waiter).and_then(|blocked| {
+            let waited = waiter.queue.wait_interruptible(|| waiter.result());
+            drop(blocked);
+            waited
+        });
         match waited {
             Ok(result) => result,
             Err(errno) => {
                 self.with(which, |family| family.remove(&waiter));
+                // It may have been granted just now.
                 waiter.result().unwrap_or(Err(errno))
             }
         }

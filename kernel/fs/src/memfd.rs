@@ -60,14 +60,14 @@ pub fn create(
         .create_unnamed(&new, false)?;
     let mut shown = Vec::from(&b"memfd:"[..]);
     shown.extend_from_slice(name);
-    let dentry = mount.root().new_unlisted(inode.clone(), Arc::from(shown));
+    let dentry = mount.root().new_unlisted(inode.clone(), &shown)?;
     let ops = inode.open(OpenFlags::RDWR)?;
     let file = File::new(
         Path { mount, dentry },
         ops,
         OpenFlags::RDWR | OpenFlags::LARGEFILE,
         credentials,
-    );
+    )?;
     if allow_sealing {
         tmp_file(&file)?.allow_seals()?;
     }

@@ -54,6 +54,7 @@ impl Mount {
         source: &[u8],
         flags: MountFlags,
     ) -> Arc<Mount> {
+        super_block.add_mount();
         Arc::new(Mount {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             super_block: super_block.clone(),
@@ -150,10 +151,21 @@ impl Mount {
         self.children.lock().values().cloned().collect()
     }
 
+    /// Something that is mounted directly on this mount.
+    pub(crate) fn first_child(&self) -> Option<Arc<Mount>> {
+        self.children.lock().values().next().cloned()
+    }
+
     /// The namespace it is in, unless detached.
     #[must_use]
     pub fn namespace(&self) -> Option<Arc<MountNamespace>> {
         self.namespace.lock().upgrade()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.super_block.remove_mount();
     }
 }
 

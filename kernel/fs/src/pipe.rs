@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use abi::raw::general as raw;
 use abi::raw::ioctl::FIONREAD;
 use abi::{Errno, Result};
+use collections::try_arc;
 use memory::io::{IoReader, IoWriter};
 use sched::{Mutex, WaitQueue};
 
@@ -56,8 +57,8 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
+    fn new() -> Result<Arc<Self>> {
+        let new = try_arc(Self {
             ring: Mutex::new(Ring::new()),
             len: AtomicUsize::new(0),
             capacity: AtomicUsize::new(DEFAULT_CAPACITY),
@@ -67,7 +68,8 @@ impl Pipe {
             writer_opens: AtomicUsize::new(0),
             read_queue: WaitQueue::new(),
             write_queue: WaitQueue::new(),
-        })
+        });
+        Ok(new?)
     }
 
     fn len(&self) -> usize {
@@ -361,20 +363,27 @@ impl Drop for PipeEnd {
 }
 
 /// Opens a pipe without a name again, through /proc/PID/fd: nobody is waited for.
-pub(crate) fn reopen(pipe: &Arc<Pipe>, flags: OpenFlags) -> Arc<dyn FileOps> {
-    Arc::new(PipeEnd::new(pipe, flags.is_readable(), flags.is_writable()))
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn reopen(pipe: &Arc<Pipe>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    let end = PipeEnd::new(pipe, flags.is_readable(), flags.is_writable());
+    Ok(try_arc(end)?)
 }
 
 /// Makes a pipe: the end to read from and the end to write to (pipe2(2)).
-#[must_use]
-pub fn pipe(flags: OpenFlags, credentials: &Arc<Credentials>) -> (Arc<File>, Arc<File>) {
-    let pipe = Pipe::new();
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn pipe(flags: OpenFlags, credentials: &Arc<Credentials>) -> Result<(Arc<File>, Arc<File>)> {
+    memory::pressure::ensure_headroom()?;
+    let pipe = Pipe::new()?;
     let inode = AnonymousInode::of_pipe(&pipe, (credentials.fsuid, credentials.fsgid));
     let kept = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
-    let reader = Arc::new(PipeEnd::new(&pipe, true, false));
-    let writer = Arc::new(PipeEnd::new(&pipe, false, true));
-    (
-        File::anonymous(inode.clone(), reader, kept, credentials),
-        File::anonymous(inode, writer, kept | OpenFlags::WRONLY, credentials),
-    )
+    let reader = try_arc(PipeEnd::new(&pipe, true, false))?;
+    let writer = try_arc(PipeEnd::new(&pipe, false, true))?;
+    Ok((
+        File::anonymous(inode.clone(), reader, kept, credentials)?,
+        File::anonymous(inode, writer, kept | OpenFlags::WRONLY, credentials)?,
+    ))
 }

@@ -5,10 +5,10 @@
 //! a table, after each wake-up. As the queues are added before the answer is made, no wake-up is lost.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use abi::Result;
+use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use sched::{Registration, WaitQueue, Wake};
 
 bitflags::bitflags! {
@@ -55,6 +55,8 @@ impl Events {
 pub struct PollTable {
     waker: Arc<dyn Wake>,
     registrations: Vec<Registration>,
+    /// Some queue could not be entered for want of memory.
+    failed: bool,
 }
 
 impl PollTable {
@@ -64,12 +66,32 @@ impl PollTable {
         Self {
             waker,
             registrations: Vec::new(),
+            failed: false,
         }
     }
 
     /// Listens to `queue` from now on.
     pub fn add(&mut self, queue: &WaitQueue) {
-        self.registrations.push(queue.register(self.waker.clone()));
+        if self.failed || self.registrations.try_reserve(1).is_err() {
+            self.failed = true;
+            return;
+        }
+        let registered = self
+            .registrations
+            .push_within_capacity(queue.register(self.waker.clone()));
+        self.failed = registered.is_err();
+    }
+
+    /// Whether it hears of all queues that it was given.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn check(&self) -> Result<()> {
+        if self.failed {
+            Err(Errno::ENOMEM)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -88,11 +110,13 @@ pub struct PollWaiter {
 
 impl PollWaiter {
     /// A waiter and its table.
-    #[must_use]
-    pub fn new() -> (Arc<Self>, PollTable) {
-        let this = Arc::new(Self::default());
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<(Arc<Self>, PollTable)> {
+        let this = try_arc(Self::default())?;
         let table = PollTable::new(this.clone());
-        (this, table)
+        Ok((this, table))
     }
 
     /// Sleeps until a queue of the table was woken since the last time.

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::{try_arc, try_box};
 use machine::sync::SpinLock;
 use sched::thread::ThreadBuilder;
 
@@ -67,7 +68,7 @@ fn instance() -> Result<Arc<File>> {
     if let Some(file) = &*WATCHED.lock() {
         return Ok(file.clone());
     }
-    let new = Epoll::create(&Arc::new(Credentials::root()));
+    let new = Epoll::create(&try_arc(Credentials::root())?)?;
     let mut watched = WATCHED.lock();
     if let Some(file) = &*watched {
         return Ok(file.clone());
@@ -109,18 +110,22 @@ impl Settings {
         credentials: &Arc<Credentials>,
         change: impl FnOnce(&mut IoSignal),
     ) -> Result<()> {
-        memory::pressure::ensure_headroom()?;
+        let mut new = Some(try_box(IoSignal {
+            owner: IoOwner::Nobody,
+            signal: 0,
+            credentials: credentials.clone(),
+            fd: -1,
+            events: Events::empty(),
+        })?);
         let mut signal = self.signal.lock();
-        let settings = signal.get_or_insert_with(|| {
-            Box::new(IoSignal {
-                owner: IoOwner::Nobody,
-                signal: 0,
-                credentials: credentials.clone(),
-                fd: -1,
-                events: Events::empty(),
-            })
-        });
-        change(settings);
+        if signal.is_none() {
+            *signal = new.take();
+        }
+        if let Some(settings) = signal.as_mut() {
+            change(settings);
+        }
+        drop(signal);
+        drop(new);
         Ok(())
     }
 

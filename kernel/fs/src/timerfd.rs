@@ -2,10 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
 use sched::clock;
@@ -62,9 +62,9 @@ pub fn clock_was_set() {
     }
     // Those that came meanwhile are few; the list is short of memory only when it was before.
     let mut all = ON_WALL.lock();
-    if all.try_reserve(timers.len()).is_ok() {
-        all.extend(timers.into_iter().filter(|timer| timer.strong_count() > 0));
-    }
+    let alive = timers.into_iter().filter(|timer| timer.strong_count() > 0);
+    // Without memory they keep the time they were armed for.
+    let _ = all.try_extend(alive);
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +75,9 @@ struct Shared {
 
 impl TimerFd {
     /// A timer that is not armed.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub fn create(
         clock: TimerClock,
         flags: OpenFlags,
@@ -88,29 +90,28 @@ impl TimerFd {
             expired.expirations.fetch_add(count, Ordering::AcqRel);
             expired.queue.wake_all();
         }));
-        let ops = Arc::new(Self {
+        let ops = try_arc(Self {
             clock,
             shared,
             timer: Mutex::new(timer),
             on_wall: SpinLock::new(None),
             is_cancellable: AtomicBool::new(false),
             is_cancelled: AtomicBool::new(false),
-        });
+        })?;
         if clock == TimerClock::Realtime {
             let mut all = ON_WALL.lock();
             if all.len() == all.capacity() {
                 all.retain(|timer| timer.strong_count() > 0);
             }
-            all.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            all.push(Arc::downgrade(&ops));
+            all.try_push(Arc::downgrade(&ops))?;
         }
         let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
-        Ok(File::anonymous(
+        File::anonymous(
             AnonymousInode::file_like("[timerfd]"),
             ops,
             flags,
             credentials,
-        ))
+        )
     }
 
     /// Sets or disarms it and returns what was set (timerfd_settime(2)).

@@ -82,13 +82,13 @@ impl Caller<'_> {
 /// A walk on its way.
 #[derive(Debug)]
 pub(crate) struct Walk<'p> {
-    credentials: Arc<Credentials>,
+    caller: Caller<'p>,
     /// The directory reached.
     pub(crate) at: Path,
-    /// Where `/` leads and what `..` does not leave.
-    root: Path,
-    /// What `RESOLVE_BENEATH` does not leave.
-    base: Path,
+    /// Where `/` leads and what `..` does not leave; asked for when it is needed.
+    root: Option<Path>,
+    /// What `RESOLVE_BENEATH` and `RESOLVE_IN_ROOT` do not leave.
+    scope: Option<Path>,
     rest: Cow<'p, [u8]>,
     /// How much of `rest` is done.
     done: usize,
@@ -98,7 +98,7 @@ pub(crate) struct Walk<'p> {
 
 impl<'p> Walk<'p> {
     pub(crate) fn new(
-        caller: &Caller<'_>,
+        caller: &Caller<'p>,
         base: &Path,
         path: &'p [u8],
         flags: LookupFlags,
@@ -109,16 +109,13 @@ impl<'p> Walk<'p> {
         if path.len() >= PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let root = if flags.contains(LookupFlags::IN_ROOT) {
-            base.clone()
-        } else {
-            caller.fs.root()
-        };
+        let in_root = flags.contains(LookupFlags::IN_ROOT);
+        let scoped = in_root || flags.contains(LookupFlags::BENEATH);
         let mut walk = Self {
-            credentials: caller.credentials.clone(),
-            at: base.clone(),
-            root,
-            base: base.clone(),
+            caller: *caller,
+            at: Path::clone(base),
+            root: in_root.then(|| base.clone()),
+            scope: scoped.then(|| base.clone()),
             rest: Cow::Borrowed(path),
             done: 0,
             links: 0,
@@ -128,6 +125,11 @@ impl<'p> Walk<'p> {
             walk.go_to_root()?;
         }
         Ok(walk)
+    }
+
+    fn root(&mut self) -> &Path {
+        let fs = self.caller.fs;
+        self.root.get_or_insert_with(|| fs.root())
     }
 
     /// Walks on until one component is left.
@@ -145,14 +147,7 @@ impl<'p> Walk<'p> {
                 b".." => self.go_up()?,
                 _ if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
                 _ if is_last => return Ok(Last::Name { name, slash }),
-                _ => {
-                    let child = self.child(&name)?;
-                    match child.dentry.kind() {
-                        Some(FileKind::Directory) => self.at = child,
-                        Some(FileKind::Symlink) => self.follow(&child, false)?,
-                        _ => return Err(Errno::ENOTDIR),
-                    }
-                }
+                _ => self.go_down(&name)?,
             }
         }
     }
@@ -178,27 +173,36 @@ impl<'p> Walk<'p> {
     }
 
     fn check_search(&self) -> Result<()> {
-        permission::check(self.at.inode()?.as_ref(), &self.credentials, Access::EXEC)
+        permission::check(
+            self.at.inode()?.as_ref(),
+            self.caller.credentials,
+            Access::EXEC,
+        )
     }
 
     fn go_to_root(&mut self) -> Result<()> {
         if self.flags.contains(LookupFlags::BENEATH) {
             return Err(Errno::EXDEV);
         }
-        self.cross_to(self.root.clone())
+        let root = self.root().clone();
+        self.cross_to(root)
     }
 
     fn go_up(&mut self) -> Result<()> {
-        if self.flags.contains(LookupFlags::BENEATH) && self.at == self.base {
+        if self.flags.contains(LookupFlags::BENEATH) && self.scope.as_ref() == Some(&self.at) {
             return Err(Errno::EXDEV);
         }
-        self.cross_to(self.at.parent(&self.root).top())?;
-        let scoped = LookupFlags::BENEATH | LookupFlags::IN_ROOT;
+        self.root();
+        let above = match &self.root {
+            Some(root) => self.at.parent(root).top(),
+            None => return Err(Errno::ENOENT),
+        };
+        self.cross_to(above)?;
         // Who moves the directory reached out of the scope meanwhile must not let the walk out.
-        if self.flags.intersects(scoped) && !self.at.is_below(&self.base) {
-            return Err(Errno::EXDEV);
+        match &self.scope {
+            Some(scope) if !self.at.is_below(scope) => Err(Errno::EXDEV),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Goes to `to`, unless that is another mount and `RESOLVE_NO_XDEV` forbids it.
@@ -215,10 +219,35 @@ impl<'p> Walk<'p> {
         Ok(())
     }
 
+    /// Goes to the directory `name`, or through the symbolic link.
+    fn go_down(&mut self, name: &[u8]) -> Result<()> {
+        let cached_only = self.flags.contains(LookupFlags::CACHED);
+        let dentry = find_child(&self.at.dentry, name, cached_only)?;
+        if dentry.is_directory() && !dentry.is_mount_point() {
+            // The mount stays: the common case counts no references to it.
+            self.at.dentry = dentry;
+            return Ok(());
+        }
+        let child = self.on_top(dentry)?;
+        match child.dentry.kind() {
+            Some(FileKind::Directory) => {
+                self.at = child;
+                Ok(())
+            }
+            Some(FileKind::Symlink) => self.follow(&child, false),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
     /// The entry `name` of the directory reached, at the top of what is mounted on it.
     pub(crate) fn child(&self, name: &[u8]) -> Result<Path> {
         let cached_only = self.flags.contains(LookupFlags::CACHED);
         let dentry = find_child(&self.at.dentry, name, cached_only)?;
+        self.on_top(dentry)
+    }
+
+    /// `dentry` of the directory reached, at the top of what is mounted on it.
+    fn on_top(&self, dentry: Arc<Dentry>) -> Result<Path> {
         let path = Path {
             mount: self.at.mount.clone(),
             dentry,
@@ -235,7 +264,7 @@ impl<'p> Walk<'p> {
             return Err(Errno::ELOOP);
         }
         if self.done >= self.rest.len() {
-            permission::check_follow(&self.at, link.inode()?.as_ref(), &self.credentials)?;
+            permission::check_follow(&self.at, link.inode()?.as_ref(), self.caller.credentials)?;
         }
         match link.inode()?.follow()? {
             Link::Target(target) => self.go_through(target, slash),
@@ -310,7 +339,8 @@ pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<
             .contains(FsFlags::NO_NEGATIVE)
         && directory.cached_child(name).is_none()
     {
-        directory.insert_child(name, None);
+        // Without memory the absence is asked for again.
+        let _ = directory.insert_child(name, None);
     }
     found.ok_or(Errno::ENOENT)
 }
@@ -328,7 +358,7 @@ pub(crate) fn find_or_absent_locked(
         return Ok(None);
     }
     match directory.inode().ok_or(Errno::ENOENT)?.lookup(name) {
-        Ok(found) => Ok(Some(directory.insert_child(name, Some(found)))),
+        Ok(found) => directory.insert_child(name, Some(found)).map(Some),
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
     }

@@ -21,8 +21,14 @@ pub struct SocketFile {
 
 impl SocketFile {
     /// An open file for `socket`, with `flags` of which `O_NONBLOCK` matters.
-    #[must_use]
-    pub fn open(socket: Arc<dyn Socket>, flags: OpenFlags, owner: &Arc<Credentials>) -> Arc<File> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn open(
+        socket: Arc<dyn Socket>,
+        flags: OpenFlags,
+        owner: &Arc<Credentials>,
+    ) -> Result<Arc<File>> {
         let inode =
             AnonymousInode::new(FileKind::Socket, "socket", 0o777, owner.fsuid, owner.fsgid);
         File::anonymous(

@@ -241,7 +241,7 @@ fn child_start(parent: &Thread, flags: CloneFlags, namespaces: NsProxy) -> Resul
     let files = if flags.contains(CloneFlags::FILES) {
         files
     } else {
-        files.duplicate()
+        files.duplicate()?
     };
     let fs = child_fs(parent, &fs, flags)?;
     // A new stack means that the alternate one is somebody else's, except in vfork(2).

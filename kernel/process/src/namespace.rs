@@ -181,7 +181,7 @@ impl Namespace {
             namespace: self.clone(),
             body: InodeBody::new(),
         })?;
-        Ok(fs::place_of(&inode))
+        fs::place_of(&inode)
     }
 }
 
@@ -272,7 +272,7 @@ impl FileOps for NsFile {
 fn install(caller: &Thread, namespace: Namespace) -> Result<u64> {
     let path = namespace.place()?;
     let ops = try_arc(NsFile { namespace })?;
-    let file = File::new(path, ops, OpenFlags::empty(), &caller.credentials());
+    let file = File::new(path, ops, OpenFlags::empty(), &caller.credentials())?;
     let limit = caller.process().limits().soft(Resource::OpenFiles);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let fd = caller.files().insert(file, true, limit)?;

@@ -77,7 +77,7 @@ pub fn install_with(caller: &Thread, process: &Arc<Process>, nonblocking: bool) 
     let mut flags = OpenFlags::RDWR;
     flags.set(OpenFlags::NONBLOCK, nonblocking);
     let inode = AnonymousInode::file_like("[pidfd]");
-    let file = File::anonymous(inode, ops, flags, &caller.credentials());
+    let file = File::anonymous(inode, ops, flags, &caller.credentials())?;
     let limit = caller.process().limits().soft(Resource::OpenFiles);
     caller
         .files()

@@ -49,7 +49,7 @@ fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
         cx.thread.set_fs(own)?;
     }
     if flags.contains(F::FILES) {
-        let own = cx.thread.files().duplicate();
+        let own = cx.thread.files().duplicate()?;
         cx.thread.set_files(own);
     }
     cx.thread.set_namespaces(namespaces);

@@ -140,7 +140,7 @@ fn socket(cx: &Context<'_>, index: usize) -> Result<(Arc<dyn Socket>, bool)> {
 
 /// Gives a socket a descriptor.
 fn install(cx: &Context<'_>, socket: Arc<dyn Socket>, flags: NewFlags) -> Result<i32> {
-    let file = SocketFile::open(socket, flags.file, &cx.thread.credentials());
+    let file = SocketFile::open(socket, flags.file, &cx.thread.credentials())?;
     insert(cx, file, flags.close_on_exec)
 }
 

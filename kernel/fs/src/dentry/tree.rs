@@ -1,10 +1,11 @@
 //! Making, finding, moving and removing dentries.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use abi::Result;
+use collections::{Map, try_arc, try_arc_slice};
 use machine::sync::SpinLock;
 use sched::Mutex;
 
@@ -34,7 +35,7 @@ impl Dentry {
             kind: inode.as_ref().map(|inode| inode.kind()),
             inode,
             place: SpinLock::new(Place { parent, name }),
-            children: SpinLock::new(BTreeMap::new()),
+            children: SpinLock::new(Map::new()),
             dir_lock: Mutex::new(()),
             mounts: AtomicU32::new(0),
             removed: AtomicBool::new(false),
@@ -47,33 +48,41 @@ impl Dentry {
     pub(crate) fn new_unlisted(
         self: &Arc<Self>,
         inode: Arc<dyn Inode>,
-        name: Arc<[u8]>,
-    ) -> Arc<Dentry> {
+        name: &[u8],
+    ) -> Result<Arc<Dentry>> {
+        let name = try_arc_slice(name)?;
         let dentry = Self::unplaced(&self.super_block, Some(inode), Some(self.clone()), name);
         dentry.removed.store(true, Ordering::Release);
-        Arc::new(dentry)
+        Ok(try_arc(dentry)?)
     }
 
     /// Enters `name` into the cache, in place of what was there. Call with the directory's lock held.
+    ///
+    /// # Errors
+    /// `ENOMEM`; the cache says then what it said before.
     pub(crate) fn insert_child(
         self: &Arc<Self>,
         name: &[u8],
         inode: Option<Arc<dyn Inode>>,
-    ) -> Arc<Dentry> {
-        let name: Arc<[u8]> = Arc::from(name);
-        let child = Arc::new(Self::unplaced(
+    ) -> Result<Arc<Dentry>> {
+        let name = try_arc_slice(name)?;
+        let child = try_arc(Self::unplaced(
             &self.super_block,
             inode,
             Some(self.clone()),
             name.clone(),
-        ));
-        let old = self.children.lock().insert(name, Arc::downgrade(&child));
+        ))?;
+        let entered = self
+            .children
+            .lock()
+            .try_insert(name, Arc::downgrade(&child));
+        let old = entered?;
         if let Some(old) = old.and_then(|old| old.upgrade()) {
             // A known absence that is one no more.
             cache::forget(&old);
         }
         cache::keep(&child);
-        child
+        Ok(child)
     }
 
     /// The cached dentry called `name`.
@@ -92,18 +101,28 @@ impl Dentry {
         cache::forget(self);
     }
 
-    /// Moves it to `name` in `directory`. Call with both directories' locks held.
+    /// Moves it to `name` in `directory`; without memory the cache forgets it instead, and the new name is looked
+    /// up when it is used. Call with both directories' locks held.
     pub(crate) fn move_to(self: &Arc<Self>, directory: &Arc<Dentry>, name: &[u8]) {
+        let Ok(name) = try_arc_slice(name) else {
+            return self.mark_removed();
+        };
         self.unlist();
-        let name: Arc<[u8]> = Arc::from(name);
         let place = Place {
             parent: Some(directory.clone()),
             name: name.clone(),
         };
         let old = mem::replace(&mut *self.place.lock(), place);
         drop(old);
-        let replaced = directory.children.lock().insert(name, Arc::downgrade(self));
-        drop(replaced);
+        let entered = directory
+            .children
+            .lock()
+            .try_insert(name, Arc::downgrade(self));
+        if entered.is_err() {
+            self.removed.store(true, Ordering::Release);
+            cache::forget(self);
+        }
+        drop(entered);
     }
 
     /// Swaps the places of two dentries. Call with both directories' locks held.

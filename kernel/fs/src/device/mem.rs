@@ -101,6 +101,10 @@ impl FileOps for Device {
         true
     }
 
+    fn has_position(&self) -> bool {
+        false
+    }
+
     /// Seeks succeed and stay at 0 (null(4)).
     fn seek(&self, _: u64, _: Seek) -> Result<u64> {
         Ok(0)

@@ -1,11 +1,10 @@
 //! What an epoll instance watches, and the list of what may be ready.
 
-use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Map, Vec, VecDeque};
 use machine::sync::{IrqLock, SpinLock};
 use sched::{WaitQueue, Wake};
 
@@ -15,9 +14,9 @@ use crate::poll::{Events, PollTable};
 
 #[derive(Debug, Default)]
 pub(super) struct Items {
-    pub(super) by_number: BTreeMap<u64, Item>,
+    pub(super) by_number: Map<u64, Item>,
     /// Descriptor and description, as the man page keys them.
-    pub(super) by_file: BTreeMap<(i32, u64), u64>,
+    pub(super) by_file: Map<(i32, u64), u64>,
     pub(super) next: u64,
 }
 
@@ -47,20 +46,26 @@ pub(super) struct Ready {
 
 impl Ready {
     /// How many instances watch each other above this one.
-    pub(super) fn height(&self) -> usize {
-        let outer: Vec<Arc<Ready>> = self.outer.lock().iter().filter_map(Weak::upgrade).collect();
-        outer
-            .iter()
-            .map(|outer| outer.height() + 1)
-            .max()
-            .unwrap_or(0)
+    pub(super) fn height(&self) -> Result<usize> {
+        let mut outer = Vec::new();
+        for ready in self.outer.lock().iter().filter_map(Weak::upgrade) {
+            outer.try_push(ready)?;
+        }
+        let mut highest = 0;
+        for ready in &outer {
+            highest = highest.max(ready.height()? + 1);
+            sched::cond_resched();
+        }
+        Ok(highest)
     }
 
     /// `outer` watches this instance from now on.
-    pub(super) fn add_outer(&self, outer: &Arc<Ready>) {
+    pub(super) fn add_outer(&self, outer: &Arc<Ready>) -> Result<()> {
         let mut all = self.outer.lock();
-        all.retain(|known| known.strong_count() > 0);
-        all.push(Arc::downgrade(outer));
+        if all.len() == all.capacity() {
+            all.retain(|known| known.strong_count() > 0);
+        }
+        Ok(all.try_push(Arc::downgrade(outer))?)
     }
 
     /// `outer` watches it no more, or once less.
@@ -86,8 +91,11 @@ impl ItemWaker {
     /// Puts the item on the ready list unless it is there.
     pub(super) fn list(&self) {
         let mut list = self.ready.list.lock();
-        if !self.is_listed.swap(true, Ordering::AcqRel) {
-            list.push_back(self.number);
+        if !self.is_listed.swap(true, Ordering::AcqRel)
+            && list.push_back_within_capacity(self.number).is_err()
+        {
+            // Room is reserved for each item, so this does not happen; it could be listed again.
+            self.is_listed.store(false, Ordering::Release);
         }
     }
 }
@@ -124,6 +132,17 @@ impl Items {
             .ok_or(Errno::ENOENT)
     }
 
+    /// Enters an item; on failure nothing is.
+    pub(super) fn add(&mut self, number: u64, item: Item) -> Result<()> {
+        let key = item.key;
+        self.by_file.try_insert(key, number)?;
+        if self.by_number.try_insert(number, item).is_err() {
+            self.by_file.remove(&key);
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
     pub(super) fn remove(&mut self, number: u64) -> Option<Item> {
         let item = self.by_number.remove(&number)?;
         self.by_file.remove(&item.key);
@@ -136,12 +155,11 @@ impl Items {
 
     /// Removes items of descriptor `fd` whose file was closed.
     pub(super) fn forget_closed(&mut self, fd: i32) {
-        let of_fd: Vec<u64> = self
-            .by_file
-            .range((fd, 0)..=(fd, u64::MAX))
-            .map(|(_, number)| *number)
-            .collect();
-        for number in of_fd {
+        let mut from = 0;
+        while let Some(((_, lock_id), number)) =
+            self.by_file.range((fd, from)..=(fd, u64::MAX)).next()
+        {
+            let (lock_id, number) = (*lock_id, *number);
             let is_closed = self
                 .by_number
                 .get(&number)
@@ -149,6 +167,10 @@ impl Items {
             if is_closed {
                 self.remove(number);
             }
+            let Some(next) = lock_id.checked_add(1) else {
+                return;
+            };
+            from = next;
         }
     }
 }

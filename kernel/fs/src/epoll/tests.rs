@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use alloc::vec::Vec;
+
 use super::*;
 use crate::eventfd;
 use memory::io::{IoReader, IoWriter};
@@ -12,7 +14,7 @@ fn credentials() -> Arc<Credentials> {
 }
 
 fn event(count: u64) -> Arc<File> {
-    eventfd::create(count, false, OpenFlags::NONBLOCK, &credentials())
+    eventfd::create(count, false, OpenFlags::NONBLOCK, &credentials()).unwrap()
 }
 
 fn signal(file: &File) {
@@ -53,7 +55,7 @@ fn add(epoll: &File, fd: i32, file: &Arc<File>, interest: Interest) -> Result<()
 
 #[test]
 fn level_triggered_items_are_told_as_long_as_they_are_ready() {
-    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(1));
     add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
     assert_eq!((now(&epoll), now(&epoll)), (vec![7], vec![7]));
     drain(&file);
@@ -64,7 +66,7 @@ fn level_triggered_items_are_told_as_long_as_they_are_ready() {
 
 #[test]
 fn edge_triggered_items_are_told_once_a_wake_up() {
-    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(1));
     add(&epoll, 3, &file, wanting(IN | Mode::EDGE.bits(), 7)).unwrap();
     assert_eq!((now(&epoll), now(&epoll)), (vec![7], Vec::<u64>::new()));
     signal(&file);
@@ -73,7 +75,7 @@ fn edge_triggered_items_are_told_once_a_wake_up() {
 
 #[test]
 fn one_shot_items_sleep_until_modified() {
-    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(1));
     let interest = wanting(IN | Mode::ONESHOT.bits(), 7);
     add(&epoll, 3, &file, interest).unwrap();
     assert_eq!((now(&epoll), now(&epoll)), (vec![7], Vec::<u64>::new()));
@@ -89,7 +91,7 @@ fn one_shot_items_sleep_until_modified() {
 
 #[test]
 fn errors_are_those_of_the_man_page() {
-    let (epoll, file) = (Epoll::create(&credentials()), event(0));
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(0));
     let instance: &Epoll = epoll.downcast().unwrap();
     assert_eq!(
         instance.modify(3, &file, wanting(IN, 0)),
@@ -111,7 +113,7 @@ fn errors_are_those_of_the_man_page() {
 
 #[test]
 fn closed_files_vanish() {
-    let (epoll, file) = (Epoll::create(&credentials()), event(1));
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(1));
     add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
     drop(file);
     assert_eq!(now(&epoll), Vec::<u64>::new());
@@ -122,7 +124,7 @@ fn closed_files_vanish() {
 
 #[test]
 fn at_most_as_many_as_asked_for_and_the_rest_next_time() {
-    let epoll = Epoll::create(&credentials());
+    let epoll = Epoll::create(&credentials()).unwrap();
     let files: Vec<_> = (0..20).map(|_| event(1)).collect();
     for (fd, file) in (0..).zip(&files) {
         let fd: i32 = fd;
@@ -137,8 +139,8 @@ fn at_most_as_many_as_asked_for_and_the_rest_next_time() {
 #[test]
 fn instances_nest_without_cycles() {
     let (inner, outer, file) = (
-        Epoll::create(&credentials()),
-        Epoll::create(&credentials()),
+        Epoll::create(&credentials()).unwrap(),
+        Epoll::create(&credentials()).unwrap(),
         event(0),
     );
     add(&outer, 3, &inner, wanting(IN, 1)).unwrap();
@@ -152,7 +154,7 @@ fn instances_nest_without_cycles() {
     // Dropping an instance would take it out of those that watch it: all stay.
     let mut chain = vec![outer];
     while chain.len() < 8 {
-        let next = Epoll::create(&credentials());
+        let next = Epoll::create(&credentials()).unwrap();
         let result = add(&next, 3, &chain[chain.len() - 1], wanting(IN, 0));
         if result == Err(Errno::ELOOP) {
             return;
@@ -164,7 +166,7 @@ fn instances_nest_without_cycles() {
 
 #[test]
 fn a_waiter_is_woken_by_another_thread_and_times_out_otherwise() {
-    let (epoll, file) = (Epoll::create(&credentials()), event(0));
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(0));
     add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
     let soon = sched::clock::monotonic_ns() + 20_000_000;
     let instance: &Epoll = epoll.downcast().unwrap();
@@ -180,7 +182,9 @@ fn a_waiter_is_woken_by_another_thread_and_times_out_otherwise() {
 
 #[test]
 fn nesting_is_bounded_whichever_end_grows() {
-    let all: Vec<_> = (0..6).map(|_| Epoll::create(&credentials())).collect();
+    let all: Vec<_> = (0..6)
+        .map(|_| Epoll::create(&credentials()).unwrap())
+        .collect();
     for at in 0..4 {
         add(&all[at], 3, &all[at + 1], wanting(IN, 0)).unwrap();
     }
@@ -202,7 +206,7 @@ fn nesting_is_bounded_whichever_end_grows() {
 
 #[test]
 fn a_level_left_ready_wakes_the_second_waiter() {
-    let (epoll, file) = (Epoll::create(&credentials()), event(0));
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(0));
     add(&epoll, 3, &file, wanting(IN, 7)).unwrap();
     let waiters: Vec<_> = (0..4)
         .map(|_| {
@@ -220,8 +224,8 @@ fn a_level_left_ready_wakes_the_second_waiter() {
 #[test]
 fn an_edge_above_does_not_hear_of_what_a_wait_below_leaves() {
     let (inner, outer, file) = (
-        Epoll::create(&credentials()),
-        Epoll::create(&credentials()),
+        Epoll::create(&credentials()).unwrap(),
+        Epoll::create(&credentials()).unwrap(),
         event(1),
     );
     add(&inner, 3, &file, wanting(IN, 7)).unwrap();

@@ -4,9 +4,8 @@
 //! their start finds what conflicts; shared ones are looked for owner by owner. All steps are logarithmic
 //! in the number of ranges, apart from the owners of shared ones.
 
-use alloc::collections::BTreeMap;
-
 use abi::Result;
+use collections::Map;
 
 use super::{FileLock, LockKind, LockOwner};
 
@@ -21,11 +20,11 @@ struct Held {
 /// Locks of one family on one file.
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
-    held: BTreeMap<(LockOwner, u64), Held>,
+    held: Map<(LockOwner, u64), Held>,
     /// The exclusive ones: owner and end by start.
-    exclusive: BTreeMap<u64, (LockOwner, u64)>,
+    exclusive: Map<u64, (LockOwner, u64)>,
     /// How many shared ranges each owner has that has any.
-    sharers: BTreeMap<LockOwner, usize>,
+    sharers: Map<LockOwner, usize>,
 }
 
 impl Ranges {
@@ -86,8 +85,8 @@ impl Ranges {
     pub(super) fn set(&mut self, wanted: &FileLock) -> Result<()> {
         let mut joined = *wanted;
         let owner = wanted.owner;
-        let before = self.held.range((owner, 0)..=(owner, wanted.start));
-        if let Some(((_, start), held)) = before.rev().next()
+        let mut before = self.held.range((owner, 0)..=(owner, wanted.start));
+        if let Some(((_, start), held)) = before.next_back()
             && held.kind == wanted.kind
             && held.end >= wanted.start
         {
@@ -105,8 +104,8 @@ impl Ranges {
 
     /// The range of `owner` that `end` is in or directly before.
     fn reaching_to(&self, owner: LockOwner, end: u64) -> Option<FileLock> {
-        let up_to = self.held.range((owner, 0)..=(owner, end));
-        let ((_, start), held) = up_to.rev().next()?;
+        let mut up_to = self.held.range((owner, 0)..=(owner, end));
+        let ((_, start), held) = up_to.next_back()?;
         (held.end > end).then(|| Self::lock_at(owner, *start, held))
     }
 
@@ -116,12 +115,22 @@ impl Ranges {
             kind: lock.kind,
             pid: lock.pid,
         };
-        self.held.insert((lock.owner, lock.start), held);
-        match lock.kind {
-            LockKind::Exclusive => {
-                self.exclusive.insert(lock.start, (lock.owner, lock.end));
+        let old = self.held.try_insert((lock.owner, lock.start), held)?;
+        let indexed = match lock.kind {
+            LockKind::Exclusive => self
+                .exclusive
+                .try_insert(lock.start, (lock.owner, lock.end))
+                .map(drop),
+            LockKind::Shared => self
+                .sharers
+                .try_get_or_insert_with(&lock.owner, || 0)
+                .map(|count| *count += 1),
+        };
+        if let Err(error) = indexed {
+            if old.is_none() {
+                self.held.remove(&(lock.owner, lock.start));
             }
-            LockKind::Shared => *self.sharers.entry(lock.owner).or_default() += 1,
+            return Err(error.into());
         }
         Ok(())
     }
@@ -163,6 +172,8 @@ impl Ranges {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     const A: LockOwner = LockOwner::Table(1);
@@ -179,7 +190,7 @@ mod tests {
         }
     }
 
-    fn all(ranges: &Ranges) -> alloc::vec::Vec<(u64, u64)> {
+    fn all(ranges: &Ranges) -> Vec<(u64, u64)> {
         let held = ranges.held.iter();
         held.map(|((_, start), held)| (*start, held.end)).collect()
     }

@@ -3,10 +3,10 @@
 //! Who gives up a lock grants what became free to the waiters, in order, and wakes just those.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use sched::WaitQueue;
 
@@ -25,13 +25,14 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(wanted: &FileLock, blocker: &FileLock) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(wanted: &FileLock, blocker: &FileLock) -> Result<Arc<Self>> {
+        let new = try_arc(Self {
             wanted: *wanted,
             blocker: AtomicU64::new(table_of(blocker)),
             result: SpinLock::new(None),
             queue: WaitQueue::new(),
-        })
+        });
+        new.map_err(|_| Errno::ENOLCK)
     }
 
     /// What came of it, if anything yet.
@@ -66,9 +67,8 @@ impl Family {
 
     /// Lines up `waiter`.
     pub(super) fn add(&mut self, waiter: &Arc<Waiter>) -> Result<()> {
-        self.waiters.try_reserve(1).map_err(|_| Errno::ENOLCK)?;
-        self.waiters.push(waiter.clone());
-        Ok(())
+        let added = self.waiters.try_push(waiter.clone());
+        added.map_err(|_| Errno::ENOLCK)
     }
 
     /// Takes `waiter` out of the line, if it is there.
@@ -114,9 +114,7 @@ impl Granted {
     fn push(&mut self, waiter: &Arc<Waiter>) {
         if self.first.is_none() {
             self.first = Some(waiter.clone());
-        } else if self.more.try_reserve(1).is_ok() {
-            self.more.push(waiter.clone());
-        } else {
+        } else if self.more.try_push(waiter.clone()).is_err() {
             // Waking needs no lock of ours; only the order of locks is kept simpler by doing it later.
             waiter.queue.wake_all();
         }

@@ -1,15 +1,15 @@
 //! A mount namespace and the operations of mount(2), umount2(2) and pivot_root(2) on it.
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 use sched::{Mutex, WaitQueue};
 
 use super::Mount;
-use super::tree::{attach_at, check_kinds, copy_below, copy_tree, detach, forget_if_last, subtree};
+use super::tree::{attach_at, check_kinds, copy_below, copy_tree, detach, subtree, take_apart};
 use crate::file_system::SuperBlock;
 use crate::flags::MountFlags;
 use crate::path::Path;
@@ -33,7 +33,12 @@ pub struct MountNamespace {
     /// Counts changes; with `changed` what poll of /proc/PID/mounts tells.
     changes: AtomicU64,
     changed: WaitQueue,
+    /// Mounts in it.
+    len: AtomicUsize,
 }
+
+/// Mounts in a namespace at most (/proc/sys/fs/mount-max).
+const MOUNTS_MAX: usize = 100_000;
 
 /// Whether a bind mount takes along what is mounted below its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +72,11 @@ impl MountNamespace {
             root: SpinLock::new(None),
             changes: AtomicU64::new(0),
             changed: WaitQueue::new(),
+            len: AtomicUsize::new(0),
         });
         for mount in subtree(&root) {
             *mount.namespace.lock() = Arc::downgrade(&this);
+            this.len.fetch_add(1, Ordering::Relaxed);
         }
         *this.root.lock() = Some(root);
         this
@@ -190,6 +197,9 @@ impl MountNamespace {
             return Err(Errno::EINVAL);
         }
         detach(&from.mount);
+        // They come back with `attach`.
+        self.len
+            .fetch_sub(subtree(&from.mount).len(), Ordering::Relaxed);
         self.attach(&from.mount, &at)
     }
 
@@ -241,27 +251,18 @@ impl MountNamespace {
         if !at.is_mount_root() || !self.owns(&at.mount) || at.mount.mounted_on().is_none() {
             return Err(Errno::EINVAL);
         }
-        let gone = match mode {
-            DetachMode::IfIdle => {
-                // `at` and the parent's list hold one each; any more is an open file, a
-                // working directory, or a mount on top.
-                let has_children = !at.mount.children.lock().is_empty();
-                if has_children || Arc::strong_count(&at.mount) > 2 {
-                    return Err(Errno::EBUSY);
-                }
-                alloc::vec![at.mount.clone()]
+        if mode == DetachMode::IfIdle {
+            // `at` and the parent's list hold one each; any more is an open file, a
+            // working directory, or a mount on top.
+            let has_children = !at.mount.children.lock().is_empty();
+            if has_children || Arc::strong_count(&at.mount) > 2 {
+                return Err(Errno::EBUSY);
             }
-            DetachMode::Lazy => subtree(&at.mount),
-        };
-        for mount in gone.iter().rev() {
-            detach(mount);
-            *mount.namespace.lock() = Weak::new();
         }
+        let gone = take_apart(&at.mount);
+        self.len.fetch_sub(gone, Ordering::Relaxed);
         self.note_change();
         drop(held);
-        for mount in &gone {
-            forget_if_last(mount);
-        }
         Ok(())
     }
 
@@ -311,7 +312,13 @@ impl MountNamespace {
             return Err(Errno::EINVAL);
         }
         check_kinds(new, at)?;
-        for mount in subtree(new) {
+        memory::pressure::ensure_headroom()?;
+        let all = subtree(new);
+        if self.len.load(Ordering::Relaxed) + all.len() > MOUNTS_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        self.len.fetch_add(all.len(), Ordering::Relaxed);
+        for mount in all {
             *mount.namespace.lock() = Arc::downgrade(self);
         }
         attach_at(new, at);
@@ -327,13 +334,6 @@ impl Drop for MountNamespace {
         let Some(root) = self.root.get_mut().take() else {
             return;
         };
-        let mounts = subtree(&root);
-        drop(root);
-        for mount in mounts.iter().rev() {
-            detach(mount);
-        }
-        for mount in &mounts {
-            forget_if_last(mount);
-        }
+        take_apart(&root);
     }
 }

@@ -1,6 +1,6 @@
 //! Trees of mounts: hanging mounts in, taking them out, copying. The caller holds the topology lock.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
@@ -8,13 +8,7 @@ use abi::{Errno, Result};
 
 use super::namespace::BindMode;
 use super::{Mount, Place};
-use crate::dentry::forget_super_block;
 use crate::path::Path;
-
-/// Drops the cached names of a file system that is mounted nowhere else.
-pub(super) fn forget_if_last(mount: &Arc<Mount>) {
-    forget_super_block(mount.super_block());
-}
 
 /// Directories on directories, files on files, and nothing on what was removed.
 pub(super) fn check_kinds(new: &Mount, at: &Path) -> Result<()> {
@@ -52,6 +46,27 @@ pub(super) fn detach(mount: &Arc<Mount>) {
             .lock()
             .remove(&Arc::as_ptr(&place.point).addr());
         drop(listed);
+    }
+}
+
+/// Takes `top` and all mounts on it out of the tree, one by one, children first. Needs no memory.
+pub(super) fn take_apart(top: &Arc<Mount>) -> usize {
+    let mut count = 0;
+    let mut at = top.clone();
+    loop {
+        if let Some(child) = at.first_child() {
+            at = child;
+            continue;
+        }
+        let below = at.mounted_on().map(|path| path.mount);
+        detach(&at);
+        *at.namespace.lock() = Weak::new();
+        count += 1;
+        match below {
+            Some(parent) if !Arc::ptr_eq(&at, top) => at = parent,
+            _ => return count,
+        }
+        sched::cond_resched();
     }
 }
 

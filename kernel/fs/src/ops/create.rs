@@ -79,7 +79,7 @@ impl Caller<'_> {
         }
         permission::check_link_source(inode.as_ref(), self.credentials)?;
         directory.inode()?.link(&name, inode)?;
-        directory.dentry.insert_child(&name, Some(inode.clone()));
+        directory.dentry.insert_child(&name, Some(inode.clone()))?;
         drop(guard);
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Caller<'_> {
         let inode = directory.inode()?;
         let new = self.new_inode(&inode.metadata()?, kind, mode);
         let made = inode.create(name, &new)?;
-        Ok(directory.dentry.insert_child(name, Some(made)))
+        directory.dentry.insert_child(name, Some(made))
     }
 
     /// Owner and mode of a new inode in `directory`: umask applied, group inherited from a set-gid directory.

@@ -1,9 +1,9 @@
 //! open(2) and openat2(2).
 
-use alloc::format;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::{try_arc, try_format};
 
 use crate::anonymous::AnonymousInode;
 use crate::cred::Credentials;
@@ -48,7 +48,7 @@ impl Caller<'_> {
         lookup.set(LookupFlags::FOLLOW, !flags.contains(OpenFlags::NOFOLLOW));
         if flags.contains(OpenFlags::PATH) {
             lookup.set(LookupFlags::DIRECTORY, flags.contains(OpenFlags::DIRECTORY));
-            return Ok(self.path_only(self.lookup(base, path, lookup)?, flags));
+            return self.path_only(self.lookup(base, path, lookup)?, flags);
         }
         let unnamed = OpenFlags::TMPFILE_BIT | OpenFlags::DIRECTORY | OpenFlags::CREAT;
         if flags.contains(OpenFlags::TMPFILE_BIT)
@@ -102,18 +102,12 @@ impl Caller<'_> {
         let access = InodeAccess::deny_write(inode)?;
         let ops = inode.clone().open(OpenFlags::empty())?;
         let flags = OpenFlags::empty();
-        Ok(File::with_access(
-            path,
-            ops,
-            flags,
-            self.credentials,
-            Some(access),
-        ))
+        File::with_access(path, ops, flags, self.credentials, Some(access))
     }
 
-    fn path_only(&self, path: Path, flags: OpenFlags) -> Arc<File> {
+    fn path_only(&self, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
         let kept = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NOFOLLOW;
-        File::new(path, Arc::new(PathOnly), flags & kept, self.credentials)
+        File::new(path, try_arc(PathOnly)?, flags & kept, self.credentials)
     }
 
     fn open_unnamed(
@@ -131,14 +125,14 @@ impl Caller<'_> {
         let inode = directory.inode()?;
         let new = self.new_inode(&inode.metadata()?, NewKind::Regular, how.mode & 0o7777);
         let made = inode.create_unnamed(&new, !how.flags.contains(OpenFlags::EXCL))?;
-        let name = format!("#{}", made.metadata()?.ino);
+        let name = try_format!("#{}", made.metadata()?.ino)?;
         let dentry = directory
             .dentry
-            .new_unlisted(made.clone(), Arc::from(name.as_bytes()));
+            .new_unlisted(made.clone(), name.as_bytes())?;
         let flags = how.flags - OpenFlags::TMPFILE_BIT - OpenFlags::DIRECTORY;
         let access = write_access(&made, flags)?;
         let ops = made.open(flags)?;
-        Ok(File::with_access(
+        File::with_access(
             Path {
                 mount: directory.mount,
                 dentry,
@@ -147,7 +141,7 @@ impl Caller<'_> {
             flags,
             self.credentials,
             access,
-        ))
+        )
     }
 
     fn find_or_create(
@@ -250,13 +244,7 @@ impl Caller<'_> {
         }
         let ops = self.open_kind(&path, flags)?;
         let access = access.filter(|_| flags.asks_to_write());
-        Ok(File::with_access(
-            path,
-            ops,
-            flags,
-            self.credentials,
-            access,
-        ))
+        File::with_access(path, ops, flags, self.credentials, access)
     }
 
     fn open_kind(&self, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
@@ -269,7 +257,7 @@ impl Caller<'_> {
                 device::open(inode.metadata()?, path, flags, self.credentials)
             }
             FileKind::Fifo => match AnonymousInode::pipe_of(inode) {
-                Some(pipe) => Ok(pipe::reopen(pipe, flags)),
+                Some(pipe) => pipe::reopen(pipe, flags),
                 None => pipe::open_fifo(path.key()?, flags),
             },
             FileKind::Socket => Err(Errno::ENXIO),

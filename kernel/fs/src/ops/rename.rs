@@ -179,7 +179,8 @@ impl Caller<'_> {
         }
         let flags = from.directory.dentry.super_block().flags();
         if mode != RenameMode::Exchange && !flags.contains(FsFlags::NO_NEGATIVE) {
-            from.directory.dentry.insert_child(&from.name, None);
+            // That the old name is gone need not be remembered.
+            let _ = from.directory.dentry.insert_child(&from.name, None);
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Opening FIFOs: every open of one inode meets at one pipe, and waits for the other side.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
+use collections::{Map, try_arc};
 use machine::sync::SpinLock;
 
 use super::{Pipe, PipeEnd};
@@ -12,22 +12,22 @@ use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::path::InodeKey;
 
-static FIFOS: SpinLock<BTreeMap<InodeKey, Weak<Pipe>>> = SpinLock::new(BTreeMap::new());
+static FIFOS: SpinLock<Map<InodeKey, Weak<Pipe>>> = SpinLock::new(Map::new());
 
-fn pipe_of(key: InodeKey) -> Arc<Pipe> {
+fn pipe_of(key: InodeKey) -> Result<Arc<Pipe>> {
     let mut fifos = FIFOS.lock();
     if let Some(pipe) = fifos.get(&key).and_then(Weak::upgrade) {
-        return pipe;
+        return Ok(pipe);
     }
     fifos.retain(|_, pipe| pipe.strong_count() > 0);
-    let pipe = Pipe::new();
-    fifos.insert(key, Arc::downgrade(&pipe));
-    pipe
+    let pipe = Pipe::new()?;
+    fifos.try_insert(key, Arc::downgrade(&pipe))?;
+    Ok(pipe)
 }
 
 /// Opens the FIFO `key`, as fifo(7) says.
 pub(crate) fn open_fifo(key: InodeKey, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
-    let pipe = pipe_of(key);
+    let pipe = pipe_of(key)?;
     let nonblocking = flags.contains(OpenFlags::NONBLOCK);
     let (reads, writes) = (flags.is_readable(), flags.is_writable());
     if writes && !reads && nonblocking && !pipe.has_readers() {
@@ -58,5 +58,5 @@ pub(crate) fn open_fifo(key: InodeKey, flags: OpenFlags) -> Result<Arc<dyn FileO
             (came || pipe.has_readers()).then_some(())
         })?;
     }
-    Ok(Arc::new(end))
+    Ok(try_arc(end)?)
 }

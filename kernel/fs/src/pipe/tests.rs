@@ -7,7 +7,7 @@ use super::*;
 use crate::path::InodeKey;
 
 fn ends(flags: OpenFlags) -> (Arc<File>, Arc<File>) {
-    pipe(flags, &Arc::new(Credentials::root()))
+    pipe(flags, &Arc::new(Credentials::root())).unwrap()
 }
 
 fn write(file: &File, bytes: &[u8]) -> Result<usize> {
@@ -140,7 +140,9 @@ fn a_pipe_can_be_opened_again_at_its_place() {
         fs: &fs,
         credentials: &credentials,
     };
-    let again = caller.open_path(writer.place(), OpenFlags::WRONLY).unwrap();
+    let again = caller
+        .open_path(writer.place().unwrap(), OpenFlags::WRONLY)
+        .unwrap();
     assert_eq!(write(&again, b"through proc"), Ok(12));
     assert_eq!(again.key(), reader.key());
     assert_eq!(again.display(&fs.root()), writer.display(&fs.root()));

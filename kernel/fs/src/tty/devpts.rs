@@ -458,8 +458,8 @@ pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
         })
     });
     let credentials = master.credentials();
-    Ok(match node {
+    match node {
         Some(path) => File::new(path, ops, flags, credentials),
         None => File::anonymous(AnonymousInode::file_like("tty"), ops, flags, credentials),
-    })
+    }
 }

@@ -148,7 +148,7 @@ fn files_travel_with_the_first_byte() {
     let (passed, _kept) = pair(SocketType::Datagram);
     let credentials = Arc::new(Credentials::root());
     let socket: Arc<dyn Socket> = passed;
-    let file: Arc<File> = SocketFile::open(socket, OpenFlags::empty(), &credentials);
+    let file: Arc<File> = SocketFile::open(socket, OpenFlags::empty(), &credentials).unwrap();
     send(&one, b"ab").unwrap();
     let ancillary = Ancillary {
         files: files(file.clone()),
@@ -217,6 +217,7 @@ fn file_of(socket: &Arc<UnixSocket>) -> Arc<File> {
         OpenFlags::empty(),
         &Arc::new(Credentials::root()),
     )
+    .unwrap()
 }
 
 fn send_file(socket: &UnixSocket, file: Arc<File>, uid: u32) {

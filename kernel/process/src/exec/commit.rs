@@ -101,13 +101,15 @@ fn close_files(thread: &Thread) {
     let mut files = thread.files();
     // One reference is the thread's, one is ours.
     if Arc::strong_count(&files) > 2 {
-        files = files.duplicate();
+        let Ok(own) = files.duplicate() else {
+            // The old program is gone, and the new one must not run with descriptors it shares.
+            exit::kill_with_status(thread.process(), i32::from(Signal::KILL.number()));
+            return;
+        };
+        files = own;
         thread.set_files(files.clone());
     }
-    for file in files.remove_close_on_exec() {
-        // exec has no way to report what closing says.
-        let _ = files.finish_close(&file);
-    }
+    files.close_on_exec();
 }
 
 fn reset_signals(thread: &Thread, spare: Arc<SpinLock<Actions>>) {

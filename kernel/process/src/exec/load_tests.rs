@@ -37,6 +37,7 @@ fn file(bytes: &[u8]) -> Arc<File> {
         OpenFlags::empty(),
         &credentials,
     )
+    .unwrap()
 }
 
 fn image(relocatable: bool, base: u64) -> Image {

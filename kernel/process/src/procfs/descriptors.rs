@@ -67,7 +67,7 @@ fn shown(scope: &Scope, to: &mut Text) -> Result<()> {
 
 fn leads(scope: &Scope) -> Result<Link> {
     scope.check_access()?;
-    Ok(Link::Jump(file(scope)?.place()))
+    file(scope)?.place().map(Link::Jump)
 }
 
 fn info(scope: &Scope, to: &mut Text) -> Result<()> {

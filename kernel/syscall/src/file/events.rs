@@ -31,7 +31,7 @@ fn sys_eventfd(cx: &mut Context<'_>) -> Result<u64> {
         false,
         OpenFlags::empty(),
         &cx.thread.credentials(),
-    );
+    )?;
     install(cx, file, false)
 }
 
@@ -47,7 +47,7 @@ fn sys_eventfd2(cx: &mut Context<'_>) -> Result<u64> {
         is_semaphore,
         open,
         &cx.thread.credentials(),
-    );
+    )?;
     install(cx, file, open.contains(OpenFlags::CLOEXEC))
 }
 

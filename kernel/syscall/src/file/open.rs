@@ -151,7 +151,7 @@ fn sys_close_range(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if flags & CLOSE_RANGE_UNSHARE != 0 {
-        let own = cx.thread.files().duplicate();
+        let own = cx.thread.files().duplicate()?;
         cx.thread.set_files(own);
     }
     let files = cx.thread.files();
@@ -159,9 +159,6 @@ fn sys_close_range(cx: &mut Context<'_>) -> Result<u64> {
         files.set_range_close_on_exec(first, last);
         return Ok(0);
     }
-    for file in files.remove_range(first, last) {
-        // As on Linux: close_range reports no errors of single files.
-        let _ = close(cx, &file);
-    }
+    files.close_range(first, last);
     Ok(0)
 }

@@ -30,7 +30,7 @@ fn sys_pipe2(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn make(cx: &Context<'_>, addr: UserAddr, flags: OpenFlags) -> Result<u64> {
-    let (reader, writer) = pipe(flags, &cx.thread.credentials());
+    let (reader, writer) = pipe(flags, &cx.thread.credentials())?;
     let close_on_exec = flags.contains(OpenFlags::CLOEXEC);
     let files = cx.thread.files();
     let limit = descriptor_limit(cx);

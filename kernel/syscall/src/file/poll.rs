@@ -1,9 +1,9 @@
 //! poll, ppoll; and what select shares with them.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{Events, File, PollWaiter};
 use machine::UserAddr;
 use memory::user;
@@ -52,6 +52,7 @@ fn ask(all: &mut [Watched], mut table: Option<&mut fs::PollTable>) -> usize {
             watched.found = file.poll(table) & (watched.wanted | Events::ALWAYS | Events::NVAL);
         }
         ready += usize::from(!watched.found.is_empty());
+        sched::cond_resched();
     }
     ready
 }
@@ -65,8 +66,11 @@ pub(crate) fn wait(all: &mut [Watched], deadline_ns: Option<u64>) -> Result<usiz
     if ready > 0 || deadline_ns == Some(0) {
         return Ok(ready);
     }
-    let (waiter, mut table) = PollWaiter::new();
+    let (waiter, mut table) = PollWaiter::new()?;
     let mut ready = ask(all, Some(&mut table));
+    if ready == 0 {
+        table.check()?;
+    }
     while ready == 0 {
         match waiter.wait(deadline_ns) {
             Ok(()) => ready = ask(all, None),
@@ -112,24 +116,24 @@ fn poll(cx: &Context<'_>, fds: UserAddr, count: u32, deadline_ns: Option<u64>) -
     if count > descriptor_limit(cx) {
         return Err(Errno::EINVAL);
     }
-    let mut entries: Vec<UserPollFd> = user::read_array(fds, count)?;
+    let mut entries = user::read_array::<UserPollFd>(fds, count)?;
     let table = cx.thread.files();
-    let mut all: Vec<Watched> = entries
-        .iter()
-        .map(|entry| {
-            let file = table.get(entry.fd).ok();
-            let is_bad = file.is_none() && entry.fd >= 0;
-            Watched {
-                file,
-                wanted: Events::from_bits_truncate(u32::from(entry.events)),
-                found: if is_bad {
-                    Events::NVAL
-                } else {
-                    Events::empty()
-                },
-            }
-        })
-        .collect();
+    let mut all = Vec::new();
+    all.try_reserve_exact(count)?;
+    for entry in &entries {
+        let file = table.get(entry.fd).ok();
+        let is_bad = file.is_none() && entry.fd >= 0;
+        all.try_push(Watched {
+            file,
+            wanted: Events::from_bits_truncate(u32::from(entry.events)),
+            found: if is_bad {
+                Events::NVAL
+            } else {
+                Events::empty()
+            },
+        })?;
+        sched::cond_resched();
+    }
     let ready = wait(&mut all, deadline_ns)?;
     for (entry, watched) in entries.iter_mut().zip(&all) {
         // The events of poll are the low 16 bits.

@@ -1,8 +1,9 @@
 //! select, pselect6.
 
-use alloc::vec::Vec;
+use alloc::vec::Vec as StdVec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::Events;
 use machine::UserAddr;
 use memory::user;
@@ -100,7 +101,7 @@ fn select(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
         cx.optional_addr(2),
         cx.optional_addr(3),
     ];
-    let mut sets: [Vec<u64>; 3] = Default::default();
+    let mut sets: [StdVec<u64>; 3] = Default::default();
     for (set, addr) in sets.iter_mut().zip(addrs) {
         if let Some(addr) = addr {
             *set = user::read_array(addr, words)?;
@@ -111,7 +112,7 @@ fn select(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
     let mut total = 0;
     for ((set, addr), meaning) in sets.iter_mut().zip(addrs).zip(MEANINGS) {
         let Some(addr) = addr else { continue };
-        let mut out = alloc::vec![0_u64; words];
+        let mut out = Vec::try_from_elem(0_u64, words)?;
         for (fd, found) in fds.iter().zip(&all) {
             if has(set, *fd) && found.found.intersects(meaning) {
                 out[fd / BITS] |= 1 << (fd % BITS);
@@ -128,7 +129,7 @@ fn select(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
 /// The descriptors in any of the sets, and what is wanted of each.
 fn watched(
     cx: &Context<'_>,
-    sets: &[Vec<u64>; 3],
+    sets: &[StdVec<u64>; 3],
     count: usize,
 ) -> Result<(Vec<usize>, Vec<Watched>)> {
     let table = cx.thread.files();
@@ -142,12 +143,12 @@ fn watched(
         }
         if !wanted.is_empty() {
             let number = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-            fds.push(fd);
-            all.push(Watched {
+            fds.try_push(fd)?;
+            all.try_push(Watched {
                 file: Some(table.get(number)?),
                 wanted,
                 found: Events::empty(),
-            });
+            })?;
         }
     }
     Ok((fds, all))

@@ -150,6 +150,6 @@ fn create(cx: &Context<'_>, flags: u32) -> Result<u64> {
         mask: SpinLock::new(mask),
     });
     let inode = AnonymousInode::file_like("[signalfd]");
-    let file = File::anonymous(inode, ops, kept, &cx.thread.credentials());
+    let file = File::anonymous(inode, ops, kept, &cx.thread.credentials())?;
     install(cx, file, open.contains(OpenFlags::CLOEXEC))
 }
