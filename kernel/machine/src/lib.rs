@@ -25,6 +25,8 @@ mod acpi;
 pub mod addr;
 pub mod boot;
 pub mod cpu;
+#[cfg(target_os = "none")]
+mod fail;
 pub mod frame;
 pub mod heap;
 pub mod interrupt;

@@ -14,7 +14,7 @@ use super::ranges::Ranges;
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::allocator;
 use crate::x86::{cpu_setup, descriptors, features, layout, paging, percpu};
-use crate::{acpi, heap, interrupt, power, time};
+use crate::{acpi, fail, heap, interrupt, power, time};
 
 pub use super::smp::start_other_cpus;
 
@@ -22,8 +22,8 @@ pub use super::smp::start_other_cpus;
 const PVH_DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 /// Where PVH loaders put the image: `p_paddr` of its segments.
 const PVH_IMAGE_PHYS: u64 = 0x20_0000;
-/// PC firmware uses the top of RAM for a while and gives it back as it is.
-const PVH_DIRTY_TAIL: u64 = 2 << 20;
+/// The command line's promise that RAM is zero: firmware leaves things behind.
+const ZEROED: &str = "nacre.zeroed";
 /// RAM below is left to firmware tables and to the page that other CPUs start on.
 const LOW_MEMORY_END: u64 = 0x10_0000;
 
@@ -51,8 +51,8 @@ macro_rules! entry {
 struct Start<'a> {
     info: &'a BootInfo,
     command_line: &'static [u8],
-    /// RAM that is not known to be zero, at the end of each region.
-    dirty_tail: u64,
+    /// Whether RAM that nobody names is zero (see the boot contract).
+    is_zeroed: bool,
     tsc: u64,
 }
 
@@ -74,7 +74,7 @@ pub(super) extern "C" fn from_vmm(
     start(&Start {
         info,
         command_line,
-        dirty_tail: 0,
+        is_zeroed: true,
         tsc,
     })
 }
@@ -88,7 +88,7 @@ pub(super) extern "C" fn from_pvh(start_info: u64, tsc: u64) -> ! {
     start(&Start {
         info: &found.info,
         command_line: found.command_line,
-        dirty_tail: PVH_DIRTY_TAIL,
+        is_zeroed: says_zeroed(found.command_line),
         tsc,
     })
 }
@@ -115,11 +115,17 @@ fn start(boot: &Start<'_>) -> ! {
         .split_ascii_whitespace()
         .any(|word| word == "nacre.bootcost");
     TELL_BOOT_COST.store(tell, Ordering::Relaxed);
+    fail::set_up(word(&command_line, "nacre.fail_alloc"));
     interrupt::bare::turn_on();
     nacre_kernel_main(BootConfig {
         command_line,
         archive: archive_bytes(archive),
     })
+}
+
+fn says_zeroed(command_line: &[u8]) -> bool {
+    let mut words = command_line.split(u8::is_ascii_whitespace);
+    words.any(|word| word == ZEROED.as_bytes())
 }
 
 fn number_word(command_line: &str, key: &str) -> Option<u64> {
@@ -179,8 +185,9 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
         list.remove(archive, archive_end);
     }
     for (start, end) in usable.iter() {
-        allocator::add_region(PhysAddr(start), PhysAddr(end), boot.dirty_tail);
+        allocator::add_region(PhysAddr(start), PhysAddr(end), boot.is_zeroed);
     }
+    layout::set_archive(archive, archive_len);
     let built = build_tables(&mapped, (archive, archive_end), image, image_phys.0);
     assert!(
         built.is_ok(),
@@ -189,6 +196,7 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
     // SAFETY: the new tables map all that is in use: the image with the stack, and RAM at the same
     // address as before.
     unsafe { paging::load_root(paging::kernel_root()) };
+    allocator::start();
 }
 
 fn build_tables(
@@ -231,6 +239,7 @@ fn build_tables(
 pub(crate) fn first_user_instruction() {
     let cost = time::bare::ticks_since_entry();
     power::mark_phase(4);
+    fail::start();
     if TELL_BOOT_COST.load(Ordering::Relaxed) {
         crate::log!("boot: {cost} instructions to PID 1");
     }

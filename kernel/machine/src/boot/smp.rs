@@ -202,7 +202,9 @@ fn start(id: usize, apic_id: u32) -> bool {
     let Ok(stack) = Stack::new() else {
         return false;
     };
-    percpu::make(id);
+    if percpu::make(id).is_err() {
+        return false;
+    }
     STARTING.store(id, Ordering::Release);
     set_word(&raw const trampoline_stack, stack.top());
     apic::send_init(apic_id);
@@ -247,4 +249,4 @@ extern "C" fn other_cpu_main() -> ! {
 }
 
 /// Keeps the layout honest: the trampoline's page is RAM below what the allocator gets.
-const _: () = assert!(TRAMPOLINE < 0x10_0000 && layout::STACKS_START > TRAMPOLINE);
+const _: () = assert!(TRAMPOLINE < 0x10_0000 && layout::VMALLOC_START > TRAMPOLINE);

@@ -1,266 +1,266 @@
-//! The allocator of physical frames: buddy lists for what was freed, and a frontier a region for
-//! what was never used, which is known to be zero and is not touched before its first use.
+//! The allocator of physical frames: each CPU's lists in front of one zone, and the metadata of real memory.
 //!
-//! Each region of RAM starts with its frames' [`Meta`], 16 bytes a frame. That memory is zero at boot,
-//! which says "never used", so nothing has to be filled in however large the machine is.
-//!
-//! Locking: one [`IrqLock`] for lists and frontiers; reference counts are atomics of their own.
+//! Locking: the lists are their CPU's, used with interrupts off; one [`IrqLock`] for the zone.
 
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
+use super::lists::{BATCH, Lists};
+use super::meta::{KINDS, Kind, Meta};
+use super::vmemmap::{self, Vmemmap};
+use super::zone::{Wanted, Zone};
 use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::interrupt::InterruptsOff;
 use crate::sync::IrqLock;
-use crate::x86::layout;
+use crate::x86::percpu;
 
-/// Blocks are up to `2^MAX_ORDER` frames: 4 MiB.
-pub(crate) const MAX_ORDER: usize = 10;
-const MAX_REGIONS: usize = 16;
-/// Recycled frames are preferred once this many fresh ones are in use: below it, clearing a
-/// recycled frame costs more than touching a fresh one.
-const FRESH_FIRST: usize = 16 * 1024;
-/// [`Meta::state`] of the first frame of a free block, plus its order.
-const FREE: u32 = 0x100;
+/// With fewer free frames the CPUs keep none for themselves: another one may need them.
+const SCARCE: usize = 1024;
 
-/// What is known of a frame. All zero: never used.
+static ZONE: IrqLock<Zone> = IrqLock::new(Zone::new());
+/// Frames free in the zone, for readers without the lock.
+static FREE: AtomicUsize = AtomicUsize::new(0);
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
+
+/// What the allocator has on each CPU.
 #[derive(Debug)]
-#[repr(C)]
-pub(super) struct Meta {
-    /// Handles, while it is in use.
-    pub(super) count: AtomicU32,
-    /// Free: the next block of the list (frame number, 0 for none). A page table: entries in use.
-    pub(super) next: AtomicU32,
-    /// Free: the previous block of the list.
-    previous: AtomicU32,
-    /// [`FREE`] plus the order, for the first frame of a free block; else 0.
-    state: AtomicU32,
+pub(crate) struct Local {
+    lists: UnsafeCell<Lists>,
+    /// Frames in the lists, for others to read.
+    kept: AtomicUsize,
+    /// Frames of each kind that this CPU made, less those that it freed.
+    kinds: [AtomicIsize; KINDS],
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Region {
-    end: usize,
-    /// Frames from here on were never used.
-    fresh: usize,
-}
-
-const NO_REGION: Region = Region { end: 0, fresh: 0 };
-
-#[derive(Debug)]
-struct Allocator {
-    regions: [Region; MAX_REGIONS],
-    count: usize,
-    heads: [u32; MAX_ORDER + 1],
-    fresh_used: usize,
-}
-
-static ALLOCATOR: IrqLock<Allocator> = IrqLock::new(Allocator {
-    regions: [NO_REGION; MAX_REGIONS],
-    count: 0,
-    heads: [0; MAX_ORDER + 1],
-    fresh_used: 0,
-});
-
-/// First frame, end and metadata of each region, for lookups without the lock; written at boot.
-static BOUNDS: [(AtomicUsize, AtomicUsize); MAX_REGIONS] =
-    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MAX_REGIONS];
-static FREE_FRAMES: AtomicUsize = AtomicUsize::new(0);
-static TOTAL_FRAMES: AtomicUsize = AtomicUsize::new(0);
-
-/// A block of frames that was allocated.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Block {
-    pub(super) phys: PhysAddr,
-    pub(super) is_zero: bool,
-}
-
-/// Where the metadata of frame `number` is. `None` when no region has the frame.
-pub(super) fn meta(number: usize) -> Option<&'static Meta> {
-    for (first, end) in &BOUNDS {
-        let (first, end) = (first.load(Ordering::Relaxed), end.load(Ordering::Relaxed));
-        if end == 0 {
-            break;
-        }
-        if (first..end).contains(&number) {
-            return Some(meta_in(first, end, number));
+impl Local {
+    pub(crate) const fn new() -> Self {
+        Self {
+            lists: UnsafeCell::new(Lists::new()),
+            kept: AtomicUsize::new(0),
+            kinds: [const { AtomicIsize::new(0) }; KINDS],
         }
     }
-    None
 }
 
-/// The metadata lies in the last frames before `first`.
-fn meta_in(first: usize, end: usize, number: usize) -> &'static Meta {
-    let frames = meta_frames(end - first);
-    let table: *const Meta = layout::at(PhysAddr(((first - frames) * PAGE_SIZE) as u64));
-    // SAFETY: `add_region` set `meta_frames` frames before `first` aside, mapped in the direct map, zero,
-    // for `end - first` entries; `number` is below `end`. `Meta` is atomics, valid when zero.
-    unsafe { &*table.wrapping_add(number - first) }
+/// Calls `with` with this CPU's lists.
+fn with_lists<R>(with: impl FnOnce(&mut Lists) -> R) -> R {
+    let _off = InterruptsOff::new();
+    let local = &percpu::here().frames;
+    // SAFETY: the lists are this CPU's, interrupts are off, and `with` (in this file) does not come back here.
+    let lists = unsafe { &mut *local.lists.get() };
+    let result = with(lists);
+    local.kept.store(lists.count(), Ordering::Relaxed);
+    result
 }
 
-fn meta_frames(frames: usize) -> usize {
-    (frames * size_of::<Meta>()).div_ceil(PAGE_SIZE)
+/// Adds a range of RAM that was never used; `is_zero` when all of it is promised to be zero.
+pub(crate) fn add_region(start: PhysAddr, end: PhysAddr, is_zero: bool) {
+    let mut zone = ZONE.lock();
+    let first = number_of(PhysAddr(start.0.next_multiple_of(PAGE_SIZE as u64)));
+    if !zone.add_region(first, number_of(end), is_zero) {
+        crate::log!("memory: more regions than the kernel has room for; {start:?} is left out");
+    }
+    note(&zone);
 }
 
-fn known(number: usize) -> &'static Meta {
-    let Some(meta) = meta(number) else {
-        panic!("frame {number:#x} is not RAM");
-    };
-    meta
+/// From now on frames have metadata: the kernel's own page tables are loaded.
+pub(crate) fn start() {
+    ZONE.lock().start();
 }
 
-/// Adds a range of zeroed, unused RAM. `dirty_tail` bytes at its end may not be zero.
-pub(crate) fn add_region(start: PhysAddr, end: PhysAddr, dirty_tail: u64) {
-    let first = start.0.div_ceil(PAGE_SIZE as u64) as usize;
-    let end = (end.0 / PAGE_SIZE as u64) as usize;
-    // One entry a frame, of the frames left after setting the entries aside.
-    let room = end.saturating_sub(first);
-    let first = first + meta_frames(room);
-    if end <= first + 16 {
+/// The metadata of a frame that was given out after [`start`].
+pub(crate) fn meta(number: usize) -> &'static Meta {
+    vmemmap::meta(number)
+}
+
+/// The metadata of any frame, if it has some.
+pub(super) fn known_meta(number: usize) -> Option<&'static Meta> {
+    vmemmap::has_meta(number).then(|| meta(number))
+}
+
+/// Takes a frame, which counts one handle, and says whether it is zero.
+pub(super) fn allocate(wanted: Wanted) -> Option<(PhysAddr, bool)> {
+    match with_lists(|lists| lists.take(wanted)) {
+        Some((number, is_zero)) => {
+            meta(number).start(1);
+            Some((phys_of(number), is_zero))
+        }
+        None => allocate_from_zone(wanted),
+    }
+}
+
+/// Takes a frame when the list is empty, and fills the list.
+#[cold]
+fn allocate_from_zone(wanted: Wanted) -> Option<(PhysAddr, bool)> {
+    let (number, is_zero, has_meta) = with_lists(|lists| {
+        let mut zone = ZONE.lock();
+        if !zone.is_started() {
+            let (number, is_zero) = zone.take_early()?;
+            note(&zone);
+            return Some((number, is_zero, false));
+        }
+        fill(lists, &mut zone, wanted);
+        note(&zone);
+        let (number, is_zero) = lists.take(wanted).or_else(|| lists.take_other(wanted))?;
+        Some((number, is_zero, true))
+    })?;
+    if has_meta {
+        meta(number).start(1);
+    }
+    Some((phys_of(number), is_zero))
+}
+
+/// Moves a batch from the zone to a CPU's list, which is empty.
+fn fill(lists: &mut Lists, zone: &mut Zone, wanted: Wanted) {
+    let batch = if zone.free() < SCARCE { 1 } else { BATCH };
+    let is_fresh_wanted = wanted == Wanted::Zero || !zone.has_recycled();
+    if is_fresh_wanted && let Some((first, count, is_zero)) = zone.take_fresh_run(&Vmemmap, batch) {
+        for number in (first..first + count).rev() {
+            if !lists.give(number, is_zero) {
+                zone.give(&Vmemmap, number, 1, is_zero);
+            }
+        }
         return;
     }
-    // With fewer frames left, fewer entries suffice: the table begins later than it could.
-    let mut allocator = ALLOCATOR.lock();
-    let index = allocator.count;
-    if index == MAX_REGIONS {
-        return;
+    for _ in 0..batch {
+        let Some((number, is_zero)) = zone.take(&Vmemmap, 0, wanted) else {
+            return;
+        };
+        // What is not quite as wanted goes to the other list, which may be full.
+        if !lists.give(number, is_zero) {
+            zone.give(&Vmemmap, number, 1, is_zero);
+            return;
+        }
     }
-    let fresh_end = end
-        .saturating_sub((dirty_tail as usize).div_ceil(PAGE_SIZE))
-        .max(first);
-    allocator.regions[index] = Region {
-        end: fresh_end,
-        fresh: first,
-    };
-    allocator.count += 1;
-    BOUNDS[index].0.store(first, Ordering::Relaxed);
-    BOUNDS[index].1.store(end, Ordering::Release);
-    TOTAL_FRAMES.fetch_add(end - first, Ordering::Relaxed);
-    FREE_FRAMES.fetch_add(fresh_end - first, Ordering::Relaxed);
-    allocator.free_range(fresh_end, end - fresh_end);
 }
 
-/// Takes a block of `2^order` frames, aligned to its size. Its first frame counts one handle.
-pub(super) fn allocate(order: usize) -> Option<Block> {
-    let mut allocator = ALLOCATOR.lock();
-    let fresh_first = allocator.fresh_used < FRESH_FIRST;
-    let (number, is_zero) = if fresh_first {
-        allocator
-            .take_fresh(order)
-            .map(|number| (number, true))
-            .or_else(|| allocator.take_listed(order).map(|number| (number, false)))
-    } else {
-        allocator
-            .take_listed(order)
-            .map(|number| (number, false))
-            .or_else(|| allocator.take_fresh(order).map(|number| (number, true)))
-    }?;
-    FREE_FRAMES.fetch_sub(1 << order, Ordering::Relaxed);
-    known(number).count.store(1, Ordering::Relaxed);
-    Some(Block {
-        phys: PhysAddr((number * PAGE_SIZE) as u64),
-        is_zero,
-    })
+/// Takes a frame without handles, of unknown contents, for the kernel itself.
+pub(crate) fn take_raw(kind: Kind) -> Option<usize> {
+    let (phys, _) = allocate(Wanted::Any)?;
+    let number = number_of(phys);
+    meta(number).count.store(0, Ordering::Relaxed);
+    set_kind(number, kind);
+    Some(number)
 }
 
-/// Gives frames back, one after another from `phys`.
-pub(super) fn release(phys: PhysAddr, frames: usize) {
-    ALLOCATOR
-        .lock()
-        .free_range((phys.0 / PAGE_SIZE as u64) as usize, frames);
+/// Gives back what [`take_raw`] took.
+pub(crate) fn give_raw(number: usize) {
+    release(number);
+}
+
+/// Counts frames of a kind that were taken in blocks.
+pub(crate) fn count_kind(kind: Kind, change: isize) {
+    let _off = InterruptsOff::new();
+    add_to_kind(kind, change);
+}
+
+/// Gives back a frame without handles.
+pub(super) fn release(number: usize) {
+    let meta = meta(number);
+    let (kind, is_zero) = (meta.kind(), meta.is_zero());
+    meta.mark_taken();
+    with_lists(|lists| {
+        if kind != Kind::Other {
+            add_to_kind(kind, -1);
+        }
+        if FREE.load(Ordering::Relaxed) >= SCARCE && lists.give(number, is_zero) {
+            return;
+        }
+        let mut zone = ZONE.lock();
+        zone.give(&Vmemmap, number, 1, is_zero);
+        let wanted = if is_zero { Wanted::Zero } else { Wanted::Any };
+        for _ in 0..BATCH {
+            let Some((number, is_zero)) = lists.take(wanted) else {
+                break;
+            };
+            zone.give(&Vmemmap, number, 1, is_zero);
+        }
+        note(&zone);
+    });
+}
+
+/// Says what a frame is used for.
+pub(super) fn set_kind(number: usize, kind: Kind) {
+    let meta = meta(number);
+    let old = meta.kind();
+    if old != kind {
+        meta.set_kind(kind);
+        let _off = InterruptsOff::new();
+        add_to_kind(old, -1);
+        add_to_kind(kind, 1);
+    }
+}
+
+/// Changes this CPU's count of a kind; with interrupts off.
+fn add_to_kind(kind: Kind, change: isize) {
+    let count = &percpu::here().frames.kinds[kind as usize];
+    // Only this CPU writes it.
+    count.store(count.load(Ordering::Relaxed) + change, Ordering::Relaxed);
+}
+
+/// Frames of a kind in use.
+pub(super) fn count(kind: Kind) -> usize {
+    // A count may be seen before its counterpart on another CPU.
+    let sum: isize = areas()
+        .map(|local| local.kinds[kind as usize].load(Ordering::Relaxed))
+        .sum();
+    usize::try_from(sum).unwrap_or(0)
+}
+
+/// Takes consecutive frames without metadata of their own, `2^order` and aligned to that.
+pub(super) fn take_block(order: usize) -> Option<PhysAddr> {
+    let mut zone = ZONE.lock();
+    let (number, _) = zone.take(&Vmemmap, order, Wanted::Any)?;
+    note(&zone);
+    meta(number).start(0);
+    Some(phys_of(number))
+}
+
+/// Gives consecutive frames back.
+pub(super) fn give_block(phys: PhysAddr, frames: usize) {
+    let mut zone = ZONE.lock();
+    zone.give(&Vmemmap, number_of(phys), frames, false);
+    note(&zone);
+}
+
+/// Sets the most frames that may be in use.
+pub(super) fn set_limit(frames: usize) {
+    ZONE.lock().set_limit(frames);
+}
+
+/// The most frames that may be in use.
+pub(super) fn limit() -> usize {
+    ZONE.lock().limit()
 }
 
 /// Frames in all regions.
 pub(super) fn total() -> usize {
-    TOTAL_FRAMES.load(Ordering::Relaxed)
+    TOTAL.load(Ordering::Relaxed)
 }
 
 /// Frames not in use.
 pub(super) fn free() -> usize {
-    FREE_FRAMES.load(Ordering::Relaxed)
+    let kept: usize = areas()
+        .map(|local| local.kept.load(Ordering::Relaxed))
+        .sum();
+    FREE.load(Ordering::Relaxed) + kept
 }
 
-impl Allocator {
-    fn take_fresh(&mut self, order: usize) -> Option<usize> {
-        let size = 1_usize << order;
-        for index in 0..self.count {
-            let region = self.regions[index];
-            let number = region.fresh.next_multiple_of(size);
-            if number + size > region.end {
-                continue;
-            }
-            self.regions[index].fresh = number + size;
-            self.fresh_used += number + size - region.fresh;
-            let skipped = number - region.fresh;
-            FREE_FRAMES.fetch_sub(skipped, Ordering::Relaxed);
-            self.free_range(region.fresh, skipped);
-            return Some(number);
-        }
-        None
-    }
+fn areas() -> impl Iterator<Item = &'static Local> {
+    (0..percpu::count())
+        .filter_map(percpu::of)
+        .map(|area| &area.frames)
+}
 
-    fn take_listed(&mut self, order: usize) -> Option<usize> {
-        let found = (order..=MAX_ORDER).find(|order| self.heads[*order] != 0)?;
-        let number = self.heads[found] as usize;
-        self.unlink(number, found);
-        for half in (order..found).rev() {
-            self.link(number + (1 << half), half);
-        }
-        Some(number)
-    }
+fn note(zone: &Zone) {
+    FREE.store(zone.free(), Ordering::Relaxed);
+    TOTAL.store(zone.total(), Ordering::Relaxed);
+}
 
-    fn free_range(&mut self, mut number: usize, mut frames: usize) {
-        FREE_FRAMES.fetch_add(frames, Ordering::Relaxed);
-        while frames > 0 {
-            let aligned = (number.trailing_zeros() as usize).min(MAX_ORDER);
-            let order = aligned.min(frames.ilog2() as usize);
-            self.free_block(number, order);
-            number += 1 << order;
-            frames -= 1 << order;
-        }
-    }
+pub(super) fn number_of(phys: PhysAddr) -> usize {
+    (phys.0 / PAGE_SIZE as u64) as usize
+}
 
-    fn free_block(&mut self, mut number: usize, mut order: usize) {
-        while order < MAX_ORDER {
-            let buddy = number ^ (1 << order);
-            let is_free = meta(buddy)
-                .is_some_and(|meta| meta.state.load(Ordering::Relaxed) == FREE + order as u32);
-            if !is_free {
-                break;
-            }
-            self.unlink(buddy, order);
-            number = number.min(buddy);
-            order += 1;
-        }
-        self.link(number, order);
-    }
-
-    fn link(&mut self, number: usize, order: usize) {
-        let meta = known(number);
-        let head = self.heads[order];
-        meta.state.store(FREE + order as u32, Ordering::Relaxed);
-        meta.next.store(head, Ordering::Relaxed);
-        meta.previous.store(0, Ordering::Relaxed);
-        if head != 0 {
-            known(head as usize)
-                .previous
-                .store(number as u32, Ordering::Relaxed);
-        }
-        self.heads[order] = number as u32;
-    }
-
-    fn unlink(&mut self, number: usize, order: usize) {
-        let meta = known(number);
-        let next = meta.next.load(Ordering::Relaxed);
-        let previous = meta.previous.load(Ordering::Relaxed);
-        if next != 0 {
-            known(next as usize)
-                .previous
-                .store(previous, Ordering::Relaxed);
-        }
-        if previous == 0 {
-            self.heads[order] = next;
-        } else {
-            known(previous as usize).next.store(next, Ordering::Relaxed);
-        }
-        meta.state.store(0, Ordering::Relaxed);
-        meta.next.store(0, Ordering::Relaxed);
-    }
+fn phys_of(number: usize) -> PhysAddr {
+    PhysAddr((number * PAGE_SIZE) as u64)
 }

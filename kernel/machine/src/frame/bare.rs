@@ -3,9 +3,11 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
-use super::allocator::{self, Block};
-use super::{OutOfMemory, bytes};
+use super::meta::{FrameFlags, Kind, Meta};
+use super::zone::{MAX_ORDER, Wanted};
+use super::{OutOfMemory, allocator, bytes};
 use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::fail;
 use crate::x86::layout;
 
 /// Set in a handle to boot memory, which is not counted.
@@ -26,7 +28,9 @@ impl Frame {
     /// # Errors
     /// [`OutOfMemory`] when none is free.
     pub fn alloc_zeroed() -> Result<Frame, OutOfMemory> {
-        let (frame, is_zero) = Frame::alloc()?;
+        fail::check()?;
+        let (phys, is_zero) = allocator::allocate(Wanted::Zero).ok_or(OutOfMemory)?;
+        let frame = Frame(phys.0);
         if !is_zero {
             bytes::clear_page(frame.as_ptr());
         }
@@ -38,23 +42,36 @@ impl Frame {
     /// # Errors
     /// [`OutOfMemory`] when none is free.
     pub fn duplicate(&self) -> Result<Frame, OutOfMemory> {
-        let (copy, _) = Frame::alloc()?;
+        fail::check()?;
+        let (phys, _) = allocator::allocate(Wanted::Any).ok_or(OutOfMemory)?;
+        let copy = Frame(phys.0);
         bytes::copy_page(self.as_ptr(), copy.as_ptr());
         Ok(copy)
     }
 
     /// The frame that a page-aligned page of boot memory (the archive) already is: mapped
-    /// read-only in place, never freed. `None` when `page` is not page-aligned or not one page long.
+    /// read-only in place, never freed. `None` when `page` is not such a page.
     #[must_use]
     pub fn from_boot_memory(page: &'static [u8]) -> Option<Frame> {
         if page.len() != PAGE_SIZE || !page.as_ptr().addr().is_multiple_of(PAGE_SIZE) {
             return None;
         }
+        // Only the archive is never freed, and never written.
         let phys = layout::phys_of(NonNull::from(page).cast())?;
-        // Counted memory can be freed: only what the allocator does not have is boot memory.
-        allocator::meta(frame_number(phys))
-            .is_none()
-            .then_some(Frame(phys.0 | BOOT))
+        layout::is_archive(phys).then_some(Frame(phys.0 | BOOT))
+    }
+
+    /// A handle to the frame at `phys`, if it is in use as a program's or a file's page. For walks over
+    /// frames: by the time it is looked at, the frame may have become another's.
+    #[must_use]
+    pub fn try_get(phys: PhysAddr) -> Option<Frame> {
+        let meta = allocator::known_meta(frame_number(phys))?;
+        let one_more = |count: u32| (count > 0).then_some(count + 1);
+        let (done, seen) = (Ordering::AcqRel, Ordering::Relaxed);
+        meta.count.fetch_update(done, seen, one_more).ok()?;
+        let frame = Frame(phys.0 & !(PAGE_SIZE as u64 - 1));
+        // The kernel's own frames are no business of others; while there is a handle the kind stays.
+        meta.kind().is_users().then_some(frame)
     }
 
     /// Its physical address.
@@ -102,15 +119,17 @@ impl Frame {
         bytes::copy_out(self.as_ptr(), offset, to);
     }
 
-    /// Copies `from` to `offset`. Panics when the range leaves the frame.
+    /// Copies `from` to `offset`. Panics when the range leaves the frame, and for boot memory.
     pub fn write(&self, offset: usize, from: &[u8]) {
         check(offset, from.len());
+        self.check_writable();
         bytes::copy_in(self.as_ptr(), offset, from);
     }
 
-    /// Fills `[offset, offset + len)` with `byte`.
+    /// Fills `[offset, offset + len)` with `byte`. Panics as [`Frame::write`] does.
     pub fn fill(&self, offset: usize, len: usize, byte: u8) {
         check(offset, len);
+        self.check_writable();
         bytes::fill(self.as_ptr(), offset, len, byte);
     }
 
@@ -122,21 +141,116 @@ impl Frame {
         bytes::load_u32(self.as_ptr(), offset)
     }
 
-    /// The number of page-table entries in use in it, when it is a table.
-    pub(crate) fn table_entries(phys: PhysAddr) -> Option<&'static AtomicU32> {
-        allocator::meta(frame_number(phys)).map(|meta| &meta.next)
+    /// Says what the frame is used for; once, by who allocated it.
+    pub fn set_kind(&self, kind: Kind) {
+        if self.meta().is_some() {
+            allocator::set_kind(frame_number(self.phys()), kind);
+        }
     }
 
-    fn alloc() -> Result<(Frame, bool), OutOfMemory> {
-        let Block { phys, is_zero } = allocator::allocate(0).ok_or(OutOfMemory)?;
-        Ok((Frame(phys.0), is_zero))
+    /// What the frame is used for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.meta().map_or(Kind::Other, Meta::kind)
+    }
+
+    /// Says whose the frame is, in words of the owner's own: whoever calls keeps readers consistent.
+    pub fn set_owner(&self, owner: u64, index: u64) {
+        if let Some(meta) = self.meta() {
+            meta.index.store(index, Ordering::Relaxed);
+            meta.owner.store(owner, Ordering::Release);
+        }
+    }
+
+    /// The owner's word; 0 when there is none.
+    #[must_use]
+    pub fn owner(&self) -> u64 {
+        self.meta()
+            .map_or(0, |meta| meta.owner.load(Ordering::Acquire))
+    }
+
+    /// The page index that was set with the owner.
+    #[must_use]
+    pub fn page_index(&self) -> u64 {
+        self.meta()
+            .map_or(0, |meta| meta.index.load(Ordering::Relaxed))
+    }
+
+    /// Counts one more mapping; returns how many there were.
+    pub fn add_map(&self) -> u32 {
+        self.meta()
+            .map_or(0, |meta| meta.maps.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts one mapping less; returns how many are left.
+    pub fn remove_map(&self) -> u32 {
+        self.meta()
+            .map_or(0, |meta| meta.maps.fetch_sub(1, Ordering::AcqRel) - 1)
+    }
+
+    /// How many mappings were counted.
+    #[must_use]
+    pub fn map_count(&self) -> u32 {
+        self.meta()
+            .map_or(0, |meta| meta.maps.load(Ordering::Acquire))
+    }
+
+    /// Says which group's account the frame is on.
+    pub fn set_group(&self, group: u32) {
+        if let Some(meta) = self.meta() {
+            meta.group.store(group, Ordering::Relaxed);
+        }
+    }
+
+    /// The group whose account the frame is on.
+    #[must_use]
+    pub fn group(&self) -> u32 {
+        self.meta()
+            .map_or(0, |meta| meta.group.load(Ordering::Relaxed))
+    }
+
+    /// Sets flags, atomically; returns those that were set before.
+    pub fn set_flags(&self, flags: FrameFlags) -> FrameFlags {
+        self.meta()
+            .map_or(FrameFlags::empty(), |meta| meta.set(flags))
+    }
+
+    /// Clears flags, atomically; returns those that were set before.
+    pub fn clear_flags(&self, flags: FrameFlags) -> FrameFlags {
+        self.meta()
+            .map_or(FrameFlags::empty(), |meta| meta.clear(flags))
+    }
+
+    /// The flags that are set.
+    #[must_use]
+    pub fn flags(&self) -> FrameFlags {
+        self.meta().map_or(FrameFlags::empty(), Meta::flags)
+    }
+
+    /// Says that all bytes are zero and that nobody writes them any more: the last drop gives the
+    /// frame back as such, and the next owner need not clear it.
+    pub fn mark_zero(&self) {
+        if let Some(meta) = self.meta() {
+            meta.mark_zero();
+        }
+    }
+
+    /// The number of page-table entries in use in it, when it is a table.
+    pub(crate) fn table_entries(phys: PhysAddr) -> Option<&'static AtomicU32> {
+        Some(&allocator::meta(frame_number(phys)).maps)
+    }
+
+    fn meta(&self) -> Option<&'static Meta> {
+        (self.0 & BOOT == 0).then(|| allocator::meta(frame_number(self.phys())))
     }
 
     fn count(&self) -> Option<&'static AtomicU32> {
-        if self.0 & BOOT != 0 {
-            return None;
-        }
-        allocator::meta(frame_number(self.phys())).map(|meta| &meta.count)
+        self.meta().map(|meta| &meta.count)
+    }
+
+    /// Boot memory is mapped read-only, and constant to Rust.
+    fn check_writable(&self) {
+        assert!(self.0 & BOOT == 0, "a write to boot memory");
     }
 }
 
@@ -158,7 +272,7 @@ impl Drop for Frame {
         let Some(count) = self.count() else { return };
         if count.fetch_sub(1, Ordering::Release) == 1 {
             fence(Ordering::Acquire);
-            allocator::release(self.phys(), 1);
+            allocator::release(frame_number(self.phys()));
         }
     }
 }
@@ -175,18 +289,35 @@ pub fn free() -> usize {
     allocator::free()
 }
 
+/// Frames of a kind in use.
+#[must_use]
+pub fn count(kind: Kind) -> usize {
+    allocator::count(kind)
+}
+
+/// Sets the most frames that may be in use; further allocations fail.
+pub fn set_limit(frames: usize) {
+    allocator::set_limit(frames);
+}
+
+/// The most frames that may be in use.
+#[must_use]
+pub fn limit() -> usize {
+    allocator::limit()
+}
+
 /// Consecutive frames for the kernel's own use (heap, stacks), not zeroed, as many as asked for.
 pub(crate) fn take_contiguous(frames: usize) -> Option<PhysAddr> {
     let order = frames.next_power_of_two().ilog2() as usize;
-    if order > allocator::MAX_ORDER {
+    if order > MAX_ORDER {
         return None;
     }
-    let block = allocator::allocate(order)?;
+    let phys = allocator::take_block(order)?;
     let spare = (1 << order) - frames;
     if spare > 0 {
-        allocator::release(PhysAddr(block.phys.0 + (frames * PAGE_SIZE) as u64), spare);
+        allocator::give_block(PhysAddr(phys.0 + (frames * PAGE_SIZE) as u64), spare);
     }
-    Some(block.phys)
+    Some(phys)
 }
 
 /// Gives back what [`take_contiguous`] took.
@@ -194,11 +325,11 @@ pub(crate) fn take_contiguous(frames: usize) -> Option<PhysAddr> {
 /// # Safety
 /// Exactly the frames of one call of `take_contiguous`, which nothing uses any more.
 pub(crate) unsafe fn give_contiguous(phys: PhysAddr, frames: usize) {
-    allocator::release(phys, frames);
+    allocator::give_block(phys, frames);
 }
 
 fn frame_number(phys: PhysAddr) -> usize {
-    (phys.0 / PAGE_SIZE as u64) as usize
+    allocator::number_of(phys)
 }
 
 fn check(offset: usize, len: usize) {

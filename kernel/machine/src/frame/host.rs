@@ -3,9 +3,10 @@
 
 use alloc::sync::Arc;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicIsize, AtomicU8, AtomicUsize, Ordering};
 
 use super::OutOfMemory;
+use super::meta::{FrameFlags, KINDS, Kind, Meta};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 
 /// Frames that the double pretends to have: 1 GiB.
@@ -13,6 +14,8 @@ const TOTAL: usize = 262_144;
 
 /// Frames that are alive.
 static USED: AtomicUsize = AtomicUsize::new(0);
+static LIMIT: AtomicUsize = AtomicUsize::new(TOTAL);
+static KIND_COUNTS: [AtomicIsize; KINDS] = [const { AtomicIsize::new(0) }; KINDS];
 
 #[repr(C, align(4096))]
 struct Page([AtomicU8; PAGE_SIZE]);
@@ -22,10 +25,12 @@ struct Counted {
     // First, so that the page's address is that of the whole.
     page: Page,
     boot: bool,
+    meta: Meta,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        count_kind(self.meta.kind(), -1);
         USED.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -42,13 +47,15 @@ impl core::fmt::Debug for Frame {
 
 impl Frame {
     fn new(boot: bool) -> Result<Frame, OutOfMemory> {
-        if USED.fetch_add(1, Ordering::Relaxed) >= TOTAL {
+        crate::heap::admit()?;
+        if USED.fetch_add(1, Ordering::Relaxed) >= LIMIT.load(Ordering::Relaxed) {
             USED.fetch_sub(1, Ordering::Relaxed);
             return Err(OutOfMemory);
         }
         Ok(Frame(Arc::new(Counted {
             page: Page([const { AtomicU8::new(0) }; PAGE_SIZE]),
             boot,
+            meta: Meta::default(),
         })))
     }
 
@@ -122,6 +129,96 @@ impl Frame {
         }
     }
 
+    /// A handle to the frame at `phys`: never on the host, where addresses say nothing.
+    #[must_use]
+    pub fn try_get(phys: PhysAddr) -> Option<Frame> {
+        let _ = phys;
+        None
+    }
+
+    /// Says what the frame is used for; once, by who allocated it.
+    pub fn set_kind(&self, kind: Kind) {
+        count_kind(self.kind(), -1);
+        count_kind(kind, 1);
+        self.meta().set_kind(kind);
+    }
+
+    /// What the frame is used for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.meta().kind()
+    }
+
+    /// Says whose the frame is, in words of the owner's own: whoever calls keeps readers consistent.
+    pub fn set_owner(&self, owner: u64, index: u64) {
+        self.meta().index.store(index, Ordering::Relaxed);
+        self.meta().owner.store(owner, Ordering::Release);
+    }
+
+    /// The owner's word; 0 when there is none.
+    #[must_use]
+    pub fn owner(&self) -> u64 {
+        self.meta().owner.load(Ordering::Acquire)
+    }
+
+    /// The page index that was set with the owner.
+    #[must_use]
+    pub fn page_index(&self) -> u64 {
+        self.meta().index.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more mapping; returns how many there were.
+    pub fn add_map(&self) -> u32 {
+        self.meta().maps.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts one mapping less; returns how many are left.
+    pub fn remove_map(&self) -> u32 {
+        self.meta().maps.fetch_sub(1, Ordering::AcqRel) - 1
+    }
+
+    /// How many mappings were counted.
+    #[must_use]
+    pub fn map_count(&self) -> u32 {
+        self.meta().maps.load(Ordering::Acquire)
+    }
+
+    /// Says which group's account the frame is on.
+    pub fn set_group(&self, group: u32) {
+        self.meta().group.store(group, Ordering::Relaxed);
+    }
+
+    /// The group whose account the frame is on.
+    #[must_use]
+    pub fn group(&self) -> u32 {
+        self.meta().group.load(Ordering::Relaxed)
+    }
+
+    /// Sets flags, atomically; returns those that were set before.
+    pub fn set_flags(&self, flags: FrameFlags) -> FrameFlags {
+        self.meta().set(flags)
+    }
+
+    /// Clears flags, atomically; returns those that were set before.
+    pub fn clear_flags(&self, flags: FrameFlags) -> FrameFlags {
+        self.meta().clear(flags)
+    }
+
+    /// The flags that are set.
+    #[must_use]
+    pub fn flags(&self) -> FrameFlags {
+        self.meta().flags()
+    }
+
+    /// Says that all bytes are zero and that nobody writes them any more.
+    pub fn mark_zero(&self) {
+        self.meta().mark_zero();
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.0.meta
+    }
+
     /// Copies bytes at `offset` into `to`. Panics when the range leaves the frame.
     pub fn read(&self, offset: usize, to: &mut [u8]) {
         let from = &self.bytes()[offset..offset + to.len()];
@@ -169,4 +266,56 @@ pub fn total() -> usize {
 #[must_use]
 pub fn free() -> usize {
     TOTAL.saturating_sub(USED.load(Ordering::Relaxed))
+}
+
+/// Frames of a kind in use.
+#[must_use]
+pub fn count(kind: Kind) -> usize {
+    let count = KIND_COUNTS[kind as usize].load(Ordering::Relaxed);
+    usize::try_from(count).unwrap_or(0)
+}
+
+/// Sets the most frames that may be in use; further allocations fail.
+pub fn set_limit(frames: usize) {
+    LIMIT.store(frames, Ordering::Relaxed);
+}
+
+/// The most frames that may be in use.
+#[must_use]
+pub fn limit() -> usize {
+    LIMIT.load(Ordering::Relaxed)
+}
+
+fn count_kind(kind: Kind, change: isize) {
+    KIND_COUNTS[kind as usize].fetch_add(change, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FrameFlags, Kind};
+    use super::Frame;
+
+    #[test]
+    fn metadata_is_kept_while_the_frame_is() {
+        let frame = Frame::alloc_zeroed().expect("memory");
+        frame.set_kind(Kind::KernelStack);
+        frame.set_owner(7, 9);
+        assert_eq!((frame.owner(), frame.page_index()), (7, 9));
+        assert_eq!(
+            (frame.add_map(), frame.add_map(), frame.remove_map()),
+            (0, 1, 1)
+        );
+        frame.set_flags(FrameFlags::LRU | FrameFlags::ACTIVE);
+        assert_eq!(
+            frame.clear_flags(FrameFlags::ACTIVE),
+            FrameFlags::LRU | FrameFlags::ACTIVE
+        );
+        assert_eq!(
+            (frame.flags(), frame.kind()),
+            (FrameFlags::LRU, Kind::KernelStack)
+        );
+        assert_eq!(super::count(Kind::KernelStack), 1);
+        drop(frame);
+        assert_eq!(super::count(Kind::KernelStack), 0);
+    }
 }

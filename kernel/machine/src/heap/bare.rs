@@ -1,10 +1,11 @@
-//! The kernel's heap: size-class slabs cut from frames in front of whole frames, and a small
-//! `linked_list_allocator` heap in the image for what is needed before there are frames.
+//! The global allocator: slabs for small objects, frames beside each other for some pages, virtually contiguous
+//! memory for what is larger, and a small `linked_list_allocator` heap in the image for what is needed before
+//! there are frames.
 //!
-//! Everything lies in the direct map, so an allocation is contiguous in physical memory too, as
-//! devices need it. Freed slab objects are kept for their class.
+//! Each CPU has a stock of free objects of each class, so the common case takes no lock. An object of up to
+//! [`FEW_PAGES`] pages is contiguous in physical memory where such frames are free; devices must not rely on it.
 //!
-//! Locking: one [`IrqLock`] a size class; interrupt handlers may allocate.
+//! Locking: one [`IrqLock`] a size class; stocks are used with interrupts off. Interrupt handlers may allocate.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
@@ -14,15 +15,18 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use linked_list_allocator::Heap;
 
 use super::fallible::Slot as ReservedSlot;
+use super::slab::{Class, Pages, SIZES, Stock, class_of, stock_of};
+use super::{poison, vmalloc};
 use crate::addr::{PAGE_SIZE, PhysAddr};
-use crate::frame::OutOfMemory;
 use crate::frame::bare::{give_contiguous, take_contiguous};
+use crate::frame::meta::Meta;
+use crate::frame::{Kind, OutOfMemory, allocator};
+use crate::interrupt::InterruptsOff;
 use crate::sync::IrqLock;
 use crate::x86::{layout, percpu};
 
-/// Object sizes; alignment is the size's own largest power of two, so powers of two only but for
-/// two sizes that many objects have.
-const CLASSES: [usize; 10] = [16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048];
+/// Up to so many pages, frames beside each other are tried first.
+const FEW_PAGES: usize = 8;
 const EARLY_LEN: usize = 32 * 1024;
 
 struct EarlyMemory(UnsafeCell<[u8; EARLY_LEN]>);
@@ -33,20 +37,45 @@ unsafe impl Sync for EarlyMemory {}
 static EARLY_MEMORY: EarlyMemory = EarlyMemory(UnsafeCell::new([0; EARLY_LEN]));
 static EARLY: IrqLock<Heap> = IrqLock::new(Heap::empty());
 static HAS_FRAMES: AtomicBool = AtomicBool::new(false);
-static SLABS: [IrqLock<Slab>; CLASSES.len()] =
-    [const { IrqLock::new(Slab { free: None }) }; CLASSES.len()];
+static CLASSES: [IrqLock<Class>; SIZES.len()] = [const { IrqLock::new(Class::new()) }; SIZES.len()];
 
-/// A class's free objects, linked through their first words.
-struct Slab {
-    free: Option<NonNull<Object>>,
+/// Frames of the direct map as the slabs' pages.
+struct DirectMap;
+
+// SAFETY: a frame is the heap's alone from `take_raw` to `give_raw`; the direct map shows it at one address; a frame's
+// owner words are its user's.
+unsafe impl Pages for DirectMap {
+    fn take(&self) -> Option<u32> {
+        allocator::take_raw(Kind::Slab).map(|number| number as u32)
+    }
+
+    fn give(&self, page: u32) {
+        allocator::give_raw(page as usize);
+    }
+
+    fn at(&self, page: u32) -> NonNull<u8> {
+        let at: *mut u8 = layout::at(PhysAddr(u64::from(page) * PAGE_SIZE as u64));
+        NonNull::new(at).unwrap_or(NonNull::dangling())
+    }
+
+    fn page_of(&self, object: NonNull<u8>) -> u32 {
+        ((object.addr().get() as u64 - layout::direct_map()) / PAGE_SIZE as u64) as u32
+    }
+
+    fn meta(&self, page: u32) -> &Meta {
+        allocator::meta(page as usize)
+    }
 }
 
-struct Object {
-    next: Option<NonNull<Object>>,
-}
+/// Each CPU's free objects.
+#[derive(Debug)]
+pub(crate) struct Stocks(UnsafeCell<[Stock; SIZES.len()]>);
 
-// SAFETY: the objects belong to the slab alone while they are in its list.
-unsafe impl Send for Slab {}
+impl Stocks {
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new([const { Stock::new() }; SIZES.len()]))
+    }
+}
 
 struct KernelHeap;
 
@@ -84,14 +113,6 @@ fn is_early(at: *mut u8) -> bool {
     (start..start + EARLY_LEN).contains(&at.addr())
 }
 
-fn class_of(layout: Layout) -> Option<usize> {
-    let wanted = layout.size().max(layout.align());
-    // 96 and 192 are aligned to 32 and 64.
-    CLASSES
-        .iter()
-        .position(|size| *size >= wanted && size.is_multiple_of(layout.align()))
-}
-
 // SAFETY: blocks come from frames (or the early heap) that belong to the heap until freed; classes
 // and page counts are functions of the layout, which the caller repeats on `dealloc`.
 unsafe impl GlobalAlloc for KernelHeap {
@@ -103,9 +124,12 @@ unsafe impl GlobalAlloc for KernelHeap {
         if let Some(block) = percpu::here().reserved.take(layout) {
             return block.as_ptr();
         }
-        let block = match class_of(layout) {
-            Some(class) => SLABS[class].lock().take(CLASSES[class]),
-            None => take_pages(layout),
+        if crate::fail::is_due() {
+            return core::ptr::null_mut();
+        }
+        let block = match class_of(layout.size(), layout.align()) {
+            Some(class) => take_object(class),
+            None => take_pages(pages_of(layout)),
         };
         block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
@@ -117,12 +141,12 @@ unsafe impl GlobalAlloc for KernelHeap {
         if is_early(at) {
             // SAFETY: the early heap gave it out with this layout.
             unsafe { EARLY.lock().deallocate(block, layout) };
-        } else if let Some(class) = class_of(layout) {
-            SLABS[class].lock().give(block);
+        } else if let Some(class) = class_of(layout.size(), layout.align()) {
+            // SAFETY: the layout says that `take_object` gave it, and the caller is done.
+            unsafe { give_object(class, block) };
         } else {
-            let phys = PhysAddr(at.addr() as u64 - layout::direct_map());
-            // SAFETY: `take_pages` took these frames for this layout, and the caller is done.
-            unsafe { give_contiguous(phys, pages_of(layout)) };
+            // SAFETY: the layout says that `take_pages` gave it, and the caller is done.
+            unsafe { give_pages(block, pages_of(layout)) };
         }
     }
 }
@@ -131,36 +155,80 @@ fn pages_of(layout: Layout) -> usize {
     layout.size().max(layout.align()).div_ceil(PAGE_SIZE)
 }
 
-fn take_pages(layout: Layout) -> Option<NonNull<u8>> {
-    // Blocks are aligned to their size rounded up to a power of two, so to `align` too.
-    let phys = take_contiguous(pages_of(layout))?;
-    NonNull::new(layout::at(phys))
+/// Calls `with` with this CPU's stock of a class; with interrupts off.
+fn with_stock<R>(class: usize, with: impl FnOnce(&mut Stock) -> R) -> R {
+    let stocks = percpu::here().stocks.0.get();
+    // SAFETY: the stocks are this CPU's, interrupts are off, and `with` (in this file) does not come back here.
+    with(unsafe { &mut (*stocks)[class] })
 }
 
-impl Slab {
-    fn take(&mut self, size: usize) -> Option<NonNull<u8>> {
-        if self.free.is_none() {
-            self.refill(size)?;
-        }
-        let object = self.free?;
-        // SAFETY: objects in the list are the slab's, and `give` or `refill` wrote their links.
-        self.free = unsafe { object.read() }.next;
-        Some(object.cast())
-    }
+fn take_object(class: usize) -> Option<NonNull<u8>> {
+    let _off = InterruptsOff::new();
+    let object = with_stock(class, |stock| stock.take().or_else(|| refill(class, stock)))?;
+    poison::check(object, SIZES[class]);
+    Some(object)
+}
 
-    fn give(&mut self, block: NonNull<u8>) {
-        let object: NonNull<Object> = block.cast();
-        // SAFETY: the block is of this class, so long and aligned enough, and free again.
-        unsafe { object.write(Object { next: self.free }) };
-        self.free = Some(object);
+/// Takes an object from the class, and some more for the stock, which is empty.
+#[cold]
+fn refill(class: usize, stock: &mut Stock) -> Option<NonNull<u8>> {
+    let (_, batch) = stock_of(class);
+    CLASSES[class]
+        .lock()
+        .fill(&DirectMap, class, stock, batch)?;
+    if poison::IS_ON {
+        stock.for_each(|object| poison::fill(object, SIZES[class]));
     }
+    stock.take()
+}
 
-    fn refill(&mut self, size: usize) -> Option<()> {
-        let page: NonNull<u8> = NonNull::new(layout::at(take_contiguous(1)?))?;
-        for offset in (0..PAGE_SIZE / size).rev().map(|number| number * size) {
-            // SAFETY: the object is inside the page just taken.
-            self.give(unsafe { page.add(offset) });
+/// # Safety
+/// [`take_object`] gave it for this class, and nobody uses it any more.
+unsafe fn give_object(class: usize, object: NonNull<u8>) {
+    let _off = InterruptsOff::new();
+    poison::free(object, SIZES[class]);
+    with_stock(class, |stock| {
+        // SAFETY: the caller's promise.
+        unsafe { stock.give(object) };
+        if stock.count() > stock_of(class).0 {
+            drain(class, stock);
         }
-        Some(())
+    });
+}
+
+#[cold]
+fn drain(class: usize, stock: &mut Stock) {
+    let (_, batch) = stock_of(class);
+    let mut slab = CLASSES[class].lock();
+    for _ in 0..batch {
+        if let Some(object) = stock.take() {
+            // SAFETY: the stock has objects of its class that nobody uses.
+            unsafe { slab.give(&DirectMap, class, object) };
+        }
     }
+}
+
+fn take_pages(pages: usize) -> Option<NonNull<u8>> {
+    if pages <= FEW_PAGES
+        // Blocks are aligned to their size rounded up to a power of two, so to `align` too.
+        && let Some(phys) = take_contiguous(pages)
+    {
+        allocator::count_kind(Kind::Slab, pages.cast_signed());
+        return NonNull::new(layout::at(phys));
+    }
+    vmalloc::take(pages, Kind::Vmalloc).ok()
+}
+
+/// # Safety
+/// [`take_pages`] gave it for so many pages, and nobody uses it any more.
+unsafe fn give_pages(block: NonNull<u8>, pages: usize) {
+    if vmalloc::has(block) {
+        // SAFETY: the caller's promise.
+        unsafe { vmalloc::give(block, pages) };
+        return;
+    }
+    let phys = PhysAddr(block.addr().get() as u64 - layout::direct_map());
+    allocator::count_kind(Kind::Slab, -pages.cast_signed());
+    // SAFETY: the caller's promise.
+    unsafe { give_contiguous(phys, pages) };
 }

@@ -1,5 +1,7 @@
 //! The kernel's heap: the global allocator (`bare`) and allocation that can fail (`fallible`).
 //!
+//! The policies, `slab` for small objects and `slots` for virtual addresses, are tested on the host; `vmalloc` maps.
+//!
 //! The crates above use the second through `collections`. On the host the global allocator is std's,
 //! and [`testing`] makes chosen allocations fail.
 
@@ -8,6 +10,14 @@ pub(crate) mod bare;
 mod fallible;
 #[cfg(not(target_os = "none"))]
 mod host;
+#[cfg(target_os = "none")]
+mod poison;
+#[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
+mod slab;
+#[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
+mod slots;
+#[cfg(target_os = "none")]
+pub(crate) mod vmalloc;
 
 #[cfg(target_os = "none")]
 pub(crate) use bare::{start_early, use_frames};

@@ -8,6 +8,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::frame::OutOfMemory;
+use crate::heap;
 use crate::interrupt;
 use crate::interrupt::bare::turn_on;
 use crate::sync::SpinLock;
@@ -91,12 +92,12 @@ impl Task {
         let start = (&raw const task_start).addr() as u64;
         // SAFETY: the stack is new and mapped; its last 72 bytes are nobody else's.
         unsafe { words.write([0, 0, 0, 0, 0, 0, start, 0, 0]) };
-        Ok(Arc::new(Task {
+        heap::try_arc(Task {
             stack: Some(stack),
             sp: Cell::new(sp),
             entry: SpinLock::new(Some(entry)),
             on_cpu: AtomicBool::new(false),
-        }))
+        })
     }
 
     /// Turns the boot flow of this CPU into a task (the CPU's idle thread).

@@ -3,7 +3,8 @@
 //! | from | what |
 //! |---|---|
 //! | `DIRECT_MAP` (told at boot) | all RAM and the archive, writable data, never executed |
-//! | [`STACKS_START`] | kernel stacks, each above an unmapped page |
+//! | [`VMEMMAP_START`] | the frames' metadata (see `frame`) |
+//! | [`VMALLOC_START`] | kernel stacks and large objects, each between unmapped pages |
 //! | `0xffff_ffff_8000_0000` + slide | the image: text, read-only data, data |
 //! | [`MMIO_START`] | device registers, uncached |
 
@@ -12,13 +13,21 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addr::PhysAddr;
 
-/// Where the stacks' slots start.
-pub(crate) const STACKS_START: u64 = 0xffff_c900_0000_0000;
+/// Memory that is contiguous in virtual memory alone: kernel stacks, large objects.
+pub(crate) const VMALLOC_START: u64 = 0xffff_c900_0000_0000;
+/// Where that ends.
+pub(crate) const VMALLOC_END: u64 = VMALLOC_START + (1 << 39);
+/// Where the metadata of frame 0 would be: 32 bytes a frame, mapped where there are frames.
+pub(crate) const VMEMMAP_START: u64 = 0xffff_ea00_0000_0000;
+/// Where the metadata's room ends: that of 64 TiB.
+pub(crate) const VMEMMAP_END: u64 = VMEMMAP_START + (1 << 39);
 /// Where device registers are mapped from.
 pub(crate) const MMIO_START: u64 = 0xffff_ffff_c000_0000;
 /// Where the room for device registers ends.
 pub(crate) const MMIO_END: u64 = 0xffff_ffff_ff00_0000;
 
+/// Physical address and length of the archive.
+static ARCHIVE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 /// Virtual address of physical address 0 in the direct map.
 static DIRECT_MAP: AtomicU64 = AtomicU64::new(0);
 /// Physical address of the first byte of the image.
@@ -62,6 +71,18 @@ pub(crate) fn set(direct_map: u64, image_phys: u64) {
     IMAGE_PHYS.store(image_phys, Ordering::Relaxed);
 }
 
+/// Tells where the archive is.
+pub(crate) fn set_archive(start: u64, len: u64) {
+    ARCHIVE[0].store(start, Ordering::Relaxed);
+    ARCHIVE[1].store(len, Ordering::Relaxed);
+}
+
+/// Whether a byte lies in the archive's pages.
+pub(crate) fn is_archive(phys: PhysAddr) -> bool {
+    let [start, len] = [&ARCHIVE[0], &ARCHIVE[1]].map(|word| word.load(Ordering::Relaxed));
+    (start..start + len).contains(&phys.0)
+}
+
 /// Physical address of the first byte of the image.
 pub(crate) fn image_phys() -> u64 {
     IMAGE_PHYS.load(Ordering::Relaxed)
@@ -84,7 +105,7 @@ pub(crate) fn phys_of(byte: NonNull<u8>) -> Option<PhysAddr> {
     if (image.start..image.end).contains(&addr) {
         return Some(PhysAddr(addr - image.start + image_phys()));
     }
-    if (direct_map()..STACKS_START).contains(&addr) {
+    if (direct_map()..VMALLOC_START).contains(&addr) {
         return Some(PhysAddr(addr - direct_map()));
     }
     super::paging::kernel_translate(addr)

@@ -51,7 +51,11 @@ pub(crate) fn kernel_root() -> PhysAddr {
 pub(crate) fn make_kernel_root() -> Result<(), OutOfMemory> {
     let root = Frame::alloc_zeroed()?.into_phys();
     ROOT.store(root.0, Ordering::Relaxed);
-    for start in [layout::STACKS_START, layout::MMIO_START] {
+    for start in [
+        layout::VMALLOC_START,
+        layout::VMEMMAP_START,
+        layout::MMIO_START,
+    ] {
         table_below(root, index(start, 4))?;
     }
     Ok(())
@@ -114,6 +118,12 @@ fn kernel_table(virt: u64, level: u32) -> Result<PhysAddr, OutOfMemory> {
         table = table_below(table, index(virt, above))?;
     }
     Ok(table)
+}
+
+/// The lowest table for an address of the kernel's half, made if need be.
+pub(crate) fn kernel_leaf(virt: u64) -> Result<PhysAddr, OutOfMemory> {
+    let _guard = KERNEL.lock();
+    kernel_table(virt, 1)
 }
 
 fn table_below(table: PhysAddr, index: usize) -> Result<PhysAddr, OutOfMemory> {

@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering
 use super::descriptors::Tables;
 use super::fpu::FpuState;
 use crate::cpu::{CpuId, MAX_CPUS};
+use crate::frame::{OutOfMemory, allocator};
 use crate::heap;
 use crate::page_table::PageTable;
 use crate::task::Task;
@@ -59,8 +60,10 @@ pub(crate) struct Area {
     /// Spin locks held (see `sync`). An interrupt handler leaves it as it found it.
     #[cfg(any(feature = "checks", debug_assertions))]
     pub(crate) held_locks: Cell<isize>,
+    pub(crate) frames: allocator::Local,
     /// A block that the heap has put aside for the next allocation.
     pub(crate) reserved: heap::Slot,
+    pub(crate) stocks: heap::bare::Stocks,
     pub(crate) tables: UnsafeCell<Tables>,
 }
 
@@ -88,7 +91,9 @@ impl Area {
             apic_id: Cell::new(0),
             #[cfg(any(feature = "checks", debug_assertions))]
             held_locks: Cell::new(0),
+            frames: allocator::Local::new(),
             reserved: heap::Slot::new(),
+            stocks: heap::bare::Stocks::new(),
             tables: UnsafeCell::new(Tables::new()),
         }
     }
@@ -108,9 +113,13 @@ pub(crate) fn start_boot_cpu() {
 }
 
 /// Makes the area of another CPU, to be taken into use by [`start_other_cpu`] there.
-pub(crate) fn make(id: CpuId) {
-    let area: &'static Area = Box::leak(Box::new(Area::new()));
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub(crate) fn make(id: CpuId) -> Result<(), OutOfMemory> {
+    let area: &'static Area = Box::leak(heap::try_box(Area::new())?);
     AREAS[id].store(core::ptr::from_ref(area).cast_mut(), Ordering::Release);
+    Ok(())
 }
 
 /// Takes the area that [`make`] made into use, on its CPU.

@@ -1,40 +1,59 @@
-//! Kernel stacks, each with an unmapped page below it. Stacks of ended tasks are kept for new ones, so
-//! nothing is ever unmapped.
+//! Kernel stacks, each with an unmapped page below it. A few stacks of ended tasks are kept for new ones; the
+//! memory of the others goes back.
+//!
+//! Locking: [`KEPT`], for a few instructions.
 
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ptr::NonNull;
 
-use super::{layout, paging};
 use crate::addr::PAGE_SIZE;
-use crate::frame::OutOfMemory;
-use crate::frame::bare::take_contiguous;
+use crate::fail;
+use crate::frame::{Kind, OutOfMemory};
+use crate::heap::vmalloc;
 use crate::sync::IrqLock;
 
-/// Bytes of a kernel stack.
-pub(crate) const STACK_LEN: u64 = 32 * 1024;
-/// Bytes from one stack to the next: the stack and a guard as long, so that it is aligned.
-const SLOT_LEN: u64 = 2 * STACK_LEN;
+/// Pages of a kernel stack.
+const PAGES: usize = 8;
+/// Stacks that are kept: what a shell's pipeline needs.
+const MOST_KEPT: usize = 16;
 
-static NEXT: AtomicU64 = AtomicU64::new(layout::STACKS_START);
-static KEPT: IrqLock<Vec<u64>> = IrqLock::new(Vec::new());
+/// Stacks without a task.
+#[derive(Debug)]
+struct Kept {
+    stacks: [Option<Memory>; MOST_KEPT],
+    count: usize,
+}
+
+static KEPT: IrqLock<Kept> = IrqLock::new(Kept {
+    stacks: [const { None }; MOST_KEPT],
+    count: 0,
+});
 
 /// A mapped stack.
 #[derive(Debug)]
 pub(crate) struct Stack {
+    /// Gone only while the stack is dropped.
+    memory: Option<Memory>,
     top: u64,
 }
 
 impl Stack {
     /// A stack with unknown contents.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing stays behind.
     pub(crate) fn new() -> Result<Stack, OutOfMemory> {
-        if let Some(top) = KEPT.lock().pop() {
-            return Ok(Stack { top });
-        }
-        let phys = take_contiguous(STACK_LEN as usize / PAGE_SIZE).ok_or(OutOfMemory)?;
-        let slot = NEXT.fetch_add(SLOT_LEN, Ordering::Relaxed);
-        paging::map_kernel(slot + STACK_LEN, phys.0, STACK_LEN, paging::DATA)?;
+        let kept = KEPT.lock().take();
+        let memory = match kept {
+            Some(memory) => memory,
+            None => {
+                fail::check()?;
+                Memory(vmalloc::take(PAGES, Kind::KernelStack)?)
+            }
+        };
+        let top = (memory.0.addr().get() + PAGES * PAGE_SIZE) as u64;
         Ok(Stack {
-            top: slot + SLOT_LEN,
+            memory: Some(memory),
+            top,
         })
     }
 
@@ -46,9 +65,43 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let mut kept = KEPT.lock();
-        if kept.try_reserve(1).is_ok() {
-            kept.push(self.top);
-        }
+        let unkept = self
+            .memory
+            .take()
+            .and_then(|memory| KEPT.lock().give(memory));
+        // Without the lock.
+        drop(unkept);
+    }
+}
+
+impl Kept {
+    fn take(&mut self) -> Option<Memory> {
+        self.count = self.count.checked_sub(1)?;
+        self.stacks[self.count].take()
+    }
+
+    /// Keeps a stack, or returns it.
+    fn give(&mut self, memory: Memory) -> Option<Memory> {
+        let Some(place) = self.stacks.get_mut(self.count) else {
+            return Some(memory);
+        };
+        self.count += 1;
+        place.replace(memory)
+    }
+}
+
+/// The memory of a stack: its lowest byte.
+#[derive(Debug)]
+struct Memory(NonNull<u8>);
+
+// SAFETY: the memory is the stack's alone, whichever CPU has it.
+unsafe impl Send for Memory {}
+// SAFETY: nothing is done through a shared reference.
+unsafe impl Sync for Memory {}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `Stack::new` took so many pages; whoever drops a stack does not run on it.
+        unsafe { vmalloc::give(self.0, PAGES) };
     }
 }

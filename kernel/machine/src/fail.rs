@@ -1,0 +1,69 @@
+//! Allocations that fail on purpose, in builds with `checks`.
+//!
+//! The command-line word `nacre.fail_alloc=N` makes the N-th allocation after PID 1 has started fail, `N,M` that one and
+//! every M-th after it. Counted are allocations of the heap and frames that are taken with a handle. A log line says that it
+//! was hit; a run without that line has fewer allocations.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::frame::OutOfMemory;
+
+const IS_ON: bool = cfg!(feature = "checks");
+const WORD: &str = "nacre.fail_alloc";
+
+static FIRST: AtomicU64 = AtomicU64::new(0);
+/// Allocations from one that fails to the next; 0 when one fails alone.
+static EVERY: AtomicU64 = AtomicU64::new(0);
+static IS_STARTED: AtomicBool = AtomicBool::new(false);
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
+/// Reads the command line's word.
+pub(crate) fn set_up(value: Option<&str>) {
+    let Some(value) = value else { return };
+    if !IS_ON {
+        crate::log!(
+            "{WORD}: this kernel was built without the feature `checks`; nothing will fail"
+        );
+        return;
+    }
+    let (first, every) = value.split_once(',').unwrap_or((value, "0"));
+    match (first.parse(), every.parse()) {
+        (Ok(first), Ok(every)) => {
+            FIRST.store(first, Ordering::Relaxed);
+            EVERY.store(every, Ordering::Relaxed);
+        }
+        _ => crate::log!(
+            "{WORD}={value}: not a number, or two with a comma between; nothing will fail"
+        ),
+    }
+}
+
+/// PID 1 starts: allocations count from here on.
+pub(crate) fn start() {
+    if IS_ON && FIRST.load(Ordering::Relaxed) > 0 {
+        IS_STARTED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether this allocation is to fail.
+#[inline]
+pub(crate) fn is_due() -> bool {
+    IS_ON && IS_STARTED.load(Ordering::Relaxed) && is_next()
+}
+
+/// As [`is_due`], as an error.
+#[inline]
+pub(crate) fn check() -> Result<(), OutOfMemory> {
+    if is_due() { Err(OutOfMemory) } else { Ok(()) }
+}
+
+#[cold]
+fn is_next() -> bool {
+    let number = SEEN.fetch_add(1, Ordering::Relaxed) + 1;
+    let first = FIRST.load(Ordering::Relaxed);
+    let every = EVERY.load(Ordering::Relaxed);
+    if number == first {
+        crate::log!("{WORD}: allocation {number} fails");
+    }
+    number == first || (number > first && every > 0 && (number - first).is_multiple_of(every))
+}

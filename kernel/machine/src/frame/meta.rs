@@ -1,0 +1,155 @@
+//! What is known of each frame: 32 bytes, found by arithmetic from the frame's number.
+//!
+//! All zero means: never used, or in use without anything said about it. Every word is an atomic, since
+//! allocator, reverse map and reclaim look at frames that others have; who may change which is said
+//! with each. A free frame's `owner` and `index` are its links in the allocator's list, a slab page's are
+//! the heap's, and a page table counts its entries in `maps`.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bitflags::bitflags;
+
+/// What a frame is used for: what /proc/meminfo shows. Set once, after the allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Nothing was said; not counted.
+    Other,
+    /// Anonymous memory of a program.
+    Anon,
+    /// A page of a file that has a store behind it.
+    File,
+    /// A page of tmpfs, memfd or shared memory.
+    Shmem,
+    /// Objects of the kernel's heap.
+    Slab,
+    /// A kernel stack.
+    KernelStack,
+    /// A page table.
+    PageTable,
+    /// Large objects of the kernel, in virtually contiguous memory.
+    Vmalloc,
+}
+
+/// How many kinds there are.
+pub(crate) const KINDS: usize = 8;
+
+impl Kind {
+    const ALL: [Kind; KINDS] = [
+        Kind::Other,
+        Kind::Anon,
+        Kind::File,
+        Kind::Shmem,
+        Kind::Slab,
+        Kind::KernelStack,
+        Kind::PageTable,
+        Kind::Vmalloc,
+    ];
+
+    /// Whether a program may see such a frame: the kernel keeps nothing of its own in it.
+    pub(crate) fn is_users(self) -> bool {
+        matches!(self, Kind::Anon | Kind::File | Kind::Shmem)
+    }
+}
+
+bitflags! {
+    /// What reclaim notes on a frame. They are its owner's; all are clear in a new frame.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct FrameFlags: u32 {
+        /// In an LRU list.
+        const LRU = 1 << 8;
+        /// In the list of what is used often.
+        const ACTIVE = 1 << 9;
+        /// Used since it was last looked at.
+        const REFERENCED = 1 << 10;
+        /// Not to be evicted (mlock).
+        const UNEVICTABLE = 1 << 11;
+        /// Given to a memory cgroup's account.
+        const CHARGED = 1 << 12;
+    }
+}
+
+/// The low bits of the flags hold the [`Kind`].
+const KIND: u32 = 0xff;
+/// The frame's bytes are zero.
+const ZERO: u32 = 1 << 16;
+/// The first frame of a free block.
+const FREE: u32 = 1 << 17;
+/// Where a free block's order stands.
+const ORDER_SHIFT: u32 = 24;
+
+/// What is known of a frame.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Meta {
+    /// Handles, while it is in use. 0 for frames that the kernel uses without handles.
+    pub(crate) count: AtomicU32,
+    flags: AtomicU32,
+    pub(crate) owner: AtomicU64,
+    pub(crate) index: AtomicU64,
+    /// Page-table entries that map it; for a page table, its entries in use.
+    pub(crate) maps: AtomicU32,
+    pub(crate) group: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Meta>() == 32, "metadata is 32 bytes a frame");
+
+impl Meta {
+    /// Says of a frame just taken that nothing is known but whether its bytes are zero. Its taker's alone.
+    pub(crate) fn start(&self, count: u32) {
+        self.flags.store(0, Ordering::Relaxed);
+        self.owner.store(0, Ordering::Relaxed);
+        self.index.store(0, Ordering::Relaxed);
+        self.maps.store(0, Ordering::Relaxed);
+        self.group.store(0, Ordering::Relaxed);
+        self.count.store(count, Ordering::Release);
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        let number = (self.flags.load(Ordering::Relaxed) & KIND) as usize;
+        Kind::ALL.get(number).copied().unwrap_or(Kind::Other)
+    }
+
+    pub(crate) fn set_kind(&self, kind: Kind) {
+        self.flags.fetch_and(!KIND, Ordering::Relaxed);
+        self.flags.fetch_or(kind as u32, Ordering::Release);
+    }
+
+    pub(crate) fn set(&self, flags: FrameFlags) -> FrameFlags {
+        FrameFlags::from_bits_truncate(self.flags.fetch_or(flags.bits(), Ordering::AcqRel))
+    }
+
+    pub(crate) fn clear(&self, flags: FrameFlags) -> FrameFlags {
+        FrameFlags::from_bits_truncate(self.flags.fetch_and(!flags.bits(), Ordering::AcqRel))
+    }
+
+    pub(crate) fn flags(&self) -> FrameFlags {
+        FrameFlags::from_bits_truncate(self.flags.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & ZERO != 0
+    }
+
+    pub(crate) fn mark_zero(&self) {
+        self.flags.fetch_or(ZERO, Ordering::Relaxed);
+    }
+
+    /// Marks the first frame of a free block; under the allocator's lock.
+    pub(crate) fn mark_free(&self, order: usize, is_zero: bool) {
+        let zero = if is_zero { ZERO } else { 0 };
+        let bits = FREE | zero | (order as u32) << ORDER_SHIFT;
+        self.flags.store(bits, Ordering::Relaxed);
+    }
+
+    /// The block is in the allocator's list no more; under the allocator's lock.
+    pub(crate) fn mark_taken(&self) {
+        self.flags.store(0, Ordering::Relaxed);
+    }
+
+    /// For the first frame of a free block: its order, and whether it is zero.
+    pub(crate) fn free_block(&self) -> Option<(usize, bool)> {
+        let bits = self.flags.load(Ordering::Relaxed);
+        (bits & FREE != 0).then_some(((bits >> ORDER_SHIFT) as usize, bits & ZERO != 0))
+    }
+}

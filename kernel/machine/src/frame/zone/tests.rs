@@ -1,0 +1,211 @@
+//! The zone against a model: who has which frame, by random operations.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
+
+use super::super::lists::{BATCH, Lists, ROOM};
+use super::super::meta::Meta;
+use super::{GROUP, MAX_ORDER, MetaMemory, Wanted, Zone};
+
+/// Metadata in a vector; looking at what was not made panics.
+struct TestMemory {
+    meta: Vec<Meta>,
+    known: RefCell<BTreeSet<usize>>,
+    /// Frames that hold metadata.
+    taken: RefCell<Vec<usize>>,
+}
+
+impl TestMemory {
+    fn new(frames: usize) -> Self {
+        Self {
+            meta: (0..frames).map(|_| Meta::default()).collect(),
+            known: RefCell::default(),
+            taken: RefCell::default(),
+        }
+    }
+}
+
+impl MetaMemory for TestMemory {
+    fn meta(&self, number: usize) -> &Meta {
+        assert!(
+            self.known.borrow().contains(&(number / GROUP)),
+            "frame {number} is unknown"
+        );
+        &self.meta[number]
+    }
+
+    fn populate(&self, first: usize, take: &mut dyn FnMut() -> Option<(usize, bool)>) -> bool {
+        assert!(first.is_multiple_of(GROUP));
+        if self.known.borrow().contains(&(first / GROUP)) {
+            return true;
+        }
+        let Some((number, _)) = take() else {
+            return false;
+        };
+        self.taken.borrow_mut().push(number);
+        self.known.borrow_mut().insert(first / GROUP)
+    }
+}
+
+fn random(seed: &mut u64, end: usize) -> usize {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    (*seed >> 33) as usize % end
+}
+
+/// Marks the frames of a block as used; none may be used twice.
+fn mark(used: &mut BTreeSet<usize>, first: usize, frames: usize) {
+    for number in first..first + frames {
+        assert!(used.insert(number), "frame {number} was given out twice");
+    }
+}
+
+#[test]
+fn frames_are_given_out_once_and_come_back() {
+    const REGIONS: [(usize, usize); 3] = [(300, 5000), (5010, 5015), (8192, 12_000)];
+    let memory = TestMemory::new(16_384);
+    let mut zone = Zone::new();
+    for (first, end) in REGIONS {
+        assert!(zone.add_region(first, end, true));
+    }
+    let total: usize = REGIONS.iter().map(|(first, end)| end - first).sum();
+    assert_eq!((zone.total(), zone.free()), (total, total));
+    let mut seed = 0x9E37_79B9_7F4A_7C15;
+    let mut used = BTreeSet::new();
+    let mut blocks: Vec<(usize, usize)> = Vec::new();
+    for _ in 0..30_000 {
+        let order = random(&mut seed, 5) * random(&mut seed, 3);
+        if random(&mut seed, 2) == 0 {
+            let wanted = [Wanted::Zero, Wanted::Any][random(&mut seed, 2)];
+            let Some((first, _)) = zone.take(&memory, order, wanted) else {
+                continue;
+            };
+            assert!(first.is_multiple_of(1 << order));
+            let end = first + (1 << order);
+            assert!(
+                REGIONS
+                    .iter()
+                    .any(|it| (it.0..it.1).contains(&first) && end <= it.1)
+            );
+            mark(&mut used, first, 1 << order);
+            blocks.push((first, 1 << order));
+        } else if !blocks.is_empty() {
+            let (first, frames) = blocks.swap_remove(random(&mut seed, blocks.len()));
+            for number in first..first + frames {
+                used.remove(&number);
+            }
+            // A part may stay behind.
+            let kept = random(&mut seed, frames);
+            if kept > 0 {
+                blocks.push((first, kept));
+                mark(&mut used, first, kept);
+            }
+            zone.give(
+                &memory,
+                first + kept,
+                frames - kept,
+                random(&mut seed, 2) == 0,
+            );
+        }
+        let for_meta = memory.taken.borrow().len();
+        assert_eq!(zone.free() + used.len() + for_meta, total);
+    }
+    for number in memory.taken.borrow().iter() {
+        assert!(
+            !used.contains(number),
+            "metadata in a frame that was given out"
+        );
+    }
+    for (first, frames) in blocks.drain(..) {
+        zone.give(&memory, first, frames, false);
+    }
+    // Everything has merged again: the largest blocks are to be had.
+    let largest = (0..4)
+        .filter_map(|_| zone.take(&memory, MAX_ORDER, Wanted::Any))
+        .count();
+    assert!(largest >= 3, "{largest} blocks of the highest order");
+}
+
+#[test]
+fn zeroes_stay_known() {
+    let memory = TestMemory::new(4096);
+    let mut zone = Zone::new();
+    zone.add_region(128, 4096, false);
+    let (first, is_zero) = zone.take(&memory, 0, Wanted::Zero).expect("memory");
+    assert!(!is_zero, "nobody promised zeroes");
+    zone.give(&memory, first, 1, true);
+    assert_eq!(zone.take(&memory, 0, Wanted::Zero), Some((first, true)));
+    let (second, _) = zone.take(&memory, 0, Wanted::Any).expect("memory");
+    zone.give(&memory, second, 1, false);
+    zone.give(&memory, first, 1, true);
+    // Merged with what is not zero they are forgotten.
+    assert_eq!(
+        zone.take(&memory, 0, Wanted::Any).map(|it| it.1),
+        Some(false)
+    );
+}
+
+#[test]
+fn nothing_is_touched_before_its_use() {
+    let memory = TestMemory::new(1 << 20);
+    let mut zone = Zone::new();
+    zone.add_region(1000, 1 << 20, true);
+    for _ in 0..100 {
+        zone.take(&memory, 0, Wanted::Zero).expect("memory");
+    }
+    let (first, count, _) = zone.take_fresh_run(&memory, 100).expect("memory");
+    assert_eq!(
+        (first, count, zone.take(&memory, 0, Wanted::Zero)),
+        (1100, 100, Some((1200, true)))
+    );
+    assert!(memory.known.borrow().len() <= 3);
+}
+
+#[test]
+fn the_limit_holds() {
+    let memory = TestMemory::new(4096);
+    let mut zone = Zone::new();
+    zone.add_region(128, 4096, true);
+    zone.set_limit(11);
+    let taken: Vec<_> = (0..20)
+        .filter_map(|_| zone.take(&memory, 0, Wanted::Any))
+        .collect();
+    // One of the eleven holds metadata.
+    assert_eq!(taken.len(), 10);
+    zone.set_limit(usize::MAX);
+    assert!(zone.take(&memory, 3, Wanted::Any).is_some());
+}
+
+#[test]
+fn everything_can_be_taken() {
+    let memory = TestMemory::new(4096);
+    let mut zone = Zone::new();
+    zone.add_region(100, 3000, true);
+    let mut used = BTreeMap::new();
+    while let Some((number, _)) = zone.take(&memory, 0, Wanted::Zero) {
+        assert!(used.insert(number, ()).is_none());
+    }
+    assert_eq!(zone.free(), 0);
+    assert_eq!(used.len() + memory.taken.borrow().len(), 2900);
+}
+
+#[test]
+fn lists_keep_what_fits() {
+    let mut lists = Lists::new();
+    assert_eq!(lists.take(Wanted::Zero), None);
+    for number in 0..ROOM {
+        assert!(lists.give(number, number % 2 == 0));
+    }
+    while lists.give(1000, true) {}
+    assert_eq!(lists.count(), ROOM + ROOM / 2);
+    assert_eq!(lists.take(Wanted::Zero), Some((1000, true)));
+    assert_eq!(lists.take(Wanted::Any), Some((ROOM - 1, false)));
+    for _ in 0..BATCH {
+        lists.take(Wanted::Any);
+    }
+    assert_eq!(lists.take_other(Wanted::Any), None);
+    while lists.take(Wanted::Zero).is_some() {}
+    assert_eq!(lists.take_other(Wanted::Zero), None);
+}
