@@ -6,6 +6,8 @@
 
 use core::arch::global_asm;
 
+use crate::power::bare as power;
+
 /// Bytes of the boot CPU's stack, below which an unmapped guard page lies.
 const BOOT_STACK_LEN: usize = 64 * 1024;
 
@@ -110,6 +112,22 @@ pvh_gdt:
 pvh_entry:
     cli
     cld
+    // Room for the image: its last word is RAM, and the loader put no archive over it.
+    movl $image_end_phys, %edx
+    movl $0x4e616372, -4(%edx)
+    cmpl $0x4e616372, -4(%edx)
+    jne pvh_too_small
+    movl $0, -4(%edx)
+    cmpl $0, 12(%ebx)
+    je 2f
+    movl 16(%ebx), %esi
+    movl (%esi), %eax
+    cmpl %edx, %eax
+    jae 2f
+    addl 8(%esi), %eax
+    cmpl ${image_start}, %eax
+    ja pvh_too_small
+2:
     movl $pvh_tables_phys, %edi
     leal 0x2000(%edi), %edx
     movl $0x83, %eax
@@ -173,6 +191,36 @@ pvh_long:
     subq %rdx, %rax
     leaq -0x80000000(%rax, %rbp), %rax
     jmp *%rax
+
+    .code32
+pvh_too_small:
+    movl $pvh_too_small_text_phys, %esi
+    movw ${com1}, %dx
+2:  lodsb
+    testb %al, %al
+    jz 3f
+    outb %al, %dx
+    jmp 2b
+3:  movw ${pvpanic}, %dx
+    movb ${panicked}, %al
+    outb %al, %dx
+    movw ${debug_exit}, %dx
+    movb ${debug_exit_panic}, %al
+    outb %al, %dx
+    movb $0xfe, %al
+    outb %al, $0x64
+4:  hlt
+    jmp 4b
+    .global pvh_too_small_text
+pvh_too_small_text:
+    .asciz "nacre: there is not enough memory for the kernel and its archive; give the machine more\r\n"
+    .code64
     "#,
+    image_start = const 0x20_0000,
+    com1 = const power::COM1,
+    pvpanic = const power::PVPANIC,
+    panicked = const power::PVPANIC_PANICKED,
+    debug_exit = const power::DEBUG_EXIT,
+    debug_exit_panic = const power::DEBUG_EXIT_PANIC,
     options(att_syntax),
 );

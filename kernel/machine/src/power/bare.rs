@@ -7,15 +7,15 @@ use crate::interrupt::InterruptsOff;
 use crate::interrupt::bare::turn_off;
 use crate::x86::port;
 
-const COM1: u16 = 0x3f8;
+pub(crate) const COM1: u16 = 0x3f8;
 const PHASES: u16 = 0x80;
-const PVPANIC: u16 = 0x505;
-const PVPANIC_PANICKED: u8 = 1;
+pub(crate) const PVPANIC: u16 = 0x505;
+pub(crate) const PVPANIC_PANICKED: u8 = 1;
 const ACPI_CONTROL: u16 = 0x604;
 const ACPI_SLEEP_5: u16 = 0x2000;
-const DEBUG_EXIT: u16 = 0xf4;
+pub(crate) const DEBUG_EXIT: u16 = 0xf4;
 const DEBUG_EXIT_POWER_OFF: u8 = 0x31;
-const DEBUG_EXIT_PANIC: u8 = 0x33;
+pub(crate) const DEBUG_EXIT_PANIC: u8 = 0x33;
 const KEYBOARD: u16 = 0x64;
 const KEYBOARD_RESET: u8 = 0xfe;
 

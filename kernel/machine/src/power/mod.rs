@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(target_os = "none")]
-mod bare;
+pub(crate) mod bare;
 #[cfg(not(target_os = "none"))]
 mod host;
 

@@ -10,6 +10,8 @@ const NS_A_SECOND: u64 = 1_000_000_000;
 const PIT_HZ: u64 = 1_193_182;
 /// How long the PIT is watched: 0.5 ms, from edge to edge of its count.
 const PIT_TICKS: u16 = 600;
+/// Reads, of a microsecond or more each, in which a PIT that is there has counted.
+const PIT_READS: u32 = 100_000;
 /// How long the APIC's timer is watched: 50 µs.
 const APIC_SAMPLES_A_SECOND: u64 = 20_000;
 const NO_DEADLINE: u64 = u64::MAX;
@@ -27,7 +29,13 @@ pub(crate) fn set_up(start_tsc: u64, tsc_khz: Option<u64>, epoch_ns: Option<u64>
         .map(|khz| khz * 1000)
         .filter(|hz| *hz > 0)
         .or_else(hz_from_cpuid);
-    let hz = hz.unwrap_or_else(hz_from_pit);
+    let Some(hz) = hz.or_else(hz_from_pit) else {
+        crate::log!(
+            "time: the frequency of the TSC is unknown: the machine has no PIT to measure it by, CPUID does not \
+             tell it, and the command line has no nacre.tsc_khz=KHZ; the kernel cannot run without a clock"
+        );
+        crate::power::panicked();
+    };
     START.store(start_tsc, Ordering::Relaxed);
     HZ.store(hz, Ordering::Relaxed);
     let a_tick = (u128::from(NS_A_SECOND) << 32) / u128::from(hz);
@@ -63,34 +71,32 @@ fn hz_from_cpuid() -> Option<u64> {
 }
 
 /// Lets PIT channel 2 count down and compares; its edges are exact, however slow the reads are.
-fn hz_from_pit() -> u64 {
+/// `None` where there is no PIT.
+fn hz_from_pit() -> Option<u64> {
     port::out8(0x61, port::in8(0x61) & !2 | 1);
     port::out8(0x43, 0b1011_0100);
     port::out8(0x42, 0xff);
     port::out8(0x42, 0xff);
-    let (first, start) = next_pit_edge();
+    let (first, start) = next_pit_edge()?;
     loop {
-        let (count, now) = next_pit_edge();
+        let (count, now) = next_pit_edge()?;
         let ticks = first.wrapping_sub(count);
         if ticks >= PIT_TICKS {
-            return ((now - start) * PIT_HZ / u64::from(ticks)).max(1_000_000);
-        }
-        if now - start > 1 << 32 {
-            crate::log!("time: no PIT and no TSC frequency from the host: 1 GHz assumed");
-            return NS_A_SECOND;
+            return Some(((now - start) * PIT_HZ / u64::from(ticks)).max(1_000_000));
         }
     }
 }
 
-fn next_pit_edge() -> (u16, u64) {
+/// The PIT's next count and the time when it was seen. `None` when it does not count.
+fn next_pit_edge() -> Option<(u16, u64)> {
     let before = pit_count();
-    loop {
+    for _ in 0..PIT_READS {
         let count = pit_count();
-        let now = read_tsc();
-        if count != before || now > 1 << 40 {
-            return (count, now);
+        if count != before {
+            return Some((count, read_tsc()));
         }
     }
+    None
 }
 
 fn pit_count() -> u16 {
