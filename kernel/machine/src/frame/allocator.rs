@@ -22,20 +22,28 @@ static ZONE: IrqLock<Zone> = IrqLock::new(Zone::new());
 static FREE: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
-/// What the allocator has on each CPU.
+/// A CPU's own free frames.
 #[derive(Debug)]
-pub(crate) struct Local {
-    lists: UnsafeCell<Lists>,
-    /// Frames in the lists, for others to read.
+pub(crate) struct Stock(UnsafeCell<Lists>);
+
+impl Stock {
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new(Lists::new()))
+    }
+}
+
+/// What a CPU counts, for others to read.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    /// Frames in its lists.
     kept: AtomicUsize,
     /// Frames of each kind that this CPU made, less those that it freed.
     kinds: [AtomicIsize; KINDS],
 }
 
-impl Local {
+impl Counts {
     pub(crate) const fn new() -> Self {
         Self {
-            lists: UnsafeCell::new(Lists::new()),
             kept: AtomicUsize::new(0),
             kinds: [const { AtomicIsize::new(0) }; KINDS],
         }
@@ -45,11 +53,13 @@ impl Local {
 /// Calls `with` with this CPU's lists.
 fn with_lists<R>(with: impl FnOnce(&mut Lists) -> R) -> R {
     let _off = InterruptsOff::new();
-    let local = &percpu::here().frames;
+    let area = percpu::here();
     // SAFETY: the lists are this CPU's, interrupts are off, and `with` (in this file) does not come back here.
-    let lists = unsafe { &mut *local.lists.get() };
+    let lists = unsafe { &mut *area.frames.0.get() };
     let result = with(lists);
-    local.kept.store(lists.count(), Ordering::Relaxed);
+    area.frame_counts
+        .kept
+        .store(lists.count(), Ordering::Relaxed);
     result
 }
 
@@ -193,7 +203,7 @@ pub(super) fn set_kind(number: usize, kind: Kind) {
 
 /// Changes this CPU's count of a kind; with interrupts off.
 fn add_to_kind(kind: Kind, change: isize) {
-    let count = &percpu::here().frames.kinds[kind as usize];
+    let count = &percpu::here().frame_counts.kinds[kind as usize];
     // Only this CPU writes it.
     count.store(count.load(Ordering::Relaxed) + change, Ordering::Relaxed);
 }
@@ -201,8 +211,8 @@ fn add_to_kind(kind: Kind, change: isize) {
 /// Frames of a kind in use.
 pub(super) fn count(kind: Kind) -> usize {
     // A count may be seen before its counterpart on another CPU.
-    let sum: isize = areas()
-        .map(|local| local.kinds[kind as usize].load(Ordering::Relaxed))
+    let sum: isize = all_counts()
+        .map(|counts| counts.kinds[kind as usize].load(Ordering::Relaxed))
         .sum();
     usize::try_from(sum).unwrap_or(0)
 }
@@ -240,16 +250,16 @@ pub(super) fn total() -> usize {
 
 /// Frames not in use.
 pub(super) fn free() -> usize {
-    let kept: usize = areas()
-        .map(|local| local.kept.load(Ordering::Relaxed))
+    let kept: usize = all_counts()
+        .map(|counts| counts.kept.load(Ordering::Relaxed))
         .sum();
     FREE.load(Ordering::Relaxed) + kept
 }
 
-fn areas() -> impl Iterator<Item = &'static Local> {
+fn all_counts() -> impl Iterator<Item = &'static Counts> {
     (0..percpu::count())
         .filter_map(percpu::of)
-        .map(|area| &area.frames)
+        .map(|shared| &shared.frame_counts)
 }
 
 fn note(zone: &Zone) {

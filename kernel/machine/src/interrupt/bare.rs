@@ -67,7 +67,7 @@ pub fn register_message(cpu: CpuId, handler: Box<dyn Fn() + Send + Sync>) -> Opt
     // A message has eight bits for the destination.
     let there = (cpu < percpu::count()).then(|| percpu::of(cpu)).flatten();
     let apic_id = there
-        .map(|area| area.apic_id.get())
+        .map(|area| area.apic_id.load(Ordering::Relaxed))
         .filter(|id| *id < 0xff)
         .unwrap_or_else(boot_apic_id);
     let address = MESSAGE_ADDRESS | u64::from(apic_id) << 12;
@@ -78,7 +78,7 @@ pub fn register_message(cpu: CpuId, handler: Box<dyn Fn() + Send + Sync>) -> Opt
 }
 
 fn boot_apic_id() -> u32 {
-    percpu::of(0).map_or(0, |area| area.apic_id.get())
+    percpu::of(0).map_or(0, |area| area.apic_id.load(Ordering::Relaxed))
 }
 
 fn add_line(
@@ -131,7 +131,7 @@ fn dispatch_device(vector: u8) {
 /// Makes `cpu` call [`Upcalls::reschedule`].
 pub fn send_reschedule(cpu: CpuId) {
     if let Some(area) = percpu::of(cpu) {
-        apic::send(area.apic_id.get(), RESCHEDULE_VECTOR);
+        apic::send(area.apic_id.load(Ordering::Relaxed), RESCHEDULE_VECTOR);
     }
 }
 

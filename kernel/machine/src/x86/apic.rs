@@ -88,7 +88,7 @@ pub(crate) fn set_up(spurious_vector: u8, timer_vector: u8) {
     let deadline = features::has(Features::TSC_DEADLINE);
     let mode = if deadline { TSC_DEADLINE_MODE } else { 0 };
     write(TIMER, mode | u32::from(timer_vector));
-    percpu::here().apic_id.set(id());
+    percpu::here().apic_id.store(id(), Ordering::Relaxed);
 }
 
 /// Measures the timer against the TSC for `ticks` of the latter. Not needed with TSC deadline.

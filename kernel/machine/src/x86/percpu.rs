@@ -2,15 +2,17 @@
 //!
 //! In the kernel GS holds the address of the CPU's [`Area`]; SWAPGS at every crossing to and from user
 //! mode exchanges it for the user's. An area's cells are touched by their own CPU alone, with
-//! interrupts off or where no interrupt handler looks; what others touch is atomic.
+//! interrupts off or where no interrupt handler looks: [`Area`] is not `Sync`, and [`of`] gives others only
+//! its [`Shared`] part, which is atomics.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::arch::asm;
 use core::cell::{Cell, RefCell, UnsafeCell};
 use core::mem::offset_of;
+use core::ops::Deref;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::descriptors::Tables;
 use super::fpu::FpuState;
@@ -50,25 +52,37 @@ pub(crate) struct Area {
     pub(crate) bases: Cell<Option<(u64, u64)>>,
     /// The page table that is loaded.
     pub(crate) active: RefCell<Option<Arc<PageTable>>>,
-    /// No user memory is used just now; and how many flushes `active` had seen when that began.
-    pub(crate) is_lazy: AtomicBool,
+    /// How many flushes `active` had seen when this CPU became lazy.
     pub(crate) flushes_seen: Cell<u64>,
-    /// TLB flushes asked for by others, and done.
-    pub(crate) flushes_asked: AtomicU64,
-    pub(crate) flushes_done: AtomicU64,
-    pub(crate) apic_id: Cell<u32>,
+    shared: Shared,
     /// Spin locks held (see `sync`). An interrupt handler leaves it as it found it.
     #[cfg(any(feature = "checks", debug_assertions))]
     pub(crate) held_locks: Cell<isize>,
-    pub(crate) frames: allocator::Local,
+    pub(crate) frames: allocator::Stock,
     /// A block that the heap has put aside for the next allocation.
     pub(crate) reserved: heap::Slot,
     pub(crate) stocks: heap::bare::Stocks,
     pub(crate) tables: UnsafeCell<Tables>,
 }
 
-// SAFETY: the cells are only used by the CPU whose area it is (see the module's description).
-unsafe impl Sync for Area {}
+/// What other CPUs may look at, and change.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// No user memory is used just now.
+    pub(crate) is_lazy: AtomicBool,
+    /// TLB flushes asked for by others, and done.
+    pub(crate) flushes_asked: AtomicU64,
+    pub(crate) flushes_done: AtomicU64,
+    pub(crate) apic_id: AtomicU32,
+    pub(crate) frame_counts: allocator::Counts,
+}
+
+impl Deref for Area {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
 
 impl Area {
     const fn new() -> Area {
@@ -84,14 +98,17 @@ impl Area {
             fpu_live: Cell::new(null_mut()),
             bases: Cell::new(None),
             active: RefCell::new(None),
-            is_lazy: AtomicBool::new(false),
             flushes_seen: Cell::new(0),
-            flushes_asked: AtomicU64::new(0),
-            flushes_done: AtomicU64::new(0),
-            apic_id: Cell::new(0),
+            shared: Shared {
+                is_lazy: AtomicBool::new(false),
+                flushes_asked: AtomicU64::new(0),
+                flushes_done: AtomicU64::new(0),
+                apic_id: AtomicU32::new(0),
+                frame_counts: allocator::Counts::new(),
+            },
             #[cfg(any(feature = "checks", debug_assertions))]
             held_locks: Cell::new(0),
-            frames: allocator::Local::new(),
+            frames: allocator::Stock::new(),
             reserved: heap::Slot::new(),
             stocks: heap::bare::Stocks::new(),
             tables: UnsafeCell::new(Tables::new()),
@@ -103,13 +120,19 @@ impl Area {
     }
 }
 
-static BOOT_AREA: Area = Area::new();
+/// The boot CPU's area.
+struct BootArea(Area);
+
+// SAFETY: nothing but `start_boot_cpu` reaches the area through the static, on its own CPU.
+unsafe impl Sync for BootArea {}
+
+static BOOT_AREA: BootArea = BootArea(Area::new());
 static AREAS: [AtomicPtr<Area>; MAX_CPUS] = [const { AtomicPtr::new(null_mut()) }; MAX_CPUS];
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
 /// Takes the boot CPU's area into use.
 pub(crate) fn start_boot_cpu() {
-    adopt(&BOOT_AREA, 0);
+    adopt(&BOOT_AREA.0, 0);
 }
 
 /// Makes the area of another CPU, to be taken into use by [`start_other_cpu`] there.
@@ -124,7 +147,9 @@ pub(crate) fn make(id: CpuId) -> Result<(), OutOfMemory> {
 
 /// Takes the area that [`make`] made into use, on its CPU.
 pub(crate) fn start_other_cpu(id: CpuId) {
-    match of(id) {
+    let area = AREAS[id].load(Ordering::Acquire);
+    // SAFETY: `make` stored a 'static area, which nobody else has: this is its CPU.
+    match unsafe { area.as_ref() } {
         Some(area) => adopt(area, id),
         None => panic!("CPU {id} started without an area"),
     }
@@ -154,11 +179,14 @@ fn adopt(area: &'static Area, id: CpuId) {
     super::descriptors::load(area);
 }
 
-/// The area of a CPU that was made.
-pub(crate) fn of(id: CpuId) -> Option<&'static Area> {
+/// What others may know of a CPU that was made.
+pub(crate) fn of(id: CpuId) -> Option<&'static Shared> {
     let area = AREAS[id].load(Ordering::Acquire);
-    // SAFETY: areas are 'static once stored.
-    unsafe { area.as_ref() }
+    if area.is_null() {
+        return None;
+    }
+    // SAFETY: areas are 'static once stored, and this part of them is atomics.
+    Some(unsafe { &(*area).shared })
 }
 
 /// The area of the CPU this runs on.

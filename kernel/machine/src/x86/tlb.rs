@@ -26,7 +26,10 @@ pub(crate) fn flush_others(mask: u64) {
             continue;
         };
         asked[cpu] = area.flushes_asked.fetch_add(1, Ordering::SeqCst) + 1;
-        super::apic::send(area.apic_id.get(), crate::interrupt::bare::FLUSH_VECTOR);
+        super::apic::send(
+            area.apic_id.load(Ordering::Relaxed),
+            crate::interrupt::bare::FLUSH_VECTOR,
+        );
     }
     for cpu in cpus() {
         let Some(area) = percpu::of(cpu) else {
