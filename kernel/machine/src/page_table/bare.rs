@@ -34,8 +34,10 @@ pub struct PageTable {
     lock: SpinLock<()>,
     /// The CPUs on which it is loaded, a bit each; some may be lazy (see [`PageTable::deactivate`]).
     cpus: AtomicU64,
-    /// Counts flushes, for CPUs that were not told because they were lazy.
+    /// Flushes that were begun, and those that are done, for CPUs that were not told because they were lazy. One
+    /// that is going on when a CPU becomes lazy may find it so and not tell it.
     flushes: AtomicU64,
+    flushes_done: AtomicU64,
     /// Pages that it has. Changes under `lock`.
     resident: AtomicUsize,
 }
@@ -57,6 +59,7 @@ impl PageTable {
             lock: SpinLock::new(()),
             cpus: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
+            flushes_done: AtomicU64::new(0),
             resident: AtomicUsize::new(0),
         })
     }
@@ -312,7 +315,7 @@ impl PageTable {
         let _off = InterruptsOff::new();
         let area = percpu::here();
         if let Some(table) = area.active.borrow().as_ref() {
-            let seen = table.flushes.load(Ordering::SeqCst);
+            let seen = table.flushes_done.load(Ordering::SeqCst);
             area.flushes_seen.set(seen);
             area.is_lazy.store(true, Ordering::Release);
         }
@@ -338,6 +341,7 @@ impl PageTable {
         self.flush_here(addr, pages);
         let loaded = self.cpus.load(Ordering::SeqCst);
         tlb::flush_others(tlb::without_lazy(loaded));
+        self.flushes_done.fetch_add(1, Ordering::SeqCst);
     }
 
     /// As [`Self::flush`], and lazy CPUs too: tables are about to be freed, which a CPU may walk on its own
@@ -346,6 +350,7 @@ impl PageTable {
         self.flushes.fetch_add(1, Ordering::SeqCst);
         self.flush_here(addr, pages);
         tlb::flush_others(self.cpus.load(Ordering::SeqCst));
+        self.flushes_done.fetch_add(1, Ordering::SeqCst);
     }
 
     fn flush_here(&self, addr: u64, pages: u64) {
