@@ -140,11 +140,15 @@ impl AddressSpace {
     ) -> Result<()> {
         // The table is walked only where there are areas.
         let touched = {
-            let mut touching = areas.tree.overlapping(range.clone());
-            let Some((start, area)) = touching.next() else {
+            let Some(((start, area), is_only)) = areas.tree.first_in(&range) else {
                 return Ok(());
             };
-            let end = touching.last().map_or(area.end, |(_, last)| last.end);
+            let end = if is_only {
+                area.end
+            } else {
+                let touching = areas.tree.overlapping(range.clone());
+                touching.last().map_or(area.end, |(_, last)| last.end)
+            };
             start.max(range.start)..end.min(range.end)
         };
         self.note_peak(areas);

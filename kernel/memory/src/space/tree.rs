@@ -110,7 +110,20 @@ impl AreaTree {
 
     /// The first area that starts at or above `addr`, for an `addr` that is in none.
     pub(crate) fn next_above(&self, addr: u64) -> Option<(u64, &Area)> {
-        self.from(addr).next()
+        let (start, area) = self.areas.get(self.areas.seek(addr))?;
+        Some((*start, area))
+    }
+
+    /// The first area that touches `range`, and whether it is the only one.
+    pub(crate) fn first_in(&self, range: &Range<u64>) -> Option<((u64, &Area), bool)> {
+        let at = self.areas.seek(range.start);
+        let (start, area) = self.areas.get(at).filter(|(start, _)| *start < range.end)?;
+        let is_only = area.end >= range.end
+            || self
+                .areas
+                .get(self.areas.next(at))
+                .is_none_or(|(next, _)| *next >= range.end);
+        Some(((*start, area), is_only))
     }
 
     /// The last area that ends at or below `addr`.
@@ -129,7 +142,7 @@ impl AreaTree {
     }
 
     pub(crate) fn overlaps(&self, range: Range<u64>) -> bool {
-        self.overlapping(range).next().is_some()
+        !range.is_empty() && self.first_in(&range).is_some()
     }
 
     /// From the first address in an area to behind the last.
@@ -216,14 +229,23 @@ impl AreaTree {
         if range.is_empty() {
             return Ok(());
         }
-        let with_files = |(_, area): &(u64, &Area)| area.source.is_some() || area.origin.is_some();
-        let files = self.overlapping(range.clone()).filter(with_files).count();
-        removed.try_reserve(files)?;
+        let has_file = |area: &Area| area.source.is_some() || area.origin.is_some();
+        let files = match self.first_in(&range) {
+            None => return Ok(()),
+            Some(((_, area), true)) => usize::from(has_file(area)),
+            Some(_) => self
+                .overlapping(range.clone())
+                .filter(|(_, area)| has_file(area))
+                .count(),
+        };
+        if files > 0 {
+            removed.try_reserve(files)?;
+        }
         self.isolate(range.clone())?;
         let Self { areas, totals, .. } = self;
         areas.drain(range.clone(), |(start, area)| {
             totals.count_out(&area, area.end - start);
-            if area.source.is_some() || area.origin.is_some() {
+            if has_file(&area) {
                 // Room for it was reserved.
                 drop(removed.push_within_capacity(area));
             }
