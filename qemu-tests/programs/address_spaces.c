@@ -22,41 +22,41 @@ static const char *touch(volatile char *at) {
     return "is readable";
 }
 
-// The tables of 66,000 mappings, each 2 MiB from the next, would take more memory than there is.
+// The tables of mappings that are each 2 MiB from the next.
 static void sparse(void) {
     long failed = 0;
-    for (long n = 0; n < 66000; n++) {
+    for (long n = 0; n < 6000; n++) {
         char *at = (char *)(1L << 40) + (n << 21);
         if (mmap(at, P, RW, PRIVATE | MAP_FIXED, -1, 0) != at) failed++;
         else *at = 1;
         if (munmap(at, P)) failed++;
     }
-    printf("sparse mappings that failed: %ld\n", failed);
+    say("sparse mappings that failed: %ld\n", failed);
     // All at once, then taken away in one go, twice.
     for (int round = 0; round < 2; round++) {
         char *base = (char *)(1L << 41);
-        for (long n = 0; n < 2000; n++) {
+        for (long n = 0; n < 1000; n++) {
             char *at = base + (n << 21);
             if (mmap(at, P, RW, PRIVATE | MAP_FIXED, -1, 0) == at) *at = (char)n;
         }
-        SHOW(munmap(base, 2000L << 21));
+        SHOW(munmap(base, 1000L << 21));
     }
 }
 
 static void many(void) {
-    long pages = 60000, failed = 0;
+    long pages = 34000, failed = 0;
     char *base = mmap(0, (size_t)(pages * P), RW, PRIVATE | MAP_NORESERVE, -1, 0);
     base[0] = 1, base[(pages - 1) * P] = 2;
     for (long n = 0; n < pages; n += 2)
         if (mprotect(base + n * P, P, PROT_READ)) failed++;
-    printf("mprotect calls that failed: %ld\n", failed);
+    say("mprotect calls that failed: %ld\n", failed);
     pid_t child = fork();
     if (child == 0) _exit(base[0] * 10 + base[(pages - 1) * P]);
     int status = 0;
     waitpid(child, &status, 0);
-    printf("the child saw %d\n", WEXITSTATUS(status));
+    say("the child saw %d\n", WEXITSTATUS(status));
     SHOW(mprotect(base, (size_t)(pages * P), PROT_READ));
-    printf("%d %d\n", base[0], base[(pages - 1) * P]);
+    say("%d %d\n", base[0], base[(pages - 1) * P]);
     SHOW(munmap(base, (size_t)(pages * P)));
 }
 
@@ -65,7 +65,7 @@ static void kept_pages(void) {
         char *at = mmap(0, 1024 * P, RW, shared ? SHARED : PRIVATE, -1, 0);
         for (int n = 0; n < 1024; n++) at[n * P] = (char)n;
         SHOW(mprotect(at, 1024 * P, PROT_NONE));
-        printf("the first %s, the last %s\n", touch(at), touch(at + 1023 * P));
+        say("the first %s, the last %s\n", touch(at), touch(at + 1023 * P));
         pid_t child = fork();
         if (child == 0) {
             if (mprotect(at, 1024 * P, RW)) _exit(99);
@@ -75,19 +75,19 @@ static void kept_pages(void) {
         }
         int status = 0;
         waitpid(child, &status, 0);
-        printf("the child saw %d\n", WEXITSTATUS(status));
+        say("the child saw %d\n", WEXITSTATUS(status));
         if (!shared) {
             char *moved = mremap(at, 1024 * P, 2048 * P, MREMAP_MAYMOVE);
-            if (moved == MAP_FAILED) printf("mremap failed\n");
+            if (moved == MAP_FAILED) say("mremap failed\n");
             else at = moved;
-            printf("moved, the first %s\n", touch(at));
+            say("moved, the first %s\n", touch(at));
         }
         SHOW(mprotect(at + P, 1022 * P, PROT_READ));
-        printf("%d %d, the first %s\n", at[7 * P], at[1000 * P], touch(at));
+        say("%d %d, the first %s\n", at[7 * P], at[1000 * P], touch(at));
         SHOW(mprotect(at, 1024 * P, RW));
         int wrong = 0;
         for (int n = 0; n < 1024; n++) wrong += at[n * P] != (char)n && n != 7;
-        printf("%d pages lost what was in them\n", wrong);
+        say("%d pages lost what was in them\n", wrong);
         munmap(at, (shared ? 1024 : 2048) * P);
     }
 }
@@ -146,7 +146,7 @@ static pthread_barrier_t start;
 
 static void *faulter(void *number) {
     long me = (long)number;
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 9; round++) {
         pthread_barrier_wait(&start);
         // Each thread stores to its own byte of every page: all fault on the same pages.
         for (long n = 0; n < 64; n++) common[n * P + me] = (char)(round + me);
@@ -161,7 +161,7 @@ static void side_by_side(void) {
     common = mmap(0, 64 * P, RW, PRIVATE, -1, 0);
     pthread_barrier_init(&start, 0, THREADS + 1);
     for (long n = 0; n < THREADS; n++) pthread_create(&threads[n], 0, faulter, (void *)n);
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 9; round++) {
         pid_t child = 0;
         if (round % 3 == 0) madvise(common, 64 * P, MADV_DONTNEED);
         if (round % 3 == 1) {
@@ -180,7 +180,7 @@ static void side_by_side(void) {
         }
     }
     for (int n = 0; n < THREADS; n++) pthread_join(threads[n], 0);
-    printf("stores of threads that were lost: %d\n", wrong);
+    say("stores of threads that were lost: %d\n", wrong);
 }
 
 int main(void) {
