@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod errors;
 pub mod io;
 pub mod mapping;
+pub mod numbers;
 pub mod page_source;
 pub mod pressure;
 pub mod rmap;

@@ -12,6 +12,7 @@ mod shrink;
 
 use abi::{Errno, Result};
 use machine::Frame;
+use machine::frame::{Kind, OutOfMemory};
 
 pub(crate) use killer::Freeing;
 pub use killer::{Verdict, set_killer};
@@ -52,16 +53,22 @@ pub fn make_room() -> Result<()> {
     }
 }
 
-/// A frame of zeroes for a user, if there is one at hand.
+/// A frame of zeroes for a program's own memory, if there is one at hand.
 #[must_use]
 pub fn try_zeroed() -> Option<Frame> {
-    has_room().then(|| Frame::alloc_zeroed().ok()).flatten()
+    as_anonymous(has_room().then(Frame::alloc_zeroed))
 }
 
-/// A copy of `frame` for a user, if there is a frame at hand.
+/// A copy of `frame` for a program's own memory, if there is a frame at hand.
 #[must_use]
 pub fn try_copy(frame: &Frame) -> Option<Frame> {
-    has_room().then(|| frame.duplicate().ok()).flatten()
+    as_anonymous(has_room().then(|| frame.duplicate()))
+}
+
+fn as_anonymous(frame: Option<core::result::Result<Frame, OutOfMemory>>) -> Option<Frame> {
+    let frame = frame?.ok()?;
+    frame.set_kind(Kind::Anon);
+    Some(frame)
 }
 
 /// A frame of zeroes for a user, taking memory back if need be.

@@ -2,7 +2,7 @@
 
 use abi::{Errno, Result};
 use fs::Capabilities;
-use machine::{PAGE_SIZE, frame};
+use machine::PAGE_SIZE;
 use process::{tree, uts};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -79,12 +79,15 @@ struct SysInfo {
 
 fn sys_sysinfo(cx: &mut Context<'_>) -> Result<u64> {
     let threads = tree::lock().thread_count();
+    let memory = memory::numbers::now();
+    let bytes = |frames: usize| (frames * PAGE_SIZE) as u64;
     let info = SysInfo {
         uptime: (sched::clock::boottime_ns() / 1_000_000_000).cast_signed(),
         // Fixed point with sixteen bits behind the point.
         loads: process::load::averages().map(|load| load << 5),
-        total_ram: (frame::total() * PAGE_SIZE) as u64,
-        free_ram: (frame::free() * PAGE_SIZE) as u64,
+        total_ram: bytes(memory.total),
+        free_ram: bytes(memory.free),
+        shared_ram: bytes(memory.shmem),
         processes: u16::try_from(threads).unwrap_or(u16::MAX),
         unit: 1,
         ..SysInfo::default()

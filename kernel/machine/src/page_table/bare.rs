@@ -10,13 +10,13 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Perms;
-use super::bits::{index, is_used, perms_of};
+use super::bits::{BOOT_MEMORY, index, is_used, perms_of};
 use super::entry::{another_handle, entry_for, frame_of, maps, with_perms};
 use super::gather::Gather;
-use super::spare::{self, Memory};
+use super::spare::Memory;
 use super::tree::{Leaf, Tree, Visit};
 use crate::addr::{PAGE_SIZE, UserAddr};
-use crate::frame::{Frame, OutOfMemory};
+use crate::frame::{Frame, Kind, OutOfMemory};
 use crate::heap;
 use crate::interrupt::InterruptsOff;
 use crate::sync::SpinLock;
@@ -40,6 +40,17 @@ pub struct PageTable {
     flushes_done: AtomicU64,
     /// Pages that it has. Changes under `lock`.
     resident: AtomicUsize,
+    /// Those of them that are pages of files.
+    file_pages: AtomicUsize,
+}
+
+/// [`PageTable::file_pages`] of all page tables.
+static FILE_PAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// 1 for a page of a file or of shared memory, and for boot memory, which files are in.
+fn count_file(entry: u64, frame: &Frame) -> usize {
+    let is_file = entry & BOOT_MEMORY != 0 || matches!(frame.kind(), Kind::File | Kind::Shmem);
+    usize::from(is_file)
 }
 
 impl PageTable {
@@ -48,7 +59,9 @@ impl PageTable {
     /// # Errors
     /// [`OutOfMemory`] when no frame is free for the root.
     pub fn new() -> Result<Arc<PageTable>, OutOfMemory> {
-        let root = Frame::alloc_zeroed()?.into_phys();
+        let root = Frame::alloc_zeroed()?;
+        root.set_kind(Kind::PageTable);
+        let root = root.into_phys();
         paging::share_kernel_half(root);
         // On failure the drop frees the root.
         heap::try_arc(PageTable {
@@ -61,6 +74,7 @@ impl PageTable {
             flushes: AtomicU64::new(0),
             flushes_done: AtomicU64::new(0),
             resident: AtomicUsize::new(0),
+            file_pages: AtomicUsize::new(0),
         })
     }
 
@@ -75,13 +89,15 @@ impl PageTable {
         let Some(leaf) = found else {
             return false;
         };
-        self.tree.replace(&leaf, entry_for(new, perms));
+        let came = entry_for_counted(new, perms);
+        self.tree.replace(&leaf, came.0);
         drop(guard);
         if perms_of(leaf.value) != Perms::NO_ACCESS {
             self.flush(addr.page_base().0, 1);
         }
         // SAFETY: the entry that owned the handle is gone.
-        drop(unsafe { frame_of(leaf.value) });
+        let old = unsafe { frame_of(leaf.value) };
+        self.add_file_pages(came.1.wrapping_sub(count_file(leaf.value, &old)));
         true
     }
 
@@ -99,6 +115,7 @@ impl PageTable {
         let _guard = self.lock.lock();
         let mut filling = None;
         let mut mapped = 0;
+        let mut files = 0;
         for (n, frame) in frames.iter_mut().enumerate() {
             let addr = start.0 + (n * PAGE_SIZE) as u64;
             let index = index(addr, 1);
@@ -116,12 +133,15 @@ impl PageTable {
                 && table.is_free(index)
                 && let Some(frame) = frame.take()
             {
-                table.set(index, entry_for(frame, perms));
+                let (entry, is_file) = entry_for_counted(frame, perms);
+                table.set(index, entry);
+                files += is_file;
                 mapped += 1;
             }
         }
         drop(filling);
         self.add_resident(mapped);
+        self.add_file_pages(files);
         Ok(mapped)
     }
 
@@ -131,10 +151,24 @@ impl PageTable {
         self.resident.load(Ordering::Relaxed)
     }
 
-    /// Frames that hold tables, of all page tables together.
+    /// How many of them are pages of files, shared memory among them.
     #[must_use]
-    pub fn table_frames() -> usize {
-        spare::in_use()
+    pub fn file_pages(&self) -> usize {
+        self.file_pages.load(Ordering::Relaxed)
+    }
+
+    /// Entries of all page tables that are pages of files.
+    #[must_use]
+    pub fn all_file_pages() -> usize {
+        FILE_PAGES.load(Ordering::Relaxed)
+    }
+
+    /// Counts entries that came; fewer, when `pages` wraps.
+    fn add_file_pages(&self, pages: usize) {
+        if pages != 0 {
+            self.file_pages.fetch_add(pages, Ordering::Relaxed);
+            FILE_PAGES.fetch_add(pages, Ordering::Relaxed);
+        }
     }
 
     /// Under `lock`, so a load and a store are enough.
@@ -165,10 +199,15 @@ impl PageTable {
             } else {
                 self.flush_everywhere(range.start.0, pages);
             }
-            // SAFETY: each entry that owned a handle is gone and given here once.
-            let mut let_go = |value| drop(unsafe { frame_of(value) });
+            let mut files = 0;
+            let mut let_go = |value| {
+                // SAFETY: each entry that owned a handle is gone and given here once.
+                let frame = unsafe { frame_of(value) };
+                files += count_file(value, &frame);
+            };
             // SAFETY: all CPUs that have the tree loaded have just forgotten its range.
             unsafe { self.tree.release(&mut gather, &mut let_go) };
+            self.add_file_pages(files.wrapping_neg());
         }
         UserAddr(end)
     }
@@ -214,6 +253,7 @@ impl PageTable {
         let mut outcome = Ok(());
         let mut taken_away = false;
         let mut shared_pages = 0;
+        let mut files = 0;
         let guard = self.lock.lock();
         let child_guard = child.lock.lock();
         // The parent's leaf table, and the child's for the same addresses.
@@ -238,13 +278,16 @@ impl PageTable {
             if let Some((_, table)) = &mut filling
                 && table.is_free(leaf.index)
             {
-                table.set(leaf.index, entry_for(another_handle(leaf.value), perms));
+                let (entry, is_file) = entry_for_counted(another_handle(leaf.value), perms);
+                table.set(leaf.index, entry);
+                files += is_file;
                 shared_pages += 1;
             }
             stop_at_bound(shared_pages)
         });
         drop(filling);
         child.add_resident(shared_pages);
+        child.add_file_pages(files);
         drop(child_guard);
         drop(guard);
         if taken_away {
@@ -366,6 +409,14 @@ impl PageTable {
             paging::invalidate(addr + page * PAGE_SIZE as u64);
         }
     }
+}
+
+/// The entry that owns `frame`, and 1 if that is a page of a file.
+fn entry_for_counted(frame: Frame, perms: Perms) -> (u64, usize) {
+    // The handle's own bit says what is boot memory, and the entry's is not there yet.
+    let is_file = matches!(frame.kind(), Kind::File | Kind::Shmem);
+    let entry = entry_for(frame, perms);
+    (entry, usize::from(is_file || entry & BOOT_MEMORY != 0))
 }
 
 fn stop_at_bound(done: usize) -> Visit {

@@ -1,19 +1,17 @@
 //! The memory that page tables are in, with a few empty tables at hand: programs that map, touch and
 //! unmap again and again take one and give it back each time, and an empty table is known to be zero.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::tree::Tables;
 use crate::addr::PhysAddr;
-use crate::frame::{Frame, OutOfMemory};
+use crate::frame::{Frame, Kind, OutOfMemory};
 use crate::sync::SpinLock;
 use crate::x86::paging;
 
 /// Tables that are kept.
 const MOST: usize = 16;
 
-/// Frames that are page tables; kept ones are not among them.
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static SPARE: SpinLock<Spare> = SpinLock::new(Spare {
     tables: [PhysAddr(0); MOST],
     count: 0,
@@ -28,11 +26,6 @@ struct Spare {
 #[derive(Debug)]
 pub(super) struct Memory;
 
-/// Frames that hold page tables of users.
-pub(super) fn in_use() -> usize {
-    IN_USE.load(Ordering::Relaxed)
-}
-
 impl Tables for Memory {
     fn alloc(&self) -> Result<PhysAddr, OutOfMemory> {
         let kept = {
@@ -45,16 +38,15 @@ impl Tables for Memory {
                 None => None,
             }
         };
-        let table = match kept {
-            Some(table) => table,
-            None => Frame::alloc_zeroed()?.into_phys(),
-        };
-        IN_USE.fetch_add(1, Ordering::Relaxed);
-        Ok(table)
+        if let Some(table) = kept {
+            return Ok(table);
+        }
+        let table = Frame::alloc_zeroed()?;
+        table.set_kind(Kind::PageTable);
+        Ok(table.into_phys())
     }
 
     unsafe fn free(&self, table: PhysAddr) {
-        IN_USE.fetch_sub(1, Ordering::Relaxed);
         {
             let mut spare = SPARE.lock();
             let count = spare.count;
@@ -65,7 +57,8 @@ impl Tables for Memory {
             }
         }
         // SAFETY: `alloc` took the handle apart, and the caller gives the table up.
-        drop(unsafe { Frame::from_phys(table) });
+        let table = unsafe { Frame::from_phys(table) };
+        table.mark_zero();
     }
 
     fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use abi::{Errno, Result};
+use machine::frame::Kind;
 use machine::{Frame, PAGE_SIZE};
 
 use super::pages::Found;
@@ -55,6 +56,7 @@ impl Mapping {
             None => pressure::alloc_zeroed(),
         };
         let inserted = new.and_then(|new| {
+            new.set_kind(Kind::Shmem);
             let mut pages = self.pages.lock();
             let is_new = pages.insert(index, &new)?;
             match pages.find(index) {

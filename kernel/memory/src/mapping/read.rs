@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use machine::frame::Kind;
 use machine::{Frame, PAGE_SIZE};
 
 use super::pages::Found;
@@ -184,7 +185,10 @@ fn new_frames(count: usize) -> Result<Vec<Frame>> {
     frames.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     while frames.len() < count {
         match pressure::alloc_zeroed() {
-            Ok(frame) => frames.push(frame),
+            Ok(frame) => {
+                frame.set_kind(Kind::File);
+                frames.push(frame);
+            }
             Err(_) if !frames.is_empty() => break,
             Err(errno) => return Err(errno),
         }

@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use abi::Result;
-use machine::{PAGE_SIZE, frame};
+use machine::PAGE_SIZE;
 use sched::stats::CpuStat;
 
 use super::text::Text;
@@ -57,31 +57,47 @@ pub(super) fn loadavg(to: &mut Text) -> Result<()> {
     )?)
 }
 
+/// The addresses for the kernel's virtually contiguous memory: half a TiB (`machine::x86::layout`).
+const VMALLOC_FRAMES: usize = (1 << 39) / PAGE_SIZE;
+
 /// /proc/meminfo: the lines that free(1), top(1) and language runtimes look at.
 pub(super) fn meminfo(to: &mut Text) -> Result<()> {
-    let kib = |frames: usize| (frames * PAGE_SIZE) >> 10;
-    let (total, free) = (kib(frame::total()), kib(frame::free()));
+    let now = memory::numbers::now();
+    let cached = now.file + now.shmem;
+    // What is mapped is taken back last. There is no swap, so shared memory stays where it is.
+    let active_file = now.mapped.min(now.file);
+    let promised = now.total - now.free.min(now.total);
     let lines = [
-        ("MemTotal", total),
-        ("MemFree", free),
-        ("MemAvailable", free),
+        ("MemTotal", now.total),
+        ("MemFree", now.free),
+        ("MemAvailable", now.available),
         ("Buffers", 0),
-        ("Cached", 0),
+        ("Cached", cached),
         ("SwapCached", 0),
+        ("Active", now.anon + active_file),
+        ("Inactive", now.shmem + now.file - active_file),
+        ("Active(anon)", now.anon),
+        ("Inactive(anon)", now.shmem),
+        ("Active(file)", active_file),
+        ("Inactive(file)", now.file - active_file),
         ("SwapTotal", 0),
         ("SwapFree", 0),
-        ("Dirty", 0),
-        ("Writeback", 0),
-        ("AnonPages", 0),
-        ("Mapped", 0),
-        ("Shmem", 0),
-        ("Slab", 0),
+        ("Dirty", now.dirty),
+        ("Writeback", now.writeback),
+        ("AnonPages", now.anon),
+        ("Mapped", now.mapped),
+        ("Shmem", now.shmem),
+        ("Slab", now.slab),
         ("SReclaimable", 0),
-        ("SUnreclaim", 0),
-        ("PageTables", 0),
-        ("CommitLimit", total),
-        ("Committed_AS", total - free),
+        ("SUnreclaim", now.slab),
+        ("KernelStack", now.kernel_stacks),
+        ("PageTables", now.page_tables),
+        ("CommitLimit", now.total),
+        ("Committed_AS", promised),
+        ("VmallocTotal", VMALLOC_FRAMES),
+        ("VmallocUsed", now.vmalloc + now.kernel_stacks),
     ];
+    let lines = lines.map(|(name, frames)| (name, (frames * PAGE_SIZE) >> 10));
     for (name, value) in lines {
         writeln!(to, "{name}:{value:>width$} kB", width = 23 - name.len())?;
     }
@@ -177,7 +193,7 @@ fn write_times(user: u64, system: u64, idle: u64, to: &mut Text) -> fmt::Result 
 
 /// /proc/vmstat: what is counted of it.
 pub(super) fn vmstat(to: &mut Text) -> Result<()> {
-    Ok(writeln!(to, "nr_free_pages {}", frame::free())?)
+    Ok(writeln!(to, "nr_free_pages {}", machine::frame::free())?)
 }
 
 /// /proc/filesystems. None needs a block device: there are none.
