@@ -40,7 +40,7 @@ static long drain(int from) {
     char bytes[4096];
     long total = 0;
     struct pollfd one = {from, POLLIN, 0};
-    while (poll(&one, 1, 60) == 1 && (one.revents & POLLIN)) {
+    while (poll(&one, 1, 200) == 1 && (one.revents & POLLIN)) {
         ssize_t len = read(from, bytes, sizeof bytes);
         if (len <= 0) break;
         total += len;
@@ -74,7 +74,7 @@ static void blocked_writers(void) {
         long written = write(master, bytes, sizeof bytes);
         _exit(written == sizeof bytes ? 0 : 1);
     }
-    sleep_ms(30);
+    sleep_ms(100);
     TRUE(drain(slave) == sizeof bytes);
     show_end("writer whose bytes were read", child);
     close_pair();
@@ -117,17 +117,17 @@ static void full_queues(void) {
     fcntl(master, F_SETFL, O_NONBLOCK);
     local(0, ECHO);
     SHOW(write(master, bytes, 4096));
-    sleep_ms(30);
+    sleep_ms(100);
     struct pollfd one = {slave, POLLIN, 0};
     SHOW(poll(&one, 1, 0));
     SHOW(write(master, "ab", 2));
     SHOW(write(master, "\n", 1));
-    SHOW(poll(&one, 1, 100));
+    SHOW(poll(&one, 1, 3000));
     char line[8192];
     long len = read(slave, line, sizeof line);
     say("line of %ld ends in %02x %02x\n", len, line[len - 2], line[len - 1]);
     SHOW(write(master, "next\n", 5));
-    SHOW(poll(&one, 1, 100));
+    SHOW(poll(&one, 1, 3000));
     SHOW(read(slave, line, sizeof line));
     close_pair();
 
@@ -136,7 +136,7 @@ static void full_queues(void) {
     raw_mode();
     SHOW(write(master, bytes, 4100));
     SHOW(write(master, "y", 1));
-    sleep_ms(30);
+    sleep_ms(100);
     TRUE(drain(slave) == 4101);
     // What the queue and the line before it hold together is bounded.
     long total = 0, written;
@@ -152,7 +152,7 @@ static void full_queues(void) {
     long lines = 0;
     while (lines < 10000 && write(master, "0123456\n", 8) == 8) lines++;
     TRUE(lines >= 512);
-    sleep_ms(30);
+    sleep_ms(100);
     TRUE(drain(slave) == lines * 8);
     close_pair();
 }
@@ -169,12 +169,12 @@ static void packets(void) {
     SHOW(ioctl(slave, TIOCPKT, &on));
     write(slave, "hi", 2);
     struct pollfd one = {master, POLLIN | POLLPRI, 0};
-    SHOW(poll(&one, 1, 100));
+    SHOW(poll(&one, 1, 3000));
     say("events %x\n", one.revents);
     SHOW(read(master, bytes, sizeof bytes));
     say("%d %c%c\n", bytes[0], bytes[1], bytes[2]);
     tcflush(slave, TCIFLUSH);
-    SHOW(poll(&one, 1, 100));
+    SHOW(poll(&one, 1, 3000));
     say("events %x\n", one.revents);
     SHOW(read(master, bytes, sizeof bytes));
     say("%d\n", bytes[0]);
@@ -218,14 +218,30 @@ static void exclusive(void) {
     close_pair();
 }
 
-static void shown(const char *what, int from) {
+struct text {
     unsigned char bytes[256];
+    long len;
+};
+
+// Reads what comes up to a newline with nothing behind it. The waits are long, so that a busy machine only
+// takes longer; all that is typed here ends in a newline, so that they end early.
+static struct text received(int from) {
+    struct text text = {.len = 0};
     struct pollfd one = {from, POLLIN, 0};
-    say("%s:", what);
-    if (poll(&one, 1, 60) == 1) {
-        long len = read(from, bytes, sizeof bytes);
-        for (long i = 0; i < len; i++) say(bytes[i] > 32 && bytes[i] < 127 ? "%c" : "<%02x>", bytes[i]);
+    while (text.len < (long)sizeof text.bytes) {
+        int ends = text.len > 0 && text.bytes[text.len - 1] == '\n';
+        if (poll(&one, 1, ends ? 15 : 3000) != 1) break;
+        long len = read(from, text.bytes + text.len, sizeof text.bytes - (size_t)text.len);
+        if (len <= 0) break;
+        text.len += len;
     }
+    return text;
+}
+
+static void shown(const char *what, const struct text *text) {
+    say("%s:", what);
+    for (long i = 0; i < text->len; i++)
+        say(text->bytes[i] > 32 && text->bytes[i] < 127 ? "%c" : "<%02x>", text->bytes[i]);
     say("\n");
 }
 
@@ -250,8 +266,10 @@ static void editing(void) {
         say("pass %d\n", pass);
         for (unsigned i = 0; i < sizeof typed / sizeof *typed; i++) {
             write(master, typed[i], strlen(typed[i]));
-            shown("echo", master);
-            shown("line", slave);
+            // The line first: once it is there, all that was typed has been taken and echoed.
+            struct text line = received(slave), echo = received(master);
+            shown("echo", &echo);
+            shown("line", &line);
             tcflush(slave, TCIOFLUSH);
         }
     }
