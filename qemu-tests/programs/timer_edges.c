@@ -179,7 +179,73 @@ static void clocks(void) {
     SHOW(syscall(SYS_alarm, 0));
 }
 
+static volatile int ticks;
+
+static void tick(int signal) {
+    (void)signal;
+    ticks++;
+}
+
+static void spin_until(int want) {
+    long long end = now_ns() + 20000000000LL;
+    for (volatile long work = 0; ticks < want && (work & 0xfff || now_ns() < end);) work++;
+}
+
+// Timers on CPU time, of a thread that never calls the kernel.
+static void by_cpu_time(void) {
+    struct itimerval every = {{0, 20000}, {0, 20000}}, once = {{0, 0}, {0, 50000}}, none = {0};
+    signal(SIGPROF, tick);
+    signal(SIGVTALRM, tick);
+    signal(SIGUSR2, tick);
+    ticks = 0;
+    SHOW(setitimer(ITIMER_PROF, &once, 0));
+    spin_until(1);
+    SHOW(ticks);
+    ticks = 0;
+    SHOW(setitimer(ITIMER_VIRTUAL, &every, 0));
+    spin_until(3);
+    TRUE(ticks >= 3);
+    SHOW(setitimer(ITIMER_VIRTUAL, &none, 0));
+    clockid_t clocks[] = {CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID};
+    for (int i = 0; i < 2; i++) {
+        timer_t timer;
+        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
+        struct itimerspec spec = {{0, 0}, {0, 30000000}}, left;
+        ticks = 0;
+        SHOW(timer_create(clocks[i], &event, &timer));
+        SHOW(timer_gettime(timer, &left));
+        SHOW(left.it_value.tv_nsec);
+        SHOW(timer_settime(timer, 0, &spec, 0));
+        SHOW(timer_gettime(timer, &left));
+        TRUE(left.it_value.tv_nsec > 0 && left.it_value.tv_nsec <= 30000000);
+        spin_until(1);
+        SHOW(ticks);
+        SHOW(timer_delete(timer));
+    }
+    // Nobody uses the CPU while its only thread sleeps by it: only the signal ends this.
+    struct timespec time = {100, 0};
+    signal(SIGALRM, tick);
+    struct itimerval soon = {{0, 0}, {0, 50000}};
+    setitimer(ITIMER_REAL, &soon, 0);
+    SHOW(syscall(SYS_clock_nanosleep, CLOCK_PROCESS_CPUTIME_ID, 0, &time, &time));
+    TRUE(time.tv_sec == 99);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        struct rlimit limit = {1, 2};
+        signal(SIGXCPU, tick);
+        setrlimit(RLIMIT_CPU, &limit);
+        ticks = 0;
+        spin_until(1);
+        _exit(ticks);
+    }
+    show_end("over its limit", child);
+    struct timeval old;
+    SHOW(adjtime(0, &old));
+    SHOW(old.tv_sec == 0 && old.tv_usec == 0);
+}
+
 int main(void) {
+    by_cpu_time();
     creating();
     leftovers();
     ignored();

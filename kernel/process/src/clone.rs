@@ -100,7 +100,13 @@ impl CloneArgs {
             && refuses(F::PIDFD, F::THREAD)
             && refuses(F::PIDFD, F::DETACHED)
             && refuses(F::CLEAR_SIGHAND, F::SIGHAND);
-        if ok { Ok(()) } else { Err(Errno::EINVAL) }
+        if !ok {
+            return Err(Errno::EINVAL);
+        }
+        if flags.contains(F::SETTLS) && self.tls >= UserAddr::LIMIT.0 {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
     }
 }
 

@@ -75,7 +75,7 @@ fn sys_execveat(cx: &mut Context<'_>) -> Result<u64> {
     let file = exec::open_found(cx.thread, found)?;
     let is_relative = fd != AT_FDCWD && path.first() != Some(&b'/');
     let name = if is_relative {
-        name_in(fd, &path)
+        name_in(fd, &path)?
     } else {
         path
     };
@@ -89,11 +89,12 @@ fn sys_execveat(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 /// The path by which a program finds itself that was named by a descriptor.
-fn name_in(fd: i32, path: &[u8]) -> Vec<u8> {
-    let mut name = alloc::format!("/dev/fd/{fd}").into_bytes();
+fn name_in(fd: i32, path: &[u8]) -> Result<Vec<u8>> {
+    let folder = collections::try_format!("/dev/fd/{fd}")?;
+    let mut name = collections::Vec::try_from_slice(folder.as_bytes())?;
     if !path.is_empty() {
-        name.push(b'/');
-        name.extend_from_slice(path);
+        name.try_push(b'/')?;
+        name.try_extend_from_slice(path)?;
     }
-    name
+    Ok(name.into_std())
 }

@@ -64,6 +64,7 @@ mod option {
     pub(super) const SET_SECUREBITS: i32 = 28;
     pub(super) const SET_TIMERSLACK: i32 = 29;
     pub(super) const GET_TIMERSLACK: i32 = 30;
+    pub(super) const SET_MM: i32 = 35;
     pub(super) const SET_CHILD_SUBREAPER: i32 = 36;
     pub(super) const GET_CHILD_SUBREAPER: i32 = 37;
     pub(super) const SET_NO_NEW_PRIVS: i32 = 38;
@@ -115,6 +116,9 @@ fn sys_prctl(cx: &mut Context<'_>) -> Result<u64> {
             }
             thread.set_no_new_privs();
             Ok(0)
+        }
+        option::SET_MM if !thread.credentials().has(Capabilities::SYS_RESOURCE) => {
+            Err(Errno::EPERM)
         }
         option::GET_NO_NEW_PRIVS => Ok(u64::from(thread.no_new_privs())),
         option::GET_TID_ADDRESS => {

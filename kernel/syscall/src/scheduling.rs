@@ -1,7 +1,6 @@
 //! Scheduling: policies, priorities, affinity.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
@@ -177,25 +176,31 @@ fn sys_sched_getaffinity(cx: &mut Context<'_>) -> Result<u64> {
     Ok(MASK_SIZE as u64)
 }
 
-/// The threads that getpriority(2) and setpriority(2) mean.
-fn meant(cx: &Context<'_>) -> Result<Vec<Arc<Thread>>> {
+/// Calls `act` for each thread that getpriority(2) and setpriority(2) mean; the last error counts.
+fn for_each_meant(cx: &Context<'_>, mut act: impl FnMut(&Arc<Thread>) -> Result<()>) -> Result<()> {
     const PRIO_PROCESS: i32 = 0;
     const PRIO_PGRP: i32 = 1;
     const PRIO_USER: i32 = 2;
     let who = cx.int(1);
-    let threads = match cx.int(0) {
-        PRIO_PROCESS => [named(cx, who).map_err(|_| Errno::ESRCH)?].to_vec(),
+    let mut result = Err(Errno::ESRCH);
+    let mut note = |done: Result<()>| {
+        if result == Err(Errno::ESRCH) || done.is_err() {
+            result = done;
+        }
+    };
+    match cx.int(0) {
+        PRIO_PROCESS => note(named(cx, who).and_then(|thread| act(&thread))),
         PRIO_PGRP => {
             let group = if who == 0 {
                 cx.process().group_id()
             } else {
                 cx.process().find(who).ok_or(Errno::ESRCH)?
             };
-            let tree = tree::lock();
-            let members = tree.group_members(group);
-            members
-                .flat_map(|member| member.process.threads())
-                .collect()
+            tree::lock().for_each_member(group, |_, member| {
+                for thread in member.threads() {
+                    note(act(&thread));
+                }
+            });
         }
         PRIO_USER => {
             let uid = if who == 0 {
@@ -203,43 +208,36 @@ fn meant(cx: &Context<'_>) -> Result<Vec<Arc<Thread>>> {
             } else {
                 cx.uint(1)
             };
-            let threads = tree::processes().flat_map(|process| process.threads());
-            threads
-                .filter(|thread| thread.credentials().uid == uid)
-                .collect()
+            for thread in tree::processes().flat_map(|process| process.threads()) {
+                if thread.credentials().uid == uid {
+                    note(act(&thread));
+                }
+            }
         }
         _ => return Err(Errno::EINVAL),
-    };
-    if threads.is_empty() {
-        Err(Errno::ESRCH)
-    } else {
-        Ok(threads)
     }
+    result
 }
 
 fn sys_getpriority(cx: &mut Context<'_>) -> Result<u64> {
-    let nices = meant(cx)?
-        .iter()
-        .map(|thread| attributes_of(thread))
-        .collect::<Result<Vec<_>>>()?;
-    let least = nices
-        .iter()
-        .map(|attributes| attributes.nice)
-        .min()
-        .unwrap_or(0);
+    let mut least = i64::MAX;
+    for_each_meant(cx, |thread| {
+        least = least.min(i64::from(attributes_of(thread)?.nice));
+        Ok(())
+    })?;
     // From 1 (nice 19) to 40 (nice -20), so that no result looks like an error.
-    Ok(u64::try_from(20 - i64::from(least)).unwrap_or(0))
+    Ok(u64::try_from(20 - least).unwrap_or(0))
 }
 
 fn sys_setpriority(cx: &mut Context<'_>) -> Result<u64> {
     let nice = cx.int(2).clamp(-20, 19);
-    for thread in meant(cx)? {
+    for_each_meant(cx, |thread| {
         let wanted = Attributes {
             nice: nice.try_into().unwrap_or_default(),
-            ..attributes_of(&thread)?
+            ..attributes_of(thread)?
         };
-        set_attributes(cx, &thread, wanted)?;
-    }
+        set_attributes(cx, thread, wanted).map(drop)
+    })?;
     Ok(0)
 }
 

@@ -57,6 +57,17 @@ fn file(scope: &Scope) -> Result<Arc<File>> {
     files.get(scope.fd()?).map_err(|_| Errno::ENOENT)
 }
 
+/// The permissions of a link say how the descriptor was opened.
+pub(super) fn link_mode(scope: &Scope) -> Option<u32> {
+    const O_ACCMODE: u32 = 3;
+    let mode = match file(scope).ok()?.flags().bits() & O_ACCMODE {
+        0 => 0o500,
+        1 => 0o300,
+        _ => 0o700,
+    };
+    Some(mode)
+}
+
 fn shown(scope: &Scope, to: &mut Text) -> Result<()> {
     scope.check_access()?;
     let root = thread::current()

@@ -199,6 +199,10 @@ impl Inode for Node {
         let (uid, gid) = self
             .scope
             .owner(kind == FileKind::Directory && self.item.mode == 0o555);
+        let of_descriptor = (kind == FileKind::Symlink)
+            .then(|| super::descriptors::link_mode(&self.scope))
+            .flatten();
+        let mode = of_descriptor.unwrap_or(self.item.mode);
         let now = Timestamp::now();
         Ok(Metadata {
             uid,
@@ -208,7 +212,7 @@ impl Inode for Node {
             atime: now,
             mtime: now,
             ctime: now,
-            ..Metadata::new(self.ino(), kind, self.item.mode)
+            ..Metadata::new(self.ino(), kind, mode)
         })
     }
 

@@ -70,12 +70,12 @@ fn write_identity(
         shown(id)
     )?;
     writeln!(to, "PPid:\t{}\nTracerPid:\t0", shown(process.parent_pid()))?;
-    if let Some(thread) = thread {
-        let c = thread.credentials();
+    if let Some(c) = process.credentials() {
         writeln!(to, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid)?;
         writeln!(to, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid)?;
-        let files = thread.files_if_alive().map_or(0, |files| files.len());
-        writeln!(to, "FDSize:\t{}", files.next_power_of_two().max(64))?;
+        let files = thread.and_then(Thread::files_if_alive);
+        let size = files.map_or(0, |files| files.len().next_power_of_two().max(64));
+        writeln!(to, "FDSize:\t{size}")?;
         write!(to, "Groups:\t")?;
         for group in c.groups.iter() {
             write!(to, "{group} ")?;

@@ -1,14 +1,17 @@
 //! Signals that wait for delivery.
 
-use alloc::vec::Vec;
+use collections::VecDeque;
 
 use super::{SigInfo, Signal, SignalSet};
+
+/// Room for so many entries is kept when there are none.
+const KEPT: usize = 16;
 
 /// Pending signals of a thread or a process: which, and what they carry, in order of arrival.
 #[derive(Debug, Default)]
 pub struct Queue {
     set: SignalSet,
-    entries: Vec<SigInfo>,
+    entries: VecDeque<SigInfo>,
 }
 
 /// Whether a signal was queued.
@@ -30,7 +33,7 @@ impl Queue {
     pub const fn new() -> Self {
         Self {
             set: SignalSet::EMPTY,
-            entries: Vec::new(),
+            entries: VecDeque::new(),
         }
     }
 
@@ -59,16 +62,16 @@ impl Queue {
         }
         // Standard signals are at most one each: they always fit within reason.
         let is_realtime = info.signal.is_realtime();
-        let has_room = !(is_full && is_realtime) && self.entries.try_reserve(1).is_ok();
+        let has_room = !(is_full && is_realtime) && self.entries.try_push_back(info).is_ok();
         if !has_room && is_realtime && info.code < 0 {
             return Queued::Refused;
         }
         self.set = self.set.with(info.signal);
-        if !has_room {
-            return Queued::WithoutInfo;
+        if has_room {
+            Queued::Yes
+        } else {
+            Queued::WithoutInfo
         }
-        self.entries.push(info);
-        Queued::Yes
     }
 
     /// Takes the next signal of `wanted`: synchronous ones first, then the lowest number, and of one
@@ -82,8 +85,13 @@ impl Queue {
         let found = self.entries.iter().position(|info| info.signal == signal);
         let info = match found {
             Some(index) => self.entries.remove(index),
-            None => SigInfo::user(signal, 0, 0),
+            None => None,
         };
+        let info = info.unwrap_or_else(|| SigInfo::user(signal, 0, 0));
+        if self.entries.is_empty() && self.entries.capacity() > KEPT {
+            // A flood of signals leaves no memory behind.
+            self.entries.release();
+        }
         if !self.entries.iter().any(|info| info.signal == signal) {
             self.set = self.set.without(SignalSet::of(signal));
         }
