@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use abi::{Errno, Result};
-use fs::{Dentry, FsContext, Mount, MountFlags, Path};
+use fs::{Dentry, FsContext, Mount, MountFlags, MountNamespace, Path};
 
 use super::scope::Scope;
 use super::text::Text;
@@ -18,6 +18,10 @@ struct Visible {
 
 fn context(scope: &Scope) -> Result<Arc<FsContext>> {
     scope.thread()?.fs_if_alive().ok_or(Errno::EINVAL)
+}
+
+pub(super) fn namespace(scope: &Scope) -> Result<Arc<MountNamespace>> {
+    Ok(context(scope)?.namespace())
 }
 
 fn visible(scope: &Scope) -> Result<(Vec<Visible>, Path)> {

@@ -3,12 +3,13 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use collections::try_arc;
 use fs::{
-    DirSink, File, FileKind, FileOps, Inode, InodeBody, Io, Link, Metadata, OpenFlags, Seek,
-    SetAttr, Timestamp,
+    DirSink, Events, File, FileKind, FileOps, Inode, InodeBody, Io, Link, Metadata, MountNamespace,
+    OpenFlags, PollTable, Seek, SetAttr, Timestamp,
 };
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
@@ -27,6 +28,8 @@ pub(crate) type Set = fn(&Scope, &[u8]) -> Result<()>;
 pub(crate) enum Content {
     /// A file with this text.
     File(Show),
+    /// As `File`; poll(2) tells when mounts of the process's namespace have changed.
+    Mounts(Show),
     /// A file that can also be written.
     Writable(Show, Set),
     /// A file with a behaviour of its own.
@@ -83,7 +86,9 @@ impl Item {
 
     const fn kind(&self) -> FileKind {
         match self.content {
-            Content::File(_) | Content::Writable(..) | Content::Special(_) => FileKind::Regular,
+            Content::File(_) | Content::Mounts(_) | Content::Writable(..) | Content::Special(_) => {
+                FileKind::Regular
+            }
             Content::Text(_) | Content::Link(..) => FileKind::Symlink,
             Content::Folder(_) | Content::Dynamic(..) => FileKind::Directory,
         }
@@ -271,7 +276,17 @@ impl Inode for Node {
             Content::File(_) | Content::Writable(..) => Ok(try_arc(OpenFile {
                 node: self,
                 text: SpinLock::new(None),
+                mounts: None,
             })?),
+            Content::Mounts(_) => {
+                let namespace = super::mounts::namespace(&self.scope)?;
+                let seen = AtomicU64::new(namespace.changes());
+                Ok(try_arc(OpenFile {
+                    node: self,
+                    text: SpinLock::new(None),
+                    mounts: Some((namespace, seen)),
+                })?)
+            }
             Content::Special(open) => open(&self.scope),
             Content::Text(_) | Content::Link(..) => Err(Errno::ELOOP),
         }
@@ -289,13 +304,15 @@ fn make(show: Show, scope: &Scope) -> Result<Text> {
 struct OpenFile {
     node: Arc<Node>,
     text: SpinLock<Option<Arc<Text>>>,
+    /// What it tells changes of, and how many had been when it was last polled.
+    mounts: Option<(Arc<MountNamespace>, AtomicU64)>,
 }
 
 impl OpenFile {
     fn text_for(&self, offset: u64) -> Result<Option<Arc<Text>>> {
         // What was written since shows at once.
         let (show, keeps) = match self.node.item.content {
-            Content::File(show) => (show, true),
+            Content::File(show) | Content::Mounts(show) => (show, true),
             Content::Writable(show, _) => (show, false),
             _ => return Ok(None),
         };
@@ -346,14 +363,30 @@ impl FileOps for OpenFile {
     /// A text that is made on reading has no end; settings have size 0.
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
         match (to, self.node.item.content) {
-            (Seek::End(_), Content::File(_)) => Err(Errno::EINVAL),
+            (Seek::End(_), Content::File(_) | Content::Mounts(_)) => Err(Errno::EINVAL),
             (to, _) => fs::seek_in(0, position, to),
         }
     }
 
-    /// Settings are, other files are always ready and take no part in epoll(7).
+    fn poll(&self, table: Option<&mut PollTable>) -> Events {
+        let Some((namespace, seen)) = &self.mounts else {
+            return Events::READABLE | Events::WRITABLE;
+        };
+        if let Some(table) = table {
+            table.add(namespace.changed());
+        }
+        let changes = namespace.changes();
+        if seen.swap(changes, Ordering::SeqCst) == changes {
+            Events::READABLE
+        } else {
+            Events::READABLE | Events::PRI | Events::ERR
+        }
+    }
+
+    /// Settings and tables of mounts are, other files are always ready and take no part in epoll(7).
     fn is_pollable(&self) -> bool {
-        matches!(self.node.item.content, Content::Writable(..)) && self.node.item.mode == 0o644
+        let is_setting = matches!(self.node.item.content, Content::Writable(..));
+        self.mounts.is_some() || is_setting && self.node.scope.process().is_err()
     }
 }
 

@@ -33,12 +33,19 @@ static TASK: Item = Item {
 macro_rules! common {
     ($($more:expr,)*) => {
         &[
-            secret("auxv", |scope, to| to.push(&scope.process()?.image().auxv)),
+            secret("auxv", |scope, to| {
+                scope.check_access()?;
+                to.push(&scope.process()?.image().auxv)
+            }),
             Item::file("cgroup", |_, to| to.push(b"0::/\n")),
             Item::file("cmdline", |scope, to| strings(scope, false, to)),
             Item { name: "comm", mode: 0o644, content: Content::Writable(comm, set_comm) },
             link("cwd", |scope, to| shown(scope, cwd, to), |scope| leads(scope, cwd)),
-            secret("environ", |scope, to| strings(scope, true, to)),
+            // The process may have become another program since the file was opened.
+            secret("environ", |scope, to| {
+                scope.check_access()?;
+                strings(scope, true, to)
+            }),
             link("exe", |scope, to| shown(scope, exe, to), |scope| leads(scope, exe)),
             Item { name: "fd", mode: 0o500, content: Content::Dynamic(&[], &descriptors::LINKS) },
             Item { name: "fdinfo", mode: 0o555, content: Content::Dynamic(&[], &descriptors::INFOS) },
@@ -46,9 +53,9 @@ macro_rules! common {
             Item::file("limits", limits::text),
             Item::file("maps", maps::text),
             Item { name: "mem", mode: 0o600, content: Content::Special(mem::open) },
-            Item::file("mountinfo", mounts::mountinfo),
-            Item::file("mounts", mounts::mounts),
-            Item { name: "mountstats", mode: 0o400, content: Content::File(mounts::mountstats) },
+            mount_table("mountinfo", 0o444, mounts::mountinfo),
+            mount_table("mounts", 0o444, mounts::mounts),
+            mount_table("mountstats", 0o400, mounts::mountstats),
             Item { name: "ns", mode: 0o511, content: Content::Folder(namespaces::ITEMS) },
             Item::file("oom_score", |scope, to| {
                 Ok(writeln!(to, "{}", crate::oom::score(scope.process()?))?)
@@ -114,6 +121,15 @@ const fn secret(name: &'static str, text: Show) -> Item {
         name,
         mode: 0o400,
         content: Content::File(text),
+    }
+}
+
+/// A file about mounts: poll(2) tells when they change.
+const fn mount_table(name: &'static str, mode: u32, show: Show) -> Item {
+    Item {
+        name,
+        mode,
+        content: Content::Mounts(show),
     }
 }
 
