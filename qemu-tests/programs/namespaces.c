@@ -1,7 +1,10 @@
 // Namespaces as files: what they are called, what their files tell, how they are entered.
 #include "test.h"
+#include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/utsname.h>
 
 #define NS_GET_USERNS 0xb701
@@ -103,6 +106,33 @@ static void pids(void) {
     SHOW(fork());
 }
 
+// Whoever waits for mounts to change is told once by each open file.
+static void mount_events(void) {
+    SHOW(unshare(CLONE_NEWNS));
+    struct pollfd watch = {open("/proc/self/mountinfo", O_RDONLY), POLLPRI, 0};
+    SHOW(poll(&watch, 1, 0));
+    SHOW(mount("none", "/tmp", "tmpfs", 0, 0));
+    SHOW(poll(&watch, 1, 0));
+    SHOW(watch.revents);
+    SHOW(poll(&watch, 1, 0));
+    SHOW(umount("/tmp"));
+    SHOW(poll(&watch, 1, 1000));
+    close(watch.fd);
+    struct epoll_event event = {.events = EPOLLPRI};
+    int instance = epoll_create1(0);
+    const char *paths[] = {"/proc/self/mounts", "/proc/self/stat", "/proc/sys/kernel/hostname"};
+    for (int i = 0; i < 3; i++)
+        SHOW(epoll_ctl(instance, EPOLL_CTL_ADD, open(paths[i], O_RDONLY), &event));
+    struct stat info;
+    int modes[] = {O_RDONLY, O_WRONLY, O_RDWR};
+    for (int i = 0; i < 3; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", open("/dev/null", modes[i]));
+        lstat(path, &info);
+        say("mode %o\n", info.st_mode);
+    }
+}
+
 static void unprivileged(void) {
     pid_t child = fork_clean();
     if (child == 0) {
@@ -120,6 +150,7 @@ static void unprivileged(void) {
 int main(void) {
     links();
     host_names();
+    mount_events();
     unprivileged();
     pids();
     return 0;

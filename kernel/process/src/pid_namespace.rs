@@ -9,7 +9,6 @@
 //! Lock order: the tree, then one table at a time.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Bound;
 
 use abi::{Errno, Result};
@@ -124,20 +123,22 @@ impl PidNamespace {
         false
     }
 
-    /// What each namespace from `top` down to this one calls `id`.
-    #[must_use]
-    pub fn shown_below(&self, top: &Self, id: Pid) -> Vec<Pid> {
-        let mut shown = Vec::new();
-        let mut at = self;
-        loop {
-            shown.push(at.shown(id));
-            match &at.0 {
-                Some(inner) if at != top => at = &inner.parent,
-                _ => break,
-            }
+    /// Calls `show` with what each namespace from `top` down to this one calls `id`.
+    ///
+    /// # Errors
+    /// What `show` gives.
+    pub fn for_each_below<E>(
+        &self,
+        top: &Self,
+        id: Pid,
+        show: &mut dyn FnMut(Pid) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
+        if self != top
+            && let Some(inner) = &self.0
+        {
+            inner.parent.for_each_below(top, id, show)?;
         }
-        shown.reverse();
-        shown
+        show(self.shown(id))
     }
 
     /// Gives `id` a number here and in each namespace above.

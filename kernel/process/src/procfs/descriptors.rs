@@ -42,7 +42,13 @@ static INFO: Item = Item {
 fn list(scope: &Scope) -> Result<Vec<Pid>> {
     scope.check_access()?;
     let files = scope.thread()?.files_if_alive().ok_or(Errno::ENOENT)?;
-    Ok(files.list().into_iter().map(|(fd, _)| fd).collect())
+    let mut numbers = Vec::new();
+    let all = files.list();
+    numbers
+        .try_reserve_exact(all.len())
+        .map_err(|_| Errno::ENOMEM)?;
+    numbers.extend(all.into_iter().map(|(fd, _)| fd));
+    Ok(numbers)
 }
 
 fn find(scope: &Scope, fd: Pid, item: &'static Item) -> Option<(&'static Item, Scope)> {

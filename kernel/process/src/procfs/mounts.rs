@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use abi::{Errno, Result};
-use fs::{Dentry, FsContext, Mount, MountFlags, MountNamespace, Path};
+use fs::{Dentry, FsContext, Mount, MountFlags, MountNamespace};
 
 use super::scope::Scope;
 use super::text::Text;
@@ -24,37 +24,35 @@ pub(super) fn namespace(scope: &Scope) -> Result<Arc<MountNamespace>> {
     Ok(context(scope)?.namespace())
 }
 
-fn visible(scope: &Scope) -> Result<(Vec<Visible>, Path)> {
+/// Calls `act` for each mount that the process's root reaches.
+fn for_each_visible(scope: &Scope, mut act: impl FnMut(&Visible) -> Result<()>) -> Result<()> {
     let context = context(scope)?;
     let root = context.root();
-    let reachable = |mount: Arc<Mount>| {
+    for mount in context.namespace().mounts() {
         let (at, is_below) = mount.root_path().spell(&root);
-        is_below.then_some(Visible { mount, at })
-    };
-    let mounts = context
-        .namespace()
-        .mounts()
-        .into_iter()
-        .filter_map(reachable)
-        .collect();
-    Ok((mounts, root))
-}
-
-pub(super) fn mounts(scope: &Scope, to: &mut Text) -> Result<()> {
-    for Visible { mount, at } in visible(scope)?.0 {
-        push_escaped(to, mount.source())?;
-        to.push(b" ")?;
-        push_escaped(to, &at)?;
-        let fs = mount.super_block().fs();
-        write!(to, " {} ", fs.name())?;
-        write_flags(mount.flags(), true, to)?;
-        writeln!(to, "{} 0 0", fs.options())?;
+        if is_below {
+            act(&Visible { mount, at })?;
+        }
+        sched::cond_resched();
     }
     Ok(())
 }
 
+pub(super) fn mounts(scope: &Scope, to: &mut Text) -> Result<()> {
+    for_each_visible(scope, |Visible { mount, at }| {
+        push_escaped(to, mount.source())?;
+        to.push(b" ")?;
+        push_escaped(to, at)?;
+        let fs = mount.super_block().fs();
+        write!(to, " {} ", fs.name())?;
+        write_flags(mount.flags(), true, to)?;
+        writeln!(to, "{} 0 0", fs.options())?;
+        Ok(())
+    })
+}
+
 pub(super) fn mountinfo(scope: &Scope, to: &mut Text) -> Result<()> {
-    for Visible { mount, at } in visible(scope)?.0 {
+    for_each_visible(scope, |Visible { mount, at }| {
         let parent = mount
             .mounted_on()
             .map_or(mount.id(), |path| path.mount.id());
@@ -68,7 +66,7 @@ pub(super) fn mountinfo(scope: &Scope, to: &mut Text) -> Result<()> {
         )?;
         push_escaped(to, &path_within(mount.root()))?;
         to.push(b" ")?;
-        push_escaped(to, &at)?;
+        push_escaped(to, at)?;
         to.push(b" ")?;
         write_flags(mount.flags(), true, to)?;
         let fs = mount.super_block().fs();
@@ -77,19 +75,19 @@ pub(super) fn mountinfo(scope: &Scope, to: &mut Text) -> Result<()> {
         to.push(b" ")?;
         write_flags(mount.flags() & MountFlags::RDONLY, false, to)?;
         writeln!(to, "{}", fs.options())?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 pub(super) fn mountstats(scope: &Scope, to: &mut Text) -> Result<()> {
-    for Visible { mount, at } in visible(scope)?.0 {
+    for_each_visible(scope, |Visible { mount, at }| {
         to.push(b"device ")?;
         push_escaped(to, mount.source())?;
         to.push(b" mounted on ")?;
-        push_escaped(to, &at)?;
+        push_escaped(to, at)?;
         writeln!(to, " with fstype {}", mount.super_block().fs().name())?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Where in its file system a mount's root is.

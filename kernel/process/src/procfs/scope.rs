@@ -1,7 +1,6 @@
 //! What a node of /proc is about, and who may look at it.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
@@ -50,12 +49,17 @@ impl Scope {
         self.namespace.find(number)
     }
 
-    /// What each namespace from that of this /proc down to the process's own calls `id`.
-    pub(super) fn shown_downwards(&self, id: Pid) -> Result<Vec<Pid>> {
-        Ok(self
-            .process()?
-            .pid_namespace()
-            .shown_below(&self.namespace, id))
+    /// Calls `show` with what each namespace from that of this /proc down to the process's own calls `id`.
+    pub(super) fn for_each_number<E>(
+        &self,
+        id: Pid,
+        show: &mut dyn FnMut(Pid) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
+        let Some(process) = &self.process else {
+            return Ok(());
+        };
+        let own = process.pid_namespace();
+        own.for_each_below(&self.namespace, id, show)
     }
 
     pub(super) fn with_thread(&self, tid: Pid) -> Self {

@@ -89,9 +89,7 @@ fn write_identity(
         ("NSsid", process.session_id()),
     ] {
         write!(to, "{name}:")?;
-        for number in scope.shown_downwards(id).unwrap_or_default() {
-            write!(to, "\t{number}")?;
-        }
+        scope.for_each_number(id, &mut |number| write!(to, "\t{number}"))?;
         writeln!(to)?;
     }
     Ok(())
