@@ -18,6 +18,7 @@ pub mod kvm;
 pub mod programs;
 pub mod qemu;
 pub mod report;
+pub mod stress;
 pub mod suite;
 pub mod transcript;
 

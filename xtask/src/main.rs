@@ -15,6 +15,7 @@ mod rootfs;
 mod run;
 mod setup;
 mod shell;
+mod stress;
 mod test;
 mod toolchain;
 mod workspace;
@@ -47,6 +48,8 @@ enum Command {
     Test(test::TestArguments),
     /// Count what the kernel's operations cost, and compare with Debian's Linux
     Bench(bench::BenchArguments),
+    /// Make random system calls in a guest
+    Stress(stress::StressArguments),
     /// Check the format, the lints, the layers, and what else a program can check
     Check,
     /// Write the pages that are generated from the code
@@ -71,6 +74,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => run::run(&workspace, arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
+        Command::Stress(arguments) => stress::run(&workspace, &arguments),
         Command::Check => check::run(&workspace),
         Command::Docs => docs::write(&workspace),
         Command::QemuTest(arguments) => qemu_test::run(&workspace, arguments),

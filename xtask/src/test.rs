@@ -10,7 +10,7 @@ use qemu_tests::{Report, containerd, kvm};
 
 use crate::build::{self, Image};
 use crate::workspace::Workspace;
-use crate::{bench, check, packages, qemu_test, reproduce, rootfs, shell};
+use crate::{bench, check, packages, qemu_test, reproduce, rootfs, shell, stress};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct TestArguments {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Also build the image in another folder and compare its bytes
+    /// Also make random system calls, and build the image in another folder and compare its bytes
     #[arg(long)]
     full: bool,
     /// Of the tests on KVM, only those whose name contains this
@@ -68,6 +68,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
         }
     }
     if arguments.full {
+        report.merge(stress::test(workspace, built(workspace, &mut image)?)?);
         report.merge(reproduce::test(workspace, built(workspace, &mut image)?)?);
     }
     for name in &report.failed {

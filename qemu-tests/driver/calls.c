@@ -1,0 +1,70 @@
+// The calls that the driver makes, with a letter for each argument; see argument() in arguments.c.
+// Left out are those that end the machine, and those that take away what the driver itself stands on.
+#include "driver.h"
+
+#include <sys/syscall.h>
+
+#define CALL(name, arguments) {#name, SYS_##name, arguments, 0}
+// For a child only: it may end its caller, stop it, or leave it without what it needs.
+#define FINAL(name, arguments) {#name, SYS_##name, arguments, 1}
+
+const struct call calls[] = {
+    CALL(read, "fbl"), CALL(write, "fbl"), CALL(readv, "fvc"), CALL(writev, "fvc"), CALL(pread64, "fblo"),
+    CALL(pwrite64, "fblo"), CALL(preadv2, "fvco0g"), CALL(pwritev2, "fvco0g"), CALL(open, "pOm"), CALL(openat, "DpOm"),
+    CALL(openat2, "Dpbl"), CALL(creat, "pm"), CALL(close, "F"), CALL(dup, "f"), CALL(dup2, "fF"), CALL(dup3, "fFg"),
+    CALL(fcntl, "fkb"), CALL(fcntl, "fkI"), CALL(fcntl, "fki"), CALL(ioctl, "fxb"), CALL(ioctl, "fxi"), CALL(lseek, "foi"),
+    CALL(stat, "pb"), CALL(lstat, "pb"), CALL(fstat, "fb"), CALL(newfstatat, "Dpbg"), CALL(statx, "Dpggb"),
+    CALL(access, "pi"), CALL(faccessat2, "Dpig"), CALL(mkdir, "pm"), CALL(mkdirat, "Dpm"), CALL(rmdir, "p"),
+    CALL(unlink, "p"), CALL(unlinkat, "Dpg"), CALL(rename, "pp"), CALL(renameat2, "DpDpi"), CALL(link, "pp"),
+    CALL(linkat, "DpDpg"), CALL(symlink, "pp"), CALL(symlinkat, "pDp"), CALL(readlink, "pbl"), CALL(readlinkat, "Dpbl"),
+    CALL(mknod, "pM0"), CALL(mknodat, "DpM0"), CALL(chmod, "pm"), CALL(fchmod, "fm"), CALL(fchmodat, "Dpm"),
+    CALL(chown, "puu"), CALL(fchown, "fuu"), CALL(lchown, "puu"), CALL(fchownat, "Dpuug"), CALL(truncate, "po"),
+    CALL(ftruncate, "fo"), CALL(fallocate, "fgol"), CALL(fsync, "f"), CALL(fdatasync, "f"), CALL(sync, ""),
+    CALL(syncfs, "f"), CALL(sync_file_range, "fooi"), CALL(utimensat, "Dpbg"), CALL(futimesat, "Dpb"), CALL(utime, "pb"),
+    CALL(getdents64, "fbl"), CALL(getdents, "fbl"), CALL(chdir, "p"), CALL(fchdir, "f"), CALL(getcwd, "bl"),
+    CALL(statfs, "pb"), CALL(fstatfs, "fb"), CALL(umask, "m"), CALL(flock, "fi"), CALL(copy_file_range, "fbfblg"),
+    CALL(sendfile, "ffbl"), CALL(splice, "fbfblg"), CALL(tee, "fflg"), CALL(vmsplice, "fvcg"), CALL(readahead, "fol"),
+    CALL(fadvise64, "fooi"), CALL(setxattr, "ppbli"), CALL(getxattr, "ppbl"), CALL(fsetxattr, "fpbli"),
+    CALL(listxattr, "pbl"), CALL(flistxattr, "fbl"), CALL(removexattr, "pp"), CALL(fgetxattr, "fpbl"),
+    CALL(name_to_handle_at, "Dpbbg"), CALL(inotify_init1, "g"), CALL(inotify_add_watch, "fpg"), CALL(inotify_rm_watch, "fi"),
+    CALL(fanotify_init, "gg"), CALL(memfd_create, "pi"), CALL(eventfd2, "Ig"), CALL(timerfd_create, "Cg"),
+    CALL(timerfd_settime, "fibb"), CALL(timerfd_gettime, "fb"), CALL(signalfd4, "fb8g"), CALL(epoll_create1, "g"),
+    CALL(epoll_create, "I"), CALL(epoll_ctl, "fifb"), CALL(epoll_wait, "fbiT"), CALL(epoll_pwait, "fbiTb8"),
+    CALL(epoll_pwait2, "fbitb8"), CALL(poll, "biT"), CALL(ppoll, "bitb8"), CALL(select, "ibbbt"), CALL(pselect6, "ibbbtb"),
+    CALL(pipe, "b"), CALL(pipe2, "bg"), CALL(socket, "Yyi"), CALL(socketpair, "Yyib"), CALL(bind, "fSL"),
+    CALL(connect, "fSL"), CALL(listen, "fI"), CALL(accept4, "fbbg"), CALL(getsockname, "fbb"), CALL(getpeername, "fbb"),
+    CALL(setsockopt, "fqQbl"), CALL(getsockopt, "fqQbb"), CALL(sendto, "fblNSL"), CALL(recvfrom, "fblNbb"),
+    CALL(sendmsg, "fbN"), CALL(recvmsg, "fbN"), CALL(sendmmsg, "fbiN"), CALL(recvmmsg, "fbiNt"), CALL(shutdown, "fi"),
+    CALL(mmap, "anrAfo"), CALL(mmap, "anrA00"), CALL(munmap, "an"), CALL(mprotect, "anr"), CALL(madvise, "anV"),
+    CALL(msync, "ang"), CALL(mlock, "an"), CALL(munlock, "an"), CALL(mlock2, "ang"), CALL(mincore, "anb"),
+    CALL(mremap, "ann0"), CALL(mremap, "anni"), CALL(mremap, "annia"), CALL(remap_file_pages, "anioi"), CALL(membarrier, "ggi"),
+    CALL(process_vm_readv, "PvcvcI"), CALL(process_vm_writev, "PvcvcI"), CALL(mbind, "anibig"), CALL(get_mempolicy, "bbiag"),
+    CALL(futex, "WwitWi"), CALL(futex, "WwitWi"), CALL(set_robust_list, "bl"), CALL(get_robust_list, "Pbb"),
+    CALL(nanosleep, "tb"), CALL(clock_nanosleep, "Citb"), CALL(clock_gettime, "Cb"), CALL(clock_getres, "Cb"),
+    CALL(gettimeofday, "bb"), CALL(times, "b"), CALL(time, "b"), CALL(timer_create, "Cbb"), CALL(timer_settime, "iibb"),
+    CALL(timer_gettime, "ib"), CALL(timer_getoverrun, "i"), CALL(timer_delete, "i"), CALL(getitimer, "ib"),
+    CALL(adjtimex, "b"), CALL(getrusage, "Ib"), CALL(getrlimit, "Ib"), CALL(prlimit64, "PI0b"), CALL(getpriority, "iP"),
+    CALL(setpriority, "iPi"), CALL(sched_yield, ""), CALL(sched_getaffinity, "Plb"), CALL(sched_setaffinity, "Plb"),
+    CALL(sched_getparam, "Pb"), CALL(sched_setscheduler, "P0b"), CALL(sched_getattr, "Pbl0"), CALL(sched_setattr, "Pb0"),
+    CALL(sched_rr_get_interval, "Pb"), CALL(ioprio_get, "iP"), CALL(getcpu, "bbb"), CALL(kill, "Ps"), CALL(tkill, "Ps"),
+    CALL(tgkill, "PPs"), CALL(rt_sigqueueinfo, "Psb"), CALL(pidfd_open, "Pg"), CALL(pidfd_send_signal, "fsb0"),
+    CALL(pidfd_getfd, "ffg"), CALL(rt_sigprocmask, "i0b8"), CALL(rt_sigpending, "bl"), CALL(rt_sigtimedwait, "bbt8"),
+    CALL(rt_sigaction, "s0b8"), CALL(sigaltstack, "0b"), CALL(wait4, "PbXb"), CALL(waitid, "iPbXb"), CALL(getpgid, "P"),
+    CALL(getsid, "P"), CALL(setpgid, "PP"), CALL(getgroups, "Ib"), CALL(getresuid, "bbb"), CALL(capget, "bb"),
+    CALL(prctl, "iIIII"), CALL(prctl, "Qbbbb"), CALL(arch_prctl, "Ib"), CALL(personality, "I"), CALL(sysinfo, "b"),
+    CALL(uname, "b"), CALL(syslog, "ibl"), CALL(getrandom, "blg"), CALL(kcmp, "PPiii"), CALL(umount2, "pg"),
+    CALL(mount, "ppp0b"), CALL(mount, "ppb0b"), CALL(pivot_root, "pp"), CALL(quotactl, "Ipub"), CALL(acct, "p"),
+    CALL(shmget, "Ilg"), CALL(msgget, "Ig"), CALL(semget, "Iig"), CALL(mq_open, "pgmb"), CALL(add_key, "ppblI"),
+    CALL(io_setup, "ib"), CALL(io_uring_setup, "Ib"), CALL(bpf, "ibl"), CALL(perf_event_open, "bPIig"), CALL(userfaultfd, "g"),
+    CALL(close_range, "000"), CALL(landlock_create_ruleset, "blg"), CALL(seccomp, "i0b"), CALL(rseq, "blgI"),
+    FINAL(brk, "b"), FINAL(execve, "pbb"), FINAL(execve, "p00"), FINAL(execveat, "Dp00g"), FINAL(rt_sigreturn, ""),
+    FINAL(exit, "i"), FINAL(exit_group, "i"), FINAL(setuid, "u"), FINAL(setgid, "u"), FINAL(setresuid, "uuu"),
+    FINAL(setgroups, "ib"), FINAL(capset, "bb"), FINAL(setfsuid, "u"), FINAL(setsid, ""), FINAL(chroot, "p"),
+    FINAL(unshare, "g"), FINAL(setns, "fg"), FINAL(prctl, "iIIII"), FINAL(mlockall, "i"), FINAL(munlockall, ""),
+    FINAL(setrlimit, "ib"), FINAL(prlimit64, "Pib0"), FINAL(close_range, "iIg"), FINAL(close_range, "Fig"),
+    FINAL(set_tid_address, "b"), FINAL(rt_sigsuspend, "b8"), FINAL(pause, ""), FINAL(alarm, "i"), FINAL(setitimer, "ibb"),
+    FINAL(clone, "g0bb0"), FINAL(clone3, "bl"), FINAL(vfork, ""), FINAL(arch_prctl, "ib"), FINAL(sethostname, "bi"),
+    FINAL(seccomp, "igb"), FINAL(rt_sigaction, "ibb8"), FINAL(rt_sigprocmask, "ib08"), FINAL(ptrace, "iPbb"),
+    FINAL(munmap, "bl"), FINAL(mprotect, "bli"), FINAL(mmap, "blrgfo"), FINAL(kill, "Pi"), FINAL(process_madvise, "fvcVg"),
+};
+const size_t call_count = sizeof calls / sizeof *calls;

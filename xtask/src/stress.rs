@@ -1,0 +1,117 @@
+//! `cargo xtask stress`: random system calls, with the seeds and machines that one asks for.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use qemu_tests::Report;
+use qemu_tests::qemu::{Configuration, Machine};
+use qemu_tests::stress::Jitter;
+use qemu_tests::stress::driver::{Driver, Turn};
+
+use crate::build::{self, Image};
+use crate::packages;
+use crate::workspace::Workspace;
+
+/// What `cargo xtask stress` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StressArguments {
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, one boot each
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// How many calls a boot
+    #[arg(long, default_value_t = 50_000)]
+    calls: u64,
+    /// Who makes them; alternates between root and 1000 when it is not given
+    #[arg(long)]
+    uid: Option<u32>,
+    /// How many CPUs; alternates between 2 and 4 when it is not given
+    #[arg(long)]
+    cpus: Option<u32>,
+    /// q35 rather than microvm; alternates when neither is given
+    #[arg(long)]
+    machine: Option<String>,
+    /// Let the CPUs stand still now and then
+    #[arg(long)]
+    jitter: bool,
+    /// Print each call to the console before it is made: slow, and for one seed
+    #[arg(long)]
+    trace: bool,
+    /// Boot this Linux kernel (a vmlinuz) instead of ours, to test the driver
+    #[arg(long, value_name = "FILE")]
+    linux: Option<PathBuf>,
+}
+
+/// Runs the turns that the arguments ask for.
+pub(crate) fn run(workspace: &Workspace, arguments: &StressArguments) -> anyhow::Result<()> {
+    let (kernel, is_linux) = match &arguments.linux {
+        Some(kernel) => (kernel.clone(), true),
+        None => (build::image(workspace)?.kernel, false),
+    };
+    let machine = match arguments.machine.as_deref() {
+        None => None,
+        Some("microvm") => Some(Machine::Microvm),
+        Some("q35") => Some(Machine::Q35),
+        Some(other) => bail!("there is no machine {other}; microvm and q35 are there"),
+    };
+    let driver = build(workspace, &kernel, is_linux)?;
+    let mut report = Report::default();
+    for seed in arguments.seed..arguments.seed + arguments.seeds {
+        let mut turn = nth(seed, arguments.calls);
+        turn.uid = arguments.uid.unwrap_or(turn.uid);
+        turn.configuration.cpus = arguments.cpus.unwrap_or(turn.configuration.cpus);
+        turn.configuration.machine = machine.unwrap_or(turn.configuration.machine);
+        turn.is_traced = arguments.trace;
+        if arguments.jitter {
+            turn.jitter = Jitter::Stops;
+        }
+        report.note(turn, driver.run(&turn)?);
+    }
+    println!("{}", report.totals());
+    if !report.failed.is_empty() {
+        bail!("{} tests failed", report.failed.len());
+    }
+    Ok(())
+}
+
+/// The part of `cargo xtask test --full`: a few seeds on each machine, each user, with jitter and without.
+pub(crate) fn test(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
+    const SEEDS: u64 = 16;
+    let driver = build(workspace, &image.kernel, false)?;
+    let mut report = Report::default();
+    for seed in 1..=SEEDS {
+        let mut turn = nth(seed, 20_000);
+        if seed > SEEDS / 2 {
+            turn.jitter = Jitter::Stops;
+        }
+        report.note(turn, driver.run(&turn)?);
+    }
+    Ok(report)
+}
+
+fn build(workspace: &Workspace, kernel: &Path, is_linux: bool) -> anyhow::Result<Driver> {
+    let needed = [packages::QEMU, packages::STATIC_C].concat();
+    packages::require("the random driver", &needed)?;
+    Driver::build(&workspace.target.join("stress"), kernel, is_linux)
+}
+
+/// The seed's turn: machines, users and numbers of CPUs alternate.
+fn nth(seed: u64, calls: u64) -> Turn {
+    Turn {
+        configuration: Configuration {
+            machine: if seed & 1 == 0 {
+                Machine::Microvm
+            } else {
+                Machine::Q35
+            },
+            cpus: if seed & 2 == 0 { 2 } else { 4 },
+        },
+        seed,
+        calls,
+        uid: if seed & 4 == 0 { 1000 } else { 0 },
+        jitter: Jitter::None,
+        is_traced: false,
+    }
+}
