@@ -75,9 +75,15 @@ static void signals_to_init(void) {
         if (fork() == 0) _exit(kill(1, SIGUSR1) != 0);
         wait(&status);
         say("sender inside is %d\n", senders);
+        // The signal must not come between the look and the wait.
         char byte = 1;
+        sigset_t held, none;
+        sigemptyset(&none);
+        sigemptyset(&held);
+        sigaddset(&held, SIGUSR1);
+        sigprocmask(SIG_BLOCK, &held, NULL);
         write(ready[1], &byte, 1);
-        while (senders != 0) pause();
+        while (senders != 0) sigsuspend(&none);
         say("sender outside is %d\n", senders);
         write(ready[1], &byte, 1);
         for (;;) pause();
