@@ -1,5 +1,6 @@
 //! `cargo xtask check`: the rules of the house that a program can check, cheap ones first.
 
+mod allocation;
 mod layers;
 mod sources;
 

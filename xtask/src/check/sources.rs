@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::Complaints;
+use super::{Complaints, allocation};
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -36,6 +36,7 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<Complaints> {
     ]);
     let files = shell::output(git.current_dir(&workspace.root))?;
     let mut complaints = Vec::new();
+    let mut kernel = Vec::new();
     for file in files.lines() {
         let path = workspace.root.join(file);
         if !path.is_file() {
@@ -43,7 +44,12 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<Complaints> {
         }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {file}"))?;
         complaints.extend(check_file(file, &text));
+        if file.starts_with("kernel/") {
+            kernel.push((file, text));
+        }
     }
+    let kernel = kernel.iter().map(|(file, text)| (*file, text.as_str()));
+    complaints.extend(allocation::check(kernel));
     Ok(complaints)
 }
 

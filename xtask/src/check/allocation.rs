@@ -1,0 +1,232 @@
+//! Infallible allocation in the kernel's crates: what a user can make grow must be able to fail, so the
+//! collections at hand are those of `nacre-collections`, and alloc's are refused.
+//!
+//! A line may allocate infallibly when it says why: `// infallible: REASON`, on it or just above it.
+//! Test code may. Crates that are not converted yet may have as many places as [`LEFT`] says, and no more.
+
+use super::Complaints;
+
+/// The crates that still have infallible allocations, and how many. The numbers only go down.
+const LEFT: [(&str, usize); 8] = [
+    ("machine", 33),
+    ("sched", 10),
+    ("memory", 16),
+    ("fs", 210),
+    ("net", 50),
+    ("process", 143),
+    ("syscall", 43),
+    ("kernel", 9),
+];
+
+/// The crate that the fallible collections are made in.
+const COLLECTIONS: &str = "kernel/collections/";
+
+/// What allocates and cannot fail, as it stands in code.
+const INFALLIBLE: [&str; 24] = [
+    "alloc::vec",
+    "alloc::string",
+    "alloc::collections",
+    "alloc::format",
+    "Arc::new(",
+    "Arc::new_cyclic(",
+    "Arc::from(",
+    "Arc::default(",
+    "Rc::new(",
+    "Box::new(",
+    "Box::from(",
+    "Box::pin(",
+    "Vec::with_capacity(",
+    "String::from(",
+    "vec![",
+    "format!(",
+    ".to_vec()",
+    ".to_owned()",
+    ".to_string()",
+    ".into_boxed_slice()",
+    ".into_std()",
+    ".collect()",
+    ".collect::<",
+    ".extend_from_slice(",
+];
+
+/// The names that a `use alloc::{…}` may not bring in.
+const MODULES: [&str; 4] = ["vec", "string", "collections", "format"];
+
+/// The places in `text`, a file of the kernel: line numbers from 1, and what stands there.
+fn places(text: &str) -> Vec<(usize, &'static str)> {
+    let mut places = Vec::new();
+    let mut is_excused = false;
+    let mut in_use = false;
+    for (at, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("#[cfg(test)]")
+            || line.contains("not(target_os = \"none\")")
+        {
+            // What follows in a file is tests, or a double for them.
+            let rest = text.lines().skip(at + 1);
+            if rest
+                .take(3)
+                .any(|line| line.trim_end().ends_with('{') && line.contains("mod "))
+            {
+                break;
+            }
+        }
+        let excuse = line
+            .split_once("// infallible: ")
+            .map(|(_, reason)| reason.trim());
+        let has_excuse = excuse.is_some_and(|reason| reason.len() > 5);
+        let code = code_of(line);
+        in_use |= code.trim_start().starts_with("use alloc::{");
+        if !is_excused && !has_excuse {
+            let what = INFALLIBLE.into_iter().find(|what| holds(&code, what));
+            let imported = || {
+                MODULES
+                    .into_iter()
+                    .find(|name| in_use && imports(&code, name))
+            };
+            places.extend(what.or_else(imported).map(|what| (at + 1, what)));
+        }
+        in_use &= !code.contains(';');
+        is_excused = has_excuse && code.trim().is_empty();
+    }
+    places
+}
+
+/// `line` without its strings and comments.
+fn code_of(line: &str) -> String {
+    let mut code: String = line.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
+    if let Some(comment) = code.find("//") {
+        code.truncate(comment);
+    }
+    code
+}
+
+/// Whether `code` has `what` as words of its own: `try_format!(` is not `format!(`.
+fn holds(code: &str, what: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    code.match_indices(what).any(|(at, _)| {
+        let before = at.checked_sub(1).map(|at| code.as_bytes()[at]);
+        let after = code.as_bytes().get(at + what.len()).copied();
+        let starts = what.starts_with('.') || !before.is_some_and(is_word);
+        let ends = !what.ends_with(char::is_alphanumeric) || !after.is_some_and(is_word);
+        starts && ends
+    })
+}
+
+/// Whether `code`, a line of `use alloc::{…}`, names the module.
+fn imports(code: &str, module: &str) -> bool {
+    code.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .any(|word| word == module)
+}
+
+/// Counts the places of the kernel's files, which are `(path, text)`, crate by crate.
+pub(crate) fn check<'f>(files: impl Iterator<Item = (&'f str, &'f str)>) -> Complaints {
+    judge(files, &LEFT)
+}
+
+fn judge<'f>(
+    files: impl Iterator<Item = (&'f str, &'f str)>,
+    left: &[(&str, usize)],
+) -> Complaints {
+    let mut found: Vec<(&str, Vec<String>)> = Vec::new();
+    for (path, text) in files {
+        let Some(name) = crate_of(path) else { continue };
+        let places = places(text)
+            .into_iter()
+            .map(|(line, what)| format!("{path}:{line}: `{what}` cannot fail"));
+        match found.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, all)) => all.extend(places),
+            None => found.push((name, places.collect())),
+        }
+    }
+    let mut complaints = Vec::new();
+    for (name, places) in found {
+        let allowed = left
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, count)| *count);
+        match allowed {
+            None => complaints.extend(places),
+            Some(_) if places.is_empty() => complaints.push(format!(
+                "kernel/{name}: has no infallible allocation left; take it out of LEFT in xtask/src/check/allocation.rs"
+            )),
+            Some(allowed) if places.len() > allowed => complaints.push(format!(
+                "kernel/{name}: {} infallible allocations, of at most {allowed}; the last: {}",
+                places.len(),
+                places.last().map_or("", String::as_str)
+            )),
+            Some(allowed) if places.len() < allowed => {
+                println!("note: kernel/{name}: {} infallible allocations are left; LEFT says {allowed}", places.len());
+            }
+            Some(_) => {}
+        }
+    }
+    complaints
+}
+
+/// The kernel crate that `path` is code of; not for tests and the doubles that tests use.
+fn crate_of(path: &str) -> Option<&str> {
+    let (name, rest) = path.strip_prefix("kernel/")?.split_once('/')?;
+    let is_test = rest.contains("tests/")
+        || ["tests.rs", "testing.rs", "host.rs", "fake.rs"]
+            .iter()
+            .any(|end| rest.ends_with(end));
+    (rest.starts_with("src/") && !is_test && !path.starts_with(COLLECTIONS)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{judge, places};
+
+    fn found(code: &str) -> Vec<usize> {
+        places(code).into_iter().map(|(line, _)| line).collect()
+    }
+
+    #[test]
+    fn finds_what_cannot_fail() {
+        for line in [
+            "use alloc::vec::Vec;",
+            "use alloc::{sync::Arc, vec::Vec};",
+            "let x = Arc::new(1);",
+            "let x = vec![1];",
+            "f(&format!(\"{x}\"));",
+            "let x: Vec<u8> = y.iter().collect();",
+        ] {
+            assert_eq!(found(line), [1], "{line}");
+        }
+        for line in [
+            "use alloc::sync::Arc;",
+            "use alloc::{boxed::Box, sync::Arc};",
+            "let x = try_format!(\"{y}\")?;",
+            "// Box::new(1)",
+            "let x = \"vec![\";",
+            "let x = MyArc::new(1);",
+            "let x = y.iter().try_collect()?;",
+        ] {
+            assert!(found(line).is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn lets_reasons_and_tests_be() {
+        let code = "let a = Box::new(1); // infallible: start-up only\n\
+                    // infallible: start-up only\nlet b = Box::new(2);\nlet c = Box::new(3);\n\
+                    let d = Box::new(4); // infallible:\n\
+                    #[cfg(test)]\nmod tests {\nfn f() { Box::new(5); }\n}\n";
+        assert_eq!(found(code), [4, 5]);
+    }
+
+    #[test]
+    fn the_list_only_shrinks() {
+        let judged = |count: usize, left: &[(&str, usize)]| {
+            let text = "Box::new(1);\n".repeat(count);
+            judge([("kernel/fs/src/a.rs", text.as_str())].into_iter(), left).len()
+        };
+        assert_eq!(judged(2, &[]), 2);
+        assert_eq!(judged(2, &[("fs", 2)]), 0);
+        assert_eq!(judged(3, &[("fs", 2)]), 1);
+        assert_eq!(judged(1, &[("fs", 2)]), 0);
+        assert_eq!(judged(0, &[("fs", 2)]), 1);
+        let test = [("kernel/fs/src/a/tests.rs", "Box::new(1);")];
+        assert!(judge(test.into_iter(), &[]).is_empty());
+    }
+}
