@@ -9,7 +9,9 @@
 //
 // so that whatever else is on the console (the kernel's log) can be told apart. Environment:
 // NACRE_HOST=1 on the host; NACRE_FROM=NAME starts at that program (after a crash in the one
-// before); NACRE_ONLY=NAME runs one.
+// before); NACRE_LIMIT_MS=N ends a program after that time instead of 30 s; NACRE_MEMORY=1 prints at the end
+//
+//     [lost KIB]                 how much less memory is free than before the first program
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -21,11 +23,14 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LIMIT_MS = 30000, NAME = 64, LINE = 400 };
+enum { NAME = 64, LINE = 400 };
+
+static long limit_ms = 30000;
 
 static void say(const char *text) {
     size_t len = strlen(text);
@@ -89,7 +94,7 @@ static pid_t start(const char *name, int output) {
 static int relay(const char *name, int output) {
     char line[LINE + 80], buffer[LINE];
     size_t used = 0;
-    long end = now_ms() + LIMIT_MS;
+    long end = now_ms() + limit_ms;
     for (;;) {
         struct pollfd ready = {.fd = output, .events = POLLIN};
         long left = end - now_ms();
@@ -125,6 +130,11 @@ static void run(const char *name) {
     }
     pid_t child = start(name, ends[1]);
     close(ends[1]);
+    if (child < 0) {
+        close(ends[0]);
+        say("[init: cannot fork]\n");
+        return;
+    }
     int in_time = relay(name, ends[0]);
     close(ends[0]);
     if (!in_time) kill(-child, SIGKILL);
@@ -141,19 +151,40 @@ static void run(const char *name) {
     while (waitpid(-1, &status, WNOHANG) > 0) continue;
 }
 
+static long free_kib(void) {
+    struct sysinfo memory;
+    return sysinfo(&memory) == 0 ? (long)(memory.freeram * memory.mem_unit / 1024) : 0;
+}
+
+// Ends what programs left running, throws away their files, and says what is missing then.
+static void show_lost(long before) {
+    char line[LINE];
+    kill(-1, SIGKILL);
+    while (waitpid(-1, 0, 0) > 0 || errno == EINTR) continue;
+    chdir("/");
+    umount2("/tmp", MNT_DETACH);
+    usleep(200000);
+    snprintf(line, sizeof line, "[lost %ld]\n", before - free_kib());
+    say(line);
+}
+
 int main(void) {
     int on_host = getenv("NACRE_HOST") != 0;
-    const char *from = getenv("NACRE_FROM"), *only = getenv("NACRE_ONLY");
+    const char *from = getenv("NACRE_FROM"), *limit = getenv("NACRE_LIMIT_MS");
     char name[NAME];
+    if (limit) limit_ms = atol(limit);
     set_up(on_host);
+    long before = free_kib();
     FILE *list = fopen("/tests.list", "re");
     if (!list) say("[init: no /tests.list]\n");
     while (list && fgets(name, sizeof name, list)) {
         name[strcspn(name, "\n")] = 0;
         if (from && strcmp(from, name) != 0) continue;
         from = 0;
-        if (!only || strcmp(only, name) == 0) run(name);
+        run(name);
     }
+    if (list) fclose(list);
+    if (getenv("NACRE_MEMORY")) show_lost(before);
     say("[done]\n");
     if (on_host) return 0;
     sync();

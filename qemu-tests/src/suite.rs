@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::archive::{self, Tree};
 use crate::programs::{self, Program};
 use crate::qemu::{Boot, CONFIGURATIONS, Configuration, End};
+use crate::stress::Jitter;
 use crate::transcript::{Run, Transcript};
 use crate::{Report, diff, host};
 
@@ -29,6 +30,8 @@ pub struct Options {
     /// Only programs whose name contains this, and only the configurations it names before a
     /// slash: `pipes`, `q35-1/`, `microvm/pipes`.
     pub filter: Option<String>,
+    /// Whether the CPUs stand still now and then, and the seed that says when.
+    pub jitter: Option<u64>,
 }
 
 /// Runs the programs on the host and then on each machine.
@@ -122,13 +125,17 @@ impl Session<'_> {
     fn boot(&self, first: &str, console: &mut String) -> anyhow::Result<(Transcript, End)> {
         // On a microvm with one CPU, Linux 6.1 hangs early when it is quiet.
         let quiet = if self.options.is_linux { "" } else { "quiet" };
+        let extra_arguments = match self.options.jitter {
+            Some(seed) => Jitter::Stops.arguments(&self.options.work_dir, seed)?,
+            None => Vec::new(),
+        };
         let boot = Boot {
             configuration: self.configuration,
             kernel: self.options.kernel.clone(),
             initramfs: self.initramfs.to_owned(),
             command_line: format!("console=ttyS0 {quiet} panic=-1 NACRE_FROM={first}"),
             counts_instructions: false,
-            extra_arguments: Vec::new(),
+            extra_arguments,
             silence_limit: Duration::from_secs(40),
             limit: Duration::from_secs(240),
         };

@@ -18,13 +18,19 @@ pub(crate) struct QemuTestArguments {
     /// Boot this Linux kernel (a vmlinuz) instead of ours, to test the tests
     #[arg(long, value_name = "FILE")]
     linux: Option<PathBuf>,
+    /// Let the CPUs stand still now and then, as this seed says
+    #[arg(long, value_name = "SEED")]
+    jitter: Option<u64>,
 }
 
 /// Builds, runs the tests and fails when one fails.
 pub(crate) fn run(workspace: &Workspace, arguments: QemuTestArguments) -> anyhow::Result<()> {
     let report = match arguments.linux {
-        Some(kernel) => programs(workspace, kernel, true, arguments.filter)?,
-        None => all(workspace, &build::image(workspace)?, arguments.filter)?,
+        Some(kernel) => programs(workspace, kernel, true, arguments.filter, arguments.jitter)?,
+        None => {
+            let kernel = build::image(workspace)?.kernel;
+            programs(workspace, kernel, false, arguments.filter, arguments.jitter)?
+        }
     };
     println!("{}", report.totals());
     if !report.failed.is_empty() {
@@ -33,17 +39,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: QemuTestArguments) -> anyhow
     Ok(())
 }
 
-/// The guest programs on every machine and, unless there is a filter, the boot's cost.
-pub(crate) fn all(
-    workspace: &Workspace,
-    image: &Image,
-    filter: Option<String>,
-) -> anyhow::Result<Report> {
-    let has_filter = filter.is_some();
-    let mut report = programs(workspace, image.kernel.clone(), false, filter)?;
-    if !has_filter {
-        report.merge(boot_cost::run(&image.kernel, &image.archive)?);
-    }
+/// The guest programs on every machine, and the boot's cost.
+pub(crate) fn all(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
+    let mut report = programs(workspace, image.kernel.clone(), false, None, None)?;
+    report.merge(boot_cost::run(&image.kernel, &image.archive)?);
     Ok(report)
 }
 
@@ -52,6 +51,7 @@ fn programs(
     kernel: PathBuf,
     is_linux: bool,
     filter: Option<String>,
+    jitter: Option<u64>,
 ) -> anyhow::Result<Report> {
     let needed = [packages::QEMU, packages::STATIC_C, packages::BUSYBOX].concat();
     packages::require("the tests under QEMU", &needed)?;
@@ -61,5 +61,6 @@ fn programs(
         is_linux,
         work_dir,
         filter,
+        jitter,
     })
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask stress`: random system calls, with the seeds and machines that one asks for.
+//! `cargo xtask stress`: random system calls, with the seeds and machines that one asks for; and the parts of
+//! `cargo xtask test` that let allocations fail.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use qemu_tests::Report;
 use qemu_tests::qemu::{Configuration, Machine};
 use qemu_tests::stress::Jitter;
 use qemu_tests::stress::driver::{Driver, Turn};
+use qemu_tests::stress::failures::{Failing, Failures};
 
 use crate::build::{self, Image};
 use crate::packages;
@@ -87,6 +89,29 @@ pub(crate) fn test(workspace: &Workspace, image: &Image) -> anyhow::Result<Repor
             turn.jitter = Jitter::Stops;
         }
         report.note(turn, driver.run(&turn)?);
+    }
+    Ok(report)
+}
+
+/// The part `failures` of the tests: a few boots, or as many as `--full` has time for.
+pub(crate) fn failures(workspace: &Workspace, is_full: bool) -> anyhow::Result<Report> {
+    // Distances without a common divisor, so that the boots meet different allocations.
+    const SHORT: [(u64, u64); 2] = [(40, 907), (500, 1511)];
+    const EVERY: [u64; 12] = [
+        53, 101, 199, 307, 401, 503, 701, 907, 1103, 1511, 2003, 4001,
+    ];
+    let needed = [packages::QEMU, packages::STATIC_C, packages::BUSYBOX].concat();
+    packages::require("the failing allocations", &needed)?;
+    let kernel = build::checked_kernel(workspace)?;
+    let failures = Failures::build(&workspace.target.join("failures"), &kernel)?;
+    let turns: Vec<(u64, u64)> = match is_full {
+        true => EVERY.iter().map(|every| (every / 2, *every)).collect(),
+        false => SHORT.to_vec(),
+    };
+    let mut report = Report::default();
+    for (first, every) in turns {
+        let failing = Failing { first, every };
+        report.note(failing, failures.run(failing)?);
     }
     Ok(report)
 }

@@ -37,6 +37,8 @@ enum Part {
     Qemu,
     /// What the kernel's operations cost, of at most qemu-tests/budgets.toml
     Budgets,
+    /// The kernel under QEMU while allocations fail
+    Failures,
     /// `nacre run` on KVM, with busybox and Debian
     Kvm,
     /// The containerd shim, compared with runc
@@ -90,8 +92,9 @@ fn run_part(
     match part {
         Part::Check => checked(workspace),
         Part::Unit => unit_tests(workspace),
-        Part::Qemu => qemu_test::all(workspace, built(workspace, image)?, None),
+        Part::Qemu => qemu_test::all(workspace, built(workspace, image)?),
         Part::Budgets => bench::test(workspace, built(workspace, image)?),
+        Part::Failures => stress::failures(workspace, arguments.full),
         Part::Kvm => kvm_tests(
             workspace,
             built(workspace, image)?,

@@ -3,6 +3,7 @@
 //! the machine lives, gives its memory back and powers off.
 
 pub mod driver;
+pub mod failures;
 mod jitter;
 
 pub use jitter::Jitter;
@@ -51,6 +52,13 @@ impl Session {
             End::TimedOut(why) => Some(format!("{why}\n{}", self.tail())),
             End::Exited | End::Stopped => None,
         }
+    }
+
+    /// Whether the kernel powered off because PID 1 was gone.
+    pub(crate) fn ended_without_init(&self) -> bool {
+        self.lines
+            .iter()
+            .any(|line| line.contains("init exited") || line.contains("init was killed"))
     }
 
     /// The last lines of the console.

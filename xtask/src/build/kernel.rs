@@ -14,12 +14,30 @@ use crate::workspace::Workspace;
 /// The linker script, relative to the project's folder, in which the linker runs.
 const LINKER_SCRIPT: &str = "kernel/kernel/link.ld";
 
-/// Builds the kernel, writes `kernel.elf` (stripped) and `kernel.debug.elf` (with symbols), and
-/// returns the path of the former.
-pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+/// Which kernel to build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// The one that microVMs run.
+    Release,
+    /// With the feature `checks`: assertions that cost time, and allocations that fail on demand.
+    Checks,
+}
+
+/// Builds the kernel, writes `kernel.elf` (stripped) and `kernel.debug.elf` (with symbols) to the variant's
+/// folder, and returns the path of the former.
+pub(crate) fn build(workspace: &Workspace, variant: Variant) -> anyhow::Result<PathBuf> {
     let toolchain = Toolchain::choose()?;
-    shell::step("Building the kernel");
+    let folder = match variant {
+        Variant::Release => workspace.image_dir(),
+        Variant::Checks => workspace.target.join("image-checks"),
+    };
     let mut command = toolchain.cargo_build(workspace);
+    if variant == Variant::Checks {
+        shell::step("Building the kernel with checks");
+        command.args(["--features", "checks"]);
+    } else {
+        shell::step("Building the kernel");
+    }
     command
         .args(["--package", "nacre-kernel", "--profile", "kernel"])
         .env(
@@ -33,8 +51,8 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
         .join("kernel/nacre-kernel");
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let stripped = elf::strip(&bytes).with_context(|| built.display().to_string())?;
-    write(&workspace.image_dir().join("kernel.debug.elf"), &bytes)?;
-    let kernel = workspace.image_dir().join("kernel.elf");
+    write(&folder.join("kernel.debug.elf"), &bytes)?;
+    let kernel = folder.join("kernel.elf");
     write(&kernel, &stripped)?;
     Ok(kernel)
 }

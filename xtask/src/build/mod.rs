@@ -18,6 +18,7 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 pub(crate) use host::build as host_tools;
+use kernel::Variant;
 
 /// The most that kernel and archive may take together, in bytes.
 const IMAGE_LIMIT: u64 = 4 * 1024 * 1024;
@@ -43,7 +44,7 @@ pub(crate) struct Image {
 
 /// Builds the image and prints its sizes.
 pub(crate) fn image(workspace: &Workspace) -> anyhow::Result<Image> {
-    let kernel = kernel::build(workspace)?;
+    let kernel = kernel::build(workspace, Variant::Release)?;
     let agent = agent::build(workspace)?;
     shell::step("Writing the archive");
     let archive = workspace.image_dir().join("initramfs.img");
@@ -51,6 +52,11 @@ pub(crate) fn image(workspace: &Workspace) -> anyhow::Result<Image> {
     let image = Image { kernel, archive };
     image.check_size(workspace)?;
     Ok(image)
+}
+
+/// Builds the kernel with the feature `checks` and returns its path.
+pub(crate) fn checked_kernel(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    kernel::build(workspace, Variant::Checks)
 }
 
 impl Image {
