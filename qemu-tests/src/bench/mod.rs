@@ -128,8 +128,8 @@ impl Bench {
         // Linux on one CPU patches its LOCK prefixes away, and mitigates what TCG does not have.
         let words = match kernel.is_linux {
             true => "noreplace-smp mitigations=off nokaslr",
-            // As our VMM does; otherwise the kernel counts with the PIT for half a millisecond.
-            false => "quiet nacre.tsc_khz=1000000",
+            // As our VMM does; otherwise the kernel counts with the PIT, and clears memory that is clear.
+            false => "quiet nacre.tsc_khz=1000000 nacre.zeroed",
         };
         Ok(Boot {
             configuration: Configuration {
