@@ -41,6 +41,9 @@ fn start(config: &BootConfig) {
     if line.is_quiet {
         power::set_quiet();
     }
+    if let Err(errno) = sched::rcu::start() {
+        panic!("cannot start the thread that frees memory: {errno}");
+    }
     fs::archive::init();
     fs::register(Arc::new(fs::fuse::VirtioFs));
     process::procfs::init(&config.command_line);

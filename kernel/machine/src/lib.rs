@@ -38,6 +38,7 @@ mod mmio;
 pub mod page_table;
 pub mod power;
 pub mod random;
+pub mod rcu;
 pub mod serial;
 pub mod sync;
 pub mod task;

@@ -99,6 +99,7 @@ pub(crate) fn launch(thread: &ThreadRef) {
 }
 
 pub(crate) fn block(me: &Thread) {
+    machine::rcu::quiescent();
     while me.is_asleep() {
         std::thread::park();
     }
@@ -122,6 +123,16 @@ pub(crate) fn yield_now() {
 pub(crate) fn reschedule_if_needed() {}
 
 pub(crate) fn kick(_: &Thread) {}
+
+pub(crate) fn prod(_: usize) {}
+
+/// Nobody starts the kernel in host tests: the first use starts the thread `rcu`.
+pub(crate) fn start_rcu() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        let _ = crate::rcu::start();
+    });
+}
 
 pub(crate) fn affinity_changed(_: &Thread) {}
 

@@ -17,6 +17,7 @@ pub mod attributes;
 pub mod clock;
 pub mod lock;
 mod park;
+pub mod rcu;
 pub mod run_queue;
 pub mod stats;
 pub mod thread;

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Message, Upcalls};
 use crate::cpu::CpuId;
+use crate::rcu;
 use crate::x86::{apic, ioapic, percpu, tlb};
 
 /// Vectors: the first interrupt's, those of devices, and the kernel's own.
@@ -98,6 +99,7 @@ fn add_line(
 
 /// Handles an interrupt; called with interrupts off.
 pub(crate) fn dispatch(vector: u8) {
+    rcu::leave_idle();
     match vector {
         TIMER_VECTOR => {
             crate::time::bare::fired();
@@ -138,8 +140,10 @@ pub fn send_reschedule(cpu: CpuId) {
 /// Waits for an interrupt, atomically with turning interrupts on; returns with them off.
 /// Call with interrupts off (the caller has just found nothing to do).
 pub fn wait() {
+    rcu::before_wait();
     // SAFETY: STI takes effect after HLT has begun, so no interrupt is missed in between.
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+    rcu::leave_idle();
 }
 
 /// Whether interrupts are off on this CPU.

@@ -11,6 +11,7 @@ use crate::frame::OutOfMemory;
 use crate::heap;
 use crate::interrupt;
 use crate::interrupt::bare::turn_on;
+use crate::rcu;
 use crate::sync::SpinLock;
 use crate::x86::stack::Stack;
 use crate::x86::{fpu, percpu, tlb};
@@ -119,7 +120,7 @@ impl Task {
     /// goes along. The machine keeps the running task alive.
     ///
     /// # Panics
-    /// With interrupts on, and where no task runs yet.
+    /// With interrupts on, in an RCU read section, and where no task runs yet.
     pub fn switch_to(self: Arc<Self>) {
         assert!(interrupt::are_off(), "a task switch with interrupts on");
         let area = percpu::here();
@@ -131,6 +132,7 @@ impl Task {
         let Some(me) = (unsafe { running.as_ref() }) else {
             panic!("a task switch before this CPU's flow was adopted");
         };
+        rcu::quiescent();
         fpu::save_live(area);
         // User code may have changed the registers behind the kernel's back (see `bases`).
         area.bases.set(None);

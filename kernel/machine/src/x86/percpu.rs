@@ -41,6 +41,8 @@ pub(crate) struct Area {
     user_regs: Cell<*mut Registers>,
     scratch: Cell<u64>,
     id: Cell<CpuId>,
+    /// RCU read sections that this CPU is in.
+    pub(crate) rcu_readers: Cell<isize>,
     /// The running task; a counted reference.
     pub(crate) current: Cell<*const Task>,
     /// The task switched away from, until the next one has let go of its stack; a counted reference.
@@ -92,6 +94,7 @@ impl Area {
             user_regs: Cell::new(null_mut()),
             scratch: Cell::new(0),
             id: Cell::new(0),
+            rcu_readers: Cell::new(0),
             current: Cell::new(core::ptr::null()),
             previous: Cell::new(core::ptr::null()),
             fpu_id: Cell::new(0),
@@ -177,6 +180,7 @@ fn adopt(area: &'static Area, id: CpuId) {
     // SAFETY: the area is 'static, and is this CPU's from here on.
     unsafe { super::write_msr(IA32_GS_BASE, core::ptr::from_ref(area).addr() as u64) };
     super::descriptors::load(area);
+    crate::rcu::start_cpu(id);
 }
 
 /// What others may know of a CPU that was made.

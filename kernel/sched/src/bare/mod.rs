@@ -26,7 +26,7 @@ use crate::thread::ThreadRef;
 
 pub(crate) use switch::{block, exit, idle, init_cpu, reschedule_if_needed, yield_now};
 pub(crate) use timers::{arm, cancel, timer_interrupt};
-pub(crate) use wake::{affinity_changed, kick, launch, make_runnable, reschedule_interrupt};
+pub(crate) use wake::{affinity_changed, kick, launch, make_runnable, prod, reschedule_interrupt};
 
 /// The scheduler's own part of a thread.
 pub(crate) struct ThreadData {
@@ -106,6 +106,9 @@ pub(crate) fn activate(table: Option<&Arc<PageTable>>) {
     }
     active.store(wanted, Ordering::Relaxed);
 }
+
+/// The thread `rcu` is started by [`crate::rcu::start`].
+pub(crate) fn start_rcu() {}
 
 /// Adds CPU time to this CPU's account.
 pub(crate) fn book(ns: u64, is_user: bool) {

@@ -84,6 +84,7 @@ pub(crate) fn reschedule_if_needed() {
 
 #[cold]
 fn reschedule() {
+    machine::rcu::quiescent();
     bury_dead(cpu::here());
     let _off = InterruptsOff::new();
     let cpu = cpu::here();

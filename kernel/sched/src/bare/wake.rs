@@ -157,6 +157,14 @@ pub(crate) fn reschedule_interrupt() {
     }
 }
 
+/// Makes `cpu` pass a quiescent state soon: at its next return to user mode, or from there.
+pub(crate) fn prod(cpu: CpuId) {
+    CPUS[cpu].needs_reschedule.store(true, Ordering::Release);
+    if cpu != machine::cpu::current() {
+        interrupt::send_reschedule(cpu);
+    }
+}
+
 /// Makes a thread that runs user code on another CPU come back into the kernel.
 pub(crate) fn kick(thread: &Thread) {
     let cpu = thread.backend.cpu();
