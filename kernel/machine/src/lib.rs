@@ -30,6 +30,7 @@ mod fail;
 pub mod frame;
 pub mod heap;
 pub mod interrupt;
+pub mod intrusive;
 #[cfg_attr(
     not(target_os = "none"),
     allow(dead_code, reason = "used by the virtio transports")

@@ -4,15 +4,16 @@ mod builder;
 
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use machine::intrusive::Link;
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
 
 use crate::attributes::{Attributes, CpuMask, Policy};
 use crate::backend;
-use crate::park::Sleep;
+use crate::park::{Sleep, WAIT_LEVELS};
 use crate::stats::{Account, CpuTime};
 use crate::timer_heap::{Slot, Timed};
 
@@ -72,6 +73,12 @@ pub struct Thread {
     killed: AtomicBool,
     attributes: SpinLock<Attributes>,
     affinity: AtomicU64,
+    /// Links to the queues that it waits on, innermost last, and how many are in use; its own business.
+    wait_links: [Link<Thread>; WAIT_LEVELS],
+    pub(crate) wait_depth: AtomicUsize,
+    /// The queue whose condition it looks at.
+    #[cfg(any(feature = "checks", debug_assertions))]
+    pub(crate) evaluates_for: AtomicUsize,
     pub(crate) account: Account,
     pub(crate) sleep_timer: Slot,
     pub(crate) share: Share,
@@ -233,6 +240,10 @@ impl Thread {
             backend::make_runnable(self);
         }
         woken
+    }
+
+    pub(crate) fn wait_link(&self, level: usize) -> &Link<Thread> {
+        &self.wait_links[level]
     }
 
     pub(crate) fn set_asleep(&self, sleep: Sleep) {

@@ -1,72 +1,66 @@
-//! The deadlines of one CPU: a binary heap whose entries know their place in it, so that any of them
-//! can be taken out. Pure data; the backends put one behind a lock for each CPU.
+//! The deadlines of one CPU, earliest first. Links are in what is timed: arming allocates nothing. Pure data;
+//! the backends put one behind a lock for each CPU.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::AtomicUsize;
+
+use machine::intrusive::{Link, Tree};
 
 /// Something with a deadline.
 pub(crate) trait Timed: Send + Sync {
-    /// Its place in a heap.
+    /// Its place among the deadlines.
     fn slot(&self) -> &Slot;
-    /// The deadline has passed. Interrupts are off, no heap lock is held. Returns the next one.
+    /// The deadline has passed. Interrupts are off, no lock is held. Returns the next one.
     fn expired(self: Arc<Self>, now: u64) -> Option<u64>;
 }
 
-/// No heap.
+/// On no CPU.
 pub(crate) const NOWHERE: usize = usize::MAX;
 
-/// Where something timed is: which CPU's heap, and where in it. `home` changes under the lock of
-/// the heap it names; `position` means something only under that lock.
+/// Where something timed is: on which CPU, and where there. `home` changes under the lock of the deadlines that it
+/// names.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) home: AtomicUsize,
-    position: AtomicUsize,
+    link: Link<dyn Timed, u64>,
 }
 
 impl Slot {
     pub(crate) const fn new() -> Self {
         Self {
             home: AtomicUsize::new(NOWHERE),
-            position: AtomicUsize::new(0),
+            link: Link::new(),
         }
     }
 }
 
+/// Deadlines, with what is to be told.
 #[derive(Default)]
 pub(crate) struct TimerHeap {
-    entries: Vec<(u64, Arc<dyn Timed>)>,
+    tree: Tree<dyn Timed, u64>,
 }
 
 impl TimerHeap {
     pub(crate) const fn new() -> Self {
-        Self {
-            entries: Vec::new(),
-        }
+        Self { tree: Tree::new() }
     }
 
     /// The earliest deadline.
     pub(crate) fn first(&self) -> Option<u64> {
-        self.entries.first().map(|entry| entry.0)
+        self.tree.first().map(|(deadline, _)| deadline)
     }
 
+    /// Adds something whose `home` the caller has set from [`NOWHERE`] to this one.
     pub(crate) fn insert(&mut self, deadline: u64, timed: Arc<dyn Timed>) {
-        self.entries.push((deadline, timed));
-        self.rise(self.entries.len() - 1);
+        // `home` says that the link is free.
+        let _ = self
+            .tree
+            .insert(deadline, timed, |timed| &timed.slot().link);
     }
 
-    /// Takes out what `slot` belongs to. It must be in this heap.
+    /// Takes out what `slot` belongs to, if it is here.
     pub(crate) fn remove(&mut self, slot: &Slot) -> Option<Arc<dyn Timed>> {
-        let at = slot.position.load(Ordering::Relaxed);
-        if at >= self.entries.len() {
-            return None;
-        }
-        let (_, timed) = self.entries.swap_remove(at);
-        if at < self.entries.len() {
-            let at = self.rise(at);
-            self.sink(at);
-        }
-        Some(timed)
+        self.tree.remove(&slot.link)
     }
 
     /// Takes out the earliest entry if its deadline has passed.
@@ -74,51 +68,7 @@ impl TimerHeap {
         if self.first()? > now {
             return None;
         }
-        let (_, timed) = self.entries.swap_remove(0);
-        if !self.entries.is_empty() {
-            self.sink(0);
-        }
-        Some(timed)
-    }
-
-    fn rise(&mut self, mut at: usize) -> usize {
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if self.entries[parent].0 <= self.entries[at].0 {
-                break;
-            }
-            self.entries.swap(parent, at);
-            self.note(at);
-            at = parent;
-        }
-        self.note(at);
-        at
-    }
-
-    fn sink(&mut self, mut at: usize) {
-        loop {
-            let mut least = at;
-            for child in [2 * at + 1, 2 * at + 2] {
-                if child < self.entries.len() && self.entries[child].0 < self.entries[least].0 {
-                    least = child;
-                }
-            }
-            if least == at {
-                break;
-            }
-            self.entries.swap(at, least);
-            self.note(at);
-            at = least;
-        }
-        self.note(at);
-    }
-
-    fn note(&self, at: usize) {
-        self.entries[at]
-            .1
-            .slot()
-            .position
-            .store(at, Ordering::Relaxed);
+        self.tree.pop_first()
     }
 }
 

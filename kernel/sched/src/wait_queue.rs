@@ -2,36 +2,57 @@
 //!
 //! Change the object first, then wake. Waking is allowed from interrupt handlers and with spin locks
 //! held; waiting is not. An empty queue costs a waker one locked instruction.
+//!
+//! Waiting allocates nothing: the links are in the threads. Wakers take threads out under the queue's lock and
+//! wake them after it, or the CPU that runs them would start with spinning on it. A condition that is not
+//! met must not wake the queue that it is waited for on: its thread would never sleep (builds with checks panic).
 
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use abi::Result;
+use machine::intrusive::{Link, List};
 use machine::sync::IrqLock;
 
 use crate::park::{Hook, Sleep, park_with};
 use crate::thread::{Thread, ThreadRef};
 
+/// How many are taken out under the lock at a time.
+const BATCH: usize = 8;
+
 /// Something that is told about each wake-up of a queue, such as an epoll item.
 pub trait Wake: Send + Sync {
-    /// The queue was woken. Runs in interrupt context with the queue's lock held: it may set
-    /// flags, take [`IrqLock`]s of its own and wake other queues, nothing else. A lock that it takes
-    /// must not be held while calling [`WaitQueue::register`].
+    /// The queue was woken. Runs where the queue is woken, which may be in interrupt context or with a
+    /// spin lock held: it may set flags, take [`IrqLock`]s of its own and wake other queues, nothing else.
     fn wake(&self);
 }
 
 /// Keeps a [`Wake`] registered; dropping it unregisters.
 #[must_use = "dropping a registration unregisters it"]
-pub struct Registration(Arc<Registered>);
+pub struct Registration {
+    poller: Arc<Poller>,
+    /// Keeps alive what the queue knows weakly.
+    _waker: Arc<dyn Wake>,
+}
 
 impl core::fmt::Debug for Registration {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Registration({:p})", Arc::as_ptr(&self.0))
+        write!(f, "Registration({:p})", Arc::as_ptr(&self.poller))
     }
 }
 
-struct Registered(Arc<dyn Wake>);
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.poller.is_over.store(true, Ordering::Release);
+    }
+}
+
+/// What a queue has of a registration. It may be there a while after the registration is dropped.
+struct Poller {
+    waker: Weak<dyn Wake>,
+    is_over: AtomicBool,
+    link: Link<Poller>,
+}
 
 /// A queue of waiting threads and registered pollers.
 #[derive(Default)]
@@ -43,10 +64,13 @@ pub struct WaitQueue {
 
 #[derive(Default)]
 struct Waiters {
-    /// In order of arrival. Most queues never see more than one thread: it needs no allocation.
-    first: Option<ThreadRef>,
-    more: Vec<ThreadRef>,
-    pollers: Vec<Weak<Registered>>,
+    /// Those that are all woken, in order of arrival.
+    together: List<Thread>,
+    /// Those of which one is woken at a time, the next one first.
+    alone: List<Thread>,
+    pollers: List<Poller>,
+    /// How many pollers there may be before those that are over are thrown out.
+    sweep_at: usize,
 }
 
 impl core::fmt::Debug for WaitQueue {
@@ -66,21 +90,71 @@ impl WaitQueue {
         Self {
             occupied: AtomicUsize::new(0),
             waiters: IrqLock::new(Waiters {
-                first: None,
-                more: Vec::new(),
-                pollers: Vec::new(),
+                together: List::new(),
+                alone: List::new(),
+                pollers: List::new(),
+                sweep_at: 0,
             }),
         }
     }
 
     /// Sleeps, deaf to signals, until `condition` returns something.
-    pub fn wait_until<R>(&self, mut condition: impl FnMut() -> Option<R>) -> R {
+    pub fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> R {
+        self.wait_for_good(false, condition)
+    }
+
+    /// As [`Self::wait_until`], for a condition that one waiter at a time can use: a wake-up
+    /// ([`Self::wake_one`]) wakes one of those that wait so. Who was woken for nothing stays the next one.
+    pub fn wait_until_alone<R>(&self, condition: impl FnMut() -> Option<R>) -> R {
+        self.wait_for_good(true, condition)
+    }
+
+    fn wait_for_good<R>(&self, is_alone: bool, mut condition: impl FnMut() -> Option<R>) -> R {
         loop {
+            let entry = Entry {
+                queue: self,
+                is_alone,
+            };
             // Neither a signal nor a deadline can end this sleep, so the first round returns.
-            if let Ok(value) = park_with(self, Sleep::Uninterruptible, None, &mut condition) {
+            if let Ok(value) = park_with(&entry, Sleep::Uninterruptible, None, &mut condition) {
                 return value;
             }
         }
+    }
+
+    /// Sleeps until `condition` returns something.
+    ///
+    /// # Errors
+    /// `ERESTARTSYS` when `sleep` is interruptible and a signal is to be delivered, `ETIMEDOUT` at
+    /// `deadline_ns` of the monotonic clock.
+    pub fn wait<R>(
+        &self,
+        sleep: Sleep,
+        deadline_ns: Option<u64>,
+        condition: impl FnMut() -> Option<R>,
+    ) -> Result<R> {
+        let entry = Entry {
+            queue: self,
+            is_alone: false,
+        };
+        park_with(&entry, sleep, deadline_ns, condition)
+    }
+
+    /// As [`Self::wait`], interruptible, for a condition that one waiter at a time can use (accept(2)); see
+    /// [`Self::wait_until_alone`]. A wake-up that a signal or the deadline makes useless is passed on.
+    ///
+    /// # Errors
+    /// `ERESTARTSYS` when interrupted, `ETIMEDOUT` at the deadline.
+    pub fn wait_interruptible_alone<R>(
+        &self,
+        deadline_ns: Option<u64>,
+        condition: impl FnMut() -> Option<R>,
+    ) -> Result<R> {
+        let entry = Entry {
+            queue: self,
+            is_alone: true,
+        };
+        park_with(&entry, Sleep::Interruptible, deadline_ns, condition)
     }
 
     /// Sleeps until `condition` returns something or a signal is to be delivered.
@@ -88,7 +162,7 @@ impl WaitQueue {
     /// # Errors
     /// `ERESTARTSYS` when interrupted.
     pub fn wait_interruptible<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
-        park_with(self, Sleep::Interruptible, None, condition)
+        self.wait(Sleep::Interruptible, None, condition)
     }
 
     /// As [`Self::wait_interruptible`], up to `deadline_ns` of the monotonic clock.
@@ -100,7 +174,7 @@ impl WaitQueue {
         deadline_ns: Option<u64>,
         condition: impl FnMut() -> Option<R>,
     ) -> Result<R> {
-        park_with(self, Sleep::Interruptible, deadline_ns, condition)
+        self.wait(Sleep::Interruptible, deadline_ns, condition)
     }
 
     /// Sleeps, deaf to signals, up to `deadline_ns` of the monotonic clock.
@@ -112,54 +186,83 @@ impl WaitQueue {
         deadline_ns: u64,
         condition: impl FnMut() -> Option<R>,
     ) -> Result<R> {
-        park_with(self, Sleep::Uninterruptible, Some(deadline_ns), condition)
+        self.wait(Sleep::Uninterruptible, Some(deadline_ns), condition)
     }
 
-    /// Wakes the thread that has waited longest, and tells every poller.
+    /// Wakes every thread that waits together with others, one of those that wait alone, and tells every
+    /// poller.
     pub fn wake_one(&self) {
-        if self.is_empty() {
-            return;
-        }
-        let mut waiters = self.waiters.lock();
-        waiters.tell_pollers();
-        while let Some(thread) = waiters.pop() {
-            if thread.wake() {
-                break;
-            }
-        }
-        self.recount(&waiters);
+        self.wake(1);
     }
 
     /// Wakes every thread and tells every poller.
     pub fn wake_all(&self) {
-        if self.is_empty() {
-            return;
+        self.wake(usize::MAX);
+    }
+
+    /// Wakes `alone` of those that wait alone, and all others.
+    #[inline]
+    fn wake(&self, alone: usize) {
+        crate::park::note_wake(self.address());
+        if !self.is_empty() {
+            self.wake_waiters(alone);
         }
-        let mut waiters = self.waiters.lock();
-        waiters.tell_pollers();
-        if let Some(thread) = waiters.first.take() {
-            thread.wake();
+    }
+
+    fn wake_waiters(&self, alone: usize) {
+        let mut left = Left {
+            pollers: usize::MAX,
+            together: usize::MAX,
+            alone,
+        };
+        while left.pollers > 0 || left.together > 0 || left.alone > 0 {
+            let mut batch = [const { None }; BATCH];
+            {
+                let mut waiters = self.waiters.lock();
+                // No more than there are now: those that come later wait for something later.
+                left.pollers = left.pollers.min(waiters.pollers.len());
+                left.together = left.together.min(waiters.together.len());
+                left.alone = left.alone.min(waiters.alone.len());
+                for slot in &mut batch {
+                    *slot = waiters.next(&mut left);
+                    if slot.is_none() {
+                        break;
+                    }
+                }
+                self.recount(&waiters);
+            }
+            for woken in batch.into_iter().flatten() {
+                woken.wake();
+            }
         }
-        for thread in waiters.more.drain(..) {
-            thread.wake();
-        }
-        self.recount(&waiters);
     }
 
     /// Tells `waker` of each wake-up until the registration is dropped.
     pub fn register(&self, waker: Arc<dyn Wake>) -> Registration {
-        let registered = Arc::new(Registered(waker));
+        let poller = Arc::new(Poller {
+            waker: Arc::downgrade(&waker),
+            is_over: AtomicBool::new(false),
+            link: Link::new(),
+        });
         let mut waiters = self.waiters.lock();
-        if waiters.pollers.len() == waiters.pollers.capacity() {
-            waiters.pollers.retain(|poller| poller.strong_count() > 0);
+        if waiters.pollers.len() >= waiters.sweep_at {
+            waiters.sweep();
         }
-        waiters.pollers.push(Arc::downgrade(&registered));
+        // A new link is free.
+        let _ = waiters
+            .pollers
+            .push_back(poller.clone(), |poller| &poller.link);
         self.recount(&waiters);
-        Registration(registered)
+        drop(waiters);
+        Registration {
+            poller,
+            _waker: waker,
+        }
     }
 
     /// Whether nobody waits. A locked read: ordered after the caller's change of the condition.
     /// (A plain read could be ahead of it, and a wake-up would be lost.)
+    #[inline]
     fn is_empty(&self) -> bool {
         self.occupied
             .compare_exchange(0, 0, Ordering::SeqCst, Ordering::SeqCst)
@@ -167,67 +270,142 @@ impl WaitQueue {
     }
 
     fn recount(&self, waiters: &Waiters) {
-        let count =
-            usize::from(waiters.first.is_some()) + waiters.more.len() + waiters.pollers.len();
+        let count = waiters.together.len() + waiters.alone.len() + waiters.pollers.len();
         self.occupied.swap(count, Ordering::SeqCst);
+    }
+
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+}
+
+/// How many a wake-up still has to wake.
+struct Left {
+    pollers: usize,
+    together: usize,
+    alone: usize,
+}
+
+/// One that was taken out to be woken outside the lock.
+enum Woken {
+    Thread(ThreadRef),
+    Poller(Arc<dyn Wake>),
+}
+
+impl Woken {
+    fn wake(self) {
+        match self {
+            // One that something else has woken passes the wake-up on (see `Hook::dequeue`).
+            Woken::Thread(thread) => {
+                thread.wake();
+            }
+            Woken::Poller(waker) => waker.wake(),
+        }
     }
 }
 
 impl Waiters {
-    fn tell_pollers(&mut self) {
-        self.pollers.retain(|poller| match poller.upgrade() {
-            Some(poller) => {
-                poller.0.wake();
-                true
+    /// The next one to wake. Pollers stay and go round: when as many were told as there were when the wake-up
+    /// began, each was told after that.
+    fn next(&mut self, left: &mut Left) -> Option<Woken> {
+        while left.pollers > 0 {
+            left.pollers -= 1;
+            let poller = self.pollers.pop_front()?;
+            if let Some(waker) = poller.live() {
+                // Its link was in this list just now, so it is free.
+                let _ = self.pollers.push_back(poller, |poller| &poller.link);
+                return Some(Woken::Poller(waker));
             }
-            None => false,
-        });
-    }
-
-    fn push(&mut self, thread: ThreadRef) {
-        if self.first.is_none() && self.more.is_empty() {
-            self.first = Some(thread);
+        }
+        let list = if left.together > 0 {
+            left.together -= 1;
+            &mut self.together
+        } else if left.alone > 0 {
+            left.alone -= 1;
+            &mut self.alone
         } else {
-            self.more.push(thread);
-        }
-    }
-
-    fn pop(&mut self) -> Option<ThreadRef> {
-        self.first
-            .take()
-            .or_else(|| (!self.more.is_empty()).then(|| self.more.remove(0)))
-    }
-
-    fn remove(&mut self, thread: &Thread) -> bool {
-        let is_it = |entry: &ThreadRef| core::ptr::eq(Arc::as_ptr(entry), thread);
-        if self.first.as_ref().is_some_and(is_it) {
-            self.first = None;
-            return true;
-        }
-        let Some(at) = self.more.iter().position(is_it) else {
-            return false;
+            return None;
         };
-        self.more.remove(at);
-        true
+        list.pop_front().map(Woken::Thread)
+    }
+
+    /// Throws out the pollers that are over.
+    fn sweep(&mut self) {
+        for _ in 0..self.pollers.len() {
+            let Some(poller) = self.pollers.pop_front() else {
+                break;
+            };
+            if !poller.is_over.load(Ordering::Acquire) {
+                // Its link was in this list just now, so it is free.
+                let _ = self.pollers.push_back(poller, |poller| &poller.link);
+            }
+        }
+        self.sweep_at = 2 * self.pollers.len() + 4;
     }
 }
 
-impl Hook for WaitQueue {
-    fn enqueue(&self, thread: &ThreadRef) {
-        let mut waiters = self.waiters.lock();
-        waiters.push(thread.clone());
-        self.recount(&waiters);
+impl Poller {
+    fn live(&self) -> Option<Arc<dyn Wake>> {
+        if self.is_over.load(Ordering::Acquire) {
+            None
+        } else {
+            self.waker.upgrade()
+        }
+    }
+}
+
+/// One wait on a queue.
+struct Entry<'a> {
+    queue: &'a WaitQueue,
+    is_alone: bool,
+}
+
+impl Hook for Entry<'_> {
+    fn enqueue(&self, thread: &ThreadRef, level: usize, was_woken: bool) {
+        let mut waiters = self.queue.waiters.lock();
+        let thread = thread.clone();
+        // The link is free: this level of this thread waits here alone.
+        let _ = if !self.is_alone {
+            waiters
+                .together
+                .push_back(thread, |thread| thread.wait_link(level))
+        } else if was_woken {
+            waiters
+                .alone
+                .push_front(thread, |thread| thread.wait_link(level))
+        } else {
+            waiters
+                .alone
+                .push_back(thread, |thread| thread.wait_link(level))
+        };
+        self.queue.recount(&waiters);
     }
 
-    fn dequeue(&self, thread: &Thread) -> bool {
-        let mut waiters = self.waiters.lock();
-        let found = waiters.remove(thread);
-        self.recount(&waiters);
-        found
+    fn dequeue(&self, thread: &Thread, level: usize) -> bool {
+        let link = thread.wait_link(level);
+        if !link.is_linked() {
+            return false;
+        }
+        let mut waiters = self.queue.waiters.lock();
+        let list = if self.is_alone {
+            &mut waiters.alone
+        } else {
+            &mut waiters.together
+        };
+        let found = list.remove(link);
+        self.queue.recount(&waiters);
+        drop(waiters);
+        found.is_some()
     }
 
     fn pass_on(&self) {
-        self.wake_one();
+        if self.is_alone {
+            self.queue.wake_one();
+        }
+    }
+
+    fn address(&self) -> usize {
+        self.queue.address()
     }
 }
 

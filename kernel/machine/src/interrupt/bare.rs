@@ -100,6 +100,28 @@ fn add_line(
 /// Handles an interrupt; called with interrupts off.
 pub(crate) fn dispatch(vector: u8) {
     rcu::leave_idle();
+    count_handling(1);
+    handle(vector);
+    count_handling(-1);
+}
+
+#[cfg(not(any(feature = "checks", debug_assertions)))]
+fn count_handling(_: isize) {}
+
+#[cfg(any(feature = "checks", debug_assertions))]
+fn count_handling(change: isize) {
+    let handling = &percpu::here().handling;
+    handling.set(handling.get().wrapping_add_signed(change));
+}
+
+/// Whether this CPU is in an interrupt handler.
+#[cfg(any(feature = "checks", debug_assertions))]
+#[must_use]
+pub fn is_handling() -> bool {
+    percpu::here().handling.get() > 0
+}
+
+fn handle(vector: u8) {
     match vector {
         TIMER_VECTOR => {
             crate::time::bare::fired();

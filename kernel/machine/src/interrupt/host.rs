@@ -44,6 +44,13 @@ pub fn send_reschedule(cpu: CpuId) {
     }
 }
 
+/// Nothing interrupts a host thread.
+#[cfg(any(feature = "checks", debug_assertions))]
+#[must_use]
+pub fn is_handling() -> bool {
+    false
+}
+
 /// Lets other host threads run.
 pub fn wait() {
     std::thread::sleep(core::time::Duration::from_micros(50));

@@ -5,10 +5,14 @@ pub(crate) mod bare;
 #[cfg(not(target_os = "none"))]
 mod host;
 
+#[cfg(all(target_os = "none", any(feature = "checks", debug_assertions)))]
+pub use bare::is_handling;
 #[cfg(target_os = "none")]
 pub use bare::{
     InterruptsOff, are_off, register, register_message, send_reschedule, set_upcalls, wait,
 };
+#[cfg(all(not(target_os = "none"), any(feature = "checks", debug_assertions)))]
+pub use host::is_handling;
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::upcalls;
 #[cfg(not(target_os = "none"))]

@@ -41,6 +41,9 @@ pub(crate) struct Area {
     user_regs: Cell<*mut Registers>,
     scratch: Cell<u64>,
     id: Cell<CpuId>,
+    /// Interrupts that are being handled.
+    #[cfg(any(feature = "checks", debug_assertions))]
+    pub(crate) handling: Cell<usize>,
     /// RCU read sections that this CPU is in.
     pub(crate) rcu_readers: Cell<isize>,
     /// The running task; a counted reference.
@@ -94,6 +97,8 @@ impl Area {
             user_regs: Cell::new(null_mut()),
             scratch: Cell::new(0),
             id: Cell::new(0),
+            #[cfg(any(feature = "checks", debug_assertions))]
+            handling: Cell::new(0),
             rcu_readers: Cell::new(0),
             current: Cell::new(core::ptr::null()),
             previous: Cell::new(core::ptr::null()),

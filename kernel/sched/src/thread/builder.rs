@@ -2,15 +2,17 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use abi::Result;
+use machine::intrusive::Link;
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
 
 use super::{Attachment, Name, Share, State, Thread, ThreadRef, name_of, start};
 use crate::attributes::{Attributes, CpuMask};
 use crate::backend;
+use crate::park::WAIT_LEVELS;
 use crate::stats::Account;
 use crate::timer_heap::Slot;
 
@@ -96,6 +98,10 @@ impl ThreadBuilder {
             killed: AtomicBool::new(false),
             attributes: SpinLock::new(self.attributes),
             affinity: AtomicU64::new(self.affinity.0),
+            wait_links: [const { Link::new() }; WAIT_LEVELS],
+            wait_depth: AtomicUsize::new(0),
+            #[cfg(any(feature = "checks", debug_assertions))]
+            evaluates_for: AtomicUsize::new(0),
             account: Account::default(),
             sleep_timer: Slot::new(),
             share: Share::default(),

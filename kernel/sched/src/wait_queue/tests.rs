@@ -189,3 +189,130 @@ fn sleeping_locks_exclude() {
     assert_eq!(*total.lock(), 6000);
     assert_eq!(*shared.read(), (2000, 2000));
 }
+
+#[test]
+fn one_of_those_that_wait_alone_is_woken_and_all_others() {
+    let queue = Arc::new(WaitQueue::new());
+    let (tickets, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let take = |tickets: &AtomicU64| {
+        tickets
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            })
+            .ok()
+    };
+    let mut threads = Vec::new();
+    for _ in 0..20 {
+        let (queue, tickets, done) = (queue.clone(), tickets.clone(), done.clone());
+        threads.push(spawn(move || {
+            queue.wait_until_alone(|| take(&tickets));
+            done.fetch_add(1, Ordering::SeqCst);
+        }));
+    }
+    let (q, d) = (queue.clone(), done.clone());
+    let together = spawn(move || q.wait_until(|| (d.load(Ordering::SeqCst) > 0).then_some(())));
+    for given in 1..=20 {
+        tickets.fetch_add(1, Ordering::SeqCst);
+        queue.wake_one();
+        let begun = Instant::now();
+        while done.load(Ordering::SeqCst) < given {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "no one was woken"
+            );
+            std::thread::yield_now();
+        }
+    }
+    queue.wake_all();
+    threads.iter().for_each(|thread| join(thread));
+    join(&together);
+}
+
+#[test]
+fn a_wake_up_that_a_signal_makes_useless_is_passed_on() {
+    for _ in 0..50 {
+        let queue = Arc::new(WaitQueue::new());
+        let go = Arc::new(AtomicBool::new(false));
+        let wait = || {
+            let (queue, go) = (queue.clone(), go.clone());
+            spawn(move || {
+                let _ = queue
+                    .wait_interruptible_alone(None, || go.load(Ordering::SeqCst).then_some(()));
+            })
+        };
+        let first = wait();
+        while first.state() != thread::State::Sleeping {
+            std::thread::yield_now();
+        }
+        let second = wait();
+        while second.state() != thread::State::Sleeping {
+            std::thread::yield_now();
+        }
+        let interrupted = first.clone();
+        let killer = std::thread::spawn(move || interrupted.interrupt());
+        go.store(true, Ordering::SeqCst);
+        queue.wake_one();
+        killer.join().expect("it only interrupts");
+        join(&first);
+        // Whether the first one used it or passed it on, another one wakes at most one more.
+        queue.wake_one();
+        join(&second);
+    }
+}
+
+#[test]
+fn waits_nest_in_conditions_deeper_than_there_are_links() {
+    let queues: Arc<[WaitQueue; 5]> = Arc::new([const { WaitQueue::new() }; 5]);
+    let go = Arc::new(AtomicBool::new(false));
+    fn nested(queues: &[WaitQueue], go: &AtomicBool) -> Option<()> {
+        match queues.split_first() {
+            None => go.load(Ordering::SeqCst).then_some(()),
+            Some((queue, rest)) => Some(queue.wait_until(|| nested(rest, go))),
+        }
+    }
+    let (q, g) = (queues.clone(), go.clone());
+    let thread = spawn(move || {
+        nested(&*q, &g);
+    });
+    std::thread::sleep(Duration::from_millis(20));
+    assert_ne!(thread.state(), thread::State::Dead);
+    go.store(true, Ordering::SeqCst);
+    queues.iter().for_each(WaitQueue::wake_all);
+    join(&thread);
+}
+
+#[test]
+#[should_panic(expected = "wakes its own queue")]
+fn a_condition_that_wakes_its_own_queue_is_found() {
+    let queue = WaitQueue::new();
+    queue.wait_until(|| {
+        queue.wake_all();
+        None::<()>
+    });
+}
+
+#[test]
+fn pollers_are_told_until_they_are_dropped_however_many() {
+    struct Told(AtomicU64);
+    impl Wake for Told {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let queue = WaitQueue::new();
+    let told: Vec<_> = (0..30).map(|_| Arc::new(Told(AtomicU64::new(0)))).collect();
+    let mut kept: Vec<_> = told.iter().map(|it| queue.register(it.clone())).collect();
+    queue.wake_one();
+    kept.truncate(10);
+    queue.wake_all();
+    let counts: Vec<_> = told.iter().map(|it| it.0.load(Ordering::SeqCst)).collect();
+    assert!(counts[..10].iter().all(|&count| count == 2), "{counts:?}");
+    assert!(counts[10..].iter().all(|&count| count == 1), "{counts:?}");
+    for _ in 0..1000 {
+        drop(queue.register(told[0].clone()));
+    }
+    assert!(
+        queue.waiters.lock().pollers.len() < 50,
+        "those that are over go"
+    );
+}

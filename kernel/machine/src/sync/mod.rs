@@ -1,4 +1,6 @@
-//! Spin locks. The guard's type shows what is off: [`SpinLock`] leaves interrupts as they are and
+//! Locks. What sleeping locks are made of is in [`LockCell`]; here are spin locks.
+//!
+//! The guard's type shows what is off: [`SpinLock`] leaves interrupts as they are and
 //! is never taken by interrupt handlers; [`IrqLock`] keeps interrupts off while held.
 //!
 //! The kernel is not preempted inside itself, so a held spin lock never waits for a thread that
@@ -10,11 +12,15 @@
 //! queued spin locks under a hypervisor for the same reason). Whoever spins answers the requests that other
 //! CPUs make to it meanwhile ([`crate::cpu::relax`]): it may have interrupts off.
 
+mod lock_cell;
+
 use core::ops::{Deref, DerefMut};
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::interrupt::InterruptsOff;
+
+pub use lock_cell::{LockCell, ReadHold, WriteHold};
 
 /// What a waiting CPU does between two looks.
 #[derive(Debug)]
