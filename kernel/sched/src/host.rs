@@ -126,6 +126,8 @@ pub(crate) fn kick(_: &Thread) {}
 
 pub(crate) fn prod(_: usize) {}
 
+pub(crate) fn run_alarm_changed(_: &ThreadRef) {}
+
 /// Nobody starts the kernel in host tests: the first use starts the thread `rcu`.
 pub(crate) fn start_rcu() {
     static STARTED: Once = Once::new();

@@ -49,6 +49,7 @@ pub(crate) trait Hook {
     /// The wake-up that took this thread off was not used (interrupted, timed out): pass it on.
     fn pass_on(&self);
     /// The queue's address, 0 for none.
+    #[cfg(any(feature = "checks", debug_assertions))]
     fn address(&self) -> usize;
 }
 
@@ -60,6 +61,7 @@ impl Hook for NoHook {
         true
     }
     fn pass_on(&self) {}
+    #[cfg(any(feature = "checks", debug_assertions))]
     fn address(&self) -> usize {
         0
     }

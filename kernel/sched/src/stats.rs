@@ -1,8 +1,9 @@
 //! CPU time: what each thread and each CPU spent in user mode, in the kernel and idle.
 //!
-//! Only the CPU that runs a thread writes its counters, so plain loads and stores are enough.
+//! Only the CPU that runs a thread writes its counters, so plain loads and stores are enough. Others add what has
+//! passed since the last booking, by the clock.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// CPU time of a thread, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,7 +20,16 @@ pub(crate) struct Account {
     user_ns: AtomicU64,
     system_ns: AtomicU64,
     since_ns: AtomicU64,
+    /// What the time since then is.
+    mode: AtomicU8,
 }
+
+/// It does not run.
+const OFF: u8 = 0;
+/// It runs in the kernel.
+const SYSTEM: u8 = 1;
+/// It runs user code.
+const USER: u8 = 2;
 
 impl Account {
     /// The thread is given the CPU, in kernel mode.
@@ -29,6 +39,28 @@ impl Account {
     )]
     pub(crate) fn start(&self, now: u64) {
         self.since_ns.store(now, Ordering::Relaxed);
+        self.mode.store(SYSTEM, Ordering::Relaxed);
+    }
+
+    /// The thread, whose time has just been booked, loses the CPU.
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "the host does its own accounts")
+    )]
+    pub(crate) fn stop(&self) {
+        self.mode.store(OFF, Ordering::Relaxed);
+    }
+
+    /// Books the time since the last call as kernel time; user time begins.
+    pub(crate) fn enter_user(&self, now: u64) -> u64 {
+        self.mode.store(USER, Ordering::Relaxed);
+        self.book_system(now)
+    }
+
+    /// Books the time since the last call as user time; kernel time begins.
+    pub(crate) fn leave_user(&self, now: u64) -> u64 {
+        self.mode.store(SYSTEM, Ordering::Relaxed);
+        self.book_user(now)
     }
 
     /// Books the time since the last call as kernel time; returns how long that was.
@@ -39,17 +71,25 @@ impl Account {
     }
 
     /// Books the time since the last call as user time; returns how long that was.
-    pub(crate) fn book_user(&self, now: u64) -> u64 {
+    fn book_user(&self, now: u64) -> u64 {
         let ran = self.lap(now);
         bump(&self.user_ns, ran);
         ran
     }
 
-    pub(crate) fn read(&self) -> CpuTime {
-        CpuTime {
+    /// What was used up to `now`. A moment's change on another CPU may be counted in part.
+    pub(crate) fn read(&self, now: u64) -> CpuTime {
+        let mut time = CpuTime {
             user_ns: self.user_ns.load(Ordering::Relaxed),
             system_ns: self.system_ns.load(Ordering::Relaxed),
+        };
+        let running = now.saturating_sub(self.since_ns.load(Ordering::Relaxed));
+        match self.mode.load(Ordering::Relaxed) {
+            USER => time.user_ns += running,
+            SYSTEM => time.system_ns += running,
+            _ => {}
         }
+        time
     }
 
     fn lap(&self, now: u64) -> u64 {

@@ -80,6 +80,8 @@ pub struct Thread {
     #[cfg(any(feature = "checks", debug_assertions))]
     pub(crate) evaluates_for: AtomicUsize,
     pub(crate) account: Account,
+    /// CPU time at which the alarm is due, [`NO_ALARM`] without one.
+    run_alarm_ns: AtomicU64,
     pub(crate) sleep_timer: Slot,
     pub(crate) share: Share,
     pub(crate) backend: backend::ThreadData,
@@ -112,6 +114,18 @@ impl Share {
 }
 
 type Name = [u8; 16];
+
+/// No CPU-time alarm; also the moment of one that never comes.
+const NO_ALARM: u64 = u64::MAX;
+
+static RUN_ALARM_HOOK: spin::Once<fn(&ThreadRef)> = spin::Once::new();
+
+/// Names what is called when a thread has used the CPU time that [`Thread::set_run_alarm`] said: with interrupts
+/// off, on the CPU that runs the thread, which comes to its user loop right after. It may set flags, take
+/// interrupt-safe locks and wake. Once, at start-up.
+pub fn set_run_alarm_hook(hook: fn(&ThreadRef)) {
+    RUN_ALARM_HOOK.call_once(|| hook);
+}
 
 impl core::fmt::Debug for Thread {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -269,22 +283,57 @@ impl Thread {
         )
     }
 
-    /// CPU time used so far (up to the last change between user and kernel mode).
+    /// CPU time used so far.
     #[must_use]
     pub fn cpu_time(&self) -> CpuTime {
-        self.account.read()
+        self.account.read(crate::clock::monotonic_ns())
+    }
+
+    /// Has the hook of [`set_run_alarm_hook`] called once, when this thread has used `at_ns` of CPU time (user and
+    /// kernel time together, as [`Self::cpu_time`] counts them); `None` cancels.
+    pub fn set_run_alarm(self: &Arc<Self>, at_ns: Option<u64>) {
+        let at_ns = at_ns.unwrap_or(NO_ALARM);
+        if self.run_alarm_ns.swap(at_ns, Ordering::SeqCst) != at_ns {
+            backend::run_alarm_changed(self);
+        }
+    }
+
+    /// The moment at which the alarm is due if the thread, which runs, goes on until then.
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "nothing is timed on the host")
+    )]
+    pub(crate) fn run_alarm_moment(&self, now: u64) -> u64 {
+        let at_ns = self.run_alarm_ns.load(Ordering::Relaxed);
+        if at_ns == NO_ALARM {
+            return NO_ALARM;
+        }
+        let used = self.account.read(now);
+        now.saturating_add(at_ns.saturating_sub(used.user_ns + used.system_ns))
+    }
+
+    /// Calls the hook. Interrupts are off.
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "nothing is timed on the host")
+    )]
+    pub(crate) fn ring_run_alarm(self: &Arc<Self>) {
+        self.run_alarm_ns.store(NO_ALARM, Ordering::Relaxed);
+        if let Some(hook) = RUN_ALARM_HOOK.get() {
+            hook(self);
+        }
     }
 
     /// Books the time since the last booking as kernel time: call right before user code runs.
     pub fn enter_user(&self) {
         let now = crate::clock::monotonic_ns();
-        backend::book(self.account.book_system(now), false);
+        backend::book(self.account.enter_user(now), false);
     }
 
     /// Books the time since the last booking as user time: call right after user code stopped.
     pub fn leave_user(&self) {
         let now = crate::clock::monotonic_ns();
-        backend::book(self.account.book_user(now), true);
+        backend::book(self.account.leave_user(now), true);
     }
 
     /// Its scheduling attributes.

@@ -404,6 +404,7 @@ impl Hook for Entry<'_> {
         }
     }
 
+    #[cfg(any(feature = "checks", debug_assertions))]
     fn address(&self) -> usize {
         self.queue.address()
     }

@@ -26,6 +26,8 @@ pub(super) struct Cpu {
     pub(super) needs_reschedule: AtomicBool,
     /// End of the current slice, [`NEVER`] while nobody else is ready. Written by this CPU.
     pub(super) slice_end_ns: AtomicU64,
+    /// When the current thread's CPU-time alarm is due. Written by this CPU.
+    pub(super) alarm_ns: AtomicU64,
     /// When the current thread was given the CPU.
     pub(super) switched_in_ns: AtomicU64,
     /// What the machine's timer is set to. Written by this CPU with interrupts off.
@@ -73,6 +75,7 @@ impl Cpu {
             current: spin::RwLock::new(None),
             needs_reschedule: AtomicBool::new(false),
             slice_end_ns: AtomicU64::new(NEVER),
+            alarm_ns: AtomicU64::new(NEVER),
             switched_in_ns: AtomicU64::new(0),
             armed_ns: AtomicU64::new(NEVER),
             active_table: AtomicUsize::new(0),

@@ -25,7 +25,7 @@ use crate::stats::{CpuStat, bump};
 use crate::thread::ThreadRef;
 
 pub(crate) use switch::{block, exit, idle, init_cpu, reschedule_if_needed, yield_now};
-pub(crate) use timers::{arm, cancel, timer_interrupt};
+pub(crate) use timers::{arm, cancel, run_alarm_changed, timer_interrupt};
 pub(crate) use wake::{affinity_changed, kick, launch, make_runnable, prod, reschedule_interrupt};
 
 /// The scheduler's own part of a thread.

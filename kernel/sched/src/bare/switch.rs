@@ -46,6 +46,7 @@ pub(crate) fn block(me: &ThreadRef) {
             return;
         }
         let rank = charge(cpu, &mut queue, me);
+        me.account.stop();
         set_aside(&queue, me, rank);
     }
     let next = wait_for_work(cpu);
@@ -178,6 +179,7 @@ fn wait_for_work(cpu: &'static Cpu) -> ThreadRef {
                 continue;
             }
             cpu.slice_end_ns.store(NEVER, Ordering::Relaxed);
+            cpu.alarm_ns.store(NEVER, Ordering::Relaxed);
             cpu.is_idle.store(true, Ordering::Relaxed);
         }
         let before = crate::clock::monotonic_ns();
@@ -202,10 +204,13 @@ fn switch(cpu: &'static Cpu, me: ThreadRef, next: ThreadRef, afterwards: Afterwa
         now + slice_ns(waiting)
     };
     cpu.slice_end_ns.store(slice_end, Ordering::Relaxed);
-    timers::ensure(cpu, slice_end);
+    let alarm = next.run_alarm_moment(now);
+    cpu.alarm_ns.store(alarm, Ordering::Relaxed);
+    timers::ensure(cpu, slice_end.min(alarm));
     if Arc::ptr_eq(&me, &next) {
         return;
     }
+    me.account.stop();
     bump(&cpu.switches, 1);
     next.backend.on_cpu.store(true, Ordering::Relaxed);
     next.activate_page_table();

@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use machine::interrupt::InterruptsOff;
 
 use super::cpu::{CPUS, Cpu, NEVER, here};
+use crate::thread::ThreadRef;
 use crate::timer_heap::{NOWHERE, Slot, Timed};
 
 /// Sees to it that the timer of this CPU fires at `deadline` or before. Interrupts are off.
@@ -85,5 +86,34 @@ pub(crate) fn timer_interrupt() {
     let first = cpu.timers.lock().first();
     if let Some(first) = first {
         ensure(cpu, first);
+    }
+    if cpu.alarm_ns.load(Ordering::Relaxed) <= now {
+        cpu.alarm_ns.store(NEVER, Ordering::Relaxed);
+        cpu.current().ring_run_alarm();
+    }
+    set_alarm(cpu, now);
+}
+
+/// Sees to it that the running thread's CPU-time alarm rings. Interrupts are off.
+pub(super) fn set_alarm(cpu: &Cpu, now: u64) {
+    if cpu.is_idle.load(Ordering::Relaxed) {
+        return;
+    }
+    let alarm = cpu.current().run_alarm_moment(now);
+    cpu.alarm_ns.store(alarm, Ordering::Relaxed);
+    ensure(cpu, alarm);
+}
+
+/// A thread's CPU-time alarm was set: tells the CPU that runs it.
+pub(crate) fn run_alarm_changed(thread: &ThreadRef) {
+    let _off = InterruptsOff::new();
+    let home = thread.backend.cpu();
+    if !CPUS[home].is_current(thread) {
+        return;
+    }
+    if home == machine::cpu::current() {
+        set_alarm(here(), crate::clock::monotonic_ns());
+    } else {
+        machine::interrupt::send_reschedule(home);
     }
 }

@@ -155,6 +155,7 @@ pub(crate) fn reschedule_interrupt() {
     {
         start_slice(cpu, false);
     }
+    timers::set_alarm(cpu, crate::clock::monotonic_ns());
 }
 
 /// Makes `cpu` pass a quiescent state soon: at its next return to user mode, or from there.

@@ -103,6 +103,7 @@ impl ThreadBuilder {
             #[cfg(any(feature = "checks", debug_assertions))]
             evaluates_for: AtomicUsize::new(0),
             account: Account::default(),
+            run_alarm_ns: AtomicU64::new(super::NO_ALARM),
             sleep_timer: Slot::new(),
             share: Share::default(),
             backend,

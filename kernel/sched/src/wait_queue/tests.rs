@@ -267,7 +267,10 @@ fn waits_nest_in_conditions_deeper_than_there_are_links() {
     fn nested(queues: &[WaitQueue], go: &AtomicBool) -> Option<()> {
         match queues.split_first() {
             None => go.load(Ordering::SeqCst).then_some(()),
-            Some((queue, rest)) => Some(queue.wait_until(|| nested(rest, go))),
+            Some((queue, rest)) => {
+                queue.wait_until(|| nested(rest, go));
+                Some(())
+            }
         }
     }
     let (q, g) = (queues.clone(), go.clone());
