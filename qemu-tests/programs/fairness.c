@@ -1,18 +1,44 @@
-// Who gets the CPU: a long call does not keep others off it. Everything runs on CPU 0, and every
-// figure is a ratio, so that neither a slow nor a busy machine changes the output.
+// Who gets the CPU: a long call does not keep others off it, and those that spin get equal shares of two
+// CPUs. Every figure is a ratio, so that neither a slow nor a busy machine changes the output.
 #include "test.h"
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #define PIECE (1 << 20)
 #define PIECES 1024
 #define TRIES 20
 
-static void stay_on_one_cpu(void) {
+#define SPINNERS 7
+
+static void stay_on_cpus(int count) {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(0, &set);
+    for (int i = 0; i < count; i++) CPU_SET(i, &set);
     sched_setaffinity(0, sizeof set, &set);
+}
+
+// Seven processes spin on two CPUs (or one) for a while: whether none of them had three times its share of the
+// CPU time, nor less than a third.
+static int spinners_share(long ms) {
+    long long used[SPINNERS], all = 0;
+    pid_t children[SPINNERS];
+    long long end = now_ns() + ms * 1000000;
+    for (int i = 0; i < SPINNERS; i++)
+        if ((children[i] = fork_clean()) == 0) {
+            while (now_ns() < end) continue;
+            _exit(0);
+        }
+    for (int i = 0; i < SPINNERS; i++) {
+        struct rusage usage;
+        wait4(children[i], 0, 0, &usage);
+        used[i] = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL +
+                  usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+        all += used[i];
+    }
+    for (int i = 0; i < SPINNERS; i++)
+        if (used[i] * SPINNERS > all * 3 || used[i] * SPINNERS * 3 < all) return 0;
+    return 1;
 }
 
 static struct iovec pieces[PIECES];
@@ -62,7 +88,11 @@ static int is_shared(const char *path) {
 }
 
 int main(void) {
-    stay_on_one_cpu();
+    stay_on_cpus(2);
+    int fair = 0;
+    for (int i = 0; i < 6 && !fair; i++) fair = spinners_share(400 << i / 2);
+    say("spinners share the CPUs: %s\n", fair ? "yes" : "no");
+    stay_on_cpus(1);
     void *buffer = mmap(0, PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(buffer, 1, PIECE);
     for (int i = 0; i < PIECES; i++) pieces[i] = (struct iovec){buffer, PIECE};

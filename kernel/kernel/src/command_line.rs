@@ -23,6 +23,8 @@ pub(crate) struct CommandLine<'a> {
     pub(crate) console: &'a str,
     /// Whether the log is to have only what an operator must know.
     pub(crate) is_quiet: bool,
+    /// Whether CPUs that do not get on are reported.
+    pub(crate) has_watchdog: bool,
     /// argv of PID 1, its own name first.
     pub(crate) args: Vec<&'a str>,
     /// envp of PID 1.
@@ -35,6 +37,7 @@ impl<'a> CommandLine<'a> {
             init: DEFAULT_INIT,
             console: DEFAULT_CONSOLE,
             is_quiet: false,
+            has_watchdog: cfg!(feature = "checks"),
             args: Vec::new(),
             environment: DEFAULT_ENVIRONMENT.to_vec(),
         };
@@ -60,6 +63,7 @@ impl<'a> CommandLine<'a> {
                 self.console = device.split_once(',').map_or(device, |(device, _)| device);
             }
             ("quiet", None) => self.is_quiet = true,
+            ("nacre.watchdog", None) => self.has_watchdog = true,
             (key, Some(_)) if IGNORED_KEYS.contains(&key) => {}
             (key, _) if key.contains('.') => {}
             (key, None) if IGNORED.contains(&key) => {}

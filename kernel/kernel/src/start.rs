@@ -41,6 +41,9 @@ fn start(config: &BootConfig) {
     if line.is_quiet {
         power::set_quiet();
     }
+    if line.has_watchdog {
+        sched::start_watchdog();
+    }
     if let Err(errno) = sched::rcu::start() {
         panic!("cannot start the thread that frees memory: {errno}");
     }

@@ -126,6 +126,12 @@ pub(crate) fn kick(_: &Thread) {}
 
 pub(crate) fn prod(_: usize) {}
 
+pub(crate) fn start_watchdog() {}
+
+pub(crate) fn change_standing(_: &Thread, change: impl FnOnce()) {
+    change();
+}
+
 pub(crate) fn run_alarm_changed(_: &ThreadRef) {}
 
 /// Nobody starts the kernel in host tests: the first use starts the thread `rcu`.

@@ -50,6 +50,12 @@ pub fn init() {
     backend::init_cpu();
 }
 
+/// Reports CPUs that do not get on from now on: stuck in the kernel for two seconds, idle while threads wait, or
+/// with a timer that is overdue.
+pub fn start_watchdog() {
+    backend::start_watchdog();
+}
+
 /// Runs whatever there is to run on this CPU, for ever. The boot CPU calls it when start-up is
 /// done; every other CPU starts in it.
 pub fn idle() -> ! {

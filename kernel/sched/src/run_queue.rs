@@ -1,62 +1,37 @@
-//! The order in which the threads of one CPU run: policy as pure data, tested on the host.
+//! The order in which the threads of one CPU run: policy as data, tested on the host.
 //!
-//! Fair threads are ordered by virtual time: nanoseconds run, divided by the weight that the nice value
-//! gives, so that over time each gets CPU in proportion to its weight. A thread that slept comes
-//! back at most [`SLEEPER_BONUS_NS`] behind the queue: it runs soon, but does not catch up for hours
-//! of sleep. Real-time threads are in bands ahead of all fair ones, first in, first out.
+//! What can run is an [`Entity`]: a thread, or a group of them (a cgroup) on this CPU. Fair entities of a level
+//! are ordered by virtual time: nanoseconds run, divided by weight, so that over time each gets CPU in
+//! proportion to its weight; a group runs the first of its own level, and is charged for what that runs. An
+//! entity that was away comes back at most [`SLEEPER_BONUS_NS`] behind its level: it runs soon, but does not
+//! catch up for hours of sleep. Real-time threads are in bands ahead of all fair ones, first in, first out,
+//! whatever their group.
+//!
+//! Guarded by the CPU's queue lock, the levels of groups too: their own locks (see [`group`]) are never waited
+//! for. Nothing here allocates: entities have their links inside.
 
-use alloc::vec::Vec;
+pub mod balance;
+mod entity;
+mod group;
+mod weight;
 
-use crate::attributes::{Attributes, Policy};
+use alloc::sync::Arc;
 
-/// The band of fair threads; lower bands run first. Real-time priority 99 is band 0.
-pub const FAIR_BAND: u8 = 99;
-/// How far behind the queue a thread that slept comes back, in virtual nanoseconds.
+use machine::cpu::CpuId;
+use machine::intrusive::{List, Tree};
+
+pub use entity::{Entity, Member, Rank};
+pub use group::{Group, GroupQueue};
+pub use weight::{FAIR_BAND, UNIT_WEIGHT, standing, virtual_time};
+
+/// How far behind its level an entity that was away comes back, in virtual nanoseconds.
 pub const SLEEPER_BONUS_NS: u64 = 3_000_000;
 /// How much behind the running thread a woken one must be to take its place.
 pub const PREEMPT_LEAD_NS: u64 = 1_000_000;
 /// What the running thread is left at least before it is preempted, in nanoseconds.
 pub const LEAST_RUN_NS: u64 = 1_000_000;
-
-const UNIT_WEIGHT: u32 = 1024;
-const IDLE_WEIGHT: u32 = 3;
-const WEIGHTS: [u32; 40] = weights();
-
-/// The weight of nice -20 to 19: each step is a factor of 1.25.
-const fn weights() -> [u32; 40] {
-    let mut weights = [UNIT_WEIGHT; 40];
-    let mut step = 1;
-    while step <= 20 {
-        weights[20 - step] = weights[21 - step] * 5 / 4;
-        if step < 20 {
-            weights[20 + step] = weights[19 + step] * 4 / 5;
-        }
-        step += 1;
-    }
-    weights
-}
-
-/// The band and the weight of a thread with these attributes.
-#[must_use]
-pub fn standing(attributes: Attributes) -> (u8, u32) {
-    match attributes.policy {
-        Policy::Fifo | Policy::RoundRobin => (99 - attributes.priority.clamp(1, 99), UNIT_WEIGHT),
-        Policy::Idle => (FAIR_BAND, IDLE_WEIGHT),
-        Policy::Other | Policy::Batch => (
-            FAIR_BAND,
-            WEIGHTS[usize::from((attributes.nice.clamp(-20, 19) + 20).unsigned_abs())],
-        ),
-    }
-}
-
-/// Virtual time of `ran_ns` at `weight`.
-#[must_use]
-pub fn virtual_time(ran_ns: u64, weight: u32) -> u64 {
-    if weight == UNIT_WEIGHT {
-        return ran_ns;
-    }
-    ran_ns.saturating_mul(u64::from(UNIT_WEIGHT)) / u64::from(weight.max(1))
-}
+/// How many of the last threads are looked at for one that may go to another CPU.
+const MOST_LOOKED_AT: usize = 32;
 
 /// How long a thread may run while `waiting` others are ready, in nanoseconds.
 #[must_use]
@@ -68,187 +43,408 @@ pub fn slice_ns(waiting: usize) -> u64 {
     }
 }
 
-/// Where a thread stands: lower runs first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
-    /// The band; see [`standing`].
-    pub band: u8,
-    /// Virtual time; 0 in the real-time bands.
-    pub virtual_ns: u64,
+/// Entities that compete with each other on one CPU.
+#[derive(Debug)]
+pub(crate) struct Level {
+    tree: Tree<dyn Member, Rank>,
+    /// Virtual time of the level: never goes back, never ahead of its least entity.
+    floor_ns: u64,
 }
 
-impl Rank {
-    /// The rank of a thread that lets one of rank `other` go first (sched_yield(2)).
-    #[must_use]
-    pub fn behind(self, other: Rank) -> Rank {
-        if self.band == other.band {
-            Rank {
-                virtual_ns: self.virtual_ns.max(other.virtual_ns),
-                ..self
-            }
-        } else {
-            self
+impl Level {
+    pub(crate) const fn new() -> Self {
+        Self {
+            tree: Tree::new(),
+            floor_ns: 0,
         }
+    }
+
+    fn insert(&mut self, member: Arc<dyn Member>) {
+        // A member is in one level at a time, so its link is free.
+        let rank = member.entity().rank();
+        let _ = self
+            .tree
+            .insert(rank, member, |member| member.entity().link());
+    }
+
+    /// An entity of this level has reached `virtual_ns`: time moves on.
+    fn advance(&mut self, virtual_ns: u64) {
+        let mut least = virtual_ns;
+        if let Some((first, _)) = self.tree.first()
+            && first.band == FAIR_BAND
+        {
+            least = least.min(first.virtual_ns);
+        }
+        self.floor_ns = self.floor_ns.max(least);
+    }
+
+    /// Brings an entity that was away to where it joins: its own lead over the level it left, less the time that it
+    /// was away (others ran meanwhile), within bounds.
+    fn join(&mut self, entity: &Entity, now_ns: u64) {
+        let bound = SLEEPER_BONUS_NS.cast_signed();
+        let lead = entity.lead_at(now_ns).clamp(-bound, 4 * bound);
+        entity.set_virtual(self.floor_ns.saturating_add_signed(lead));
+    }
+
+    fn leave(&mut self, entity: &Entity, now_ns: u64) {
+        let lead = entity.rank().virtual_ns.wrapping_sub(self.floor_ns);
+        entity.set_lead(lead.cast_signed(), now_ns);
+    }
+
+    /// Takes the thread that should run next, out of a group if the group is first.
+    fn pop(&mut self) -> Option<Arc<dyn Member>> {
+        let member = self.tree.pop_first()?;
+        let Some(group) = member.as_group() else {
+            return Some(member);
+        };
+        let (thread, is_empty) = group.pop();
+        if !is_empty {
+            self.insert(member);
+        }
+        thread
+    }
+
+    /// Takes one of the last threads for which `may_go`.
+    fn take_last(&mut self, may_go: &dyn Fn(&dyn Member) -> bool) -> Option<Arc<dyn Member>> {
+        let found = self.tree.take_last(MOST_LOOKED_AT, |member| {
+            member
+                .as_group()
+                .map_or_else(|| may_go(member), |group| group.has(may_go))
+        })?;
+        let Some(group) = found.as_group() else {
+            return Some(found);
+        };
+        let (thread, is_empty) = group.take_last(may_go);
+        if !is_empty {
+            self.insert(found);
+        }
+        thread
+    }
+
+    fn has(&self, may_go: &dyn Fn(&dyn Member) -> bool) -> bool {
+        let mut has = false;
+        self.tree.for_each(|_, member| {
+            has = has
+                || member
+                    .as_group()
+                    .map_or_else(|| may_go(member), |group| group.has(may_go));
+        });
+        has
     }
 }
 
 /// The threads that are ready on one CPU, the running one not among them.
 #[derive(Debug)]
-pub struct RunQueue<T> {
-    heap: Vec<Entry<T>>,
-    /// Virtual time of the queue: never goes back, never ahead of the least thread.
-    floor_ns: u64,
-    arrivals: u64,
+pub struct RunQueue {
+    cpu: CpuId,
+    root: Level,
+    /// Threads that could run: not those of groups that are throttled.
+    ready: usize,
+    /// Groups that wait for their next period.
+    throttled: List<GroupQueue>,
 }
 
-#[derive(Debug)]
-struct Entry<T> {
-    rank: Rank,
-    arrival: u64,
-    item: T,
-}
-
-impl<T> Entry<T> {
-    fn key(&self) -> (Rank, u64) {
-        (self.rank, self.arrival)
-    }
-}
-
-impl<T> Default for RunQueue<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T> RunQueue<T> {
-    /// An empty queue.
+impl RunQueue {
+    /// The empty queue of `cpu`.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(cpu: CpuId) -> Self {
         Self {
-            heap: Vec::new(),
-            floor_ns: 0,
-            arrivals: 0,
+            cpu,
+            root: Level::new(),
+            ready: 0,
+            throttled: List::new(),
         }
     }
 
-    /// Threads that wait.
+    /// Says which CPU's it is, while it is empty.
+    pub fn set_cpu(&mut self, cpu: CpuId) {
+        self.cpu = cpu;
+    }
+
+    /// Threads that wait and could run.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.ready
     }
 
-    /// Whether none waits.
+    /// Whether none waits that could run.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.ready == 0
     }
 
-    /// The best rank that waits.
-    #[must_use]
-    pub fn best(&self) -> Option<Rank> {
-        self.heap.first().map(|entry| entry.rank)
-    }
-
-    /// The virtual time at which a thread that was away joins: its own `lead_ns` over the queue it left
-    /// (see [`Self::lead_of`]), within bounds.
-    #[must_use]
-    pub fn join_at(&self, lead_ns: i64) -> u64 {
-        let bound = SLEEPER_BONUS_NS.cast_signed();
-        self.floor_ns
-            .saturating_add_signed(lead_ns.clamp(-bound, 4 * bound))
-    }
-
-    /// How far a thread at `virtual_ns` is ahead of the queue it leaves.
-    #[must_use]
-    pub fn lead_of(&self, virtual_ns: u64) -> i64 {
-        virtual_ns.wrapping_sub(self.floor_ns).cast_signed()
-    }
-
-    /// The running thread has reached `virtual_ns`: time moves on.
-    pub fn advance(&mut self, running: Rank) {
-        if running.band < FAIR_BAND {
-            return;
+    /// A thread that was away comes to this CPU (it was woken, or moves here): before [`Self::push`].
+    pub fn attach(&mut self, thread: &dyn Member, now_ns: u64) {
+        let entity = thread.entity();
+        let leaf = entity.queue_on(self.cpu);
+        match &leaf {
+            Some(leaf) => leaf.level(|level| level.join(entity, now_ns)),
+            None => self.root.join(entity, now_ns),
         }
-        let mut least = running.virtual_ns;
-        if let Some(best) = self.best()
-            && best.band == FAIR_BAND
-        {
-            least = least.min(best.virtual_ns);
-        }
-        self.floor_ns = self.floor_ns.max(least);
-    }
-
-    /// Adds a thread.
-    pub fn push(&mut self, rank: Rank, item: T) {
-        let rank = if rank.band < FAIR_BAND {
-            Rank {
-                virtual_ns: 0,
-                ..rank
+        let mut next = leaf.as_ref();
+        while let Some(queue) = next {
+            if queue.count_in() {
+                self.in_level_of(queue, |level, entity| level.join(entity, now_ns));
             }
-        } else {
-            rank
+            next = queue.parent();
+        }
+    }
+
+    /// A thread that runs or was taken goes away from this CPU (it sleeps, exits, or moves).
+    pub fn detach(&mut self, thread: &dyn Member, now_ns: u64) {
+        let entity = thread.entity();
+        let leaf = entity.queue_on(self.cpu);
+        match &leaf {
+            Some(leaf) => leaf.level(|level| level.leave(entity, now_ns)),
+            None => self.root.leave(entity, now_ns),
+        }
+        let mut next = leaf.as_ref();
+        while let Some(queue) = next {
+            if queue.count_out() {
+                self.in_level_of(queue, |level, entity| level.leave(entity, now_ns));
+            }
+            next = queue.parent();
+        }
+    }
+
+    /// Does something about a group in the level that it is an entity of.
+    fn in_level_of(&mut self, queue: &GroupQueue, act: impl FnOnce(&mut Level, &Entity)) {
+        match queue.parent() {
+            Some(parent) => parent.level(|level| act(level, queue.entity())),
+            None => act(&mut self.root, queue.entity()),
+        }
+    }
+
+    /// Adds an attached thread that is ready.
+    pub fn push(&mut self, thread: Arc<dyn Member>) {
+        let Some(leaf) = thread.entity().queue_on(self.cpu) else {
+            self.root.insert(thread);
+            self.ready += 1;
+            return;
         };
-        self.arrivals += 1;
-        self.heap.push(Entry {
-            rank,
-            arrival: self.arrivals,
-            item,
-        });
-        self.rise(self.heap.len() - 1);
+        leaf.level(|level| level.insert(thread));
+        self.make_visible(&leaf, 1);
+    }
+
+    /// `count` more threads are ready in `queue`: counts them upwards, and puts each group in its level, as far
+    /// as nothing is throttled.
+    fn make_visible(&mut self, queue: &Arc<GroupQueue>, count: usize) {
+        let mut next = Some(queue);
+        while let Some(queue) = next {
+            if !queue.add_ready(count) {
+                return;
+            }
+            if !queue.entity().link().is_linked() {
+                let member: Arc<dyn Member> = Arc::clone(queue) as _;
+                match queue.parent() {
+                    Some(parent) => parent.level(|level| level.insert(member)),
+                    None => self.root.insert(member),
+                }
+            }
+            next = queue.parent();
+        }
+        self.ready += count;
+    }
+
+    /// `count` fewer threads are ready in `queue`.
+    fn count_down(&mut self, queue: &Arc<GroupQueue>, count: usize) {
+        let mut next = Some(queue);
+        while let Some(queue) = next {
+            if !queue.remove_ready(count) {
+                return;
+            }
+            next = queue.parent();
+        }
+        self.ready -= count;
     }
 
     /// Takes the thread that should run next.
-    pub fn pop(&mut self) -> Option<T> {
-        if self.heap.is_empty() {
-            None
-        } else {
-            Some(self.take(0))
+    pub fn pop(&mut self) -> Option<Arc<dyn Member>> {
+        let thread = self.root.pop()?;
+        self.uncount(&*thread);
+        Some(thread)
+    }
+
+    /// Takes one of the last-ranked threads that `may_go` allows: for another CPU.
+    pub fn steal(&mut self, may_go: impl Fn(&dyn Member) -> bool) -> Option<Arc<dyn Member>> {
+        let thread = self.root.take_last(&may_go)?;
+        self.uncount(&*thread);
+        Some(thread)
+    }
+
+    /// Takes out a thread, if it waits here.
+    pub fn take(&mut self, thread: &dyn Member) -> Option<Arc<dyn Member>> {
+        let entity = thread.entity();
+        let Some(leaf) = entity.queue_on(self.cpu) else {
+            let removed = self.root.tree.remove(entity.link());
+            self.ready -= usize::from(removed.is_some());
+            return removed;
+        };
+        let removed = leaf.level(|level| level.tree.remove(entity.link()));
+        if removed.is_some() {
+            self.count_down(&leaf, 1);
+            self.hide_empty(&leaf);
         }
+        removed
     }
 
-    /// Takes the last-ranked thread that `may_go` allows: for another CPU, where it starts afresh.
-    pub fn steal(&mut self, may_go: impl Fn(&T) -> bool) -> Option<T> {
-        let at = (0..self.heap.len())
-            .rev()
-            .find(|&at| may_go(&self.heap[at].item))?;
-        Some(self.take(at))
-    }
-
-    fn take(&mut self, at: usize) -> T {
-        let entry = self.heap.swap_remove(at);
-        if at < self.heap.len() {
-            let at = self.rise(at);
-            self.sink(at);
-        }
-        entry.item
-    }
-
-    fn rise(&mut self, mut at: usize) -> usize {
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if self.heap[parent].key() <= self.heap[at].key() {
-                break;
-            }
-            self.heap.swap(parent, at);
-            at = parent;
-        }
-        at
-    }
-
-    fn sink(&mut self, mut at: usize) {
-        loop {
-            let mut least = at;
-            for child in [2 * at + 1, 2 * at + 2] {
-                if child < self.heap.len() && self.heap[child].key() < self.heap[least].key() {
-                    least = child;
-                }
-            }
-            if least == at {
+    /// Takes groups out of their levels that have nothing to run, from `queue` upwards.
+    fn hide_empty(&mut self, queue: &Arc<GroupQueue>) {
+        let mut queue = queue;
+        while queue.is_hidden() {
+            self.in_level_of(queue, |level, entity| {
+                level.tree.remove(entity.link());
+            });
+            let Some(parent) = queue.parent() else {
                 return;
-            }
-            self.heap.swap(at, least);
-            at = least;
+            };
+            queue = parent;
         }
+    }
+
+    fn uncount(&mut self, thread: &dyn Member) {
+        match thread.entity().queue_on(self.cpu) {
+            Some(leaf) => self.count_down(&leaf, 1),
+            None => self.ready -= 1,
+        }
+    }
+
+    /// Books `ran_ns` of the running thread, and of the groups it is in. Returns whether it has to stop: a
+    /// group of its has used up what it may run in this period.
+    pub fn charge(&mut self, thread: &dyn Member, ran_ns: u64, now_ns: u64) -> bool {
+        let entity = thread.entity();
+        entity.run(ran_ns, entity.weight());
+        if entity.rank().band < FAIR_BAND {
+            return false;
+        }
+        let virtual_ns = entity.rank().virtual_ns;
+        let Some(leaf) = entity.queue_on(self.cpu) else {
+            self.root.advance(virtual_ns);
+            return false;
+        };
+        leaf.level(|level| level.advance(virtual_ns));
+        let mut must_stop = false;
+        let mut next = Some(&leaf);
+        while let Some(queue) = next {
+            queue.entity().run(ran_ns, queue.weight_here());
+            match queue.parent() {
+                Some(parent) => parent.level(|level| Self::move_on(level, queue)),
+                None => Self::move_on(&mut self.root, queue),
+            }
+            if queue.use_up(ran_ns, now_ns) {
+                self.throttle(queue, now_ns);
+            }
+            must_stop |= queue.is_throttled();
+            next = queue.parent();
+        }
+        must_stop
+    }
+
+    /// Puts a group that has run where it stands now.
+    fn move_on(level: &mut Level, queue: &Arc<GroupQueue>) {
+        if let Some(member) = level.tree.remove(queue.entity().link()) {
+            level.insert(member);
+        }
+        level.advance(queue.entity().rank().virtual_ns);
+    }
+
+    fn throttle(&mut self, queue: &Arc<GroupQueue>, now_ns: u64) {
+        let Some(ready) = queue.throttle() else {
+            return;
+        };
+        // It was not throttled, so the link is free.
+        let _ = self
+            .throttled
+            .push_back(Arc::clone(queue), GroupQueue::throttle_link);
+        self.in_level_of(queue, |level, entity| {
+            level.tree.remove(entity.link());
+            level.leave(entity, now_ns);
+        });
+        match queue.parent() {
+            Some(parent) => {
+                self.count_down(parent, ready);
+                self.hide_empty(parent);
+            }
+            None => self.ready -= ready,
+        }
+    }
+
+    /// Groups whose next period has begun run again.
+    pub fn begin_periods(&mut self, now_ns: u64) {
+        for _ in 0..self.throttled.len() {
+            let Some(queue) = self.throttled.pop_front() else {
+                return;
+            };
+            let Some(ready) = queue.unthrottle(now_ns) else {
+                // Its link was in this list just now, so it is free.
+                let _ = self.throttled.push_back(queue, GroupQueue::throttle_link);
+                continue;
+            };
+            self.in_level_of(&queue, |level, entity| level.join(entity, now_ns));
+            if ready > 0 {
+                queue.remove_ready(ready);
+                self.make_visible(&queue, ready);
+            }
+        }
+    }
+
+    /// When the first of the groups that are throttled here may run again.
+    #[must_use]
+    pub fn next_period_ns(&self) -> Option<u64> {
+        let mut next: Option<u64> = None;
+        self.throttled.for_each(|queue| {
+            let ends = queue.period_ends_ns();
+            next = Some(next.map_or(ends, |next| next.min(ends)));
+        });
+        next
+    }
+
+    /// Puts the running thread behind those of its own level that wait (`sched_yield(2)`).
+    pub fn put_behind(&mut self, thread: &dyn Member) {
+        let entity = thread.entity();
+        let put = |level: &mut Level| {
+            if let Some((first, _)) = level.tree.first() {
+                entity.fall_behind(first);
+            }
+        };
+        match entity.queue_on(self.cpu) {
+            Some(leaf) if entity.rank().band == FAIR_BAND => leaf.level(put),
+            _ => put(&mut self.root),
+        }
+    }
+
+    /// The best rank that waits in the root level.
+    #[must_use]
+    pub fn best(&self) -> Option<Rank> {
+        self.root.tree.first().map(|(rank, _)| rank)
+    }
+
+    /// Whether `woken`, which is ready here, is so far ahead that `running` should give way: compared in the
+    /// first level that has both, or groups of both.
+    #[must_use]
+    pub fn leads(&self, woken: &dyn Member, running: &dyn Member) -> bool {
+        let (rank, other) = (woken.entity().rank(), running.entity().rank());
+        if rank.band != other.band || rank.band < FAIR_BAND {
+            return rank.band < other.band;
+        }
+        let (rank, other) = entity::ranks_in_common_level(woken, running, self.cpu);
+        rank.virtual_ns + PREEMPT_LEAD_NS < other.virtual_ns
+    }
+
+    /// How long the running thread may go on before a group of its has used up its period's time.
+    #[must_use]
+    pub fn left_ns(&self, thread: &dyn Member) -> Option<u64> {
+        let leaf = thread.entity().queue_on(self.cpu)?;
+        let mut least = leaf.left_ns();
+        let mut next = leaf.parent();
+        while let Some(queue) = next {
+            least = match (least, queue.left_ns()) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            next = queue.parent();
+        }
+        least
     }
 }
 

@@ -92,6 +92,16 @@ impl Account {
         time
     }
 
+    /// Since when it has been in the kernel without having been booked, if it is there.
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "the host has no watchdog")
+    )]
+    pub(crate) fn in_kernel_since(&self) -> Option<u64> {
+        let is_there = self.mode.load(Ordering::Relaxed) == SYSTEM;
+        is_there.then(|| self.since_ns.load(Ordering::Relaxed))
+    }
+
     fn lap(&self, now: u64) -> u64 {
         let since = self.since_ns.load(Ordering::Relaxed);
         self.since_ns.store(now, Ordering::Relaxed);

@@ -4,7 +4,7 @@ mod builder;
 
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use machine::intrusive::Link;
@@ -14,6 +14,7 @@ use machine::sync::SpinLock;
 use crate::attributes::{Attributes, CpuMask, Policy};
 use crate::backend;
 use crate::park::{Sleep, WAIT_LEVELS};
+use crate::run_queue::{Entity, Group, Member};
 use crate::stats::{Account, CpuTime};
 use crate::timer_heap::{Slot, Timed};
 
@@ -83,33 +84,16 @@ pub struct Thread {
     /// CPU time at which the alarm is due, [`NO_ALARM`] without one.
     run_alarm_ns: AtomicU64,
     pub(crate) sleep_timer: Slot,
-    pub(crate) share: Share,
+    /// Its place in a run queue.
+    pub(crate) entity: Entity,
+    /// The policy's number: interrupt handlers read it, so it is not behind the attributes' lock.
+    policy: AtomicU8,
     pub(crate) backend: backend::ThreadData,
 }
 
-/// What the run queue needs to know, kept where it can be read without a lock. Written under the
-/// run-queue lock of the thread's CPU, or by whoever is waking it.
-#[derive(Debug, Default)]
-pub(crate) struct Share {
-    #[cfg_attr(
-        not(target_os = "none"),
-        expect(dead_code, reason = "the host has its own order")
-    )]
-    /// Virtual time: nanoseconds run, scaled by weight; see [`crate::run_queue`].
-    pub(crate) virtual_ns: AtomicU64,
-    pub(crate) weight: AtomicU32,
-    pub(crate) band: AtomicU8,
-    /// The policy's number: interrupt handlers read it, so it is not behind the attributes' lock.
-    policy: AtomicU8,
-}
-
-impl Share {
-    #[cfg_attr(
-        not(target_os = "none"),
-        expect(dead_code, reason = "the host has its own order")
-    )]
-    pub(crate) fn has_policy(&self, policy: Policy) -> bool {
-        u32::from(self.policy.load(Ordering::Relaxed)) == policy.to_raw()
+impl Member for Thread {
+    fn entity(&self) -> &Entity {
+        &self.entity
     }
 }
 
@@ -355,10 +339,30 @@ impl Thread {
 
     fn apply_attributes(&self, attributes: Attributes) {
         let (band, weight) = crate::run_queue::standing(attributes);
-        self.share.band.store(band, Ordering::Relaxed);
-        self.share.weight.store(weight, Ordering::Relaxed);
         let policy = u8::try_from(attributes.policy.to_raw()).unwrap_or(0);
-        self.share.policy.store(policy, Ordering::Relaxed);
+        backend::change_standing(self, || {
+            self.entity.set_standing(band, weight);
+            self.policy.store(policy, Ordering::Relaxed);
+        });
+    }
+
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "the host has its own order")
+    )]
+    pub(crate) fn has_policy(&self, policy: Policy) -> bool {
+        u32::from(self.policy.load(Ordering::Relaxed)) == policy.to_raw()
+    }
+
+    /// The group whose weight and limit it runs under; `None` is the root.
+    #[must_use]
+    pub fn cpu_group(&self) -> Option<Arc<Group>> {
+        self.entity.group()
+    }
+
+    /// Moves it to another group.
+    pub fn set_cpu_group(&self, group: Option<Arc<Group>>) {
+        backend::change_standing(self, || self.entity.set_group(group));
     }
 
     /// The CPUs it may run on, whether they are there or not.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Message, Upcalls};
 use crate::cpu::CpuId;
@@ -31,6 +31,8 @@ struct Line {
     handlers: Vec<Handler>,
 }
 
+/// CPUs that are to print where in the kernel they are, a bit each.
+static REPORTS_WANTED: AtomicU64 = AtomicU64::new(0);
 static UPCALLS: spin::Once<Upcalls> = spin::Once::new();
 static LINES: spin::RwLock<Vec<Line>> = spin::RwLock::new(Vec::new());
 
@@ -157,6 +159,19 @@ pub fn send_reschedule(cpu: CpuId) {
     if let Some(area) = percpu::of(cpu) {
         apic::send(area.apic_id.load(Ordering::Relaxed), RESCHEDULE_VECTOR);
     }
+}
+
+/// Makes `cpu` print where in the kernel it is, if it takes interrupts there.
+pub fn send_report(cpu: CpuId) {
+    REPORTS_WANTED.fetch_or(1 << cpu, Ordering::Release);
+    send_reschedule(cpu);
+}
+
+/// Whether this CPU, which handles an interrupt, is to print where it was; once.
+pub(crate) fn take_report() -> bool {
+    let me = 1 << percpu::here().id();
+    REPORTS_WANTED.load(Ordering::Relaxed) & me != 0
+        && REPORTS_WANTED.fetch_and(!me, Ordering::Acquire) & me != 0
 }
 
 /// Waits for an interrupt, atomically with turning interrupts on; returns with them off.

@@ -51,6 +51,11 @@ pub fn is_handling() -> bool {
     false
 }
 
+/// A host thread has a debugger for that.
+pub fn send_report(cpu: CpuId) {
+    let _ = cpu;
+}
+
 /// Lets other host threads run.
 pub fn wait() {
     std::thread::sleep(core::time::Duration::from_micros(50));

@@ -9,7 +9,8 @@ mod host;
 pub use bare::is_handling;
 #[cfg(target_os = "none")]
 pub use bare::{
-    InterruptsOff, are_off, register, register_message, send_reschedule, set_upcalls, wait,
+    InterruptsOff, are_off, register, register_message, send_report, send_reschedule, set_upcalls,
+    wait,
 };
 #[cfg(all(not(target_os = "none"), any(feature = "checks", debug_assertions)))]
 pub use host::is_handling;
@@ -17,7 +18,8 @@ pub use host::is_handling;
 pub(crate) use host::upcalls;
 #[cfg(not(target_os = "none"))]
 pub use host::{
-    InterruptsOff, are_off, register, register_message, send_reschedule, set_upcalls, wait,
+    InterruptsOff, are_off, register, register_message, send_report, send_reschedule, set_upcalls,
+    wait,
 };
 
 /// Upcalls, all made with interrupts off, on the CPU concerned. Set once, by the kernel binary.

@@ -150,6 +150,14 @@ impl Task {
     }
 }
 
+/// The end of the running task's stack; 0 for the flow that a CPU booted with.
+pub(crate) fn running_stack_top() -> u64 {
+    // SAFETY: a counted reference, which lasts while the task runs.
+    let task = unsafe { percpu::here().current.get().as_ref() };
+    task.and_then(|task| task.stack.as_ref())
+        .map_or(0, Stack::top)
+}
+
 /// On the new stack: the previous task may run elsewhere from here on, or be freed.
 fn let_go_of_previous() {
     let previous = percpu::here().previous.replace(core::ptr::null());

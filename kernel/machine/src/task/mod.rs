@@ -13,5 +13,7 @@ mod host;
 
 #[cfg(target_os = "none")]
 pub use bare::Task;
+#[cfg(target_os = "none")]
+pub(crate) use bare::running_stack_top;
 #[cfg(not(target_os = "none"))]
 pub use host::Task;

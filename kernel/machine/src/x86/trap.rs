@@ -10,6 +10,7 @@ use core::arch::global_asm;
 use super::copy;
 use super::descriptors::FATAL_STACK_LEN;
 use super::features::{self, Features};
+use crate::interrupt::bare::{RESCHEDULE_VECTOR, take_report};
 
 /// Bytes from one stub to the next.
 pub(crate) const STUB_LEN: usize = 16;
@@ -164,11 +165,35 @@ extern "C" fn in_kernel(frame: &mut Frame) {
     }
     let vector = frame.vector as u8;
     if vector >= FIRST_INTERRUPT {
+        if vector == RESCHEDULE_VECTOR && take_report() {
+            report(frame);
+        }
         crate::interrupt::bare::dispatch(vector);
     } else if let (14, Some(resume)) = (vector, copy::resume_address(frame.rip)) {
         frame.rip = resume;
     } else {
         die(frame);
+    }
+}
+
+/// Prints where the kernel was interrupted, and what on its stack looks like return addresses.
+fn report(frame: &Frame) {
+    const MOST_WORDS: u64 = 512;
+    let image = super::layout::image();
+    let from = |address: u64| address.wrapping_sub(image.start);
+    crate::log!(
+        "CPU {} is at image+{:#x}; addresses on its stack, as image+:",
+        crate::cpu::current(),
+        from(frame.rip)
+    );
+    let end = crate::task::running_stack_top().min(frame.rsp.saturating_add(MOST_WORDS * 8));
+    for at in (frame.rsp..end.saturating_sub(7)).step_by(8) {
+        let word: *const u64 = core::ptr::with_exposed_provenance(at as usize);
+        // SAFETY: between the stack pointer and the top of the running task's stack, which is mapped.
+        let word = unsafe { word.read_volatile() };
+        if (image.text_start..image.text_end).contains(&word) {
+            crate::log!("  {:#x}", from(word));
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! What the scheduler keeps for each CPU, on cache lines of its own.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use machine::cpu::MAX_CPUS;
+use machine::intrusive::List;
 use machine::sync::IrqLock;
 
-use crate::run_queue::{Rank, RunQueue};
+use crate::run_queue::{Member, RunQueue};
 use crate::stats::CpuStat;
 use crate::thread::{Thread, ThreadBuilder, ThreadRef};
 use crate::timer_heap::TimerHeap;
@@ -28,6 +29,15 @@ pub(super) struct Cpu {
     pub(super) slice_end_ns: AtomicU64,
     /// When the current thread's CPU-time alarm is due. Written by this CPU.
     pub(super) alarm_ns: AtomicU64,
+    /// When a surplus thread may move on from here; see [`crate::run_queue::balance`].
+    pub(super) rotation_ns: AtomicU64,
+    /// When a group that is throttled here may run again.
+    pub(super) period_ns: AtomicU64,
+    /// When this CPU looks at all next, since when it was seen idle with threads that wait, and since when it
+    /// was in the kernel when that was reported; see [`super::watchdog`].
+    pub(super) watchdog_ns: AtomicU64,
+    pub(super) idles_since_ns: AtomicU64,
+    pub(super) reported_ns: AtomicU64,
     /// When the current thread was given the CPU.
     pub(super) switched_in_ns: AtomicU64,
     /// What the machine's timer is set to. Written by this CPU with interrupts off.
@@ -60,13 +70,13 @@ pub(super) enum Afterwards {
 }
 
 pub(super) struct Queue {
-    pub(super) ready: RunQueue<ThreadRef>,
+    pub(super) ready: RunQueue,
     /// The idle thread; runs when a thread exits and nothing is ready.
     pub(super) idle: Option<ThreadRef>,
     /// The thread this CPU is switching away from, and whether it is to go to another CPU.
     pub(super) handed_over: Option<(ThreadRef, Afterwards)>,
-    /// Exited threads, dropped where no lock is held.
-    pub(super) dead: Vec<ThreadRef>,
+    /// Exited threads, dropped where no lock is held. They wait for nothing, so a link of theirs is free.
+    pub(super) dead: List<Thread>,
 }
 
 impl Cpu {
@@ -76,6 +86,11 @@ impl Cpu {
             needs_reschedule: AtomicBool::new(false),
             slice_end_ns: AtomicU64::new(NEVER),
             alarm_ns: AtomicU64::new(NEVER),
+            rotation_ns: AtomicU64::new(0),
+            period_ns: AtomicU64::new(NEVER),
+            watchdog_ns: AtomicU64::new(NEVER),
+            idles_since_ns: AtomicU64::new(NEVER),
+            reported_ns: AtomicU64::new(0),
             switched_in_ns: AtomicU64::new(0),
             armed_ns: AtomicU64::new(NEVER),
             active_table: AtomicUsize::new(0),
@@ -87,10 +102,10 @@ impl Cpu {
             idle_ns: AtomicU64::new(0),
             switches: AtomicU64::new(0),
             queue: IrqLock::new(Queue {
-                ready: RunQueue::new(),
+                ready: RunQueue::new(0),
                 idle: None,
                 handed_over: None,
-                dead: Vec::new(),
+                dead: List::new(),
             }),
             timers: IrqLock::new(TimerHeap::new()),
         }
@@ -118,7 +133,11 @@ impl Cpu {
     /// Makes the flow that runs here its idle thread.
     pub(super) fn adopt(&self) {
         let idle = ThreadBuilder::adopt(b"idle");
-        self.queue.lock().idle = Some(idle.clone());
+        {
+            let mut queue = self.queue.lock();
+            queue.ready.set_cpu(machine::cpu::current());
+            queue.idle = Some(idle.clone());
+        }
         self.set_current(idle);
         self.is_online.store(true, Ordering::Release);
     }
@@ -145,18 +164,28 @@ impl Cpu {
 }
 
 impl Queue {
-    /// Adds a thread; keeps `waiting` of its CPU in step.
-    pub(super) fn push(&mut self, cpu: &Cpu, rank: Rank, thread: ThreadRef) {
-        self.ready.push(rank, thread);
+    /// Adds an attached thread; keeps `waiting` of its CPU in step.
+    pub(super) fn push(&mut self, cpu: &Cpu, thread: ThreadRef) {
+        self.ready.push(thread);
+        self.recount(cpu);
+    }
+
+    pub(super) fn recount(&self, cpu: &Cpu) {
         cpu.waiting.store(self.ready.len(), Ordering::Relaxed);
     }
 
     /// Takes the thread to run next; keeps `waiting` of its CPU in step.
     pub(super) fn pop(&mut self, cpu: &Cpu) -> Option<ThreadRef> {
         let thread = self.ready.pop()?;
-        cpu.waiting.store(self.ready.len(), Ordering::Relaxed);
-        Some(thread)
+        self.recount(cpu);
+        as_thread(thread)
     }
+}
+
+/// What a run queue holds is threads.
+pub(super) fn as_thread(member: Arc<dyn Member>) -> Option<ThreadRef> {
+    let any: Arc<dyn Any + Send + Sync> = member;
+    any.downcast().ok()
 }
 
 /// This CPU's data. The kernel is not preempted inside itself, so it stays this CPU's until the

@@ -11,10 +11,11 @@ mod cpu;
 mod switch;
 mod timers;
 mod wake;
+mod watchdog;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use machine::page_table::PageTable;
@@ -26,7 +27,10 @@ use crate::thread::ThreadRef;
 
 pub(crate) use switch::{block, exit, idle, init_cpu, reschedule_if_needed, yield_now};
 pub(crate) use timers::{arm, cancel, run_alarm_changed, timer_interrupt};
-pub(crate) use wake::{affinity_changed, kick, launch, make_runnable, prod, reschedule_interrupt};
+pub(crate) use wake::{
+    affinity_changed, change_standing, kick, launch, make_runnable, prod, reschedule_interrupt,
+};
+pub(crate) use watchdog::start as start_watchdog;
 
 /// The scheduler's own part of a thread.
 pub(crate) struct ThreadData {
@@ -38,10 +42,12 @@ pub(crate) struct ThreadData {
     cpu: AtomicUsize,
     /// Running or on a queue; guarded by the queue lock of `cpu`.
     is_queued: AtomicBool,
+    /// Counted in the run queue of `cpu`, whose lock guards it; not while it moves.
+    is_attached: AtomicBool,
     /// Its stack is in use.
     on_cpu: AtomicBool,
-    /// While away: how far ahead of its queue it was in virtual time.
-    lead_ns: AtomicI64,
+    /// When it last came to its CPU from another one.
+    moved_ns: AtomicU64,
 }
 
 impl core::fmt::Debug for ThreadData {
@@ -69,8 +75,9 @@ impl ThreadData {
             entry: SpinLock::new(entry),
             cpu: AtomicUsize::new(machine::cpu::current()),
             is_queued: AtomicBool::new(false),
+            is_attached: AtomicBool::new(false),
             on_cpu: AtomicBool::new(false),
-            lead_ns: AtomicI64::new(0),
+            moved_ns: AtomicU64::new(0),
         }
     }
 

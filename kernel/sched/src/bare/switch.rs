@@ -8,7 +8,7 @@ use machine::interrupt::{self, InterruptsOff};
 use super::cpu::{self, Afterwards, Cpu, NEVER, Queue};
 use super::{timers, wake};
 use crate::attributes::Policy;
-use crate::run_queue::{FAIR_BAND, Rank, slice_ns, virtual_time};
+use crate::run_queue::{FAIR_BAND, slice_ns};
 use crate::stats::bump;
 use crate::thread::{Thread, ThreadRef};
 
@@ -45,9 +45,9 @@ pub(crate) fn block(me: &ThreadRef) {
         if !me.is_asleep() {
             return;
         }
-        let rank = charge(cpu, &mut queue, me);
+        let _ = charge(cpu, &mut queue, me);
         me.account.stop();
-        set_aside(&queue, me, rank);
+        set_aside(&mut queue, me);
     }
     let next = wait_for_work(cpu);
     switch(cpu, me.clone(), next, Afterwards::Nothing);
@@ -60,8 +60,8 @@ pub(crate) fn exit() -> ! {
     let me = cpu.current();
     let next = {
         let mut queue = cpu.queue.lock();
-        let rank = charge(cpu, &mut queue, &me);
-        set_aside(&queue, &me, rank);
+        let _ = charge(cpu, &mut queue, &me);
+        set_aside(&mut queue, &me);
         me.set_dead();
         queue.pop(cpu).or_else(|| queue.idle.clone())
     };
@@ -90,7 +90,7 @@ fn reschedule() {
     let _off = InterruptsOff::new();
     let cpu = cpu::here();
     cpu.needs_reschedule.store(false, Ordering::Relaxed);
-    wake::pull_from_busier(cpu);
+    wake::balance(cpu);
     give_way(cpu, false);
 }
 
@@ -101,21 +101,32 @@ fn give_way(cpu: &'static Cpu, yields: bool) {
     let may_stay = me.affinity().contains(machine::cpu::current());
     let next = {
         let mut queue = cpu.queue.lock();
-        let mut rank = charge(cpu, &mut queue, &me);
-        if yields && let Some(best) = queue.ready.best() {
-            rank = rank.behind(best);
-            me.share
-                .virtual_ns
-                .store(rank.virtual_ns, Ordering::Relaxed);
+        if queue
+            .idle
+            .as_ref()
+            .is_some_and(|idle| Arc::ptr_eq(idle, &me))
+        {
+            // The idle thread is in no queue; it gives way in its own loop.
+            return;
+        }
+        let must_stop = charge(cpu, &mut queue, &me);
+        if yields {
+            queue.ready.put_behind(&*me);
         }
         if !may_stay {
-            set_aside(&queue, &me, rank);
+            set_aside(&mut queue, &me);
             queue.pop(cpu).or_else(|| queue.idle.clone())
-        } else if queue.ready.is_empty() || (!yields && keeps_cpu(&queue, &me, rank)) {
-            cpu.slice_end_ns.store(NEVER, Ordering::Relaxed);
+        } else if must_stop {
+            // It is not seen in the queue until its group may run again.
+            queue.push(cpu, me.clone());
+            queue.pop(cpu).or_else(|| queue.idle.clone())
+        } else if queue.ready.is_empty() || (!yields && keeps_cpu(&queue, &me)) {
+            let end = limit_of(&queue, &me, NEVER);
+            cpu.slice_end_ns.store(end, Ordering::Relaxed);
+            timers::ensure(cpu, end);
             None
         } else {
-            queue.push(cpu, rank, me.clone());
+            queue.push(cpu, me.clone());
             queue.pop(cpu)
         }
     };
@@ -130,35 +141,44 @@ fn give_way(cpu: &'static Cpu, yields: bool) {
 }
 
 /// Whether a FIFO thread goes on: nothing but a higher priority takes its CPU.
-fn keeps_cpu(queue: &Queue, me: &Thread, rank: Rank) -> bool {
+fn keeps_cpu(queue: &Queue, me: &Thread) -> bool {
+    let rank = me.entity.rank();
     rank.band < FAIR_BAND
-        && me.share.has_policy(Policy::Fifo)
+        && me.has_policy(Policy::Fifo)
         && queue.ready.best().is_none_or(|best| best.band >= rank.band)
 }
 
-/// The running thread leaves the queue: remembers where it stood.
-fn set_aside(queue: &Queue, me: &Thread, rank: Rank) {
-    me.backend
-        .lead_ns
-        .store(queue.ready.lead_of(rank.virtual_ns), Ordering::Relaxed);
-    me.backend.is_queued.store(false, Ordering::Relaxed);
+/// `end`, or earlier if a group of the thread that is to run has less left.
+fn limit_of(queue: &Queue, thread: &Thread, end: u64) -> u64 {
+    let left = if thread.entity.is_in_group() {
+        queue.ready.left_ns(thread)
+    } else {
+        None
+    };
+    left.map_or(end, |left| {
+        end.min(crate::clock::monotonic_ns().saturating_add(left))
+    })
 }
 
-/// Books the time of the running thread; returns where it stands now.
-fn charge(cpu: &Cpu, queue: &mut Queue, me: &Thread) -> Rank {
+/// The running thread leaves the queue.
+fn set_aside(queue: &mut Queue, me: &Thread) {
+    queue.ready.detach(me, crate::clock::monotonic_ns());
+    me.backend.is_queued.store(false, Ordering::Relaxed);
+    me.backend.is_attached.store(false, Ordering::Relaxed);
+}
+
+/// Books the time of the running thread. Returns whether it has to stop: its group has used up its time.
+fn charge(cpu: &Cpu, queue: &mut Queue, me: &Thread) -> bool {
     let now = crate::clock::monotonic_ns();
     bump(&cpu.system_ns, me.account.book_system(now));
     let ran = now.saturating_sub(cpu.switched_in_ns.load(Ordering::Relaxed));
     cpu.switched_in_ns.store(now, Ordering::Relaxed);
-    let weight = me.share.weight.load(Ordering::Relaxed);
-    let virtual_ns = me.share.virtual_ns.load(Ordering::Relaxed) + virtual_time(ran, weight);
-    me.share.virtual_ns.store(virtual_ns, Ordering::Relaxed);
-    let rank = Rank {
-        band: me.share.band.load(Ordering::Relaxed),
-        virtual_ns,
-    };
-    queue.ready.advance(rank);
-    rank
+    let must_stop = queue.ready.charge(me, ran, now);
+    if must_stop {
+        queue.recount(cpu);
+        timers::set_period(cpu, queue);
+    }
+    must_stop
 }
 
 /// The next thread to run, waiting for interrupts until there is one. Interrupts are off, no lock is held.
@@ -183,6 +203,7 @@ fn wait_for_work(cpu: &'static Cpu) -> ThreadRef {
             cpu.is_idle.store(true, Ordering::Relaxed);
         }
         let before = crate::clock::monotonic_ns();
+        timers::ensure_not_lost(cpu, before);
         interrupt::wait();
         cpu.is_idle.store(false, Ordering::Relaxed);
         bump(
@@ -197,13 +218,20 @@ fn switch(cpu: &'static Cpu, me: ThreadRef, next: ThreadRef, afterwards: Afterwa
     let now = crate::clock::monotonic_ns();
     cpu.switched_in_ns.store(now, Ordering::Relaxed);
     next.account.start(now);
-    let waiting = cpu.waiting.load(Ordering::Relaxed);
-    let slice_end = if waiting == 0 {
-        NEVER
-    } else {
-        now + slice_ns(waiting)
+    let slice_end = {
+        // Under the lock: a waker that queues a thread now either is counted here, or sees the new end and tells
+        // this CPU. Without, it could take the last thread's slice for this one's, and nobody would end it.
+        let queue = cpu.queue.lock();
+        let waiting = queue.ready.len();
+        let end = if waiting == 0 {
+            NEVER
+        } else {
+            now + slice_ns(waiting)
+        };
+        let end = limit_of(&queue, &next, end);
+        cpu.slice_end_ns.store(end, Ordering::Relaxed);
+        end
     };
-    cpu.slice_end_ns.store(slice_end, Ordering::Relaxed);
     let alarm = next.run_alarm_moment(now);
     cpu.alarm_ns.store(alarm, Ordering::Relaxed);
     timers::ensure(cpu, slice_end.min(alarm));
@@ -235,7 +263,8 @@ pub(super) fn after_switch() {
             wake::place(&previous);
         }
         Afterwards::Bury => {
-            queue.dead.push(previous);
+            // It waits for nothing, so the link is free.
+            let _ = queue.dead.push_back(previous, |thread| thread.wait_link(0));
             cpu::here().needs_reschedule.store(true, Ordering::Relaxed);
         }
     }
@@ -244,7 +273,7 @@ pub(super) fn after_switch() {
 /// Drops exited threads. Where no lock is held: the drop may run any code.
 fn bury_dead(cpu: &Cpu) {
     loop {
-        let Some(dead) = cpu.queue.lock().dead.pop() else {
+        let Some(dead) = cpu.queue.lock().dead.pop_front() else {
             return;
         };
         drop(dead);

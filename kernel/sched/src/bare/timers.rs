@@ -8,7 +8,8 @@ use core::sync::atomic::Ordering;
 
 use machine::interrupt::InterruptsOff;
 
-use super::cpu::{CPUS, Cpu, NEVER, here};
+use super::cpu::{CPUS, Cpu, NEVER, Queue, here};
+use super::watchdog;
 use crate::thread::ThreadRef;
 use crate::timer_heap::{NOWHERE, Slot, Timed};
 
@@ -57,6 +58,15 @@ pub(crate) fn cancel(slot: &Slot) {
     }
 }
 
+/// Sets the machine's timer again if it should have fired by now, before this CPU waits for an interrupt.
+/// Interrupts are off.
+pub(super) fn ensure_not_lost(cpu: &Cpu, now: u64) {
+    let armed = cpu.armed_ns.load(Ordering::Relaxed);
+    if armed <= now {
+        machine::time::set_deadline(Some(armed));
+    }
+}
+
 /// The machine's timer fired: calls what is due and sets the timer for what is next.
 pub(crate) fn timer_interrupt() {
     let cpu = here();
@@ -83,6 +93,8 @@ pub(crate) fn timer_interrupt() {
     } else {
         ensure(cpu, slice_end);
     }
+    begin_periods(cpu, now);
+    watchdog::look(cpu, now);
     let first = cpu.timers.lock().first();
     if let Some(first) = first {
         ensure(cpu, first);
@@ -92,6 +104,30 @@ pub(crate) fn timer_interrupt() {
         cpu.current().ring_run_alarm();
     }
     set_alarm(cpu, now);
+}
+
+/// Sees to it that groups that are throttled here run again. Interrupts are off.
+pub(super) fn set_period(cpu: &Cpu, queue: &Queue) {
+    let next = queue.ready.next_period_ns().unwrap_or(NEVER);
+    cpu.period_ns.store(next, Ordering::Relaxed);
+    ensure(cpu, next);
+}
+
+/// Lets the groups run again whose next period has begun.
+fn begin_periods(cpu: &Cpu, now: u64) {
+    let period = cpu.period_ns.load(Ordering::Relaxed);
+    if period > now {
+        ensure(cpu, period);
+        return;
+    }
+    let mut queue = cpu.queue.lock();
+    queue.ready.begin_periods(now);
+    queue.recount(cpu);
+    set_period(cpu, &queue);
+    if !queue.ready.is_empty() {
+        // Whoever runs looks whether another one should; an idle CPU does so anyway.
+        cpu.needs_reschedule.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Sees to it that the running thread's CPU-time alarm rings. Interrupts are off.

@@ -1,16 +1,17 @@
 //! Waking: which CPU a thread goes to, and whether that CPU must be told. Also stealing, which is the
 //! same question asked by the CPU that has nothing to do.
 
-use alloc::sync::Arc;
+use core::any::Any;
 use core::sync::atomic::Ordering;
 
 use machine::cpu::CpuId;
 use machine::interrupt::{self, InterruptsOff};
 
-use super::cpu::{CPUS, Cpu, NEVER, Queue};
-use super::timers;
-use crate::attributes::Policy;
-use crate::run_queue::{FAIR_BAND, LEAST_RUN_NS, PREEMPT_LEAD_NS, Rank, slice_ns};
+use super::cpu::{CPUS, Cpu, NEVER, Queue, as_thread};
+use super::{timers, watchdog};
+use crate::attributes::{CpuMask, Policy};
+use crate::run_queue::balance::{self, ROTATION_NS, SETTLE_NS};
+use crate::run_queue::{LEAST_RUN_NS, slice_ns};
 use crate::thread::{State, Thread, ThreadRef};
 
 /// Lets a prepared thread run: it has been asleep since it was made.
@@ -58,8 +59,11 @@ fn choose(thread: &Thread, home: CpuId) -> CpuId {
     if let Some(free) = (0..count).filter(usable).find(|&cpu| CPUS[cpu].is_free()) {
         return free;
     }
+    let here = machine::cpu::current();
     if home_allowed {
-        return home;
+        // Near the waker, where there is less to do.
+        let is_better = allowed.contains(here) && CPUS[here].load() + 1 < CPUS[home].load();
+        return if is_better { here } else { home };
     }
     (0..count)
         .filter(usable)
@@ -79,18 +83,14 @@ enum Tell {
 
 fn enqueue(queue: &mut Queue, target: CpuId, thread: &ThreadRef) -> Tell {
     let cpu = &CPUS[target];
-    let virtual_ns = queue
-        .ready
-        .join_at(thread.backend.lead_ns.load(Ordering::Relaxed));
-    let band = thread.share.band.load(Ordering::Relaxed);
-    thread.share.virtual_ns.store(virtual_ns, Ordering::Relaxed);
+    queue.ready.attach(&**thread, crate::clock::monotonic_ns());
     thread.backend.cpu.store(target, Ordering::Relaxed);
     thread.backend.is_queued.store(true, Ordering::Relaxed);
-    let rank = Rank { band, virtual_ns };
-    queue.push(cpu, rank, thread.clone());
+    thread.backend.is_attached.store(true, Ordering::Relaxed);
+    queue.push(cpu, thread.clone());
     if cpu.is_idle.load(Ordering::Relaxed) {
         Tell::Look
-    } else if leads(cpu, rank, thread) {
+    } else if leads(cpu, queue, thread) {
         Tell::Preempt
     } else if cpu.slice_end_ns.load(Ordering::Relaxed) == NEVER {
         Tell::Look
@@ -100,14 +100,8 @@ fn enqueue(queue: &mut Queue, target: CpuId, thread: &ThreadRef) -> Tell {
 }
 
 /// Whether a woken thread is so far ahead that the running one should give way.
-fn leads(cpu: &Cpu, rank: Rank, thread: &Thread) -> bool {
-    let running = cpu.current();
-    let band = running.share.band.load(Ordering::Relaxed);
-    if rank.band != band || band < FAIR_BAND {
-        return rank.band < band;
-    }
-    rank.virtual_ns + PREEMPT_LEAD_NS < running.share.virtual_ns.load(Ordering::Relaxed)
-        && !thread.share.has_policy(Policy::Batch)
+fn leads(cpu: &Cpu, queue: &Queue, thread: &Thread) -> bool {
+    !thread.has_policy(Policy::Batch) && queue.ready.leads(thread, &*cpu.current())
 }
 
 fn tell(target: CpuId, what: Tell) {
@@ -156,6 +150,7 @@ pub(crate) fn reschedule_interrupt() {
         start_slice(cpu, false);
     }
     timers::set_alarm(cpu, crate::clock::monotonic_ns());
+    watchdog::join();
 }
 
 /// Makes `cpu` pass a quiescent state soon: at its next return to user mode, or from there.
@@ -186,11 +181,17 @@ pub(crate) fn affinity_changed(thread: &ThreadRef) {
     let cpu = &CPUS[home];
     let queued = {
         let mut queue = cpu.queue.lock();
-        let queued = queue
-            .ready
-            .steal(|it| Arc::ptr_eq(it, thread) && !it.backend.on_cpu.load(Ordering::Acquire));
-        cpu.waiting.store(queue.ready.len(), Ordering::Relaxed);
-        queued
+        if thread.backend.on_cpu.load(Ordering::Acquire) {
+            None
+        } else {
+            let queued = queue.ready.take(&**thread);
+            if queued.is_some() {
+                thread.backend.is_attached.store(false, Ordering::Relaxed);
+                queue.ready.detach(&**thread, crate::clock::monotonic_ns());
+            }
+            queue.recount(cpu);
+            queued.and_then(as_thread)
+        }
     };
     if let Some(thread) = queued {
         place(&thread);
@@ -209,41 +210,98 @@ pub(super) fn steal(cpu: &Cpu) -> Option<ThreadRef> {
     for step in 1..count {
         let from = (here + step) % count;
         if CPUS[from].waiting.load(Ordering::Relaxed) > 0
-            && let Some(thread) = steal_from(&CPUS[from], here)
+            && let Some(thread) = take_from(&CPUS[from], here, false)
         {
-            let lead = thread.backend.lead_ns.load(Ordering::Relaxed);
-            let virtual_ns = cpu.queue.lock().ready.join_at(lead);
-            thread.share.virtual_ns.store(virtual_ns, Ordering::Relaxed);
+            let now = crate::clock::monotonic_ns();
+            let mut queue = cpu.queue.lock();
+            queue.ready.attach(&*thread, now);
+            thread.backend.is_attached.store(true, Ordering::Relaxed);
             return Some(thread);
         }
     }
     None
 }
 
-fn steal_from(victim: &Cpu, here: CpuId) -> Option<ThreadRef> {
-    let mut queue = victim.queue.lock();
-    let thread = queue.ready.steal(|thread| {
-        thread.affinity().contains(here) && !thread.backend.on_cpu.load(Ordering::Acquire)
-    })?;
-    victim.waiting.store(queue.ready.len(), Ordering::Relaxed);
-    let virtual_ns = thread.share.virtual_ns.load(Ordering::Relaxed);
-    thread
-        .backend
-        .lead_ns
-        .store(queue.ready.lead_of(virtual_ns), Ordering::Relaxed);
-    thread.backend.cpu.store(here, Ordering::Relaxed);
+/// Takes one of the last threads that wait on `from` and may run on `to`; it belongs to `to` from then on, and is
+/// on no queue yet.
+fn take_from(from: &Cpu, to: CpuId, settled_only: bool) -> Option<ThreadRef> {
+    let now = crate::clock::monotonic_ns();
+    let mut queue = from.queue.lock();
+    let thread = queue.ready.steal(|member| {
+        let any: &dyn Any = member;
+        any.downcast_ref::<Thread>().is_some_and(|thread| {
+            let moved = thread.backend.moved_ns.load(Ordering::Relaxed);
+            thread.affinity().contains(to)
+                && !thread.backend.on_cpu.load(Ordering::Acquire)
+                && (!settled_only || moved + SETTLE_NS <= now)
+        })
+    });
+    let thread = as_thread(thread?)?;
+    queue.ready.detach(&*thread, now);
+    queue.recount(from);
+    // It stays `is_queued`: it may be marked asleep, and whoever wakes it must leave it to the thief.
+    thread.backend.is_attached.store(false, Ordering::Relaxed);
+    thread.backend.cpu.store(to, Ordering::Relaxed);
+    thread.backend.moved_ns.store(now, Ordering::Relaxed);
     Some(thread)
 }
 
-/// At the end of a slice: evens out queues that differ by two or more.
-pub(super) fn pull_from_busier(cpu: &Cpu) {
-    let mine = cpu.waiting.load(Ordering::Relaxed);
+/// At the end of a slice: gives a thread that waits here to a CPU that has fewer. Interrupts are off, no lock is
+/// held.
+pub(super) fn balance(cpu: &Cpu) {
+    let count = machine::cpu::count();
+    if count == 1 || cpu.waiting.load(Ordering::Relaxed) == 0 {
+        return;
+    }
     let here = machine::cpu::current();
-    let busier = (0..machine::cpu::count())
-        .find(|&other| CPUS[other].waiting.load(Ordering::Relaxed) >= mine + 2);
-    if let Some(other) = busier
-        && let Some(thread) = steal_from(&CPUS[other], here)
-    {
-        enqueue(&mut cpu.queue.lock(), here, &thread);
+    let now = crate::clock::monotonic_ns();
+    let is_due = cpu.rotation_ns.load(Ordering::Relaxed) <= now;
+    // CPUs that none of the threads here may go to.
+    let mut barred = CpuMask(0);
+    let (push, thread) = loop {
+        let others = (1..count)
+            .map(|step| (here + step) % count)
+            .filter(|&other| {
+                !barred.contains(other) && CPUS[other].is_online.load(Ordering::Relaxed)
+            })
+            .map(|other| (other, CPUS[other].load()));
+        let Some(push) = balance::push(cpu.load(), others, is_due) else {
+            return;
+        };
+        match take_from(cpu, push.to, push.settled_only) {
+            Some(thread) => break (push, thread),
+            None => barred.0 |= CpuMask::only(push.to).0,
+        }
+    };
+    for cpu in [cpu, &CPUS[push.to]] {
+        cpu.rotation_ns.store(now + ROTATION_NS, Ordering::Relaxed);
+    }
+    let must_tell = enqueue(&mut CPUS[push.to].queue.lock(), push.to, &thread);
+    tell(push.to, must_tell);
+}
+
+/// Changes what a thread stands for in the queue (band, weight, group) by `change`: taken out of it meanwhile.
+pub(crate) fn change_standing(thread: &Thread, change: impl FnOnce()) {
+    loop {
+        let home = thread.backend.cpu();
+        let mut queue = CPUS[home].queue.lock();
+        if thread.backend.cpu() != home {
+            continue;
+        }
+        let is_attached = thread.backend.is_attached.load(Ordering::Relaxed);
+        let waits = queue.ready.take(thread);
+        let now = crate::clock::monotonic_ns();
+        if is_attached {
+            queue.ready.detach(thread, now);
+        }
+        change();
+        if is_attached {
+            queue.ready.attach(thread, now);
+        }
+        if let Some(member) = waits {
+            queue.ready.push(member);
+        }
+        queue.recount(&CPUS[home]);
+        return;
     }
 }

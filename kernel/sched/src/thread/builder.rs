@@ -9,10 +9,11 @@ use machine::intrusive::Link;
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
 
-use super::{Attachment, Name, Share, State, Thread, ThreadRef, name_of, start};
+use super::{Attachment, Name, State, Thread, ThreadRef, name_of, start};
 use crate::attributes::{Attributes, CpuMask};
 use crate::backend;
 use crate::park::WAIT_LEVELS;
+use crate::run_queue::Entity;
 use crate::stats::Account;
 use crate::timer_heap::Slot;
 
@@ -105,7 +106,8 @@ impl ThreadBuilder {
             account: Account::default(),
             run_alarm_ns: AtomicU64::new(super::NO_ALARM),
             sleep_timer: Slot::new(),
-            share: Share::default(),
+            entity: Entity::new(),
+            policy: AtomicU8::new(0),
             backend,
         });
         thread.apply_attributes(self.attributes);
