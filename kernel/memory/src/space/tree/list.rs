@@ -158,7 +158,7 @@ impl List {
             .and_then(|chunk| chunk.get(..at.slot))
             .unwrap_or(&[]);
         let rest = &self.chunks[..at.chunk.min(self.chunks.len())];
-        part.iter().rev().chain(rest.iter().rev().flatten().rev())
+        part.iter().rev().chain(rest.iter().flatten().rev())
     }
 
     /// Makes room, so that `more` (at most [`SPARE`]) insertions need no memory.

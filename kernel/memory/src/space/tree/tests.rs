@@ -137,6 +137,24 @@ fn gaps_are_found_from_the_top() {
 }
 
 #[test]
+fn gaps_are_found_below_many_areas() {
+    let mut tree = AreaTree::default();
+    let gaps = [50..54, 300..302];
+    for page in 0..400 {
+        if !gaps.iter().any(|gap| gap.contains(&page)) {
+            // Neighbours differ, or they would be one area.
+            let prot = [Prot::READ, Prot::WRITE][usize::from(page % 2 == 0)];
+            tree.insert(page * PAGE, anonymous((page + 1) * PAGE, prot))
+                .unwrap();
+        }
+    }
+    let mut gap = |len: u64| tree.gap(len * PAGE, 0, 400 * PAGE).map(|at| at / PAGE);
+    assert_eq!(gap(2), Some(300));
+    assert_eq!(gap(4), Some(50));
+    assert_eq!(gap(5), None);
+}
+
+#[test]
 fn what_a_search_remembers_changes_no_answer() {
     const PAGES: u64 = 200;
     for seed in 0..40 {
