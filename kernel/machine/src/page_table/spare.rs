@@ -9,8 +9,10 @@ use crate::frame::{Frame, Kind, OutOfMemory};
 use crate::sync::SpinLock;
 use crate::x86::paging;
 
-/// Tables that are kept.
-const MOST: usize = 16;
+/// Tables that are kept: 2 MiB. Few would do for speed. A host whose KVM shadows page tables in software was
+/// seen to lose stores of user code to frames that had been tables of a living address space, so tables stay
+/// tables as long as that costs little.
+const MOST: usize = 512;
 
 static SPARE: SpinLock<Spare> = SpinLock::new(Spare {
     tables: [PhysAddr(0); MOST],
