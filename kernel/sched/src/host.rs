@@ -62,11 +62,17 @@ impl ThreadData {
 struct Exit;
 
 pub(crate) fn current() -> ThreadRef {
-    CURRENT.with_borrow_mut(|current| {
-        current
-            .get_or_insert_with(|| ThreadBuilder::adopt(b"test"))
-            .clone()
-    })
+    let known = CURRENT.try_with(|current| {
+        // Borrowed already while the value itself is dropped.
+        let mut current = current.try_borrow_mut().ok()?;
+        let current = current.get_or_insert_with(|| ThreadBuilder::adopt(b"test"));
+        Some(current.clone())
+    });
+    // What the thread's locals own may wake queues as they are dropped, when the local is gone.
+    known
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| ThreadBuilder::adopt(b"ending"))
 }
 
 pub(crate) fn launch(thread: &ThreadRef) {
