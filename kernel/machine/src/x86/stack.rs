@@ -13,8 +13,8 @@ use crate::sync::IrqLock;
 
 /// Pages of a kernel stack.
 const PAGES: usize = 8;
-/// Stacks that are kept: what a shell's pipeline needs.
-const MOST_KEPT: usize = 16;
+/// Stacks that are kept: what a program that is started and ended over and over needs.
+const MOST_KEPT: usize = 4;
 
 /// Stacks without a task.
 #[derive(Debug)]
