@@ -78,6 +78,19 @@ static void atomic_writes(void) {
     SHOW(mixed);
 }
 
+// A writer that is gone as soon as the reader's open has let it in.
+static void meet_often(void) {
+    int met = 0;
+    for (; met < 60; met++) {
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) _exit(close(open("/tmp/fifo", O_WRONLY)) != 0);
+        close(open("/tmp/fifo", O_RDONLY));
+        waitpid(child, 0, 0);
+    }
+    say("met %d times\n", met);
+}
+
 int main(void) {
     int ends[2];
     char buffer[16] = {0};
@@ -135,5 +148,6 @@ int main(void) {
     SHOW(read(in, buffer, 14));
     show_end("fifo writer", child);
     SHOW(open("/tmp/fifo", O_WRONLY | O_NONBLOCK));
+    meet_often();
     return 0;
 }

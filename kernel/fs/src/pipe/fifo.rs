@@ -35,6 +35,8 @@ pub(crate) fn open_fifo(key: InodeKey, flags: OpenFlags) -> Result<Arc<dyn FileO
     }
     let writers_before = pipe.writer_opens.load(Ordering::Acquire);
     let readers_before = pipe.reader_opens.load(Ordering::Acquire);
+    // Asked before this end is there: an opener that waits for this side may be gone again as soon as it is.
+    let (had_readers, had_writers) = (pipe.has_readers(), pipe.has_writers());
     let mut end = PipeEnd::new(&pipe, reads, writes);
     if reads && !writes && !pipe.has_writers() {
         end.writers_before = Some(writers_before);
@@ -46,13 +48,13 @@ pub(crate) fn open_fifo(key: InodeKey, flags: OpenFlags) -> Result<Arc<dyn FileO
         pipe.read_queue.wake_all();
     }
     let waits = reads != writes && !nonblocking;
-    if waits && reads {
+    if waits && reads && !had_writers {
         pipe.read_queue.wait_interruptible(|| {
             let came = pipe.writer_opens.load(Ordering::Acquire) != writers_before;
             (came || pipe.has_writers()).then_some(())
         })?;
     }
-    if waits && writes {
+    if waits && writes && !had_readers {
         pipe.write_queue.wait_interruptible(|| {
             let came = pipe.reader_opens.load(Ordering::Acquire) != readers_before;
             (came || pipe.has_readers()).then_some(())
