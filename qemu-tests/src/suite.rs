@@ -125,15 +125,18 @@ impl Session<'_> {
     fn boot(&self, first: &str, console: &mut String) -> anyhow::Result<(Transcript, End)> {
         // On a microvm with one CPU, Linux 6.1 hangs early when it is quiet.
         let quiet = if self.options.is_linux { "" } else { "quiet" };
-        let extra_arguments = match self.options.jitter {
-            Some(seed) => Jitter::Stops.arguments(&self.options.work_dir, seed)?,
-            None => Vec::new(),
+        let (extra_arguments, watchdog) = match self.options.jitter {
+            Some(seed) => (
+                Jitter::Stops.arguments(&self.options.work_dir, seed)?,
+                "nacre.watchdog",
+            ),
+            None => (Vec::new(), ""),
         };
         let boot = Boot {
             configuration: self.configuration,
             kernel: self.options.kernel.clone(),
             initramfs: self.initramfs.to_owned(),
-            command_line: format!("console=ttyS0 {quiet} panic=-1 NACRE_FROM={first}"),
+            command_line: format!("console=ttyS0 {quiet} panic=-1 {watchdog} NACRE_FROM={first}"),
             counts_instructions: false,
             extra_arguments,
             silence_limit: Duration::from_secs(40),

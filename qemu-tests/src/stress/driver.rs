@@ -112,7 +112,7 @@ impl Driver {
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
             command_line: format!(
-                "console=ttyS0 quiet panic=-1 DRIVER_SEED={seed} DRIVER_CALLS={calls} DRIVER_UID={uid} \
+                "console=ttyS0 quiet panic=-1 nacre.watchdog DRIVER_SEED={seed} DRIVER_CALLS={calls} DRIVER_UID={uid} \
                  DRIVER_TRACE={traced}"
             ),
             counts_instructions: false,
