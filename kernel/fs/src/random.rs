@@ -32,11 +32,14 @@ static GENERATOR: SpinLock<Option<Generator>> = SpinLock::new(None);
 
 impl Generator {
     fn new() -> Self {
+        let (samples, all_vouched) = cpu_samples();
         let mut this = Self {
-            rng: ChaCha20Rng::from_seed([0; KEY_LEN]),
+            rng: ChaCha20Rng::from_seed(stirred([0; KEY_LEN], &samples)),
             made: 0,
         };
-        this.mix_cpu_entropy();
+        if !all_vouched {
+            this.mix_jitter(samples);
+        }
         this
     }
 
@@ -44,29 +47,21 @@ impl Generator {
     fn mix(&mut self, entropy: &[u8]) {
         let mut key = [0; KEY_LEN];
         self.rng.fill_bytes(&mut key);
-        for chunk in entropy.chunks(KEY_LEN) {
-            for (byte, fresh) in key.iter_mut().zip(chunk) {
-                *byte ^= fresh;
-            }
-            ChaCha20Rng::from_seed(key).fill_bytes(&mut key);
-        }
-        self.rng = ChaCha20Rng::from_seed(key);
+        self.rng = ChaCha20Rng::from_seed(stirred(key, entropy));
         self.made = 0;
     }
 
     fn mix_cpu_entropy(&mut self) {
-        let mut samples = [0; KEY_LEN];
-        let mut all_vouched = true;
-        for chunk in samples.chunks_exact_mut(8) {
-            let (value, vouched) = machine::random::cpu_entropy();
-            chunk.copy_from_slice(&value.to_ne_bytes());
-            all_vouched &= vouched;
-        }
+        let (samples, all_vouched) = cpu_samples();
         self.mix(&samples);
-        if all_vouched {
-            return;
+        if !all_vouched {
+            self.mix_jitter(samples);
         }
-        // Jitter: a little of it in each of many samples, folded together before mixing.
+    }
+
+    /// Mixes in what the CPU does not vouch for, from many samples.
+    fn mix_jitter(&mut self, mut samples: [u8; KEY_LEN]) {
+        // A little of it in each of many samples, folded together before mixing.
         for at in 0..JITTER_SAMPLES {
             let (value, _) = machine::random::cpu_entropy();
             for (byte, fresh) in samples[at % 4 * 8..].iter_mut().zip(value.to_ne_bytes()) {
@@ -83,6 +78,29 @@ impl Generator {
         self.rng.fill_bytes(to);
         self.made += to.len();
     }
+}
+
+/// A key's worth of the CPU's entropy, and whether the CPU vouches for all of it.
+fn cpu_samples() -> ([u8; KEY_LEN], bool) {
+    let mut samples = [0; KEY_LEN];
+    let mut all_vouched = true;
+    for chunk in samples.chunks_exact_mut(8) {
+        let (value, vouched) = machine::random::cpu_entropy();
+        chunk.copy_from_slice(&value.to_ne_bytes());
+        all_vouched &= vouched;
+    }
+    (samples, all_vouched)
+}
+
+/// The key that `key` becomes with `entropy` mixed in.
+fn stirred(mut key: [u8; KEY_LEN], entropy: &[u8]) -> [u8; KEY_LEN] {
+    for chunk in entropy.chunks(KEY_LEN) {
+        for (byte, fresh) in key.iter_mut().zip(chunk) {
+            *byte ^= fresh;
+        }
+        ChaCha20Rng::from_seed(key).fill_bytes(&mut key);
+    }
+    key
 }
 
 /// Fills `to` with random bytes.
