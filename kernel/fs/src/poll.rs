@@ -76,10 +76,13 @@ impl PollTable {
             self.failed = true;
             return;
         }
-        let registered = self
-            .registrations
-            .push_within_capacity(queue.register(self.waker.clone()));
-        self.failed = registered.is_err();
+        self.failed = match queue.register(self.waker.clone()) {
+            Ok(registration) => self
+                .registrations
+                .push_within_capacity(registration)
+                .is_err(),
+            Err(_) => true,
+        };
     }
 
     /// Whether it hears of all queues that it was given.

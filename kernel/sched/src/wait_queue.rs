@@ -11,6 +11,7 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use abi::Result;
+use collections::try_arc;
 use machine::intrusive::{Link, List};
 use machine::sync::IrqLock;
 
@@ -238,12 +239,15 @@ impl WaitQueue {
     }
 
     /// Tells `waker` of each wake-up until the registration is dropped.
-    pub fn register(&self, waker: Arc<dyn Wake>) -> Registration {
-        let poller = Arc::new(Poller {
+    ///
+    /// # Errors
+    /// `ENOMEM`; `waker` is not told then.
+    pub fn register(&self, waker: Arc<dyn Wake>) -> Result<Registration> {
+        let poller = try_arc(Poller {
             waker: Arc::downgrade(&waker),
             is_over: AtomicBool::new(false),
             link: Link::new(),
-        });
+        })?;
         let mut waiters = self.waiters.lock();
         if waiters.pollers.len() >= waiters.sweep_at {
             waiters.sweep();
@@ -254,10 +258,10 @@ impl WaitQueue {
             .push_back(poller.clone(), |poller| &poller.link);
         self.recount(&waiters);
         drop(waiters);
-        Registration {
+        Ok(Registration {
             poller,
             _waker: waker,
-        }
+        })
     }
 
     /// Whether nobody waits. A locked read: ordered after the caller's change of the condition.

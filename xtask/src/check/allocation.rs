@@ -9,7 +9,7 @@ use super::Complaints;
 /// The crates that still have infallible allocations, and how many. The numbers only go down.
 const LEFT: [(&str, usize); 8] = [
     ("machine", 31),
-    ("sched", 11),
+    ("sched", 10),
     ("memory", 10),
     ("fs", 170),
     ("net", 22),

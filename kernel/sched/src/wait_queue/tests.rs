@@ -147,14 +147,14 @@ impl Wake for Flag {
 fn pollers_are_told_until_they_unregister() {
     let queue = WaitQueue::new();
     let flag = Arc::new(Flag(AtomicU64::new(0)));
-    let registration = queue.register(flag.clone());
+    let registration = queue.register(flag.clone()).unwrap();
     queue.wake_one();
     queue.wake_all();
     drop(registration);
     queue.wake_all();
     assert_eq!(flag.0.load(Ordering::SeqCst), 2);
     for _ in 0..1000 {
-        drop(queue.register(flag.clone()));
+        drop(queue.register(flag.clone()).unwrap());
     }
     assert!(
         queue.waiters.lock().pollers.len() < 16,
@@ -304,7 +304,10 @@ fn pollers_are_told_until_they_are_dropped_however_many() {
     }
     let queue = WaitQueue::new();
     let told: Vec<_> = (0..30).map(|_| Arc::new(Told(AtomicU64::new(0)))).collect();
-    let mut kept: Vec<_> = told.iter().map(|it| queue.register(it.clone())).collect();
+    let mut kept: Vec<_> = told
+        .iter()
+        .map(|it| queue.register(it.clone()).unwrap())
+        .collect();
     queue.wake_one();
     kept.truncate(10);
     queue.wake_all();
@@ -312,10 +315,25 @@ fn pollers_are_told_until_they_are_dropped_however_many() {
     assert!(counts[..10].iter().all(|&count| count == 2), "{counts:?}");
     assert!(counts[10..].iter().all(|&count| count == 1), "{counts:?}");
     for _ in 0..1000 {
-        drop(queue.register(told[0].clone()));
+        drop(queue.register(told[0].clone()).unwrap());
     }
     assert!(
         queue.waiters.lock().pollers.len() < 50,
         "those that are over go"
     );
+}
+
+#[test]
+fn a_registration_without_memory_is_an_error() {
+    let flag = Arc::new(Flag(AtomicU64::new(0)));
+    let queue = WaitQueue::new();
+    collections::testing::fail_nth(1);
+    let refused = queue.register(flag.clone());
+    assert!(
+        !collections::testing::fail_never(),
+        "the allocation was reached"
+    );
+    assert_eq!(refused.err(), Some(Errno::ENOMEM));
+    queue.wake_all();
+    assert_eq!(Arc::strong_count(&flag), 1, "nothing is left behind");
 }
