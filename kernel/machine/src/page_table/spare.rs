@@ -9,9 +9,9 @@ use crate::frame::{Frame, Kind, OutOfMemory};
 use crate::sync::SpinLock;
 use crate::x86::paging;
 
-/// Tables that are kept: 2 MiB. Few would do for speed. A host whose KVM shadows page tables in software was
-/// seen to lose stores of user code to frames that had been tables of a living address space, so tables stay
-/// tables as long as that costs little.
+/// Tables that are kept: 2 MiB. Few would do for speed. On a host whose KVM emulates the guest's kernel, Python
+/// with OpenSSL and threads died of SIGSEGV once the tables of unmapped ranges became user pages; under QEMU's
+/// emulation it ran with 16 kept. As long as the cause is not known, tables stay tables while that costs little.
 const MOST: usize = 512;
 
 static SPARE: SpinLock<Spare> = SpinLock::new(Spare {
