@@ -10,53 +10,29 @@ use super::scope::Scope;
 use super::text::Text;
 use crate::namespace::{Kind, Namespace};
 
+/// A link to the namespace of one kind. A macro, because an [`Item`] holds plain function pointers, which
+/// capture nothing: each kind needs functions of its own.
+macro_rules! of_kind {
+    ($name:literal, $kind:ident) => {
+        link(
+            $name,
+            |scope, to| show(scope, Kind::$kind, to),
+            |scope| lead(scope, Kind::$kind),
+        )
+    };
+}
+
 pub(super) static ITEMS: &[Item] = &[
-    link(
-        "cgroup",
-        |s, to| show(s, Kind::Cgroup, to),
-        |s| lead(s, Kind::Cgroup),
-    ),
-    link(
-        "ipc",
-        |s, to| show(s, Kind::Ipc, to),
-        |s| lead(s, Kind::Ipc),
-    ),
-    link(
-        "mnt",
-        |s, to| show(s, Kind::Mount, to),
-        |s| lead(s, Kind::Mount),
-    ),
-    link(
-        "net",
-        |s, to| show(s, Kind::Net, to),
-        |s| lead(s, Kind::Net),
-    ),
-    link(
-        "pid",
-        |s, to| show(s, Kind::Pid, to),
-        |s| lead(s, Kind::Pid),
-    ),
+    of_kind!("cgroup", Cgroup),
+    of_kind!("ipc", Ipc),
+    of_kind!("mnt", Mount),
+    of_kind!("net", Net),
+    of_kind!("pid", Pid),
     link("pid_for_children", show_for_children, lead_for_children),
-    link(
-        "time",
-        |s, to| show(s, Kind::Time, to),
-        |s| lead(s, Kind::Time),
-    ),
-    link(
-        "time_for_children",
-        |s, to| show(s, Kind::Time, to),
-        |s| lead(s, Kind::Time),
-    ),
-    link(
-        "user",
-        |s, to| show(s, Kind::User, to),
-        |s| lead(s, Kind::User),
-    ),
-    link(
-        "uts",
-        |s, to| show(s, Kind::Uts, to),
-        |s| lead(s, Kind::Uts),
-    ),
+    of_kind!("time", Time),
+    of_kind!("time_for_children", Time),
+    of_kind!("user", User),
+    of_kind!("uts", Uts),
 ];
 
 const fn link(name: &'static str, shown: Show, leads: fn(&Scope) -> Result<Link>) -> Item {
