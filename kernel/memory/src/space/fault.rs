@@ -231,8 +231,18 @@ impl AddressSpace {
         }
         if let (true, Some(source)) = (area.is_shared(), &area.source) {
             let index = area.page_index(place.start, place.page);
-            if source.tracks_stores() && source.page_at_hand(index, true).is_none() {
-                return Look::Ask(source.clone(), index, true);
+            if source.tracks_stores() {
+                // The source may have replaced the page that is mapped here, boot memory by a copy for instance, and
+                // be about to take it out of all mappings: a store would be lost, or reach memory that nobody
+                // may store to.
+                let current = source.page_at_hand(index, true);
+                let is_current = current.as_ref().map(Frame::phys) == Some(frame.phys());
+                if current.is_some() && !is_current {
+                    self.unmap_pages(place.page..place.page + PAGE);
+                }
+                if !is_current {
+                    return Look::Ask(source.clone(), index, true);
+                }
             }
             self.set_perms(place, area.perms());
         } else if frame.handles() <= 2 {

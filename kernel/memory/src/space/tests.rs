@@ -217,6 +217,49 @@ fn stores_to_shared_file_mappings_are_written_back() {
     }
 }
 
+/// A file whose page was replaced while mappings still show what was there: a store through another mapping or
+/// by write(2) has copied boot memory, and the mappings are told only after that.
+struct Replaced {
+    shown: Frame,
+    current: Frame,
+}
+
+impl PageSource for Replaced {
+    fn page(&self, _: u64, write: bool) -> Result<Frame> {
+        let frame = if write { &self.current } else { &self.shown };
+        Ok(frame.clone())
+    }
+    fn page_at_hand(&self, index: u64, write: bool) -> Option<Frame> {
+        self.page(index, write).ok()
+    }
+    fn size_bytes(&self) -> u64 {
+        PAGE
+    }
+}
+
+#[test]
+fn a_store_never_reaches_a_page_that_has_been_replaced() {
+    let frame = || Frame::alloc_zeroed().unwrap();
+    let file = Arc::new(Replaced {
+        shown: frame(),
+        current: frame(),
+    });
+    let space = space();
+    enter(&space);
+    let mut request = MapRequest::file(file.clone(), 0, PAGE, RW);
+    request.flags = AreaFlags::SHARED;
+    let base = space.map(request).unwrap();
+    assert_eq!(byte(base), Ok(0));
+    user::write_bytes(base, b"x").unwrap();
+    let first_byte = |frame: &Frame| {
+        let mut bytes = [0; 1];
+        frame.read(0, &mut bytes);
+        bytes
+    };
+    assert_eq!(first_byte(&file.shown), [0]);
+    assert_eq!(first_byte(&file.current), *b"x");
+}
+
 #[test]
 fn protection_is_enforced_and_contents_survive_prot_none() {
     let space = space();
