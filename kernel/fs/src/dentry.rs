@@ -4,8 +4,9 @@
 //! dentries ([`cache`]) keeps those alive that nobody uses at the moment. So an unmounted file system
 //! goes away as soon as its last user and its cached names have.
 //!
-//! Locking: `Dentry::dir_lock` (sleeping, from ancestor to descendant, else by address) is held around every change of a
-//! directory's entries and every lookup that asks the file system. The spin locks inside
+//! Locking: `Dentry::dir_lock` (sleeping, from ancestor to descendant, else by address) is held for writing around every
+//! change of a directory's entries, for reading around every lookup that asks the file system: lookups in one
+//! directory do not wait for each other, and two may find the same name at once. The spin locks inside
 //! (`children`, then `place`) are leaves; nothing is dropped or called with them held.
 
 use alloc::string::String;
@@ -14,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use collections::Map;
 use machine::sync::SpinLock;
-use sched::Mutex;
+use sched::RwLock;
 
 use crate::file_system::SuperBlock;
 use crate::inode::Inode;
@@ -32,7 +33,7 @@ pub struct Dentry {
     kind: Option<FileKind>,
     place: SpinLock<Place>,
     children: SpinLock<Map<Arc<[u8]>, Weak<Dentry>>>,
-    dir_lock: Mutex<()>,
+    dir_lock: RwLock<()>,
     /// Mounts on it, in all namespaces.
     mounts: AtomicU32,
     /// Its name is gone from the directory (unlink, rmdir, or dropped by revalidation).
@@ -120,7 +121,7 @@ impl Dentry {
         self.mounts.fetch_sub(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn dir_lock(&self) -> &Mutex<()> {
+    pub(crate) fn dir_lock(&self) -> &RwLock<()> {
         &self.dir_lock
     }
 }

@@ -357,6 +357,7 @@ impl File {
         check_range(*position, to.remaining())?;
         let count = self.ops.read(to, &self.io_at(*position))?;
         *position += count as u64;
+        self.accessed();
         Ok(count)
     }
 
@@ -391,7 +392,9 @@ impl File {
         }
         self.check_readable()?;
         check_range(io.offset, to.remaining())?;
-        self.ops.read(to, io)
+        let count = self.ops.read(to, io)?;
+        self.accessed();
+        Ok(count)
     }
 
     /// Writes at `io.offset` without moving the position (pwrite(2)).
@@ -409,6 +412,15 @@ impl File {
         check_range(io.offset, from.remaining())?;
         self.strip_set_id()?;
         self.ops.write(from, io)
+    }
+
+    /// It was read or mapped: notes the access time, unless the description or the mount says that nobody wants it.
+    pub fn accessed(&self) {
+        if let Place::At(path) = &self.place
+            && !self.flags().contains(OpenFlags::NOATIME)
+        {
+            path.accessed();
+        }
     }
 
     /// Moves the position (lseek(2)).
@@ -440,6 +452,7 @@ impl File {
         }
         let mut position = self.position.lock();
         *position = self.ops.read_dir(*position, sink)?;
+        self.accessed();
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //! Permissions are checked by the VFS, from the attributes the server tells. Attributes and entries are
 //! believed for as long as the server says. Writes go through to the server at once.
 
+mod absences;
 mod attributes;
 mod connection;
 mod convert;

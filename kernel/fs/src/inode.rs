@@ -266,6 +266,10 @@ pub trait Inode: Any + Send + Sync {
         false
     }
 
+    /// It was read: sets the access time if that is due (relatime, mount(8)). Remote file systems leave it to their
+    /// server.
+    fn accessed(&self) {}
+
     /// What /proc/PID/fd shows for an inode without a path (`pipe:[17]`).
     fn anonymous_name(&self) -> Option<String> {
         None

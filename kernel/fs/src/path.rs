@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use abi::{Errno, Result};
 
 use crate::dentry::Dentry;
+use crate::flags::MountFlags;
 use crate::inode::Inode;
 use crate::metadata::Metadata;
 use crate::mount::Mount;
@@ -73,6 +74,19 @@ impl Path {
             device: self.device(),
             ino: self.metadata()?.ino,
         })
+    }
+
+    /// It was read: notes the access time, unless the mount says that nobody wants it.
+    pub fn accessed(&self) {
+        let flags = self.mount.flags();
+        let is_unwanted = flags.contains(MountFlags::NOATIME)
+            || (flags.contains(MountFlags::NODIRATIME) && self.dentry.is_directory())
+            || self.mount.is_read_only();
+        if let Some(inode) = self.dentry.inode()
+            && !is_unwanted
+        {
+            inode.accessed();
+        }
     }
 
     /// Whether this is the root of its mount.

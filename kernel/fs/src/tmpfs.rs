@@ -20,6 +20,7 @@ use crate::metadata::StatFs;
 mod directory;
 mod file;
 mod inode;
+mod xattrs;
 
 pub use file::Seals;
 pub(crate) use file::TmpFile;
@@ -28,13 +29,17 @@ pub use inode::TmpInode;
 /// `TMPFS_MAGIC` of statfs(2).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
+/// What an inode counts for in bytes (Linux's `BOGO_INODE_SIZE`).
+const INODE_SPACE: u64 = 1024;
+
 /// What an instance may use and what it uses.
 #[derive(Debug)]
 pub(crate) struct Usage {
     pages_max: AtomicU64,
     pages: AtomicU64,
     inodes_max: AtomicU64,
-    inodes: AtomicU64,
+    /// Bytes that inodes, further names and extended attributes count for.
+    space: AtomicU64,
     next_ino: AtomicU64,
 }
 
@@ -60,12 +65,32 @@ impl Usage {
     }
 
     pub(super) fn take_inode(&self) -> Result<u64> {
-        Self::take(&self.inodes, &self.inodes_max)?;
+        self.take_space(INODE_SPACE)?;
         Ok(self.next_ino.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(super) fn give_inode(&self) {
-        self.inodes.fetch_sub(1, Ordering::Relaxed);
+        self.give_space(INODE_SPACE);
+    }
+
+    fn space_max(&self) -> u64 {
+        let inodes = self.inodes_max.load(Ordering::Relaxed);
+        inodes.saturating_mul(INODE_SPACE)
+    }
+
+    /// Takes space that counts against the number of inodes.
+    pub(super) fn take_space(&self, bytes: u64) -> Result<()> {
+        let max = self.space_max();
+        self.space
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= max)
+            })
+            .map(drop)
+            .map_err(|_| Errno::ENOSPC)
+    }
+
+    pub(super) fn give_space(&self, bytes: u64) {
+        self.space.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -182,7 +207,7 @@ impl TmpFs {
             pages_max: AtomicU64::new(options.pages_max),
             pages: AtomicU64::new(0),
             inodes_max: AtomicU64::new(options.inodes_max),
-            inodes: AtomicU64::new(0),
+            space: AtomicU64::new(0),
             next_ino: AtomicU64::new(1),
         });
         let (uid, gid, mode) = (options.uid, options.gid, options.mode);
@@ -235,7 +260,14 @@ impl FileSystem for TmpFs {
             blocks_free: free,
             blocks_available: free,
             files,
-            files_free: files.saturating_sub(usage.inodes.load(Ordering::Relaxed)),
+            files_free: if files == 0 {
+                0
+            } else {
+                usage
+                    .space_max()
+                    .saturating_sub(usage.space.load(Ordering::Relaxed))
+                    / INODE_SPACE
+            },
             name_max: crate::path::NAME_MAX as u64,
         })
     }
@@ -262,7 +294,7 @@ impl FileSystem for TmpFs {
         };
         let new = now.parse(&MountRequest { source: b"", data })?;
         let fits = new.pages_max >= usage.pages.load(Ordering::Relaxed)
-            && new.inodes_max >= usage.inodes.load(Ordering::Relaxed);
+            && new.inodes_max.saturating_mul(INODE_SPACE) >= usage.space.load(Ordering::Relaxed);
         if !fits {
             return Err(Errno::EINVAL);
         }

@@ -324,25 +324,33 @@ pub(crate) fn find_child(
     if cached_only {
         return Err(Errno::EAGAIN);
     }
-    let _held = directory.dir_lock().lock();
+    // Shared: those who look names up do not wait for each other's answers, only for changes.
+    let _held = directory.dir_lock().read();
     find_child_locked(directory, name)
 }
 
-/// As [`find_child`], with the directory's lock held by the caller.
+/// As [`find_child`], with the directory's lock held by the caller, shared or not.
 pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
     let found = find_or_absent_locked(directory, name)?;
     if found.is_none()
         && !directory.is_removed()
-        && !directory
-            .super_block()
-            .flags()
-            .contains(FsFlags::NO_NEGATIVE)
+        && remembers_absence(directory, name)
         && directory.cached_child(name).is_none()
     {
         // Without memory the absence is asked for again.
-        let _ = directory.insert_child(name, None);
+        let _ = directory.insert_found(name, None);
     }
     found.ok_or(Errno::ENOENT)
+}
+
+/// Whether an absence that was just found may be believed for a while.
+fn remembers_absence(directory: &Dentry, name: &[u8]) -> bool {
+    let flags = directory.super_block().flags();
+    !flags.contains(FsFlags::NO_NEGATIVE)
+        && (!flags.contains(FsFlags::REVALIDATE)
+            || directory
+                .inode()
+                .is_some_and(|inode| inode.is_current(name, None)))
 }
 
 /// As [`find_child_locked`] for a caller who is about to make the name: its absence is not an
@@ -358,7 +366,7 @@ pub(crate) fn find_or_absent_locked(
         return Ok(None);
     }
     match directory.inode().ok_or(Errno::ENOENT)?.lookup(name) {
-        Ok(found) => directory.insert_child(name, Some(found)).map(Some),
+        Ok(found) => directory.insert_found(name, Some(found)).map(Some),
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
     }

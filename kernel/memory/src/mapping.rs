@@ -118,8 +118,8 @@ pub struct Mapping {
 pub type WriteGuard<'a> = sched::MutexGuard<'a, ()>;
 
 impl Mapping {
-    fn with_store(store: Store, size_bytes: u64) -> Arc<Mapping> {
-        Arc::new_cyclic(|me| Mapping {
+    fn with_store(store: Store, size_bytes: u64) -> Result<Arc<Mapping>> {
+        let mapping = collections::try_arc_cyclic(|me: &Weak<Mapping>| Mapping {
             me: me.clone(),
             store,
             pages: SpinLock::new(Pages::default()),
@@ -131,29 +131,36 @@ impl Mapping {
             errors: WriteErrors::new(),
             denies_new_stores: AtomicBool::new(false),
             is_registered: AtomicBool::new(false),
-        })
+        })?;
+        Ok(mapping)
     }
 
     /// An empty cache over `backing` for a file of `size_bytes`.
-    #[must_use]
-    pub fn with_backing(backing: Weak<dyn Backing>, size_bytes: u64) -> Arc<Mapping> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn with_backing(backing: Weak<dyn Backing>, size_bytes: u64) -> Result<Arc<Mapping>> {
         Self::with_store(Store::Device(backing), size_bytes)
     }
 
     /// `size_bytes` of zeroes that live in memory alone.
-    #[must_use]
-    pub fn in_memory(quota: Option<Arc<dyn Quota>>, size_bytes: u64) -> Arc<Mapping> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn in_memory(quota: Option<Arc<dyn Quota>>, size_bytes: u64) -> Result<Arc<Mapping>> {
         Self::over_boot(quota, &[], size_bytes)
     }
 
     /// As [`Self::in_memory`], with `boot` (whole pages of boot memory) for its first contents: shown in place,
     /// copied when first written to.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub fn over_boot(
         quota: Option<Arc<dyn Quota>>,
         boot: &'static [u8],
         size_bytes: u64,
-    ) -> Arc<Mapping> {
+    ) -> Result<Arc<Mapping>> {
         let store = Store::Memory {
             quota,
             has_boot: !boot.is_empty(),

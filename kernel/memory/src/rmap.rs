@@ -5,21 +5,31 @@
 //! list takes area locks one after another, so it is called with none held.
 
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use abi::{Errno, Result};
+use collections::Map;
 use machine::sync::SpinLock;
 
 use crate::page_source::PageSource;
 use crate::space::AddressSpace;
 
+/// Spaces in a list before those that are gone are looked for.
+const PRUNE_FROM: usize = 16;
+
+/// The spaces by address, so that one is found without a look at the others.
+#[derive(Debug)]
+struct Spaces {
+    by_address: Map<usize, Weak<AddressSpace>>,
+    /// How many there may be before the next pruning.
+    prune_at: usize,
+}
+
 /// The address spaces that map a source, and how many of its mappings may store to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MappingList {
-    /// By address, so that a space is found without a look at the others.
-    spaces: SpinLock<Vec<(usize, Weak<AddressSpace>)>>,
+    spaces: SpinLock<Spaces>,
     /// Shared mappings that may store (positive), or -1: there may be none (Linux's `i_mmap_writable`).
     writable: AtomicI32,
 }
@@ -29,7 +39,10 @@ impl MappingList {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            spaces: SpinLock::new(Vec::new()),
+            spaces: SpinLock::new(Spaces {
+                by_address: Map::new(),
+                prune_at: PRUNE_FROM,
+            }),
             writable: AtomicI32::new(0),
         }
     }
@@ -39,18 +52,19 @@ impl MappingList {
     /// # Errors
     /// `ENOMEM`.
     pub(crate) fn add(&self, space: &Weak<AddressSpace>) -> Result<()> {
+        // A weak handle keeps the address from being given to another space.
         let key = space.as_ptr().addr();
         let mut spaces = self.spaces.lock();
-        let Err(mut at) = spaces.binary_search_by_key(&key, |(key, _)| *key) else {
-            // A weak handle keeps the address from being given to another space.
+        if spaces.by_address.contains_key(&key) {
             return Ok(());
-        };
-        if spaces.len() == spaces.capacity() {
-            spaces.retain(|(_, space)| space.strong_count() > 0);
-            spaces.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            at = spaces.partition_point(|(other, _)| *other < key);
         }
-        spaces.insert(at, (key, space.clone()));
+        if spaces.by_address.len() >= spaces.prune_at {
+            spaces
+                .by_address
+                .retain(|_, space| space.strong_count() > 0);
+            spaces.prune_at = (spaces.by_address.len() * 2).max(PRUNE_FROM);
+        }
+        spaces.by_address.try_insert(key, space.clone())?;
         Ok(())
     }
 
@@ -79,8 +93,7 @@ impl MappingList {
                 let Some(spaces) = self.spaces.try_lock() else {
                     return false;
                 };
-                let at = spaces.partition_point(|(key, _)| *key < next);
-                let Some((key, space)) = spaces.get(at) else {
+                let Some((key, space)) = spaces.by_address.range(next..).next() else {
                     return true;
                 };
                 next = *key + 1;
@@ -98,8 +111,7 @@ impl MappingList {
         loop {
             let space = {
                 let spaces = self.spaces.lock();
-                let at = spaces.partition_point(|(key, _)| *key < next);
-                let Some((key, space)) = spaces.get(at) else {
+                let Some((key, space)) = spaces.by_address.range(next..).next() else {
                     return;
                 };
                 next = *key + 1;
@@ -129,6 +141,12 @@ impl MappingList {
     #[must_use]
     pub fn denies_writable(&self) -> bool {
         self.writable.load(Ordering::Acquire) < 0
+    }
+}
+
+impl Default for MappingList {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -84,6 +84,7 @@ fn add_file(cx: &Context<'_>, request: &mut MapRequest) -> Result<()> {
         request.max_prot -= Prot::EXEC;
     }
     request.source = Some(file.ops().page_source()?);
+    file.accessed();
     request.origin = exec::origin_of(&file);
     Ok(())
 }

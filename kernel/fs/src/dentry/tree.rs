@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use abi::Result;
 use collections::{Map, try_arc, try_arc_slice};
 use machine::sync::SpinLock;
-use sched::Mutex;
+use sched::RwLock;
 
 use super::{Dentry, Place, cache};
 use crate::file_system::SuperBlock;
@@ -36,7 +36,7 @@ impl Dentry {
             inode,
             place: SpinLock::new(Place { parent, name }),
             children: SpinLock::new(Map::new()),
-            dir_lock: Mutex::new(()),
+            dir_lock: RwLock::new(()),
             mounts: AtomicU32::new(0),
             removed: AtomicBool::new(false),
             used: AtomicBool::new(false),
@@ -54,6 +54,50 @@ impl Dentry {
         let dentry = Self::unplaced(&self.super_block, Some(inode), Some(self.clone()), name);
         dentry.removed.store(true, Ordering::Release);
         Ok(try_arc(dentry)?)
+    }
+
+    /// Enters what a lookup found (`None`: nothing) into the cache. Another lookup of the same name may have been faster:
+    /// then its dentry stays, so that a file has one dentry a name. Call with the directory's lock held for reading.
+    ///
+    /// # Errors
+    /// `ENOMEM`; the cache says then what it said before.
+    pub(crate) fn insert_found(
+        self: &Arc<Self>,
+        name: &[u8],
+        inode: Option<Arc<dyn Inode>>,
+    ) -> Result<Arc<Dentry>> {
+        let name = try_arc_slice(name)?;
+        let child = try_arc(Self::unplaced(
+            &self.super_block,
+            inode,
+            Some(self.clone()),
+            name.clone(),
+        ))?;
+        let mut children = self.children.lock();
+        let faster = children.get(&name).and_then(Weak::upgrade);
+        if let Some(faster) = faster.as_ref().filter(|it| it.is_same_inode(&child)) {
+            // The new one is not listed, so it does not take the other out of the list as it goes.
+            let faster = faster.clone();
+            drop(children);
+            return Ok(faster);
+        }
+        let entered = children.try_insert(name, Arc::downgrade(&child));
+        drop(children);
+        drop(faster);
+        let old = entered?;
+        if let Some(old) = old.and_then(|old| old.upgrade()) {
+            cache::forget(&old);
+        }
+        cache::keep(&child);
+        Ok(child)
+    }
+
+    fn is_same_inode(&self, other: &Dentry) -> bool {
+        match (&self.inode, &other.inode) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// Enters `name` into the cache, in place of what was there. Call with the directory's lock held.

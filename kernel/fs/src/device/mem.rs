@@ -112,7 +112,7 @@ impl FileOps for Device {
 
     fn page_source(&self) -> Result<Arc<dyn PageSource>> {
         match self {
-            Device::Zero => Ok(Mapping::in_memory(None, i64::MAX.cast_unsigned())),
+            Device::Zero => Ok(Mapping::in_memory(None, i64::MAX.cast_unsigned())?),
             Device::Null | Device::Full | Device::Random | Device::Urandom => Err(Errno::ENODEV),
         }
     }

@@ -8,6 +8,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use machine::PAGE_SIZE;
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
@@ -50,8 +51,9 @@ pub(super) fn open(inode: Arc<FuseInode>, flags: OpenFlags) -> Result<Arc<dyn Fi
     } else {
         Kind::Plain
     };
-    file.keep(kind, handle);
-    Ok(Arc::new(file))
+    file.keep(kind, handle)?;
+    let file: Arc<dyn FileOps> = try_arc(file)?;
+    Ok(file)
 }
 
 /// What a handle does with a write's offset.
@@ -95,25 +97,25 @@ struct FuseFile {
 
 impl FuseFile {
     /// Keeps a handle for this description and for the inode's own use; the one that is kept already wins.
-    fn keep(&self, kind: Kind, handle: Arc<Handle>) -> Arc<Handle> {
+    fn keep(&self, kind: Kind, handle: Arc<Handle>) -> Result<Arc<Handle>> {
         let is_for_pages = kind == Kind::Plain && self.flags.is_writable();
         let key = self
             .inode
             .handles
-            .add(&handle, self.flags.is_readable(), is_for_pages);
+            .add(&handle, self.flags.is_readable(), is_for_pages)?;
         let mut handles = self.handles.lock();
         let place = handles.of(kind);
         if let Some(kept) = place {
             let earlier = kept.handle.clone();
             drop(handles);
             self.inode.handles.remove(key);
-            return earlier;
+            return Ok(earlier);
         }
         *place = Some(Kept {
             handle: handle.clone(),
             key,
         });
-        handle
+        Ok(handle)
     }
 
     /// The handle of one kind, opened if there is none yet.
@@ -127,7 +129,7 @@ impl FuseFile {
             Kind::Append => self.flags | append,
         };
         let handle = Handle::open(&self.inode, flags)?;
-        Ok(self.keep(kind, handle))
+        self.keep(kind, handle)
     }
 
     /// A handle that serves for what has no offset.

@@ -3,11 +3,11 @@
 //! Write-back and faults are about the inode, not about a description, so they take any handle that fits. A handle
 //! is released when the last user is done with it, a request in flight included.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Map, try_arc};
 use machine::sync::SpinLock;
 use zerocopy::IntoBytes;
 
@@ -47,19 +47,20 @@ impl Handle {
         let out: OpenOut = inode
             .ask(Op::Open, &[arg.as_bytes()], size_of::<OpenOut>())?
             .parse()?;
-        Ok(Self::of(inode, out, sent.bits()))
+        Self::of(inode, out, sent.bits())
     }
 
     /// What the server answered to OPEN or CREATE with `flags`.
-    pub(super) fn of(inode: &FuseInode, out: OpenOut, flags: u32) -> Arc<Handle> {
-        Arc::new(Handle {
+    pub(super) fn of(inode: &FuseInode, out: OpenOut, flags: u32) -> Result<Arc<Handle>> {
+        let handle = try_arc(Handle {
             session: inode.session.clone(),
             node: inode.node,
             number: out.fh,
             flags,
             is_direct: out.open_flags & fopen::DIRECT_IO != 0,
             drops_cache: out.open_flags & fopen::KEEP_CACHE == 0,
-        })
+        })?;
+        Ok(handle)
     }
 }
 
@@ -86,8 +87,8 @@ pub(super) struct Handles {
 
 #[derive(Debug, Default)]
 struct Open {
-    readers: BTreeMap<u64, Arc<Handle>>,
-    writers: BTreeMap<u64, Arc<Handle>>,
+    readers: Map<u64, Arc<Handle>>,
+    writers: Map<u64, Arc<Handle>>,
 }
 
 /// A handle's place among an inode's, until [`Handles::remove`].
@@ -96,16 +97,20 @@ pub(super) struct HandleKey(u64);
 
 impl Handles {
     /// Adds a handle that can be read from, or written to at any offset, or both.
-    pub(super) fn add(&self, handle: &Arc<Handle>, reads: bool, writes: bool) -> HandleKey {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn add(&self, handle: &Arc<Handle>, reads: bool, writes: bool) -> Result<HandleKey> {
         let key = self.last.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock();
         if reads {
-            open.readers.insert(key, handle.clone());
+            open.readers.try_insert(key, handle.clone())?;
         }
-        if writes {
-            open.writers.insert(key, handle.clone());
+        if writes && let Err(error) = open.writers.try_insert(key, handle.clone()) {
+            let _ = open.readers.remove(&key);
+            return Err(error.into());
         }
-        HandleKey(key)
+        Ok(HandleKey(key))
     }
 
     pub(super) fn remove(&self, key: HandleKey) {

@@ -9,10 +9,12 @@ use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use machine::sync::SpinLock;
 use memory::{Mapping, WriteGuard};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::absences::Absences;
 use super::attributes::{Answer, Attributes};
 use super::connection::{Owner, Reply, Request};
 use super::handle::{Handle, Handles};
@@ -51,17 +53,23 @@ pub(super) struct FuseInode {
     /// Until when its name is believed, in monotonic nanoseconds.
     entry_until: AtomicU64,
     /// The pages of a regular file.
-    mapping: Option<Arc<Mapping>>,
+    mapping: spin::Once<Arc<Mapping>>,
     pub(super) handles: Handles,
+    /// Names that the server says are not in this directory.
+    absences: Absences,
     /// A handle open for reading and writing that came with creation, for the open that follows.
     fresh: SpinLock<Option<Arc<Handle>>>,
 }
 
 impl FuseInode {
-    pub(super) fn new(session: Arc<Session>, entry: &EntryOut, meta: &Metadata) -> Arc<FuseInode> {
+    pub(super) fn new(
+        session: Arc<Session>,
+        entry: &EntryOut,
+        meta: &Metadata,
+    ) -> Result<Arc<FuseInode>> {
         let until = convert::valid_until(entry.attr_valid, entry.attr_valid_nsec);
         let entry_until = convert::valid_until(entry.entry_valid, entry.entry_valid_nsec);
-        Arc::new_cyclic(|me: &Weak<FuseInode>| FuseInode {
+        let inode = try_arc(FuseInode {
             session,
             node: entry.nodeid,
             generation: entry.generation,
@@ -70,11 +78,17 @@ impl FuseInode {
             lookups: AtomicU64::new(1),
             attributes: Attributes::new(meta, until),
             entry_until: AtomicU64::new(entry_until),
-            mapping: (meta.kind == FileKind::Regular)
-                .then(|| Mapping::with_backing(me.clone(), meta.size)),
+            mapping: spin::Once::new(),
             handles: Handles::default(),
+            absences: Absences::default(),
             fresh: SpinLock::new(None),
-        })
+        })?;
+        if meta.kind == FileKind::Regular {
+            let backing: Weak<FuseInode> = Arc::downgrade(&inode);
+            let mapping = Mapping::with_backing(backing, meta.size)?;
+            inode.mapping.call_once(|| mapping);
+        }
+        Ok(inode)
     }
 
     /// Whether `entry` means this very file.
@@ -84,7 +98,7 @@ impl FuseInode {
 
     /// The pages of a regular file.
     pub(super) fn mapping(&self) -> Result<&Arc<Mapping>> {
-        self.mapping.as_ref().ok_or(Errno::EINVAL)
+        self.mapping.get().ok_or(Errno::EINVAL)
     }
 
     /// Takes in what a later entry says of it.
@@ -98,7 +112,8 @@ impl FuseInode {
             is_own: false,
             held: None,
         };
-        self.attributes.learn(&answer, self.mapping.as_deref());
+        self.attributes
+            .learn(&answer, self.mapping.get().map(AsRef::as_ref));
     }
 
     /// Data was changed here.
@@ -161,13 +176,14 @@ impl FuseInode {
             is_own,
             held,
         };
-        self.attributes.learn(&answer, self.mapping.as_deref());
+        self.attributes
+            .learn(&answer, self.mapping.get().map(AsRef::as_ref));
         Ok(self.with_own_size(meta))
     }
 
     /// Attributes with the size that the file has here: an answer can be older than a write.
     fn with_own_size(&self, mut meta: Metadata) -> Metadata {
-        if let Some(mapping) = &self.mapping {
+        if let Ok(mapping) = self.mapping() {
             meta.size = mapping.size_bytes();
         }
         meta
@@ -213,7 +229,7 @@ impl FuseInode {
         let made = self.take_entry(&reply)?;
         let rest = reply.body.get(size_of::<EntryOut>()..).unwrap_or_default();
         let (out, _) = OpenOut::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
-        let handle = Handle::of(&made, out, O_RDWR);
+        let handle = Handle::of(&made, out, O_RDWR)?;
         let replaced = made.fresh.lock().replace(handle);
         drop(replaced);
         Ok(made)
@@ -243,6 +259,11 @@ impl FuseInode {
 
     fn lookup_node(&self, name: &[u8]) -> Result<Arc<FuseInode>> {
         let reply = self.ask(Op::Lookup, &[name, b"\0"], size_of::<EntryOut>())?;
+        let entry: EntryOut = reply.parse()?;
+        if entry.nodeid == 0 {
+            let until = convert::valid_until(entry.entry_valid, entry.entry_valid_nsec);
+            self.absences.note(name, until);
+        }
         self.take_entry(&reply)
     }
 
@@ -309,7 +330,7 @@ impl Inode for FuseInode {
         if request.valid == 0 {
             return Ok(());
         }
-        let sized = change.size.zip(self.mapping.as_ref());
+        let sized = change.size.zip(self.mapping.get());
         let guard = sized.map(|(_, mapping)| mapping.lock_writes());
         let mut reply = self.ask(Op::SetAttr, &[request.as_bytes()], size_of::<AttrOut>())?;
         if let Some((size, mapping)) = sized {
@@ -331,8 +352,10 @@ impl Inode for FuseInode {
     }
 
     fn is_current(&self, name: &[u8], child: Option<&Arc<dyn Inode>>) -> bool {
-        let Some(Ok(child)) = child.map(fuse_inode) else {
-            return false;
+        let child = match child.map(fuse_inode) {
+            None => return self.absences.holds(name),
+            Some(Err(_)) => return false,
+            Some(Ok(child)) => child,
         };
         if sched::clock::monotonic_ns() < child.entry_until.load(Ordering::Relaxed) {
             return true;

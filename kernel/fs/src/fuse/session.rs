@@ -2,11 +2,12 @@
 //!
 //! Locking: `nodes` is a leaf; inodes are never dropped with it held.
 
-use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Map, try_arc};
 use machine::PAGE_SIZE;
 use machine::sync::SpinLock;
 use zerocopy::IntoBytes;
@@ -33,7 +34,7 @@ pub(super) struct Session {
     /// Most pages of data in one READ or WRITE.
     pub(super) max_pages: usize,
     root: SpinLock<Option<Arc<FuseInode>>>,
-    nodes: SpinLock<BTreeMap<u64, Weak<FuseInode>>>,
+    nodes: SpinLock<Map<u64, Weak<FuseInode>>>,
     /// Changes made here so far; see [`super::attributes`].
     changes: AtomicU64,
 }
@@ -67,13 +68,13 @@ impl Session {
             );
             return Err(Errno::EPROTO);
         }
-        let session = Arc::new(Session {
+        let session = try_arc(Session {
             max_pages: max_pages(&agreed, connection.max_pages()),
             connection,
             root: SpinLock::new(None),
-            nodes: SpinLock::new(BTreeMap::new()),
+            nodes: SpinLock::new(Map::new()),
             changes: AtomicU64::new(0),
-        });
+        })?;
         let args = GetAttrIn::default();
         let args = [args.as_bytes()];
         let request = Request::new(Op::GetAttr, wire::ROOT_ID, &args, size_of::<AttrOut>());
@@ -115,26 +116,32 @@ impl Session {
             self.forget(entry.nodeid, 1);
             return Err(Errno::EIO);
         };
-        let mut made = None;
-        let (found, stale) = {
-            let mut nodes = self.nodes.lock();
+        let same = |nodes: &Map<u64, Weak<FuseInode>>| {
             let known = nodes.get(&entry.nodeid).and_then(Weak::upgrade);
-            match known {
-                Some(known) if known.is_same(entry, meta.kind) => (known, None),
-                stale => {
-                    let new = FuseInode::new(self.clone(), entry, &meta);
-                    nodes.insert(entry.nodeid, Arc::downgrade(&new));
-                    made = Some(new.clone());
-                    (new, stale)
-                }
-            }
+            let is_same = |known: &Arc<FuseInode>| known.is_same(entry, meta.kind);
+            (known.clone().filter(is_same), known)
         };
-        drop(stale);
-        if made.is_none() {
+        let (found, other) = same(&self.nodes.lock());
+        drop(other);
+        if let Some(found) = found {
             found.lookups.fetch_add(1, Ordering::Relaxed);
             found.learn(entry, &meta, asked_at);
+            return Ok(found);
         }
-        Ok(found)
+        // Made without the lock: where it comes to nothing, it forgets its lookup as it goes.
+        let new = FuseInode::new(self.clone(), entry, &meta)?;
+        let mut nodes = self.nodes.lock();
+        let (faster, stale) = same(&nodes);
+        let outcome = match faster {
+            Some(faster) => Ok(faster),
+            None => nodes
+                .try_insert(entry.nodeid, Arc::downgrade(&new))
+                .map(|_| new.clone())
+                .map_err(Errno::from),
+        };
+        drop(nodes);
+        drop(stale);
+        outcome
     }
 
     /// Tells the server that `lookups` references to `node` are gone.
@@ -216,7 +223,12 @@ impl FileSystem for Session {
     }
 
     fn flags(&self) -> FsFlags {
-        FsFlags::REVALIDATE | FsFlags::NO_NEGATIVE | FsFlags::NODEV
+        FsFlags::REVALIDATE | FsFlags::NODEV
+    }
+
+    fn options(&self) -> String {
+        // As NFS says it: the server does not know of file locks, so they exclude nobody on the host.
+        String::from(",local_lock=all")
     }
 
     fn sync(&self) -> Result<()> {

@@ -540,3 +540,71 @@ fn use_everything(root: &Arc<dyn Inode>) {
         let _ = (file.sync(false), file.flush());
     }
 }
+
+/// The names found by looking them up as a walk does.
+fn find(session: &Arc<Session>, names: &[&[u8]]) -> Vec<bool> {
+    let super_block = crate::file_system::SuperBlock::new(session.clone());
+    let root = super_block.root();
+    let found = |name: &&[u8]| crate::walk::find_child(&root, name, false).is_ok();
+    names.iter().map(found).collect()
+}
+
+#[test]
+fn absences_are_believed_as_long_as_the_server_says() {
+    let server = Arc::new(Server::default());
+    let playing = server.clone();
+    let connection = connect(Box::new(move |device, pending| {
+        let answer = playing.answer(&pending.request(), pending.room());
+        device.answer(pending, &answer);
+    }));
+    let session = Session::open(connection).unwrap();
+    let requests = || server.requests();
+    let before = requests();
+    assert_eq!(find(&session, &[b"no", b"no"]), [false, false]);
+    assert_eq!(requests() - before, 2, "nothing was promised");
+    server.promise_absences(3600);
+    let before = requests();
+    assert_eq!(find(&session, &[b"no", b"no", b"no"]), [false; 3]);
+    assert_eq!(requests() - before, 1);
+}
+
+#[test]
+fn lookups_in_one_directory_do_not_wait_for_each_other() {
+    use std::sync::{Condvar, Mutex};
+    const LOOKUP: u32 = 1;
+    let server = Arc::new(Server::default());
+    server.put(b"a", b"");
+    server.put(b"b", b"");
+    // Look-ups are answered when two of them are waiting.
+    let waiting = Arc::new((Mutex::new(0), Condvar::new()));
+    let (playing, arrivals) = (server.clone(), waiting.clone());
+    let mut held = Vec::new();
+    let connection = connect(Box::new(move |device, pending| {
+        let request = pending.request();
+        let opcode = u32::from_ne_bytes(request[4..8].try_into().unwrap());
+        held.push(pending);
+        let is_lookup = opcode == LOOKUP;
+        if is_lookup {
+            *arrivals.0.lock().unwrap() += 1;
+            arrivals.1.notify_all();
+        }
+        if !is_lookup || held.len() == 2 {
+            for pending in held.drain(..) {
+                let answer = playing.answer(&pending.request(), pending.room());
+                device.answer(pending, &answer);
+            }
+        }
+    }));
+    let session = Session::open(connection).unwrap();
+    let super_block = crate::file_system::SuperBlock::new(session);
+    for name in [b"a", b"b"] {
+        let root = super_block.root();
+        std::thread::spawn(move || crate::walk::find_child(&root, name, false).map(drop));
+    }
+    let limit = std::time::Duration::from_secs(20);
+    let both = waiting
+        .1
+        .wait_timeout_while(waiting.0.lock().unwrap(), limit, |count| *count < 2)
+        .unwrap();
+    assert_eq!(*both.0, 2, "one look-up waits for the other's answer");
+}

@@ -1,10 +1,10 @@
 //! Moving pages between a file's mapping and the server: READ, WRITE and FALLOCATE, and the mapping's [`Backing`].
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::virtio::Segment;
 use machine::{Frame, PAGE_SIZE};
 use memory::Backing;
@@ -37,7 +37,7 @@ impl FuseInode {
         };
         let args = [arg.as_bytes()];
         let mut request = Request::new(Op::Read, self.node, &args, 0);
-        request.pages = segments(frames, 0, frames.len() * PAGE_SIZE)?;
+        request.pages = segments(frames, 0, frames.len() * PAGE_SIZE)?.into_std();
         let reply = self.call(request)?;
         Ok((reply.in_pages, reply.asked_at))
     }
@@ -59,7 +59,7 @@ impl FuseInode {
         };
         let args = [arg.as_bytes()];
         let mut request = Request::new(Op::Write, self.node, &args, size_of::<WriteOut>());
-        request.data = segments(frames, page_offset(offset), len)?;
+        request.data = segments(frames, page_offset(offset), len)?.into_std();
         let out: WriteOut = self.call(request)?.parse()?;
         self.changed_data();
         let count = out.size as usize;
@@ -147,10 +147,9 @@ impl Backing for FuseInode {
 
 /// New frames of zeroes.
 pub(super) fn allocate(count: usize) -> Result<Vec<Frame>> {
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    let mut frames = Vec::try_with_capacity(count)?;
     for _ in 0..count {
-        frames.push(memory::pressure::alloc_zeroed()?);
+        frames.try_push(memory::pressure::alloc_zeroed()?)?;
     }
     Ok(frames)
 }
@@ -170,12 +169,9 @@ fn parts(start: usize, len: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// The `len` bytes of `frames` from `start` of the first one on, for the device.
 fn segments(frames: &[Frame], start: usize, len: usize) -> Result<Vec<Segment>> {
-    let mut segments = Vec::new();
-    segments
-        .try_reserve_exact(frames.len())
-        .map_err(|_| Errno::ENOMEM)?;
+    let mut segments = Vec::try_with_capacity(frames.len())?;
     for (frame, (at, count)) in frames.iter().zip(parts(start, len)) {
-        segments.extend(Segment::new(frame.clone(), at, count));
+        segments.try_extend(Segment::new(frame.clone(), at, count))?;
     }
     Ok(segments)
 }

@@ -69,7 +69,7 @@ impl Caller<'_> {
     pub fn link(&self, old: &Path, base: &Path, path: &[u8]) -> Result<()> {
         let (directory, name) = self.parent_for_new(base, path, false)?;
         let inode = old.inode()?;
-        let guard = directory.dentry.dir_lock().lock();
+        let guard = directory.dentry.dir_lock().write();
         self.check_new(&directory, &name)?;
         if !Arc::ptr_eq(&old.mount, &directory.mount) {
             return Err(Errno::EXDEV);
@@ -87,7 +87,7 @@ impl Caller<'_> {
     fn make(&self, base: &Path, path: &[u8], kind: NewKind<'_>, mode: u32) -> Result<Path> {
         let may_end_in_slash = matches!(kind, NewKind::Directory);
         let (directory, name) = self.parent_for_new(base, path, may_end_in_slash)?;
-        let _guard = directory.dentry.dir_lock().lock();
+        let _guard = directory.dentry.dir_lock().write();
         self.check_new(&directory, &name)?;
         let dentry = self.make_locked(&directory, &name, kind, mode)?;
         Ok(Path {

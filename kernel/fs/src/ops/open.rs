@@ -206,7 +206,7 @@ impl Caller<'_> {
         {
             return walk.child(name).map(Some);
         }
-        let guard = directory.dentry.dir_lock().lock();
+        let guard = directory.dentry.dir_lock().write();
         if find_or_absent_locked(&directory.dentry, name)?.is_some() {
             drop(guard);
             return walk.child(name).map(Some);

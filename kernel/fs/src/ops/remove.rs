@@ -19,7 +19,7 @@ impl Caller<'_> {
         };
         let directory = &walk.at;
         permission::check_mount_writable(directory)?;
-        let guard = directory.dentry.dir_lock().lock();
+        let guard = directory.dentry.dir_lock().write();
         let child = find_child_locked(&directory.dentry, &name)?;
         if slash {
             return Err(if child.is_directory() {
@@ -56,7 +56,7 @@ impl Caller<'_> {
         };
         let directory = &walk.at;
         permission::check_mount_writable(directory)?;
-        let guard = directory.dentry.dir_lock().lock();
+        let guard = directory.dentry.dir_lock().write();
         let child = find_child_locked(&directory.dentry, &name)?;
         let inode = child.inode().ok_or(Errno::ENOENT)?;
         permission::check_delete(directory, inode.as_ref(), self.credentials)?;
@@ -67,7 +67,7 @@ impl Caller<'_> {
             return Err(Errno::EBUSY);
         }
         // Nobody may make an entry in it between "it is empty" and "it is gone".
-        let inner = child.dir_lock().lock();
+        let inner = child.dir_lock().write();
         directory.inode()?.rmdir(&name, inode)?;
         child.mark_removed();
         drop(inner);

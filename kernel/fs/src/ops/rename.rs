@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
-use sched::MutexGuard;
+use sched::RwLockWriteGuard;
 
 use crate::dentry::Dentry;
 use crate::file_system::FsFlags;
@@ -194,17 +194,17 @@ fn is_same_inode(a: &Arc<Dentry>, b: &Arc<Dentry>) -> bool {
     }
 }
 
-type Guard<'a> = MutexGuard<'a, ()>;
+type Guard<'a> = RwLockWriteGuard<'a, ()>;
 
 /// Locks two directories: an ancestor before its descendant, strangers by address. The caller holds the
 /// rename lock when they differ.
 fn lock_both<'a>(a: &'a Arc<Dentry>, b: &'a Arc<Dentry>) -> (Guard<'a>, Option<Guard<'a>>) {
     if Arc::ptr_eq(a, b) {
-        return (a.dir_lock().lock(), None);
+        return (a.dir_lock().write(), None);
     }
     let a_is_first = a.is_ancestor_of(b)
         || (!b.is_ancestor_of(a) && Arc::as_ptr(a).addr() < Arc::as_ptr(b).addr());
     let (first, second) = if a_is_first { (a, b) } else { (b, a) };
-    let first = first.dir_lock().lock();
-    (first, Some(second.dir_lock().lock()))
+    let first = first.dir_lock().write();
+    (first, Some(second.dir_lock().write()))
 }

@@ -1,12 +1,10 @@
 //! Entries of a tmpfs directory, by name and in order of making, so that a readdir goes on where it
 //! stopped whatever is made and removed meanwhile.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::mem;
 
 use abi::{Errno, Result};
+use collections::{Map, try_arc_slice};
 
 use super::inode::TmpInode;
 use crate::file_ops::{DirSink, FileOps, Seek, seek_in};
@@ -20,8 +18,8 @@ const ENTRY_SIZE: u64 = 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    by_name: BTreeMap<Arc<[u8]>, (u64, Arc<TmpInode>)>,
-    by_position: BTreeMap<u64, Arc<[u8]>>,
+    by_name: Map<Arc<[u8]>, (u64, Arc<TmpInode>)>,
+    by_position: Map<u64, Arc<[u8]>>,
     made: u64,
     /// Inode number of the directory it is in; 0 for the root.
     parent: u64,
@@ -32,16 +30,34 @@ impl Directory {
         self.by_name.get(name).map(|(_, child)| child)
     }
 
-    /// Enters `child`, a directory of number `own_ino` being its parent from now on.
-    pub(super) fn insert(&mut self, name: &[u8], child: Arc<TmpInode>, own_ino: u64) {
-        if let Ok(directory) = child.directory() {
-            directory.lock().parent = own_ino;
-        }
-        let name: Arc<[u8]> = Arc::from(name);
+    /// Enters `child`, a directory of number `own_ino` being its parent from now on; nothing of that name is there.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn insert(&mut self, name: &[u8], child: Arc<TmpInode>, own_ino: u64) -> Result<()> {
+        let name = try_arc_slice(name)?;
         let position = FIRST + self.made;
+        self.by_position.try_insert(position, name.clone())?;
+        let adopted = child.clone();
+        if let Err(error) = self.by_name.try_insert(name, (position, child)) {
+            self.by_position.remove(&position);
+            return Err(error.into());
+        }
         self.made += 1;
-        self.by_position.insert(position, name.clone());
-        self.by_name.insert(name, (position, child));
+        adopted.set_parent(own_ino);
+        Ok(())
+    }
+
+    /// Puts `child` in the place of what is called `name`, if there is something; takes no memory.
+    pub(super) fn replace(
+        &mut self,
+        name: &[u8],
+        child: Arc<TmpInode>,
+        own_ino: u64,
+    ) -> Option<Arc<TmpInode>> {
+        let (_, place) = self.by_name.get_mut(name)?;
+        child.set_parent(own_ino);
+        Some(core::mem::replace(place, child))
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<TmpInode>> {
@@ -58,12 +74,15 @@ impl Directory {
         (self.by_name.len() as u64 + FIRST) * ENTRY_SIZE
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<Arc<TmpInode>> {
-        self.by_position.clear();
-        mem::take(&mut self.by_name)
-            .into_values()
-            .map(|(_, child)| child)
-            .collect()
+    /// Takes some child out, in no order.
+    pub(super) fn pop(&mut self) -> Option<Arc<TmpInode>> {
+        let (_, (position, child)) = self.by_name.pop_first()?;
+        self.by_position.remove(&position);
+        Some(child)
+    }
+
+    pub(super) fn set_parent(&mut self, ino: u64) {
+        self.parent = ino;
     }
 
     /// The first entry at or behind `position`.

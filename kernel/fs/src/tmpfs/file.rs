@@ -44,12 +44,15 @@ pub(super) struct Regular {
 
 impl Regular {
     /// Contents counted by `usage`; `boot` shows at first: whole pages of boot memory, and how many bytes of them.
-    pub(super) fn new(usage: &Arc<Usage>, boot: Option<(&'static [u8], u64)>) -> Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn new(usage: &Arc<Usage>, boot: Option<(&'static [u8], u64)>) -> Result<Self> {
         let (pages, len) = boot.unwrap_or((&[], 0));
-        Self {
-            mapping: Mapping::over_boot(Some(usage.clone()), pages, len),
+        Ok(Self {
+            mapping: Mapping::over_boot(Some(usage.clone()), pages, len)?,
             seals: AtomicU32::new(Seals::SEAL.bits()),
-        }
+        })
     }
 
     fn seals(&self) -> Seals {

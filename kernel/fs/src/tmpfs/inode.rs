@@ -1,26 +1,27 @@
 //! [`TmpInode`]: attributes and contents of one file of a tmpfs.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use alloc::vec as std_vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
-use memory::pressure;
+use memory::{Quota, pressure};
 
 use super::Usage;
 use super::directory::{Directory, OpenDirectory};
 use super::file::{Regular, TmpFile};
+use super::xattrs::Xattrs;
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::inode::{Inode, InodeBody, NewInode, NewKind, RenameMode, XattrMode};
 use crate::metadata::{FileKind, Metadata, SetAttr, Timestamp};
 
-/// Bytes of extended attributes that one inode can have.
-const XATTRS_MAX: usize = 65536;
+/// The longest symbolic link that is part of its inode; a longer one takes a page.
+const SHORT_LINK_MAX: usize = 127;
 
 /// A file, directory, link or node in memory.
 pub struct TmpInode {
@@ -29,12 +30,12 @@ pub struct TmpInode {
     meta: SpinLock<Metadata>,
     vfs: InodeBody,
     contents: Contents,
-    xattrs: SpinLock<Option<Box<Xattrs>>>,
+    xattrs: Xattrs,
     /// An unnamed file that may still get a name (`O_TMPFILE` without `O_EXCL`).
     is_linkable: AtomicBool,
+    /// While a tree is taken apart: the directory to go on with.
+    above: Option<Arc<TmpInode>>,
 }
-
-type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 enum Contents {
     Regular(Regular),
@@ -47,9 +48,9 @@ enum Contents {
 impl TmpInode {
     pub(crate) fn new(usage: &Arc<Usage>, new: &NewInode<'_>) -> Result<Arc<Self>> {
         let contents = match new.kind {
-            NewKind::Regular => Contents::Regular(Regular::new(usage, None)),
+            NewKind::Regular => Contents::Regular(Regular::new(usage, None)?),
             NewKind::Directory => Contents::Directory(SpinLock::default()),
-            NewKind::Symlink(target) => Contents::Symlink(Box::from(target)),
+            NewKind::Symlink(target) => Contents::Symlink(link_target(usage, target)?),
             NewKind::Device(..) | NewKind::Fifo | NewKind::Socket => Contents::Node,
         };
         Self::with_body(usage, new, contents)
@@ -63,13 +64,19 @@ impl TmpInode {
         pages: &'static [u8],
         len: usize,
     ) -> Result<Arc<Self>> {
-        let contents = Contents::Regular(Regular::new(usage, Some((pages, len as u64))));
+        let contents = Contents::Regular(Regular::new(usage, Some((pages, len as u64)))?);
         Self::with_body(usage, new, contents)
     }
 
     fn with_body(usage: &Arc<Usage>, new: &NewInode<'_>, contents: Contents) -> Result<Arc<Self>> {
-        pressure::ensure_headroom()?;
-        let ino = usage.take_inode()?;
+        let made = pressure::ensure_headroom().and_then(|()| usage.take_inode());
+        let ino = made.inspect_err(|_| {
+            if let Contents::Symlink(target) = &contents
+                && takes_page(target)
+            {
+                usage.give_pages(1);
+            }
+        })?;
         let now = Timestamp::now();
         let kind = new.kind.file_kind();
         let mut meta = Metadata {
@@ -86,15 +93,17 @@ impl TmpInode {
             NewKind::Device(_, id) => meta.rdev = id,
             NewKind::Regular | NewKind::Fifo | NewKind::Socket => {}
         }
-        Ok(Arc::new(Self {
+        let inode = Self {
             usage: usage.clone(),
             kind,
             meta: SpinLock::new(meta),
             vfs: InodeBody::new(),
             contents,
-            xattrs: SpinLock::new(None),
+            xattrs: Xattrs::default(),
             is_linkable: AtomicBool::new(false),
-        }))
+            above: None,
+        };
+        Ok(try_arc(inode)?)
     }
 
     /// Its number.
@@ -140,14 +149,33 @@ impl TmpInode {
 
     /// Enters `child` as `name`; nothing of that name is there.
     pub(crate) fn insert(&self, name: &[u8], child: &Arc<TmpInode>) -> Result<()> {
-        self.directory()?
-            .lock()
-            .insert(name, child.clone(), self.ino());
+        let ino = self.ino();
+        self.directory()?.lock().insert(name, child.clone(), ino)?;
         if child.kind == FileKind::Directory {
             self.change_links(1);
         }
         self.touch_modified();
         Ok(())
+    }
+
+    /// Puts `child` in the place of the entry `name`, which is there; what that was.
+    fn replace(&self, name: &[u8], child: &Arc<TmpInode>) -> Result<Arc<TmpInode>> {
+        let ino = self.ino();
+        let replaced = self.directory()?.lock().replace(name, child.clone(), ino);
+        let replaced = replaced.ok_or(Errno::ENOENT)?;
+        self.change_links(
+            i32::from(child.kind == FileKind::Directory)
+                - i32::from(replaced.kind == FileKind::Directory),
+        );
+        self.touch_modified();
+        Ok(replaced)
+    }
+
+    /// A directory's `..` is number `ino` from now on.
+    pub(super) fn set_parent(&self, ino: u64) {
+        if let Contents::Directory(directory) = &self.contents {
+            directory.lock().set_parent(ino);
+        }
     }
 
     /// The child called `name`.
@@ -186,20 +214,24 @@ impl TmpInode {
         {
             target.check_empty()?;
         }
-        let source = self.remove(name).unwrap_or(source);
-        let replaced = if target.is_some() {
-            Some(to.remove(to_name)?)
-        } else {
-            None
-        };
-        to.insert(to_name, &source)?;
-        source.meta.lock().ctime = Timestamp::now();
-        if let Some(replaced) = replaced {
-            if mode == RenameMode::Exchange {
-                return self.insert(name, &replaced);
+        // What takes memory comes first: a rename that fails has changed nothing.
+        match (target, mode) {
+            (None, RenameMode::Exchange) => return Err(Errno::ENOENT),
+            (None, _) => {
+                to.insert(to_name, &source)?;
+                self.remove(name)?;
             }
-            replaced.drop_name();
+            (Some(_), RenameMode::Exchange) => {
+                let replaced = to.replace(to_name, &source)?;
+                self.replace(name, &replaced)?;
+            }
+            (Some(_), _) => {
+                let replaced = to.replace(to_name, &source)?;
+                self.remove(name)?;
+                replaced.drop_name();
+            }
         }
+        source.meta.lock().ctime = Timestamp::now();
         Ok(())
     }
 
@@ -249,7 +281,8 @@ impl Inode for TmpInode {
                 meta.blocks = regular.mapping.pages_cached() * 8;
             }
             Contents::Directory(directory) => meta.size = directory.lock().size(),
-            Contents::Symlink(_) | Contents::Node => {}
+            Contents::Symlink(target) => meta.blocks = if takes_page(target) { 8 } else { 0 },
+            Contents::Node => {}
         }
         Ok(meta)
     }
@@ -320,85 +353,123 @@ impl Inode for TmpInode {
         self.rename_entries(name, Self::own(to)?, to_name, mode)
     }
 
-    fn readlink(&self) -> Result<Vec<u8>> {
+    fn readlink(&self) -> Result<std_vec::Vec<u8>> {
         match &self.contents {
-            Contents::Symlink(target) => Ok(target.to_vec()),
+            Contents::Symlink(target) => Ok(Vec::try_from_slice(target)?.into_std()),
             Contents::Regular(_) | Contents::Directory(_) | Contents::Node => Err(Errno::EINVAL),
         }
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
         match &self.contents {
-            Contents::Regular(_) => Ok(Arc::new(TmpFile::new(self))),
-            Contents::Directory(_) => Ok(Arc::new(OpenDirectory::new(self))),
+            Contents::Regular(_) => Ok(try_arc(TmpFile::new(self))?),
+            Contents::Directory(_) => Ok(try_arc(OpenDirectory::new(self))?),
             Contents::Symlink(_) | Contents::Node => Err(Errno::ENXIO),
         }
     }
 
-    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        let xattrs = self.xattrs.lock();
-        xattrs
-            .as_ref()
-            .and_then(|all| all.get(name))
-            .cloned()
-            .ok_or(Errno::ENODATA)
+    fn xattr(&self, name: &[u8]) -> Result<std_vec::Vec<u8>> {
+        self.xattrs.get(name).map(Vec::into_std)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
-        let mut xattrs = self.xattrs.lock();
-        let all = xattrs.get_or_insert_with(Box::default);
-        match (all.contains_key(name), mode) {
-            (true, XattrMode::Create) => return Err(Errno::EEXIST),
-            (false, XattrMode::Replace) => return Err(Errno::ENODATA),
-            _ => {}
-        }
-        pressure::ensure_headroom()?;
-        let others = all.iter().filter(|(known, _)| *known != name);
-        let used: usize = others.map(|(known, value)| known.len() + value.len()).sum();
-        if used + name.len() + value.len() > XATTRS_MAX {
-            return Err(Errno::ENOSPC);
-        }
-        all.insert(name.to_vec(), value.to_vec());
-        drop(xattrs);
+        self.xattrs.set(&self.usage, name, value, mode)?;
         self.meta.lock().ctime = Timestamp::now();
         Ok(())
     }
 
-    fn list_xattrs(&self) -> Result<Vec<u8>> {
-        let xattrs = self.xattrs.lock();
-        let mut names = Vec::new();
-        for name in xattrs.iter().flat_map(|all| all.keys()) {
-            names.extend_from_slice(name);
-            names.push(0);
-        }
-        Ok(names)
+    fn list_xattrs(&self) -> Result<std_vec::Vec<u8>> {
+        self.xattrs.list().map(Vec::into_std)
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
-        let removed = self.xattrs.lock().as_mut().and_then(|all| all.remove(name));
-        removed.map(drop).ok_or(Errno::ENODATA)
+        self.xattrs.remove(&self.usage, name)?;
+        self.meta.lock().ctime = Timestamp::now();
+        Ok(())
+    }
+
+    fn accessed(&self) {
+        const DAY_S: i64 = 24 * 60 * 60;
+        let now = Timestamp::now();
+        let mut meta = self.meta.lock();
+        // Once after each change, and once a day.
+        let is_due = meta.atime <= meta.mtime
+            || meta.atime <= meta.ctime
+            || now.seconds() - meta.atime.seconds() >= DAY_S;
+        if is_due {
+            meta.atime = now;
+        }
     }
 }
 
 impl Drop for TmpInode {
     fn drop(&mut self) {
         self.usage.give_inode();
+        self.xattrs.clear(&self.usage);
+        if let Contents::Symlink(target) = &self.contents
+            && takes_page(target)
+        {
+            self.usage.give_pages(1);
+        }
         // A tree that goes as a whole must not become a recursion as deep as the tree.
-        let mut next = self.take_children();
-        while let Some(child) = next.pop() {
-            if let Some(mut child) = Arc::into_inner(child) {
-                next.append(&mut child.take_children());
-            }
+        while let Some(child) = self.pop_child() {
+            take_apart(child);
         }
     }
 }
 
-impl TmpInode {
-    fn take_children(&mut self) -> Vec<Arc<TmpInode>> {
-        match &mut self.contents {
-            Contents::Directory(directory) => directory.get_mut().take_all(),
-            Contents::Regular(_) | Contents::Symlink(_) | Contents::Node => Vec::new(),
+/// Whether a symbolic link's target counts as a page of contents.
+const fn takes_page(target: &[u8]) -> bool {
+    target.len() > SHORT_LINK_MAX
+}
+
+/// Takes a symbolic link's target in.
+fn link_target(usage: &Usage, target: &[u8]) -> Result<Box<[u8]>> {
+    pressure::ensure_headroom()?;
+    if takes_page(target) {
+        usage.take_page()?;
+    }
+    let copy = Vec::try_from_slice(target).inspect_err(|_| {
+        if takes_page(target) {
+            usage.give_pages(1);
         }
+    })?;
+    Ok(copy.into_std().into_boxed_slice())
+}
+
+impl TmpInode {
+    fn pop_child(&mut self) -> Option<Arc<TmpInode>> {
+        match &mut self.contents {
+            Contents::Directory(directory) => directory.get_mut().pop(),
+            Contents::Regular(_) | Contents::Symlink(_) | Contents::Node => None,
+        }
+    }
+}
+
+/// Drops what nobody else has of a tree, leaves first, without recursion and without memory: each directory on
+/// the way down remembers the one above it.
+fn take_apart(top: Arc<TmpInode>) {
+    let mut at = top;
+    loop {
+        let Some(here) = Arc::get_mut(&mut at) else {
+            // Somebody has it open; it keeps what is below. Only the top can be so.
+            return;
+        };
+        match here.pop_child() {
+            Some(mut child) => {
+                if let Some(below) = Arc::get_mut(&mut child)
+                    && below.kind == FileKind::Directory
+                {
+                    below.above = Some(at);
+                    at = child;
+                }
+            }
+            None => match here.above.take() {
+                Some(above) => at = above,
+                None => return,
+            },
+        }
+        sched::cond_resched();
     }
 }
 

@@ -5,18 +5,17 @@
 //! waits. The dirty tag has an index of its own, so that a write-back finds the pages that were stored to
 //! without a look at the others.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::Result;
+use collections::{Map, Set, Vec};
 use machine::Frame;
 
 #[derive(Debug, Default)]
 pub(super) struct Pages {
-    pages: BTreeMap<u64, Page>,
-    /// Pages stored to since they were last written back.
-    dirty: BTreeSet<u64>,
+    pages: Map<u64, Page>,
+    /// Pages stored to since they were last written back; those on their way are among them until they arrive.
+    dirty: Set<u64>,
     /// Where the next [`Self::shrink`] goes on.
     hand: u64,
 }
@@ -28,6 +27,8 @@ struct Page {
     is_busy: bool,
     /// On its way to the backing.
     is_writeback: bool,
+    /// Stored to since it set out.
+    is_stored_again: bool,
     /// Used since the last shrink looked.
     is_referenced: bool,
 }
@@ -38,6 +39,7 @@ impl Page {
             frame,
             is_busy: false,
             is_writeback: false,
+            is_stored_again: false,
             is_referenced: true,
         }
     }
@@ -76,12 +78,18 @@ impl Pages {
     }
 
     /// Looks a page up that is about to be stored to.
-    pub(super) fn find_for_store(&mut self, index: u64) -> Found {
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is no room for its dirty tag.
+    pub(super) fn find_for_store(&mut self, index: u64) -> Result<Found> {
         let found = self.find(index);
         if matches!(found, Found::Ready(_)) {
-            self.dirty.insert(index);
+            self.dirty.try_insert(index)?;
+            if let Some(page) = self.pages.get_mut(&index) {
+                page.is_stored_again = true;
+            }
         }
-        found
+        Ok(found)
     }
 
     /// Adds a page with known contents unless there is one, busy or not; returns whether it did.
@@ -92,7 +100,7 @@ impl Pages {
         if self.pages.contains_key(&index) {
             return Ok(false);
         }
-        self.pages.insert(index, Page::ready(frame.clone()));
+        self.pages.try_insert(index, Page::ready(frame.clone()))?;
         Ok(true)
     }
 
@@ -105,13 +113,18 @@ impl Pages {
             .map_or(u64::MAX, |(next, _)| *next);
         let room = usize::try_from(next - first).unwrap_or(usize::MAX);
         let count = frames.len().min(room);
-        for (index, frame) in (first..).zip(&frames[..count]) {
+        for (done, (index, frame)) in (first..).zip(&frames[..count]).enumerate() {
             let page = Page {
                 is_busy: true,
                 is_referenced: false,
                 ..Page::ready(frame.clone())
             };
-            self.pages.insert(index, page);
+            match self.pages.try_insert(index, page) {
+                Ok(_) => {}
+                // Those that are in are enough to go on.
+                Err(_) if done > 0 => return Ok(done),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(count)
     }
@@ -146,37 +159,32 @@ impl Pages {
         clean_only: bool,
     ) -> Option<(u64, Frame)> {
         let mut all = self.pages.range(range).map(|(index, _)| *index);
-        let index = all.find(|index| !clean_only || !self.is_in_use(*index))?;
+        let index = all.find(|index| !clean_only || !self.dirty.contains(index))?;
         self.remove(index).map(|frame| (index, frame))
     }
 
-    /// Whether what the page has is not, or not yet, at the backing.
-    fn is_in_use(&self, index: u64) -> bool {
-        self.dirty.contains(&index) || self.pages.get(&index).is_some_and(|page| page.is_writeback)
-    }
-
-    /// Takes the dirty tags of up to `most` pages of a range, which are under write-back from then on.
-    pub(super) fn take_dirty(&mut self, range: Range<u64>, most: usize, into: &mut Vec<DirtyPage>) {
-        while into.len() < most {
-            let Some(&index) = self.dirty.range(range.clone()).next() else {
+    /// Starts the write-back of up to `into`'s free capacity of dirty pages of a range.
+    pub(super) fn start_write_back(&mut self, range: Range<u64>, into: &mut Vec<DirtyPage>) {
+        for index in self.dirty.range(range) {
+            if into.len() == into.capacity() {
                 return;
-            };
-            self.dirty.remove(&index);
-            if let Some(page) = self.pages.get_mut(&index) {
+            }
+            if let Some(page) = self.pages.get_mut(index) {
                 page.is_writeback = true;
-                into.push((index, page.frame.clone()));
+                page.is_stored_again = false;
+                let _ = into.push_within_capacity((*index, page.frame.clone()));
             }
         }
     }
 
-    /// Ends the write-back of a page, which stays dirty when it failed.
+    /// Ends the write-back of a page; it stays dirty when that failed or it was stored to meanwhile.
     pub(super) fn written(&mut self, index: u64, is_written: bool) {
         if let Some(page) = self.pages.get_mut(&index)
             && page.is_writeback
         {
             page.is_writeback = false;
-            if !is_written {
-                self.dirty.insert(index);
+            if is_written && !page.is_stored_again {
+                self.dirty.remove(&index);
             }
         }
     }
@@ -208,7 +216,7 @@ impl Pages {
             };
             self.hand = index + 1;
             let was_referenced = core::mem::take(&mut page.is_referenced);
-            let is_free = !page.is_busy && !page.is_writeback && page.frame.handles() == 1;
+            let is_free = !page.is_busy && page.frame.handles() == 1;
             if is_free && !was_referenced && !self.dirty.contains(&index) {
                 self.pages.remove(&index);
                 freed += 1;
@@ -256,7 +264,7 @@ impl Pages {
     pub(super) fn start_eviction(&mut self, index: u64) -> bool {
         let is_dirty = self.dirty.contains(&index);
         match self.pages.get_mut(&index) {
-            Some(page) if !is_dirty && !page.is_busy && !page.is_writeback => {
+            Some(page) if !is_dirty && !page.is_busy => {
                 page.is_busy = true;
                 true
             }

@@ -1,9 +1,9 @@
 //! Reading: read(2) through the cache, and bringing pages in from the backing with read-ahead.
 
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use abi::{Errno, Result};
+use abi::Result;
+use collections::Vec;
 use machine::frame::Kind;
 use machine::{Frame, PAGE_SIZE};
 
@@ -181,13 +181,12 @@ impl Mapping {
 
 /// New frames of zeroes, as many of `count` as there are, at least one.
 fn new_frames(count: usize) -> Result<Vec<Frame>> {
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    let mut frames = Vec::try_with_capacity(count)?;
     while frames.len() < count {
         match pressure::alloc_zeroed() {
             Ok(frame) => {
                 frame.set_kind(Kind::File);
-                frames.push(frame);
+                frames.try_push(frame)?;
             }
             Err(_) if !frames.is_empty() => break,
             Err(errno) => return Err(errno),

@@ -35,7 +35,7 @@ impl PageSource for Mapping {
             if !write {
                 return Ok(frame);
             }
-            if let Found::Ready(frame) = self.pages.lock().find_for_store(index) {
+            if let Found::Ready(frame) = self.pages.lock().find_for_store(index)? {
                 return Ok(frame);
             }
         }
@@ -47,7 +47,7 @@ impl PageSource for Mapping {
         }
         let mut pages = self.pages.lock();
         let found = if write && self.is_device() {
-            pages.find_for_store(index)
+            pages.find_for_store(index).ok()?
         } else {
             pages.find(index)
         };

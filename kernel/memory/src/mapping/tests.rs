@@ -66,7 +66,7 @@ impl Backing for Disk {
 fn over(disk: &Arc<Disk>) -> Arc<Mapping> {
     let backing: Arc<dyn Backing> = disk.clone();
     let len = disk.bytes.lock().unwrap().len() as u64;
-    Mapping::with_backing(Arc::downgrade(&backing), len)
+    Mapping::with_backing(Arc::downgrade(&backing), len).unwrap()
 }
 
 fn read(mapping: &Mapping, offset: u64, len: usize) -> Result<Vec<u8>> {
@@ -293,7 +293,7 @@ fn write(mapping: &Mapping, offset: u64, bytes: &[u8]) -> Result<usize> {
 
 #[test]
 fn holes_read_as_zeroes_and_writes_grow() {
-    let mapping = Mapping::in_memory(None, 0);
+    let mapping = Mapping::in_memory(None, 0).unwrap();
     assert_eq!(write(&mapping, PAGE * 2 - 1, b"abc"), Ok(3));
     assert_eq!(mapping.size_bytes(), PAGE * 2 + 2);
     assert_eq!(mapping.pages_cached(), 2);
@@ -307,7 +307,7 @@ fn holes_read_as_zeroes_and_writes_grow() {
 
 #[test]
 fn memory_that_was_cut_off_is_zero_when_it_comes_back() {
-    let mapping = Mapping::in_memory(None, 0);
+    let mapping = Mapping::in_memory(None, 0).unwrap();
     write(&mapping, 0, &[7; 3 * PAGE_SIZE]).unwrap();
     mapping.truncate(PAGE + 10).unwrap();
     assert_eq!(mapping.pages_cached(), 2);
@@ -321,7 +321,7 @@ fn memory_that_was_cut_off_is_zero_when_it_comes_back() {
 
 #[test]
 fn a_hole_reaches_into_partial_pages() {
-    let mapping = Mapping::in_memory(None, 0);
+    let mapping = Mapping::in_memory(None, 0).unwrap();
     write(&mapping, 0, &[7; 4 * PAGE_SIZE]).unwrap();
     let hole = 100..3 * PAGE + 50;
     mapping.punch_hole(hole.clone()).unwrap();
@@ -343,7 +343,7 @@ fn a_hole_reaches_into_partial_pages() {
 fn pages_count_against_the_quota_until_they_go() {
     let limit = Arc::new(Limit::default());
     let used = || *limit.0.lock().unwrap();
-    let mapping = Mapping::in_memory(Some(limit.clone()), 0);
+    let mapping = Mapping::in_memory(Some(limit.clone()), 0).unwrap();
     assert_eq!(write(&mapping, 0, &[1; 2 * PAGE_SIZE]), Ok(2 * PAGE_SIZE));
     assert_eq!(mapping.reserve(2..5), Err(Errno::ENOSPC));
     assert_eq!(used(), 2);
@@ -360,7 +360,7 @@ fn pages_count_against_the_quota_until_they_go() {
 #[test]
 fn a_sealed_mapping_refuses_stores() {
     use crate::space::Prot;
-    let mapping = Mapping::in_memory(None, PAGE);
+    let mapping = Mapping::in_memory(None, PAGE).unwrap();
     let source: Arc<dyn PageSource> = mapping.clone();
     let writable = crate::rmap::WritableMapping::new(&source).unwrap();
     assert_eq!(mapping.deny_stores(), Err(Errno::EBUSY));

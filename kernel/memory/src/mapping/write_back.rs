@@ -1,10 +1,10 @@
 //! Writing back what was stored through mappings, and keeping the cache in step with writes that go to the
 //! backing at once.
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::{Frame, PAGE_SIZE};
 
 use super::pages::{DirtyPage, Found};
@@ -39,14 +39,13 @@ impl Mapping {
             return Ok(());
         }
         let backing = self.backing()?;
-        let mut batch: Vec<DirtyPage> = Vec::new();
-        batch.try_reserve_exact(BATCH).map_err(|_| Errno::ENOMEM)?;
+        let mut batch: Vec<DirtyPage> = Vec::try_with_capacity(BATCH)?;
         let mut outcome = Ok(());
         loop {
             batch.clear();
             self.pages
                 .lock()
-                .take_dirty(range.clone(), BATCH, &mut batch);
+                .start_write_back(range.clone(), &mut batch);
             let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
                 return outcome;
             };
@@ -76,12 +75,9 @@ impl Mapping {
             rest = behind;
             frames.clear();
             let written = frames
-                .try_reserve(run)
-                .map_err(|_| Errno::ENOMEM)
-                .and_then(|()| {
-                    frames.extend(now.iter().map(|(_, frame)| frame.clone()));
-                    self.write_run(backing, *first, &frames)
-                });
+                .try_extend(now.iter().map(|(_, frame)| frame.clone()))
+                .map_err(Errno::from)
+                .and_then(|()| self.write_run(backing, *first, &frames));
             let mut pages = self.pages.lock();
             for (index, _) in now {
                 pages.written(*index, written.is_ok());

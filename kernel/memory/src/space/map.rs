@@ -88,7 +88,7 @@ impl AddressSpace {
     fn area_of(&self, request: MapRequest, len: u64) -> Result<Area> {
         let is_shared = request.flags.contains(AreaFlags::SHARED);
         let source = match request.source {
-            None if is_shared => Some(Mapping::in_memory(None, len) as _),
+            None if is_shared => Some(Mapping::in_memory(None, len)? as _),
             source => source,
         };
         if let Some(mappings) = source.as_deref().and_then(|source| source.mappings()) {

@@ -103,7 +103,7 @@ fn shared_memory_stays_shared_across_fork() {
 
 #[test]
 fn private_file_pages_are_copied_on_store() {
-    let file = Mapping::in_memory(None, 0);
+    let file = Mapping::in_memory(None, 0).unwrap();
     file.write(0, &mut crate::io::IoReader::kernel(&[5; 3 * 4096 + 10]))
         .unwrap();
     let space = space();
@@ -135,7 +135,7 @@ fn private_file_pages_are_copied_on_store() {
 
 #[test]
 fn truncation_takes_pages_out_of_mappings() {
-    let file = Mapping::in_memory(None, 3 * PAGE);
+    let file = Mapping::in_memory(None, 3 * PAGE).unwrap();
     let space = space();
     enter(&space);
     let mut request = MapRequest::file(file.clone(), 0, 3 * PAGE, RW);
@@ -150,7 +150,7 @@ fn truncation_takes_pages_out_of_mappings() {
 
 #[test]
 fn seals_keep_stores_out_of_shared_mappings() {
-    let file = Mapping::in_memory(None, 3 * PAGE);
+    let file = Mapping::in_memory(None, 3 * PAGE).unwrap();
     let space = space();
     let shared = |prot| {
         let mut request = MapRequest::file(file.clone(), 0, 3 * PAGE, prot);
@@ -196,7 +196,7 @@ impl Backing for Disk {
 fn stores_to_shared_file_mappings_are_written_back() {
     let disk = Arc::new(Disk(std::sync::Mutex::new(alloc::vec![1; 40 * PAGE_SIZE])));
     let backing: Arc<dyn Backing> = disk.clone();
-    let cache = Mapping::with_backing(Arc::downgrade(&backing), 40 * PAGE);
+    let cache = Mapping::with_backing(Arc::downgrade(&backing), 40 * PAGE).unwrap();
     let space = space();
     enter(&space);
     let mut request = MapRequest::file(cache.clone(), 0, 40 * PAGE, RW);
@@ -507,7 +507,7 @@ fn threads_that_fault_on_the_same_pages_lose_nothing() {
 
 #[test]
 fn clearing_frees_everything() {
-    let file: Arc<dyn PageSource> = Mapping::in_memory(None, 4 * PAGE);
+    let file: Arc<dyn PageSource> = Mapping::in_memory(None, 4 * PAGE).unwrap();
     let space = space();
     enter(&space);
     let base = anonymous(&space, 4);

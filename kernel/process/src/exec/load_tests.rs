@@ -27,7 +27,7 @@ impl FileOps for InMemory {
 }
 
 fn file(bytes: &[u8]) -> Arc<File> {
-    let pages = Mapping::in_memory(None, bytes.len() as u64);
+    let pages = Mapping::in_memory(None, bytes.len() as u64).unwrap();
     pages.write(0, &mut IoReader::kernel(bytes)).unwrap();
     let inode = AnonymousInode::file_like("[program]");
     let credentials = Arc::new(Credentials::root());

@@ -77,7 +77,10 @@ fn readlink(cx: &Context<'_>, dirfd: i32, path: UserAddr, to: UserAddr, size: i3
     let names = Names::of(cx);
     let flags = AT_SYMLINK_NOFOLLOW | if dirfd == AT_FDCWD { 0 } else { AT_EMPTY_PATH };
     let link = match target(cx, &names, dirfd, path, flags)? {
-        Target::Place(place) => place.inode()?.clone(),
+        Target::Place(place) => {
+            place.accessed();
+            place.inode()?.clone()
+        }
         Target::Open(file) => file.inode()?.clone(),
     };
     if link.kind() != FileKind::Symlink {

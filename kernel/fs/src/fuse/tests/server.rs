@@ -36,6 +36,8 @@ struct Tree {
     writes: usize,
     /// Writes of this byte fail.
     refused: Option<u64>,
+    /// Seconds for which a name that is not there may be believed not to be there.
+    absent_s: Option<u64>,
     /// Appended to a node by somebody else just before the next write.
     before_write: Option<(u64, Vec<u8>)>,
 }
@@ -60,6 +62,7 @@ impl Default for Server {
             requests: 0,
             writes: 0,
             refused: None,
+            absent_s: None,
             before_write: None,
         }))
     }
@@ -118,6 +121,11 @@ impl Server {
     /// Lets writes of the byte at an offset fail.
     pub(super) fn refuse_writes(&self, of: Option<u64>) {
         self.0.lock().unwrap().refused = of;
+    }
+
+    /// Answers look-ups of what is not there with a time to believe it.
+    pub(super) fn promise_absences(&self, seconds: u64) {
+        self.0.lock().unwrap().absent_s = Some(seconds);
     }
 
     /// Somebody else appends to a file just before the next write arrives.
@@ -253,8 +261,15 @@ impl Tree {
             };
             Ok(out.as_bytes().to_vec())
         } else if is(Op::Lookup) {
-            let child = self.child(node, name(body).0)?;
-            self.entry(child)
+            match (self.child(node, name(body).0), self.absent_s) {
+                (Err(_), Some(seconds)) => Ok(EntryOut {
+                    entry_valid: seconds,
+                    ..EntryOut::default()
+                }
+                .as_bytes()
+                .to_vec()),
+                (child, _) => self.entry(child?),
+            }
         } else if is(Op::GetAttr) {
             self.attr_out(node)
         } else if is(Op::SetAttr) {

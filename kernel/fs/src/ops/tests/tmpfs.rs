@@ -205,3 +205,98 @@ fn an_empty_archive_is_an_empty_root_with_devices() {
     world.write("/made", b"the root is writable");
     assert!(world.names("/dev").contains(&"urandom".to_string()));
 }
+
+#[test]
+fn attributes_and_long_links_count_against_the_size() {
+    let request = MountRequest {
+        source: b"none",
+        data: b"size=8k,nr_inodes=4",
+    };
+    let world = World::on(&TmpFsType.mount(&request).unwrap());
+    let fs = world.cwd().mount.super_block().fs().clone();
+    let free = || {
+        let stat = fs.statfs().unwrap();
+        (stat.blocks_free, stat.files_free)
+    };
+    assert_eq!(free(), (2, 3));
+    world.symlink(&"s".repeat(127), "short").unwrap();
+    assert_eq!(world.stat("short").unwrap().blocks, 0);
+    world.symlink(&"l".repeat(128), "long").unwrap();
+    assert_eq!(world.stat("long").unwrap().blocks, 8);
+    assert_eq!(free(), (1, 1));
+    let place = world.find_link("long").unwrap();
+    let set = |name: &str, len| {
+        let value = vec![1; len];
+        let mode = crate::inode::XattrMode::Either;
+        world
+            .caller()
+            .set_xattr(&place, name.as_bytes(), &value, mode)
+    };
+    // 40 bytes and the name beside the value, of 1,024.
+    assert_eq!(set("trusted.a", 1000), Err(Errno::ENOSPC));
+    assert_eq!(set("trusted.a", 900), Ok(()));
+    assert_eq!(free(), (1, 0));
+    assert_eq!(set("trusted.b", 900), Err(Errno::ENOSPC));
+    assert_eq!(
+        set("trusted.a", 40),
+        Err(Errno::ENOSPC),
+        "both are there for a moment"
+    );
+    world.caller().remove_xattr(&place, b"trusted.a").unwrap();
+    assert_eq!(set("trusted.b", 900), Ok(()));
+    drop(place);
+    world.unlink("long").unwrap();
+    assert_eq!(free(), (2, 2));
+}
+
+#[test]
+fn access_times_follow_changes() {
+    use crate::metadata::Timestamp;
+    use crate::ops::TimeChange;
+    let world = World::new();
+    world.write("f", b"x");
+    let old = Timestamp::new(1000, 0);
+    let set = |mtime| {
+        let place = world.find("f").unwrap();
+        let times = (TimeChange::To(old), TimeChange::To(mtime));
+        world.caller().set_times(&place, times.0, times.1).unwrap();
+    };
+    let atime = || world.stat("f").unwrap().atime;
+    set(Timestamp::new(2000, 0));
+    assert_eq!(atime(), old);
+    let file = world.open("f", OpenFlags::NOATIME).unwrap();
+    file.read(&mut IoWriter::kernel(&mut [0; 4])).unwrap();
+    assert_eq!(atime(), old, "O_NOATIME");
+    world.read("f").unwrap();
+    let read = atime();
+    assert!(read > old);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    world.read("f").unwrap();
+    assert_eq!(atime(), read, "nothing has changed since");
+    world.write("f", b"y");
+    world.read("f").unwrap();
+    assert!(atime() > read);
+}
+
+#[test]
+fn deep_and_wide_trees_go_without_recursion() {
+    let world = World::new();
+    world.mkdir("top").unwrap();
+    let mut at = world.find("top").unwrap();
+    for depth in 0..3000 {
+        world.caller().mkdir(&at, b"d", 0o755).unwrap();
+        if depth % 100 == 0 {
+            for name in [b"a", b"b"] {
+                world.caller().mkdir(&at, name, 0o755).unwrap();
+            }
+        }
+        at = world
+            .caller()
+            .lookup(&at, b"d", LookupFlags::empty())
+            .unwrap();
+    }
+    let deepest = Arc::downgrade(at.inode().unwrap());
+    let beside = Arc::downgrade(world.find("top/d/d").unwrap().inode().unwrap());
+    drop((at, world));
+    assert_eq!((deepest.strong_count(), beside.strong_count()), (0, 0));
+}

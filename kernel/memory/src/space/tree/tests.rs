@@ -73,7 +73,7 @@ fn check(tree: &AreaTree, model: &[Page]) {
 fn agrees_with_a_model_of_single_pages() {
     const PAGES: u64 = 64;
     let prots = [Prot::READ, Prot::READ | Prot::WRITE, Prot::empty()];
-    let shared: Arc<dyn PageSource> = Mapping::in_memory(None, PAGES * PAGE);
+    let shared: Arc<dyn PageSource> = Mapping::in_memory(None, PAGES * PAGE).unwrap();
     for seed in 0..60 {
         let mut random = Random(seed);
         let mut tree = AreaTree::default();
