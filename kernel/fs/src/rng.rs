@@ -2,8 +2,8 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
+use collections::Vec;
 use machine::Frame;
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
 use sched::WaitQueue;
@@ -29,7 +29,10 @@ pub fn add_device(mut device: Device) -> Result<(), SetupError> {
     let queue: Arc<RequestQueue<()>> = device.queue(REQUEST_QUEUE, 4, 0, events)?;
     device.start();
     let frame = Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory)?;
-    let buffer = Segment::new(frame, 0, SEED_LEN);
+    let mut buffer = Vec::new();
+    buffer
+        .try_extend(Segment::new(frame, 0, SEED_LEN))
+        .map_err(|_| SetupError::OutOfMemory)?;
     let thread = ThreadBuilder::new(b"hwrng", move || feed(&queue, &activity, buffer));
     thread
         .spawn()
@@ -38,9 +41,10 @@ pub fn add_device(mut device: Device) -> Result<(), SetupError> {
 }
 
 /// Asks for bytes again and again, until the device breaks.
-fn feed(queue: &RequestQueue<()>, activity: &WaitQueue, mut buffer: Option<Segment>) {
-    while let Some(segment) = buffer.take() {
-        if queue.submit(Vec::new(), alloc::vec![segment], ()).is_err() {
+fn feed(queue: &RequestQueue<()>, activity: &WaitQueue, mut buffer: Vec<Segment>) {
+    loop {
+        let none = Vec::new().into_std();
+        if queue.submit(none, buffer.into_std(), ()).is_err() {
             return;
         }
         let done = activity.wait_until(|| match queue.completed() {
@@ -49,8 +53,8 @@ fn feed(queue: &RequestQueue<()>, activity: &WaitQueue, mut buffer: Option<Segme
             done => Some(done),
         });
         let Some(done) = done else { return };
-        buffer = done.writable.into_iter().next();
-        if let Some(segment) = &buffer {
+        buffer = Vec::from_std(done.writable);
+        if let Some(segment) = buffer.first() {
             let mut seed = [0; SEED_LEN];
             let len = done.written.min(SEED_LEN);
             segment.read(0, &mut seed[..len]);

@@ -2,9 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use collections::Vec;
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
 use machine::{Frame, PAGE_SIZE};
 use sched::WaitQueue;
@@ -18,6 +18,8 @@ use crate::metadata::DeviceId;
 const HVC0: DeviceId = DeviceId::new(229, 0);
 const RECEIVE_QUEUE: u16 = 0;
 const TRANSMIT_QUEUE: u16 = 1;
+/// Bytes of input that are taken at a time.
+const INPUT_PIECE: usize = 256;
 /// Frames of output on their way at most.
 const OUTPUT_FRAMES: usize = 16;
 
@@ -32,8 +34,11 @@ impl ConsoleLine {
     /// Takes back what the device has written out.
     fn collect(&self) {
         while let Some(done) = self.transmit.completed() {
-            let frames = done.readable.into_iter().map(Segment::into_frame);
-            self.spare.lock().extend(frames);
+            let mut spare = self.spare.lock();
+            for segment in done.readable {
+                // There is room for as many frames as there are.
+                let _ = spare.push_within_capacity(segment.into_frame());
+            }
         }
     }
 }
@@ -43,13 +48,19 @@ impl Line for ConsoleLine {
         self.collect();
         let mut sent = 0;
         while sent < bytes.len() {
+            let Ok(mut segments) = Vec::try_with_capacity(1) else {
+                break;
+            };
             let Some(frame) = self.spare.lock().pop() else {
                 break;
             };
             let count = (bytes.len() - sent).min(PAGE_SIZE);
             frame.write(0, &bytes[sent..sent + count]);
-            let segments = Segment::new(frame, 0, count).into_iter().collect();
-            if self.transmit.submit(segments, Vec::new(), ()).is_err() {
+            if segments.try_extend(Segment::new(frame, 0, count)).is_err() {
+                break;
+            }
+            let none = Vec::new().into_std();
+            if self.transmit.submit(segments.into_std(), none, ()).is_err() {
                 break;
             }
             sent += count;
@@ -83,9 +94,10 @@ pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupErro
     let transmit = device.queue(TRANSMIT_QUEUE, 64, 0, written)?;
     device.start();
     let frame = || Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory);
-    let mut spare = Vec::new();
+    let no_memory = |_| SetupError::OutOfMemory;
+    let mut spare = Vec::try_with_capacity(OUTPUT_FRAMES).map_err(no_memory)?;
     for _ in 0..OUTPUT_FRAMES {
-        spare.push(frame()?);
+        spare.try_push(frame()?).map_err(no_memory)?;
     }
     let line = Arc::new(ConsoleLine {
         transmit,
@@ -97,7 +109,12 @@ pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupErro
         console::set_console(terminal.clone());
     }
     for _ in 0..4 {
-        let _ = receive.submit(Vec::new(), alloc::vec![Segment::page(frame()?)], ());
+        let mut writable = Vec::new();
+        writable
+            .try_push(Segment::page(frame()?))
+            .map_err(no_memory)?;
+        let none = Vec::new().into_std();
+        let _ = receive.submit(none, writable.into_std(), ());
     }
     let thread = ThreadBuilder::new(b"hvc0", move || {
         attend(&receive, &terminal, &activity, &interrupted);
@@ -124,14 +141,18 @@ fn attend(
             terminal.line_ready();
             continue;
         };
-        for segment in done.writable {
-            let mut bytes = alloc::vec![0; done.written.min(segment.len())];
-            segment.read(0, &mut bytes);
-            // Typed faster than it is read: the rest is lost.
-            let _ = terminal.receive(&bytes);
-            let page = Segment::page(segment.into_frame());
-            let _ = receive.submit(Vec::new(), alloc::vec![page], ());
+        if let Some(segment) = done.writable.first() {
+            let mut bytes = [0; INPUT_PIECE];
+            let len = done.written.min(segment.len());
+            for start in (0..len).step_by(INPUT_PIECE) {
+                let piece = &mut bytes[..INPUT_PIECE.min(len - start)];
+                segment.read(start, piece);
+                // Typed faster than it is read: the rest is lost.
+                let _ = terminal.receive(piece);
+            }
         }
+        let none = Vec::new().into_std();
+        let _ = receive.submit(none, done.writable, ());
         if receive.is_broken() {
             machine::log!("hvc0: the device is broken; no more input");
             return;

@@ -2,11 +2,10 @@
 //!
 //! Data alone; [`super::device`] sends what the methods say, [`super::socket`] waits.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::{Vec, VecDeque, try_arc};
 use machine::Frame;
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
@@ -32,24 +31,21 @@ pub(super) enum Phase {
     Closed,
 }
 
-/// Received bytes.
+/// Small payloads that are copied together; a chunk of them stays below a page.
+const TOGETHER: usize = 3 * SMALL;
+
+/// Received bytes: `len` of them from `start` on.
 #[derive(Debug)]
-enum Chunk {
-    Bytes(VecDeque<u8>),
-    Frame {
-        frame: Frame,
-        start: usize,
-        len: usize,
-    },
+struct Chunk {
+    place: Place,
+    start: usize,
+    len: usize,
 }
 
-impl Chunk {
-    fn len(&self) -> usize {
-        match self {
-            Chunk::Bytes(bytes) => bytes.len(),
-            Chunk::Frame { len, .. } => *len,
-        }
-    }
+#[derive(Debug)]
+enum Place {
+    Bytes(Vec<u8>),
+    Frame(Frame),
 }
 
 /// A stream.
@@ -58,7 +54,7 @@ pub(super) struct Connection {
     pub(super) key: Key,
     pub(super) state: SpinLock<State>,
     /// Woken for everything that a waiter may wait for.
-    pub(super) changed: Arc<WaitQueue>,
+    pub(super) changed: WaitQueue,
 }
 
 #[derive(Debug)]
@@ -89,7 +85,7 @@ pub(super) struct State {
 }
 
 impl Connection {
-    pub(super) fn new(key: Key, phase: Phase) -> Arc<Connection> {
+    pub(super) fn new(key: Key, phase: Phase) -> Result<Arc<Connection>> {
         let state = State {
             phase,
             error: None,
@@ -106,12 +102,11 @@ impl Connection {
             is_done: false,
             owes_credit: false,
         };
-        let changed = Arc::new(WaitQueue::new());
-        Arc::new(Connection {
+        Ok(try_arc(Connection {
             key,
             state: SpinLock::new(state),
-            changed,
-        })
+            changed: WaitQueue::new(),
+        })?)
     }
 
     /// Marks it over and wakes whoever waits.
@@ -150,8 +145,8 @@ impl State {
         self.sent = self.sent.wrapping_add(len);
     }
 
-    /// Takes in `len` bytes at `start` of `frame`. `false` when the peer sent more than it may.
-    /// A frame that is not kept comes back.
+    /// Takes in `len` bytes at `start` of `frame`. `false` when the peer sent more than it may, or there is
+    /// no memory to note them. A frame that is not kept comes back.
     pub(super) fn take_in(
         &mut self,
         frame: Frame,
@@ -165,18 +160,38 @@ impl State {
             self.count_read(len);
             return (true, Some(frame));
         }
-        self.received_len += len;
-        if len > SMALL {
-            self.received.push_back(Chunk::Frame { frame, start, len });
-            return (true, None);
+        if len <= SMALL && self.copy_in(&frame, start, len).is_ok() {
+            self.received_len += len;
+            return (true, Some(frame));
         }
-        let mut bytes = alloc::vec![0; len];
-        frame.read(start, &mut bytes);
-        match self.received.back_mut() {
-            Some(Chunk::Bytes(last)) => last.extend(bytes),
-            _ => self.received.push_back(Chunk::Bytes(bytes.into())),
+        let place = Place::Frame(frame);
+        let kept = self.received.try_push_back(Chunk { place, start, len });
+        if kept.is_ok() {
+            self.received_len += len;
         }
-        (true, Some(frame))
+        (kept.is_ok(), None)
+    }
+
+    /// Copies a small payload to others like it.
+    fn copy_in(&mut self, frame: &Frame, start: usize, len: usize) -> Result<()> {
+        let mut bytes = [0; SMALL];
+        let bytes = &mut bytes[..len];
+        frame.read(start, bytes);
+        if let Some(last) = self.received.back_mut()
+            && let Place::Bytes(together) = &mut last.place
+            && together.len() + len <= TOGETHER
+        {
+            together.try_extend_from_slice(bytes)?;
+            last.len += len;
+            return Ok(());
+        }
+        let place = Place::Bytes(Vec::try_from_slice(bytes)?);
+        let chunk = Chunk {
+            place,
+            start: 0,
+            len,
+        };
+        Ok(self.received.try_push_back(chunk)?)
     }
 
     /// Bytes that can be read.
@@ -184,55 +199,46 @@ impl State {
         self.received_len
     }
 
-    /// The first bytes received, at most `max`, and whether they end a chunk: they stay until
-    /// [`State::consume`].
-    fn first(&self, skip: usize, max: usize) -> Option<Piece> {
+    /// The bytes received behind `skip` others, at most `max`: they stay until [`State::consume`].
+    fn piece(&self, skip: usize, max: usize) -> Option<Piece> {
         let mut skip = skip;
         for chunk in &self.received {
-            if skip >= chunk.len() {
-                skip -= chunk.len();
+            if skip >= chunk.len {
+                skip -= chunk.len;
                 continue;
             }
-            return Some(match chunk {
-                Chunk::Frame { frame, start, len } => Piece::Frame {
+            let (start, len) = (chunk.start + skip, (chunk.len - skip).min(max));
+            return Some(match &chunk.place {
+                Place::Frame(frame) => Piece::Frame {
                     frame: frame.clone(),
-                    start: start + skip,
-                    len: (len - skip).min(max),
+                    start,
+                    len,
                 },
-                Chunk::Bytes(bytes) => {
-                    Piece::Bytes(bytes.iter().skip(skip).take(max).copied().collect())
+                Place::Bytes(together) => {
+                    let len = len.min(SMALL);
+                    let mut bytes = [0; SMALL];
+                    bytes[..len].copy_from_slice(&together[start..start + len]);
+                    Piece::Bytes(bytes, len)
                 }
             });
         }
         None
     }
 
-    /// Drops `len` bytes from the front; frames that are used up are returned.
-    fn consume(&mut self, len: usize) -> Vec<Frame> {
-        let mut left = len.min(self.received_len);
-        let mut used = Vec::new();
-        self.received_len -= left;
-        self.count_read(left);
-        while left > 0 {
-            let Some(chunk) = self.received.front_mut() else {
-                break;
-            };
-            let step = left.min(chunk.len());
-            match chunk {
-                Chunk::Bytes(bytes) => drop(bytes.drain(..step)),
-                Chunk::Frame { start, len, .. } => {
-                    *start += step;
-                    *len -= step;
-                }
-            }
-            left -= step;
-            if chunk.len() == 0
-                && let Some(Chunk::Frame { frame, .. }) = self.received.pop_front()
-            {
-                used.push(frame);
-            }
+    /// Drops `len` bytes of the first chunk; its frame, when that is used up.
+    fn consume(&mut self, len: usize) -> Option<Frame> {
+        let first = self.received.front_mut()?;
+        let len = len.min(first.len);
+        first.start += len;
+        first.len -= len;
+        let is_used_up = first.len == 0;
+        self.received_len -= len;
+        self.count_read(len);
+        let used = is_used_up.then(|| self.received.pop_front()).flatten()?;
+        match used.place {
+            Place::Frame(frame) => Some(frame),
+            Place::Bytes(_) => None,
         }
-        used
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "at most RECEIVE_BUFFER")]
@@ -257,14 +263,27 @@ impl State {
         self.peer_is_deaf && self.peer_is_done
     }
 
-    /// Throws away what was received; the frames.
-    pub(super) fn discard(&mut self) -> Vec<Frame> {
-        self.consume(self.received_len)
+    /// Takes out what was received, for the caller to drop without the lock.
+    pub(super) fn discard(&mut self) -> Discarded {
+        self.count_read(self.received_len);
+        self.received_len = 0;
+        Discarded {
+            _chunks: core::mem::take(&mut self.received),
+        }
     }
 }
 
+/// Received bytes that nobody reads.
+pub(super) struct Discarded {
+    _chunks: VecDeque<Chunk>,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "on the stack of one function, which copies from it at once"
+)]
 enum Piece {
-    Bytes(Vec<u8>),
+    Bytes([u8; SMALL], usize),
     Frame {
         frame: Frame,
         start: usize,
@@ -272,22 +291,22 @@ enum Piece {
     },
 }
 
-/// Copies received bytes to `to`, and takes them off unless `peek`; how many, and the frames that
-/// are free again. User memory is touched without the lock; readers take turns by `turn`.
+/// Copies received bytes to `to`, and takes them off unless `peek`; how many. Frames that are free again go to
+/// `recycle`. User memory is touched without the lock.
 pub(super) fn copy_out(
     connection: &Connection,
     to: &mut IoWriter<'_>,
     peek: bool,
-) -> Result<(usize, Vec<Frame>)> {
+    recycle: impl Fn(Frame),
+) -> Result<usize> {
     let mut done = 0;
-    let mut used = Vec::new();
     while to.remaining() > 0 {
         let skip = if peek { done } else { 0 };
-        let Some(piece) = connection.state.lock().first(skip, to.remaining()) else {
+        let Some(piece) = connection.state.lock().piece(skip, to.remaining()) else {
             break;
         };
         let (copied, wanted) = match &piece {
-            Piece::Bytes(bytes) => (to.write(bytes), bytes.len()),
+            Piece::Bytes(bytes, len) => (to.write(&bytes[..*len]), *len),
             Piece::Frame { frame, start, len } => (to.write_frame(frame, *start, *len), *len),
         };
         drop(piece);
@@ -298,11 +317,13 @@ pub(super) fn copy_out(
         };
         done += count;
         if !peek {
-            used.extend(connection.state.lock().consume(count));
+            let used = connection.state.lock().consume(count);
+            used.into_iter().for_each(&recycle);
         }
         if count < wanted {
             break;
         }
+        sched::cond_resched();
     }
-    Ok((done, used))
+    Ok(done)
 }

@@ -6,11 +6,11 @@
 //! Locking: `table` is above the states of connections, `pending` and `spare` are leaves.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Map, Set, Vec, VecDeque, try_arc};
 use machine::Frame;
 use machine::sync::SpinLock;
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
@@ -44,6 +44,8 @@ pub(super) struct Vsock {
     table: SpinLock<Table>,
     pending: SpinLock<VecDeque<Header>>,
     spare: SpinLock<Vec<Frame>>,
+    /// Buffers that the device has for packets to come.
+    offered: AtomicUsize,
 }
 
 /// The device's queues; it runs as long as all of them are there.
@@ -55,10 +57,10 @@ pub(super) struct Queues {
 
 #[derive(Default)]
 struct Table {
-    connections: BTreeMap<Key, Arc<Connection>>,
-    listeners: BTreeMap<u32, Arc<Listener>>,
+    connections: Map<Key, Arc<Connection>>,
+    listeners: Map<u32, Arc<Listener>>,
     /// Ports bound by sockets that neither listen nor connect yet.
-    bound: BTreeMap<u32, ()>,
+    bound: Set<u32>,
     next_port: u32,
 }
 
@@ -103,7 +105,8 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
         transmit,
         _events: Some(events),
     };
-    let vsock = Vsock::new(u64::from_le_bytes(cid), queues, activity);
+    let vsock = Vsock::new(u64::from_le_bytes(cid), queues, activity)
+        .map_err(|_| SetupError::OutOfMemory)?;
     *DEVICE.lock() = Some(vsock.clone());
     let thread = ThreadBuilder::new(b"vsock", move || vsock.run());
     thread
@@ -113,18 +116,18 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
 }
 
 impl Vsock {
-    pub(super) fn new(cid: u64, queues: Queues, activity: Arc<WaitQueue>) -> Arc<Vsock> {
-        let vsock = Arc::new(Vsock {
+    pub(super) fn new(cid: u64, queues: Queues, activity: Arc<WaitQueue>) -> Result<Arc<Vsock>> {
+        let vsock = try_arc(Vsock {
             cid,
             queues,
             activity,
             table: SpinLock::default(),
             pending: SpinLock::default(),
             spare: SpinLock::default(),
-        });
-        (0..RECEIVE_FRAMES).for_each(|_| vsock.offer_buffer());
-        vsock.queues.receive.kick();
-        vsock
+            offered: AtomicUsize::new(0),
+        })?;
+        vsock.offer_buffers();
+        Ok(vsock)
     }
 
     /// Takes in packets for ever.
@@ -143,25 +146,37 @@ impl Vsock {
     /// thread, so that packets are taken in in order.
     pub(super) fn pump(&self) -> bool {
         let mut any = self.queues.receive.is_broken() || self.queues.transmit.is_broken();
-        while let Some(done) = self.queues.receive.completed() {
+        while let Some(mut done) = self.queues.receive.completed() {
             any = true;
-            if let Some(segment) = done.writable.into_iter().next() {
+            self.offered.fetch_sub(1, Ordering::Relaxed);
+            if let Some(segment) = done.writable.pop() {
                 self.packet(segment.into_frame(), done.written);
             }
-            self.offer_buffer();
+            sched::cond_resched();
         }
-        self.queues.receive.kick();
+        self.offer_buffers();
         any | self.send_pending()
     }
 
-    fn offer_buffer(&self) {
-        if let Ok(frame) = self.frame() {
-            // Full only when a device has more buffers than it can hold.
-            let _ = self
-                .queues
-                .receive
-                .add(Vec::new(), alloc::vec![Segment::page(frame)], ());
+    /// Gives the device buffers until it has enough, or there is no memory: then whoever recycles a frame
+    /// has this tried again.
+    fn offer_buffers(&self) {
+        while self.offered.load(Ordering::Relaxed) < RECEIVE_FRAMES {
+            let Ok(frame) = self.frame() else { break };
+            let Ok(mut writable) = Vec::try_with_capacity(1) else {
+                break;
+            };
+            if writable.try_push(Segment::page(frame)).is_err() {
+                break;
+            }
+            let none = Vec::new().into_std();
+            let added = self.queues.receive.add(none, writable.into_std(), ());
+            if added.is_err() {
+                break;
+            }
+            self.offered.fetch_add(1, Ordering::Relaxed);
         }
+        self.queues.receive.kick();
     }
 
     /// A frame for a packet.
@@ -179,8 +194,13 @@ impl Vsock {
         for frame in frames {
             // One that somebody else still looks at must not be written again.
             if spare.len() < SPARE_FRAMES && frame.handles() == 1 {
-                spare.push(frame);
+                // Without memory for the list the frame is just given back.
+                let _ = spare.try_push(frame);
             }
+        }
+        drop(spare);
+        if self.offered.load(Ordering::Relaxed) < RECEIVE_FRAMES / 2 {
+            self.activity.wake_all();
         }
     }
 
@@ -216,14 +236,20 @@ impl Vsock {
     /// The peer wants to connect.
     fn requested(&self, header: &Header) {
         let key = header.key();
-        let connection = Connection::new(key, Phase::Established);
+        let Ok(connection) = Connection::new(key, Phase::Established) else {
+            self.control(key, Op::Reset, 0);
+            return;
+        };
         connection.state.lock().learn_credit(header);
         let mut table = self.table.lock();
         let listener = table.listeners.get(&key.local_port).cloned();
         let has_room = table.connections.len() < CONNECTIONS_MAX;
         let taken = listener.filter(|_| has_room).is_some_and(|listener| {
-            table.connections.insert(key, connection.clone());
-            let taken = listener.offer(connection.clone());
+            let is_known = table
+                .connections
+                .try_insert(key, connection.clone())
+                .is_ok();
+            let taken = is_known && listener.offer(connection.clone());
             if !taken {
                 table.connections.remove(&key);
             }
@@ -330,7 +356,9 @@ impl Vsock {
     }
 
     fn send_control(&self, header: Header) {
-        self.pending.lock().push_back(header);
+        if self.pending.lock().try_push_back(header).is_err() {
+            machine::log!("vsock: no memory for a packet to the host, which is dropped");
+        }
         self.send_pending();
     }
 
@@ -359,12 +387,19 @@ impl Vsock {
             return false;
         };
         frame.write(0, header.as_bytes());
-        let mut readable: Vec<_> = Segment::new(frame, 0, HEADER_LEN).into_iter().collect();
-        readable.append(payload);
-        match self.queues.transmit.submit(readable, Vec::new(), ()) {
+        let Some(head) = Segment::new(frame, 0, HEADER_LEN) else {
+            return false;
+        };
+        if payload.try_insert(0, head).is_err() {
+            return false;
+        }
+        let readable = core::mem::take(payload).into_std();
+        let none = Vec::new().into_std();
+        match self.queues.transmit.submit(readable, none, ()) {
             Ok(()) => true,
             Err(rejected) => {
-                payload.extend(rejected.readable.into_iter().skip(1));
+                *payload = Vec::from_std(rejected.readable);
+                payload.remove(0);
                 false
             }
         }
@@ -412,7 +447,7 @@ impl Vsock {
             Some(port) => port,
             None => table.free_port().ok_or(Errno::EADDRNOTAVAIL)?,
         };
-        table.bound.insert(port, ());
+        table.bound.try_insert(port)?;
         Ok(port)
     }
 
@@ -426,19 +461,20 @@ impl Vsock {
     }
 
     /// Lets peers connect to a port that was bound.
-    pub(super) fn listen(&self, port: u32, listener: Arc<Listener>) {
-        let old = self.table.lock().listeners.insert(port, listener);
+    pub(super) fn listen(&self, port: u32, listener: Arc<Listener>) -> Result<()> {
+        let old = self.table.lock().listeners.try_insert(port, listener)?;
         drop(old);
+        Ok(())
     }
 
     /// Enters a connection and asks the peer for it.
     pub(super) fn connect(&self, key: Key) -> Result<Arc<Connection>> {
-        let connection = Connection::new(key, Phase::Connecting);
+        let connection = Connection::new(key, Phase::Connecting)?;
         let mut table = self.table.lock();
         if table.connections.contains_key(&key) {
             return Err(Errno::EADDRINUSE);
         }
-        table.connections.insert(key, connection.clone());
+        table.connections.try_insert(key, connection.clone())?;
         drop(table);
         self.control_of(&connection, Op::Request, 0);
         Ok(connection)
@@ -452,7 +488,7 @@ impl Vsock {
 
     fn reset_all(&self) {
         let all = core::mem::take(&mut self.table.lock().connections);
-        for connection in all.into_values() {
+        for connection in all.values() {
             connection.close(Some(Errno::ECONNRESET));
         }
     }
@@ -467,7 +503,7 @@ fn reset_error(connection: &Connection) -> Option<Errno> {
 
 impl Table {
     fn is_bound(&self, port: u32) -> bool {
-        self.bound.contains_key(&port)
+        self.bound.contains(&port)
     }
 
     fn free_port(&mut self) -> Option<u32> {

@@ -1,8 +1,9 @@
 //! A port that peers can connect to, and those who have.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
+use abi::Result;
+use collections::{VecDeque, try_arc};
 use machine::sync::SpinLock;
 use sched::WaitQueue;
 
@@ -13,7 +14,7 @@ use super::connection::Connection;
 pub(super) struct Listener {
     queue: SpinLock<Queue>,
     /// Woken when a connection arrives.
-    pub(super) arrived: Arc<WaitQueue>,
+    pub(super) arrived: WaitQueue,
 }
 
 #[derive(Debug)]
@@ -23,28 +24,26 @@ struct Queue {
 }
 
 impl Listener {
-    pub(super) fn new(backlog: usize) -> Arc<Listener> {
+    pub(super) fn new(backlog: usize) -> Result<Arc<Listener>> {
         let queue = Queue {
             waiting: VecDeque::new(),
             backlog,
         };
-        Arc::new(Listener {
+        Ok(try_arc(Listener {
             queue: SpinLock::new(queue),
-            arrived: Arc::new(WaitQueue::new()),
-        })
+            arrived: WaitQueue::new(),
+        })?)
     }
 
     pub(super) fn set_backlog(&self, backlog: usize) {
         self.queue.lock().backlog = backlog;
     }
 
-    /// Queues a connection; `false` when there is no room.
+    /// Queues a connection; `false` when there is no room, or no memory.
     pub(super) fn offer(&self, connection: Arc<Connection>) -> bool {
         let mut queue = self.queue.lock();
-        let has_room = queue.waiting.len() <= queue.backlog;
-        if has_room {
-            queue.waiting.push_back(connection);
-        }
+        let has_room =
+            queue.waiting.len() <= queue.backlog && queue.waiting.try_push_back(connection).is_ok();
         drop(queue);
         self.arrived.wake_all();
         has_room

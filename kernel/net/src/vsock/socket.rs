@@ -1,10 +1,10 @@
 //! A stream socket of `AF_VSOCK` as programs hold it.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::raw::net::AF_VSOCK;
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use fs::{Events, PollTable};
 use machine::sync::SpinLock;
 use machine::virtio::Segment;
@@ -58,34 +58,34 @@ impl VsockSocket {
     /// # Errors
     /// `ENODEV` when the machine has no socket device.
     pub fn new() -> Result<Arc<VsockSocket>> {
-        Ok(Self::on(device::get()?))
+        Self::on(device::get()?)
     }
 
-    pub(super) fn on(device: Arc<Vsock>) -> Arc<VsockSocket> {
+    pub(super) fn on(device: Arc<Vsock>) -> Result<Arc<VsockSocket>> {
         let role = Role {
             port: None,
             owns_port: false,
             what: What::Fresh,
         };
-        Arc::new(VsockSocket {
+        Ok(try_arc(VsockSocket {
             device,
             options: Options::default(),
             role: SpinLock::new(role),
-        })
+        })?)
     }
 
-    pub(super) fn accepted(&self, connection: Arc<Connection>) -> Arc<VsockSocket> {
+    pub(super) fn accepted(&self, connection: Arc<Connection>) -> Result<Arc<VsockSocket>> {
         let role = Role {
             port: Some(connection.key.local_port),
             owns_port: false,
             what: What::Connected(connection),
         };
         let (device, options) = (self.device.clone(), Options::default());
-        Arc::new(VsockSocket {
+        Ok(try_arc(VsockSocket {
             device,
             options,
             role: SpinLock::new(role),
-        })
+        })?)
     }
 
     fn connection(&self) -> Result<Arc<Connection>> {
@@ -148,7 +148,8 @@ impl VsockSocket {
 
     /// Takes bytes of the caller into frames, at most one packet's worth.
     fn take(&self, from: &mut IoReader<'_>, max: usize) -> Result<Vec<Segment>> {
-        let mut payload = Vec::new();
+        // The header goes before the pages.
+        let mut payload = Vec::try_with_capacity(PAYLOAD_PAGES + 1)?;
         let mut left = from.remaining().min(max).min(PAYLOAD_PAGES * PAGE_SIZE);
         while left > 0 {
             let frame: Frame = self.device.frame()?;
@@ -158,7 +159,7 @@ impl VsockSocket {
                 Err(errno) => return Err(errno),
             };
             let is_short = count < left.min(PAGE_SIZE);
-            payload.extend(Segment::new(frame, 0, count));
+            payload.try_extend(Segment::new(frame, 0, count))?;
             left -= count;
             if is_short {
                 break;
@@ -249,8 +250,8 @@ impl Socket for VsockSocket {
         match (&role.what, role.port) {
             (What::Listening(listener), _) => listener.set_backlog(backlog),
             (What::Fresh, Some(port)) => {
-                let listener = Listener::new(backlog);
-                self.device.listen(port, listener.clone());
+                let listener = Listener::new(backlog)?;
+                self.device.listen(port, listener.clone())?;
                 role.what = What::Listening(listener);
             }
             (What::Fresh, None) | (What::Connected(_), _) => return Err(Errno::EINVAL),
@@ -267,7 +268,7 @@ impl Socket for VsockSocket {
         let deadline = self.options.receive_deadline();
         let waited = listener.arrived.wait_interruptible_deadline(deadline, look);
         let connection = waited.map_err(|errno| end_of_wait(errno, deadline))??;
-        Ok(self.accepted(connection))
+        Ok(self.accepted(connection)?)
     }
 
     fn connect(&self, address: &Address, nonblocking: bool, _: &Requester<'_>) -> Result<()> {
@@ -378,9 +379,8 @@ impl Socket for VsockSocket {
                 Err(errno) => return Err(errno),
             }
             let is_peek = flags.contains(ReceiveFlags::PEEK);
-            let (count, used) = copy_out(&connection, to, is_peek)?;
-            len += count;
-            self.device.recycle(used);
+            let recycle = |frame| self.device.recycle([frame]);
+            len += copy_out(&connection, to, is_peek, recycle)?;
             self.device.tell_credit(&connection);
             if is_peek || !flags.contains(ReceiveFlags::WAITALL) {
                 break;
@@ -520,9 +520,9 @@ fn close(device: &Vsock, connection: &Connection) {
     let phase = state.phase;
     let (was_deaf, was_done) = (state.is_deaf, state.is_done);
     (state.is_deaf, state.is_done) = (true, true);
-    let used = state.discard();
+    let unread = state.discard();
     drop(state);
-    device.recycle(used);
+    drop(unread);
     match phase {
         Phase::Connecting => device.forget(connection.key),
         Phase::Established if !(was_deaf && was_done) => device.shut_down(connection, true, true),

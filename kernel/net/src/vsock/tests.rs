@@ -58,7 +58,7 @@ fn host() -> Host {
         transmit,
         _events: None,
     };
-    let vsock = Vsock::new(GUEST, queues, Arc::new(WaitQueue::new()));
+    let vsock = Vsock::new(GUEST, queues, Arc::new(WaitQueue::new())).unwrap();
     Host {
         vsock,
         buffers,
@@ -100,13 +100,16 @@ impl Host {
 
     /// A stream that the host opened.
     fn accepted(&self, credit: u32) -> Arc<dyn Socket> {
-        let listener = Listener::new(4);
+        let listener = Listener::new(4).unwrap();
         let port = self.vsock.bind(Some(PORT)).unwrap();
-        self.vsock.listen(port, listener.clone());
+        self.vsock.listen(port, listener.clone()).unwrap();
         self.send(Op::Request, 0, &[], credit);
         assert_eq!(self.next().0, Op::Response);
         let connection = listener.take().unwrap();
-        VsockSocket::on(self.vsock.clone()).accepted(connection)
+        VsockSocket::on(self.vsock.clone())
+            .unwrap()
+            .accepted(connection)
+            .unwrap()
     }
 }
 
