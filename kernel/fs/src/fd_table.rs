@@ -1,111 +1,112 @@
 //! [`FdTable`]: descriptor numbers and the files behind them, shared with `CLONE_FILES`.
 //!
+//! A table is an [`OwnerCell`]: each thread that has it is an owner, all others ([`FdView`]) look. While one
+//! thread only has the table, that finds a file without a lock and without counting a reference ([`FdRef`], what
+//! Linux calls fdget): nothing can be taken out of the table as long as the reference lives, because that would
+//! need the owner alone.
+//!
 //! Locking: one leaf spin lock; files are dropped after it is released, because the last drop may block.
 
 use alloc::sync::Arc;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use collections::{Vec, try_arc};
-use machine::sync::SpinLock;
+use machine::sync::{Owner, OwnerCell};
 
 use crate::file::File;
 use crate::lock;
 
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use slots::{Entry, Slots};
+
 /// Descriptors a table can have at most, whatever the limit says (`fs.nr_open`).
 pub const FD_MAX: usize = 1 << 20;
 
-/// The descriptors of a process.
+/// A thread's descriptors: its right to look them up and to change them.
 #[derive(Debug)]
 pub struct FdTable {
-    slots: SpinLock<Slots>,
+    slots: Owner<Slots>,
     id: u64,
 }
 
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-#[derive(Debug, Default)]
-struct Slots {
-    entries: Vec<Option<Entry>>,
-    /// No free slot is below this.
-    first_free: usize,
-}
-
+/// Somebody's descriptors, for others to look at (/proc/PID/fd). Empty once the last thread that had them is gone.
 #[derive(Debug, Clone)]
-struct Entry {
-    file: Arc<File>,
-    close_on_exec: bool,
+pub struct FdView(Arc<OwnerCell<Slots>>);
+
+/// An open file behind a descriptor, for the time of a system call.
+#[derive(Debug)]
+pub enum FdRef<'a> {
+    /// It stays in its table as long as the table is borrowed: the thread is the only one that has it.
+    Borrowed(&'a Arc<File>),
+    /// Others may close the descriptor meanwhile.
+    Counted(Arc<File>),
 }
 
-impl Slots {
-    /// The lowest free number from `from` on, below `limit`.
-    fn find_free(&mut self, from: usize, limit: usize) -> Result<usize> {
-        let start = from.max(self.first_free);
-        let free = (start..self.entries.len()).find(|fd| self.entries[*fd].is_none());
-        let fd = free.unwrap_or(start.max(self.entries.len()));
-        if fd >= limit.min(FD_MAX) {
-            return Err(Errno::EMFILE);
+impl Deref for FdRef<'_> {
+    type Target = Arc<File>;
+    #[inline]
+    fn deref(&self) -> &Arc<File> {
+        match self {
+            FdRef::Borrowed(file) => file,
+            FdRef::Counted(file) => file,
         }
-        if from <= self.first_free {
-            self.first_free = fd;
-        }
-        Ok(fd)
-    }
-
-    fn put(&mut self, fd: usize, entry: Entry) -> Result<Option<Entry>> {
-        if fd >= self.entries.len() {
-            self.entries.try_resize(fd + 1, None)?;
-        }
-        Ok(self.entries[fd].replace(entry))
-    }
-
-    fn take(&mut self, fd: usize) -> Option<Entry> {
-        let entry = self.entries.get_mut(fd)?.take()?;
-        self.first_free = self.first_free.min(fd);
-        Some(entry)
-    }
-
-    /// The slots up to the last one in use.
-    fn used(&self) -> usize {
-        let last = self.entries.iter().rposition(Option::is_some);
-        last.map_or(0, |last| last + 1)
-    }
-
-    fn get(&self, fd: i32) -> Result<&Entry> {
-        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        self.entries
-            .get(fd)
-            .and_then(Option::as_ref)
-            .ok_or(Errno::EBADF)
-    }
-
-    fn get_mut(&mut self, fd: i32) -> Result<&mut Entry> {
-        let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        self.entries
-            .get_mut(fd)
-            .and_then(Option::as_mut)
-            .ok_or(Errno::EBADF)
     }
 }
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A slot's number as system calls name it; the table is never longer than `FD_MAX`.
 fn number(fd: usize) -> i32 {
     i32::try_from(fd).unwrap_or(i32::MAX)
 }
 
+/// What goes with taking a descriptor of `file` away: the record locks of its table, called `id`, go, too.
+fn finish_close(id: u64, file: &File) -> Result<()> {
+    lock::release_table(file, id);
+    file.ops().flush()
+}
+
 impl FdTable {
     /// An empty table.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub fn new() -> Self {
         // infallible: the first process's; all others copy theirs.
-        Arc::new(Self::with_slots(Slots::default()))
+        Self::with_cell(Arc::new(OwnerCell::new(Slots::default())))
     }
 
-    fn with_slots(slots: Slots) -> Self {
+    fn with_cell(cell: Arc<OwnerCell<Slots>>) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let Some(mut slots) = Owner::adopt(cell) else {
+            unreachable!("a new cell has no owner");
+        };
+        slots.lock().id = id;
+        Self { slots, id }
+    }
+
+    /// The same table for one more thread (`CLONE_FILES`).
+    #[must_use]
+    pub fn share(&mut self) -> Self {
         Self {
-            slots: SpinLock::new(slots),
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            slots: self.slots.share(),
+            id: self.id,
         }
+    }
+
+    /// Whether another thread has it, too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        !self.slots.is_alone()
+    }
+
+    /// The table for those who only look.
+    #[must_use]
+    pub fn view(&self) -> FdView {
+        FdView(self.slots.viewer().clone())
     }
 
     /// A number that no other table ever has: the owner of record locks.
@@ -119,46 +120,62 @@ impl FdTable {
     /// # Errors
     /// What close(2) shall report; the descriptor is closed nevertheless.
     pub fn finish_close(&self, file: &File) -> Result<()> {
-        lock::release_table(file, self.id);
-        file.ops().flush()
+        finish_close(self.id, file)
     }
 
     /// A copy for fork without `CLONE_FILES`.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn duplicate(&self) -> Result<Arc<Self>> {
+    pub fn duplicate(&self) -> Result<Self> {
         let mut copy = Slots::default();
         loop {
             // Made outside the lock; who shares the table may have grown it meanwhile.
-            let wanted = self.slots.lock().used();
+            let wanted = self.slots.view(Slots::used);
             copy.entries.try_reserve(wanted)?;
-            let slots = self.slots.lock();
-            let used = slots.used();
-            if used > copy.entries.capacity() {
-                continue;
+            let is_done = self.slots.view(|slots| {
+                let used = slots.used();
+                if used > copy.entries.capacity() {
+                    return Ok(false);
+                }
+                copy.entries
+                    .try_extend(slots.entries.iter().take(used).cloned())?;
+                copy.first_free = slots.first_free;
+                Ok::<_, Errno>(true)
+            })?;
+            if is_done {
+                break;
             }
-            copy.entries
-                .try_extend(slots.entries.iter().take(used).cloned())?;
-            copy.first_free = slots.first_free;
-            break;
         }
-        Ok(try_arc(Self::with_slots(copy))?)
+        Ok(Self::with_cell(try_arc(OwnerCell::new(copy))?))
     }
 
     /// The file behind `fd`, `O_PATH` files included.
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn get(&self, fd: i32) -> Result<Arc<File>> {
-        self.slots.lock().get(fd).map(|entry| entry.file.clone())
+    #[inline]
+    pub fn get(&self, fd: i32) -> Result<FdRef<'_>> {
+        match self.slots.look() {
+            Some(slots) => slots.get(fd).map(|entry| FdRef::Borrowed(&entry.file)),
+            None => self.get_counted(fd).map(FdRef::Counted),
+        }
+    }
+
+    /// As [`Self::get`], with a reference of its own.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn get_counted(&self, fd: i32) -> Result<Arc<File>> {
+        self.slots
+            .view(|slots| slots.get(fd).map(|entry| entry.file.clone()))
     }
 
     /// Gives `file` the lowest free number. `limit` is `RLIMIT_NOFILE`.
     ///
     /// # Errors
     /// `EMFILE`, `ENOMEM`.
-    pub fn insert(&self, file: Arc<File>, close_on_exec: bool, limit: usize) -> Result<i32> {
+    pub fn insert(&mut self, file: Arc<File>, close_on_exec: bool, limit: usize) -> Result<i32> {
         self.insert_from(0, file, close_on_exec, limit)
     }
 
@@ -167,7 +184,7 @@ impl FdTable {
     /// # Errors
     /// `EINVAL` when `from` is past the limit, `EMFILE`, `ENOMEM`.
     pub fn insert_from(
-        &self,
+        &mut self,
         from: usize,
         file: Arc<File>,
         close_on_exec: bool,
@@ -196,7 +213,7 @@ impl FdTable {
     /// # Errors
     /// `EBADF` when `fd` is not below the limit, `ENOMEM`.
     pub fn replace(
-        &self,
+        &mut self,
         fd: i32,
         file: Arc<File>,
         close_on_exec: bool,
@@ -220,19 +237,19 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn remove(&self, fd: i32) -> Result<Arc<File>> {
+    pub fn remove(&mut self, fd: i32) -> Result<Arc<File>> {
         let fd = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let entry = self.slots.lock().take(fd);
         entry.map(|entry| entry.file).ok_or(Errno::EBADF)
     }
 
     /// Frees all of `first..=last` and closes the files (close_range(2)).
-    pub fn close_range(&self, first: u32, last: u32) {
+    pub fn close_range(&mut self, first: u32, last: u32) {
         self.close_if(first as usize, (last as usize).saturating_add(1), |_| true);
     }
 
     /// Frees the slots in `first..end` that `is_wanted` and closes their files, one by one: any of them may block.
-    fn close_if(&self, first: usize, end: usize, is_wanted: impl Fn(&Entry) -> bool) {
+    fn close_if(&mut self, first: usize, end: usize, is_wanted: impl Fn(&Entry) -> bool) {
         /// Slots looked at with the lock held.
         const STEP: usize = 256;
         let mut at = first;
@@ -257,7 +274,7 @@ impl FdTable {
     }
 
     /// Marks all of `first..=last` close-on-exec (`CLOSE_RANGE_CLOEXEC`).
-    pub fn set_range_close_on_exec(&self, first: u32, last: u32) {
+    pub fn set_range_close_on_exec(&mut self, first: u32, last: u32) {
         let mut slots = self.slots.lock();
         let end = slots.entries.len().min((last as usize).saturating_add(1));
         for fd in first as usize..end {
@@ -272,33 +289,55 @@ impl FdTable {
     /// # Errors
     /// `EBADF`.
     pub fn is_close_on_exec(&self, fd: i32) -> Result<bool> {
-        self.slots.lock().get(fd).map(|entry| entry.close_on_exec)
+        self.slots
+            .view(|slots| slots.get(fd).map(|entry| entry.close_on_exec))
     }
 
     /// Sets whether `fd` is closed by exec (`F_SETFD`).
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn set_close_on_exec(&self, fd: i32, close_on_exec: bool) -> Result<()> {
+    pub fn set_close_on_exec(&mut self, fd: i32, close_on_exec: bool) -> Result<()> {
         self.slots.lock().get_mut(fd)?.close_on_exec = close_on_exec;
         Ok(())
     }
 
     /// Closes what exec closes.
-    pub fn close_on_exec(&self) {
+    pub fn close_on_exec(&mut self) {
         self.close_if(0, usize::MAX, |entry| entry.close_on_exec);
+    }
+}
+
+impl Default for FdTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FdView {
+    /// The file behind `fd`, `O_PATH` files included.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn get(&self, fd: i32) -> Result<Arc<File>> {
+        self.0
+            .view(|slots| slots.get(fd).map(|entry| entry.file.clone()))
+    }
+
+    /// Whether `fd` is closed by exec (`F_GETFD`).
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn is_close_on_exec(&self, fd: i32) -> Result<bool> {
+        self.0
+            .view(|slots| slots.get(fd).map(|entry| entry.close_on_exec))
     }
 
     /// The first number in use from `from` on and its file (/proc/PID/fd).
     #[must_use]
     pub fn next_from(&self, from: usize) -> Option<(i32, Arc<File>)> {
-        let slots = self.slots.lock();
-        let rest = slots.entries.get(from..)?;
-        let (index, entry) = rest
-            .iter()
-            .enumerate()
-            .find_map(|(index, entry)| entry.as_ref().map(|entry| (index, entry)))?;
-        Some((number(from + index), entry.file.clone()))
+        let (fd, file) = self.0.view(|slots| slots.next_from(from))?;
+        Some((number(fd), file))
     }
 
     /// The numbers in use and their files, in order; none without memory. [`Self::next_from`] needs none.
@@ -318,25 +357,12 @@ impl FdTable {
     /// How many numbers are in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.lock().entries.iter().flatten().count()
+        self.0.view(|slots| slots.entries.iter().flatten().count())
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-impl Drop for FdTable {
-    /// The last process that had it ended, or got one of its own.
-    fn drop(&mut self) {
-        let slots = core::mem::take(self.slots.get_mut());
-        for entry in slots.entries.into_iter().flatten() {
-            // Nobody is left to hear of errors.
-            let _ = self.finish_close(&entry.file);
-            drop(entry);
-            sched::cond_resched();
-        }
     }
 }

@@ -67,13 +67,13 @@ fn start(config: &BootConfig) {
 fn start_init(config: &BootConfig, line: &CommandLine<'_>) -> Result<()> {
     let namespace = fs::archive::root_namespace(config.archive)?;
     let context = FsContext::new(&namespace)?;
-    let files = FdTable::new();
-    open_console(&context, &files)?;
+    let mut files = FdTable::new();
+    open_console(&context, &mut files)?;
     let bytes = |words: &[&'_ str]| -> Vec<Vec<u8>> {
         words.iter().map(|word| word.as_bytes().to_vec()).collect()
     };
     let (args, environment) = (bytes(&line.args), bytes(&line.environment));
-    process::start_init(&process::InitRequest {
+    process::start_init(process::InitRequest {
         path: line.init.as_bytes(),
         args: &args.iter().map(Vec::as_slice).collect::<Vec<_>>(),
         env: &environment.iter().map(Vec::as_slice).collect::<Vec<_>>(),
@@ -83,7 +83,7 @@ fn start_init(config: &BootConfig, line: &CommandLine<'_>) -> Result<()> {
 }
 
 /// Opens /dev/console as descriptors 0, 1 and 2. Without a console PID 1 starts without them, as on Linux.
-fn open_console(context: &FsContext, files: &FdTable) -> Result<()> {
+fn open_console(context: &FsContext, files: &mut FdTable) -> Result<()> {
     const DESCRIPTORS: usize = 3;
     let credentials = Arc::new(Credentials::root());
     let caller = Caller {

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use collections::{try_arc, try_box};
+use fs::{FdTable, FdView};
 use machine::UserAddr;
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
@@ -14,6 +15,7 @@ use sched::{ThreadBuilder, ThreadRef};
 use crate::completion::Completion;
 use crate::group::Relations;
 use crate::namespace::{self, NsProxy};
+use crate::own::Own;
 use crate::pid_namespace::PidNamespace;
 use crate::signal::{Actions, Signal};
 use crate::thread::{Resources, SharedFs, Start, Thread};
@@ -114,7 +116,12 @@ impl CloneArgs {
 ///
 /// # Errors
 /// As clone(2): `EINVAL`, `EAGAIN`, `ENOMEM`, `EPERM`, `EMFILE`, `EFAULT`.
-pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Result<Pid> {
+pub fn clone(
+    parent: &Arc<Thread>,
+    own: &mut Own,
+    user: &UserContext,
+    args: &CloneArgs,
+) -> Result<Pid> {
     args.check()?;
     if !exit::may_add_thread(parent) {
         return Err(Errno::EAGAIN);
@@ -124,12 +131,13 @@ pub fn clone(parent: &Arc<Thread>, user: &UserContext, args: &CloneArgs) -> Resu
     let namespace = namespaces.pid_for_children.clone();
     let tid = tree::lock().allocate_pid()?;
     namespace.enter(tid)?;
-    clone_as(parent, user, args, tid, namespaces).inspect_err(|_| namespace.strike(tid))
+    clone_as(parent, own, user, args, tid, namespaces).inspect_err(|_| namespace.strike(tid))
 }
 
 /// As [`clone`], with the id that the child gets; gives what the parent calls it.
 fn clone_as(
     parent: &Arc<Thread>,
+    own: &mut Own,
     user: &UserContext,
     args: &CloneArgs,
     tid: Pid,
@@ -142,7 +150,12 @@ fn clone_as(
     } else {
         child_process(parent, tid, &namespaces.pid_for_children, args)?
     };
-    let start = child_start(parent, flags, namespaces)?;
+    let files = if flags.contains(CloneFlags::FILES) {
+        own.files.share()
+    } else {
+        own.files.duplicate()?
+    };
+    let start = child_start(parent, files.view(), flags, namespaces)?;
     let child = Thread::new(tid, &process, start)?;
     let slack = parent.timer_slack_ns.load(Ordering::Relaxed);
     child.timer_slack_ns.store(slack, Ordering::Relaxed);
@@ -157,10 +170,10 @@ fn clone_as(
         None
     };
     child.vfork.lock().clone_from(&vfork);
-    let kernel = prepare(parent, &child, user, args)?;
+    let kernel = prepare(parent, &child, files, user, args)?;
     // Before it can have ended and lost its number.
     let shown = parent.process().shown(tid);
-    if let Err(errno) = make_known(parent, &child, args, multi) {
+    if let Err(errno) = make_known(parent, own, &child, args, multi) {
         // Thread and kernel thread refer to each other.
         child.set_kernel(None);
         return Err(errno);
@@ -241,14 +254,13 @@ fn child_actions(parent: &Process, flags: CloneFlags) -> Result<Arc<SpinLock<Act
     Ok(try_arc(SpinLock::new(copy))?)
 }
 
-fn child_start(parent: &Thread, flags: CloneFlags, namespaces: NsProxy) -> Result<Start> {
-    let own = parent.resources();
-    let (files, fs) = (own.files.ok_or(Errno::ESRCH)?, own.fs.ok_or(Errno::ESRCH)?);
-    let files = if flags.contains(CloneFlags::FILES) {
-        files
-    } else {
-        files.duplicate()?
-    };
+fn child_start(
+    parent: &Thread,
+    files: FdView,
+    flags: CloneFlags,
+    namespaces: NsProxy,
+) -> Result<Start> {
+    let fs = parent.shared_fs().ok_or(Errno::ESRCH)?;
     let fs = child_fs(parent, &fs, flags)?;
     // A new stack means that the alternate one is somebody else's, except in vfork(2).
     let shares_memory = flags.contains(CloneFlags::VM) && !flags.contains(CloneFlags::VFORK);
@@ -289,6 +301,7 @@ fn child_fs(parent: &Thread, fs: &Arc<SharedFs>, flags: CloneFlags) -> Result<Ar
 fn prepare(
     parent: &Thread,
     child: &Arc<Thread>,
+    files: FdTable,
     user: &UserContext,
     args: &CloneArgs,
 ) -> Result<ThreadRef> {
@@ -312,7 +325,8 @@ fn prepare(
             let own = thread.process().shown(thread.tid());
             let _ = memory::user::write(addr, &own);
         }
-        user_loop::run(&thread, *context);
+        let own = Own::new(&thread, files);
+        user_loop::run(&thread, *context, own);
     };
     let mut builder = builder_for(child, &memory, entry);
     if let Some(kernel) = parent.kernel() {
@@ -340,6 +354,7 @@ pub(crate) fn builder_for(
 /// Writes the ids that the caller wants, then makes the child known.
 fn make_known(
     parent: &Arc<Thread>,
+    own: &mut Own,
     child: &Arc<Thread>,
     args: &CloneArgs,
     multi: u64,
@@ -351,10 +366,10 @@ fn make_known(
     if !args.flags.contains(CloneFlags::PIDFD) {
         return publish(parent, child, args, multi);
     }
-    let fd = pidfd::install(parent, child.process())?;
+    let fd = pidfd::install(parent, own, child.process())?;
     let known = memory::user::write(args.pidfd, &fd);
     let known = known.and_then(|()| publish(parent, child, args, multi));
-    known.inspect_err(|_| drop(parent.files().remove(fd)))
+    known.inspect_err(|_| drop(own.files.remove(fd)))
 }
 
 /// Makes the child known: from here on others can find and signal it. `multi` is from before it was begun:
@@ -507,7 +522,7 @@ mod tests {
             if let Some(pid) = child {
                 let thread = tree::thread(pid).unwrap();
                 exit::exit_thread(&thread, 0);
-                exit::finish(&thread);
+                exit::finish(&thread, None);
                 drop(tree::lock().reap(pid));
             }
         }

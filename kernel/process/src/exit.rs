@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 use machine::UserAddr;
 
 use crate::group::Image;
+use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::signal::{Disposition, Flags, SigInfo, Signal, code, send, stop};
 use crate::thread::Thread;
@@ -39,15 +40,16 @@ pub fn kill_with_status(process: &Process, status: i32) {
     send::start_exit(process, &mut state, status);
 }
 
-/// Everything a thread does last. Its kernel thread must return right after.
-pub(crate) fn finish(thread: &Arc<Thread>) {
+/// Everything a thread does last; `own` is what it has alone, if it has run. Its kernel thread must return right
+/// after.
+pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     let process = thread.process();
     release_memory(thread);
     // Before anyone hears of the end: who waited for it may need the memory.
     let kernel = sched::thread::current();
     kernel.set_page_table(None);
     kernel.set_memory(None);
-    drop(thread.take_resources());
+    drop((thread.take_resources(), own));
     let _ = thread.take_restart();
     process.add_dead_thread(thread.usage());
     let (last, left_behind, exec) = leave_process(thread);

@@ -14,6 +14,7 @@ use crate::exec::{self, Request, strings::Strings};
 use crate::group::Relations;
 use crate::job_control::FromTree;
 use crate::namespace::NsProxy;
+use crate::own::Own;
 use crate::rlimit::Limits;
 use crate::signal::{Actions, SignalSet};
 use crate::thread::{Resources, SharedFs, Start, Thread};
@@ -34,7 +35,7 @@ pub struct InitRequest<'a> {
     /// Its root and mounts.
     pub fs: Arc<FsContext>,
     /// Its descriptors: 0, 1 and 2 are the console.
-    pub files: Arc<FdTable>,
+    pub files: FdTable,
 }
 
 /// Makes PID 1 and has it run its program. Once, when file systems are mounted and
@@ -43,7 +44,7 @@ pub struct InitRequest<'a> {
 ///
 /// # Errors
 /// `ENOMEM`, `E2BIG`; `EAGAIN` when there was a first process already.
-pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
+pub fn start_init(request: InitRequest<'_>) -> Result<()> {
     fs::job_control::set_job_control(&FromTree);
     timer::start_worker()?;
     let pid = tree::lock().allocate_pid()?;
@@ -65,14 +66,17 @@ pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
         actions,
         Limits::default(),
     )?;
-    let thread = Thread::new(pid, &process, start_of(request)?)?;
+    let thread = Thread::new(pid, &process, start_of(&request)?)?;
     let program = Program {
         path: request.path.to_vec(),
         args: Strings::from_list(request.args)?,
         env: Strings::from_list(request.env)?,
     };
-    let own = thread.clone();
-    let entry = move || program.run(&own);
+    let (running, files) = (thread.clone(), request.files);
+    let entry = move || {
+        let own = Own::new(&running, files);
+        program.run(&running, own);
+    };
     let kernel = clone::builder_for(&thread, &memory, entry).prepare()?;
     thread.set_kernel(Some(kernel.clone()));
     {
@@ -88,7 +92,7 @@ pub fn start_init(request: &InitRequest<'_>) -> Result<()> {
 fn start_of(request: &InitRequest<'_>) -> Result<Start> {
     Ok(Start {
         resources: Resources {
-            files: Some(request.files.clone()),
+            files: Some(request.files.view()),
             fs: Some(SharedFs::new(request.fs.clone())?),
         },
         credentials: try_arc(fs::Credentials::root())?,
@@ -110,17 +114,17 @@ struct Program {
 }
 
 impl Program {
-    fn run(self, thread: &Arc<Thread>) {
+    fn run(self, thread: &Arc<Thread>, mut own: Own) {
         let mut user = UserContext::new();
-        if let Err(errno) = self.exec(thread, &mut user) {
+        if let Err(errno) = self.exec(thread, &mut own, &mut user) {
             machine::log!("init: cannot run {}: {errno}", self.path.escape_ascii());
             machine::power::panicked();
         }
         machine::power::mark_phase(PHASE_INIT);
-        user_loop::run(thread, user);
+        user_loop::run(thread, user, own);
     }
 
-    fn exec(&self, thread: &Arc<Thread>, user: &mut UserContext) -> Result<()> {
+    fn exec(&self, thread: &Arc<Thread>, own: &mut Own, user: &mut UserContext) -> Result<()> {
         let request = Request {
             file: exec::open(thread, &self.path)?,
             name: self.path.clone(),
@@ -128,6 +132,6 @@ impl Program {
             env: self.env.clone(),
             name_is_closed: false,
         };
-        exec::exec(thread, user, &request)
+        exec::exec(thread, own, user, &request)
     }
 }

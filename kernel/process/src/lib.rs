@@ -24,6 +24,7 @@ pub mod load;
 mod mem_stats;
 pub mod namespace;
 pub mod oom;
+pub mod own;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod procfs;

@@ -17,8 +17,7 @@ use fs::{
 
 use crate::clone::CloneFlags;
 use crate::pid_namespace::PidNamespace;
-use crate::rlimit::Resource;
-use crate::thread::{self, Thread};
+use crate::thread::Thread;
 use crate::uts::UtsNamespace;
 
 /// The namespaces of a thread that it does not share through something else.
@@ -242,6 +241,18 @@ impl NsFile {
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
+
+    /// The file that the ioctl `command` opens for `caller`, to be closed by exec; `None` for the commands that
+    /// open none.
+    #[must_use]
+    pub fn open_related(&self, caller: &Thread, command: u32) -> Option<Result<Arc<File>>> {
+        let related = match command {
+            NS_GET_USERNS => self.namespace.owner(),
+            NS_GET_PARENT => self.namespace.parent(caller),
+            _ => return None,
+        };
+        Some(related.and_then(|related| open(caller, related)))
+    }
 }
 
 /// ioctl_ns(2).
@@ -252,10 +263,7 @@ const NS_GET_OWNER_UID: u32 = 0xb704;
 
 impl FileOps for NsFile {
     fn ioctl(&self, command: u32, arg: u64) -> Result<u64> {
-        let caller = thread::current().ok_or(Errno::ENOTTY)?;
         match command {
-            NS_GET_USERNS => install(&caller, self.namespace.owner()?),
-            NS_GET_PARENT => install(&caller, self.namespace.parent(&caller)?),
             NS_GET_NSTYPE => Ok(u64::from(self.namespace.kind().flag())),
             NS_GET_OWNER_UID => {
                 if self.namespace.kind() != Kind::User {
@@ -268,15 +276,10 @@ impl FileOps for NsFile {
     }
 }
 
-/// Gives the caller a descriptor of a namespace, closed by exec.
-fn install(caller: &Thread, namespace: Namespace) -> Result<u64> {
+fn open(caller: &Thread, namespace: Namespace) -> Result<Arc<File>> {
     let path = namespace.place()?;
     let ops = try_arc(NsFile { namespace })?;
-    let file = File::new(path, ops, OpenFlags::empty(), &caller.credentials())?;
-    let limit = caller.process().limits().soft(Resource::OpenFiles);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let fd = caller.files().insert(file, true, limit)?;
-    Ok(u64::from(fd.unsigned_abs()))
+    File::new(path, ops, OpenFlags::empty(), &caller.credentials())
 }
 
 /// Makes the namespaces that clone(2) or unshare(2) asks for, for `own` to go on with. Mounts are for the

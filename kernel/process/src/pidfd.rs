@@ -6,6 +6,7 @@ use abi::Result;
 use collections::try_arc;
 use fs::{AnonymousInode, Events, File, FileOps, OpenFlags, PollTable};
 
+use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::thread::Thread;
 use crate::{Pid, Process, thread, tree};
@@ -62,24 +63,28 @@ impl FileOps for PidFd {
 ///
 /// # Errors
 /// `EMFILE`, `ENOMEM`.
-pub fn install(caller: &Thread, process: &Arc<Process>) -> Result<i32> {
-    install_with(caller, process, false)
+pub fn install(caller: &Thread, own: &mut Own, process: &Arc<Process>) -> Result<i32> {
+    install_with(caller, own, process, false)
 }
 
 /// As [`install`]; with `nonblocking`, waitid(2) on it does not block.
 ///
 /// # Errors
 /// `EMFILE`, `ENOMEM`.
-pub fn install_with(caller: &Thread, process: &Arc<Process>, nonblocking: bool) -> Result<i32> {
+pub fn install_with(
+    caller: &Thread,
+    own: &mut Own,
+    process: &Arc<Process>,
+    nonblocking: bool,
+) -> Result<i32> {
     let ops = try_arc(PidFd {
         process: process.clone(),
     })?;
     let mut flags = OpenFlags::RDWR;
     flags.set(OpenFlags::NONBLOCK, nonblocking);
     let inode = AnonymousInode::file_like("[pidfd]");
-    let file = File::anonymous(inode, ops, flags, &caller.credentials())?;
+    let file = File::anonymous(inode, ops, flags, own.credentials())?;
     let limit = caller.process().limits().soft(Resource::OpenFiles);
-    caller
-        .files()
+    own.files
         .insert(file, true, usize::try_from(limit).unwrap_or(usize::MAX))
 }

@@ -73,7 +73,7 @@ fn child_of(parent: &Arc<Thread>) -> Arc<Thread> {
 
 fn die(thread: &Arc<Thread>, code: i32) {
     exit::exit_thread(thread, code);
-    exit::finish(thread);
+    exit::finish(thread, None);
 }
 
 fn set_handler(thread: &Thread, signal: Signal, disposition: Disposition, flags: Flags) {
@@ -178,7 +178,7 @@ fn a_process_dies_with_its_last_thread_and_its_first_status_counts() {
     assert_eq!(waiting::wait(&parent, &Which::Any, ANY_DEATH), Ok(None));
     exit::exit_group(second.process(), 7);
     assert_eq!(flow(&second), Flow::Exit);
-    exit::finish(&second);
+    exit::finish(&second, None);
     let report = waiting::wait(&parent, &Which::Pid(pid), ANY_DEATH)
         .unwrap()
         .unwrap();
@@ -262,8 +262,8 @@ fn a_fatal_signal_ends_every_thread_with_its_status() {
     assert!(thread.needs_attention());
     assert_eq!(flow(&thread), Flow::Exit);
     assert_eq!(flow(&second), Flow::Exit);
-    exit::finish(&thread);
-    exit::finish(&second);
+    exit::finish(&thread, None);
+    exit::finish(&second, None);
     let report = waiting::wait(&parent, &Which::Any, ANY_DEATH)
         .unwrap()
         .unwrap();

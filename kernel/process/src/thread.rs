@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, 
 use abi::{Errno, Result};
 use collections::try_arc;
 use fs::Credentials;
-use fs::FdTable;
+use fs::FdView;
 use fs::FsContext;
 use machine::sync::SpinLock;
 use sched::ThreadRef;
@@ -74,7 +74,7 @@ pub struct Thread {
 /// What clone(2) shares or copies by flags of its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resources {
-    pub(crate) files: Option<Arc<FdTable>>,
+    pub(crate) files: Option<FdView>,
     pub(crate) fs: Option<Arc<SharedFs>>,
 }
 
@@ -251,11 +251,11 @@ impl Thread {
         self.real_uid.load(Ordering::Relaxed)
     }
 
-    /// Makes it someone else.
+    /// Makes it someone else; through its [`Own`](crate::own::Own).
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn set_credentials(&self, credentials: Credentials) -> Result<()> {
+    pub(crate) fn set_credentials(&self, credentials: Credentials) -> Result<()> {
         let new = try_arc(credentials)?;
         if new.uid != self.real_uid() {
             let mut tree = tree::lock();
@@ -280,19 +280,9 @@ impl Thread {
                 && self.process().signals.lock().must_exit(self))
     }
 
-    /// Its descriptors.
-    ///
-    /// # Panics
-    /// When it has exited: only the thread itself may ask. Others use [`Self::files_if_alive`].
+    /// Its descriptors, unless it has let go of them. The thread itself has them in its [`Own`](crate::own::Own).
     #[must_use]
-    pub fn files(&self) -> Arc<FdTable> {
-        self.files_if_alive()
-            .expect("a running thread has a descriptor table")
-    }
-
-    /// Its descriptors, unless it has let go of them.
-    #[must_use]
-    pub fn files_if_alive(&self) -> Option<Arc<FdTable>> {
+    pub fn files_if_alive(&self) -> Option<FdView> {
         self.resources.lock().files.clone()
     }
 
@@ -313,21 +303,14 @@ impl Thread {
         shared.fs.as_ref().map(|shared| shared.context.clone())
     }
 
-    /// Replaces the descriptor table (unshare, exec).
-    pub fn set_files(&self, files: Arc<FdTable>) {
+    pub(crate) fn set_files(&self, files: FdView) {
         let old = self.resources.lock().files.replace(files);
         drop(old);
     }
 
-    /// Replaces the file system context (unshare).
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn set_fs(&self, fs: Arc<FsContext>) -> Result<()> {
-        let new = SharedFs::new(fs)?;
+    pub(crate) fn set_fs(&self, new: Arc<SharedFs>) {
         let old = self.resources.lock().fs.replace(new);
         drop(old);
-        Ok(())
     }
 
     /// Keeps its file system context from being shared any further until [`Self::leave_exec`]; whether another
@@ -354,8 +337,8 @@ impl Thread {
         }
     }
 
-    pub(crate) fn resources(&self) -> Resources {
-        self.resources.lock().clone()
+    pub(crate) fn shared_fs(&self) -> Option<Arc<SharedFs>> {
+        self.resources.lock().fs.clone()
     }
 
     /// Lets go of descriptors and file system context; the caller drops them without a lock.

@@ -10,6 +10,7 @@ use machine::user_mode::{PageFault, UserContext, UserExit};
 use memory::FaultError;
 
 use crate::exit;
+use crate::own::Own;
 use crate::signal::{self, Flow, SigInfo, Signal, code, send};
 use crate::thread::{FaultRecord, Thread};
 
@@ -51,7 +52,7 @@ impl Interrupted {
 }
 
 /// What acts on a system call: `syscall::dispatch`, which is above this layer.
-pub type SyscallEntry = fn(&Arc<Thread>, &mut UserContext) -> Option<Interrupted>;
+pub type SyscallEntry = fn(&Arc<Thread>, &mut Own, &mut UserContext) -> Option<Interrupted>;
 
 static SYSCALL_ENTRY: SpinLock<Option<SyscallEntry>> = SpinLock::new(None);
 
@@ -60,13 +61,13 @@ pub fn set_syscall_entry(entry: SyscallEntry) {
     *SYSCALL_ENTRY.lock() = Some(entry);
 }
 
-fn no_syscalls(_: &Arc<Thread>, user: &mut UserContext) -> Option<Interrupted> {
+fn no_syscalls(_: &Arc<Thread>, _: &mut Own, user: &mut UserContext) -> Option<Interrupted> {
     user.regs.rax = Errno::ENOSYS.to_return_value();
     None
 }
 
 /// Runs a user thread from `user` on to its end. The kernel thread returns right after.
-pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
+pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext, mut own: Own) {
     let entry = SYSCALL_ENTRY.lock().unwrap_or(no_syscalls);
     let kernel = sched::thread::current();
     loop {
@@ -85,7 +86,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
         drop(off);
         kernel.leave_user();
         let interrupted = match stopped {
-            UserExit::Syscall => entry(thread, &mut user),
+            UserExit::Syscall => entry(thread, &mut own, &mut user),
             UserExit::PageFault(fault) => {
                 page_fault(thread, &fault);
                 None
@@ -100,7 +101,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext) {
             break;
         }
     }
-    exit::finish(thread);
+    exit::finish(thread, Some(own));
 }
 
 fn page_fault(thread: &Arc<Thread>, fault: &PageFault) {

@@ -3,8 +3,10 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use fs::{Credentials, FsContext};
 use machine::UserAddr;
 use machine::user_mode::UserContext;
+use process::own::Own;
 use process::thread::Thread;
 use process::{Pid, Process, tree};
 
@@ -13,6 +15,8 @@ use process::{Pid, Process, tree};
 pub struct Context<'a> {
     /// The calling thread.
     pub thread: &'a Arc<Thread>,
+    /// What the thread alone changes: descriptors, file system context, credentials.
+    pub own: &'a mut Own,
     /// Its user side. Handlers read arguments through the methods; exec and sigreturn write.
     pub user: &'a mut UserContext,
 }
@@ -22,6 +26,20 @@ impl Context<'_> {
     #[must_use]
     pub fn process(&self) -> &Arc<Process> {
         self.thread.process()
+    }
+
+    /// Who the caller is.
+    #[inline]
+    #[must_use]
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        self.own.credentials()
+    }
+
+    /// The caller's root, working directory, umask and mounts.
+    #[inline]
+    #[must_use]
+    pub fn fs(&self) -> &Arc<FsContext> {
+        self.own.fs()
     }
 
     /// What the caller's PID namespace calls `id`; 0 when it does not see it.

@@ -50,7 +50,7 @@ pub(crate) const CALLS: &[Entry] = &[
 ];
 
 fn id_of(cx: &Context<'_>, which: fn(&Credentials) -> u32) -> Result<u64> {
-    Ok(u64::from(which(&cx.thread.credentials())))
+    Ok(u64::from(which(cx.credentials())))
 }
 
 fn three(cx: &Context<'_>) -> [u32; 3] {
@@ -58,17 +58,17 @@ fn three(cx: &Context<'_>) -> [u32; 3] {
 }
 
 fn change(
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
     to: fn(&Credentials, &Context<'_>) -> Result<Credentials>,
 ) -> Result<u64> {
-    let old = cx.thread.credentials();
+    let old = cx.credentials().clone();
     let new = to(&old, cx)?;
     replace(cx, &old, new)?;
     Ok(0)
 }
 
 /// Makes the caller someone else; what was dumpable under the old identity is not under the new one.
-fn replace(cx: &Context<'_>, old: &Credentials, new: Credentials) -> Result<()> {
+fn replace(cx: &mut Context<'_>, old: &Credentials, new: Credentials) -> Result<()> {
     if new == *old {
         return Ok(());
     }
@@ -76,7 +76,7 @@ fn replace(cx: &Context<'_>, old: &Credentials, new: Credentials) -> Result<()> 
         || old.egid != new.egid
         || old.fsuid != new.fsuid
         || old.fsgid != new.fsgid;
-    cx.thread.set_credentials(new)?;
+    cx.own.set_credentials(cx.thread, new)?;
     if changed {
         cx.process()
             .dumpable
@@ -87,7 +87,7 @@ fn replace(cx: &Context<'_>, old: &Credentials, new: Credentials) -> Result<()> 
 }
 
 fn write_ids(cx: &Context<'_>, which: fn(&Credentials) -> [u32; 3]) -> Result<u64> {
-    let ids = which(&cx.thread.credentials());
+    let ids = which(cx.credentials());
     for (index, id) in ids.iter().enumerate() {
         memory::user::write(cx.addr(index), id)?;
     }
@@ -95,7 +95,7 @@ fn write_ids(cx: &Context<'_>, which: fn(&Credentials) -> [u32; 3]) -> Result<u6
 }
 
 fn sys_setfsuid(cx: &mut Context<'_>) -> Result<u64> {
-    let old = cx.thread.credentials();
+    let old = cx.credentials().clone();
     if let Some(new) = cred::set_fsuid(&old, cx.uint(0)) {
         replace(cx, &old, new)?;
     }
@@ -103,7 +103,7 @@ fn sys_setfsuid(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_setfsgid(cx: &mut Context<'_>) -> Result<u64> {
-    let old = cx.thread.credentials();
+    let old = cx.credentials().clone();
     if let Some(new) = cred::set_fsgid(&old, cx.uint(0)) {
         replace(cx, &old, new)?;
     }
@@ -111,7 +111,7 @@ fn sys_setfsgid(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_getgroups(cx: &mut Context<'_>) -> Result<u64> {
-    let credentials = cx.thread.credentials();
+    let credentials = cx.credentials();
     let groups = &credentials.groups;
     let room = usize::try_from(cx.int(0)).map_err(|_| Errno::EINVAL)?;
     if room > 0 {
@@ -125,7 +125,7 @@ fn sys_getgroups(cx: &mut Context<'_>) -> Result<u64> {
 
 fn sys_setgroups(cx: &mut Context<'_>) -> Result<u64> {
     const NGROUPS_MAX: usize = 65536;
-    let old = cx.thread.credentials();
+    let old = cx.credentials().clone();
     if !old.has(Capabilities::SETGID) {
         return Err(Errno::EPERM);
     }
@@ -135,7 +135,7 @@ fn sys_setgroups(cx: &mut Context<'_>) -> Result<u64> {
     }
     let groups = memory::user::read_array::<u32>(cx.addr(1), count)?;
     let new = cred::set_groups(&old, groups)?;
-    cx.thread.set_credentials(new)?;
+    cx.own.set_credentials(cx.thread, new)?;
     Ok(0)
 }
 
@@ -232,13 +232,13 @@ fn sys_capset(cx: &mut Context<'_>) -> Result<u64> {
         let bits = u64::from(field(&data[0])) | u64::from(field(&data[1])) << 32;
         Capabilities::from_bits_truncate(bits)
     };
-    let old = cx.thread.credentials();
+    let old = cx.credentials().clone();
     let new = cred::capset(
         &old,
         set(|d| d.effective),
         set(|d| d.permitted),
         set(|d| d.inheritable),
     )?;
-    cx.thread.set_credentials(new)?;
+    cx.own.set_credentials(cx.thread, new)?;
     Ok(0)
 }

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use abi::Errno;
 use machine::user_mode::UserContext;
 use process::oom;
+use process::own::Own;
 use process::thread::Thread;
 use process::user_loop::Interrupted;
 
@@ -16,7 +17,11 @@ use crate::unknown;
 ///
 /// Says when the call was interrupted and wants to be restarted: the user loop decides, because
 /// it depends on the signal that is delivered.
-pub fn dispatch(thread: &Arc<Thread>, user: &mut UserContext) -> Option<Interrupted> {
+pub fn dispatch(
+    thread: &Arc<Thread>,
+    own: &mut Own,
+    user: &mut UserContext,
+) -> Option<Interrupted> {
     let number = user.regs.rax;
     let handler = usize::try_from(number)
         .ok()
@@ -32,7 +37,7 @@ pub fn dispatch(thread: &Arc<Thread>, user: &mut UserContext) -> Option<Interrup
         user.regs.rax = Errno::ENOMEM.to_return_value();
         return None;
     }
-    match handler(&mut Context { thread, user }) {
+    match handler(&mut Context { thread, own, user }) {
         Ok(value) => {
             user.regs.rax = value;
             None

@@ -38,7 +38,7 @@ fn run(
         env: Strings::from_user(env, limit)?,
         name_is_closed,
     };
-    exec::exec(cx.thread, cx.user, &request)?;
+    exec::exec(cx.thread, cx.own, cx.user, &request)?;
     // The program starts with every register zero.
     Ok(0)
 }
@@ -53,21 +53,18 @@ fn sys_execveat(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let path = memory::user::read_c_string(cx.addr(1), fs::PATH_MAX)?;
-    let (fs, credentials) = (cx.thread.fs(), cx.thread.credentials());
+    let (fs, credentials) = (cx.fs(), cx.credentials());
     let (base, is_closed) = if fd == AT_FDCWD || path.first() == Some(&b'/') {
         (fs.cwd(), false)
     } else {
-        let files = cx.thread.files();
+        let files = &cx.own.files;
         let base = files.get(fd)?.path().cloned().ok_or(Errno::EACCES)?;
         (base, files.is_close_on_exec(fd)?)
     };
     let mut lookup = LookupFlags::empty();
     lookup.set(LookupFlags::FOLLOW, flags & AT_SYMLINK_NOFOLLOW == 0);
     lookup.set(LookupFlags::EMPTY_PATH, flags & AT_EMPTY_PATH != 0);
-    let caller = Caller {
-        fs: &fs,
-        credentials: &credentials,
-    };
+    let caller = Caller { fs, credentials };
     let found = caller.lookup(&base, &path, lookup)?;
     if found.inode()?.kind() == FileKind::Symlink {
         return Err(Errno::ELOOP);

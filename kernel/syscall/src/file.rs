@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use fs::{Caller, Credentials, File, FsContext, LookupFlags, PATH_MAX, Path};
+use fs::{Caller, Credentials, FdRef, File, FsContext, LookupFlags, PATH_MAX, Path};
 use machine::UserAddr;
 use memory::user;
 use process::rlimit::Resource;
@@ -46,23 +46,26 @@ pub(crate) const AT_SYMLINK_NOFOLLOW: u32 = raw::AT_SYMLINK_NOFOLLOW;
 pub(crate) const AT_EMPTY_PATH: u32 = raw::AT_EMPTY_PATH;
 
 /// The caller's view of names, held for the time of one call.
-pub(crate) struct Names {
-    fs: Arc<FsContext>,
-    credentials: Arc<Credentials>,
+pub(crate) struct Names<'a> {
+    fs: &'a FsContext,
+    credentials: &'a Arc<Credentials>,
+    /// In place of the caller's.
+    real: Option<Arc<Credentials>>,
 }
 
-impl Names {
-    pub(crate) fn of(cx: &Context<'_>) -> Self {
+impl<'a> Names<'a> {
+    pub(crate) fn of(cx: &'a Context<'_>) -> Self {
         Self {
-            fs: cx.thread.fs(),
-            credentials: cx.thread.credentials(),
+            fs: cx.fs(),
+            credentials: cx.credentials(),
+            real: None,
         }
     }
 
     /// As [`Self::of`], with the real ids in place of the effective ones (access(2)).
-    pub(crate) fn with_real_ids(cx: &Context<'_>) -> Self {
+    pub(crate) fn with_real_ids(cx: &'a Context<'_>) -> Self {
         let mut this = Self::of(cx);
-        let now = &this.credentials;
+        let now = this.credentials;
         if now.fsuid != now.uid || now.fsgid != now.gid {
             let mut real = Credentials::clone(now);
             (real.fsuid, real.fsgid) = (real.uid, real.gid);
@@ -72,24 +75,24 @@ impl Names {
             } else {
                 fs::Capabilities::empty()
             };
-            this.credentials = Arc::new(real);
+            this.real = Some(Arc::new(real));
         }
         this
     }
 
     pub(crate) fn caller(&self) -> Caller<'_> {
         Caller {
-            fs: &self.fs,
-            credentials: &self.credentials,
+            fs: self.fs,
+            credentials: self.credentials(),
         }
     }
 
-    pub(crate) fn fs(&self) -> &FsContext {
-        &self.fs
+    pub(crate) fn fs(&self) -> &'a FsContext {
+        self.fs
     }
 
     pub(crate) fn credentials(&self) -> &Arc<Credentials> {
-        &self.credentials
+        self.real.as_ref().unwrap_or(self.credentials)
     }
 
     /// Where a path relative to `dirfd` starts. What `dirfd` is does not matter for an absolute path.
@@ -123,20 +126,20 @@ impl Names {
 }
 
 /// What an *at call with `AT_EMPTY_PATH` names.
-pub(crate) enum Target {
+pub(crate) enum Target<'a> {
     Place(Path),
-    Open(Arc<File>),
+    Open(FdRef<'a>),
 }
 
 /// The place or, for an empty path with `AT_EMPTY_PATH`, the open file that `dirfd` and `path` name.
 /// `AT_SYMLINK_NOFOLLOW` is honoured.
-pub(crate) fn target(
-    cx: &Context<'_>,
-    names: &Names,
+pub(crate) fn target<'a>(
+    cx: &'a Context<'_>,
+    names: &Names<'_>,
     dirfd: i32,
     path: UserAddr,
     at_flags: u32,
-) -> Result<Target> {
+) -> Result<Target<'a>> {
     let has_empty = at_flags & AT_EMPTY_PATH != 0;
     // Linux 6.11 and later take a null path as an empty one here.
     let path = if has_empty && path.0 == 0 {
@@ -168,17 +171,19 @@ pub(crate) fn lookup_flags(follow: bool) -> LookupFlags {
 }
 
 /// The open file behind a descriptor, `O_PATH` ones included.
-pub(crate) fn file(cx: &Context<'_>, fd: i32) -> Result<Arc<File>> {
-    cx.thread.files().get(fd)
+#[inline]
+pub(crate) fn file<'a>(cx: &'a Context<'_>, fd: i32) -> Result<FdRef<'a>> {
+    cx.own.files.get(fd)
 }
 
 /// The open file behind argument `index`.
-pub(crate) fn file_arg(cx: &Context<'_>, index: usize) -> Result<Arc<File>> {
+#[inline]
+pub(crate) fn file_arg<'a>(cx: &'a Context<'_>, index: usize) -> Result<FdRef<'a>> {
     file(cx, cx.int(index))
 }
 
 /// As [`file`], refusing `O_PATH` files.
-pub(crate) fn usable_file(cx: &Context<'_>, fd: i32) -> Result<Arc<File>> {
+pub(crate) fn usable_file<'a>(cx: &'a Context<'_>, fd: i32) -> Result<FdRef<'a>> {
     let file = file(cx, fd)?;
     if file.is_path_only() {
         Err(Errno::EBADF)
@@ -188,11 +193,9 @@ pub(crate) fn usable_file(cx: &Context<'_>, fd: i32) -> Result<Arc<File>> {
 }
 
 /// Gives `file` the lowest free descriptor.
-pub(crate) fn install(cx: &Context<'_>, file: Arc<File>, close_on_exec: bool) -> Result<u64> {
-    let fd = cx
-        .thread
-        .files()
-        .insert(file, close_on_exec, descriptor_limit(cx))?;
+pub(crate) fn install(cx: &mut Context<'_>, file: Arc<File>, close_on_exec: bool) -> Result<u64> {
+    let limit = descriptor_limit(cx);
+    let fd = cx.own.files.insert(file, close_on_exec, limit)?;
     Ok(u64::from(fd.unsigned_abs()))
 }
 

@@ -46,7 +46,7 @@ fn sys_mmap(cx: &mut Context<'_>) -> Result<u64> {
     let flags = cx.uint(3);
     if !MapRequest::is_anonymous(flags) && cx.arg(5).is_multiple_of(4096) {
         // A bad descriptor is told before anything else that is wrong.
-        cx.thread.files().get(cx.int(4))?;
+        cx.own.files.get(cx.int(4))?;
     }
     let mut request = MapRequest::decode(cx.arg(0), cx.arg(1), cx.uint(2), flags, cx.arg(5))?;
     request.may_lock = may_lock(cx);
@@ -60,7 +60,7 @@ fn sys_mmap(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn add_file(cx: &Context<'_>, request: &mut MapRequest) -> Result<()> {
-    let file = cx.thread.files().get(cx.int(4))?;
+    let file = cx.own.files.get(cx.int(4))?;
     if file.is_path_only() {
         return Err(Errno::EBADF);
     }
@@ -161,7 +161,7 @@ fn sys_madvise(cx: &mut Context<'_>) -> Result<u64> {
 
 /// Whether the caller may lock more memory than its limit says.
 fn may_lock(cx: &Context<'_>) -> bool {
-    cx.thread.credentials().has(fs::Capabilities::IPC_LOCK)
+    cx.credentials().has(fs::Capabilities::IPC_LOCK)
 }
 
 /// `READ_IMPLIES_EXEC` of personality(2).
@@ -263,7 +263,7 @@ fn check_access(cx: &Context<'_>, target: &Arc<process::Process>) -> Result<()> 
     if Arc::ptr_eq(target, cx.process()) {
         return Ok(());
     }
-    let own = cx.thread.credentials();
+    let own = cx.credentials();
     if own.has(fs::Capabilities::SYS_PTRACE) {
         return Ok(());
     }

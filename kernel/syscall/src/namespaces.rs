@@ -42,15 +42,15 @@ fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
     }
     let namespaces = namespace::unshare(cx.thread, flags)?;
     if flags.intersects(F::FS | F::NEWNS) {
-        let own = cx.thread.fs().duplicate();
+        let own = cx.fs().duplicate();
         if flags.contains(F::NEWNS) {
             own.unshare_namespace()?;
         }
-        cx.thread.set_fs(own)?;
+        cx.own.set_fs(cx.thread, own)?;
     }
     if flags.contains(F::FILES) {
-        let own = cx.thread.files().duplicate()?;
-        cx.thread.set_files(own);
+        let own = cx.own.files.duplicate()?;
+        cx.own.set_files(cx.thread, own);
     }
     cx.thread.set_namespaces(namespaces);
     Ok(0)
@@ -58,7 +58,7 @@ fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
 
 /// setns(fd, types): into a namespace by its file, or into those of the process behind a pidfd.
 fn sys_setns(cx: &mut Context<'_>) -> Result<u64> {
-    let file = cx.thread.files().get(cx.int(0))?;
+    let file = cx.own.files.get_counted(cx.int(0))?;
     let types = cx.uint(1);
     if let Some(file) = file.downcast::<NsFile>() {
         let namespace = file.namespace();
@@ -95,7 +95,7 @@ const KINDS: [Kind; 8] = [
     Kind::Mount,
 ];
 
-fn enter(cx: &Context<'_>, namespace: &Namespace) -> Result<u64> {
+fn enter(cx: &mut Context<'_>, namespace: &Namespace) -> Result<u64> {
     // Nobody may enter the user namespace that it is in.
     if namespace.kind() == Kind::User {
         return Err(Errno::EINVAL);
@@ -125,18 +125,18 @@ fn is_alive(process: &Process) -> bool {
 }
 
 /// The caller's root and working directory become the root of these mounts.
-fn enter_mounts(cx: &Context<'_>, mounts: &Arc<MountNamespace>) -> Result<u64> {
+fn enter_mounts(cx: &mut Context<'_>, mounts: &Arc<MountNamespace>) -> Result<u64> {
     require(cx, Capabilities::SYS_CHROOT)?;
     if cx.process().thread_count() > 1 {
         return Err(Errno::EINVAL);
     }
-    let own = cx.thread.fs().in_namespace(mounts)?;
-    cx.thread.set_fs(own)?;
+    let own = cx.fs().in_namespace(mounts)?;
+    cx.own.set_fs(cx.thread, own)?;
     Ok(0)
 }
 
 fn require(cx: &Context<'_>, capability: Capabilities) -> Result<()> {
-    if cx.thread.credentials().has(capability) {
+    if cx.credentials().has(capability) {
         Ok(())
     } else {
         Err(Errno::EPERM)

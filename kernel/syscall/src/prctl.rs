@@ -166,9 +166,9 @@ fn capability(number: u64) -> Result<Capabilities> {
 }
 
 /// The options that change or show credentials.
-fn capabilities(cx: &Context<'_>) -> Result<u64> {
+fn capabilities(cx: &mut Context<'_>) -> Result<u64> {
     use process::cred::securebits::{KEEP_CAPS, KEEP_CAPS_LOCKED};
-    let old = cx.thread.credentials();
+    let old = cx.credentials().clone();
     let new = match cx.int(0) {
         option::GET_KEEPCAPS => return Ok(u64::from(old.securebits & KEEP_CAPS != 0)),
         option::SET_KEEPCAPS => {
@@ -195,11 +195,11 @@ fn capabilities(cx: &Context<'_>) -> Result<u64> {
         option::CAP_AMBIENT => return ambient(cx),
         _ => return Err(Errno::EINVAL),
     };
-    cx.thread.set_credentials(new)?;
+    cx.own.set_credentials(cx.thread, new)?;
     Ok(0)
 }
 
-fn ambient(cx: &Context<'_>) -> Result<u64> {
+fn ambient(cx: &mut Context<'_>) -> Result<u64> {
     const IS_SET: u64 = 1;
     const RAISE: u64 = 2;
     const LOWER: u64 = 3;
@@ -207,7 +207,7 @@ fn ambient(cx: &Context<'_>) -> Result<u64> {
     if cx.arg(3) != 0 || cx.arg(4) != 0 {
         return Err(Errno::EINVAL);
     }
-    let old = cx.thread.credentials();
+    let old = cx.credentials().clone();
     let new = match cx.arg(1) {
         CLEAR_ALL if cx.arg(2) == 0 => cred::lower_ambient(&old, Capabilities::all()),
         IS_SET => return Ok(u64::from(old.ambient.contains(capability(cx.arg(2))?))),
@@ -215,6 +215,6 @@ fn ambient(cx: &Context<'_>) -> Result<u64> {
         LOWER => cred::lower_ambient(&old, capability(cx.arg(2))?),
         _ => return Err(Errno::EINVAL),
     };
-    cx.thread.set_credentials(new)?;
+    cx.own.set_credentials(cx.thread, new)?;
     Ok(0)
 }

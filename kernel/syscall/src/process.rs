@@ -50,8 +50,8 @@ fn plain(flags: CloneFlags) -> CloneArgs {
     }
 }
 
-fn start_clone(cx: &Context<'_>, args: &CloneArgs) -> Result<u64> {
-    process::clone::clone(cx.thread, cx.user, args).map(id)
+fn start_clone(cx: &mut Context<'_>, args: &CloneArgs) -> Result<u64> {
+    process::clone::clone(cx.thread, cx.own, cx.user, args).map(id)
 }
 
 /// The low byte of clone(2)'s flags is the exit signal.
@@ -217,7 +217,7 @@ fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
         (P_PGID, 0) => Which::Group(cx.process().group_id()),
         (P_PGID, group @ 1..) => Which::Group(cx.process().find(group).ok_or(Errno::ECHILD)?),
         (P_PIDFD, fd @ 0..) => {
-            let file = cx.thread.files().get(fd)?;
+            let file = cx.own.files.get(fd)?;
             let target = file.downcast::<PidFd>().ok_or(Errno::EBADF)?;
             options.set(
                 Options::NOHANG,
@@ -274,14 +274,14 @@ fn sys_pidfd_open(cx: &mut Context<'_>) -> Result<u64> {
         None if cx.find_thread(pid).is_some() => return Err(Errno::EINVAL),
         None => return Err(Errno::ESRCH),
     };
-    pidfd::install_with(cx.thread, &target, flags != 0).map(id)
+    pidfd::install_with(cx.thread, cx.own, &target, flags != 0).map(id)
 }
 
 fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
     if cx.uint(3) != 0 {
         return Err(Errno::EINVAL);
     }
-    let file = cx.thread.files().get(cx.int(0))?;
+    let file = cx.own.files.get(cx.int(0))?;
     let target: Arc<Process> = match file.downcast::<PidFd>() {
         Some(pidfd) => pidfd.process().clone(),
         None => procfs::process_of(&file).ok_or(Errno::EBADF)?,
@@ -304,7 +304,7 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
         return Ok(0);
     };
     let sender = target.shown(cx.process().pid());
-    let own = SigInfo::user(signal, sender, cx.thread.credentials().uid);
+    let own = SigInfo::user(signal, sender, cx.credentials().uid);
     send::to_process(&target, &info.unwrap_or(own)).map(|()| 0)
 }
 

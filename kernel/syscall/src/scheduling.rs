@@ -63,7 +63,7 @@ fn named(cx: &Context<'_>, tid: i32) -> Result<Arc<Thread>> {
 
 /// Whether the caller may change how `target` is scheduled at all.
 fn check_owner(cx: &Context<'_>, target: &Thread) -> Result<()> {
-    let (own, other) = (cx.thread.credentials(), target.credentials());
+    let (own, other) = (cx.credentials(), target.credentials());
     let same = own.euid == other.uid || own.euid == other.euid;
     if same || own.has(Capabilities::SYS_NICE) {
         Ok(())
@@ -81,7 +81,7 @@ fn set_attributes(cx: &Context<'_>, target: &Thread, wanted: Attributes) -> Resu
     let kernel = target.kernel().ok_or(Errno::ESRCH)?;
     let old = kernel.attributes();
     let limits = target.process().limits();
-    let is_capable = cx.thread.credentials().has(Capabilities::SYS_NICE);
+    let is_capable = cx.credentials().has(Capabilities::SYS_NICE);
     // RLIMIT_NICE counts from 1 (nice 19) to 40 (nice -20).
     let nice_floor = 20 - i64::try_from(limits.soft(Resource::Nice).min(40)).unwrap_or(0);
     let nicer = i64::from(wanted.nice) < i64::from(old.nice).min(nice_floor);
@@ -204,7 +204,7 @@ fn for_each_meant(cx: &Context<'_>, mut act: impl FnMut(&Arc<Thread>) -> Result<
         }
         PRIO_USER => {
             let uid = if who == 0 {
-                cx.thread.credentials().uid
+                cx.credentials().uid
             } else {
                 cx.uint(1)
             };

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::{Caller, Credentials, File, OpenFlags, Path};
+use fs::{Caller, Credentials, FdRef, File, OpenFlags, Path};
 use machine::UserAddr;
 use memory::user;
 use net::{Address, Owner, Peer, Requester, Shutdown, Socket, SocketFile, SocketType};
@@ -57,7 +57,7 @@ struct Asker {
 
 impl Asker {
     fn new(cx: &Context<'_>) -> Asker {
-        let fs = cx.thread.fs();
+        let fs = cx.fs().clone();
         let base = fs.cwd();
         let owner = owner(cx);
         Asker { fs, owner, base }
@@ -78,7 +78,7 @@ impl Asker {
 
 /// The caller, as the sockets it makes have it.
 fn owner(cx: &Context<'_>) -> Owner {
-    let credentials = cx.thread.credentials();
+    let credentials = cx.credentials().clone();
     let peer = Peer {
         pid: cx.process().pid(),
         uid: credentials.euid,
@@ -128,8 +128,8 @@ impl NewFlags {
 }
 
 /// The open file behind descriptor argument `index`.
-fn file(cx: &Context<'_>, index: usize) -> Result<Arc<File>> {
-    cx.thread.files().get(cx.int(index))
+fn file<'a>(cx: &'a Context<'_>, index: usize) -> Result<FdRef<'a>> {
+    cx.own.files.get(cx.int(index))
 }
 
 /// The socket behind descriptor argument `index`, and whether it is nonblocking.
@@ -139,15 +139,15 @@ fn socket(cx: &Context<'_>, index: usize) -> Result<(Arc<dyn Socket>, bool)> {
 }
 
 /// Gives a socket a descriptor.
-fn install(cx: &Context<'_>, socket: Arc<dyn Socket>, flags: NewFlags) -> Result<i32> {
-    let file = SocketFile::open(socket, flags.file, &cx.thread.credentials())?;
+fn install(cx: &mut Context<'_>, socket: Arc<dyn Socket>, flags: NewFlags) -> Result<i32> {
+    let file = SocketFile::open(socket, flags.file, cx.credentials())?;
     insert(cx, file, flags.close_on_exec)
 }
 
-fn insert(cx: &Context<'_>, file: Arc<File>, close_on_exec: bool) -> Result<i32> {
+fn insert(cx: &mut Context<'_>, file: Arc<File>, close_on_exec: bool) -> Result<i32> {
     let limit = cx.process().limits().soft(Resource::OpenFiles);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    cx.thread.files().insert(file, close_on_exec, limit)
+    cx.own.files.insert(file, close_on_exec, limit)
 }
 
 fn number(fd: i32) -> u64 {
@@ -183,12 +183,11 @@ fn sys_socket(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_socketpair(cx: &mut Context<'_>) -> Result<u64> {
     let (kind, flags) = NewFlags::split(cx.uint(0), cx.uint(1))?;
     let (one, other) = net::create_pair(cx.uint(0), kind, cx.uint(2), owner(cx))?;
-    let files = cx.thread.files();
     let first = install(cx, one, flags)?;
-    let second = install(cx, other, flags).inspect_err(|_| drop(files.remove(first)))?;
+    let second = install(cx, other, flags).inspect_err(|_| drop(cx.own.files.remove(first)))?;
     user::write(cx.addr(3), &[first, second]).inspect_err(|_| {
-        drop(files.remove(first));
-        drop(files.remove(second));
+        drop(cx.own.files.remove(first));
+        drop(cx.own.files.remove(second));
     })?;
     Ok(0)
 }
@@ -226,7 +225,7 @@ fn sys_accept4(cx: &mut Context<'_>) -> Result<u64> {
     accept(cx, flags)
 }
 
-fn accept(cx: &Context<'_>, flags: u32) -> Result<u64> {
+fn accept(cx: &mut Context<'_>, flags: u32) -> Result<u64> {
     let flags = NewFlags::new(flags)?;
     let (socket, nonblocking) = socket(cx, 0)?;
     let accepted = socket.accept(nonblocking)?;

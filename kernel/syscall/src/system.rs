@@ -47,7 +47,7 @@ fn sys_uname(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn set_name(cx: &Context<'_>, set: fn(&uts::UtsNamespace, uts::Name)) -> Result<u64> {
-    if !cx.thread.credentials().has(Capabilities::SYS_ADMIN) {
+    if !cx.credentials().has(Capabilities::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let mut name = [0; uts::NAME_MAX];
@@ -96,7 +96,7 @@ fn sys_sysinfo(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_vhangup(cx: &mut Context<'_>) -> Result<u64> {
-    if !cx.thread.credentials().has(Capabilities::SYS_TTY_CONFIG) {
+    if !cx.credentials().has(Capabilities::SYS_TTY_CONFIG) {
         return Err(Errno::EPERM);
     }
     if let Some(terminal) = fs::job_control::job_control().terminal() {
@@ -114,7 +114,7 @@ fn sys_reboot(cx: &mut Context<'_>) -> Result<u64> {
     const POWER_OFF: u32 = 0x4321_fedc;
     const CAD_ON: u32 = 0x89ab_cdef;
     const CAD_OFF: u32 = 0;
-    if !cx.thread.credentials().has(Capabilities::SYS_BOOT) {
+    if !cx.credentials().has(Capabilities::SYS_BOOT) {
         return Err(Errno::EPERM);
     }
     if cx.uint(0) != MAGIC || !MAGIC2.contains(&cx.uint(1)) {

@@ -1,4 +1,5 @@
-//! Locks. What sleeping locks are made of is in [`LockCell`]; here are spin locks.
+//! Locks. What sleeping locks are made of is in [`LockCell`], what a sole owner looks at without a lock in
+//! [`OwnerCell`]; here are spin locks.
 //!
 //! The guard's type shows what is off: [`SpinLock`] leaves interrupts as they are and
 //! is never taken by interrupt handlers; [`IrqLock`] keeps interrupts off while held.
@@ -13,6 +14,7 @@
 //! CPUs make to it meanwhile ([`crate::cpu::relax`]): it may have interrupts off.
 
 mod lock_cell;
+mod owner_cell;
 
 use core::ops::{Deref, DerefMut};
 
@@ -21,6 +23,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use crate::interrupt::InterruptsOff;
 
 pub use lock_cell::{LockCell, ReadHold, WriteHold};
+pub use owner_cell::{Owner, OwnerCell, OwnerGuard};
 
 /// What a waiting CPU does between two looks.
 #[derive(Debug)]

@@ -62,7 +62,8 @@ impl UserContext {
                 error_code: 0,
             };
         }
-        if !STARTED.swap(true, Ordering::Relaxed) {
+        // Looked at first: the swap is a locked instruction.
+        if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
             crate::boot::bare::first_user_instruction();
         }
         self.regs.rflags = self.regs.rflags & USER_FLAGS | FIXED_FLAGS;

@@ -9,6 +9,7 @@ use machine::user_mode::{Registers, UserContext};
 
 use super::Prepared;
 use crate::group::Image;
+use crate::own::Own;
 use crate::signal::{Actions, Signal};
 use crate::thread::{AlternateStack, Thread};
 use crate::{exit, tree, wait_killable};
@@ -55,7 +56,12 @@ fn become_leader(thread: &Arc<Thread>) {
 }
 
 /// Puts the prepared program in place.
-pub(super) fn commit(thread: &Arc<Thread>, user: &mut UserContext, prepared: Prepared) {
+pub(super) fn commit(
+    thread: &Arc<Thread>,
+    own: &mut Own,
+    user: &mut UserContext,
+    prepared: Prepared,
+) {
     let process = thread.process();
     switch_memory(thread, &prepared);
     process.set_image(Image {
@@ -63,10 +69,10 @@ pub(super) fn commit(thread: &Arc<Thread>, user: &mut UserContext, prepared: Pre
         auxv: prepared.auxv,
     });
     thread.set_name(base_name(&prepared.name));
-    close_files(thread);
+    close_files(thread, own);
     reset_signals(thread, prepared.actions);
     process.timers.delete_posix();
-    set_credentials(thread, prepared.credentials, prepared.is_secure);
+    set_credentials(thread, own, prepared.credentials, prepared.is_secure);
     {
         let mut tree = tree::lock();
         if let Some(node) = tree.node_mut(process.pid()) {
@@ -97,19 +103,16 @@ fn switch_memory(thread: &Arc<Thread>, prepared: &Prepared) {
 }
 
 /// Descriptors are the program's own from here on, without those that are to be closed.
-fn close_files(thread: &Thread) {
-    let mut files = thread.files();
-    // One reference is the thread's, one is ours.
-    if Arc::strong_count(&files) > 2 {
-        let Ok(own) = files.duplicate() else {
+fn close_files(thread: &Thread, own: &mut Own) {
+    if own.files.is_shared() {
+        let Ok(files) = own.files.duplicate() else {
             // The old program is gone, and the new one must not run with descriptors it shares.
             exit::kill_with_status(thread.process(), i32::from(Signal::KILL.number()));
             return;
         };
-        files = own;
-        thread.set_files(files.clone());
+        own.set_files(thread, files);
     }
-    files.close_on_exec();
+    own.files.close_on_exec();
 }
 
 fn reset_signals(thread: &Thread, spare: Arc<SpinLock<Actions>>) {
@@ -123,15 +126,15 @@ fn reset_signals(thread: &Thread, spare: Arc<SpinLock<Actions>>) {
     let _ = thread.take_restart();
 }
 
-fn set_credentials(thread: &Thread, new: Arc<fs::Credentials>, is_secure: bool) {
-    let old = thread.credentials();
+fn set_credentials(thread: &Thread, own: &mut Own, new: Arc<fs::Credentials>, is_secure: bool) {
+    let old = own.credentials();
     let changed = old.euid != new.euid || old.egid != new.egid;
     let dumpable = u32::from(!(is_secure || changed));
     thread.process().dumpable.store(dumpable, Ordering::Relaxed);
     if changed {
         thread.set_parent_death_signal(0);
     }
-    thread.put_credentials(new);
+    own.put_credentials(thread, new);
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

@@ -26,6 +26,7 @@ use machine::user_mode::UserContext;
 use memory::AddressSpace;
 
 use crate::cred::{self, FilePrivileges};
+use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::signal::Actions;
 use crate::thread::Thread;
@@ -84,25 +85,31 @@ pub fn strings_limit(thread: &Thread) -> usize {
 ///
 /// # Errors
 /// As execve(2); nothing has changed then, unless the caller is being killed (`EINTR`).
-pub fn exec(thread: &Arc<Thread>, user: &mut UserContext, request: &Request) -> Result<()> {
+pub fn exec(
+    thread: &Arc<Thread>,
+    own: &mut Own,
+    user: &mut UserContext,
+    request: &Request,
+) -> Result<()> {
     if request.args.size() + request.env.size() > strings_limit(thread) {
         return Err(Errno::E2BIG);
     }
     let is_shared = thread.enter_exec();
-    let result = replace_program(thread, user, request, is_shared);
+    let result = replace_program(thread, own, user, request, is_shared);
     thread.leave_exec();
     result
 }
 
 fn replace_program(
     thread: &Arc<Thread>,
+    own: &mut Own,
     user: &mut UserContext,
     request: &Request,
     is_shared: bool,
 ) -> Result<()> {
     let prepared = prepare(thread, request, is_shared)?;
     commit::end_other_threads(thread)?;
-    commit::commit(thread, user, prepared);
+    commit::commit(thread, own, user, prepared);
     Ok(())
 }
 

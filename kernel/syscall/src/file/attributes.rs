@@ -30,7 +30,7 @@ pub(crate) const CALLS: &[Entry] = &[
 ];
 
 fn sys_umask(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(u64::from(cx.thread.fs().set_umask(cx.uint(0))))
+    Ok(u64::from(cx.fs().set_umask(cx.uint(0))))
 }
 
 fn sys_chmod(cx: &mut Context<'_>) -> Result<u64> {

@@ -1,12 +1,11 @@
 //! sendfile, splice, tee, vmsplice, copy_file_range: bytes from file to file, through a kernel buffer.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use fs::pipe::PipeEnd;
-use fs::{File, FileKind, OpenFlags, Seek};
+use fs::{FdRef, File, FileKind, OpenFlags, Seek};
 use machine::UserAddr;
 use memory::io::{IoReader, IoWriter};
 use memory::user;
@@ -41,17 +40,17 @@ bitflags::bitflags! {
 }
 
 /// One side of a transfer: a file with a place, or a stream.
-struct Side {
-    file: Arc<File>,
+struct Side<'a> {
+    file: FdRef<'a>,
     /// Where, and where in user memory the new value goes; `None`: at the file's position or a stream.
     at: Option<(u64, Option<UserAddr>)>,
     /// The position is the file's own, and moves.
     moves: bool,
 }
 
-impl Side {
+impl<'a> Side<'a> {
     /// `offset_addr` is where the caller keeps the offset, if it does.
-    fn new(file: Arc<File>, offset_addr: Option<UserAddr>) -> Result<Self> {
+    fn new(file: FdRef<'a>, offset_addr: Option<UserAddr>) -> Result<Self> {
         if let Some(addr) = offset_addr {
             if !file.is_seekable() {
                 return Err(Errno::ESPIPE);
@@ -125,7 +124,7 @@ fn check_modes(from: &File, to: &File) -> Result<()> {
 }
 
 /// Moves up to `len` bytes in steps; stops early at the end of the source or when either side has had enough.
-fn copy(cx: &Context<'_>, from: &mut Side, to: &mut Side, len: usize) -> Result<usize> {
+fn copy(cx: &Context<'_>, from: &mut Side<'_>, to: &mut Side<'_>, len: usize) -> Result<usize> {
     let mut buffer: Vec<u8> = Vec::new();
     buffer
         .try_reserve_exact(len.min(STEP))
@@ -153,7 +152,12 @@ fn copy(cx: &Context<'_>, from: &mut Side, to: &mut Side, len: usize) -> Result<
     Ok(done)
 }
 
-fn copy_step(cx: &Context<'_>, from: &mut Side, to: &mut Side, buffer: &mut [u8]) -> Result<usize> {
+fn copy_step(
+    cx: &Context<'_>,
+    from: &mut Side<'_>,
+    to: &mut Side<'_>,
+    buffer: &mut [u8],
+) -> Result<usize> {
     let room = match to.pipe() {
         Some(pipe) => pipe
             .wait_for_room(to.file.is_nonblocking())?
@@ -297,7 +301,7 @@ fn sys_copy_file_range(cx: &mut Context<'_>) -> Result<u64> {
     copy(cx, &mut from, &mut to, len).map(|count| count as u64)
 }
 
-fn overlap(from: &Side, to: &Side, len: usize) -> bool {
+fn overlap(from: &Side<'_>, to: &Side<'_>, len: usize) -> bool {
     match (from.at, to.at) {
         (Some((from, _)), Some((to, _))) => from.abs_diff(to) < len as u64,
         _ => false,

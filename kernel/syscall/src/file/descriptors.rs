@@ -4,6 +4,7 @@ use abi::raw::general as raw;
 use abi::raw::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, TIOCGPTPEER};
 use abi::{Errno, Result};
 use fs::{FileKind, OpenFlags, ioctl};
+use process::namespace::NsFile;
 
 use super::open::close;
 use super::{descriptor_limit, file_arg, install, usable_file};
@@ -19,7 +20,8 @@ pub(crate) const CALLS: &[Entry] = &[
 ];
 
 fn sys_dup(cx: &mut Context<'_>) -> Result<u64> {
-    install(cx, file_arg(cx, 0)?, false)
+    let file = file_arg(cx, 0)?.clone();
+    install(cx, file, false)
 }
 
 fn sys_dup2(cx: &mut Context<'_>) -> Result<u64> {
@@ -38,10 +40,10 @@ fn sys_dup3(cx: &mut Context<'_>) -> Result<u64> {
     replace(cx, flags & raw::O_CLOEXEC != 0)
 }
 
-fn replace(cx: &Context<'_>, close_on_exec: bool) -> Result<u64> {
-    let file = file_arg(cx, 0)?;
-    let files = cx.thread.files();
-    if let Some(old) = files.replace(cx.int(1), file, close_on_exec, descriptor_limit(cx))? {
+fn replace(cx: &mut Context<'_>, close_on_exec: bool) -> Result<u64> {
+    let file = file_arg(cx, 0)?.clone();
+    let (fd, limit) = (cx.int(1), descriptor_limit(cx));
+    if let Some(old) = cx.own.files.replace(fd, file, close_on_exec, limit)? {
         // dup2 closes silently.
         let _ = close(cx, &old);
     }
@@ -52,16 +54,11 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
     let file = usable_file(cx, cx.int(0))?;
     let (command, arg) = (cx.uint(1), cx.arg(2));
     match command {
-        FIOCLEX => cx
-            .thread
-            .files()
-            .set_close_on_exec(cx.int(0), true)
-            .map(|()| 0),
-        FIONCLEX => cx
-            .thread
-            .files()
-            .set_close_on_exec(cx.int(0), false)
-            .map(|()| 0),
+        FIOCLEX | FIONCLEX => {
+            let fd = cx.int(0);
+            cx.own.files.set_close_on_exec(fd, command == FIOCLEX)?;
+            Ok(0)
+        }
         FIONBIO => {
             let mut flags = file.flags();
             flags.set(OpenFlags::NONBLOCK, ioctl::get_int(arg)? != 0);
@@ -86,6 +83,12 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
             let peer = fs::tty::open_peer(&file, flags)?;
             install(cx, peer, flags.contains(OpenFlags::CLOEXEC))
         }
-        _ => file.ops().ioctl(command, arg),
+        _ => {
+            let related = file.downcast::<NsFile>();
+            match related.and_then(|file| file.open_related(cx.thread, command)) {
+                Some(opened) => install(cx, opened?, true),
+                None => file.ops().ioctl(command, arg),
+            }
+        }
     }
 }

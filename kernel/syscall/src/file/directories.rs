@@ -131,7 +131,7 @@ fn give_whole_records(to: UserAddr, records: &[u8]) -> (u64, Option<u64>) {
 }
 
 fn sys_getcwd(cx: &mut Context<'_>) -> Result<u64> {
-    let fs = cx.thread.fs();
+    let fs = cx.fs();
     let cwd = fs.cwd();
     if cwd.dentry.is_removed() {
         return Err(Errno::ENOENT);
@@ -178,7 +178,7 @@ fn sys_chroot(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 /// A directory that the caller may search.
-fn directory(cx: &Context<'_>, names: &Names, addr: UserAddr) -> Result<Path> {
+fn directory(cx: &Context<'_>, names: &Names<'_>, addr: UserAddr) -> Result<Path> {
     let flags = LookupFlags::FOLLOW | LookupFlags::DIRECTORY;
     let path = names.lookup(cx, AT_FDCWD, addr, flags)?;
     permission::check_path(&path, names.credentials(), Access::EXEC)?;

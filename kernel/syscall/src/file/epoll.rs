@@ -32,7 +32,7 @@ fn sys_epoll_create(cx: &mut Context<'_>) -> Result<u64> {
     if cx.int(0) <= 0 {
         return Err(Errno::EINVAL);
     }
-    install(cx, Epoll::create(&cx.thread.credentials())?, false)
+    install(cx, Epoll::create(cx.credentials())?, false)
 }
 
 fn sys_epoll_create1(cx: &mut Context<'_>) -> Result<u64> {
@@ -40,7 +40,7 @@ fn sys_epoll_create1(cx: &mut Context<'_>) -> Result<u64> {
     if flags & !raw::EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
-    install(cx, Epoll::create(&cx.thread.credentials())?, flags != 0)
+    install(cx, Epoll::create(cx.credentials())?, flags != 0)
 }
 
 fn instance(file: &File) -> Result<&Epoll> {

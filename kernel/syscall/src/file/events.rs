@@ -30,7 +30,7 @@ fn sys_eventfd(cx: &mut Context<'_>) -> Result<u64> {
         u64::from(cx.uint(0)),
         false,
         OpenFlags::empty(),
-        &cx.thread.credentials(),
+        cx.credentials(),
     )?;
     install(cx, file, false)
 }
@@ -42,12 +42,7 @@ fn sys_eventfd2(cx: &mut Context<'_>) -> Result<u64> {
     }
     let is_semaphore = flags & raw::EFD_SEMAPHORE != 0;
     let open = OpenFlags::from_open(flags);
-    let file = eventfd::create(
-        u64::from(cx.uint(0)),
-        is_semaphore,
-        open,
-        &cx.thread.credentials(),
-    )?;
+    let file = eventfd::create(u64::from(cx.uint(0)), is_semaphore, open, cx.credentials())?;
     install(cx, file, open.contains(OpenFlags::CLOEXEC))
 }
 
@@ -64,7 +59,7 @@ fn sys_timerfd_create(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let open = OpenFlags::from_open(flags);
-    let file = TimerFd::create(clock, open, &cx.thread.credentials())?;
+    let file = TimerFd::create(clock, open, cx.credentials())?;
     install(cx, file, open.contains(OpenFlags::CLOEXEC))
 }
 
@@ -126,11 +121,7 @@ fn sys_memfd_create(cx: &mut Context<'_>) -> Result<u64> {
         }
     };
     let name = user::read_c_string(cx.addr(0), memfd::NAME_MAX + 1).map_err(too_long)?;
-    let file = memfd::create(
-        &name,
-        flags & raw::MFD_ALLOW_SEALING != 0,
-        &cx.thread.credentials(),
-    )?;
+    let file = memfd::create(&name, flags & raw::MFD_ALLOW_SEALING != 0, cx.credentials())?;
     install(cx, file, flags & raw::MFD_CLOEXEC != 0)
 }
 

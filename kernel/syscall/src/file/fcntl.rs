@@ -18,18 +18,18 @@ fn sys_fcntl(cx: &mut Context<'_>) -> Result<u64> {
     let file = file_arg(cx, 0)?;
     let command = cx.uint(1);
     match command {
-        raw::F_DUPFD => duplicate(cx, false),
-        raw::F_DUPFD_CLOEXEC => duplicate(cx, true),
+        raw::F_DUPFD | raw::F_DUPFD_CLOEXEC => {
+            let file = file.clone();
+            duplicate(cx, file, command == raw::F_DUPFD_CLOEXEC)
+        }
         raw::F_GETFD => {
-            let closes = cx.thread.files().is_close_on_exec(cx.int(0))?;
+            let closes = cx.own.files.is_close_on_exec(cx.int(0))?;
             Ok(u64::from(closes))
         }
         raw::F_SETFD => {
             let closes = cx.arg(2) & u64::from(raw::FD_CLOEXEC) != 0;
-            cx.thread
-                .files()
-                .set_close_on_exec(cx.int(0), closes)
-                .map(|()| 0)
+            let fd = cx.int(0);
+            cx.own.files.set_close_on_exec(fd, closes).map(|()| 0)
         }
         raw::F_GETFL => Ok(u64::from(file.flags().bits())),
         _ if file.is_path_only() => Err(Errno::EBADF),
@@ -53,7 +53,7 @@ fn of_open_file(cx: &Context<'_>, file: &Arc<File>, command: u32) -> Result<u64>
         | raw::F_SETSIG => owner::fcntl(cx, file, command),
         raw::F_GETPIPE_SZ => Ok(pipe(file)?.capacity() as u64),
         raw::F_SETPIPE_SZ => {
-            let capacity = pipe(file)?.set_capacity(cx.size(2), &cx.thread.credentials())?;
+            let capacity = pipe(file)?.set_capacity(cx.size(2), cx.credentials())?;
             Ok(capacity as u64)
         }
         raw::F_GET_SEALS => memfd::seals(file).map(|seals| u64::from(seals.bits())),
@@ -64,14 +64,13 @@ fn of_open_file(cx: &Context<'_>, file: &Arc<File>, command: u32) -> Result<u64>
     }
 }
 
-fn duplicate(cx: &Context<'_>, close_on_exec: bool) -> Result<u64> {
+fn duplicate(cx: &mut Context<'_>, file: Arc<File>, close_on_exec: bool) -> Result<u64> {
     let from = usize::try_from(cx.int(2)).map_err(|_| Errno::EINVAL)?;
     let limit = descriptor_limit(cx);
     if from >= limit {
         return Err(Errno::EINVAL);
     }
-    let files = cx.thread.files();
-    let fd = files.insert_from(from, file_arg(cx, 0)?, close_on_exec, limit)?;
+    let fd = cx.own.files.insert_from(from, file, close_on_exec, limit)?;
     Ok(u64::from(fd.unsigned_abs()))
 }
 
@@ -79,8 +78,8 @@ fn set_flags(cx: &Context<'_>, file: &Arc<File>) -> Result<u64> {
     let new = OpenFlags::from_bits_truncate(cx.uint(2));
     let old = file.flags();
     if new.contains(OpenFlags::NOATIME) && !old.contains(OpenFlags::NOATIME) {
-        let credentials = cx.thread.credentials();
-        if !fs::permission::is_owner_or_capable(&file.metadata()?, &credentials) {
+        let credentials = cx.credentials();
+        if !fs::permission::is_owner_or_capable(&file.metadata()?, credentials) {
             return Err(Errno::EPERM);
         }
     }

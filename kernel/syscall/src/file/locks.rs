@@ -107,7 +107,7 @@ pub(crate) fn set(cx: &Context<'_>, file: &File, is_ofd: bool, wait: bool) -> Re
 }
 
 fn is_still_open(cx: &Context<'_>, file: &File) -> bool {
-    let now = cx.thread.files().get(cx.int(0));
+    let now = cx.own.files.get(cx.int(0));
     now.is_ok_and(|now| core::ptr::eq(Arc::as_ptr(&now), file))
 }
 
@@ -140,7 +140,7 @@ fn decode(cx: &Context<'_>, file: &File, asked: &UserLock, is_ofd: bool) -> Resu
         owner: if is_ofd {
             LockOwner::Description(file.lock_id())
         } else {
-            LockOwner::Table(cx.thread.files().lock_id())
+            LockOwner::Table(cx.own.files.lock_id())
         },
         start,
         end,

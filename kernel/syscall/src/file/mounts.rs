@@ -39,7 +39,7 @@ const BIND: u64 = raw::MS_BIND as u64;
 const MOVE: u64 = raw::MS_MOVE as u64;
 const RECURSIVE: u64 = raw::MS_REC as u64;
 
-fn require_admin(names: &Names) -> Result<()> {
+fn require_admin(names: &Names<'_>) -> Result<()> {
     if names.credentials().has(Capabilities::SYS_ADMIN) {
         Ok(())
     } else {
@@ -48,7 +48,7 @@ fn require_admin(names: &Names) -> Result<()> {
 }
 
 /// Mount arguments have no `AT_` flags: links are followed.
-fn place(cx: &Context<'_>, names: &Names, addr: UserAddr) -> Result<Path> {
+fn place(cx: &Context<'_>, names: &Names<'_>, addr: UserAddr) -> Result<Path> {
     names.lookup(cx, AT_FDCWD, addr, LookupFlags::FOLLOW)
 }
 
@@ -94,7 +94,7 @@ fn mount_flags(flags: u64) -> Result<MountFlags> {
     Ok(MountFlags::from_bits_truncate(bits))
 }
 
-fn new_mount(cx: &Context<'_>, names: &Names, at: &Path, flags: u64) -> Result<()> {
+fn new_mount(cx: &Context<'_>, names: &Names<'_>, at: &Path, flags: u64) -> Result<()> {
     let flags = mount_flags(flags)?;
     let kind = user::read_c_string(cx.optional_addr(2).ok_or(Errno::EINVAL)?, 4096)?;
     let source = optional_string(cx.optional_addr(0))?.unwrap_or_else(|| Vec::from(&b"none"[..]));
@@ -113,7 +113,7 @@ fn optional_string(addr: Option<UserAddr>) -> Result<Option<Vec<u8>>> {
     addr.map(|addr| user::read_c_string(addr, 4096)).transpose()
 }
 
-fn remount(cx: &Context<'_>, names: &Names, at: &Path, flags: u64) -> Result<u64> {
+fn remount(cx: &Context<'_>, names: &Names<'_>, at: &Path, flags: u64) -> Result<u64> {
     let new = mount_flags(flags)?;
     if !at.is_mount_root() {
         return Err(Errno::EINVAL);
@@ -126,7 +126,7 @@ fn remount(cx: &Context<'_>, names: &Names, at: &Path, flags: u64) -> Result<u64
 }
 
 /// Everything is private here. A slave of nothing is the same; what is shared cannot be had.
-fn change_propagation(names: &Names, at: &Path, flags: u64, mode: BindMode) -> Result<()> {
+fn change_propagation(names: &Names<'_>, at: &Path, flags: u64, mode: BindMode) -> Result<()> {
     let kind = flags & PROPAGATION;
     let silent = u64::from(raw::MS_SILENT);
     let others = flags & !(PROPAGATION | RECURSIVE | silent);

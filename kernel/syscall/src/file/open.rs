@@ -118,7 +118,7 @@ fn resolve_flags(bits: u64, flags: OpenFlags) -> Result<LookupFlags> {
     Ok(resolve)
 }
 
-fn open(cx: &Context<'_>, dirfd: i32, path: UserAddr, how: &OpenHow) -> Result<u64> {
+fn open(cx: &mut Context<'_>, dirfd: i32, path: UserAddr, how: &OpenHow) -> Result<u64> {
     let path = read_path(path)?;
     let names = Names::of(cx);
     let scoped = how
@@ -131,14 +131,15 @@ fn open(cx: &Context<'_>, dirfd: i32, path: UserAddr, how: &OpenHow) -> Result<u
 }
 
 fn sys_close(cx: &mut Context<'_>) -> Result<u64> {
-    let file = cx.thread.files().remove(cx.int(0))?;
+    let fd = cx.int(0);
+    let file = cx.own.files.remove(fd)?;
     close(cx, &file)?;
     Ok(0)
 }
 
 /// What goes with taking a descriptor of `file` away.
 pub(crate) fn close(cx: &Context<'_>, file: &File) -> Result<()> {
-    match cx.thread.files().finish_close(file) {
+    match cx.own.files.finish_close(file) {
         // The descriptor is gone: trying again would be wrong.
         Err(Errno::ERESTARTSYS | Errno::ERESTARTNOINTR) => Err(Errno::EINTR),
         result => result,
@@ -151,10 +152,10 @@ fn sys_close_range(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if flags & CLOSE_RANGE_UNSHARE != 0 {
-        let own = cx.thread.files().duplicate()?;
-        cx.thread.set_files(own);
+        let own = cx.own.files.duplicate()?;
+        cx.own.set_files(cx.thread, own);
     }
-    let files = cx.thread.files();
+    let files = &mut cx.own.files;
     if flags & CLOSE_RANGE_CLOEXEC != 0 {
         files.set_range_close_on_exec(first, last);
         return Ok(0);

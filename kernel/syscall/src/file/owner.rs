@@ -40,7 +40,7 @@ pub(super) fn fcntl(cx: &Context<'_>, file: &File, command: u32) -> Result<u64> 
             if u64::from(signal) > SIGNAL_MAX {
                 return Err(Errno::EINVAL);
             }
-            file.change_io_settings(&cx.thread.credentials(), |io| io.signal = signal)?;
+            file.change_io_settings(cx.credentials(), |io| io.signal = signal)?;
             Ok(0)
         }
     }
@@ -84,8 +84,8 @@ fn set_owner(cx: &Context<'_>, file: &File, kind: u32, id: i32) -> Result<u64> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    let credentials = cx.thread.credentials();
-    file.change_io_settings(&credentials, |io| {
+    let credentials = cx.credentials();
+    file.change_io_settings(credentials, |io| {
         io.owner = owner;
         io.credentials = credentials.clone();
     })?;

@@ -29,11 +29,11 @@ fn sys_pipe2(cx: &mut Context<'_>) -> Result<u64> {
     make(cx, cx.addr(0), flags)
 }
 
-fn make(cx: &Context<'_>, addr: UserAddr, flags: OpenFlags) -> Result<u64> {
-    let (reader, writer) = pipe(flags, &cx.thread.credentials())?;
+fn make(cx: &mut Context<'_>, addr: UserAddr, flags: OpenFlags) -> Result<u64> {
+    let (reader, writer) = pipe(flags, cx.credentials())?;
     let close_on_exec = flags.contains(OpenFlags::CLOEXEC);
-    let files = cx.thread.files();
     let limit = descriptor_limit(cx);
+    let files = &mut cx.own.files;
     let read_fd = files.insert(reader, close_on_exec, limit)?;
     let write_fd = match files.insert(writer, close_on_exec, limit) {
         Ok(fd) => fd,

@@ -1,10 +1,8 @@
 //! poll, ppoll; and what select shares with them.
 
-use alloc::sync::Arc;
-
 use abi::{Errno, Result};
 use collections::Vec;
-use fs::{Events, File, PollWaiter};
+use fs::{Events, FdRef, PollWaiter};
 use machine::UserAddr;
 use memory::user;
 use process::restart::RestartBlock;
@@ -32,15 +30,15 @@ struct UserPollFd {
 }
 
 /// A file and what is wanted of it; without a file there is nothing to wait for.
-pub(crate) struct Watched {
-    pub(crate) file: Option<Arc<File>>,
+pub(crate) struct Watched<'a> {
+    pub(crate) file: Option<FdRef<'a>>,
     pub(crate) wanted: Events,
     /// What was found.
     pub(crate) found: Events,
 }
 
 /// Asks all files once. Registers with the waiter on the way, as long as nothing is ready.
-fn ask(all: &mut [Watched], mut table: Option<&mut fs::PollTable>) -> usize {
+fn ask(all: &mut [Watched<'_>], mut table: Option<&mut fs::PollTable>) -> usize {
     let mut ready = 0;
     for watched in all {
         if let Some(file) = &watched.file {
@@ -61,7 +59,7 @@ fn ask(all: &mut [Watched], mut table: Option<&mut fs::PollTable>) -> usize {
 ///
 /// # Errors
 /// `ERESTARTSYS` when a signal comes.
-pub(crate) fn wait(all: &mut [Watched], deadline_ns: Option<u64>) -> Result<usize> {
+pub(crate) fn wait(all: &mut [Watched<'_>], deadline_ns: Option<u64>) -> Result<usize> {
     let ready = ask(all, None);
     if ready > 0 || deadline_ns == Some(0) {
         return Ok(ready);
@@ -117,7 +115,7 @@ fn poll(cx: &Context<'_>, fds: UserAddr, count: u32, deadline_ns: Option<u64>) -
         return Err(Errno::EINVAL);
     }
     let mut entries = user::read_array::<UserPollFd>(fds, count)?;
-    let table = cx.thread.files();
+    let table = &cx.own.files;
     let mut all = Vec::new();
     all.try_reserve_exact(count)?;
     for entry in &entries {

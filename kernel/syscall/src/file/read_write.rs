@@ -1,11 +1,10 @@
 //! read, write and their kin; lseek.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use fs::{File, FileKind, Io, Seek};
+use fs::{FdRef, File, FileKind, Io, Seek};
 use memory::io::{IoReader, IoWriter, UserSlice};
 use process::rlimit::{INFINITY, Resource};
 use process::signal::{SigInfo, Signal, send};
@@ -161,7 +160,7 @@ fn sys_lseek(cx: &mut Context<'_>) -> Result<u64> {
     file.seek(to)
 }
 
-fn file_and_vector(cx: &Context<'_>) -> Result<(Arc<File>, Vec<UserSlice>)> {
+fn file_and_vector<'a>(cx: &'a Context<'_>) -> Result<(FdRef<'a>, Vec<UserSlice>)> {
     let file = file_arg(cx, 0)?;
     let pieces = vector(cx.addr(1), cx.size(2))?;
     Ok((file, pieces))

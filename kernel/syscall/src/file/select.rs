@@ -127,12 +127,12 @@ fn select(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
 }
 
 /// The descriptors in any of the sets, and what is wanted of each.
-fn watched(
-    cx: &Context<'_>,
+fn watched<'a>(
+    cx: &'a Context<'_>,
     sets: &[StdVec<u64>; 3],
     count: usize,
-) -> Result<(Vec<usize>, Vec<Watched>)> {
-    let table = cx.thread.files();
+) -> Result<(Vec<usize>, Vec<Watched<'a>>)> {
+    let table = &cx.own.files;
     let (mut fds, mut all) = (Vec::new(), Vec::new());
     for fd in 0..count {
         let mut wanted = Events::empty();

@@ -133,13 +133,13 @@ fn sys_signalfd4(cx: &mut Context<'_>) -> Result<u64> {
     create(cx, cx.uint(3))
 }
 
-fn create(cx: &Context<'_>, flags: u32) -> Result<u64> {
+fn create(cx: &mut Context<'_>, flags: u32) -> Result<u64> {
     if flags & !(raw::O_CLOEXEC | raw::O_NONBLOCK) != 0 || cx.size(2) != size_of::<u64>() {
         return Err(Errno::EINVAL);
     }
     let mask = SignalSet(user::read(cx.addr(1))?).without(SignalSet::UNMASKABLE);
     if cx.int(0) != -1 {
-        let file: Arc<File> = usable_file(cx, cx.int(0))?;
+        let file = usable_file(cx, cx.int(0))?;
         let existing: &SignalFd = file.downcast().ok_or(Errno::EINVAL)?;
         *existing.mask.lock() = mask;
         return Ok(u64::from(cx.uint(0)));
@@ -150,6 +150,6 @@ fn create(cx: &Context<'_>, flags: u32) -> Result<u64> {
         mask: SpinLock::new(mask),
     });
     let inode = AnonymousInode::file_like("[signalfd]");
-    let file = File::anonymous(inode, ops, kept, &cx.thread.credentials())?;
+    let file = File::anonymous(inode, ops, kept, cx.credentials())?;
     install(cx, file, open.contains(OpenFlags::CLOEXEC))
 }

@@ -110,7 +110,7 @@ impl Known {
         }
     }
 
-    fn of_target(target: &Target) -> Result<Self> {
+    fn of_target(target: &Target<'_>) -> Result<Self> {
         match target {
             Target::Place(path) => Self::of_path(path),
             Target::Open(file) => Self::of_file(file),

@@ -36,7 +36,7 @@ enum By {
     Descriptor,
 }
 
-fn place(cx: &Context<'_>, names: &Names, by: By) -> Result<Path> {
+fn place(cx: &Context<'_>, names: &Names<'_>, by: By) -> Result<Path> {
     match by {
         By::Path => names.lookup(cx, AT_FDCWD, cx.addr(0), lookup_flags(true)),
         By::Link => names.lookup(cx, AT_FDCWD, cx.addr(0), lookup_flags(false)),

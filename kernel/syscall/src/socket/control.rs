@@ -37,7 +37,7 @@ pub(super) fn read(
     socket: &dyn Socket,
 ) -> Result<Ancillary> {
     let mut ancillary = Ancillary {
-        files_uid: cx.thread.credentials().uid,
+        files_uid: cx.credentials().uid,
         ..Ancillary::default()
     };
     let len = usize::try_from(header.control_len).unwrap_or(usize::MAX);
@@ -71,13 +71,12 @@ pub(super) fn read(
 }
 
 fn read_files(cx: &Context<'_>, data: &[u8], ancillary: &mut Ancillary) -> Result<()> {
-    let files = cx.thread.files();
     if data.len() / 4 + ancillary.files.len() > FILES_MAX {
         return Err(Errno::EINVAL);
     }
     for fd in data.chunks_exact(4) {
         let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
-        ancillary.files.try_push(files.get(fd)?)?;
+        ancillary.files.try_push(cx.own.files.get_counted(fd)?)?;
     }
     Ok(())
 }
@@ -88,7 +87,7 @@ fn may_have_in_flight(cx: &Context<'_>, ancillary: &Ancillary) -> Result<()> {
         return Ok(());
     }
     let limit = cx.process().limits().soft(Resource::OpenFiles);
-    let credentials = cx.thread.credentials();
+    let credentials = cx.credentials();
     let is_over = net::files_in_flight(ancillary.files_uid) as u64 > limit;
     let privileges = [Capabilities::SYS_RESOURCE, Capabilities::SYS_ADMIN];
     if is_over && !privileges.iter().any(|one| credentials.has(*one)) {
@@ -105,7 +104,7 @@ fn claimed(cx: &Context<'_>, data: &[u8]) -> Result<Peer> {
     };
     let pid = i32::from_ne_bytes(words[0]);
     let (uid, gid) = (u32::from_ne_bytes(words[1]), u32::from_ne_bytes(words[2]));
-    let credentials = cx.thread.credentials();
+    let credentials = cx.credentials();
     let own_uids = [credentials.uid, credentials.euid, credentials.suid];
     let own_gids = [credentials.gid, credentials.egid, credentials.sgid];
     let is_own = pid == cx.shown(cx.process().pid());
@@ -162,7 +161,7 @@ impl Room {
     }
 
     /// Adds descriptors for as many of `files` as find room and numbers.
-    fn put_files(&mut self, cx: &Context<'_>, ancillary: Ancillary, close_on_exec: bool) {
+    fn put_files(&mut self, cx: &mut Context<'_>, ancillary: Ancillary, close_on_exec: bool) {
         let wanted = ancillary.files.len();
         let fits = self.left.saturating_sub(HEADER) / 4;
         let mut count = 0;
@@ -174,7 +173,7 @@ impl Room {
                 break;
             };
             if user::write(at, &fd).is_err() {
-                drop(cx.thread.files().remove(fd));
+                drop(cx.own.files.remove(fd));
                 break;
             }
             count += 1;
@@ -197,7 +196,7 @@ impl Room {
 /// Writes what came along; bytes written, and whether something found no room. What cannot be written is
 /// lost, and no reason to fail: the message has been received.
 pub(super) fn write(
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
     header: &MessageHeader,
     ancillary: Ancillary,
     flags: ReceiveFlags,

@@ -209,7 +209,7 @@ pub(super) fn sys_recvmsg(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 pub(super) fn receive_message(
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
     socket: &Arc<dyn Socket>,
     at: UserAddr,
     flags: ReceiveFlags,

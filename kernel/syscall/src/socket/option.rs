@@ -71,7 +71,7 @@ fn set(cx: &Context<'_>, socket: &dyn Socket, name: u32, len: usize) -> Result<(
     }
     let options = socket.options();
     let value: i32 = user::read(cx.addr(3))?;
-    let credentials = cx.thread.credentials();
+    let credentials = cx.credentials();
     let may = |capability, errno| {
         let has = credentials.has(capability);
         if has { Ok(()) } else { Err(errno) }
