@@ -69,6 +69,16 @@ impl<K: Ord> Set<K> {
         Ok(self.0.try_insert(key, ())?.is_none())
     }
 
+    /// The least key that is not less than `key`.
+    #[must_use]
+    pub fn first_from<Q>(&self, key: &Q) -> Option<&K>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.0.first_from(key).map(|(key, ())| key)
+    }
+
     /// Whether the key is there.
     #[must_use]
     pub fn contains<Q>(&self, key: &Q) -> bool

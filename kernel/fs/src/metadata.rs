@@ -82,6 +82,13 @@ impl Timestamp {
         Self(i64::try_from(sched::clock::realtime_ns()).unwrap_or(i64::MAX))
     }
 
+    /// Whether `earlier` is 24 hours back or more.
+    #[must_use]
+    pub const fn is_a_day_after(self, earlier: Self) -> bool {
+        const DAY_NS: i64 = 24 * 60 * 60 * 1_000_000_000;
+        self.0.saturating_sub(earlier.0) >= DAY_NS
+    }
+
     /// Whole seconds, rounded down.
     #[must_use]
     pub const fn seconds(self) -> i64 {

@@ -93,7 +93,7 @@ impl MappingList {
                 let Some(spaces) = self.spaces.try_lock() else {
                     return false;
                 };
-                let Some((key, space)) = spaces.by_address.range(next..).next() else {
+                let Some((key, space)) = spaces.by_address.first_from(&next) else {
                     return true;
                 };
                 next = *key + 1;
@@ -111,7 +111,7 @@ impl MappingList {
         loop {
             let space = {
                 let spaces = self.spaces.lock();
-                let Some((key, space)) = spaces.by_address.range(next..).next() else {
+                let Some((key, space)) = spaces.by_address.first_from(&next) else {
                     return;
                 };
                 next = *key + 1;

@@ -1,8 +1,9 @@
 //! An ordered map whose insertion can fail: a B-tree.
 //!
-//! `node` has the tree, `iter` walks it. Memory comes back as entries leave: nodes merge, and an empty map has none.
+//! `node` has the tree, `iter` walks it, `nearest` looks next to a key. Memory comes back as entries leave: nodes merge, and an empty map has none.
 
 mod iter;
+mod nearest;
 mod node;
 #[cfg(test)]
 mod tests;

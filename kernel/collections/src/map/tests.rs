@@ -62,6 +62,18 @@ fn check_ranges(
     assert!(map.range(first..end).eq(wanted.range(first..end)));
     assert!(map.range(..=end).rev().eq(wanted.range(..=end).rev()));
     assert_eq!(map.range(first..).next(), wanted.range(first..).next());
+    assert_eq!(map.first_from(&first), wanted.range(first..).next());
+    assert_eq!(map.last_before(&end), wanted.range(..end).next_back());
+    let next = map
+        .first_from_mut(&first)
+        .map(|(key, value)| (*key, *value));
+    assert_eq!(
+        next,
+        wanted
+            .range(first..)
+            .next()
+            .map(|(key, value)| (*key, *value))
+    );
     assert_eq!(
         map.range(..end).next_back(),
         wanted.range(..end).next_back()

@@ -184,7 +184,7 @@ impl Session {
         loop {
             let (node, inode) = {
                 let nodes = self.nodes.lock();
-                let (node, inode) = nodes.range(from..).next()?;
+                let (node, inode) = nodes.first_from(&from)?;
                 (*node, inode.upgrade())
             };
             from = node.checked_add(1)?;

@@ -44,9 +44,12 @@ impl Ranges {
 
     /// The first range of `owner` that overlaps `start..end`, at or behind `from`.
     fn overlapping(&self, owner: LockOwner, start: u64, end: u64) -> Option<FileLock> {
-        let before = self.held.range((owner, 0)..(owner, start)).next_back();
-        let reaching = before.filter(|(_, held)| held.end > start);
-        let found = reaching.or_else(|| self.held.range((owner, start)..(owner, end)).next());
+        let before = self.held.last_before(&(owner, start));
+        let reaching = before.filter(|((of, _), held)| *of == owner && held.end > start);
+        let found = reaching.or_else(|| {
+            let next = self.held.first_from(&(owner, start));
+            next.filter(|((of, from), _)| *of == owner && *from < end)
+        });
         found.map(|((_, start), held)| Self::lock_at(owner, *start, held))
     }
 
@@ -67,7 +70,7 @@ impl Ranges {
     }
 
     fn exclusive_conflict(&self, wanted: &FileLock) -> Option<FileLock> {
-        let before = self.exclusive.range(..wanted.start).next_back();
+        let before = self.exclusive.last_before(&wanted.start);
         let reaching = before.filter(|(_, (_, end))| *end > wanted.start);
         let within = self.exclusive.range(wanted.start..wanted.end);
         let (start, (owner, _)) = reaching

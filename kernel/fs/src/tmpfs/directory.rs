@@ -19,7 +19,8 @@ const ENTRY_SIZE: u64 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     by_name: Map<Arc<[u8]>, (u64, Arc<TmpInode>)>,
-    by_position: Map<u64, Arc<[u8]>>,
+    /// The same entries, so that a readdir looks up no names.
+    by_position: Map<u64, (Arc<[u8]>, Arc<TmpInode>)>,
     made: u64,
     /// Inode number of the directory it is in; 0 for the root.
     parent: u64,
@@ -37,8 +38,9 @@ impl Directory {
     pub(super) fn insert(&mut self, name: &[u8], child: Arc<TmpInode>, own_ino: u64) -> Result<()> {
         let name = try_arc_slice(name)?;
         let position = FIRST + self.made;
-        self.by_position.try_insert(position, name.clone())?;
         let adopted = child.clone();
+        self.by_position
+            .try_insert(position, (name.clone(), child.clone()))?;
         if let Err(error) = self.by_name.try_insert(name, (position, child)) {
             self.by_position.remove(&position);
             return Err(error.into());
@@ -55,8 +57,11 @@ impl Directory {
         child: Arc<TmpInode>,
         own_ino: u64,
     ) -> Option<Arc<TmpInode>> {
-        let (_, place) = self.by_name.get_mut(name)?;
+        let (position, place) = self.by_name.get_mut(name)?;
         child.set_parent(own_ino);
+        if let Some((_, child_at)) = self.by_position.get_mut(position) {
+            *child_at = child.clone();
+        }
         Some(core::mem::replace(place, child))
     }
 
@@ -87,8 +92,7 @@ impl Directory {
 
     /// The first entry at or behind `position`.
     fn entry_from(&self, position: u64) -> Option<(u64, Arc<[u8]>, Arc<TmpInode>)> {
-        let (position, name) = self.by_position.range(position..).next()?;
-        let (_, child) = self.by_name.get(name)?;
+        let (position, (name, child)) = self.by_position.first_from(&position)?;
         Some((*position, name.clone(), child.clone()))
     }
 }

@@ -389,14 +389,11 @@ impl Inode for TmpInode {
     }
 
     fn accessed(&self) {
-        const DAY_S: i64 = 24 * 60 * 60;
         let now = Timestamp::now();
         let mut meta = self.meta.lock();
         // Once after each change, and once a day.
-        let is_due = meta.atime <= meta.mtime
-            || meta.atime <= meta.ctime
-            || now.seconds() - meta.atime.seconds() >= DAY_S;
-        if is_due {
+        let changed = meta.mtime.max(meta.ctime);
+        if meta.atime <= changed || now.is_a_day_after(meta.atime) {
             meta.atime = now;
         }
     }

@@ -108,8 +108,7 @@ impl Pages {
     pub(super) fn claim(&mut self, first: u64, frames: &[Frame]) -> Result<usize> {
         let next = self
             .pages
-            .range(first..)
-            .next()
+            .first_from(&first)
             .map_or(u64::MAX, |(next, _)| *next);
         let room = usize::try_from(next - first).unwrap_or(usize::MAX);
         let count = frames.len().min(room);
@@ -191,7 +190,8 @@ impl Pages {
 
     /// Whether a page of the range is dirty.
     pub(super) fn has_dirty(&self, range: Range<u64>) -> bool {
-        self.dirty.range(range).next().is_some()
+        let next = self.dirty.first_from(&range.start);
+        next.is_some_and(|index| *index < range.end)
     }
 
     /// Drops up to `wanted` clean pages that nobody else has a handle to, those not used lately first.
@@ -203,7 +203,7 @@ impl Pages {
         let mut has_wrapped = false;
         while freed < wanted && looks > 0 {
             looks -= 1;
-            let next = self.pages.range_mut(self.hand..).next();
+            let next = self.pages.first_from_mut(&self.hand);
             let Some((&index, page)) = next else {
                 if core::mem::replace(&mut has_wrapped, true) && self.hand == 0 {
                     break;
@@ -231,7 +231,7 @@ impl Pages {
         const LOOKS: usize = 64;
         let mut has_wrapped = false;
         for _ in 0..LOOKS {
-            let Some((&index, page)) = self.pages.range_mut(self.hand..).next() else {
+            let Some((&index, page)) = self.pages.first_from_mut(&self.hand) else {
                 if self.hand == 0 || core::mem::replace(&mut has_wrapped, true) {
                     return None;
                 }
