@@ -427,7 +427,11 @@ impl RunQueue {
         if rank.band != other.band || rank.band < FAIR_BAND {
             return rank.band < other.band;
         }
-        let (rank, other) = entity::ranks_in_common_level(woken, running, self.cpu);
+        let (rank, other) = if woken.entity().is_in_group() || running.entity().is_in_group() {
+            entity::ranks_in_common_level(woken, running, self.cpu)
+        } else {
+            (rank, other)
+        };
         rank.virtual_ns + PREEMPT_LEAD_NS < other.virtual_ns
     }
 

@@ -118,6 +118,14 @@ impl Cpu {
         }
     }
 
+    /// Calls `look` with the running thread, for less than a reference to it costs.
+    pub(super) fn with_current<R>(&self, look: impl FnOnce(&Thread) -> R) -> R {
+        match &*self.current.read() {
+            Some(thread) => look(thread),
+            None => panic!("sched: a CPU asked for its thread before sched::init"),
+        }
+    }
+
     pub(super) fn is_current(&self, thread: &Thread) -> bool {
         self.current
             .read()

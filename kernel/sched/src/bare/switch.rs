@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use machine::interrupt::{self, InterruptsOff};
+use machine::sync::IrqGuard;
 
 use super::cpu::{self, Afterwards, Cpu, NEVER, Queue};
 use super::{timers, wake};
@@ -29,7 +30,7 @@ pub(crate) fn idle() -> ! {
         let _off = InterruptsOff::new();
         cpu.needs_reschedule.store(false, Ordering::Relaxed);
         let next = wait_for_work(cpu);
-        switch(cpu, me.clone(), next, Afterwards::Nothing);
+        switch_now(cpu, me.clone(), next);
     }
 }
 
@@ -45,12 +46,17 @@ pub(crate) fn block(me: &ThreadRef) {
         if !me.is_asleep() {
             return;
         }
-        let _ = charge(cpu, &mut queue, me);
+        let now = crate::clock::monotonic_ns();
+        let _ = charge(cpu, &mut queue, me, now);
         me.account.stop();
-        set_aside(&mut queue, me);
+        set_aside(&mut queue, me, now);
+        if let Some(next) = queue.pop(cpu) {
+            switch(cpu, queue, me.clone(), next, now, Afterwards::Nothing);
+            return;
+        }
     }
     let next = wait_for_work(cpu);
-    switch(cpu, me.clone(), next, Afterwards::Nothing);
+    switch_now(cpu, me.clone(), next);
 }
 
 pub(crate) fn exit() -> ! {
@@ -58,15 +64,13 @@ pub(crate) fn exit() -> ! {
     let _off = InterruptsOff::new();
     let cpu = cpu::here();
     let me = cpu.current();
-    let next = {
-        let mut queue = cpu.queue.lock();
-        let _ = charge(cpu, &mut queue, &me);
-        set_aside(&mut queue, &me);
-        me.set_dead();
-        queue.pop(cpu).or_else(|| queue.idle.clone())
-    };
-    if let Some(next) = next {
-        switch(cpu, me, next, Afterwards::Bury);
+    let now = crate::clock::monotonic_ns();
+    let mut queue = cpu.queue.lock();
+    let _ = charge(cpu, &mut queue, &me, now);
+    set_aside(&mut queue, &me, now);
+    me.set_dead();
+    if let Some(next) = queue.pop(cpu).or_else(|| queue.idle.clone()) {
+        switch(cpu, queue, me, next, now, Afterwards::Bury);
     }
     unreachable!("sched: a thread that has exited was switched to")
 }
@@ -99,44 +103,35 @@ fn reschedule() {
 fn give_way(cpu: &'static Cpu, yields: bool) {
     let me = cpu.current();
     let may_stay = me.affinity().contains(machine::cpu::current());
-    let next = {
-        let mut queue = cpu.queue.lock();
-        if queue
-            .idle
-            .as_ref()
-            .is_some_and(|idle| Arc::ptr_eq(idle, &me))
-        {
-            // The idle thread is in no queue; it gives way in its own loop.
-            return;
-        }
-        let must_stop = charge(cpu, &mut queue, &me);
-        if yields {
-            queue.ready.put_behind(&*me);
-        }
-        if !may_stay {
-            set_aside(&mut queue, &me);
-            queue.pop(cpu).or_else(|| queue.idle.clone())
-        } else if must_stop {
-            // It is not seen in the queue until its group may run again.
-            queue.push(cpu, me.clone());
-            queue.pop(cpu).or_else(|| queue.idle.clone())
-        } else if queue.ready.is_empty() || (!yields && keeps_cpu(&queue, &me)) {
-            let end = limit_of(&queue, &me, NEVER);
-            cpu.slice_end_ns.store(end, Ordering::Relaxed);
-            timers::ensure(cpu, end);
-            None
-        } else {
-            queue.push(cpu, me.clone());
-            queue.pop(cpu)
-        }
-    };
-    if let Some(next) = next {
-        let afterwards = if may_stay {
-            Afterwards::Nothing
-        } else {
-            Afterwards::Move
-        };
-        switch(cpu, me, next, afterwards);
+    let mut queue = cpu.queue.lock();
+    if queue
+        .idle
+        .as_ref()
+        .is_some_and(|idle| Arc::ptr_eq(idle, &me))
+    {
+        // The idle thread is in no queue; it gives way in its own loop.
+        return;
+    }
+    let now = crate::clock::monotonic_ns();
+    let must_stop = charge(cpu, &mut queue, &me, now);
+    if yields {
+        queue.ready.put_behind(&*me);
+    }
+    let mut afterwards = Afterwards::Nothing;
+    if !may_stay {
+        set_aside(&mut queue, &me, now);
+        afterwards = Afterwards::Move;
+    } else if !must_stop && (queue.ready.is_empty() || (!yields && keeps_cpu(&queue, &me))) {
+        let end = limit_of(&queue, &me, NEVER, now);
+        cpu.slice_end_ns.store(end, Ordering::Relaxed);
+        timers::ensure(cpu, end);
+        return;
+    } else {
+        // One that must stop is not seen in the queue until its group may run again.
+        queue.push(cpu, me.clone());
+    }
+    if let Some(next) = queue.pop(cpu).or_else(|| queue.idle.clone()) {
+        switch(cpu, queue, me, next, now, afterwards);
     }
 }
 
@@ -149,27 +144,23 @@ fn keeps_cpu(queue: &Queue, me: &Thread) -> bool {
 }
 
 /// `end`, or earlier if a group of the thread that is to run has less left.
-fn limit_of(queue: &Queue, thread: &Thread, end: u64) -> u64 {
-    let left = if thread.entity.is_in_group() {
-        queue.ready.left_ns(thread)
-    } else {
-        None
-    };
-    left.map_or(end, |left| {
-        end.min(crate::clock::monotonic_ns().saturating_add(left))
-    })
+fn limit_of(queue: &Queue, thread: &Thread, end: u64, now: u64) -> u64 {
+    if !thread.entity.is_in_group() {
+        return end;
+    }
+    let left = queue.ready.left_ns(thread);
+    left.map_or(end, |left| end.min(now.saturating_add(left)))
 }
 
 /// The running thread leaves the queue.
-fn set_aside(queue: &mut Queue, me: &Thread) {
-    queue.ready.detach(me, crate::clock::monotonic_ns());
+fn set_aside(queue: &mut Queue, me: &Thread, now: u64) {
+    queue.ready.detach(me, now);
     me.backend.is_queued.store(false, Ordering::Relaxed);
     me.backend.is_attached.store(false, Ordering::Relaxed);
 }
 
 /// Books the time of the running thread. Returns whether it has to stop: its group has used up its time.
-fn charge(cpu: &Cpu, queue: &mut Queue, me: &Thread) -> bool {
-    let now = crate::clock::monotonic_ns();
+fn charge(cpu: &Cpu, queue: &mut Queue, me: &Thread, now: u64) -> bool {
     bump(&cpu.system_ns, me.account.book_system(now));
     let ran = now.saturating_sub(cpu.switched_in_ns.load(Ordering::Relaxed));
     cpu.switched_in_ns.store(now, Ordering::Relaxed);
@@ -213,36 +204,47 @@ fn wait_for_work(cpu: &'static Cpu) -> ThreadRef {
     }
 }
 
-/// Makes `next` the running thread in place of `me`. Interrupts are off, no lock is held.
-fn switch(cpu: &'static Cpu, me: ThreadRef, next: ThreadRef, afterwards: Afterwards) {
+/// As [`switch`], a while after `next` was chosen.
+fn switch_now(cpu: &'static Cpu, me: ThreadRef, next: ThreadRef) {
+    let queue = cpu.queue.lock();
     let now = crate::clock::monotonic_ns();
+    switch(cpu, queue, me, next, now, Afterwards::Nothing);
+}
+
+/// Makes `next` the running thread in place of `me`, at `now`. Interrupts are off.
+fn switch(
+    cpu: &'static Cpu,
+    mut queue: IrqGuard<'_, Queue>,
+    me: ThreadRef,
+    next: ThreadRef,
+    now: u64,
+    afterwards: Afterwards,
+) {
     cpu.switched_in_ns.store(now, Ordering::Relaxed);
     next.account.start(now);
-    let slice_end = {
-        // Under the lock: a waker that queues a thread now either is counted here, or sees the new end and tells
-        // this CPU. Without, it could take the last thread's slice for this one's, and nobody would end it.
-        let queue = cpu.queue.lock();
-        let waiting = queue.ready.len();
-        let end = if waiting == 0 {
-            NEVER
-        } else {
-            now + slice_ns(waiting)
-        };
-        let end = limit_of(&queue, &next, end);
-        cpu.slice_end_ns.store(end, Ordering::Relaxed);
-        end
+    // Under the lock: a waker that queues a thread now either is counted here, or sees the new end and tells
+    // this CPU. Without, it could take the last thread's slice for this one's, and nobody would end it.
+    let waiting = queue.ready.len();
+    let end = if waiting == 0 {
+        NEVER
+    } else {
+        now + slice_ns(waiting)
     };
-    let alarm = next.run_alarm_moment(now);
-    cpu.alarm_ns.store(alarm, Ordering::Relaxed);
-    timers::ensure(cpu, slice_end.min(alarm));
+    let slice_end = limit_of(&queue, &next, end, now);
+    cpu.slice_end_ns.store(slice_end, Ordering::Relaxed);
     if Arc::ptr_eq(&me, &next) {
+        drop(queue);
+        timers::start_alarm(cpu, &next, slice_end, now);
         return;
     }
     me.account.stop();
     bump(&cpu.switches, 1);
-    next.backend.on_cpu.store(true, Ordering::Relaxed);
+    queue.handed_over = Some((me, afterwards));
+    drop(queue);
+    // Before its alarm is looked at: whoever changes that either is seen here, or sees this and tells this CPU.
+    next.backend.on_cpu.swap(true, Ordering::SeqCst);
+    timers::start_alarm(cpu, &next, slice_end, now);
     next.activate_page_table();
-    cpu.queue.lock().handed_over = Some((me, afterwards));
     let task = next.backend.task.clone();
     cpu.set_current(next);
     task.switch_to();

@@ -10,7 +10,7 @@ use machine::interrupt::InterruptsOff;
 
 use super::cpu::{CPUS, Cpu, NEVER, Queue, here};
 use super::watchdog;
-use crate::thread::ThreadRef;
+use crate::thread::{Thread, ThreadRef};
 use crate::timer_heap::{NOWHERE, Slot, Timed};
 
 /// Sees to it that the timer of this CPU fires at `deadline` or before. Interrupts are off.
@@ -130,6 +130,13 @@ fn begin_periods(cpu: &Cpu, now: u64) {
     }
 }
 
+/// Has the machine's timer fire at `slice_end`, or when the alarm of `next` is due, which now runs.
+pub(super) fn start_alarm(cpu: &Cpu, next: &Thread, slice_end: u64, now: u64) {
+    let alarm = next.run_alarm_moment(now);
+    cpu.alarm_ns.store(alarm, Ordering::Relaxed);
+    ensure(cpu, slice_end.min(alarm));
+}
+
 /// Sees to it that the running thread's CPU-time alarm rings. Interrupts are off.
 pub(super) fn set_alarm(cpu: &Cpu, now: u64) {
     if cpu.is_idle.load(Ordering::Relaxed) {
@@ -140,13 +147,13 @@ pub(super) fn set_alarm(cpu: &Cpu, now: u64) {
     ensure(cpu, alarm);
 }
 
-/// A thread's CPU-time alarm was set: tells the CPU that runs it.
+/// A thread's CPU-time alarm was set: tells the CPU that runs it, or is about to.
 pub(crate) fn run_alarm_changed(thread: &ThreadRef) {
     let _off = InterruptsOff::new();
-    let home = thread.backend.cpu();
-    if !CPUS[home].is_current(thread) {
+    if !thread.backend.on_cpu.load(Ordering::SeqCst) {
         return;
     }
+    let home = thread.backend.cpu();
     if home == machine::cpu::current() {
         set_alarm(here(), crate::clock::monotonic_ns());
     } else {

@@ -11,7 +11,7 @@ use super::cpu::{CPUS, Cpu, NEVER, Queue, as_thread};
 use super::{timers, watchdog};
 use crate::attributes::{CpuMask, Policy};
 use crate::run_queue::balance::{self, ROTATION_NS, SETTLE_NS};
-use crate::run_queue::{LEAST_RUN_NS, slice_ns};
+use crate::run_queue::{FAIR_BAND, LEAST_RUN_NS, slice_ns};
 use crate::thread::{State, Thread, ThreadRef};
 
 /// Lets a prepared thread run: it has been asleep since it was made.
@@ -33,16 +33,18 @@ pub(crate) fn make_runnable(thread: &ThreadRef) {
         drop(queue);
         queue = CPUS[target].queue.lock();
     }
-    let must_tell = enqueue(&mut queue, target, thread);
+    let now = crate::clock::monotonic_ns();
+    let must_tell = enqueue(&mut queue, target, thread, now);
     drop(queue);
-    tell(target, must_tell);
+    tell(target, must_tell, now);
 }
 
 /// Queues a runnable thread that is in no queue and on no CPU.
 pub(super) fn place(thread: &ThreadRef) {
     let target = choose(thread, thread.backend.cpu());
-    let must_tell = enqueue(&mut CPUS[target].queue.lock(), target, thread);
-    tell(target, must_tell);
+    let now = crate::clock::monotonic_ns();
+    let must_tell = enqueue(&mut CPUS[target].queue.lock(), target, thread, now);
+    tell(target, must_tell, now);
 }
 
 /// The CPU for a thread that last ran on `home`: that one if it is free, else any free one, else
@@ -77,13 +79,15 @@ enum Tell {
     Nothing,
     /// It waits for interrupts, or has no slice running.
     Look,
-    /// The running thread should give way.
+    /// The running thread should give way when it has run for a moment.
     Preempt,
+    /// The running thread should give way at once, to a real-time thread.
+    PreemptNow,
 }
 
-fn enqueue(queue: &mut Queue, target: CpuId, thread: &ThreadRef) -> Tell {
+fn enqueue(queue: &mut Queue, target: CpuId, thread: &ThreadRef, now: u64) -> Tell {
     let cpu = &CPUS[target];
-    queue.ready.attach(&**thread, crate::clock::monotonic_ns());
+    queue.ready.attach(&**thread, now);
     thread.backend.cpu.store(target, Ordering::Relaxed);
     thread.backend.is_queued.store(true, Ordering::Relaxed);
     thread.backend.is_attached.store(true, Ordering::Relaxed);
@@ -91,7 +95,11 @@ fn enqueue(queue: &mut Queue, target: CpuId, thread: &ThreadRef) -> Tell {
     if cpu.is_idle.load(Ordering::Relaxed) {
         Tell::Look
     } else if leads(cpu, queue, thread) {
-        Tell::Preempt
+        if thread.entity.rank().band < FAIR_BAND {
+            Tell::PreemptNow
+        } else {
+            Tell::Preempt
+        }
     } else if cpu.slice_end_ns.load(Ordering::Relaxed) == NEVER {
         Tell::Look
     } else {
@@ -101,32 +109,35 @@ fn enqueue(queue: &mut Queue, target: CpuId, thread: &ThreadRef) -> Tell {
 
 /// Whether a woken thread is so far ahead that the running one should give way.
 fn leads(cpu: &Cpu, queue: &Queue, thread: &Thread) -> bool {
-    !thread.has_policy(Policy::Batch) && queue.ready.leads(thread, &*cpu.current())
+    !thread.has_policy(Policy::Batch)
+        && cpu.with_current(|running| queue.ready.leads(thread, running))
 }
 
-fn tell(target: CpuId, what: Tell) {
+fn tell(target: CpuId, what: Tell, now: u64) {
+    if what == Tell::Nothing {
+        return;
+    }
     let cpu = &CPUS[target];
     let is_here = target == machine::cpu::current();
-    match what {
-        Tell::Nothing => {}
-        Tell::Look if is_here => start_slice(cpu, false),
-        Tell::Preempt if is_here => start_slice(cpu, true),
-        Tell::Look => interrupt::send_reschedule(target),
-        Tell::Preempt => {
-            cpu.needs_reschedule.store(true, Ordering::Relaxed);
-            interrupt::send_reschedule(target);
-        }
+    if is_here && what != Tell::PreemptNow {
+        start_slice(cpu, what == Tell::Preempt, now);
+        return;
+    }
+    if what != Tell::Look {
+        cpu.needs_reschedule.store(true, Ordering::Relaxed);
+    }
+    if !is_here {
+        interrupt::send_reschedule(target);
     }
 }
 
 /// Somebody waits on this CPU: bounds the time of the running thread.
-fn start_slice(cpu: &Cpu, is_preempted: bool) {
+fn start_slice(cpu: &Cpu, is_preempted: bool, now: u64) {
     let _off = InterruptsOff::new();
     if cpu.is_idle.load(Ordering::Relaxed) {
         return;
     }
     let since = cpu.switched_in_ns.load(Ordering::Relaxed);
-    let now = crate::clock::monotonic_ns();
     if is_preempted && now >= since + LEAST_RUN_NS {
         cpu.needs_reschedule.store(true, Ordering::Relaxed);
         return;
@@ -145,11 +156,12 @@ fn start_slice(cpu: &Cpu, is_preempted: bool) {
 /// Another CPU put a thread on this one's queue, or wants user code to stop for a signal.
 pub(crate) fn reschedule_interrupt() {
     let cpu = super::cpu::here();
+    let now = crate::clock::monotonic_ns();
     if cpu.waiting.load(Ordering::Relaxed) > 0 && cpu.slice_end_ns.load(Ordering::Relaxed) == NEVER
     {
-        start_slice(cpu, false);
+        start_slice(cpu, false, now);
     }
-    timers::set_alarm(cpu, crate::clock::monotonic_ns());
+    timers::set_alarm(cpu, now);
     watchdog::join();
 }
 
@@ -276,8 +288,8 @@ pub(super) fn balance(cpu: &Cpu) {
     for cpu in [cpu, &CPUS[push.to]] {
         cpu.rotation_ns.store(now + ROTATION_NS, Ordering::Relaxed);
     }
-    let must_tell = enqueue(&mut CPUS[push.to].queue.lock(), push.to, &thread);
-    tell(push.to, must_tell);
+    let must_tell = enqueue(&mut CPUS[push.to].queue.lock(), push.to, &thread, now);
+    tell(push.to, must_tell, now);
 }
 
 /// Changes what a thread stands for in the queue (band, weight, group) by `change`: taken out of it meanwhile.
