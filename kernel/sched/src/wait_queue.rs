@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use abi::Result;
 use collections::try_arc;
 use machine::intrusive::{Link, List};
-use machine::sync::IrqLock;
+use machine::sync::{IrqGuard, IrqLock};
 
 use crate::park::{Hook, Sleep, park_with};
 use crate::thread::{Thread, ThreadRef};
@@ -216,25 +216,39 @@ impl WaitQueue {
             together: usize::MAX,
             alone,
         };
-        while left.pollers > 0 || left.together > 0 || left.alone > 0 {
-            let mut batch = [const { None }; BATCH];
-            {
-                let mut waiters = self.waiters.lock();
-                // No more than there are now: those that come later wait for something later.
-                left.pollers = left.pollers.min(waiters.pollers.len());
-                left.together = left.together.min(waiters.together.len());
-                left.alone = left.alone.min(waiters.alone.len());
-                for slot in &mut batch {
-                    *slot = waiters.next(&mut left);
-                    if slot.is_none() {
-                        break;
-                    }
-                }
-                self.recount(&waiters);
+        while !left.is_over() {
+            let mut waiters = self.waiters.lock();
+            left.bound(&waiters);
+            let Some(first) = waiters.next(&mut left) else {
+                self.count_down(&waiters);
+                return;
+            };
+            if left.is_over() {
+                // The usual case: there is one.
+                self.count_down(&waiters);
+                drop(waiters);
+                first.wake();
+                return;
             }
-            for woken in batch.into_iter().flatten() {
-                woken.wake();
+            self.wake_batch(waiters, first, &mut left);
+        }
+    }
+
+    /// Wakes `first` and some more, which are taken out together.
+    #[cold]
+    fn wake_batch(&self, mut waiters: IrqGuard<'_, Waiters>, first: Woken, left: &mut Left) {
+        let mut batch = [const { None }; BATCH];
+        for slot in &mut batch {
+            *slot = waiters.next(left);
+            if slot.is_none() {
+                break;
             }
+        }
+        self.count_down(&waiters);
+        drop(waiters);
+        first.wake();
+        for woken in batch.into_iter().flatten() {
+            woken.wake();
         }
     }
 
@@ -256,7 +270,7 @@ impl WaitQueue {
         let _ = waiters
             .pollers
             .push_back(poller.clone(), |poller| &poller.link);
-        self.recount(&waiters);
+        self.count_up(&waiters);
         drop(waiters);
         Ok(Registration {
             poller,
@@ -273,9 +287,14 @@ impl WaitQueue {
             .is_ok()
     }
 
-    fn recount(&self, waiters: &Waiters) {
-        let count = waiters.together.len() + waiters.alone.len() + waiters.pollers.len();
-        self.occupied.swap(count, Ordering::SeqCst);
+    /// One more waits, and looks at its condition after this: see [`Self::is_empty`].
+    fn count_up(&self, waiters: &Waiters) {
+        self.occupied.swap(waiters.len(), Ordering::SeqCst);
+    }
+
+    /// Fewer wait. Who sees the old count takes the lock for nothing, so no order is needed.
+    fn count_down(&self, waiters: &Waiters) {
+        self.occupied.store(waiters.len(), Ordering::Relaxed);
     }
 
     fn address(&self) -> usize {
@@ -288,6 +307,19 @@ struct Left {
     pollers: usize,
     together: usize,
     alone: usize,
+}
+
+impl Left {
+    fn is_over(&self) -> bool {
+        self.pollers == 0 && self.together == 0 && self.alone == 0
+    }
+
+    /// No more than there are now: those that come later wait for something later.
+    fn bound(&mut self, waiters: &Waiters) {
+        self.pollers = self.pollers.min(waiters.pollers.len());
+        self.together = self.together.min(waiters.together.len());
+        self.alone = self.alone.min(waiters.alone.len());
+    }
 }
 
 /// One that was taken out to be woken outside the lock.
@@ -309,9 +341,20 @@ impl Woken {
 }
 
 impl Waiters {
+    fn len(&self) -> usize {
+        self.together.len() + self.alone.len() + self.pollers.len()
+    }
+
     /// The next one to wake. Pollers stay and go round: when as many were told as there were when the wake-up
     /// began, each was told after that.
     fn next(&mut self, left: &mut Left) -> Option<Woken> {
+        if self.pollers.len() == 1
+            && left.pollers == 1
+            && let Some(waker) = self.pollers.front().and_then(Poller::live)
+        {
+            left.pollers = 0;
+            return Some(Woken::Poller(waker));
+        }
         while left.pollers > 0 {
             left.pollers -= 1;
             let poller = self.pollers.pop_front()?;
@@ -382,7 +425,7 @@ impl Hook for Entry<'_> {
                 .alone
                 .push_back(thread, |thread| thread.wait_link(level))
         };
-        self.queue.recount(&waiters);
+        self.queue.count_up(&waiters);
     }
 
     fn dequeue(&self, thread: &Thread, level: usize) -> bool {
@@ -397,7 +440,7 @@ impl Hook for Entry<'_> {
             &mut waiters.together
         };
         let found = list.remove(link);
-        self.queue.recount(&waiters);
+        self.queue.count_down(&waiters);
         drop(waiters);
         found.is_some()
     }
