@@ -1,5 +1,6 @@
 // Timers and clocks at their edges: what is refused, what is left, what a fast one may cost.
 #include "test.h"
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -229,23 +230,99 @@ static void by_cpu_time(void) {
     setitimer(ITIMER_REAL, &soon, 0);
     SHOW(syscall(SYS_clock_nanosleep, CLOCK_PROCESS_CPUTIME_ID, 0, &time, &time));
     TRUE(time.tv_sec == 99);
-    pid_t child = fork_clean();
-    if (child == 0) {
-        struct rlimit limit = {1, 2};
-        signal(SIGXCPU, tick);
-        setrlimit(RLIMIT_CPU, &limit);
-        ticks = 0;
-        spin_until(1);
-        _exit(ticks);
-    }
-    show_end("over its limit", child);
     struct timeval old;
     SHOW(adjtime(0, &old));
     SHOW(old.tv_sec == 0 && old.tv_usec == 0);
 }
 
+static volatile int is_over, own[3], strays;
+static __thread int number = -1;
+
+static void own_tick(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)context;
+    if (info->si_value.sival_int == number) own[number]++;
+    else strays++;
+}
+
+// Busy until the others are through, and told each 10 ms of its own CPU time.
+static void *busy(void *argument) {
+    number = (int)(intptr_t)argument;
+    clockid_t clock;
+    pthread_getcpuclockid(pthread_self(), &clock);
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1,
+                             .sigev_value.sival_int = number};
+    event._sigev_un._tid = (int)syscall(SYS_gettid);
+    struct itimerspec spec = {{0, 10000000}, {0, 10000000}};
+    timer_t timer;
+    timer_create(clock, &event, &timer);
+    timer_settime(timer, 0, &spec, 0);
+    while (!is_over) continue;
+    return 0;
+}
+
+// Several threads that are busy at once, none of which calls the kernel: each is told by its own clock, and all
+// together by the process's.
+static void by_cpu_time_of_threads(void) {
+    struct sigaction action = {.sa_sigaction = own_tick, .sa_flags = SA_SIGINFO};
+    struct itimerval every = {{0, 20000}, {0, 20000}}, none = {0};
+    pthread_t threads[3];
+    sigaction(SIGUSR1, &action, 0);
+    ticks = 0;
+    // The first threads are there before the timer is, the last one joins.
+    for (intptr_t i = 0; i < 2; i++) pthread_create(&threads[i], 0, busy, (void *)i);
+    SHOW(setitimer(ITIMER_PROF, &every, 0));
+    pthread_create(&threads[2], 0, busy, (void *)2);
+    spin_until(5);
+    TRUE(ticks >= 5);
+    long long end = now_ns() + 20000000000LL;
+    while (now_ns() < end && (own[0] < 3 || own[1] < 3 || own[2] < 3)) continue;
+    TRUE(own[0] >= 3 && own[1] >= 3 && own[2] >= 3);
+    SHOW(strays);
+    SHOW(setitimer(ITIMER_PROF, &none, 0));
+    // They wait now; the one that is left is told of what it uses itself.
+    is_over = 1;
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], 0);
+    ticks = 0;
+    SHOW(setitimer(ITIMER_VIRTUAL, &every, 0));
+    spin_until(3);
+    TRUE(ticks >= 3);
+    SHOW(setitimer(ITIMER_VIRTUAL, &none, 0));
+}
+
+// Past the soft limit SIGXCPU each second, past the hard one the end; the threads use it up together.
+static void over_the_limit(void) {
+    pid_t child = fork_clean();
+    if (child == 0) {
+        struct rlimit limit = {1, 2};
+        pthread_t thread;
+        signal(SIGXCPU, tick);
+        signal(SIGUSR1, SIG_IGN);
+        setrlimit(RLIMIT_CPU, &limit);
+        ticks = is_over = 0;
+        for (intptr_t i = 0; i < 2; i++) pthread_create(&thread, 0, busy, (void *)i);
+        spin_until(1);
+        SHOW(ticks);
+        getrlimit(RLIMIT_CPU, &limit);
+        SHOW(limit.rlim_cur);
+        for (;;) spin_until(1 << 30);
+    }
+    show_end("over its limit", child);
+    // Inherited, and without a second's notice.
+    child = fork_clean();
+    if (child == 0) {
+        struct rlimit limit = {0, 0};
+        setrlimit(RLIMIT_CPU, &limit);
+        pid_t grandchild = fork_clean();
+        if (grandchild != 0) waitpid(grandchild, 0, 0);
+        for (;;) spin_until(1 << 30);
+    }
+    show_end("without time", child);
+}
+
 int main(void) {
     by_cpu_time();
+    by_cpu_time_of_threads();
+    over_the_limit();
     creating();
     leftovers();
     ignored();

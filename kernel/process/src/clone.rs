@@ -399,6 +399,8 @@ fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs, multi: u64) -
     if state.has_work(child) {
         child.notify();
     }
+    drop(state);
+    timer::thread_joins(parent, child);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ pub const INFINITY: u64 = u64::MAX;
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
-    /// CPU time in seconds: SIGXCPU, then SIGKILL, in the user loop.
+    /// CPU time in seconds: SIGXCPU, then SIGKILL, on the way to user mode.
     Cpu = 0,
     /// File size in bytes: SIGXFSZ and `EFBIG` on write.
     FileSize = 1,
@@ -187,6 +187,15 @@ impl Limits {
             return Err(Errno::EPERM);
         }
         Ok(core::mem::replace(slot, new))
+    }
+
+    /// Replaces a limit if it is still `old`.
+    pub(crate) fn replace_if(&self, resource: Resource, old: Limit, new: Limit) {
+        let mut limits = self.0.lock();
+        let slot = &mut limits[resource as usize];
+        if *slot == old {
+            *slot = new;
+        }
     }
 
     /// A copy for a child.

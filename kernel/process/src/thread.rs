@@ -31,6 +31,8 @@ pub struct Thread {
     kernel: SpinLock<Option<ThreadRef>>,
     /// Something is to be done before user code runs again: a signal, a stop, an exit.
     pub(crate) attention: AtomicBool,
+    /// Its CPU-time alarm has rung: it is to look at the timers on CPU time.
+    pub(crate) cpu_alarm: AtomicBool,
     /// It is to exit, on its own (exit(2)) or with all (exit_group(2), a fatal signal, exec).
     pub(crate) exiting: AtomicBool,
     /// The wait status it exits with, should it be the last.
@@ -161,6 +163,7 @@ impl Thread {
             process: process.clone(),
             kernel: SpinLock::new(None),
             attention: AtomicBool::new(false),
+            cpu_alarm: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
             exit_status: AtomicI32::new(0),
             parked: AtomicBool::new(false),

@@ -282,13 +282,20 @@ impl Thread {
         }
     }
 
+    /// As [`Self::set_run_alarm`], unless the alarm is set to an earlier moment.
+    pub fn bring_run_alarm_forward(self: &Arc<Self>, at_ns: u64) {
+        if self.run_alarm_ns.fetch_min(at_ns, Ordering::SeqCst) > at_ns {
+            backend::run_alarm_changed(self);
+        }
+    }
+
     /// The moment at which the alarm is due if the thread, which runs, goes on until then.
     #[cfg_attr(
         not(target_os = "none"),
         expect(dead_code, reason = "nothing is timed on the host")
     )]
     pub(crate) fn run_alarm_moment(&self, now: u64) -> u64 {
-        let at_ns = self.run_alarm_ns.load(Ordering::Relaxed);
+        let at_ns = self.run_alarm_ns.load(Ordering::SeqCst);
         if at_ns == NO_ALARM {
             return NO_ALARM;
         }

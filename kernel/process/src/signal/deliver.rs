@@ -12,8 +12,8 @@ use super::{
     Action, Default, Disposition, Flags, SigInfo, Signal, SignalSet, code, send, stop, wait,
 };
 use crate::thread::Thread;
-use crate::tree;
 use crate::user_loop::{Interrupted, Restart};
+use crate::{timer, tree};
 
 pub use frame::sigreturn;
 
@@ -55,6 +55,7 @@ pub fn deliver(
                 }
                 handle(thread, user, &info, action);
             }
+            Step::Nothing if timer::look_if_due(thread) => {}
             Step::Nothing => {
                 if let Some(call) = interrupted.take() {
                     restart(user, call);

@@ -18,7 +18,17 @@ use crate::{Pid, Process};
 /// # Errors
 /// `EAGAIN` when a queued (sigqueue) signal finds no room.
 pub fn to_process(process: &Arc<Process>, info: &SigInfo) -> Result<()> {
-    send(process, None, info)
+    send(process, Target::Process(None), info)
+}
+
+/// Sends `info` to the process of `thread`, which takes it if it does not block it: what a thread's own CPU
+/// time causes is shown to that thread (profilers rely on it).
+///
+/// # Errors
+/// `EAGAIN` when a queued (sigqueue) signal finds no room.
+pub(crate) fn to_process_by(thread: &Arc<Thread>, info: &SigInfo) -> Result<()> {
+    let to = Target::Process(Some(thread));
+    send(thread.process(), to, info)
 }
 
 /// Sends `info` to one thread.
@@ -26,7 +36,25 @@ pub fn to_process(process: &Arc<Process>, info: &SigInfo) -> Result<()> {
 /// # Errors
 /// `EAGAIN` when a queued (sigqueue) signal finds no room.
 pub fn to_thread(thread: &Arc<Thread>, info: &SigInfo) -> Result<()> {
-    send(thread.process(), Some(thread), info)
+    send(thread.process(), Target::Thread(thread), info)
+}
+
+/// Who may take a signal.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// This thread alone.
+    Thread(&'a Arc<Thread>),
+    /// Any of the process's, this one first.
+    Process(Option<&'a Arc<Thread>>),
+}
+
+impl<'a> Target<'a> {
+    fn thread(self) -> Option<&'a Arc<Thread>> {
+        match self {
+            Target::Thread(thread) => Some(thread),
+            Target::Process(_) => None,
+        }
+    }
 }
 
 /// Has an instruction's fault delivered to the thread that ran it: a blocked or ignored signal
@@ -164,14 +192,14 @@ impl Message<'_> {
 /// again behind it.
 pub(crate) fn to_member(tree: &mut Tree, process: &Arc<Process>, info: &SigInfo) -> Result<()> {
     process.signals.lock().multi += 1;
-    let (result, continued) = deliver_to(process, None, info);
+    let (result, continued) = deliver_to(process, Target::Process(None), info);
     if continued {
         stop::report_continued(tree, process);
     }
     result
 }
 
-fn send(process: &Arc<Process>, to: Option<&Arc<Thread>>, info: &SigInfo) -> Result<()> {
+fn send(process: &Arc<Process>, to: Target<'_>, info: &SigInfo) -> Result<()> {
     let (result, continued) = deliver_to(process, to, info);
     if continued {
         stop::report_continued(&mut tree::lock(), process);
@@ -180,11 +208,7 @@ fn send(process: &Arc<Process>, to: Option<&Arc<Thread>>, info: &SigInfo) -> Res
 }
 
 /// Makes the signal pending; also whether a stop ended that the parent is to hear of.
-fn deliver_to(
-    process: &Arc<Process>,
-    to: Option<&Arc<Thread>>,
-    info: &SigInfo,
-) -> (Result<()>, bool) {
+fn deliver_to(process: &Arc<Process>, to: Target<'_>, info: &SigInfo) -> (Result<()>, bool) {
     let mut state = process.signals.lock();
     if state.exit.is_some() || state.threads.is_empty() {
         return (Ok(()), false);
@@ -220,11 +244,11 @@ fn prepare(process: &Process, state: &mut SignalState, signal: Signal) -> bool {
 fn enqueue(
     process: &Process,
     state: &mut SignalState,
-    to: Option<&Arc<Thread>>,
+    to: Target<'_>,
     info: &SigInfo,
 ) -> Result<()> {
     let signal = info.signal;
-    if is_dropped(process, state, to, signal) {
+    if is_dropped(process, state, to.thread(), signal) {
         return Ok(());
     }
     if signal == Signal::KILL {
@@ -233,15 +257,16 @@ fn enqueue(
     }
     let is_full = signal.is_realtime() && is_full(process, state);
     let queued = match to {
-        Some(thread) => thread.private.lock().push(*info, is_full),
-        None => state.shared.push(*info, is_full),
+        Target::Thread(thread) => thread.private.lock().push(*info, is_full),
+        Target::Process(_) => state.shared.push(*info, is_full),
     };
     if queued == Queued::Refused {
         return Err(Errno::EAGAIN);
     }
     let taker = match to {
-        Some(thread) => Some(thread),
-        None => choose(state, signal),
+        Target::Thread(thread) => Some(thread),
+        Target::Process(Some(thread)) if wants(thread, signal) => Some(thread),
+        Target::Process(_) => choose(state, signal),
     };
     if let Some(thread) = taker
         && thread.listens_to(signal)
@@ -293,10 +318,12 @@ fn comes_from_above(target: &Process) -> bool {
 
 /// The thread to wake for a signal to the process: the first if it does not block it, else any.
 fn choose(state: &SignalState, signal: Signal) -> Option<&Arc<Thread>> {
-    let wants = |thread: &&Arc<Thread>| {
-        thread.listens_to(signal) && !thread.exiting.load(Ordering::Relaxed)
-    };
-    state.threads.iter().find(wants)
+    let mut threads = state.threads.iter();
+    threads.find(|thread| wants(thread, signal))
+}
+
+fn wants(thread: &Thread, signal: Signal) -> bool {
+    thread.listens_to(signal) && !thread.exiting.load(Ordering::Relaxed)
 }
 
 /// All threads of the process are to exit; the first call decides the status.

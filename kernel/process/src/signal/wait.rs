@@ -22,7 +22,7 @@ pub(super) fn take_locked(
 ) -> Option<SigInfo> {
     let private = thread.private.lock().take(wanted);
     let mut info = private.or_else(|| state.shared.take(wanted))?;
-    crate::timer::signal_taken(thread.process(), &mut info);
+    crate::timer::signal_taken(thread, &mut info);
     Some(info)
 }
 

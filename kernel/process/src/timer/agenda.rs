@@ -16,8 +16,6 @@ use crate::Process;
 pub(super) enum Due {
     /// ITIMER_REAL.
     Real,
-    /// Timers and limits on CPU time.
-    Cpu,
     /// A POSIX timer.
     Posix(i32),
 }
@@ -82,11 +80,12 @@ pub(super) fn remove(entry: Option<Entry>) {
     }
 }
 
-/// Starts the kernel thread. Once.
+/// Starts the kernel thread, and has the scheduler call for timers on CPU time. Once.
 ///
 /// # Errors
 /// `ENOMEM`.
 pub fn start_worker() -> Result<()> {
+    sched::thread::set_run_alarm_hook(cpu::ring);
     ThreadBuilder::new(b"ktimers", work).spawn().map(drop)
 }
 
@@ -143,7 +142,6 @@ fn take_due() -> Option<(Weak<Process>, Due)> {
 fn look_at(process: &Arc<Process>, due: Due) {
     match due {
         Due::Real => itimer::look_at_real(process),
-        Due::Cpu => cpu::look_at(process),
         Due::Posix(id) => posix::look_at(process, id),
     }
 }

@@ -74,8 +74,8 @@ impl Armed {
 fn clock(process: &Process, which: Which) -> u64 {
     match which {
         Which::Real => sched::clock::monotonic_ns(),
-        Which::Virtual => process.usage().user_ns,
-        Which::Prof => process.usage().cpu_ns(),
+        Which::Virtual => process.cpu_usage().user_ns,
+        Which::Prof => process.cpu_usage().cpu_ns(),
     }
 }
 
@@ -87,7 +87,7 @@ pub fn set_interval(process: &Arc<Process>, which: Which, mut setting: Interval)
         setting.interval_ns = 0;
     }
     let armed = Armed::from(setting, now);
-    let mut state = process.timers.0.lock();
+    let mut state = process.timers.state.lock();
     let slot = match which {
         Which::Real => &mut state.real,
         Which::Virtual => &mut state.cpu[0],
@@ -99,7 +99,7 @@ pub fn set_interval(process: &Arc<Process>, which: Which, mut setting: Interval)
     }
     drop(state);
     if which != Which::Real && armed.due_ns.is_some() {
-        cpu::watch(process);
+        cpu::arm(process);
     }
     old
 }
@@ -108,7 +108,7 @@ pub fn set_interval(process: &Arc<Process>, which: Which, mut setting: Interval)
 #[must_use]
 pub fn get_interval(process: &Process, which: Which) -> Interval {
     let now = clock(process, which);
-    let state = process.timers.0.lock();
+    let state = process.timers.state.lock();
     let slot = match which {
         Which::Real => &state.real,
         Which::Virtual => &state.cpu[0],
@@ -119,7 +119,7 @@ pub fn get_interval(process: &Process, which: Which) -> Interval {
 
 pub(super) fn look_at_real(process: &Arc<Process>) {
     let now = sched::clock::monotonic_ns();
-    let mut state = process.timers.0.lock();
+    let mut state = process.timers.state.lock();
     let times = state.real.expire(now);
     if times == 0 {
         return;
@@ -128,7 +128,7 @@ pub(super) fn look_at_real(process: &Arc<Process>) {
     // A standard signal always finds room.
     let _ = send::to_process(process, &SigInfo::kernel(Signal::ALRM));
     let is_pending = process.signals.lock().shared.set().contains(Signal::ALRM);
-    let mut state = process.timers.0.lock();
+    let mut state = process.timers.state.lock();
     let next = agenda::not_too_soon(state.real.due_ns, is_pending);
     state.real_entry = agenda::replace(state.real_entry, process, Due::Real, next);
 }

@@ -5,9 +5,11 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 
 use super::agenda::{self, Due};
+use super::cpu;
 use super::itimer::{Armed, Interval};
 use crate::rlimit::Resource;
 use crate::signal::{Payload, SigInfo, Signal, code, send};
+use crate::thread::Thread;
 use crate::usage::Usage;
 use crate::{Pid, Process, tree};
 
@@ -40,7 +42,7 @@ impl TimerClock {
     }
 
     /// What the clock shows that due times are kept on: the monotonic one, or CPU time.
-    fn now(self, process: &Process) -> u64 {
+    pub(super) fn now(self, process: &Process) -> u64 {
         let TimerClock::Cpu { thread, user_only } = self else {
             return sched::clock::monotonic_ns();
         };
@@ -55,16 +57,13 @@ impl TimerClock {
         }
     }
 
-    /// When the monotonic clock will show what makes a look worth while. CPU time does not pass faster than
-    /// all threads together can use it.
-    fn time_to_look(self, due_ns: u64, now_ns: u64, threads: usize) -> u64 {
-        let TimerClock::Cpu { thread, .. } = self else {
-            return due_ns;
-        };
-        let at_once = if thread.is_some() { 1 } else { threads.max(1) };
-        let left = due_ns.saturating_sub(now_ns) / at_once as u64;
-        let after = left.max(super::cpu::SHORTEST_NS);
-        sched::clock::monotonic_ns().saturating_add(after)
+    /// Whether it is CPU time of the whole process (`None`) or of this thread.
+    fn is_cpu_of(self, of: Option<Pid>) -> bool {
+        matches!(self, TimerClock::Cpu { thread, .. } if thread == of)
+    }
+
+    fn is_cpu(self) -> bool {
+        matches!(self, TimerClock::Cpu { .. })
     }
 }
 
@@ -117,12 +116,22 @@ impl Timer {
         self.missed = self.missed.saturating_add(self.armed.expire(now_ns));
     }
 
+    /// Whether something is to happen when it is due. Without a signal there is nothing to do.
+    fn waits(&self) -> bool {
+        self.armed.due_ns.is_some() && self.notify != Notify::Nothing
+    }
+
     /// See [`super::enter_again`].
     pub(super) fn enter_again(&mut self, process: &Arc<Process>, id: i32, now_ns: u64) {
-        let waits = self.armed.due_ns.is_some() && self.notify != Notify::Nothing;
-        if self.entry.is_none() && waits {
+        if self.entry.is_none() && self.waits() && !self.clock.is_cpu() {
             self.entry = agenda::replace(None, process, Due::Posix(id), Some(now_ns));
         }
+    }
+
+    /// Has it looked at when its clock shows `due`: timers on CPU time by whatever uses that ([`cpu`]).
+    fn enter(&mut self, process: &Arc<Process>, id: i32, due: Option<u64>) {
+        let due = due.filter(|_| !self.clock.is_cpu());
+        self.entry = agenda::replace(self.entry, process, Due::Posix(id), due);
     }
 
     /// Takes it off the agenda: it is going away.
@@ -136,7 +145,7 @@ impl Timer {
 /// # Errors
 /// `EAGAIN` when there are too many (each is ready to queue a signal), or too little memory.
 pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i32> {
-    let mut state = process.timers.0.lock();
+    let mut state = process.timers.state.lock();
     let limit = process.limits().soft(Resource::PendingSignals);
     let is_full = state.posix.len() >= MOST || state.posix.len() as u64 >= limit;
     if is_full || machine::frame::free() < memory::pressure::RESERVE_FRAMES {
@@ -167,7 +176,7 @@ pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i3
 pub fn delete(process: &Process, id: i32) -> Result<()> {
     let timer = process
         .timers
-        .0
+        .state
         .lock()
         .posix
         .remove(&id)
@@ -184,8 +193,8 @@ pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Inte
     if setting.interval.value_ns == 0 {
         setting.interval.interval_ns = 0;
     }
-    let (now, threads) = (clock_of(process, id)?.now(process), process.thread_count());
-    let mut state = process.timers.0.lock();
+    let now = clock_of(process, id)?.now(process);
+    let mut state = process.timers.state.lock();
     let timer = state.posix.get_mut(&id).ok_or(Errno::EINVAL)?;
     let old = timer.left(now);
     timer.armed = Armed::from(setting.interval, now);
@@ -194,13 +203,13 @@ pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Inte
     }
     timer.missed = 0;
     timer.last_overrun = 0;
-    // Without a signal there is nothing to do when it is due.
-    let due = timer
-        .armed
-        .due_ns
-        .filter(|_| timer.notify != Notify::Nothing)
-        .map(|due| timer.clock.time_to_look(due, now, threads));
-    timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), due);
+    let due = timer.armed.due_ns.filter(|_| timer.waits());
+    let clock = timer.clock;
+    timer.enter(process, id, due);
+    drop(state);
+    if let Some(due) = due {
+        cpu::arm_for(process, clock, due);
+    }
     Ok(old)
 }
 
@@ -210,12 +219,12 @@ pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Inte
 /// `EINVAL` when there is none with this id.
 pub fn get(process: &Process, id: i32) -> Result<Interval> {
     let now = clock_of(process, id)?.now(process);
-    let state = process.timers.0.lock();
+    let state = process.timers.state.lock();
     Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.left(now))
 }
 
 fn clock_of(process: &Process, id: i32) -> Result<TimerClock> {
-    let state = process.timers.0.lock();
+    let state = process.timers.state.lock();
     Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.clock)
 }
 
@@ -224,18 +233,44 @@ fn clock_of(process: &Process, id: i32) -> Result<TimerClock> {
 /// # Errors
 /// `EINVAL` when there is none with this id.
 pub fn overrun(process: &Process, id: i32) -> Result<i32> {
-    let state = process.timers.0.lock();
+    let state = process.timers.state.lock();
     Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.last_overrun)
 }
 
+/// The first timer from `from` on that waits for CPU time of the process, or of the thread `tid`.
+pub(super) fn next_on_cpu(process: &Process, from: i32, tid: Pid) -> Option<i32> {
+    let state = process.timers.state.lock();
+    let mut timers = state.posix.range(from..);
+    let is_meant = |timer: &Timer| {
+        let clock = timer.clock;
+        timer.waits() && (clock.is_cpu_of(None) || clock.is_cpu_of(Some(tid)))
+    };
+    timers.find_map(|(id, timer)| is_meant(timer).then_some(*id))
+}
+
+/// How far off the first timer is that waits for CPU time of the process (`None`) or of a thread, which has used
+/// `clocks` (user time, and all of it).
+pub(super) fn least_left(state: &super::State, of: Option<Pid>, clocks: [u64; 2]) -> Option<u64> {
+    let left = |timer: &Timer| {
+        let TimerClock::Cpu { user_only, .. } = timer.clock else {
+            return None;
+        };
+        let now = clocks[usize::from(!user_only)];
+        let due = timer.armed.due_ns.filter(|_| timer.waits())?;
+        timer.clock.is_cpu_of(of).then(|| due.saturating_sub(now))
+    };
+    state.posix.values().filter_map(left).min()
+}
+
+/// Looks at a timer, and sends its signal if it is due.
 pub(super) fn look_at(process: &Arc<Process>, id: i32) {
     // What was ignored, dropped or lost is not pending any more.
     let is_pending = is_queued(process, id);
     let Ok(clock) = clock_of(process, id) else {
         return;
     };
-    let (now, threads) = (clock.now(process), process.thread_count());
-    let mut state = process.timers.0.lock();
+    let now = clock.now(process);
+    let mut state = process.timers.state.lock();
     let Some(timer) = state.posix.get_mut(&id) else {
         return;
     };
@@ -253,23 +288,21 @@ pub(super) fn look_at(process: &Arc<Process>, id: i32) {
         send_signal(process, id, notify);
     }
     let is_pending = is_queued(process, id);
-    let mut state = process.timers.0.lock();
+    let mut state = process.timers.state.lock();
     let Some(timer) = state.posix.get_mut(&id) else {
         return;
     };
     timer.is_pending &= is_pending;
     // Nothing new can come of it until somebody takes the signal, or stops ignoring it.
-    let due = timer.armed.due_ns;
-    let due = due.map(|due| clock.time_to_look(due, now, threads));
-    let next = agenda::not_too_soon(due, queue_it == is_pending);
-    timer.entry = agenda::replace(timer.entry, process, Due::Posix(id), next);
+    let next = agenda::not_too_soon(timer.armed.due_ns, queue_it == is_pending);
+    timer.enter(process, id, next);
 }
 
 /// Whether a signal of this timer waits to be taken.
 fn is_queued(process: &Process, id: i32) -> bool {
     let is_own = |info: &SigInfo| matches!(info.payload, Payload::Timer { id: of, .. } if of == id);
     let state = process.signals.lock();
-    let by_thread = |thread: &Arc<crate::thread::Thread>| thread.private.lock().any(is_own);
+    let by_thread = |thread: &Arc<Thread>| thread.private.lock().any(is_own);
     state.shared.any(is_own) || state.threads.iter().any(by_thread)
 }
 
@@ -300,26 +333,25 @@ fn send_signal(process: &Arc<Process>, id: i32, notify: Notify) {
     };
 }
 
-/// A signal was taken off a queue: if it is a timer's, it gets its overrun count and the timer may send
+/// `thread` took a signal off a queue: if it is a timer's, it gets its overrun count and the timer may send
 /// the next one. Called with the process's signal state locked.
-pub(crate) fn signal_taken(process: &Arc<Process>, info: &mut SigInfo) {
+pub(crate) fn signal_taken(thread: &Thread, info: &mut SigInfo) {
+    let process = thread.process();
     let Payload::Timer { id, overrun, .. } = &mut info.payload else {
         return;
     };
-    let mut state = process.timers.0.lock();
+    let mut state = process.timers.state.lock();
     let Some(timer) = state.posix.get_mut(id) else {
         return;
     };
-    // CPU time cannot be asked for here: the next look counts.
-    let is_cpu = matches!(timer.clock, TimerClock::Cpu { .. });
-    let now = sched::clock::monotonic_ns();
-    if !is_cpu {
-        timer.miss(now);
+    if timer.clock.is_cpu() {
+        // The process's CPU time cannot be asked for here: the next look counts.
+        cpu::raise(thread);
+    } else {
+        timer.miss(sched::clock::monotonic_ns());
     }
-    let due = timer.armed.due_ns;
-    let due = due.map(|due| if is_cpu { now } else { due });
-    let next = agenda::not_too_soon(due, false);
-    timer.entry = agenda::replace(timer.entry, process, Due::Posix(*id), next);
+    let next = agenda::not_too_soon(timer.armed.due_ns, false);
+    timer.enter(process, *id, next);
     timer.last_overrun = i32::try_from(timer.missed).unwrap_or(i32::MAX);
     timer.missed = 0;
     timer.is_pending = false;

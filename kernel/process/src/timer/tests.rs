@@ -1,6 +1,9 @@
-//! Arithmetic of due times.
+//! Arithmetic of due times, and a look at timers on CPU time.
 
+use super::cpu;
 use super::itimer::{Armed, Interval};
+use crate::rlimit::{Limit, Resource};
+use crate::signal::Signal;
 
 const PERIODIC: Interval = Interval {
     value_ns: 100,
@@ -43,4 +46,33 @@ fn what_is_left_of_a_period_that_nobody_looked_at_is_until_the_next_time() {
     assert_eq!(timer.left(40).value_ns, 60);
     assert_eq!(timer.left(100).value_ns, 30);
     assert_eq!(timer.left(165).value_ns, 25);
+}
+
+#[test]
+fn threads_look_before_all_of_them_together_could_be_due() {
+    const MS: u64 = 1_000_000;
+    assert_eq!(cpu::share_of(500 * MS, 1), 500 * MS);
+    assert_eq!(cpu::share_of(12 * MS, 3), 4 * MS);
+    // One that was away must not come back with an alarm from when much was left.
+    assert_eq!(cpu::share_of(3600 * 1000 * MS, 2), 10 * MS);
+    assert_eq!(cpu::share_of(0, 4), MS, "nor does it look all the time");
+}
+
+#[test]
+fn a_thread_whose_alarm_rang_sends_what_is_due() {
+    let thread = crate::tests::process(None);
+    let process = thread.process();
+    assert!(!cpu::look_if_due(&thread), "nothing rang");
+    process.timers.state.lock().cpu[1].due_ns = Some(0);
+    let limit = Limit { soft: 0, hard: 5 };
+    assert!(process.limits().set(Resource::Cpu, limit, true).is_ok());
+    cpu::raise(&thread);
+    assert!(thread.needs_attention() && cpu::look_if_due(&thread));
+    let pending = process.signals.lock().shared.set();
+    assert!(pending.contains(Signal::PROF) && pending.contains(Signal::XCPU));
+    assert!(!pending.contains(Signal::VTALRM));
+    assert_eq!(process.limits().soft(Resource::Cpu), 1, "the next second");
+    assert_eq!(process.timers.state.lock().cpu[1].due_ns, None);
+    crate::exit::exit_thread(&thread, 0);
+    crate::exit::finish(&thread, None);
 }
