@@ -1,10 +1,10 @@
 //! `cargo xtask qemu-test`: the kernel under QEMU, without KVM.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use qemu_tests::suite::Options;
-use qemu_tests::{Report, boot_cost, suite};
+use qemu_tests::{Report, boot_cost, gaps, suite};
 
 use crate::build::{self, Image};
 use crate::packages;
@@ -13,7 +13,8 @@ use crate::workspace::Workspace;
 /// What `cargo xtask qemu-test` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct QemuTestArguments {
-    /// Only programs whose name contains this; `q35/` or `microvm-4/pipes` choose machines, too
+    /// Only programs whose name contains this; `q35/` or `microvm-4/pipes` choose machines, too. `gaps/` and
+    /// `gaps/NAME` measure how long calls keep the CPU
     filter: Option<String>,
     /// Boot this Linux kernel (a vmlinuz) instead of ours, to test the tests
     #[arg(long, value_name = "FILE")]
@@ -29,9 +30,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: QemuTestArguments) -> anyhow
         Some(kernel) => programs(workspace, kernel, true, arguments.filter, arguments.jitter)?,
         None => {
             let kernel = build::image(workspace)?.kernel;
+            let family = arguments.filter.as_deref();
+            if let Some(family) = family.and_then(|filter| filter.strip_prefix("gaps/")) {
+                return end(&long_calls(workspace, &kernel, Some(family))?);
+            }
             programs(workspace, kernel, false, arguments.filter, arguments.jitter)?
         }
     };
+    end(&report)
+}
+
+fn end(report: &Report) -> anyhow::Result<()> {
     println!("{}", report.totals());
     if !report.failed.is_empty() {
         bail!("{} tests failed", report.failed.len());
@@ -39,11 +48,23 @@ pub(crate) fn run(workspace: &Workspace, arguments: QemuTestArguments) -> anyhow
     Ok(())
 }
 
-/// The guest programs on every machine, and the boot's cost.
+/// The guest programs on every machine, the boot's cost, and how long calls keep the CPU.
 pub(crate) fn all(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
     let mut report = programs(workspace, image.kernel.clone(), false, None, None)?;
     report.merge(boot_cost::run(&image.kernel, &image.archive)?);
+    report.merge(long_calls(workspace, &image.kernel, None)?);
     Ok(report)
+}
+
+fn long_calls(
+    workspace: &Workspace,
+    kernel: &Path,
+    family: Option<&str>,
+) -> anyhow::Result<Report> {
+    let needed = [packages::QEMU, packages::STATIC_C].concat();
+    packages::require("the tests under QEMU", &needed)?;
+    let family = family.filter(|name| !name.is_empty());
+    gaps::run(kernel, &workspace.target.join("qemu-tests"), family)
 }
 
 fn programs(

@@ -213,15 +213,24 @@ impl InodeLocks {
 
     /// Gives up what the owner of `range` holds of its bytes.
     fn release(&self, which: LockFamily, range: &FileLock) -> Result<()> {
-        let released = self.with(which, |family| {
-            let cut = family.ranges.cut(range.owner, range.start, range.end);
-            (cut, family.grant(range))
-        });
-        let Some((cut, granted)) = released else {
-            return Ok(());
-        };
-        granted.wake();
-        cut.map_err(|_| Errno::ENOLCK)
+        /// Ranges given up with the locks of the inode held.
+        const STEP: usize = 64;
+        loop {
+            let released = self.with(which, |family| {
+                let cut = family
+                    .ranges
+                    .cut_some(range.owner, range.start, range.end, STEP);
+                (cut, family.grant(range))
+            });
+            let Some((cut, granted)) = released else {
+                return Ok(());
+            };
+            granted.wake();
+            if cut.map_err(|_| Errno::ENOLCK)? {
+                return Ok(());
+            }
+            sched::cond_resched();
+        }
     }
 }
 

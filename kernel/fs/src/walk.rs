@@ -285,6 +285,8 @@ impl<'p> Walk<'p> {
         }
         self.rest = Cow::Owned(target);
         self.done = 0;
+        // Forty links of two thousand components each are a long way.
+        sched::cond_resched();
         Ok(())
     }
 

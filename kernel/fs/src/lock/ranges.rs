@@ -155,6 +155,26 @@ impl Ranges {
         }
     }
 
+    /// As [`Self::cut`], at most `most` ranges; whether nothing is left.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn cut_some(
+        &mut self,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        most: usize,
+    ) -> Result<bool> {
+        for _ in 0..most {
+            let Some(lock) = self.overlapping(owner, start, end) else {
+                return Ok(true);
+            };
+            self.cut(owner, lock.start.max(start), lock.end.min(end))?;
+        }
+        Ok(self.overlapping(owner, start, end).is_none())
+    }
+
     /// Takes `start..end` out of what `owner` has.
     ///
     /// # Errors
@@ -213,6 +233,11 @@ mod tests {
         assert_eq!(all(&ranges), [(0, 4), (4, 8), (8, 30)]);
         ranges.set(&lock(A, LockKind::Shared, 2, 40)).unwrap();
         assert_eq!(all(&ranges), [(0, 2), (2, 40)]);
+        ranges.set(&lock(A, LockKind::Shared, 50, 60)).unwrap();
+        assert_eq!(ranges.cut_some(A, 1, 55, 1), Ok(false));
+        assert_eq!(all(&ranges), [(0, 1), (2, 40), (50, 60)]);
+        assert_eq!(ranges.cut_some(A, 1, 55, 9), Ok(true));
+        assert_eq!(all(&ranges), [(0, 1), (55, 60)]);
         ranges.cut(A, 0, u64::MAX).unwrap();
         assert!(ranges.is_empty() && ranges.exclusive.is_empty() && ranges.sharers.is_empty());
     }

@@ -411,6 +411,7 @@ impl Drop for TmpInode {
         // A tree that goes as a whole must not become a recursion as deep as the tree.
         while let Some(child) = self.pop_child() {
             take_apart(child);
+            sched::cond_resched();
         }
     }
 }

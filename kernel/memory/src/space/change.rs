@@ -118,6 +118,7 @@ impl AddressSpace {
                 });
             residency.try_push(u8::from(is_resident))?;
             page += PAGE;
+            sched::cond_resched();
         }
         Ok(residency)
     }

@@ -223,6 +223,7 @@ impl AddressSpace {
             {
                 self.unmap_pages(range);
             }
+            sched::cond_resched();
         }
     }
 

@@ -134,11 +134,12 @@ impl AreaTree {
         Some((*start, area))
     }
 
-    /// The areas that touch `range`, whole.
+    /// The areas that touch `range`, whole. The CPU may be given away between them.
     pub(crate) fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Area)> {
         let end = if range.is_empty() { 0 } else { range.end };
         self.from(range.start)
             .take_while(move |(start, _)| *start < end)
+            .inspect(|_| sched::cond_resched())
     }
 
     pub(crate) fn overlaps(&self, range: Range<u64>) -> bool {
@@ -249,6 +250,7 @@ impl AreaTree {
                 // Room for it was reserved.
                 drop(removed.push_within_capacity(area));
             }
+            sched::cond_resched();
         });
         if let Some(known) = self.searched {
             let gap_end = self
@@ -285,6 +287,7 @@ impl AreaTree {
             let end = area.end;
             self.merge_at(at);
             at = self.areas.seek(end);
+            sched::cond_resched();
         }
         self.merge_at(at);
         Ok(())

@@ -130,6 +130,7 @@ fn push_pointers(bytes: &mut Vec<u8>, strings: &Strings, mut at: u64) {
     for string in strings.iter() {
         bytes.extend_from_slice(at.as_bytes());
         at += string.len() as u64 + 1;
+        sched::cond_resched();
     }
     bytes.extend_from_slice(0u64.as_bytes());
 }

@@ -62,6 +62,10 @@ impl Strings {
             if strings.size() > limit {
                 return Err(Errno::E2BIG);
             }
+            if sched::thread::killed() {
+                return Err(Errno::EINTR);
+            }
+            sched::cond_resched();
         }
         Ok(strings)
     }
@@ -91,6 +95,7 @@ impl Strings {
         let mut strings = Self::from_list(front)?;
         for string in self.iter().skip(1) {
             strings.push(string)?;
+            sched::cond_resched();
         }
         Ok(strings)
     }

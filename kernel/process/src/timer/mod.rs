@@ -51,13 +51,20 @@ impl Timers {
     pub(crate) fn cancel_all(&self) {
         let state = core::mem::take(&mut *self.state.lock());
         agenda::remove(state.real_entry);
-        state.posix.values().for_each(posix::Timer::disarm);
+        disarm_all(&state.posix);
     }
 
     /// exec deletes POSIX timers and keeps interval timers.
     pub(crate) fn delete_posix(&self) {
         let old = core::mem::take(&mut self.state.lock().posix);
-        old.values().for_each(posix::Timer::disarm);
+        disarm_all(&old);
+    }
+}
+
+fn disarm_all(timers: &Map<i32, posix::Timer>) {
+    for timer in timers.values() {
+        timer.disarm();
+        sched::cond_resched();
     }
 }
 
