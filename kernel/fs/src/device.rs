@@ -12,6 +12,7 @@ use machine::sync::SpinLock;
 
 use crate::cred::Credentials;
 use crate::file_ops::FileOps;
+use crate::file_system::FileSystemType;
 use crate::flags::OpenFlags;
 use crate::metadata::{DeviceId, FileKind, Metadata};
 use crate::path::Path;
@@ -42,6 +43,17 @@ struct Registered {
     name: String,
     mode: u32,
     driver: Arc<dyn CharDriver>,
+    reach: Reach,
+}
+
+/// Through which nodes a device can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Any node of its number.
+    Any,
+    /// Those of devtmpfs, and others only in the machine's own mount namespace: a container that may make nodes does
+    /// not get at the machine's console with them. On Linux a cgroup's device rules see to that.
+    Machine,
 }
 
 static DEVICES: SpinLock<BTreeMap<DeviceId, Registered>> = SpinLock::new(BTreeMap::new());
@@ -50,8 +62,15 @@ static MAJORS: SpinLock<BTreeMap<u32, Arc<dyn CharDriver>>> = SpinLock::new(BTre
 
 /// Registers a character device: its driver, and the name below /dev (`null`, `pts/ptmx`) and permission bits that
 /// devtmpfs shows. A second registration of a number replaces the first.
-pub fn register_char(id: DeviceId, name: &str, mode: u32, driver: Arc<dyn CharDriver>) {
+pub fn register_char(
+    id: DeviceId,
+    name: &str,
+    mode: u32,
+    reach: Reach,
+    driver: Arc<dyn CharDriver>,
+) {
     let registered = Registered {
+        reach,
         name: String::from(name),
         mode,
         driver,
@@ -71,7 +90,7 @@ pub fn register_major(major: u32, driver: Arc<dyn CharDriver>) {
 /// Opens the device that a node stands for.
 ///
 /// # Errors
-/// `ENXIO` when no driver has it, and what the driver answers.
+/// `ENXIO` when no driver has it, `EPERM` when it cannot be had by this node, and what the driver answers.
 pub(crate) fn open(
     node: Metadata,
     path: &Path,
@@ -81,16 +100,112 @@ pub(crate) fn open(
     if node.kind != FileKind::CharDevice {
         return Err(Errno::ENXIO);
     }
-    let exact = DEVICES
+    let found = DEVICES
         .lock()
         .get(&node.rdev)
-        .map(|found| found.driver.clone());
+        .map(|found| (found.driver.clone(), found.reach));
+    if matches!(found, Some((_, Reach::Machine))) && !is_machines_own(path) {
+        return Err(Errno::EPERM);
+    }
+    let exact = found.map(|(driver, _)| driver);
     let driver = exact.or_else(|| MAJORS.lock().get(&node.rdev.major).cloned());
     let driver = driver.ok_or(Errno::ENXIO)?;
     driver.open(node.rdev, path, flags, credentials)
 }
 
+/// Whether a node is one of devtmpfs, or lies where containers do not see it.
+fn is_machines_own(path: &Path) -> bool {
+    let mount = &path.mount;
+    mount.super_block().fs().name() == DevTmpFs.name()
+        || mount.namespace().is_some_and(|space| space.is_initial())
+}
+
 /// Registers the devices that need no hardware: null, zero, full, random, urandom.
 pub fn register_memory_devices() {
     mem::register();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_system::{MountRequest, SuperBlock};
+    use crate::{Dentry, FsContext, MountFlags, MountNamespace, NewKind, tmpfs};
+
+    /// A device whose opening is all that it can do.
+    struct Opened;
+
+    impl FileOps for Opened {}
+
+    impl CharDriver for Opened {
+        fn open(
+            &self,
+            _: DeviceId,
+            _: &Path,
+            _: OpenFlags,
+            _: &Arc<Credentials>,
+        ) -> Result<Arc<dyn FileOps>> {
+            Ok(Arc::new(Opened))
+        }
+    }
+
+    fn node(
+        at: &Path,
+        name: &[u8],
+        credentials: &Arc<Credentials>,
+        namespace: &Arc<MountNamespace>,
+    ) -> Path {
+        let fs = FsContext::new(namespace).unwrap();
+        let caller = crate::Caller {
+            fs: &fs,
+            credentials,
+        };
+        let kind = NewKind::Device(FileKind::CharDevice, DeviceId::new(4, 201));
+        caller.mknod(at, name, kind, 0o666).unwrap();
+        caller
+            .lookup(at, name, crate::LookupFlags::empty())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_containers_own_nodes_do_not_lead_to_the_machines_devices() {
+        let (private, public) = (DeviceId::new(4, 201), DeviceId::new(4, 202));
+        register_char(
+            private,
+            "private201",
+            0o600,
+            Reach::Machine,
+            Arc::new(Opened),
+        );
+        register_char(public, "public202", 0o600, Reach::Any, Arc::new(Opened));
+        let root = Arc::new(Credentials::root());
+        let super_block =
+            SuperBlock::new(tmpfs::TmpFs::new("tmpfs", &tmpfs::TmpFsOptions::default()).unwrap());
+        let machine = MountNamespace::new(&super_block, b"none", MountFlags::empty());
+        let open = |path: &Path, id| {
+            let meta = Metadata {
+                rdev: id,
+                ..path.metadata().unwrap()
+            };
+            super::open(meta, path, OpenFlags::empty(), &root).map(drop)
+        };
+        let own = node(&machine.root().unwrap(), b"own", &root, &machine);
+        assert_eq!(open(&own, private), Ok(()));
+        let container = machine.duplicate(&mut []).unwrap();
+        let made = node(&container.root().unwrap(), b"made", &root, &container);
+        assert_eq!(open(&made, private), Err(Errno::EPERM));
+        assert_eq!(open(&made, public), Ok(()));
+        let request = MountRequest {
+            source: b"",
+            data: b"",
+        };
+        let devices = DevTmpFs.mount(&request).unwrap();
+        let shown = crate::Mount::new(&devices, &devices.root(), b"", MountFlags::empty());
+        let dentry: Arc<Dentry> =
+            crate::walk::find_child(shown.root(), b"private201", false).unwrap();
+        let path = Path {
+            mount: shown,
+            dentry,
+        };
+        assert_eq!(open(&path, private), Ok(()));
+    }
 }

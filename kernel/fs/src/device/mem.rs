@@ -6,7 +6,7 @@ use abi::{Errno, Result};
 use memory::io::{IoReader, IoWriter};
 use memory::{Mapping, PageSource};
 
-use super::{CharDriver, register_char};
+use super::{CharDriver, Reach, register_char};
 use crate::cred::Credentials;
 use crate::file_ops::{FileOps, Io, Seek};
 use crate::flags::OpenFlags;
@@ -40,6 +40,7 @@ pub(super) fn register() {
             DeviceId::new(MEM_MAJOR, minor),
             name,
             0o666,
+            Reach::Any,
             Arc::new(device),
         );
     }

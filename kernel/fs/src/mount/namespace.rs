@@ -29,6 +29,7 @@ pub fn next_namespace_id() -> u32 {
 #[derive(Debug)]
 pub struct MountNamespace {
     id: u32,
+    is_initial: bool,
     root: SpinLock<Option<Arc<Mount>>>,
     /// Counts changes; with `changed` what poll of /proc/PID/mounts tells.
     changes: AtomicU64,
@@ -63,12 +64,13 @@ impl MountNamespace {
     #[must_use]
     pub fn new(super_block: &Arc<SuperBlock>, source: &[u8], flags: MountFlags) -> Arc<Self> {
         let root = Mount::new(super_block, &super_block.root(), source, flags);
-        Self::with_root(root)
+        Self::with_root(root, true)
     }
 
-    fn with_root(root: Arc<Mount>) -> Arc<Self> {
+    fn with_root(root: Arc<Mount>, is_initial: bool) -> Arc<Self> {
         let this = Arc::new(Self {
             id: next_namespace_id(),
+            is_initial,
             root: SpinLock::new(None),
             changes: AtomicU64::new(0),
             changed: WaitQueue::new(),
@@ -80,6 +82,12 @@ impl MountNamespace {
         }
         *this.root.lock() = Some(root);
         this
+    }
+
+    /// Whether it is the machine's own, not a copy made by `CLONE_NEWNS`.
+    #[must_use]
+    pub fn is_initial(&self) -> bool {
+        self.is_initial
     }
 
     /// Inode number under /proc/PID/ns.
@@ -117,7 +125,7 @@ impl MountNamespace {
                 path.mount = new.clone();
             }
         }
-        Ok(Self::with_root(copy))
+        Ok(Self::with_root(copy, false))
     }
 
     /// How often something was mounted, moved or taken away.

@@ -12,7 +12,7 @@ use sched::thread::ThreadBuilder;
 use super::file;
 use super::terminal::{Line, Terminal};
 use crate::cred::Credentials;
-use crate::device::{self, CharDriver};
+use crate::device::{self, CharDriver, Reach};
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::job_control::job_control;
@@ -91,10 +91,11 @@ impl CharDriver for Aliases {
 /// `ENOMEM`.
 pub(super) fn register() -> Result<()> {
     let aliases = Arc::new(Aliases);
-    device::register_char(TTY, "tty", 0o666, aliases.clone());
-    device::register_char(CONSOLE, "console", 0o600, aliases);
+    device::register_char(TTY, "tty", 0o666, Reach::Any, aliases.clone());
+    device::register_char(CONSOLE, "console", 0o600, Reach::Machine, aliases);
     let serial = Terminal::new(SERIAL, Arc::new(SerialLine));
-    device::register_char(SERIAL, "ttyS0", 0o600, Arc::new(Fixed(serial.clone())));
+    let driver = Arc::new(Fixed(serial.clone()));
+    device::register_char(SERIAL, "ttyS0", 0o600, Reach::Machine, driver);
     set_console(serial.clone());
     let typed = Arc::new(Typed {
         bytes: IrqLock::new(([0; TYPED_MAX], 0)),
@@ -149,6 +150,7 @@ pub fn register_terminal(terminal: &Arc<Terminal>, name: &str) {
         terminal.id(),
         name,
         0o600,
+        Reach::Machine,
         Arc::new(Fixed(terminal.clone())),
     );
 }

@@ -16,7 +16,7 @@ use memory::io::IoWriter;
 
 use super::pty::{Master, Pty, SLAVE_MAJOR};
 use crate::cred::Credentials;
-use crate::device::{self, CharDriver};
+use crate::device::{self, CharDriver, Reach};
 use crate::file::File;
 use crate::file_ops::{DirSink, FileOps, Io, Seek, seek_in};
 use crate::file_system::{FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock};
@@ -436,7 +436,7 @@ impl CharDriver for Driver {
 pub(super) fn register() {
     crate::file_system::register(Arc::new(DevPtsType));
     let driver = Arc::new(Driver);
-    device::register_char(PTMX, "ptmx", 0o666, driver.clone());
+    device::register_char(PTMX, "ptmx", 0o666, Reach::Any, driver.clone());
     device::register_major(SLAVE_MAJOR, driver);
 }
 
