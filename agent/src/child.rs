@@ -254,6 +254,10 @@ fn attach(plan: &Plan) -> Result<(), Failed> {
     };
     match &plan.stdio {
         Stdio::Streams([stdin, stdout, stderr]) => {
+            for stream in [stdin, stdout, stderr] {
+                // The user may open what /dev/stdout leads to, as runc has it. Whoever cannot have it can use it still.
+                let _ = rustix::fs::fchown(stream, Some(plan.credentials.uid), None);
+            }
             rustix::stdio::dup2_stdin(stdin).map_err(stdio)?;
             rustix::stdio::dup2_stdout(stdout).map_err(stdio)?;
             rustix::stdio::dup2_stderr(stderr).map_err(stdio)
