@@ -70,6 +70,7 @@ fn directory(fs: &TmpFs, name: &[u8]) -> Result<Vec<u8>> {
             mode: 0o755,
             uid: 0,
             gid: 0,
+            acls: crate::acl::NewAcls::default(),
         };
         root.insert(name, &TmpInode::new(fs.usage(), &new)?)?;
     }
@@ -112,6 +113,7 @@ fn make(entry: &Entry<'static>, fs: &TmpFs) -> Result<Arc<TmpInode>> {
         mode: entry.mode(),
         uid: entry.uid(),
         gid: entry.gid(),
+        acls: crate::acl::NewAcls::default(),
     };
     match entry.kind() {
         Kind::Directory => TmpInode::new(fs.usage(), &new(NewKind::Directory)),

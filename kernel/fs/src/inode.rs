@@ -11,6 +11,7 @@ use core::any::Any;
 
 use abi::{Errno, Result};
 
+use crate::acl::{Acl, AclKind, NewAcls};
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr};
@@ -21,7 +22,7 @@ mod body;
 pub use body::{InodeAccess, InodeBody};
 
 /// What to make in a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInode<'a> {
     /// Kind, with what the kind needs.
     pub kind: NewKind<'a>,
@@ -31,6 +32,9 @@ pub struct NewInode<'a> {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// What the directory's default access control list gives, already heeded in `mode`. None where the file system
+    /// has no lists.
+    pub acls: NewAcls,
 }
 
 /// The kind of a new inode, with what the kind needs.
@@ -257,6 +261,26 @@ pub trait Inode: Any + Send + Sync {
     /// `EOPNOTSUPP` by default, `ENODATA`.
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
         let _ = name;
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// An access control list of it; one of access says more than the mode does.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` by default: it can have none.
+    fn acl(&self, kind: AclKind) -> Result<Option<Arc<Acl>>> {
+        let _ = kind;
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets an access control list, or takes it away. One of access changes the mode to what it says, and is not kept
+    /// if that is all. Changing the mode changes the list in turn. `keeps_set_gid` is whether the caller may leave a
+    /// set-group-id bit in that mode.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` by default, `ENOSPC`.
+    fn set_acl(&self, kind: AclKind, acl: Option<Acl>, keeps_set_gid: bool) -> Result<()> {
+        let _ = (kind, acl, keeps_set_gid);
         Err(Errno::EOPNOTSUPP)
     }
 

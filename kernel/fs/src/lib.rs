@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+pub mod acl;
 mod anonymous;
 pub mod archive;
 mod context;

@@ -52,6 +52,7 @@ pub fn create(
         mode: 0o777,
         uid: credentials.fsuid,
         gid: credentials.fsgid,
+        acls: crate::acl::NewAcls::default(),
     };
     let inode = mount
         .root()

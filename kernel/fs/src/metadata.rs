@@ -185,6 +185,16 @@ impl Metadata {
         }
     }
 
+    /// Takes in all that `change` names but the size, which is the contents'.
+    pub(crate) fn apply(&mut self, change: &SetAttr) {
+        self.mode = change.mode.unwrap_or(self.mode);
+        self.uid = change.uid.unwrap_or(self.uid);
+        self.gid = change.gid.unwrap_or(self.gid);
+        self.atime = change.atime.unwrap_or(self.atime);
+        self.mtime = change.mtime.unwrap_or(self.mtime);
+        self.ctime = change.ctime.unwrap_or(self.ctime);
+    }
+
     /// `st_mode`: type and permission bits.
     #[must_use]
     pub const fn st_mode(&self) -> u32 {

@@ -1,9 +1,10 @@
-//! Who may do what: mode bits, capabilities, sticky directories, read-only mounts.
+//! Who may do what: mode bits, access control lists, capabilities, sticky directories, read-only mounts.
 
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 
+use crate::acl::AclKind;
 use crate::cred::{Capabilities, Credentials};
 use crate::inode::Inode;
 use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID, S_ISVTX};
@@ -22,7 +23,7 @@ bitflags::bitflags! {
     }
 }
 
-/// Whether `credentials` may do `access` on `inode`, by mode bits and capabilities.
+/// Whether `credentials` may do `access` on `inode`, by mode bits, access control list and capabilities.
 ///
 /// # Errors
 /// `EACCES`, and what asking for the attributes gives.
@@ -31,26 +32,43 @@ pub fn check(inode: &dyn Inode, credentials: &Credentials, access: Access) -> Re
     if inode.kind() == FileKind::Directory && credentials.has(Capabilities::DAC_OVERRIDE) {
         return Ok(());
     }
-    check_metadata(&inode.metadata()?, credentials, access)
+    check_with(inode, &inode.metadata()?, credentials, access)
 }
 
-/// As [`check`], with the attributes at hand.
+/// As [`check`], with the attributes of `inode` at hand.
 ///
 /// # Errors
 /// `EACCES`.
-pub fn check_metadata(meta: &Metadata, credentials: &Credentials, access: Access) -> Result<()> {
-    let class = if credentials.fsuid == meta.uid {
-        meta.mode >> 6
-    } else if credentials.in_group(meta.gid) {
-        meta.mode >> 3
-    } else {
-        meta.mode
-    };
-    if class & access.bits() == access.bits() || overrides(meta, credentials, access) {
+pub fn check_with(
+    inode: &dyn Inode,
+    meta: &Metadata,
+    credentials: &Credentials,
+    access: Access,
+) -> Result<()> {
+    if allows(inode, meta, credentials, access) || overrides(meta, credentials, access) {
         Ok(())
     } else {
         Err(Errno::EACCES)
     }
+}
+
+fn allows(inode: &dyn Inode, meta: &Metadata, credentials: &Credentials, access: Access) -> bool {
+    let class = if credentials.fsuid == meta.uid {
+        meta.mode >> 6
+    } else {
+        // The group's bits are the list's mask: without one of them it gives nothing to those whom it names.
+        if meta.mode & 0o070 != 0
+            && let Ok(Some(acl)) = inode.acl(AclKind::Access)
+        {
+            return acl.allows(meta, credentials, access);
+        }
+        if credentials.in_group(meta.gid) {
+            meta.mode >> 3
+        } else {
+            meta.mode
+        }
+    };
+    class & access.bits() == access.bits()
 }
 
 fn overrides(meta: &Metadata, credentials: &Credentials, access: Access) -> bool {
@@ -93,7 +111,7 @@ pub fn check_link_source(inode: &dyn Inode, credentials: &Credentials) -> Result
     let is_safe = meta.kind == FileKind::Regular
         && meta.mode & S_ISUID == 0
         && !runs_as_group
-        && check_metadata(&meta, credentials, Access::READ | Access::WRITE).is_ok();
+        && check_with(inode, &meta, credentials, Access::READ | Access::WRITE).is_ok();
     if is_safe || is_owner_or_capable(&meta, credentials) {
         Ok(())
     } else {

@@ -218,6 +218,7 @@ impl TmpFs {
                 mode,
                 uid,
                 gid,
+                acls: crate::acl::NewAcls::default(),
             },
         )?;
         Ok(Arc::new(Self { name, usage, root }))

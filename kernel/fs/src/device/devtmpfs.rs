@@ -93,6 +93,7 @@ fn child_or_new(
             mode,
             uid: 0,
             gid: 0,
+            acls: crate::acl::NewAcls::default(),
         },
     )?;
     directory.insert(name.as_bytes(), &child)?;

@@ -44,6 +44,7 @@ fn new(kind: NewKind<'_>, mode: u32) -> NewInode<'_> {
         mode,
         uid: 0,
         gid: 0,
+        acls: crate::acl::NewAcls::default(),
     }
 }
 

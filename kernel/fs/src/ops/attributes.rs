@@ -180,7 +180,7 @@ impl Caller<'_> {
             if atime != TimeChange::Now || mtime != TimeChange::Now {
                 return Err(Errno::EPERM);
             }
-            permission::check_metadata(&meta, self.credentials, Access::WRITE)?;
+            permission::check_with(inode, &meta, self.credentials, Access::WRITE)?;
         }
         let now = Timestamp::now();
         inode.set_attr(&SetAttr {

@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 
+use crate::acl::{AclKind, NewAcls};
 use crate::cred::Capabilities;
 use crate::dentry::Dentry;
 use crate::flags::LookupFlags;
-use crate::inode::{NewInode, NewKind};
-use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID};
+use crate::inode::{Inode, NewInode, NewKind};
+use crate::metadata::{FileKind, S_ISGID, S_ISUID};
 use crate::path::Path;
 use crate::permission::{self, Access};
 use crate::walk::{Caller, Last, Walk, find_or_absent_locked};
@@ -105,28 +106,27 @@ impl Caller<'_> {
         mode: u32,
     ) -> Result<Arc<Dentry>> {
         let inode = directory.inode()?;
-        let new = self.new_inode(&inode.metadata()?, kind, mode);
+        let new = self.new_inode(inode.as_ref(), kind, mode)?;
         let made = inode.create(name, &new)?;
         directory.dentry.insert_child(name, Some(made))
     }
 
-    /// Owner and mode of a new inode in `directory`: umask applied, group inherited from a set-gid directory.
+    /// Owner, mode and access control lists of a new inode in `directory`: a default list or the umask applied, group
+    /// inherited from a set-gid directory.
+    ///
+    /// # Errors
+    /// `ENOMEM`, and what asking for the directory's attributes gives.
     pub(crate) fn new_inode<'k>(
         &self,
-        directory: &Metadata,
+        directory: &dyn Inode,
         kind: NewKind<'k>,
         mode: u32,
-    ) -> NewInode<'k> {
-        let umask = if matches!(kind, NewKind::Symlink(_)) {
-            0
-        } else {
-            self.fs.umask()
-        };
-        let mut mode = mode & !umask;
-        let mut gid = self.credentials.fsgid;
-        if directory.mode & S_ISGID != 0 {
-            gid = directory.gid;
-            if matches!(kind, NewKind::Directory) {
+    ) -> Result<NewInode<'k>> {
+        let (parent, is_directory) = (directory.metadata()?, matches!(kind, NewKind::Directory));
+        let (mut mode, mut gid) = (mode, self.credentials.fsgid);
+        if parent.mode & S_ISGID != 0 {
+            gid = parent.gid;
+            if is_directory {
                 mode |= S_ISGID;
             } else if mode & (S_ISGID | 0o010) == S_ISGID | 0o010
                 && !self.credentials.in_group(gid)
@@ -135,15 +135,21 @@ impl Caller<'_> {
                 mode &= !S_ISGID;
             }
         }
-        if matches!(kind, NewKind::Directory) {
+        if is_directory {
             mode &= !S_ISUID;
         }
-        NewInode {
+        let (mode, acls) = match (kind, directory.acl(AclKind::Default)) {
+            (NewKind::Symlink(_), _) => (mode, NewAcls::default()),
+            (_, Ok(Some(default))) => NewAcls::inherit(&default, mode, is_directory)?,
+            (_, Ok(None) | Err(_)) => (mode & !self.fs.umask(), NewAcls::default()),
+        };
+        Ok(NewInode {
             kind,
             mode,
             uid: self.credentials.fsuid,
             gid,
-        }
+            acls,
+        })
     }
 
     /// The directory and the name for something new.

@@ -123,7 +123,7 @@ impl Caller<'_> {
         let directory = self.lookup(base, path, lookup | LookupFlags::DIRECTORY)?;
         permission::check_path(&directory, self.credentials, Access::WRITE | Access::EXEC)?;
         let inode = directory.inode()?;
-        let new = self.new_inode(&inode.metadata()?, NewKind::Regular, how.mode & 0o7777);
+        let new = self.new_inode(inode.as_ref(), NewKind::Regular, how.mode & 0o7777)?;
         let made = inode.create_unnamed(&new, !how.flags.contains(OpenFlags::EXCL))?;
         let name = try_format!("#{}", made.metadata()?.ino)?;
         let dentry = directory

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 
+use crate::acl::{Acl, AclKind};
 use crate::cred::Capabilities;
 use crate::inode::{Inode, XattrMode};
 use crate::metadata::{FileKind, S_ISVTX};
@@ -16,6 +17,17 @@ pub const XATTR_NAME_MAX: usize = 255;
 /// The longest value (`XATTR_SIZE_MAX`).
 pub const XATTR_SIZE_MAX: usize = 65536;
 
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+fn acl_kind(name: &[u8]) -> Option<AclKind> {
+    match name {
+        ACCESS_ACL => Some(AclKind::Access),
+        DEFAULT_ACL => Some(AclKind::Default),
+        _ => None,
+    }
+}
+
 impl Caller<'_> {
     /// getxattr(2).
     ///
@@ -23,6 +35,10 @@ impl Caller<'_> {
     /// `ENODATA`, `EOPNOTSUPP`, `EACCES`, `ERANGE` for a bad name.
     pub fn xattr(&self, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
         let inode = path.inode()?;
+        if let Some(kind) = acl_kind(name) {
+            let acl = inode.acl(kind)?.ok_or(Errno::ENODATA)?;
+            return acl.to_xattr().map(collections::Vec::into_std);
+        }
         self.check_xattr(inode.as_ref(), name, Access::READ)?;
         inode.xattr(name)
     }
@@ -37,6 +53,9 @@ impl Caller<'_> {
         }
         permission::check_mount_writable(path)?;
         let inode = path.inode()?;
+        if let Some(kind) = acl_kind(name) {
+            return self.set_acl(inode.as_ref(), kind, Acl::from_xattr(value)?);
+        }
         self.check_xattr(inode.as_ref(), name, Access::WRITE)?;
         inode.set_xattr(name, value, mode)?;
         inode.body().forget_privileges();
@@ -50,34 +69,82 @@ impl Caller<'_> {
     pub fn remove_xattr(&self, path: &Path, name: &[u8]) -> Result<()> {
         permission::check_mount_writable(path)?;
         let inode = path.inode()?;
+        if let Some(kind) = acl_kind(name) {
+            return self.set_acl(inode.as_ref(), kind, None);
+        }
         self.check_xattr(inode.as_ref(), name, Access::WRITE)?;
         inode.remove_xattr(name)
     }
 
     /// listxattr(2): names with a NUL behind each; `trusted.` ones only for those who may use them,
-    /// `system.` ones for nobody.
+    /// `system.` ones where the kernel heeds them.
     ///
     /// # Errors
-    /// `EOPNOTSUPP`.
+    /// `EOPNOTSUPP`, `ENOMEM`.
     pub fn list_xattrs(&self, path: &Path) -> Result<Vec<u8>> {
-        let all = path.inode()?.list_xattrs()?;
+        let inode = path.inode()?;
+        let all = inode.list_xattrs()?;
         let is_admin = self.credentials.has(Capabilities::SYS_ADMIN);
-        let visible = all.split_inclusive(|byte| *byte == 0);
-        Ok(visible
-            .filter(|name| is_admin || !name.starts_with(b"trusted."))
-            .filter(|name| !name.starts_with(b"system."))
-            .flatten()
-            .copied()
-            .collect())
+        let mut names = collections::Vec::new();
+        for (kind, name) in [
+            (AclKind::Access, ACCESS_ACL),
+            (AclKind::Default, DEFAULT_ACL),
+        ] {
+            if let Ok(Some(_)) = inode.acl(kind) {
+                names.try_extend_from_slice(name)?;
+                names.try_push(0)?;
+            }
+        }
+        for name in all.split_inclusive(|byte| *byte == 0) {
+            let is_hidden = name.starts_with(b"trusted.") && !is_admin;
+            if !is_hidden && !name.starts_with(b"system.") {
+                names.try_extend_from_slice(name)?;
+            }
+        }
+        Ok(names.into_std())
+    }
+
+    /// Sets an access control list, or takes it away.
+    fn set_acl(&self, inode: &dyn Inode, kind: AclKind, acl: Option<Acl>) -> Result<()> {
+        inode.acl(kind)?;
+        let meta = inode.metadata()?;
+        if kind == AclKind::Default && meta.kind != FileKind::Directory {
+            return match acl {
+                Some(_) => Err(Errno::EACCES),
+                None => Ok(()),
+            };
+        }
+        if !permission::is_owner_or_capable(&meta, self.credentials) {
+            return Err(Errno::EPERM);
+        }
+        if let Some(acl) = &acl {
+            acl.check()?;
+        }
+        let keeps_set_gid =
+            self.credentials.in_group(meta.gid) || self.credentials.has(Capabilities::FSETID);
+        inode.set_acl(kind, acl, keeps_set_gid)?;
+        inode.body().forget_privileges();
+        Ok(())
     }
 
     fn check_xattr(&self, inode: &dyn Inode, name: &[u8], access: Access) -> Result<()> {
         if name.is_empty() || name.len() > XATTR_NAME_MAX {
             return Err(Errno::ERANGE);
         }
+        self.check_name_space(inode, name, access)?;
+        // A prefix alone is no name.
+        let dot = name.iter().position(|byte| *byte == b'.');
+        if dot == Some(name.len() - 1) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Whether the caller may use attributes of the name's prefix.
+    fn check_name_space(&self, inode: &dyn Inode, name: &[u8], access: Access) -> Result<()> {
         let is_write = access == Access::WRITE;
         if name.starts_with(b"system.") {
-            // Access control lists are not looked at when permission is asked for, so none can be set.
+            // Access control lists are dealt with before; there is nothing else.
             return Err(Errno::EOPNOTSUPP);
         }
         if name == b"security.capability" {
@@ -123,6 +190,6 @@ impl Caller<'_> {
                 });
             }
         }
-        permission::check_metadata(&meta, self.credentials, access)
+        permission::check_with(inode, &meta, self.credentials, access)
     }
 }

@@ -2,9 +2,8 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec as std_vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::AtomicBool;
 
 use abi::{Errno, Result};
 use collections::{Vec, try_arc};
@@ -12,13 +11,15 @@ use machine::sync::SpinLock;
 use memory::{Quota, pressure};
 
 use super::Usage;
-use super::directory::{Directory, OpenDirectory};
-use super::file::{Regular, TmpFile};
+use super::directory::Directory;
+use super::file::Regular;
 use super::xattrs::Xattrs;
-use crate::file_ops::FileOps;
-use crate::flags::OpenFlags;
-use crate::inode::{Inode, InodeBody, NewInode, NewKind, RenameMode, XattrMode};
-use crate::metadata::{FileKind, Metadata, SetAttr, Timestamp};
+use crate::acl::Acls;
+use crate::inode::{Inode, InodeBody, NewInode, NewKind, RenameMode};
+use crate::metadata::{FileKind, Metadata, Timestamp};
+
+mod attributes;
+mod operations;
 
 /// The longest symbolic link that is part of its inode; a longer one takes a page.
 const SHORT_LINK_MAX: usize = 127;
@@ -31,6 +32,8 @@ pub struct TmpInode {
     vfs: InodeBody,
     contents: Contents,
     xattrs: Xattrs,
+    /// Change with `meta` locked, as they are part of the mode.
+    acls: Acls,
     /// An unnamed file that may still get a name (`O_TMPFILE` without `O_EXCL`).
     is_linkable: AtomicBool,
     /// While a tree is taken apart: the directory to go on with.
@@ -43,6 +46,17 @@ enum Contents {
     Symlink(Box<[u8]>),
     /// Device node, FIFO, socket.
     Node,
+}
+
+impl Contents {
+    /// Gives back the page that a long symbolic link counts for; what a regular file has it gives itself.
+    fn give_back(&self, usage: &Usage) {
+        if let Contents::Symlink(target) = self
+            && takes_page(target)
+        {
+            usage.give_pages(1);
+        }
+    }
 }
 
 impl TmpInode {
@@ -70,12 +84,11 @@ impl TmpInode {
 
     fn with_body(usage: &Arc<Usage>, new: &NewInode<'_>, contents: Contents) -> Result<Arc<Self>> {
         let made = pressure::ensure_headroom().and_then(|()| usage.take_inode());
-        let ino = made.inspect_err(|_| {
-            if let Contents::Symlink(target) = &contents
-                && takes_page(target)
-            {
-                usage.give_pages(1);
-            }
+        let ino = made.inspect_err(|_| contents.give_back(usage))?;
+        let mut acls = Acls::new(new.acls.clone());
+        usage.take_space(acls.space()).inspect_err(|_| {
+            usage.give_inode();
+            contents.give_back(usage);
         })?;
         let now = Timestamp::now();
         let kind = new.kind.file_kind();
@@ -100,6 +113,7 @@ impl TmpInode {
             vfs: InodeBody::new(),
             contents,
             xattrs: Xattrs::default(),
+            acls,
             is_linkable: AtomicBool::new(false),
             above: None,
         };
@@ -264,150 +278,12 @@ impl TmpInode {
     }
 }
 
-impl Inode for TmpInode {
-    fn body(&self) -> &InodeBody {
-        &self.vfs
-    }
-
-    fn kind(&self) -> FileKind {
-        self.kind
-    }
-
-    fn metadata(&self) -> Result<Metadata> {
-        let mut meta = *self.meta.lock();
-        match &self.contents {
-            Contents::Regular(regular) => {
-                meta.size = regular.mapping.size_bytes();
-                meta.blocks = regular.mapping.pages_cached() * 8;
-            }
-            Contents::Directory(directory) => meta.size = directory.lock().size(),
-            Contents::Symlink(target) => meta.blocks = if takes_page(target) { 8 } else { 0 },
-            Contents::Node => {}
-        }
-        Ok(meta)
-    }
-
-    fn set_attr(&self, change: &SetAttr) -> Result<()> {
-        if let Some(size) = change.size {
-            self.regular()?.set_len(size)?;
-        }
-        let mut meta = self.meta.lock();
-        meta.mode = change.mode.unwrap_or(meta.mode);
-        meta.uid = change.uid.unwrap_or(meta.uid);
-        meta.gid = change.gid.unwrap_or(meta.gid);
-        meta.atime = change.atime.unwrap_or(meta.atime);
-        meta.mtime = change.mtime.unwrap_or(meta.mtime);
-        meta.ctime = change.ctime.unwrap_or(meta.ctime);
-        Ok(())
-    }
-
-    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        self.child(name).map(|child| child as Arc<dyn Inode>)
-    }
-
-    fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
-        let child = Self::new(&self.usage, new)?;
-        self.insert(name, &child)?;
-        Ok(child)
-    }
-
-    fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>> {
-        let child = Self::new(&self.usage, new)?;
-        child.is_linkable.store(linkable, Ordering::Relaxed);
-        child.meta.lock().nlink = 0;
-        Ok(child)
-    }
-
-    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
-        let any: Arc<dyn Any + Send + Sync> = target.clone();
-        let target: Arc<TmpInode> = any.downcast().map_err(|_| Errno::EXDEV)?;
-        pressure::ensure_headroom()?;
-        if target.has_names() {
-            // A further name takes memory as a file does, and counts as one.
-            self.usage.take_inode()?;
-        } else if !target.is_linkable.swap(false, Ordering::Relaxed) {
-            return Err(Errno::ENOENT);
-        }
-        target.change_links(1);
-        self.insert(name, &target)
-    }
-
-    fn unlink(&self, name: &[u8], _: &Arc<dyn Inode>) -> Result<()> {
-        self.remove(name)?.drop_name();
-        Ok(())
-    }
-
-    fn rmdir(&self, name: &[u8], child: &Arc<dyn Inode>) -> Result<()> {
-        Self::own(child)?.check_empty()?;
-        self.remove(name)?.drop_name();
-        Ok(())
-    }
-
-    fn rename(
-        &self,
-        name: &[u8],
-        to: &Arc<dyn Inode>,
-        to_name: &[u8],
-        mode: RenameMode,
-    ) -> Result<()> {
-        self.rename_entries(name, Self::own(to)?, to_name, mode)
-    }
-
-    fn readlink(&self) -> Result<std_vec::Vec<u8>> {
-        match &self.contents {
-            Contents::Symlink(target) => Ok(Vec::try_from_slice(target)?.into_std()),
-            Contents::Regular(_) | Contents::Directory(_) | Contents::Node => Err(Errno::EINVAL),
-        }
-    }
-
-    fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        match &self.contents {
-            Contents::Regular(_) => Ok(try_arc(TmpFile::new(self))?),
-            Contents::Directory(_) => Ok(try_arc(OpenDirectory::new(self))?),
-            Contents::Symlink(_) | Contents::Node => Err(Errno::ENXIO),
-        }
-    }
-
-    fn xattr(&self, name: &[u8]) -> Result<std_vec::Vec<u8>> {
-        self.xattrs.get(name).map(Vec::into_std)
-    }
-
-    fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
-        self.xattrs.set(&self.usage, name, value, mode)?;
-        self.meta.lock().ctime = Timestamp::now();
-        Ok(())
-    }
-
-    fn list_xattrs(&self) -> Result<std_vec::Vec<u8>> {
-        self.xattrs.list().map(Vec::into_std)
-    }
-
-    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
-        self.xattrs.remove(&self.usage, name)?;
-        self.meta.lock().ctime = Timestamp::now();
-        Ok(())
-    }
-
-    fn accessed(&self) {
-        let now = Timestamp::now();
-        let mut meta = self.meta.lock();
-        // Once after each change, and once a day.
-        let changed = meta.mtime.max(meta.ctime);
-        if meta.atime <= changed || now.is_a_day_after(meta.atime) {
-            meta.atime = now;
-        }
-    }
-}
-
 impl Drop for TmpInode {
     fn drop(&mut self) {
         self.usage.give_inode();
         self.xattrs.clear(&self.usage);
-        if let Contents::Symlink(target) = &self.contents
-            && takes_page(target)
-        {
-            self.usage.give_pages(1);
-        }
+        self.usage.give_space(self.acls.space());
+        self.contents.give_back(&self.usage);
         // A tree that goes as a whole must not become a recursion as deep as the tree.
         while let Some(child) = self.pop_child() {
             take_apart(child);

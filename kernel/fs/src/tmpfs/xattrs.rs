@@ -9,8 +9,6 @@ use machine::sync::SpinLock;
 use super::Usage;
 use crate::inode::XattrMode;
 
-/// Bytes of extended attributes that one inode can have.
-const MOST_BYTES: usize = 65536;
 /// What an attribute takes besides its name and value (Linux's `struct simple_xattr`).
 const OVERHEAD: usize = 40;
 
@@ -56,11 +54,6 @@ impl Xattrs {
             (true, XattrMode::Create) => return Err(Errno::EEXIST),
             (false, XattrMode::Replace) => return Err(Errno::ENODATA),
             _ => {}
-        }
-        let others = all.iter().filter(|(known, _)| **known != name);
-        let used: usize = others.map(|(known, value)| known.len() + value.len()).sum();
-        if used + name.len() + value.len() > MOST_BYTES {
-            return Err(Errno::ENOSPC);
         }
         Ok(all.try_insert(name, value)?)
     }

@@ -28,6 +28,9 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(199, "fremovexattr", |cx| remove(cx, By::Descriptor)),
 ];
 
+/// The longest list of names that can be had.
+const XATTR_LIST_MAX: usize = 65536;
+
 /// What argument 0 is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
@@ -64,6 +67,9 @@ fn get(cx: &mut Context<'_>, by: By) -> Result<u64> {
 fn list(cx: &mut Context<'_>, by: By) -> Result<u64> {
     let names = Names::of(cx);
     let all = names.caller().list_xattrs(&place(cx, &names, by)?)?;
+    if all.len() > XATTR_LIST_MAX && cx.size(2) >= XATTR_LIST_MAX {
+        return Err(Errno::E2BIG);
+    }
     give(&all, cx.addr(1), cx.size(2))
 }
 
