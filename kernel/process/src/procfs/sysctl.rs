@@ -1,8 +1,11 @@
 //! /proc/sys: the settings that programs read, and the few that can be changed.
 
 use core::fmt::{self, Display, Write};
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Errno, Result};
+use fs::permission::sysctl as protected;
 
 use super::node::{Content, Item, Set, Show};
 use super::text::Text;
@@ -23,6 +26,26 @@ static FS: &[Item] = &[
     Item::file("overflowgid", |_, to| line(65534, to)),
     Item::file("overflowuid", |_, to| line(65534, to)),
     Item::file("pipe-max-size", |_, to| line(1 << 20, to)),
+    protection(
+        "protected_fifos",
+        |_, to| line(protected::PROTECTED_FIFOS.load(Relaxed), to),
+        |_, from| set_level(&protected::PROTECTED_FIFOS, 2, from),
+    ),
+    protection(
+        "protected_hardlinks",
+        |_, to| line(protected::PROTECTED_HARDLINKS.load(Relaxed), to),
+        |_, from| set_level(&protected::PROTECTED_HARDLINKS, 1, from),
+    ),
+    protection(
+        "protected_regular",
+        |_, to| line(protected::PROTECTED_REGULAR.load(Relaxed), to),
+        |_, from| set_level(&protected::PROTECTED_REGULAR, 2, from),
+    ),
+    protection(
+        "protected_symlinks",
+        |_, to| line(protected::PROTECTED_SYMLINKS.load(Relaxed), to),
+        |_, from| set_level(&protected::PROTECTED_SYMLINKS, 1, from),
+    ),
     Item::file("suid_dumpable", |_, to| line(0, to)),
 ];
 
@@ -88,6 +111,25 @@ const fn writable(name: &'static str, show: Show, set: Set) -> Item {
         mode: 0o644,
         content: Content::Writable(show, set),
     }
+}
+
+/// A setting that only root reads and writes, as Linux has those of what is protected in shared directories.
+const fn protection(name: &'static str, show: Show, set: Set) -> Item {
+    Item {
+        name,
+        mode: 0o600,
+        content: Content::Writable(show, set),
+    }
+}
+
+/// Takes a level from 0 to `most`.
+fn set_level(level: &AtomicU32, most: u32, from: &[u8]) -> Result<()> {
+    let new = u32::try_from(number(from)?).map_err(|_| Errno::EINVAL)?;
+    if new > most {
+        return Err(Errno::EINVAL);
+    }
+    level.store(new, Relaxed);
+    Ok(())
 }
 
 fn line(value: impl Display, to: &mut Text) -> Result<()> {
