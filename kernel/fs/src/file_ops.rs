@@ -9,6 +9,7 @@ use memory::PageSource;
 use memory::io::{IoReader, IoWriter};
 
 use crate::flags::OpenFlags;
+use crate::lock::{LockFamily, RemoteLocks};
 use crate::metadata::FileKind;
 use crate::poll::{Events, PollTable};
 
@@ -159,6 +160,12 @@ pub trait FileOps: Any + Send + Sync {
     fn allocate(&self, what: &Allocate) -> Result<()> {
         let _ = what;
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Who gives locks of a family on it; `None`: the kernel itself.
+    fn remote_locks(&self, family: LockFamily) -> Option<&dyn RemoteLocks> {
+        let _ = family;
+        None
     }
 
     /// One descriptor of it was closed (FUSE's FLUSH). The last one also drops the value.

@@ -3,7 +3,7 @@
 //! [`add_device`] takes a device at start-up and remembers it by its tag; `mount -t virtiofs TAG`
 //! then opens the session. [`connection`] moves messages, [`session`] is one mounted server and its
 //! table of nodes, [`inode`] with its [`attributes`] and [`file`] with its [`handle`]s are what the VFS sees,
-//! [`transfer`] is the page cache's way to the server. The server is not trusted: lengths, kinds, names and numbers it sends are
+//! [`transfer`] is the page cache's way to the server, [`locks`] are file locks that the server gives. The server is not trusted: lengths, kinds, names and numbers it sends are
 //! checked where they are taken in.
 //!
 //! Permissions are checked by the VFS, from the attributes the server tells. Attributes and entries are
@@ -18,6 +18,7 @@ mod directory;
 mod file;
 mod handle;
 mod inode;
+mod locks;
 mod session;
 mod transfer;
 mod wire;

@@ -2,7 +2,8 @@
 //!
 //! They live in the inode's body ([`InodeLocks`]), so that no call looks at other files' locks. An flock and an OFD
 //! lock belong to an open file description, a record lock to a descriptor table, whichever processes share it:
-//! that is what Linux calls `fl_owner`, and why exit, exec and close find what to give up.
+//! that is what Linux calls `fl_owner`, and why exit, exec and close find what to give up. Where a server gives the
+//! locks ([`RemoteLocks`]), it is asked.
 //!
 //! Locking: one spin lock a file, then the list of who waits for whom; threads are woken with both released.
 
@@ -17,9 +18,11 @@ use crate::file::File;
 
 mod deadlock;
 mod ranges;
+mod remote;
 mod waiting;
 
 use deadlock::Blocked;
+pub use remote::RemoteLocks;
 use waiting::{Family, Granted, Waiter};
 
 /// Who holds a lock.
@@ -143,6 +146,20 @@ impl InodeLocks {
         act(families.as_mut().ok_or(Errno::ENOLCK)?.family(which))
     }
 
+    /// Whether `owner` has shared locks, or notes.
+    fn has(&self, which: LockFamily, owner: LockOwner) -> bool {
+        self.with(which, |family| family.ranges.is_sharer(owner))
+            .unwrap_or(false)
+    }
+
+    /// Notes that `owner` may have locks from a server, as a shared one, which conflicts with no other note.
+    fn note(&self, which: LockFamily, owner: LockOwner) -> Result<()> {
+        let note = FileLock::whole(LockKind::Shared, owner, 0);
+        self.with_room(which, |family| {
+            family.ranges.set(&note).map_err(|_| Errno::ENOLCK)
+        })
+    }
+
     /// The first lock that keeps `wanted` from being taken (`F_GETLK`).
     fn conflict(&self, which: LockFamily, wanted: &FileLock) -> Option<FileLock> {
         self.with(which, |family| family.ranges.conflict(wanted))?
@@ -237,13 +254,16 @@ impl InodeLocks {
 /// The first lock on `file` that keeps `wanted` from being taken (`F_GETLK`).
 ///
 /// # Errors
-/// As [`File::inode`].
+/// As [`File::inode`], and what a server of remote locks answers.
 pub fn find_conflict(
     file: &File,
     family: LockFamily,
     wanted: &FileLock,
 ) -> Result<Option<FileLock>> {
-    Ok(file.inode()?.body().locks.conflict(family, wanted))
+    match file.ops().remote_locks(family) {
+        Some(remote) => remote.conflict(wanted),
+        None => Ok(file.inode()?.body().locks.conflict(family, wanted)),
+    }
 }
 
 /// Takes `wanted`, in place of what the owner holds of those bytes; waits for it when `wait`.
@@ -252,7 +272,11 @@ pub fn find_conflict(
 /// `EAGAIN` when another owner holds a conflicting one, `EDEADLK` when waiting would never end, `ENOLCK` without
 /// memory, `ERESTARTSYS` when interrupted.
 pub fn acquire(file: &File, family: LockFamily, wanted: &FileLock, wait: bool) -> Result<()> {
-    file.inode()?.body().locks.acquire(family, wanted, wait)
+    let locks = &file.inode()?.body().locks;
+    match file.ops().remote_locks(family) {
+        Some(server) => remote::acquire(server, locks, family, wanted, wait),
+        None => locks.acquire(family, wanted, wait),
+    }
 }
 
 /// Gives up what the owner of `range` holds of its bytes in its family.
@@ -260,6 +284,9 @@ pub fn acquire(file: &File, family: LockFamily, wanted: &FileLock, wait: bool) -
 /// # Errors
 /// `ENOLCK` when a lock would fall in two and there is no memory.
 pub fn release(file: &File, family: LockFamily, range: &FileLock) -> Result<()> {
+    if let Some(server) = file.ops().remote_locks(family) {
+        server.unlock(family, range)?;
+    }
     file.inode()?.body().locks.release(family, range)
 }
 
@@ -283,9 +310,16 @@ fn release_all(file: &File, families: &[LockFamily], owner: LockOwner) {
     if !locks.is_used() {
         return;
     }
+    let all = FileLock::whole(LockKind::Shared, owner, 0);
     for family in families {
+        if let Some(server) = file.ops().remote_locks(*family)
+            && locks.has(*family, owner)
+        {
+            // A server that is gone has no locks.
+            let _ = server.unlock(*family, &all);
+        }
         // All of a range goes, so none falls in two.
-        let _ = locks.release(*family, &FileLock::whole(LockKind::Shared, owner, 0));
+        let _ = locks.release(*family, &all);
     }
 }
 

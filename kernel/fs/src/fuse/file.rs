@@ -22,6 +22,7 @@ use super::wire::{FSyncIn, FlushIn, Op};
 use crate::file_ops::{Allocate, FileOps, Io, Seek, seek_in};
 use crate::flags::OpenFlags;
 use crate::inode::Inode;
+use crate::lock::{LockFamily, RemoteLocks};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -84,8 +85,8 @@ impl KeptHandles {
     }
 }
 
-struct FuseFile {
-    inode: Arc<FuseInode>,
+pub(super) struct FuseFile {
+    pub(super) inode: Arc<FuseInode>,
     handles: SpinLock<KeptHandles>,
     /// As it was opened.
     flags: OpenFlags,
@@ -130,6 +131,15 @@ impl FuseFile {
         };
         let handle = Handle::open(&self.inode, flags)?;
         self.keep(kind, handle)
+    }
+
+    /// The handle that it was opened with: the one that locks of flock(2) belong to.
+    pub(super) fn first_handle(&self) -> Result<Arc<Handle>> {
+        self.handle(if self.flags.contains(OpenFlags::APPEND) {
+            Kind::Append
+        } else {
+            Kind::Plain
+        })
     }
 
     /// A handle that serves for what has no offset.
@@ -287,6 +297,10 @@ impl FileOps for FuseFile {
         let synced = self.ask_if_known(Op::FSync, &[arg.as_bytes()]);
         self.inode.mapping()?.errors().check(&self.seen)?;
         written.and(synced)
+    }
+
+    fn remote_locks(&self, family: LockFamily) -> Option<&dyn RemoteLocks> {
+        self.inode.session.gives_locks(family).then_some(self)
     }
 
     fn allocate(&self, what: &Allocate) -> Result<()> {

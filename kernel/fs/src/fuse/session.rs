@@ -20,6 +20,7 @@ use super::wire::{
 };
 use crate::file_system::{FileSystem, FsFlags};
 use crate::inode::Inode;
+use crate::lock::LockFamily;
 use crate::metadata::StatFs;
 
 /// Pages in one request when the server does not say.
@@ -33,6 +34,10 @@ pub(super) struct Session {
     pub(super) connection: Arc<Connection>,
     /// Most pages of data in one READ or WRITE.
     pub(super) max_pages: usize,
+    /// The server gives record locks.
+    has_record_locks: bool,
+    /// The server gives locks of flock(2).
+    has_flock: bool,
     root: SpinLock<Option<Arc<FuseInode>>>,
     nodes: SpinLock<Map<u64, Weak<FuseInode>>>,
     /// Changes made here so far; see [`super::attributes`].
@@ -50,7 +55,9 @@ impl Session {
             | init::BIG_WRITES
             | init::DONT_MASK
             | init::PARALLEL_DIROPS
-            | init::MAX_PAGES;
+            | init::MAX_PAGES
+            | init::POSIX_LOCKS
+            | init::FLOCK_LOCKS;
         let hello = InitIn {
             major: wire::MAJOR,
             minor: wire::MINOR,
@@ -71,6 +78,8 @@ impl Session {
         let session = try_arc(Session {
             max_pages: max_pages(&agreed, connection.max_pages()),
             connection,
+            has_record_locks: agreed.flags & init::POSIX_LOCKS != 0,
+            has_flock: agreed.flags & init::FLOCK_LOCKS != 0,
             root: SpinLock::new(None),
             nodes: SpinLock::new(Map::new()),
             changes: AtomicU64::new(0),
@@ -89,6 +98,14 @@ impl Session {
         let root = session.node(&entry, 0)?;
         *session.root.lock() = Some(root);
         Ok(session)
+    }
+
+    /// Whether the server gives locks of a family.
+    pub(super) fn gives_locks(&self, family: LockFamily) -> bool {
+        match family {
+            LockFamily::Flock => self.has_flock,
+            LockFamily::Record => self.has_record_locks,
+        }
     }
 
     /// What it has counted to: to be asked before a request whose answer tells of attributes.
@@ -227,8 +244,13 @@ impl FileSystem for Session {
     }
 
     fn options(&self) -> String {
-        // As NFS says it: the server does not know of file locks, so they exclude nobody on the host.
-        String::from(",local_lock=all")
+        // As NFS says it: locks that the server does not give exclude nobody on the host.
+        String::from(match (self.has_record_locks, self.has_flock) {
+            (true, true) => "",
+            (true, false) => ",local_lock=flock",
+            (false, true) => ",local_lock=posix",
+            (false, false) => ",local_lock=all",
+        })
     }
 
     fn sync(&self) -> Result<()> {

@@ -426,6 +426,85 @@ fn sync_of_the_file_system_writes_all_files() {
     drop(files);
 }
 
+/// A description of a file of `root`.
+fn description(root: &Arc<dyn Inode>, name: &[u8]) -> Arc<crate::File> {
+    let super_block = crate::SuperBlock::new(
+        crate::tmpfs::TmpFs::new("tmpfs", &crate::tmpfs::TmpFsOptions::default()).unwrap(),
+    );
+    let mount = crate::Mount::of(&super_block);
+    let inode = root.lookup(name).unwrap();
+    let ops = inode.clone().open(OpenFlags::RDWR).unwrap();
+    let dentry = super_block.root().new_unlisted(inode, name).unwrap();
+    let path = crate::Path { mount, dentry };
+    let credentials = Arc::new(crate::Credentials::root());
+    crate::File::new(path, ops, OpenFlags::RDWR, &credentials).unwrap()
+}
+
+#[test]
+fn locks_are_the_servers_when_it_offers_them() {
+    use crate::lock::{FileLock, LockFamily, LockKind, LockOwner, acquire, find_conflict, release};
+    let server = Arc::new(Server::default());
+    server.give_locks();
+    let playing = server.clone();
+    let connection = connect(Box::new(move |device, pending| {
+        let answer = playing.answer(&pending.request(), pending.room());
+        device.answer(pending, &answer);
+    }));
+    let session = Session::open(connection).unwrap();
+    assert_eq!(session.options(), "");
+    let root = session.root();
+    server.put(b"f", b"x");
+    let (one, two) = (description(&root, b"f"), description(&root, b"f"));
+    let flock = |file: &crate::File, kind| {
+        let lock = FileLock::whole(kind, LockOwner::Description(file.lock_id()), 1);
+        acquire(file, LockFamily::Flock, &lock, false)
+    };
+    assert_eq!(flock(&one, LockKind::Shared), Ok(()));
+    assert_eq!(flock(&two, LockKind::Shared), Ok(()));
+    assert_eq!(flock(&two, LockKind::Exclusive), Err(Errno::EAGAIN));
+    drop(one);
+    assert_eq!(flock(&two, LockKind::Exclusive), Ok(()));
+    drop(two);
+    assert_eq!(server.locks(), 0, "closing gives them up");
+
+    let one = description(&root, b"f");
+    server.lock_by_others(b"f", true, 1);
+    assert_eq!(flock(&one, LockKind::Shared), Err(Errno::EAGAIN));
+    let record = |kind, table, start, end| FileLock {
+        kind,
+        owner: LockOwner::Table(table),
+        start,
+        end,
+        pid: 1,
+    };
+    let wanted = record(LockKind::Exclusive, 5, 10, 20);
+    assert_eq!(acquire(&one, LockFamily::Record, &wanted, false), Ok(()));
+    let other = record(LockKind::Shared, 6, 15, u64::MAX);
+    let found = find_conflict(&one, LockFamily::Record, &other)
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.start, found.end, found.pid), (10, 20, 0));
+    assert_eq!(
+        acquire(&one, LockFamily::Record, &other, false),
+        Err(Errno::EAGAIN)
+    );
+    release(&one, LockFamily::Record, &wanted).unwrap();
+    // Who waits asks again until the other has given it up.
+    server.lock_by_others(b"f", false, 1);
+    let freeing = std::thread::spawn({
+        let server = server.clone();
+        move || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            server.lock_by_others(b"f", false, 2);
+        }
+    });
+    assert_eq!(acquire(&one, LockFamily::Record, &other, true), Ok(()));
+    freeing.join().unwrap();
+    crate::lock::release_table(&one, 6);
+    server.lock_by_others(b"f", true, 2);
+    assert_eq!(server.locks(), 0);
+}
+
 #[test]
 fn lookups_are_forgotten_with_the_inode() {
     let (root, server) = mounted();

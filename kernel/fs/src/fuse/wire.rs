@@ -44,6 +44,8 @@ pub(super) enum Op {
     ReadDir = 28,
     ReleaseDir = 29,
     FSyncDir = 30,
+    GetLk = 31,
+    SetLk = 32,
     Create = 35,
     FAllocate = 43,
     Rename2 = 45,
@@ -53,9 +55,11 @@ pub(super) enum Op {
 /// `FUSE_INIT` flags that are asked for.
 pub(super) mod init {
     pub(in crate::fuse) const ASYNC_READ: u32 = 1 << 0;
+    pub(in crate::fuse) const POSIX_LOCKS: u32 = 1 << 1;
     pub(in crate::fuse) const ATOMIC_O_TRUNC: u32 = 1 << 3;
     pub(in crate::fuse) const BIG_WRITES: u32 = 1 << 5;
     pub(in crate::fuse) const DONT_MASK: u32 = 1 << 6;
+    pub(in crate::fuse) const FLOCK_LOCKS: u32 = 1 << 10;
     pub(in crate::fuse) const PARALLEL_DIROPS: u32 = 1 << 18;
     pub(in crate::fuse) const MAX_PAGES: u32 = 1 << 22;
 }
@@ -227,6 +231,10 @@ wire! {
     /// Of GETXATTR and LISTXATTR.
     GetXattrIn { size: u32, padding: u32, }
     GetXattrOut { size: u32, padding: u32, }
+    /// A lock on bytes up to and with `end`; `pid` is 0 for an owner that is not here.
+    FileLk { start: u64, end: u64, kind: u32, pid: u32, }
+    LkIn { fh: u64, owner: u64, lk: FileLk, lk_flags: u32, padding: u32, }
+    LkOut { lk: FileLk, }
     FAllocateIn { fh: u64, offset: u64, length: u64, mode: u32, padding: u32, }
     SyncFsIn { padding: u64, }
     /// A directory entry; the name follows, padded to 8 bytes.
@@ -250,5 +258,6 @@ mod tests {
         assert_eq!(size_of::<WriteIn>(), 40);
         assert_eq!(size_of::<StatFsOut>(), 80);
         assert_eq!(size_of::<DirEnt>(), 24);
+        assert_eq!(size_of::<LkIn>(), 48);
     }
 }

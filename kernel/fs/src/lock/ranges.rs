@@ -32,6 +32,11 @@ impl Ranges {
         self.held.is_empty()
     }
 
+    /// Whether `owner` has shared ranges.
+    pub(super) fn is_sharer(&self, owner: LockOwner) -> bool {
+        self.sharers.contains_key(&owner)
+    }
+
     fn lock_at(owner: LockOwner, start: u64, held: &Held) -> FileLock {
         FileLock {
             owner,

@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::fuse::wire::*;
 
 const ENOENT: i32 = 2;
+const EAGAIN: i32 = 11;
 const EEXIST: i32 = 17;
 const ENOTEMPTY: i32 = 39;
 const EINVAL: i32 = 22;
@@ -40,6 +41,9 @@ struct Tree {
     absent_s: Option<u64>,
     /// Appended to a node by somebody else just before the next write.
     before_write: Option<(u64, Vec<u8>)>,
+    /// It offers to give file locks.
+    gives_locks: bool,
+    locks: Vec<(u64, LkIn)>,
 }
 
 /// The server.
@@ -64,6 +68,8 @@ impl Default for Server {
             refused: None,
             absent_s: None,
             before_write: None,
+            gives_locks: false,
+            locks: Vec::new(),
         }))
     }
 }
@@ -93,6 +99,35 @@ impl Server {
             .unwrap()
             .entries
             .remove(name);
+    }
+
+    /// Offers to give file locks.
+    pub(super) fn give_locks(&self) {
+        self.0.lock().unwrap().gives_locks = true;
+    }
+
+    /// Takes or gives up a lock on all of a file in the root, on behalf of somebody else.
+    pub(super) fn lock_by_others(&self, name: &[u8], is_flock: bool, kind: u32) {
+        let mut tree = self.0.lock().unwrap();
+        let node = tree.nodes[&ROOT_ID].entries[name];
+        let lock = LkIn {
+            fh: u64::MAX,
+            owner: u64::MAX,
+            lk: FileLk {
+                start: 0,
+                end: i64::MAX.cast_unsigned(),
+                kind,
+                pid: 77,
+            },
+            lk_flags: is_flock.into(),
+            padding: 0,
+        };
+        tree.set_lock(node, &lock).unwrap();
+    }
+
+    /// How many file locks there are.
+    pub(super) fn locks(&self) -> usize {
+        self.0.lock().unwrap().locks.len()
     }
 
     pub(super) fn content(&self, name: &[u8]) -> Vec<u8> {
@@ -250,7 +285,10 @@ impl Tree {
         let node = header.nodeid;
         let is = |op: Op| header.opcode == op as u32;
         if is(Op::Init) {
-            let flags = init::MAX_PAGES;
+            let mut flags = init::MAX_PAGES;
+            if self.gives_locks {
+                flags |= init::POSIX_LOCKS | init::FLOCK_LOCKS;
+            }
             let out = InitOut {
                 major: 7,
                 minor: 31,
@@ -282,6 +320,19 @@ impl Tree {
             Ok(Vec::new())
         } else if is(Op::FAllocate) {
             self.allocate(node, &parse(body).0)
+        } else if is(Op::SetLk) && self.gives_locks {
+            self.set_lock(node, &parse(body).0)
+        } else if is(Op::GetLk) && self.gives_locks {
+            let asked: LkIn = parse(body).0;
+            let held = self.conflict(node, &asked);
+            let lk = held.map_or(
+                FileLk {
+                    kind: 2,
+                    ..asked.lk
+                },
+                |held| held.lk,
+            );
+            Ok(LkOut { lk }.as_bytes().to_vec())
         } else if is(Op::Flush) || is(Op::FSync) {
             Ok(Vec::new())
         } else if is(Op::Read) {
@@ -294,6 +345,45 @@ impl Tree {
         } else {
             self.change(header, body)
         }
+    }
+
+    /// Locks of flock(2) belong to handles, others to owners.
+    fn same_owner(a: &LkIn, b: &LkIn) -> bool {
+        let key = |lock: &LkIn| {
+            if lock.lk_flags == 1 {
+                lock.fh
+            } else {
+                lock.owner
+            }
+        };
+        a.lk_flags == b.lk_flags && key(a) == key(b)
+    }
+
+    fn conflict(&self, node: u64, wanted: &LkIn) -> Option<LkIn> {
+        let is_other = |(at, held): &&(u64, LkIn)| {
+            *at == node
+                && held.lk_flags == wanted.lk_flags
+                && !Self::same_owner(held, wanted)
+                && held.lk.start <= wanted.lk.end
+                && wanted.lk.start <= held.lk.end
+                && (held.lk.kind == 1 || wanted.lk.kind == 1)
+        };
+        self.locks.iter().find(is_other).map(|(_, held)| *held)
+    }
+
+    /// Whole ranges only: a lock replaces those of its owner that it covers.
+    fn set_lock(&mut self, node: u64, wanted: &LkIn) -> Answer {
+        if wanted.lk.kind != 2 && self.conflict(node, wanted).is_some() {
+            return Err(EAGAIN);
+        }
+        self.locks.retain(|(at, held)| {
+            let covered = wanted.lk.start <= held.lk.start && held.lk.end <= wanted.lk.end;
+            *at != node || !Self::same_owner(held, wanted) || !covered
+        });
+        if wanted.lk.kind != 2 {
+            self.locks.push((node, *wanted));
+        }
+        Ok(Vec::new())
     }
 
     fn change(&mut self, header: &InHeader, body: &[u8]) -> Answer {
