@@ -9,6 +9,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 
 static volatile int last, count, band_fd;
@@ -144,7 +145,24 @@ static void size_limits(void) {
     SHOW(ftruncate(to, 5000));
     expect(SIGXFSZ);
     SHOW(ftruncate(from, 5000));
+    last = 0;
     SHOW(fallocate(to, 0, 4000, 200));
+    expect(SIGXFSZ);
+    SHOW(fallocate(to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4000, 200));
+    SHOW(fallocate(from, 0, 4096, 100));
+    at = 0;
+    loff_t end = 4096;
+    SHOW(copy_file_range(from, &at, to, &end, 100, 0));
+    expect(SIGXFSZ);
+    end = 4090;
+    SHOW(copy_file_range(from, &at, to, &end, 100, 0));
+    struct iovec piece = {bytes, 100};
+    SHOW(pwritev2(to, &piece, 1, 0, RWF_APPEND));
+    expect(SIGXFSZ);
+    SHOW(pwritev2(from, &piece, 1, 0, RWF_APPEND));
+    expect(SIGXFSZ);
+    SHOW(truncate("/tmp/answers2", 5000));
+    expect(SIGXFSZ);
     limit.rlim_cur = RLIM_INFINITY;
     setrlimit(RLIMIT_FSIZE, &limit);
     close(ends[0]), close(ends[1]), close(from), close(to);
@@ -229,6 +247,17 @@ static void privileges(void) {
     if (child == 0) {
         setuid(1000);
         SHOW(link("/tmp/privileged", "/tmp/linked3"));
+        _exit(0);
+    }
+    show_end("another user", child);
+    // What counts is who writes, not who opened.
+    fchmod(file, 06777);
+    child = fork_clean();
+    if (child == 0) {
+        setuid(1000);
+        SHOW(write(file, "z", 1));
+        fstat(file, &status);
+        say("mode %o\n", status.st_mode & 07777);
         _exit(0);
     }
     show_end("another user", child);

@@ -1,4 +1,4 @@
-//! What terminals need to know of processes: sessions, process groups, and whom to signal.
+//! What terminals and files need to know of processes: sessions, process groups, whom to signal, who asks.
 //!
 //! Processes are above this layer, so `process` implements [`JobControl`] and sets it at start-up;
 //! terminals call [`job_control`]. In unit tests, and before it is set, there is one process in
@@ -10,6 +10,7 @@ use core::any::Any;
 use abi::Result;
 use machine::sync::SpinLock;
 
+use crate::cred::Credentials;
 use crate::sigio::IoSignal;
 
 /// A terminal as its session knows it.
@@ -37,6 +38,9 @@ pub type Terminal = Arc<dyn ControllingTerminal>;
 /// Sessions and process groups, as seen by the calling thread. Ids are the kernel's own; what goes to or
 /// comes from a program is translated by [`shown`](Self::shown) and [`find`](Self::find).
 pub trait JobControl: Send + Sync {
+    /// Who the calling thread is; `None` for the kernel's own threads.
+    fn credentials(&self) -> Option<Arc<Credentials>>;
+
     /// What the caller's PID namespace calls `id`; 0 when it does not see it.
     fn shown(&self, id: i32) -> i32;
 
@@ -104,6 +108,9 @@ pub fn job_control() -> &'static dyn JobControl {
 struct Alone;
 
 impl JobControl for Alone {
+    fn credentials(&self) -> Option<Arc<Credentials>> {
+        None
+    }
     fn shown(&self, id: i32) -> i32 {
         id
     }

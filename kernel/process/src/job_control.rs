@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use fs::job_control::{JobControl, Terminal};
 use fs::sigio::{IoOwner, IoSignal};
-use fs::{Capabilities, Events};
+use fs::{Capabilities, Credentials, Events};
 
 use crate::signal::{Disposition, SigInfo, Signal, send};
 use crate::{Process, thread, tree};
@@ -74,6 +74,10 @@ fn caller() -> Option<Arc<Process>> {
 }
 
 impl JobControl for FromTree {
+    fn credentials(&self) -> Option<Arc<Credentials>> {
+        thread::current().map(|thread| thread.credentials())
+    }
+
     fn shown(&self, id: i32) -> i32 {
         caller().map_or(id, |process| process.shown(id))
     }

@@ -11,7 +11,7 @@ use memory::io::{IoReader, IoWriter};
 use memory::user;
 
 use super::buffers::{MAX_RW_COUNT, vector};
-use super::read_write::{check_size_limit, note_broken_pipe};
+use super::read_write::{At, check_size_limit, note_broken_pipe};
 use super::usable_file;
 use crate::context::Context;
 use crate::table::Entry;
@@ -82,7 +82,7 @@ impl<'a> Side<'a> {
     fn write(&self, cx: &Context<'_>, from: &[u8]) -> Result<usize> {
         let mut from = IoReader::kernel(from);
         if let Some((offset, _)) = self.at {
-            check_size_limit(cx, &self.file, &mut from, Some(offset))?;
+            check_size_limit(cx, &self.file, &mut from, At::Offset(offset))?;
         }
         match self.at {
             Some((offset, _)) => self.file.write_at(&mut from, &mut self.file.io_at(offset)),

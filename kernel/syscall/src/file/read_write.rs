@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use fs::{FdRef, File, FileKind, Io, Seek};
+use fs::{FdRef, File, FileKind, Io, OpenFlags, Seek};
 use memory::io::{IoReader, IoWriter, UserSlice};
 use process::rlimit::{INFINITY, Resource};
 use process::signal::{SigInfo, Signal, send};
@@ -178,13 +178,20 @@ pub(crate) fn count(bytes: usize) -> u64 {
 /// write(2) at the position, with the signals that come with its errors.
 pub(crate) fn write(cx: &Context<'_>, file: &File, from: &mut IoReader<'_>) -> Result<u64> {
     if file.is_seekable() {
-        check_size_limit(cx, file, from, None)?;
+        let appends = file.flags().contains(OpenFlags::APPEND);
+        let at = if appends { At::End } else { At::Position };
+        check_size_limit(cx, file, from, at)?;
     }
     note_broken_pipe(cx, file.write(from)).map(count)
 }
 
 fn write_at(cx: &Context<'_>, file: &File, from: &mut IoReader<'_>, mut io: Io) -> Result<u64> {
-    check_size_limit(cx, file, from, Some(io.offset))?;
+    let at = if io.append {
+        At::End
+    } else {
+        At::Offset(io.offset)
+    };
+    check_size_limit(cx, file, from, at)?;
     file.write_at(from, &mut io).map(count)
 }
 
@@ -202,12 +209,23 @@ pub(super) fn raise(cx: &Context<'_>, signal: Signal) {
     let _ = send::to_thread(cx.thread, &SigInfo::kernel(signal));
 }
 
+/// Where a write begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum At {
+    /// At the file's position.
+    Position,
+    /// Here.
+    Offset(u64),
+    /// At the end of the file: with `O_APPEND` or `RWF_APPEND`.
+    End,
+}
+
 /// `RLIMIT_FSIZE`: a write ends at the limit; one that starts there fails with SIGXFSZ.
 pub(super) fn check_size_limit(
     cx: &Context<'_>,
     file: &File,
     from: &mut IoReader<'_>,
-    at: Option<u64>,
+    at: At,
 ) -> Result<()> {
     // Asked first: the limits are behind a lock.
     if file.kind() != FileKind::Regular || from.remaining() == 0 {
@@ -217,11 +235,10 @@ pub(super) fn check_size_limit(
     if limit == INFINITY {
         return Ok(());
     }
-    let append = file.flags().contains(fs::OpenFlags::APPEND);
     let start = match at {
-        _ if append => file.metadata()?.size,
-        Some(at) => at,
-        None => file.position(),
+        At::End => file.metadata()?.size,
+        At::Offset(at) => at,
+        At::Position => file.position(),
     };
     if start >= limit {
         raise(cx, Signal::XFSZ);

@@ -76,15 +76,12 @@ fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
     if i64::try_from(offset.saturating_add(len)).is_err() {
         return Err(Errno::EFBIG);
     }
-    if offset.saturating_add(len) > cx.process().limits().soft(Resource::FileSize) {
-        return Err(Errno::EFBIG);
+    let mode = cx.uint(1);
+    if mode & raw::FALLOC_FL_PUNCH_HOLE == 0 {
+        check_growth(cx, file.metadata()?.size, offset + len)?;
     }
     file.ops()
-        .allocate(&Allocate {
-            mode: cx.uint(1),
-            offset,
-            len,
-        })
+        .allocate(&Allocate { mode, offset, len })
         .map(|()| 0)
 }
 
