@@ -10,10 +10,11 @@ use bootloader_api::BootInfo;
 use bootloader_api::info::{MemoryRegionKind, Optional};
 
 use super::BootConfig;
-use super::ranges::Ranges;
+use super::ranges::{Ranges, mapped_later};
 use crate::addr::{PAGE_SIZE, PhysAddr};
-use crate::frame::allocator;
-use crate::x86::{cpu_setup, descriptors, features, layout, paging, percpu};
+use crate::frame::{OutOfMemory, allocator};
+use crate::x86::features::{self, Features};
+use crate::x86::{cpu_setup, descriptors, layout, paging, percpu};
 use crate::{acpi, fail, heap, interrupt, power, time};
 
 pub use super::smp::start_other_cpus;
@@ -186,9 +187,16 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
     }
     for (start, end) in usable.iter() {
         allocator::add_region(PhysAddr(start), PhysAddr(end), boot.is_zeroed);
+        // With pages of a GiB, all of it is a few entries.
+        if !features::has(Features::GIB_PAGES)
+            && let Some((start, end)) = mapped_later(start, end)
+        {
+            mapped.remove(start, end);
+        }
     }
     layout::set_archive(archive, archive_len);
-    let built = build_tables(&mapped, (archive, archive_end), image, image_phys.0);
+    let built = share_direct_map(&usable)
+        .and_then(|()| build_tables(&mapped, (archive, archive_end), image, image_phys.0));
     assert!(
         built.is_ok(),
         "not enough memory for the kernel's own page tables"
@@ -199,13 +207,22 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
     allocator::start();
 }
 
+/// Makes the root entries of the direct map, also for what is mapped later: user roots copy them.
+fn share_direct_map(usable: &Ranges) -> Result<(), OutOfMemory> {
+    paging::make_kernel_root()?;
+    let direct_map = layout::direct_map();
+    for (start, end) in usable.iter() {
+        paging::make_root_entries(direct_map + start, direct_map + end)?;
+    }
+    Ok(())
+}
+
 fn build_tables(
     mapped: &Ranges,
     (archive, archive_end): (u64, u64),
     image: layout::Image,
     image_phys: u64,
-) -> Result<(), crate::frame::OutOfMemory> {
-    paging::make_kernel_root()?;
+) -> Result<(), OutOfMemory> {
     let direct_map = layout::direct_map();
     for (start, end) in mapped.iter() {
         paging::map_kernel(direct_map + start, start, end - start, paging::DATA)?;
@@ -241,6 +258,7 @@ pub(crate) fn first_user_instruction() {
     power::mark_phase(4);
     fail::start();
     if TELL_BOOT_COST.load(Ordering::Relaxed) {
-        crate::log!("boot: {cost} instructions to PID 1");
+        let used = (allocator::total() - allocator::free()) * PAGE_SIZE / 1024;
+        crate::log!("boot: {cost} instructions to PID 1, {used} KiB in use");
     }
 }

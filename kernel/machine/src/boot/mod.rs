@@ -13,7 +13,7 @@ mod entry;
 mod host;
 #[cfg(target_os = "none")]
 mod pvh;
-#[cfg(target_os = "none")]
+#[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
 mod ranges;
 #[cfg(target_os = "none")]
 mod smp;

@@ -244,12 +244,12 @@ pub(super) fn limit() -> usize {
 }
 
 /// Frames in all regions.
-pub(super) fn total() -> usize {
+pub(crate) fn total() -> usize {
     TOTAL.load(Ordering::Relaxed)
 }
 
 /// Frames not in use.
-pub(super) fn free() -> usize {
+pub(crate) fn free() -> usize {
     let kept: usize = all_counts()
         .map(|counts| counts.kept.load(Ordering::Relaxed))
         .sum();

@@ -61,6 +61,14 @@ pub(crate) fn make_kernel_root() -> Result<(), OutOfMemory> {
     Ok(())
 }
 
+/// Makes tables below the root entries for a range: what is mapped there later is seen by all.
+pub(crate) fn make_root_entries(start: u64, end: u64) -> Result<(), OutOfMemory> {
+    for index in index(start, 4)..=index(end - 1, 4) {
+        table_below(kernel_root(), index)?;
+    }
+    Ok(())
+}
+
 /// Which entries of the kernel's root are used, a bit each: few are.
 static ROOT_ENTRIES: [AtomicU64; ENTRIES / 64] = [const { AtomicU64::new(0) }; ENTRIES / 64];
 
