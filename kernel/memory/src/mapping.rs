@@ -27,14 +27,15 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use machine::frame::Place;
 use machine::sync::SpinLock;
 use machine::{Frame, PAGE_SIZE};
 use sched::WaitQueue;
 
 use crate::errors::WriteErrors;
-use crate::pressure::{self, Shrink};
+use crate::pressure::{self, Lru};
 use crate::rmap::MappingList;
-use pages::Pages;
+use pages::{Pages, Reclaimed};
 pub use read::Readahead;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -111,7 +112,9 @@ pub struct Mapping {
     errors: WriteErrors,
     /// No new shared mapping may store (`F_SEAL_FUTURE_WRITE`).
     denies_new_stores: AtomicBool,
-    is_registered: AtomicBool,
+    /// Where its pages queue, if it is a device mapping.
+    lru: &'static Lru,
+    is_enrolled: AtomicBool,
 }
 
 /// Proof that nobody else changes the file.
@@ -119,6 +122,10 @@ pub type WriteGuard<'a> = sched::MutexGuard<'a, ()>;
 
 impl Mapping {
     fn with_store(store: Store, size_bytes: u64) -> Result<Arc<Mapping>> {
+        Self::with_store_in(pressure::root_lru(), store, size_bytes)
+    }
+
+    fn with_store_in(lru: &'static Lru, store: Store, size_bytes: u64) -> Result<Arc<Mapping>> {
         let mapping = collections::try_arc_cyclic(|me: &Weak<Mapping>| Mapping {
             me: me.clone(),
             store,
@@ -130,7 +137,8 @@ impl Mapping {
             mappings: MappingList::new(),
             errors: WriteErrors::new(),
             denies_new_stores: AtomicBool::new(false),
-            is_registered: AtomicBool::new(false),
+            lru,
+            is_enrolled: AtomicBool::new(false),
         })?;
         Ok(mapping)
     }
@@ -228,15 +236,21 @@ impl Mapping {
         self.denies_new_stores.store(true, Ordering::Release);
     }
 
-    /// Takes part in shrinking from the first page on.
-    fn register(&self) -> Result<()> {
-        if self.is_registered.load(Ordering::Relaxed)
-            || self.is_registered.swap(true, Ordering::AcqRel)
-        {
+    /// Takes part in reclaim from the first page on.
+    fn enrol(&self) -> Result<()> {
+        if self.is_enrolled.load(Ordering::Acquire) {
             return Ok(());
         }
-        let me: Weak<dyn Shrink> = self.me.clone();
-        pressure::register(me).inspect_err(|_| self.is_registered.store(false, Ordering::Release))
+        let number = self.lru.enrol(self.me.clone())?;
+        let mut pages = self.pages.lock();
+        if pages.file().is_none() {
+            pages.set_queue(self.lru, number);
+            self.is_enrolled.store(true, Ordering::Release);
+            return Ok(());
+        }
+        drop(pages);
+        self.lru.dismiss(number);
+        Ok(())
     }
 
     /// Takes a clean page out of memory, whoever maps it. May sleep.
@@ -252,59 +266,56 @@ impl Mapping {
 }
 
 impl Mapping {
-    /// Takes the next clean page that was not used lately away from those who map it, and out of memory. Does
-    /// nothing with a page whose address spaces are busy, or which a program has used. `false` when there is none.
-    fn evict_next(&self, freed: &mut usize) -> bool {
-        // Whoever holds the lock may be who runs short.
-        let next = self
-            .pages
-            .try_lock()
-            .and_then(|mut pages| pages.start_next_eviction());
-        let Some(index) = next else {
+    /// Takes a page back that reclaim has chosen, from programs too if none has used it since this was last tried.
+    /// Whether it is free now. Takes locks only if nobody has them: whoever holds one may be who runs short.
+    pub(crate) fn take_back(&self, place: Place) -> bool {
+        let Some(mut pages) = self.pages.try_lock() else {
             return false;
         };
-        let is_unused = self.mappings.try_evict(self, index);
-        let gone = self.pages.lock().end_eviction(index, is_unused);
-        *freed += usize::from(gone.is_some());
-        self.settled.wake_all();
-        true
-    }
-}
-
-impl Shrink for Mapping {
-    fn shrink(&self, wanted: usize) -> usize {
-        // Whoever holds the lock may be who runs short.
-        self.pages
-            .try_lock()
-            .map_or(0, |mut pages| pages.shrink(wanted))
-    }
-
-    fn shrink_mapped(&self, wanted: usize) -> usize {
-        if !self.is_device() {
-            return 0;
-        }
-        let mut freed = 0;
-        // Each page gets a second chance at most, so that a step stays short.
-        for _ in 0..wanted.saturating_mul(2) {
-            if freed >= wanted || !self.evict_next(&mut freed) {
-                break;
+        match pages.take_back(place) {
+            Reclaimed::Page(frame) => {
+                drop(pages);
+                drop(frame);
+                true
+            }
+            Reclaimed::Not => false,
+            Reclaimed::Mapped => {
+                drop(pages);
+                let is_unused = self.mappings.try_evict(self, place.index);
+                let gone = self
+                    .pages
+                    .lock()
+                    .end_eviction(place.index, is_unused)
+                    .is_some();
+                self.settled.wake_all();
+                gone
             }
         }
-        freed
     }
 
-    fn write_back_all(&self) -> Result<()> {
-        self.write_back(0..u64::MAX)
+    /// Writes back what is dirty, unless somebody changes the file just now. Whether there was any.
+    pub(crate) fn relieve(&self) -> bool {
+        let Some(guard) = self.try_lock_writes() else {
+            return false;
+        };
+        // Whoever asks for the file's errors hears of it.
+        self.is_dirty() && self.write_back_locked(0..u64::MAX, &guard).is_ok()
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let pages = self.pages.get_mut();
+        let (count, file) = (pages.len(), pages.file());
+        pages.clear();
+        if let Some(file) = file {
+            self.lru.dismiss(file);
+        }
         if let Store::Memory {
             quota: Some(quota), ..
         } = &self.store
         {
-            quota.give_pages(self.pages.get_mut().len());
+            quota.give_pages(count);
         }
     }
 }

@@ -59,7 +59,7 @@ impl Counter {
     }
 }
 
-/// Pages that were stored to and not written back.
+/// Pages that were stored to and have not arrived at the store.
 pub static DIRTY: Counter = Counter(AtomicUsize::new(0));
 /// Pages that are being written back.
 pub static WRITEBACK: Counter = Counter(AtomicUsize::new(0));
@@ -67,13 +67,13 @@ pub static WRITEBACK: Counter = Counter(AtomicUsize::new(0));
 /// How memory is used now.
 #[must_use]
 pub fn now() -> Numbers {
-    let total = frame::total().min(frame::limit());
-    let used = frame::total().saturating_sub(frame::free());
-    let free = total.saturating_sub(used);
+    let total = frame::total();
+    let free = frame::free().min(total);
     let file = frame::count(Kind::File);
     let shmem = frame::count(Kind::Shmem);
-    let dirty = DIRTY.get();
     let writeback = WRITEBACK.get();
+    // Those on their way are counted in both.
+    let dirty = DIRTY.get().saturating_sub(writeback);
     // As Linux estimates it: half of a small cache is taken as in use.
     let cache = file.saturating_sub(dirty + writeback);
     let reserve = crate::pressure::RESERVE_FRAMES;

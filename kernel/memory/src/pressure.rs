@@ -8,14 +8,18 @@
 //! they are free, and neither sleeps nor allocates.
 
 mod killer;
+mod lru;
 mod shrink;
 
 use abi::{Errno, Result};
 use machine::Frame;
 use machine::frame::{Kind, OutOfMemory};
 
+use crate::numbers;
+
 pub(crate) use killer::Freeing;
 pub use killer::{Verdict, set_killer};
+pub(crate) use lru::Lru;
 pub use shrink::{Shrink, reclaim, register, write_back_all};
 
 /// Frames that stay free for the kernel's own small objects.
@@ -23,9 +27,9 @@ pub const RESERVE_FRAMES: usize = 256;
 /// Frames that are taken back at a time: a few more than one needs, so that not each fault has to.
 const BATCH: usize = 64;
 
-/// Whether a user may take another frame.
+/// Whether a user may take another frame. What other CPUs keep does not count: this one could not have it.
 fn has_room() -> bool {
-    machine::frame::free() >= RESERVE_FRAMES
+    machine::frame::at_hand() >= RESERVE_FRAMES
 }
 
 /// Makes sure that there is memory for what a system call is about to allocate.
@@ -40,17 +44,35 @@ pub fn ensure_headroom() -> Result<()> {
     }
 }
 
-/// Waits until a user may take another frame; a process dies for it if need be. No spin lock may be held.
+/// Waits until a user may take another frame; a process dies for it if need be. No spin lock may be held, and no lock
+/// of an address space: pages may be written back, which takes those.
 ///
 /// # Errors
 /// `ENOMEM` when the calling thread is to die itself, or nobody can.
 pub fn make_room() -> Result<()> {
     loop {
-        if has_room() || reclaim(BATCH) > 0 {
+        if has_room() || reclaim(BATCH) > 0 || write_some_back() {
             return Ok(());
         }
         killer::kill_or_wait()?;
     }
+}
+
+/// Writes one file's dirty pages back, so that they can be taken. `false` when there are none.
+fn write_some_back() -> bool {
+    let mut is_relieved = false;
+    if numbers::DIRTY.get() > 0 {
+        lru::ROOT.each_file(|mapping| {
+            is_relieved = mapping.relieve();
+            is_relieved
+        });
+    }
+    is_relieved
+}
+
+/// The queues that the pages of new files get into.
+pub(crate) const fn root_lru() -> &'static Lru {
+    &lru::ROOT
 }
 
 /// A frame of zeroes for a program's own memory, if there is one at hand.

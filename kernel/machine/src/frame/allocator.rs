@@ -18,7 +18,7 @@ use crate::x86::percpu;
 const SCARCE: usize = 1024;
 
 static ZONE: IrqLock<Zone> = IrqLock::new(Zone::new());
-/// Frames free in the zone, for readers without the lock.
+/// Frames that the zone can give, for readers without the lock.
 static FREE: AtomicUsize = AtomicUsize::new(0);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
@@ -235,7 +235,9 @@ pub(super) fn give_block(phys: PhysAddr, frames: usize) {
 
 /// Sets the most frames that may be in use.
 pub(super) fn set_limit(frames: usize) {
-    ZONE.lock().set_limit(frames);
+    let mut zone = ZONE.lock();
+    zone.set_limit(frames);
+    note(&zone);
 }
 
 /// The most frames that may be in use.
@@ -243,17 +245,42 @@ pub(super) fn limit() -> usize {
     ZONE.lock().limit()
 }
 
-/// Frames in all regions.
+/// Frames in all regions, as far as the limit allows.
 pub(crate) fn total() -> usize {
     TOTAL.load(Ordering::Relaxed)
 }
 
 /// Frames not in use.
 pub(crate) fn free() -> usize {
-    let kept: usize = all_counts()
-        .map(|counts| counts.kept.load(Ordering::Relaxed))
-        .sum();
-    FREE.load(Ordering::Relaxed) + kept
+    in_zone() + on_cpus()
+}
+
+/// Free frames that no CPU keeps.
+pub(super) fn in_zone() -> usize {
+    FREE.load(Ordering::Relaxed)
+}
+
+/// Free frames that CPUs keep.
+pub(super) fn on_cpus() -> usize {
+    let kept = all_counts().map(|counts| counts.kept.load(Ordering::Relaxed));
+    kept.sum()
+}
+
+/// Free frames that this CPU can have.
+pub(super) fn at_hand() -> usize {
+    let kept = &percpu::here().frame_counts.kept;
+    in_zone() + kept.load(Ordering::Relaxed)
+}
+
+/// Gives the frames that this CPU keeps to the zone.
+pub(super) fn drain_lists() {
+    with_lists(|lists| {
+        let mut zone = ZONE.lock();
+        while let Some((number, is_zero)) = lists.take(Wanted::Any) {
+            zone.give(&Vmemmap, number, 1, is_zero);
+        }
+        note(&zone);
+    });
 }
 
 fn all_counts() -> impl Iterator<Item = &'static Counts> {
@@ -263,8 +290,8 @@ fn all_counts() -> impl Iterator<Item = &'static Counts> {
 }
 
 fn note(zone: &Zone) {
-    FREE.store(zone.free(), Ordering::Relaxed);
-    TOTAL.store(zone.total(), Ordering::Relaxed);
+    FREE.store(zone.available(), Ordering::Relaxed);
+    TOTAL.store(zone.total().min(zone.limit()), Ordering::Relaxed);
 }
 
 pub(super) fn number_of(phys: PhysAddr) -> usize {

@@ -154,47 +154,6 @@ impl Frame {
         self.meta().map_or(Kind::Other, Meta::kind)
     }
 
-    /// Says whose the frame is, in words of the owner's own: whoever calls keeps readers consistent.
-    pub fn set_owner(&self, owner: u64, index: u64) {
-        if let Some(meta) = self.meta() {
-            meta.index.store(index, Ordering::Relaxed);
-            meta.owner.store(owner, Ordering::Release);
-        }
-    }
-
-    /// The owner's word; 0 when there is none.
-    #[must_use]
-    pub fn owner(&self) -> u64 {
-        self.meta()
-            .map_or(0, |meta| meta.owner.load(Ordering::Acquire))
-    }
-
-    /// The page index that was set with the owner.
-    #[must_use]
-    pub fn page_index(&self) -> u64 {
-        self.meta()
-            .map_or(0, |meta| meta.index.load(Ordering::Relaxed))
-    }
-
-    /// Counts one more mapping; returns how many there were.
-    pub fn add_map(&self) -> u32 {
-        self.meta()
-            .map_or(0, |meta| meta.maps.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Counts one mapping less; returns how many are left.
-    pub fn remove_map(&self) -> u32 {
-        self.meta()
-            .map_or(0, |meta| meta.maps.fetch_sub(1, Ordering::AcqRel) - 1)
-    }
-
-    /// How many mappings were counted.
-    #[must_use]
-    pub fn map_count(&self) -> u32 {
-        self.meta()
-            .map_or(0, |meta| meta.maps.load(Ordering::Acquire))
-    }
-
     /// Says which group's account the frame is on.
     pub fn set_group(&self, group: u32) {
         if let Some(meta) = self.meta() {
@@ -237,10 +196,10 @@ impl Frame {
 
     /// The number of page-table entries in use in it, when it is a table.
     pub(crate) fn table_entries(phys: PhysAddr) -> Option<&'static AtomicU32> {
-        Some(&allocator::meta(frame_number(phys)).maps)
+        Some(&allocator::meta(frame_number(phys)).number)
     }
 
-    fn meta(&self) -> Option<&'static Meta> {
+    pub(super) fn meta(&self) -> Option<&'static Meta> {
         (self.0 & BOOT == 0).then(|| allocator::meta(frame_number(self.phys())))
     }
 
@@ -277,7 +236,7 @@ impl Drop for Frame {
     }
 }
 
-/// Frames in the machine.
+/// Frames that programs and kernel may have: the machine's, or the limit if that is less.
 #[must_use]
 pub fn total() -> usize {
     allocator::total()
@@ -287,6 +246,25 @@ pub fn total() -> usize {
 #[must_use]
 pub fn free() -> usize {
     allocator::free()
+}
+
+/// Frames that this CPU can have now: those free but for what other CPUs keep for themselves.
+#[must_use]
+#[inline]
+pub fn at_hand() -> usize {
+    allocator::at_hand()
+}
+
+/// Frames that are free or as good as that, but kept by CPUs and pools: see [`release_kept`].
+#[must_use]
+pub fn kept() -> usize {
+    super::kept::count()
+}
+
+/// Has all CPUs and pools give back what they keep, and returns how many frames that was. Waits for the other CPUs:
+/// not to be called with a spin lock held.
+pub fn release_kept() -> usize {
+    super::kept::release()
 }
 
 /// Frames of a kind in use.

@@ -17,15 +17,17 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(TOTAL);
 static KIND_COUNTS: [AtomicIsize; KINDS] = [const { AtomicIsize::new(0) }; KINDS];
 
+#[derive(Debug)]
 #[repr(C, align(4096))]
 struct Page([AtomicU8; PAGE_SIZE]);
 
+#[derive(Debug)]
 #[repr(C)]
-struct Counted {
+pub(super) struct Counted {
     // First, so that the page's address is that of the whole.
     page: Page,
     boot: bool,
-    meta: Meta,
+    pub(super) meta: Meta,
 }
 
 impl Drop for Counted {
@@ -37,7 +39,7 @@ impl Drop for Counted {
 
 /// A counted handle to an untyped 4 KiB frame. Cloning adds a reference; the last drop frees it.
 #[derive(Clone)]
-pub struct Frame(Arc<Counted>);
+pub struct Frame(pub(super) Arc<Counted>);
 
 impl core::fmt::Debug for Frame {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -149,40 +151,6 @@ impl Frame {
         self.meta().kind()
     }
 
-    /// Says whose the frame is, in words of the owner's own: whoever calls keeps readers consistent.
-    pub fn set_owner(&self, owner: u64, index: u64) {
-        self.meta().index.store(index, Ordering::Relaxed);
-        self.meta().owner.store(owner, Ordering::Release);
-    }
-
-    /// The owner's word; 0 when there is none.
-    #[must_use]
-    pub fn owner(&self) -> u64 {
-        self.meta().owner.load(Ordering::Acquire)
-    }
-
-    /// The page index that was set with the owner.
-    #[must_use]
-    pub fn page_index(&self) -> u64 {
-        self.meta().index.load(Ordering::Relaxed)
-    }
-
-    /// Counts one more mapping; returns how many there were.
-    pub fn add_map(&self) -> u32 {
-        self.meta().maps.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Counts one mapping less; returns how many are left.
-    pub fn remove_map(&self) -> u32 {
-        self.meta().maps.fetch_sub(1, Ordering::AcqRel) - 1
-    }
-
-    /// How many mappings were counted.
-    #[must_use]
-    pub fn map_count(&self) -> u32 {
-        self.meta().maps.load(Ordering::Acquire)
-    }
-
     /// Says which group's account the frame is on.
     pub fn set_group(&self, group: u32) {
         self.meta().group.store(group, Ordering::Relaxed);
@@ -256,16 +224,33 @@ impl Frame {
     }
 }
 
-/// Frames in the machine.
+/// Frames that programs and kernel may have: the machine's, or the limit if that is less.
 #[must_use]
 pub fn total() -> usize {
-    TOTAL
+    TOTAL.min(limit())
 }
 
 /// Frames free now.
 #[must_use]
 pub fn free() -> usize {
-    TOTAL.saturating_sub(USED.load(Ordering::Relaxed))
+    total().saturating_sub(USED.load(Ordering::Relaxed))
+}
+
+/// Frames that this CPU can have now: as many as are free.
+#[must_use]
+pub fn at_hand() -> usize {
+    free()
+}
+
+/// Frames that CPUs and pools keep: the host's keep none.
+#[must_use]
+pub fn kept() -> usize {
+    0
+}
+
+/// Has nothing to give back.
+pub fn release_kept() -> usize {
+    0
 }
 
 /// Frames of a kind in use.
@@ -299,12 +284,6 @@ mod tests {
     fn metadata_is_kept_while_the_frame_is() {
         let frame = Frame::alloc_zeroed().expect("memory");
         frame.set_kind(Kind::KernelStack);
-        frame.set_owner(7, 9);
-        assert_eq!((frame.owner(), frame.page_index()), (7, 9));
-        assert_eq!(
-            (frame.add_map(), frame.add_map(), frame.remove_map()),
-            (0, 1, 1)
-        );
         frame.set_flags(FrameFlags::LRU | FrameFlags::ACTIVE);
         assert_eq!(
             frame.clear_flags(FrameFlags::ACTIVE),

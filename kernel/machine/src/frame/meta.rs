@@ -3,7 +3,8 @@
 //! All zero means: never used, or in use without anything said about it. Every word is an atomic, since
 //! allocator, reverse map and reclaim look at frames that others have; who may change which is said
 //! with each. A free frame's `owner` and `index` are its links in the allocator's list, a slab page's are
-//! the heap's, and a page table counts its entries in `maps`.
+//! the heap's; a page table counts its entries in `number`; in a queue ([`super::Queue`]) `owner` has the links, `number`
+//! and `index` say whose page it is.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -66,6 +67,8 @@ bitflags! {
         const UNEVICTABLE = 1 << 11;
         /// Given to a memory cgroup's account.
         const CHARGED = 1 << 12;
+        /// What tells the queues apart that a frame may be in.
+        const QUEUES = Self::LRU.bits() | Self::ACTIVE.bits();
     }
 }
 
@@ -87,8 +90,8 @@ pub(crate) struct Meta {
     flags: AtomicU32,
     pub(crate) owner: AtomicU64,
     pub(crate) index: AtomicU64,
-    /// Page-table entries that map it; for a page table, its entries in use.
-    pub(crate) maps: AtomicU32,
+    /// For a page table, its entries in use; for a page in a queue, the number of its file.
+    pub(crate) number: AtomicU32,
     pub(crate) group: AtomicU32,
 }
 
@@ -100,7 +103,7 @@ impl Meta {
         self.flags.store(0, Ordering::Relaxed);
         self.owner.store(0, Ordering::Relaxed);
         self.index.store(0, Ordering::Relaxed);
-        self.maps.store(0, Ordering::Relaxed);
+        self.number.store(0, Ordering::Relaxed);
         self.group.store(0, Ordering::Relaxed);
         self.count.store(count, Ordering::Release);
     }

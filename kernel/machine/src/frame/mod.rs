@@ -15,6 +15,10 @@ pub(crate) mod bare;
 mod bytes;
 #[cfg(not(target_os = "none"))]
 mod host;
+#[cfg(target_os = "none")]
+pub(crate) mod kept;
+#[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
+mod links;
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
 pub(crate) mod lists;
 #[cfg_attr(
@@ -22,16 +26,18 @@ pub(crate) mod lists;
     allow(dead_code, reason = "used by the allocator")
 )]
 pub(crate) mod meta;
+mod queue;
 #[cfg(target_os = "none")]
 mod vmemmap;
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
 pub(crate) mod zone;
 
 #[cfg(target_os = "none")]
-pub use bare::{Frame, count, free, limit, set_limit, total};
+pub use bare::{Frame, at_hand, count, free, kept, limit, release_kept, set_limit, total};
 #[cfg(not(target_os = "none"))]
-pub use host::{Frame, count, free, limit, set_limit, total};
+pub use host::{Frame, at_hand, count, free, kept, limit, release_kept, set_limit, total};
 pub use meta::{FrameFlags, Kind};
+pub use queue::{Place, Queue};
 
 /// No frame is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

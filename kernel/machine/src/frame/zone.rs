@@ -142,6 +142,12 @@ impl Zone {
         self.free
     }
 
+    /// Frames that can be taken: those free, as far as the limit allows.
+    pub(crate) fn available(&self) -> usize {
+        let in_use = self.total - self.free;
+        self.free.min(self.limit.saturating_sub(in_use))
+    }
+
     /// Sets the most frames that may be in use.
     pub(crate) fn set_limit(&mut self, frames: usize) {
         self.limit = frames;

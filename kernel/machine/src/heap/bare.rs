@@ -208,6 +208,18 @@ fn drain(class: usize, stock: &mut Stock) {
     }
 }
 
+/// Gives the objects that this CPU keeps back to their classes, and so the pages that are empty then.
+pub(crate) fn drain_stocks() {
+    let _off = InterruptsOff::new();
+    for class in 0..SIZES.len() {
+        with_stock(class, |stock| {
+            while stock.count() > 0 {
+                drain(class, stock);
+            }
+        });
+    }
+}
+
 fn take_pages(pages: usize) -> Option<NonNull<u8>> {
     if pages <= FEW_PAGES
         // Blocks are aligned to their size rounded up to a power of two, so to `align` too.

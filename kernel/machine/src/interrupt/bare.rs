@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Message, Upcalls};
 use crate::cpu::CpuId;
+use crate::frame::kept;
 use crate::rcu;
 use crate::x86::{apic, ioapic, percpu, tlb};
 
@@ -136,7 +137,10 @@ fn handle(vector: u8) {
                 (upcalls.reschedule)();
             }
         }
-        FLUSH_VECTOR => tlb::poll(),
+        FLUSH_VECTOR => {
+            tlb::poll();
+            kept::poll();
+        }
         SPURIOUS_VECTOR => return,
         _ => dispatch_device(vector),
     }

@@ -21,7 +21,7 @@ mod gather;
 #[cfg(not(target_os = "none"))]
 mod host;
 #[cfg(target_os = "none")]
-mod spare;
+pub(crate) mod spare;
 #[cfg_attr(
     not(target_os = "none"),
     allow(dead_code, reason = "only tested on the host")

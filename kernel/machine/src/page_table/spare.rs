@@ -9,10 +9,8 @@ use crate::frame::{Frame, Kind, OutOfMemory};
 use crate::sync::SpinLock;
 use crate::x86::paging;
 
-/// Tables that are kept: 2 MiB. Few would do for speed. On a host whose KVM emulates the guest's kernel, Python
-/// with OpenSSL and threads died of SIGSEGV once the tables of unmapped ranges became user pages; under QEMU's
-/// emulation it ran with 16 kept. As long as the cause is not known, tables stay tables while that costs little.
-const MOST: usize = 512;
+/// Tables that are kept: what a program takes and gives back that maps and unmaps over and over.
+const MOST: usize = 16;
 
 static SPARE: SpinLock<Spare> = SpinLock::new(Spare {
     tables: [PhysAddr(0); MOST],
@@ -24,22 +22,41 @@ struct Spare {
     count: usize,
 }
 
+impl Spare {
+    fn take(&mut self) -> Option<PhysAddr> {
+        self.count = self.count.checked_sub(1)?;
+        Some(self.tables[self.count])
+    }
+}
+
+/// Tables that are kept.
+pub(crate) fn count() -> usize {
+    SPARE.lock().count
+}
+
+/// Gives the tables back that are kept.
+pub(crate) fn release() {
+    loop {
+        let table = SPARE.lock().take();
+        let Some(table) = table else { return };
+        give_back(table);
+    }
+}
+
+/// Frees a table, which is zero.
+fn give_back(table: PhysAddr) {
+    // SAFETY: `alloc` took the handle apart, and nobody but the list of spare tables had it since.
+    let table = unsafe { Frame::from_phys(table) };
+    table.mark_zero();
+}
+
 /// Frames of the machine as tables.
 #[derive(Debug)]
 pub(super) struct Memory;
 
 impl Tables for Memory {
     fn alloc(&self) -> Result<PhysAddr, OutOfMemory> {
-        let kept = {
-            let mut spare = SPARE.lock();
-            match spare.count.checked_sub(1) {
-                Some(last) => {
-                    spare.count = last;
-                    Some(spare.tables[last])
-                }
-                None => None,
-            }
-        };
+        let kept = SPARE.lock().take();
         if let Some(table) = kept {
             return Ok(table);
         }
@@ -58,9 +75,7 @@ impl Tables for Memory {
                 return;
             }
         }
-        // SAFETY: `alloc` took the handle apart, and the caller gives the table up.
-        let table = unsafe { Frame::from_phys(table) };
-        table.mark_zero();
+        give_back(table);
     }
 
     fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {

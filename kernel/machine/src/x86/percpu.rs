@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     /// TLB flushes asked for by others, and done.
     pub(crate) flushes_asked: AtomicU64,
     pub(crate) flushes_done: AtomicU64,
+    /// Another CPU wants the memory back that this one keeps.
+    pub(crate) is_to_drain: AtomicBool,
     pub(crate) apic_id: AtomicU32,
     pub(crate) frame_counts: allocator::Counts,
 }
@@ -111,6 +113,7 @@ impl Area {
                 is_lazy: AtomicBool::new(false),
                 flushes_asked: AtomicU64::new(0),
                 flushes_done: AtomicU64::new(0),
+                is_to_drain: AtomicBool::new(false),
                 apic_id: AtomicU32::new(0),
                 frame_counts: allocator::Counts::new(),
             },

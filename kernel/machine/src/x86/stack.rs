@@ -74,6 +74,22 @@ impl Drop for Stack {
     }
 }
 
+/// Pages of the stacks that are kept.
+pub(crate) fn pages_kept() -> usize {
+    KEPT.lock().count * PAGES
+}
+
+/// Gives the stacks back that are kept.
+pub(crate) fn release_kept() {
+    loop {
+        // Freed without the lock.
+        let stack = KEPT.lock().take();
+        if stack.is_none() {
+            return;
+        }
+    }
+}
+
 impl Kept {
     fn take(&mut self) -> Option<Memory> {
         self.count = self.count.checked_sub(1)?;

@@ -10,14 +10,21 @@ use core::ops::Range;
 use abi::Result;
 use collections::{Map, Set, Vec};
 use machine::Frame;
+use machine::frame::Place;
+
+use crate::numbers::{DIRTY, WRITEBACK};
+use crate::pressure::Lru;
+
+/// Uses from which on a page is used often.
+const OFTEN: u8 = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     pages: Map<u64, Page>,
     /// Pages stored to since they were last written back; those on their way are among them until they arrive.
     dirty: Set<u64>,
-    /// Where the next [`Self::shrink`] goes on.
-    hand: u64,
+    /// Where the pages queue, and the number that tells whose they are: those that can be read again.
+    queue: Option<(&'static Lru, u32)>,
 }
 
 #[derive(Debug)]
@@ -29,8 +36,8 @@ struct Page {
     is_writeback: bool,
     /// Stored to since it set out.
     is_stored_again: bool,
-    /// Used since the last shrink looked.
-    is_referenced: bool,
+    /// How often it was used since reclaim last looked, up to [`OFTEN`].
+    uses: u8,
 }
 
 impl Page {
@@ -40,9 +47,20 @@ impl Page {
             is_busy: false,
             is_writeback: false,
             is_stored_again: false,
-            is_referenced: true,
+            uses: 0,
         }
     }
+}
+
+/// What reclaim makes of a page.
+#[derive(Debug)]
+pub(super) enum Reclaimed {
+    /// It is out.
+    Page(Frame),
+    /// It is busy, for [`Pages::end_eviction`]: others have handles to it, who may map it.
+    Mapped,
+    /// It stays.
+    Not,
 }
 
 /// What a look-up finds.
@@ -65,6 +83,16 @@ impl Pages {
         self.dirty.len()
     }
 
+    /// Pages queue from now on; before the first one.
+    pub(super) fn set_queue(&mut self, lru: &'static Lru, file: u32) {
+        self.queue = Some((lru, file));
+    }
+
+    /// The number that the pages carry.
+    pub(super) fn file(&self) -> Option<u32> {
+        self.queue.map(|(_, file)| file)
+    }
+
     /// Looks a page up.
     pub(super) fn find(&mut self, index: u64) -> Found {
         let Some(page) = self.pages.get_mut(&index) else {
@@ -73,7 +101,7 @@ impl Pages {
         if page.is_busy {
             return Found::Busy;
         }
-        page.is_referenced = true;
+        page.uses = (page.uses + 1).min(OFTEN);
         Found::Ready(page.frame.clone())
     }
 
@@ -84,7 +112,9 @@ impl Pages {
     pub(super) fn find_for_store(&mut self, index: u64) -> Result<Found> {
         let found = self.find(index);
         if matches!(found, Found::Ready(_)) {
-            self.dirty.try_insert(index)?;
+            if self.dirty.try_insert(index)? {
+                DIRTY.add(1);
+            }
             if let Some(page) = self.pages.get_mut(&index) {
                 page.is_stored_again = true;
             }
@@ -101,6 +131,7 @@ impl Pages {
             return Ok(false);
         }
         self.pages.try_insert(index, Page::ready(frame.clone()))?;
+        self.enqueue(frame, index);
         Ok(true)
     }
 
@@ -115,11 +146,10 @@ impl Pages {
         for (done, (index, frame)) in (first..).zip(&frames[..count]).enumerate() {
             let page = Page {
                 is_busy: true,
-                is_referenced: false,
                 ..Page::ready(frame.clone())
             };
             match self.pages.try_insert(index, page) {
-                Ok(_) => {}
+                Ok(_) => self.enqueue(frame, index),
                 // Those that are in are enough to go on.
                 Err(_) if done > 0 => return Ok(done),
                 Err(error) => return Err(error.into()),
@@ -140,15 +170,47 @@ impl Pages {
             if is_read {
                 page.is_busy = false;
             } else {
-                self.pages.remove(&index);
+                self.remove(index);
             }
         }
     }
 
     /// Takes a page out, whatever its state.
     pub(super) fn remove(&mut self, index: u64) -> Option<Frame> {
-        self.dirty.remove(&index);
-        self.pages.remove(&index).map(|page| page.frame)
+        let page = self.pages.remove(&index)?;
+        self.forget(index, &page);
+        Some(page.frame)
+    }
+
+    fn enqueue(&self, frame: &Frame, index: u64) {
+        if let Some((lru, file)) = self.queue {
+            lru.add(frame, file, index);
+        }
+    }
+
+    /// Takes a page that is about to go out of queue and counters.
+    fn forget(&mut self, index: u64, page: &Page) {
+        if let Some((lru, _)) = self.queue {
+            lru.remove(&page.frame);
+        }
+        self.set_clean(index);
+        if page.is_writeback {
+            WRITEBACK.sub(1);
+        }
+    }
+
+    fn set_clean(&mut self, index: u64) {
+        if self.dirty.remove(&index) {
+            DIRTY.sub(1);
+        }
+    }
+
+    /// Drops all pages; the mapping goes.
+    pub(super) fn clear(&mut self) {
+        let pages = core::mem::take(&mut self.pages);
+        for (index, page) in &pages {
+            self.forget(*index, page);
+        }
     }
 
     /// Takes the first page of a range out; with `clean_only` the first that is not dirty.
@@ -169,6 +231,7 @@ impl Pages {
                 return;
             }
             if let Some(page) = self.pages.get_mut(index) {
+                WRITEBACK.add(usize::from(!page.is_writeback));
                 page.is_writeback = true;
                 page.is_stored_again = false;
                 let _ = into.push_within_capacity((*index, page.frame.clone()));
@@ -182,8 +245,9 @@ impl Pages {
             && page.is_writeback
         {
             page.is_writeback = false;
+            WRITEBACK.sub(1);
             if is_written && !page.is_stored_again {
-                self.dirty.remove(&index);
+                self.set_clean(index);
             }
         }
     }
@@ -194,59 +258,27 @@ impl Pages {
         next.is_some_and(|index| *index < range.end)
     }
 
-    /// Drops up to `wanted` clean pages that nobody else has a handle to, those not used lately first.
-    pub(super) fn shrink(&mut self, wanted: usize) -> usize {
-        /// Pages looked at for one that goes: the step stays short.
-        const LOOKS: usize = 4;
-        let mut freed = 0;
-        let mut looks = wanted.saturating_mul(LOOKS).max(self.pages.len().min(256)) + 1;
-        let mut has_wrapped = false;
-        while freed < wanted && looks > 0 {
-            looks -= 1;
-            let next = self.pages.first_from_mut(&self.hand);
-            let Some((&index, page)) = next else {
-                if core::mem::replace(&mut has_wrapped, true) && self.hand == 0 {
-                    break;
-                }
-                self.hand = 0;
-                if self.pages.is_empty() {
-                    break;
-                }
-                continue;
-            };
-            self.hand = index + 1;
-            let was_referenced = core::mem::take(&mut page.is_referenced);
-            let is_free = !page.is_busy && page.frame.handles() == 1;
-            if is_free && !was_referenced && !self.dirty.contains(&index) {
-                self.pages.remove(&index);
-                freed += 1;
-            }
+    /// Takes a page back that is clean and was not used often; one that was becomes active. `place` may be out of date.
+    pub(super) fn take_back(&mut self, place: Place) -> Reclaimed {
+        let Some(page) = self.pages.get_mut(&place.index) else {
+            return Reclaimed::Not;
+        };
+        let is_other = page.frame.phys() != place.phys;
+        if is_other || page.is_busy || page.is_writeback || self.dirty.contains(&place.index) {
+            return Reclaimed::Not;
         }
-        freed
-    }
-
-    /// Makes the next clean page busy that was not used lately, for [`Self::end_eviction`].
-    pub(super) fn start_next_eviction(&mut self) -> Option<u64> {
-        /// Pages looked at.
-        const LOOKS: usize = 64;
-        let mut has_wrapped = false;
-        for _ in 0..LOOKS {
-            let Some((&index, page)) = self.pages.first_from_mut(&self.hand) else {
-                if self.hand == 0 || core::mem::replace(&mut has_wrapped, true) {
-                    return None;
-                }
-                self.hand = 0;
-                continue;
-            };
-            self.hand = index + 1;
-            let was_referenced = core::mem::take(&mut page.is_referenced);
-            if was_referenced || page.is_busy || page.is_writeback || self.dirty.contains(&index) {
-                continue;
+        if core::mem::take(&mut page.uses) >= OFTEN {
+            if let Some((lru, file)) = self.queue {
+                lru.activate(&page.frame, file, place.index);
             }
+            return Reclaimed::Not;
+        }
+        if page.frame.handles() > 1 {
             page.is_busy = true;
-            return Some(index);
+            return Reclaimed::Mapped;
         }
-        None
+        self.remove(place.index)
+            .map_or(Reclaimed::Not, Reclaimed::Page)
     }
 
     /// Ends an eviction: the page goes if nobody uses it, and has just been used otherwise.
@@ -256,7 +288,7 @@ impl Pages {
             return self.remove(index);
         }
         page.is_busy = false;
-        page.is_referenced = true;
+        page.uses = 1;
         None
     }
 

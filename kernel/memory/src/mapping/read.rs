@@ -143,7 +143,7 @@ impl Mapping {
     /// Reads page `index` and what follows it.
     fn read_in(&self, index: u64, wanted: usize, ahead: &Readahead) -> Result<()> {
         let backing = self.backing()?;
-        self.register()?;
+        self.enrol()?;
         let most = backing.max_pages().max(1);
         let left = self.end_index().saturating_sub(index).max(1);
         let count = ahead

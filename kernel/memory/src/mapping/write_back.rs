@@ -5,10 +5,11 @@ use core::ops::Range;
 
 use abi::{Errno, Result};
 use collections::Vec;
-use machine::{Frame, PAGE_SIZE};
+use machine::{Frame, PAGE_SIZE, frame};
 
 use super::pages::{DirtyPage, Found};
 use super::{Backing, Mapping, PAGE, WriteGuard, offset_in_page};
+use crate::numbers::DIRTY;
 
 /// Pages whose dirty tags are taken at a time: mappings are made to ask again once for all of them.
 const BATCH: usize = 256;
@@ -16,6 +17,9 @@ const BATCH: usize = 256;
 const BOUNCE: usize = 512;
 /// Dirty pages of one file at which who makes one more has to write back first.
 pub(super) const MOST_DIRTY: usize = 4096;
+/// The part of all memory that may be dirty before who makes one more page dirty has to write its file back (Linux's
+/// `dirty_ratio`: a fifth).
+const MOST_DIRTY_PART: usize = 5;
 
 impl Mapping {
     /// Writes the dirty pages that touch a range of bytes back, in requests as large as the backing takes. Costs
@@ -106,9 +110,14 @@ impl Mapping {
         self.pages.lock().dirty() > 0
     }
 
-    /// Keeps one file's dirty pages within bounds. Errors wait for who asks for them.
+    /// Keeps dirty pages within bounds, those of one file and all of them. Errors wait for who asks for them.
     pub(super) fn throttle(&self) {
-        if self.pages.lock().dirty() > MOST_DIRTY {
+        let most = if DIRTY.get() > frame::total() / MOST_DIRTY_PART {
+            0
+        } else {
+            MOST_DIRTY
+        };
+        if self.pages.lock().dirty() > most {
             let _ = self.write_back(0..u64::MAX);
         }
     }
@@ -141,7 +150,7 @@ impl Mapping {
                 Found::Ready(frame) => return copy(from, &frame, start, len),
                 // What is being read may be from before the write.
                 Found::Busy => self.wait_settled(index),
-                Found::Absent if !is_all || self.register().is_err() => return,
+                Found::Absent if !is_all || self.enrol().is_err() => return,
                 Found::Absent => match self.pages.lock().insert(index, from) {
                     Ok(false) => {}
                     Ok(true) | Err(_) => return,

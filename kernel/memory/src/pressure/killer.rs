@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use machine::frame;
 use sched::WaitQueue;
 
 /// How long a thread waits at most for what somebody else leaves before it looks again.
@@ -52,6 +53,10 @@ impl Drop for Freeing {
 /// # Errors
 /// `ENOMEM` when waiting is no use.
 pub(super) fn kill_or_wait() -> Result<()> {
+    // The last that can be had without a death: less than is worth it otherwise.
+    if frame::kept() > 0 && frame::release_kept() > 0 {
+        return Ok(());
+    }
     let verdict = match KILLER.get() {
         Some(_) if FREEING.load(Ordering::Relaxed) > 0 => Verdict::Wait,
         Some(killer) => killer(),

@@ -1,4 +1,4 @@
-//! What gives memory back: caches, asked in turn.
+//! What gives memory back: the pages of files by age ([`lru`]), then other caches, asked in turn.
 //!
 //! Locking: the list is a leaf spin lock, never held while one of its members is asked.
 
@@ -6,27 +6,16 @@ use alloc::sync::{Arc, Weak};
 
 use abi::Result;
 use collections::Vec;
+use machine::frame;
 use machine::sync::SpinLock;
+
+use super::lru;
 
 /// Something that can free frames on request.
 pub trait Shrink: Send + Sync {
     /// Frees up to `wanted` frames that nobody needs right now; returns how many it freed. Must not
     /// sleep or allocate.
     fn shrink(&self, wanted: usize) -> usize;
-
-    /// As [`Self::shrink`], and takes away what programs have mapped but did not use lately.
-    fn shrink_mapped(&self, wanted: usize) -> usize {
-        let _ = wanted;
-        0
-    }
-
-    /// Writes back what is dirty (sync(2)); may sleep.
-    ///
-    /// # Errors
-    /// What the file system says.
-    fn write_back_all(&self) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Who is asked, in a circle.
@@ -48,10 +37,20 @@ pub fn register(shrinker: Weak<dyn Shrink>) -> Result<()> {
     SHRINKERS.add(shrinker)
 }
 
-/// Takes `wanted` frames back: from caches that nobody maps, and if that is not enough from programs. Returns how
-/// many came back.
+/// Takes `wanted` frames back: what CPUs and pools keep, the pages of files that are least worth keeping, what other
+/// caches have. Returns how many came back. May give the CPU away: no spin lock may be held.
 pub fn reclaim(wanted: usize) -> usize {
-    SHRINKERS.reclaim(wanted)
+    let mut freed = 0;
+    if frame::kept() >= wanted {
+        freed += frame::release_kept();
+    }
+    if freed < wanted {
+        freed += lru::ROOT.reclaim(wanted - freed);
+    }
+    if freed < wanted {
+        freed += SHRINKERS.reclaim(wanted - freed);
+    }
+    freed
 }
 
 /// Writes back whatever is dirty anywhere (sync(2)); returns the first error after trying all.
@@ -60,13 +59,10 @@ pub fn reclaim(wanted: usize) -> usize {
 /// What the file systems say.
 pub fn write_back_all() -> Result<()> {
     let mut outcome = Ok(());
-    let mut at = 0;
-    while let Some(shrinker) = SHRINKERS.nth(at) {
-        if let Some(shrinker) = shrinker.upgrade() {
-            outcome = outcome.and(shrinker.write_back_all());
-        }
-        at += 1;
-    }
+    lru::ROOT.each_file(|mapping| {
+        outcome = outcome.and(mapping.write_back(0..u64::MAX));
+        false
+    });
     outcome
 }
 
@@ -86,19 +82,8 @@ impl Shrinkers {
         Ok(circle.all.try_push(shrinker)?)
     }
 
-    fn reclaim(&self, wanted: usize) -> usize {
-        let freed = self.ask_in_turn(wanted, |shrinker, wanted| shrinker.shrink(wanted));
-        if freed >= wanted {
-            return freed;
-        }
-        freed
-            + self.ask_in_turn(wanted - freed, |shrinker, wanted| {
-                shrinker.shrink_mapped(wanted)
-            })
-    }
-
     /// Asks each at most once, beginning behind the one that was asked last.
-    fn ask_in_turn(&self, wanted: usize, ask: impl Fn(&dyn Shrink, usize) -> usize) -> usize {
+    fn reclaim(&self, wanted: usize) -> usize {
         let count = self.0.lock().all.len();
         let mut freed = 0;
         for _ in 0..count {
@@ -107,7 +92,7 @@ impl Shrinkers {
             }
             // Its last reference may be dropped here, with no lock held.
             if let Some(shrinker) = self.next() {
-                freed += ask(&*shrinker, wanted - freed);
+                freed += shrinker.shrink(wanted - freed);
             }
         }
         freed
@@ -126,10 +111,6 @@ impl Shrinkers {
         circle.hand = at;
         None
     }
-
-    fn nth(&self, at: usize) -> Option<Weak<dyn Shrink>> {
-        self.0.lock().all.get(at).cloned()
-    }
 }
 
 #[cfg(test)]
@@ -138,59 +119,34 @@ mod tests {
 
     use super::*;
 
-    struct Cache {
-        free: AtomicUsize,
-        mapped: AtomicUsize,
-    }
-
-    impl Cache {
-        fn new(free: usize, mapped: usize) -> Arc<Self> {
-            Arc::new(Self {
-                free: AtomicUsize::new(free),
-                mapped: AtomicUsize::new(mapped),
-            })
-        }
-    }
-
-    fn take(from: &AtomicUsize, wanted: usize) -> usize {
-        let had = from.load(Ordering::Relaxed);
-        from.store(had.saturating_sub(wanted), Ordering::Relaxed);
-        had.min(wanted)
-    }
+    struct Cache(AtomicUsize);
 
     impl Shrink for Cache {
         fn shrink(&self, wanted: usize) -> usize {
-            take(&self.free, wanted)
-        }
-
-        fn shrink_mapped(&self, wanted: usize) -> usize {
-            take(&self.mapped, wanted)
+            let had = self.0.load(Ordering::Relaxed);
+            self.0.store(had.saturating_sub(wanted), Ordering::Relaxed);
+            had.min(wanted)
         }
     }
 
     #[test]
-    fn caches_are_asked_in_turn_and_what_is_mapped_goes_last() {
+    fn caches_are_asked_in_turn() {
         let shrinkers = Shrinkers::new();
-        let caches = [Cache::new(10, 3), Cache::new(10, 4)];
+        let caches = [10, 10].map(|frames| Arc::new(Cache(AtomicUsize::new(frames))));
         for cache in &caches {
             let weak: Weak<dyn Shrink> = Arc::<Cache>::downgrade(cache);
             shrinkers.add(weak).unwrap();
         }
-        let gone: Arc<dyn Shrink> = Cache::new(100, 100);
+        let gone: Arc<dyn Shrink> = Arc::new(Cache(AtomicUsize::new(100)));
         shrinkers.add(Arc::downgrade(&gone)).unwrap();
         drop(gone);
-        let left = |of: fn(&Cache) -> &AtomicUsize| -> usize {
-            caches.iter().map(|it| of(it).load(Ordering::Relaxed)).sum()
-        };
         assert_eq!(shrinkers.reclaim(4), 4);
         assert_eq!(shrinkers.reclaim(4), 4);
         assert!(
-            caches.iter().all(|it| it.free.load(Ordering::Relaxed) == 6),
+            caches.iter().all(|it| it.0.load(Ordering::Relaxed) == 6),
             "one after the other"
         );
-        assert_eq!(left(|it| &it.mapped), 7);
-        assert_eq!(shrinkers.reclaim(15), 15);
-        assert_eq!((left(|it| &it.free), left(|it| &it.mapped)), (0, 4));
-        assert_eq!(shrinkers.reclaim(15), 4);
+        assert_eq!(shrinkers.reclaim(15), 12);
+        assert_eq!(shrinkers.reclaim(15), 0);
     }
 }

@@ -284,7 +284,7 @@ fn is_full(process: &Process, state: &SignalState) -> bool {
         .map(|thread| thread.private.lock().len());
     let queued = state.shared.len() + own.sum::<usize>();
     queued as u64 >= process.limits().soft(Resource::PendingSignals)
-        || machine::frame::free() < memory::pressure::RESERVE_FRAMES
+        || machine::frame::at_hand() < memory::pressure::RESERVE_FRAMES
 }
 
 /// Whether the signal has no effect at all. A blocked signal stays pending: its action may change.

@@ -148,7 +148,7 @@ pub fn create(process: &Process, clock: TimerClock, notify: Notify) -> Result<i3
     let mut state = process.timers.state.lock();
     let limit = process.limits().soft(Resource::PendingSignals);
     let is_full = state.posix.len() >= MOST || state.posix.len() as u64 >= limit;
-    if is_full || machine::frame::free() < memory::pressure::RESERVE_FRAMES {
+    if is_full || machine::frame::at_hand() < memory::pressure::RESERVE_FRAMES {
         return Err(Errno::EAGAIN);
     }
     let id = state.next_id;

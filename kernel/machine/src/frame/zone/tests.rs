@@ -173,8 +173,11 @@ fn the_limit_holds() {
         .filter_map(|_| zone.take(&memory, 0, Wanted::Any))
         .collect();
     // One of the eleven holds metadata.
-    assert_eq!(taken.len(), 10);
+    assert_eq!((taken.len(), zone.available()), (10, 0));
+    zone.set_limit(16);
+    assert_eq!(zone.available(), 5);
     zone.set_limit(usize::MAX);
+    assert_eq!(zone.available(), zone.free());
     assert!(zone.take(&memory, 3, Wanted::Any).is_some());
 }
 
