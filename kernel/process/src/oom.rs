@@ -2,7 +2,8 @@
 //! what its oom_score_adj makes of that. Whoever needed the memory waits for what it leaves.
 //!
 //! PID 1 dies only when it is the last one that could. While a chosen process is dying nobody looks for
-//! another one, so that many threads that wait cost no more than one.
+//! another one, so that many threads that wait cost no more than one. A look at all processes finds the worst
+//! [`CANDIDATES`], who die one after another before the next look: a fork bomb is many processes, each of them small.
 
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -22,6 +23,13 @@ const PATIENCE_NS: u64 = 2_000_000_000;
 /// Frames below which no system call starts: they are for what those that run already allocate.
 const LAST_FRAMES: usize = pressure::RESERVE_FRAMES / 2;
 
+/// How many of the worst processes a look at all of them remembers.
+const CANDIDATES: usize = 64;
+/// How long they stand for the worst.
+const LOOK_LASTS_NS: u64 = 200_000_000;
+
+/// The worst processes of the last look, the very worst last.
+static WORST: SpinLock<Worst> = SpinLock::new(Worst::new());
 /// The process that was chosen last.
 static CHOSEN: SpinLock<Weak<Process>> = SpinLock::new(Weak::new());
 /// Until when it is waited for, on the monotonic clock.
@@ -33,12 +41,12 @@ static WITHOUT_VICTIM: AtomicU32 = AtomicU32::new(0);
 /// is to exit instead.
 #[inline]
 pub fn has_memory(thread: &Arc<Thread>) -> bool {
-    machine::frame::free() >= LAST_FRAMES || wait_for_memory(thread)
+    machine::frame::at_hand() >= LAST_FRAMES || wait_for_memory(thread)
 }
 
 #[cold]
 fn wait_for_memory(thread: &Arc<Thread>) -> bool {
-    while machine::frame::free() < LAST_FRAMES {
+    while machine::frame::at_hand() < LAST_FRAMES {
         if must_exit(thread) || pressure::make_room().is_err() && must_exit(thread) {
             return false;
         }
@@ -62,7 +70,7 @@ pub fn kill_for_memory() -> Verdict {
     if !is_impatient && chosen.is_some_and(|process| process.memory().is_some()) {
         return Verdict::Wait;
     }
-    let victim = match choose(is_impatient) {
+    let victim = match choose(is_impatient, now_ns) {
         Choice::Dying => return Verdict::Wait,
         Choice::Victim(victim) => victim,
         // Only PID 1 is left, and what has memory outside of processes: it may yet come back.
@@ -121,35 +129,114 @@ enum Choice {
     Nobody,
 }
 
+/// What a look at all processes found, in order.
+struct Worst {
+    processes: [Option<(i64, Weak<Process>)>; CANDIDATES],
+    count: usize,
+    until_ns: u64,
+}
+
+impl Worst {
+    const fn new() -> Self {
+        Self {
+            processes: [const { None }; CANDIDATES],
+            count: 0,
+            until_ns: 0,
+        }
+    }
+
+    /// Keeps a process if it is among the worst.
+    fn offer(&mut self, badness: i64, process: &Arc<Process>) {
+        let at = self.processes[..self.count]
+            .partition_point(|it| it.as_ref().is_some_and(|(other, _)| *other <= badness));
+        let new = Some((badness, Arc::downgrade(process)));
+        if self.count < CANDIDATES {
+            self.processes[at..=self.count].rotate_right(1);
+            self.processes[at] = new;
+            self.count += 1;
+        } else if at > 0 {
+            // The least bad one makes room.
+            self.processes[..at].rotate_left(1);
+            self.processes[at - 1] = new;
+        }
+    }
+
+    /// Leaves those out that are not half as bad as the very worst: by the time that would be their turn another one may
+    /// have grown beyond them.
+    fn cut(&mut self) {
+        let badness = |it: &Option<(i64, Weak<Process>)>| it.as_ref().map_or(0, |(it, _)| *it);
+        let found = &mut self.processes[..self.count];
+        let Some(most) = found.last().map(badness) else {
+            return;
+        };
+        let from = found.partition_point(|it| badness(it) < most && badness(it) <= most / 2);
+        for place in &mut found[..from] {
+            *place = None;
+        }
+        found.rotate_left(from);
+        self.count -= from;
+    }
+
+    fn take(&mut self) -> Option<Weak<Process>> {
+        self.count = self.count.checked_sub(1)?;
+        self.processes[self.count]
+            .take()
+            .map(|(_, process)| process)
+    }
+}
+
 /// Looks for the process that has to die. `is_impatient`: not one that is dying already.
-fn choose(is_impatient: bool) -> Choice {
+fn choose(is_impatient: bool, now_ns: u64) -> Choice {
     let init_memory = tree::process(INIT).and_then(|init| init.memory());
-    let mut most = i64::MIN;
-    let mut victim = Choice::Nobody;
+    if let Some(victim) = take_candidate(init_memory.as_ref(), now_ns) {
+        return Choice::Victim(victim);
+    }
+    let mut worst = Worst::new();
     for process in tree::processes() {
-        let Some(memory) = process.memory() else {
+        let Some(memory) = victim_memory(&process, init_memory.as_ref()) else {
             continue;
         };
-        if init_memory
-            .as_ref()
-            .is_some_and(|init| Arc::ptr_eq(init, &memory))
-        {
-            continue;
-        }
         if process.is_exiting() {
             if is_impatient {
                 continue;
             }
             return Choice::Dying;
         }
-        if let Some(badness) = badness(&process, &memory)
-            && badness > most
-        {
-            most = badness;
-            victim = Choice::Victim(process);
+        if let Some(badness) = badness(&process, &memory) {
+            worst.offer(badness, &process);
         }
     }
-    victim
+    worst.cut();
+    worst.until_ns = now_ns.saturating_add(LOOK_LASTS_NS);
+    let old = core::mem::replace(&mut *WORST.lock(), worst);
+    drop(old);
+    take_candidate(init_memory.as_ref(), now_ns).map_or(Choice::Nobody, Choice::Victim)
+}
+
+/// The worst process of the last look that can still die.
+fn take_candidate(init: Option<&Arc<AddressSpace>>, now_ns: u64) -> Option<Arc<Process>> {
+    loop {
+        let next = {
+            let mut worst = WORST.lock();
+            if now_ns > worst.until_ns {
+                return None;
+            }
+            worst.take()?
+        };
+        if let Some(process) = next.upgrade()
+            && victim_memory(&process, init).is_some()
+            && !process.is_exiting()
+        {
+            return Some(process);
+        }
+    }
+}
+
+/// The memory of a process that may be chosen: PID 1's is not to be freed.
+fn victim_memory(process: &Process, init: Option<&Arc<AddressSpace>>) -> Option<Arc<AddressSpace>> {
+    let memory = process.memory()?;
+    let is_init = init.is_some_and(|init| Arc::ptr_eq(init, &memory));
+    (!is_init).then_some(memory)
 }
 
 fn kill(victim: &Process) {
@@ -171,7 +258,29 @@ fn kill(victim: &Process) {
 
 #[cfg(test)]
 mod tests {
-    use super::points;
+    use super::{CANDIDATES, Worst, points};
+
+    #[test]
+    fn the_worst_die_one_after_another() {
+        let thread = crate::tests::process(None);
+        let offered = |badness: &[i64]| {
+            let mut worst = Worst::new();
+            for badness in badness {
+                worst.offer(*badness, thread.process());
+            }
+            worst.cut();
+            let left = worst.processes[..worst.count].iter().flatten();
+            left.map(|(badness, _)| *badness).collect::<Vec<_>>()
+        };
+        assert_eq!(offered(&[5, 9, 7, 9, 3, 4]), [5, 7, 9, 9]);
+        assert_eq!(offered(&[1, 2, 1000]), [1000]);
+        assert_eq!(offered(&[-5, -3, -9]), [-3]);
+        assert_eq!(offered(&[]), [0; 0]);
+        let many: Vec<i64> = (0..300).map(|n| 1000 + (n * 7) % 300).collect();
+        let kept = i64::try_from(CANDIDATES).unwrap();
+        let worst: Vec<i64> = (1300 - kept..1300).collect();
+        assert_eq!(offered(&many), worst);
+    }
 
     #[test]
     fn the_adjustment_orders_processes() {

@@ -219,8 +219,8 @@ mod tests {
             .collect();
         assert_eq!(order, [1, 3, 4, 5]);
         // More are active than not: the oldest of them come to the others.
-        for index in [1, 3, 4] {
-            lru.activate(&frames[index as usize], 0, index);
+        for index in [1_usize, 3, 4] {
+            lru.activate(&frames[index], 0, index as u64);
         }
         assert_eq!(lru.lens(), (5, 1));
         assert_eq!(lru.next(false).map(|place| place.index), Some(5));
