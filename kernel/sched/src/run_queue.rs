@@ -5,7 +5,7 @@
 //! proportion to its weight; a group runs the first of its own level, and is charged for what that runs. An
 //! entity that was away comes back at most [`SLEEPER_BONUS_NS`] behind its level: it runs soon, but does not
 //! catch up for hours of sleep. Real-time threads are in bands ahead of all fair ones, first in, first out,
-//! whatever their group.
+//! whatever their group, as long as they leave the others a little ([`realtime`]).
 //!
 //! Guarded by the CPU's queue lock, the levels of groups too: their own locks (see [`group`]) are never waited
 //! for. Nothing here allocates: entities have their links inside.
@@ -13,6 +13,7 @@
 pub mod balance;
 mod entity;
 mod group;
+mod realtime;
 mod weight;
 
 use alloc::sync::Arc;
@@ -22,6 +23,8 @@ use machine::intrusive::{List, Tree};
 
 pub use entity::{Entity, Member, Rank};
 pub use group::{Group, GroupQueue};
+use realtime::RealtimeUse;
+pub use realtime::{PERIOD_NS as REALTIME_PERIOD_NS, RUNTIME_NS as REALTIME_RUNTIME_NS};
 pub use weight::{FAIR_BAND, UNIT_WEIGHT, standing, virtual_time};
 
 /// How far behind its level an entity that was away comes back, in virtual nanoseconds.
@@ -94,6 +97,22 @@ impl Level {
     /// Takes the thread that should run next, out of a group if the group is first.
     fn pop(&mut self) -> Option<Arc<dyn Member>> {
         let member = self.tree.pop_first()?;
+        self.pop_of(member)
+    }
+
+    /// As [`Self::pop`], the fair ones first.
+    fn pop_fair(&mut self) -> Option<Arc<dyn Member>> {
+        let first_fair = Rank {
+            band: FAIR_BAND,
+            virtual_ns: 0,
+        };
+        match self.tree.pop_from(first_fair) {
+            Some(member) => self.pop_of(member),
+            None => self.pop(),
+        }
+    }
+
+    fn pop_of(&mut self, member: Arc<dyn Member>) -> Option<Arc<dyn Member>> {
         let Some(group) = member.as_group() else {
             return Some(member);
         };
@@ -142,6 +161,7 @@ pub struct RunQueue {
     ready: usize,
     /// Groups that wait for their next period.
     throttled: List<GroupQueue>,
+    realtime: RealtimeUse,
 }
 
 impl RunQueue {
@@ -153,6 +173,7 @@ impl RunQueue {
             root: Level::new(),
             ready: 0,
             throttled: List::new(),
+            realtime: RealtimeUse::new(),
         }
     }
 
@@ -260,7 +281,11 @@ impl RunQueue {
 
     /// Takes the thread that should run next.
     pub fn pop(&mut self) -> Option<Arc<dyn Member>> {
-        let thread = self.root.pop()?;
+        let thread = if self.realtime.is_spent() {
+            self.root.pop_fair()
+        } else {
+            self.root.pop()
+        }?;
         self.uncount(&*thread);
         Some(thread)
     }
@@ -310,13 +335,15 @@ impl RunQueue {
     }
 
     /// Books `ran_ns` of the running thread, and of the groups it is in. Returns whether it has to stop: a
-    /// group of its has used up what it may run in this period.
+    /// group of its, or the real-time threads together, have used up what they may run in this period.
     pub fn charge(&mut self, thread: &dyn Member, ran_ns: u64, now_ns: u64) -> bool {
         let entity = thread.entity();
         entity.run(ran_ns, entity.weight());
         if entity.rank().band < FAIR_BAND {
-            return false;
+            self.realtime.book(ran_ns, now_ns);
+            return self.realtime.is_spent();
         }
+        self.realtime.pass(now_ns);
         let virtual_ns = entity.rank().virtual_ns;
         let Some(leaf) = entity.queue_on(self.cpu) else {
             self.root.advance(virtual_ns);
@@ -425,7 +452,8 @@ impl RunQueue {
     pub fn leads(&self, woken: &dyn Member, running: &dyn Member) -> bool {
         let (rank, other) = (woken.entity().rank(), running.entity().rank());
         if rank.band != other.band || rank.band < FAIR_BAND {
-            return rank.band < other.band;
+            let swaps = self.realtime.is_spent() && rank.band.max(other.band) == FAIR_BAND;
+            return (rank.band < other.band) != swaps;
         }
         let (rank, other) = if woken.entity().is_in_group() || running.entity().is_in_group() {
             entity::ranks_in_common_level(woken, running, self.cpu)
@@ -435,9 +463,14 @@ impl RunQueue {
         rank.virtual_ns + PREEMPT_LEAD_NS < other.virtual_ns
     }
 
-    /// How long the running thread may go on before a group of its has used up its period's time.
+    /// How long the running thread may go on before a group of its, or the real-time threads together, have used
+    /// up their period's time.
     #[must_use]
     pub fn left_ns(&self, thread: &dyn Member) -> Option<u64> {
+        if thread.entity().rank().band < FAIR_BAND {
+            let matters = !self.is_empty() && !self.realtime.is_spent();
+            return matters.then(|| self.realtime.left_ns());
+        }
         let leaf = thread.entity().queue_on(self.cpu)?;
         let mut least = leaf.left_ns();
         let mut next = leaf.parent();

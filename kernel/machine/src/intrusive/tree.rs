@@ -73,6 +73,20 @@ impl<T: ?Sized, K: Ord + Copy> Tree<T, K> {
         self.take(self.first?)
     }
 
+    /// Takes the element with the least key that is not less than `key`.
+    pub fn pop_from(&mut self, key: K) -> Option<Arc<T>> {
+        let (mut found, mut next) = (None, self.root);
+        while let Some(link) = next {
+            next = if at(&link).key.get().is_some_and(|other| other < key) {
+                at(&link).right.get()
+            } else {
+                found = Some(link);
+                at(&link).left.get()
+            };
+        }
+        self.take(found?)
+    }
+
     /// Takes out the element whose link this is, if it is in this tree.
     pub fn remove(&mut self, link: &Link<T, K>) -> Option<Arc<T>> {
         if link.is_in(self.number) {
@@ -326,8 +340,10 @@ mod tests {
             Some(2)
         );
         assert!(tree.take_last(2, |it| it.value < 3).is_none());
+        assert_eq!(tree.pop_from(4).map(|it| it.value), Some(0));
+        assert!(tree.pop_from(10).is_none());
         let order: Vec<_> = core::iter::from_fn(|| tree.pop_first().map(|it| it.value)).collect();
-        assert_eq!(order, [1, 4, 0, 5, 3]);
+        assert_eq!(order, [1, 4, 5, 3]);
     }
 
     #[test]

@@ -73,6 +73,12 @@ static KERNEL: &[Item] = &[
     Item::file("pid_max", |_, to| line(tree::PID_MAX, to)),
     Item::folder("random", RANDOM),
     Item::file("randomize_va_space", |_, to| line(2, to)),
+    Item::file("sched_rt_period_us", |_, to| {
+        line(sched::run_queue::REALTIME_PERIOD_NS / 1000, to)
+    }),
+    Item::file("sched_rt_runtime_us", |_, to| {
+        line(sched::run_queue::REALTIME_RUNTIME_NS / 1000, to)
+    }),
     Item::file("tainted", |_, to| line(0, to)),
     writable(
         "threads-max",

@@ -143,9 +143,9 @@ fn keeps_cpu(queue: &Queue, me: &Thread) -> bool {
         && queue.ready.best().is_none_or(|best| best.band >= rank.band)
 }
 
-/// `end`, or earlier if a group of the thread that is to run has less left.
+/// `end`, or earlier if a group of the thread that is to run, or real-time threads together, have less left.
 fn limit_of(queue: &Queue, thread: &Thread, end: u64, now: u64) -> u64 {
-    if !thread.entity.is_in_group() {
+    if !thread.entity.is_in_group() && thread.entity.rank().band == FAIR_BAND {
         return end;
     }
     let left = queue.ready.left_ns(thread);
@@ -159,7 +159,7 @@ fn set_aside(queue: &mut Queue, me: &Thread, now: u64) {
     me.backend.is_attached.store(false, Ordering::Relaxed);
 }
 
-/// Books the time of the running thread. Returns whether it has to stop: its group has used up its time.
+/// Books the time of the running thread. Returns whether it has to stop: its kind has used up its time.
 fn charge(cpu: &Cpu, queue: &mut Queue, me: &Thread, now: u64) -> bool {
     bump(&cpu.system_ns, me.account.book_system(now));
     let ran = now.saturating_sub(cpu.switched_in_ns.load(Ordering::Relaxed));

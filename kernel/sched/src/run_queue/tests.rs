@@ -116,6 +116,43 @@ fn nice_steps_are_a_quarter_each() {
 }
 
 #[test]
+fn realtime_leaves_the_others_a_little() {
+    let fifo = |name, priority| {
+        let attributes = Attributes {
+            policy: Policy::Fifo,
+            priority,
+            ..Attributes::default()
+        };
+        task(name, attributes, None)
+    };
+    let mut queue = RunQueue::new(0);
+    let tasks = [fifo(0, 10), fifo(1, 9), plain(2), plain(3)];
+    tasks.iter().for_each(|task| enter(&mut queue, task));
+    run(&mut queue, 0, 4000);
+    assert_shares(&tasks, &[95.0, 0.0, 2.5, 2.5]);
+
+    // Time of before counts for the period that it was in.
+    let mut queue = RunQueue::new(0);
+    let (first, other) = (fifo(0, 10), plain(1));
+    enter(&mut queue, &other);
+    assert_eq!(queue.left_ns(&*first), Some(950 * MS));
+    assert!(!queue.charge(&*first, 900 * MS, 1800 * MS));
+    assert_eq!(queue.left_ns(&*first), Some(150 * MS));
+    assert!(queue.charge(&*first, 200 * MS, 2000 * MS - 1));
+    assert!(queue.leads(&*other, &*first) && !queue.leads(&*first, &*other));
+    assert_eq!(queue.left_ns(&*first), None);
+    assert!(!queue.charge(&*first, MS, 2001 * MS));
+    assert!(queue.leads(&*first, &*other) && !queue.leads(&*other, &*first));
+
+    // Where nobody else waits, nothing is lost.
+    let mut queue = RunQueue::new(0);
+    let alone = [fifo(0, 1)];
+    enter(&mut queue, &alone[0]);
+    run(&mut queue, 0, 3000);
+    assert_eq!(alone[0].ran_ns.load(Ordering::Relaxed), 3000 * MS);
+}
+
+#[test]
 fn realtime_goes_first_by_priority_then_arrival_whatever_its_group() {
     let group = Group::new(None, 1).expect("memory");
     let realtime = |name, priority| {
