@@ -68,6 +68,22 @@ fn waiting_in_a_circle_is_refused() {
 }
 
 #[test]
+fn who_was_let_in_waits_for_nobody() {
+    let locks = InodeLocks::new();
+    let (first, second) = (exclusive(21, 0, 1), exclusive(22, 0, 1));
+    locks.acquire(RECORD, &first, false).unwrap();
+    let waiter = Waiter::new(&second, &first).unwrap();
+    let added = locks.with(RECORD, |family| family.add(&waiter));
+    assert_eq!(added, Some(Ok(())));
+    let _waits = Blocked::enter(&waiter).unwrap();
+    locks.release(RECORD, &first).unwrap();
+    // Its thread has not run since.
+    assert_eq!(waiter.result(), Some(Ok(())));
+    let other = Waiter::new(&first, &second).unwrap();
+    assert!(Blocked::enter(&other).is_ok());
+}
+
+#[test]
 fn a_lock_of_many_costs_as_much_as_one_of_few() {
     const COUNT: u64 = 20_000;
     let locks = InodeLocks::new();

@@ -96,6 +96,9 @@ impl Family {
                 && wanted.start <= freed.start
                 && freed.end <= wanted.end;
             *waiter.result.lock() = Some(result);
+            // It may not run for a while yet, but waits for nobody: who asks for a lock of its meanwhile closes no
+            // circle.
+            waiter.blocker.store(0, Ordering::Relaxed);
             granted.push(waiter);
             false
         });
