@@ -131,6 +131,17 @@ static void remapping(void) {
     OK(mremap(split, 3 * P, 4 * P, MREMAP_MAYMOVE));
     TRUE(mremap(split, 3 * P, P, 0) == split);
     SHOW(touch(split + P, 0));
+    // Only what stays has to be one mapping.
+    split = map(3, RW, PRIVATE);
+    target = map(1, RW, PRIVATE);
+    mprotect(split + P, P, PROT_READ);
+    split[0] = 6;
+    TRUE(mremap(split, 3 * P, P, MREMAP_MAYMOVE | MREMAP_FIXED, target) == target);
+    SHOW(touch(split, 0) + touch(split + P, 0) + touch(split + 2 * P, 0));
+    SHOW(target[0]);
+    OK(mremap(target, P, 1L << 47, MREMAP_MAYMOVE | MREMAP_FIXED, split));
+    char *second = mremap(common, 2 * P, 2 * P, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+    TRUE(second != common && second[P] == 9 && common[P] == 9);
 }
 
 static void advice(void) {
@@ -242,8 +253,7 @@ static void limits(void) {
     SHOW(mlockall(99));
     SHOW(mlockall(MCL_ONFAULT));
     SHOW(syscall(SYS_mlock2, area, P, 2));
-    fflush(stdout);
-    pid_t child = fork();
+    pid_t child = fork_clean();
     if (child == 0) {
         setresuid(1000, 1000, 1000);
         SHOW(mlock(area, 16 * P));
@@ -257,12 +267,14 @@ static void limits(void) {
         SHOW(munlockall());
         SHOW(mlock(area, 16 * P));
         munlockall();
+        char *common = map(1, RW, PRIVATE | MAP_LOCKED);
         SHOW(mlockall(MCL_CURRENT));
         limit = (struct rlimit){0, 0};
         setrlimit(RLIMIT_MEMLOCK, &limit);
         SHOW(mlock(area, P));
         SHOW(mlockall(MCL_CURRENT));
         OK(map(1, RW, PRIVATE | MAP_LOCKED));
+        OK(mremap(common, P, 2 * P, MREMAP_MAYMOVE));
         _exit(0);
     }
     show_end("user", child);

@@ -26,7 +26,7 @@ impl AddressSpace {
         let range = touched_pages(addr, len)?;
         {
             let mut areas = self.areas.write();
-            areas.check_locked(0, may_lock).map_err(no_room)?;
+            areas.check_may_lock(may_lock)?;
             let is_locked = |flags: AreaFlags| flags.contains(AreaFlags::LOCKED);
             let already: u64 = areas
                 .tree
@@ -69,11 +69,10 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         let mut areas = self.areas.write();
+        areas.check_may_lock(may_lock)?;
         if flags & MCL_CURRENT != 0 {
             let more = areas.tree.total() - areas.locked();
             areas.check_locked(more, may_lock).map_err(no_room)?;
-        } else {
-            areas.check_locked(0, may_lock).map_err(no_room)?;
         }
         areas.locks_future = flags & MCL_FUTURE != 0;
         if flags & MCL_CURRENT == 0 {

@@ -57,6 +57,9 @@ impl AddressSpace {
         let start = {
             let mut areas = self.areas.write();
             let start = areas.place(placement, wish, len)?;
+            if area.flags.contains(AreaFlags::LOCKED) {
+                areas.check_may_lock(may_lock)?;
+            }
             if areas.locks_future {
                 area.flags |= AreaFlags::LOCKED;
             }
@@ -331,16 +334,21 @@ impl Areas {
         self.tree.gap(len, BOTTOM, TOP).ok_or(Errno::ENOMEM)
     }
 
-    /// Whether `len` more bytes may be locked. `may_lock`: whatever the limit.
-    pub(super) fn check_locked(&self, len: u64, may_lock: bool) -> Result<()> {
-        if may_lock {
+    /// Whether the caller may ask for locked memory at all: `EPERM`. `may_lock`: whatever the limit.
+    pub(super) fn check_may_lock(&self, may_lock: bool) -> Result<()> {
+        if may_lock || self.limits.locked > 0 {
             Ok(())
-        } else if self.limits.locked == 0 {
-            Err(Errno::EPERM)
-        } else if self.locked() + len > self.limits.locked {
-            Err(Errno::EAGAIN)
         } else {
+            Err(Errno::EPERM)
+        }
+    }
+
+    /// Whether `len` more bytes may be locked: `EAGAIN`. `may_lock`: whatever the limit.
+    pub(super) fn check_locked(&self, len: u64, may_lock: bool) -> Result<()> {
+        if may_lock || self.locked().saturating_add(len) <= self.limits.locked {
             Ok(())
+        } else {
+            Err(Errno::EAGAIN)
         }
     }
 

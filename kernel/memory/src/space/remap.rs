@@ -73,9 +73,6 @@ impl AddressSpace {
         if remap.old_len() == 0 && !area.is_shared() {
             return Err(Errno::EINVAL);
         }
-        if remap.has(DONT_UNMAP) && area.source.is_some() && area.is_shared() {
-            return Err(Errno::EINVAL);
-        }
         let stays = !remap.has(FIXED | DONT_UNMAP) && remap.old_len() > 0;
         if stays && remap.new_len <= remap.old_len() {
             self.take_out(
@@ -86,7 +83,7 @@ impl AddressSpace {
             return Ok(UserAddr(remap.old.start));
         }
         // What is only cut off may be several mappings.
-        if area.end < remap.old.end {
+        if area.end < remap.old.start + remap.old_len().min(remap.new_len) {
             return Err(Errno::EFAULT);
         }
         let more = remap.new_len.saturating_sub(remap.old_len());
@@ -179,7 +176,7 @@ fn check(old: UserAddr, old_len: u64, new_len: u64, flags: u32, new: UserAddr) -
     let new_len = round_up(new_len)
         .filter(|&len| len > 0)
         .ok_or(Errno::EINVAL)?;
-    if new_len > UserAddr::LIMIT.0 {
+    if new_len > UserAddr::LIMIT.0 && flags & FIXED == 0 {
         return Err(Errno::ENOMEM);
     }
     if flags & DONT_UNMAP != 0 && new_len != old.end - old.start {
