@@ -2,6 +2,7 @@
 #include "test.h"
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/reboot.h>
 #include <sys/socket.h>
 
 static int ready[2];
@@ -257,6 +258,24 @@ static void credentials_cross(void) {
     close(pair[1]);
 }
 
+// Only the namespace ends, whoever in it asks.
+static void restarting(void) {
+    int commands[] = {RB_AUTOBOOT, RB_POWER_OFF, RB_HALT_SYSTEM, RB_DISABLE_CAD};
+    for (int i = 0; i < 4; i++) {
+        pid_t child = clone_into(CLONE_NEWPID);
+        if (child == 0) {
+            if (getpid() != 1) _exit(9);
+            if (fork_clean() == 0) {
+                SHOW(reboot(commands[i]));
+                _exit(0);
+            }
+            wait(NULL);
+            _exit(3);
+        }
+        show_end("restarted", child);
+    }
+}
+
 static void refusals(void) {
     SHOW(syscall(SYS_clone, CLONE_NEWPID | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, 0, 0, 0, 0));
     if (fork() == 0) {
@@ -273,7 +292,7 @@ static void refusals(void) {
 int main(void) {
     pipe(ready);
     void (*tests[])(void) = {numbers_inside, signals_to_init, the_end_of_init, orphans, unshared,
-                             proc_inside, entering, credentials_cross, refusals};
+                             proc_inside, entering, credentials_cross, restarting, refusals};
     for (unsigned i = 0; i < sizeof tests / sizeof *tests; i++) {
         say("-- %u\n", i);
         tests[i]();

@@ -3,7 +3,8 @@
 use abi::{Errno, Result};
 use fs::Capabilities;
 use machine::PAGE_SIZE;
-use process::{tree, uts};
+use process::signal::Signal;
+use process::{exit, tree, uts};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -119,6 +120,19 @@ fn sys_reboot(cx: &mut Context<'_>) -> Result<u64> {
     }
     if cx.uint(0) != MAGIC || !MAGIC2.contains(&cx.uint(1)) {
         return Err(Errno::EINVAL);
+    }
+    let namespace = cx.process().pid_namespace();
+    if !namespace.is_initial() {
+        // Not the machine, but the namespace, which ends as if by these signals (reboot(2)).
+        let signal = match cx.uint(2) {
+            RESTART | RESTART2 => Signal::HUP,
+            HALT | POWER_OFF => Signal::INT,
+            _ => return Err(Errno::EINVAL),
+        };
+        let init = namespace.find(1).and_then(tree::process);
+        let init = init.ok_or(Errno::ESRCH)?;
+        exit::kill_with_status(&init, i32::from(signal.number()));
+        return Ok(0);
     }
     match cx.uint(2) {
         CAD_ON | CAD_OFF => Ok(0),
