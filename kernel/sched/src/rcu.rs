@@ -2,8 +2,9 @@
 //!
 //! A reader holds a [`ReadGuard`] and takes no lock; it must not sleep nor call
 //! [`cond_resched`](crate::cond_resched) meanwhile (the kernel panics). A writer replaces what is in an [`Rcu`]
-//! under a lock of its own choice, if there can be several. What was replaced is dropped later, by the
-//! thread `rcu`, once no reader can be at it; so a drop may sleep and take any lock.
+//! under a lock of its own choice, if there can be several. What was replaced is dropped once no reader can be at
+//! it: at once when no other CPU can be, which is always so when the others are idle, else later, by the thread
+//! `rcu`. So a drop may sleep, and whoever replaces holds none of the locks that it takes.
 //!
 //! When a grace period is over is decided by [`machine::rcu`]; here is what makes that happen: lists of what is
 //! retired, a CPU each, the thread that waits and drops, and the prodding of CPUs that are late.
@@ -16,7 +17,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Result;
 use machine::cpu::MAX_CPUS;
-use machine::rcu::{GracePeriod, RcuCell, Retired};
+use machine::rcu::{GracePeriod, RcuCell};
 use machine::sync::SpinLock;
 
 use crate::lock::Mutex;
@@ -25,7 +26,7 @@ use crate::thread::{ThreadBuilder, cond_resched};
 use crate::wait_queue::WaitQueue;
 use crate::{backend, clock, timer};
 
-pub use machine::rcu::ReadGuard;
+pub use machine::rcu::{ReadGuard, Retired};
 
 /// What one CPU may have retired and not yet dropped; who retires more waits.
 const MOST_RETIRED: usize = 4096;
@@ -105,6 +106,12 @@ impl<T: Send + Sync + 'static> Rcu<T> {
         }
     }
 
+    /// As [`Self::replace`], for a writer that holds a spin lock: what it gives is for [`retire`].
+    #[must_use]
+    pub fn swap(&self, new: Option<Arc<T>>) -> Option<Retired> {
+        self.0.replace(new)
+    }
+
     /// What it holds, when nobody else can look.
     pub fn take(&mut self) -> Option<Arc<T>> {
         self.0.take()
@@ -144,8 +151,20 @@ pub fn start() -> Result<()> {
     ThreadBuilder::new(b"rcu", run).spawn().map(drop)
 }
 
-fn retire(retired: Retired) {
+/// Drops what was taken out of a cell once no reader can be at it any more: at once if that is now. With no spin
+/// lock held: when memory runs out this waits for that itself.
+pub fn retire(retired: Retired) {
     machine::sync::assert_none_held();
+    if machine::rcu::is_reading() {
+        return retire_later(retired);
+    }
+    machine::rcu::quiescent();
+    if let Err(early) = retired.release() {
+        retire_later(early);
+    }
+}
+
+fn retire_later(retired: Retired) {
     backend::start_rcu();
     let mut held = RETIRED[machine::cpu::current()].0.lock();
     if held.retired.len() < MOST_RETIRED && held.retired.try_reserve(1).is_ok() {

@@ -7,6 +7,8 @@ use super::assert_not_reading;
 use crate::cpu::CpuId;
 
 static EPOCH: AtomicU64 = AtomicU64::new(1);
+/// The last one that is over.
+static OVER: AtomicU64 = AtomicU64::new(0);
 /// Threads in a read section.
 static READING: AtomicUsize = AtomicUsize::new(0);
 
@@ -30,8 +32,13 @@ pub(super) fn epoch_after_change() -> u64 {
     EPOCH.fetch_add(1, Ordering::SeqCst) + 1
 }
 
-pub(super) fn is_over(_: u64) -> bool {
-    READING.load(Ordering::SeqCst) == 0
+/// Once over, over for good: whoever reads later has found nothing of what was taken out before.
+pub(super) fn is_over(epoch: u64) -> bool {
+    let now = EPOCH.load(Ordering::SeqCst);
+    if READING.load(Ordering::SeqCst) == 0 {
+        OVER.fetch_max(now, Ordering::SeqCst);
+    }
+    OVER.load(Ordering::SeqCst) >= epoch
 }
 
 /// CPUs that have to pass a quiescent state before `period` is over: none that could be told.
