@@ -32,7 +32,8 @@ pub struct File {
     credentials: Arc<Credentials>,
     /// Who is told of what becomes ready, with `O_ASYNC`.
     io_signal: sigio::Settings,
-    id: u64,
+    /// 0 until somebody asks for it.
+    id: AtomicU64,
     /// What it keeps programs or writers from; given up by [`Self::allow_writers`].
     access: SpinLock<Option<InodeAccess>>,
 }
@@ -112,7 +113,7 @@ impl File {
             position: Mutex::new(0),
             credentials,
             io_signal: sigio::Settings::default(),
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: AtomicU64::new(0),
             access: SpinLock::new(access),
         });
         Ok(new?)
@@ -216,7 +217,15 @@ impl File {
     /// A number that no other description ever has: the owner of its locks.
     #[must_use]
     pub fn lock_id(&self) -> u64 {
-        self.id
+        let known = self.id.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
+        }
+        let new = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let set = self
+            .id
+            .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
+        set.err().unwrap_or(new)
     }
 
     /// Who opened it.

@@ -292,24 +292,23 @@ pub fn release(file: &File, family: LockFamily, range: &FileLock) -> Result<()> 
 
 /// Gives up what belongs to a description that is closed for good.
 pub(crate) fn release_description(file: &File) {
-    release_all(
-        file,
-        &[LockFamily::Flock, LockFamily::Record],
-        LockOwner::Description(file.lock_id()),
-    );
+    release_all(file, &[LockFamily::Flock, LockFamily::Record], || {
+        LockOwner::Description(file.lock_id())
+    });
 }
 
 /// Gives up the record locks of a descriptor table on a file: a descriptor of it was closed (fcntl(2), "Record locks").
 pub(crate) fn release_table(file: &File, table: u64) {
-    release_all(file, &[LockFamily::Record], LockOwner::Table(table));
+    release_all(file, &[LockFamily::Record], || LockOwner::Table(table));
 }
 
-fn release_all(file: &File, families: &[LockFamily], owner: LockOwner) {
+fn release_all(file: &File, families: &[LockFamily], owner: impl FnOnce() -> LockOwner) {
     let Ok(inode) = file.inode() else { return };
     let locks = &inode.body().locks;
     if !locks.is_used() {
         return;
     }
+    let owner = owner();
     let all = FileLock::whole(LockKind::Shared, owner, 0);
     for family in families {
         if let Some(server) = file.ops().remote_locks(*family)

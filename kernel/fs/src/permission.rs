@@ -28,8 +28,10 @@ bitflags::bitflags! {
 /// # Errors
 /// `EACCES`, and what asking for the attributes gives.
 pub fn check(inode: &dyn Inode, credentials: &Credentials, access: Access) -> Result<()> {
-    // Most walks are root's through directories: no need to ask for the attributes.
-    if inode.kind() == FileKind::Directory && credentials.has(Capabilities::DAC_OVERRIDE) {
+    // Most walks are root's through directories: no need to ask for the attributes, which matter only for what
+    // nobody may execute.
+    let needs_attributes = access.contains(Access::EXEC) && inode.kind() != FileKind::Directory;
+    if credentials.has(Capabilities::DAC_OVERRIDE) && !needs_attributes {
         return Ok(());
     }
     check_with(inode, &inode.metadata()?, credentials, access)

@@ -20,9 +20,6 @@ use crate::signal::{Actions, SignalSet};
 use crate::thread::{Resources, SharedFs, Start, Thread};
 use crate::{Process, clone, timer, tree, user_loop, uts};
 
-/// The boot phase that PID 1's first instruction ends.
-const PHASE_INIT: u8 = 4;
-
 /// What PID 1 starts with.
 #[derive(Debug)]
 pub struct InitRequest<'a> {
@@ -120,7 +117,7 @@ impl Program {
             machine::log!("init: cannot run {}: {errno}", self.path.escape_ascii());
             machine::power::panicked();
         }
-        machine::power::mark_phase(PHASE_INIT);
+        machine::user_mode::begin();
         user_loop::run(thread, user, own);
     }
 

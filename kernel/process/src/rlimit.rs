@@ -132,7 +132,11 @@ impl Limit {
 
 /// The limits of one process.
 #[derive(Debug)]
-pub struct Limits(SpinLock<[Limit; 16]>);
+pub struct Limits {
+    all: SpinLock<[Limit; 16]>,
+    /// The soft ones again, to be read without the lock; changed with it.
+    soft: [AtomicU64; 16],
+}
 
 impl Default for Limits {
     /// What Linux gives its first process.
@@ -150,21 +154,28 @@ impl Default for Limits {
         limits[Resource::MessageQueue as usize] = Limit::both(819_200);
         limits[Resource::Nice as usize] = Limit::both(0);
         limits[Resource::RealtimePriority as usize] = Limit::both(0);
-        Self(SpinLock::new(limits))
+        Self::of(limits)
     }
 }
 
 impl Limits {
+    fn of(limits: [Limit; 16]) -> Self {
+        Self {
+            soft: limits.map(|limit| AtomicU64::new(limit.soft)),
+            all: SpinLock::new(limits),
+        }
+    }
+
     /// One limit.
     #[must_use]
     pub fn get(&self, resource: Resource) -> Limit {
-        self.0.lock()[resource as usize]
+        self.all.lock()[resource as usize]
     }
 
     /// The soft limit of `resource`.
     #[must_use]
     pub fn soft(&self, resource: Resource) -> u64 {
-        self.get(resource).soft
+        self.soft[resource as usize].load(Ordering::Relaxed)
     }
 
     /// Replaces a limit; the one before. `may_raise`: whether the hard limit may grow
@@ -181,19 +192,21 @@ impl Limits {
         if resource == Resource::OpenFiles && new.hard > OPEN_FILES_MAX {
             return Err(Errno::EPERM);
         }
-        let mut limits = self.0.lock();
+        let mut limits = self.all.lock();
         let slot = &mut limits[resource as usize];
         if new.hard > slot.hard && !may_raise {
             return Err(Errno::EPERM);
         }
+        self.soft[resource as usize].store(new.soft, Ordering::Relaxed);
         Ok(core::mem::replace(slot, new))
     }
 
     /// Replaces a limit if it is still `old`.
     pub(crate) fn replace_if(&self, resource: Resource, old: Limit, new: Limit) {
-        let mut limits = self.0.lock();
+        let mut limits = self.all.lock();
         let slot = &mut limits[resource as usize];
         if *slot == old {
+            self.soft[resource as usize].store(new.soft, Ordering::Relaxed);
             *slot = new;
         }
     }
@@ -201,7 +214,7 @@ impl Limits {
     /// A copy for a child.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        Self(SpinLock::new(*self.0.lock()))
+        Self::of(*self.all.lock())
     }
 }
 

@@ -1,7 +1,6 @@
 //! User code on the real CPU.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{PageFault, Registers, UserExit};
 use crate::addr::UserAddr;
@@ -22,9 +21,6 @@ const PAGE_FAULT: u8 = 14;
 const GENERAL_PROTECTION: u8 = 13;
 /// The page was there, user mode, instruction fetch.
 const FETCH_OF_KERNEL_PAGE: u32 = 0x15;
-
-/// Whether user code ran on this machine already.
-static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// The user side of a thread: registers and FPU state.
 #[derive(Debug)]
@@ -61,10 +57,6 @@ impl UserContext {
                 vector: GENERAL_PROTECTION,
                 error_code: 0,
             };
-        }
-        // Looked at first: the swap is a locked instruction.
-        if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
-            crate::boot::bare::first_user_instruction();
         }
         self.regs.rflags = self.regs.rflags & USER_FLAGS | FIXED_FLAGS;
         turn_off();

@@ -12,6 +12,12 @@ pub use host::UserContext;
 
 use crate::addr::UserAddr;
 
+/// The first user code is about to run: the boot is over. Once.
+pub fn begin() {
+    #[cfg(target_os = "none")]
+    crate::boot::bare::first_user_instruction();
+}
+
 /// User registers, in the order the trap path saves them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the registers'")]
