@@ -2,7 +2,7 @@
 //!
 //! Every watched file has an [`Item`] that is registered with the file's wait queues. A wake-up puts the
 //! item's number on the ready list; epoll_wait takes numbers off it, asks the files, and puts
-//! level-triggered ones that are ready back.
+//! level-triggered ones that are ready back. Of the threads in epoll_wait one is woken at a time.
 //!
 //! Locking: `items` (sleeping) is held while files are asked; `Ready::list` is taken by wake-ups in
 //! interrupt context, so it never allocates there: room is reserved when an item is added.
@@ -250,11 +250,9 @@ impl Epoll {
     }
 
     fn wait_for_any(&self, deadline_ns: Option<u64>) -> Result<()> {
-        self.ready
-            .queue
-            .wait_interruptible_deadline(deadline_ns, || {
-                (!self.ready.list.lock().is_empty()).then_some(())
-            })
+        self.ready.queue.wait_interruptible_alone(deadline_ns, || {
+            (!self.ready.list.lock().is_empty()).then_some(())
+        })
     }
 
     /// Asks the items on the ready list and gives up to `max` hits to `take`; how many it took. One that it
@@ -297,8 +295,8 @@ impl Epoll {
         }
         drop(items);
         if is_left || left > 0 {
-            // Another thread may have looked while the list was empty.
-            self.ready.queue.wake_all();
+            // Another thread may have looked while the list was empty; it wakes the next, if it leaves some.
+            self.ready.queue.wake_one();
         }
         match result {
             Err(errno) if found == 0 => Err(errno),

@@ -2,6 +2,10 @@
 //!
 //! Locking: the ring is under a sleeping lock, held while bytes are copied from or to user memory, as
 //! the pipe's own buffer is what makes `PIPE_BUF` writes atomic. What waiters look at are atomics.
+//!
+//! Waiting: of many readers one is woken at a time, and one that has waited wakes the next if it leaves something.
+//! So are writers that can do with any room; those of a whole message wait together, as each may need
+//! another room.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -94,13 +98,18 @@ impl Pipe {
         if to.remaining() == 0 {
             return Ok(0);
         }
+        let mut has_waited = false;
         loop {
             let mut ring = self.ring.lock();
             if ring.len() > 0 {
                 let result = ring.give(to);
-                self.len.store(ring.len(), Ordering::Release);
+                let left = ring.len();
+                self.len.store(left, Ordering::Release);
                 drop(ring);
-                self.write_queue.wake_all();
+                self.write_queue.wake_one();
+                if has_waited && left > 0 {
+                    self.read_queue.wake_one();
+                }
                 return result;
             }
             drop(ring);
@@ -114,8 +123,10 @@ impl Pipe {
             if nonblocking {
                 return Err(Errno::EAGAIN);
             }
-            self.read_queue
-                .wait_interruptible(|| (self.len() > 0 || !self.has_writers()).then_some(()))?;
+            has_waited = true;
+            self.read_queue.wait_interruptible_alone(None, || {
+                (self.len() > 0 || !self.has_writers()).then_some(())
+            })?;
         }
     }
 
@@ -153,6 +164,7 @@ impl Pipe {
         } else {
             1
         };
+        let mut has_waited = false;
         loop {
             if !self.has_readers() {
                 return Err(Errno::EPIPE);
@@ -164,18 +176,26 @@ impl Pipe {
                 .saturating_sub(ring.len());
             if room >= needed {
                 let result = ring.take(from, room);
+                let left = room.saturating_sub(result.unwrap_or(0));
                 self.len.store(ring.len(), Ordering::Release);
                 drop(ring);
-                self.read_queue.wake_all();
+                self.read_queue.wake_one();
+                if has_waited && left > 0 {
+                    self.write_queue.wake_one();
+                }
                 return result;
             }
             drop(ring);
             if nonblocking {
                 return Err(Errno::EAGAIN);
             }
-            self.write_queue.wait_interruptible(|| {
-                (self.room() >= needed || !self.has_readers()).then_some(())
-            })?;
+            has_waited = true;
+            let has_room = || (self.room() >= needed || !self.has_readers()).then_some(());
+            if needed == 1 {
+                self.write_queue.wait_interruptible_alone(None, has_room)?;
+            } else {
+                self.write_queue.wait_interruptible(has_room)?;
+            }
         }
     }
 

@@ -103,7 +103,7 @@ impl ItemWaker {
 impl Wake for ItemWaker {
     fn wake(&self) {
         self.list();
-        self.ready.queue.wake_all();
+        self.ready.queue.wake_one();
         self.ready.pollers.wake_all();
     }
 }

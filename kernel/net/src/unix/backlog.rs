@@ -16,8 +16,10 @@ use crate::options;
 #[derive(Debug)]
 pub(super) struct Backlog {
     state: SpinLock<State>,
-    /// Woken when a connection comes or is taken, and when there will be none any more.
+    /// Woken when a connection comes, one waiter for each, and when there will be none any more.
     pub(super) changed: WaitQueue,
+    /// Woken when there is room, one waiter for each, and when nobody can connect any more.
+    room: WaitQueue,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +39,13 @@ impl Backlog {
         Ok(try_arc(Backlog {
             state: SpinLock::new(state),
             changed: WaitQueue::new(),
+            room: WaitQueue::new(),
         })?)
     }
 
     pub(super) fn set_limit(&self, limit: usize) {
         self.state.lock().limit = limit;
-        self.changed.wake_all();
+        self.room.wake_all();
     }
 
     /// Queues the far end of a new connection, waiting for room.
@@ -63,8 +66,8 @@ impl Backlog {
             }
             nonblocking.then_some(Err(Errno::EAGAIN))
         };
-        self.wait(deadline, step)?;
-        self.changed.wake_all();
+        wait(&self.room, deadline, step)?;
+        self.changed.wake_one();
         Ok(())
     }
 
@@ -78,15 +81,9 @@ impl Backlog {
                 None => state.is_shut.then_some(Err(Errno::EINVAL)),
             }
         };
-        let taken = self.wait(deadline, step)?;
-        self.changed.wake_all();
+        let taken = wait(&self.changed, deadline, step)?;
+        self.room.wake_one();
         Ok(taken)
-    }
-
-    fn wait<R>(&self, deadline: Option<u64>, step: impl FnMut() -> Option<Result<R>>) -> Result<R> {
-        self.changed
-            .wait_interruptible_deadline(deadline, step)
-            .map_err(|errno| options::end_of_wait(errno, deadline))?
     }
 
     /// Shows those who wait.
@@ -102,6 +99,7 @@ impl Backlog {
     pub(super) fn shut(&self) {
         self.state.lock().is_shut = true;
         self.changed.wake_all();
+        self.room.wake_all();
     }
 
     /// Nobody accepts any more: those who wait are reset as they go.
@@ -112,5 +110,16 @@ impl Backlog {
         drop(state);
         drop(waiting);
         self.changed.wake_all();
+        self.room.wake_all();
     }
+}
+
+fn wait<R>(
+    queue: &WaitQueue,
+    deadline: Option<u64>,
+    step: impl FnMut() -> Option<Result<R>>,
+) -> Result<R> {
+    queue
+        .wait_interruptible_alone(deadline, step)
+        .map_err(|errno| options::end_of_wait(errno, deadline))?
 }

@@ -45,7 +45,7 @@ impl Listener {
         let has_room =
             queue.waiting.len() <= queue.backlog && queue.waiting.try_push_back(connection).is_ok();
         drop(queue);
-        self.arrived.wake_all();
+        self.arrived.wake_one();
         has_room
     }
 

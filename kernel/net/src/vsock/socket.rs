@@ -266,7 +266,7 @@ impl Socket for VsockSocket {
             None => nonblocking.then_some(Err(Errno::EAGAIN)),
         };
         let deadline = self.options.receive_deadline();
-        let waited = listener.arrived.wait_interruptible_deadline(deadline, look);
+        let waited = listener.arrived.wait_interruptible_alone(deadline, look);
         let connection = waited.map_err(|errno| end_of_wait(errno, deadline))??;
         Ok(self.accepted(connection)?)
     }
