@@ -1,11 +1,15 @@
 //! [`FsContext`]: root, working directory, umask and mount namespace of a process, shared with `CLONE_FS`.
+//!
+//! Locking: the places are read under RCU and replaced as a whole, with `changing` (sleeping) held. They do not
+//! change, so a copy for fork shares them.
 
 use alloc::sync::Arc;
-use core::mem;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::Result;
-use machine::sync::SpinLock;
+use collections::try_arc;
+use sched::Mutex;
+use sched::rcu::{self, Rcu, ReadGuard};
 
 use crate::mount::MountNamespace;
 use crate::path::Path;
@@ -13,14 +17,16 @@ use crate::path::Path;
 /// Where path walks of a process start and end.
 #[derive(Debug)]
 pub struct FsContext {
-    places: SpinLock<Places>,
+    /// Never empty.
+    places: Rcu<Places>,
+    changing: Mutex<()>,
     umask: AtomicU32,
 }
 
 #[derive(Debug, Clone)]
-struct Places {
-    root: Path,
-    cwd: Path,
+pub(crate) struct Places {
+    pub(crate) root: Path,
+    pub(crate) cwd: Path,
     namespace: Arc<MountNamespace>,
 }
 
@@ -28,51 +34,73 @@ impl FsContext {
     /// A context at the root of `namespace`, umask 022.
     ///
     /// # Errors
-    /// As [`MountNamespace::root`].
+    /// As [`MountNamespace::root`], `ENOMEM`.
     pub fn new(namespace: &Arc<MountNamespace>) -> Result<Arc<Self>> {
         let root = namespace.root()?;
-        let places = Places {
+        let places = try_arc(Places {
             cwd: root.clone(),
             root,
             namespace: namespace.clone(),
-        };
-        Ok(Arc::new(Self {
-            places: SpinLock::new(places),
-            umask: AtomicU32::new(0o022),
-        }))
+        })?;
+        Self::with(places, 0o022)
+    }
+
+    fn with(places: Arc<Places>, umask: u32) -> Result<Arc<Self>> {
+        let new = try_arc(Self {
+            places: Rcu::new(places),
+            changing: Mutex::new(()),
+            umask: AtomicU32::new(umask),
+        })?;
+        Ok(new)
     }
 
     /// A copy for fork without `CLONE_FS`.
-    #[must_use]
-    pub fn duplicate(&self) -> Arc<Self> {
-        let places = self.places.lock().clone();
-        Arc::new(Self {
-            places: SpinLock::new(places),
-            umask: AtomicU32::new(self.umask()),
-        })
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn duplicate(&self) -> Result<Arc<Self>> {
+        let Some(places) = self.places.load() else {
+            unreachable!("a context has places");
+        };
+        Self::with(places, self.umask())
+    }
+
+    /// Root, working directory and namespace, for the time of a read section.
+    #[inline]
+    pub(crate) fn places<'g>(&'g self, guard: &'g ReadGuard) -> &'g Places {
+        match self.places.get(guard) {
+            Some(places) => places,
+            None => unreachable!("a context has places"),
+        }
+    }
+
+    /// Changes the places.
+    fn change(&self, change: impl FnOnce(&mut Places) -> Result<()>) -> Result<()> {
+        let held = self.changing.lock();
+        let mut places = self.places(&ReadGuard::new()).clone();
+        change(&mut places)?;
+        let old = self.places.swap(Some(try_arc(places)?));
+        drop(held);
+        old.into_iter().for_each(rcu::retire);
+        Ok(())
     }
 
     /// Gives this context a copy of its mount namespace (`CLONE_NEWNS`).
     ///
     /// # Errors
-    /// As [`MountNamespace::duplicate`].
+    /// As [`MountNamespace::duplicate`], `ENOMEM`.
     pub fn unshare_namespace(&self) -> Result<()> {
-        let mut places = self.places.lock().clone();
-        let Places {
-            root,
-            cwd,
-            namespace,
-        } = &mut places;
-        *namespace = namespace.duplicate(&mut [root, cwd])?;
-        let old = mem::replace(&mut *self.places.lock(), places);
-        drop(old);
-        Ok(())
+        self.change(|places| {
+            let (root, cwd) = (&mut places.root, &mut places.cwd);
+            places.namespace = places.namespace.duplicate(&mut [root, cwd])?;
+            Ok(())
+        })
     }
 
     /// A context at the root of another mount namespace, with this one's umask (setns(2)).
     ///
     /// # Errors
-    /// As [`MountNamespace::root`].
+    /// As [`MountNamespace::root`], `ENOMEM`.
     pub fn in_namespace(&self, namespace: &Arc<MountNamespace>) -> Result<Arc<Self>> {
         let new = Self::new(namespace)?;
         new.umask.store(self.umask(), Ordering::Relaxed);
@@ -82,41 +110,64 @@ impl FsContext {
     /// The root directory.
     #[must_use]
     pub fn root(&self) -> Path {
-        self.places.lock().root.clone()
+        self.places(&ReadGuard::new()).root.clone()
     }
 
     /// The working directory.
     #[must_use]
     pub fn cwd(&self) -> Path {
-        self.places.lock().cwd.clone()
+        self.places(&ReadGuard::new()).cwd.clone()
     }
 
     /// The mount namespace.
     #[must_use]
     pub fn namespace(&self) -> Arc<MountNamespace> {
-        self.places.lock().namespace.clone()
+        self.places(&ReadGuard::new()).namespace.clone()
     }
 
     /// Changes the root directory (chroot(2)).
-    pub fn set_root(&self, path: Path) {
-        let old = mem::replace(&mut self.places.lock().root, path);
-        drop(old);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_root(&self, path: Path) -> Result<()> {
+        self.change(|places| {
+            places.root = path;
+            Ok(())
+        })
     }
 
     /// Changes the working directory (chdir(2)).
-    pub fn set_cwd(&self, path: Path) {
-        let old = mem::replace(&mut self.places.lock().cwd, path);
-        drop(old);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_cwd(&self, path: Path) -> Result<()> {
+        self.change(|places| {
+            places.cwd = path;
+            Ok(())
+        })
     }
 
     /// After pivot_root(2): whoever stood at `from` stands at `to` now.
-    pub fn replace(&self, from: &Path, to: &Path) {
-        if self.root() == *from {
-            self.set_root(to.clone());
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn replace(&self, from: &Path, to: &Path) -> Result<()> {
+        let is_concerned = {
+            let guard = ReadGuard::new();
+            let places = self.places(&guard);
+            places.root == *from || places.cwd == *from
+        };
+        if !is_concerned {
+            return Ok(());
         }
-        if self.cwd() == *from {
-            self.set_cwd(to.clone());
-        }
+        self.change(|places| {
+            for place in [&mut places.root, &mut places.cwd] {
+                if *place == *from {
+                    *place = to.clone();
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The file creation mask.

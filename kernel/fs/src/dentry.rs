@@ -1,8 +1,8 @@
 //! The cache of names: a [`Dentry`] is a name in a directory and what it stands for, or a known absence.
 //!
-//! A dentry keeps its parent alive; a parent knows its children weakly, and a bounded list of recently made
-//! dentries ([`cache`]) keeps those alive that nobody uses at the moment. So an unmounted file system
-//! goes away as soon as its last user and its cached names have.
+//! A dentry keeps its parent alive; a parent knows its children weakly, and a bounded table ([`cache`]) keeps those
+//! alive that nobody uses at the moment. So an unmounted file system goes away as soon as its last user and its
+//! cached names have. Walks look into that table first, without a lock ([`find_cached`]).
 //!
 //! Locking: `Dentry::dir_lock` (sleeping, from ancestor to descendant, else by address) is held for writing around every
 //! change of a directory's entries, for reading around every lookup that asks the file system: lookups in one
@@ -11,7 +11,7 @@
 
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use collections::Map;
 use machine::sync::SpinLock;
@@ -24,7 +24,7 @@ use crate::metadata::FileKind;
 mod cache;
 mod tree;
 
-pub(crate) use cache::forget_super_block;
+pub(crate) use cache::{find as find_cached, forget_super_block};
 
 /// A name in a directory and the inode it stands for; without an inode it records that there is no such name.
 pub struct Dentry {
@@ -40,8 +40,8 @@ pub struct Dentry {
     removed: AtomicBool,
     /// Looked up since the cache last passed by.
     used: AtomicBool,
-    /// Its number in the cache; 0: not there.
-    kept_as: AtomicU64,
+    /// How often a name has stopped to mean it: what the cache has said of it before holds no more.
+    generation: AtomicU32,
 }
 
 /// Where a dentry hangs in the tree; rename changes it.
@@ -119,6 +119,30 @@ impl Dentry {
 
     pub(crate) fn remove_mount(&self) {
         self.mounts.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Acquire: who sees the count after a change sees the change.
+    #[inline]
+    fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Its name means something else, or nothing, from here on.
+    fn end_name(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It was looked up.
+    #[inline]
+    fn note_use(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was looked up since this was last asked.
+    fn take_use(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn dir_lock(&self) -> &RwLock<()> {

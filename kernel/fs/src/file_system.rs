@@ -86,6 +86,8 @@ pub struct SuperBlock {
     pub(crate) rename_lock: sched::Mutex<()>,
     /// Mounts of it, detached ones in use included.
     mounts: AtomicUsize,
+    /// Its entries in the table of names; changed with the table locked.
+    cached: AtomicUsize,
 }
 
 /// Minor numbers of anonymous devices (major 0), as `st_dev`.
@@ -107,6 +109,7 @@ impl SuperBlock {
             root: SpinLock::new(Weak::new()),
             rename_lock: sched::Mutex::new(()),
             mounts: AtomicUsize::new(0),
+            cached: AtomicUsize::new(0),
             fs,
         })
     }
@@ -129,6 +132,17 @@ impl SuperBlock {
     /// One more mount.
     pub(crate) fn add_mount(&self) {
         self.mounts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The table of names, which is locked, has one entry more or less.
+    pub(crate) fn count_cached(&self, step: isize) {
+        let now = self.cached.load(Ordering::Relaxed);
+        self.cached
+            .store(now.wrapping_add_signed(step), Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_cached(&self) -> bool {
+        self.cached.load(Ordering::Relaxed) != 0
     }
 
     /// A mount is gone: cached names go with the last one.

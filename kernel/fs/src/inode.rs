@@ -117,6 +117,11 @@ pub trait Inode: Any + Send + Sync {
     /// Whatever keeps a remote file system from asking (`EIO`, `ESTALE`).
     fn metadata(&self) -> Result<Metadata>;
 
+    /// Whether `metadata` and `acl` answer at once: without sleeping or allocating, and so also in an RCU read section.
+    fn answers_at_once(&self) -> bool {
+        false
+    }
+
     /// Changes attributes (chmod, chown, utimensat, truncate).
     ///
     /// # Errors

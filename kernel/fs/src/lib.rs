@@ -6,7 +6,7 @@
 //!
 //! Lock order, outermost first: a file's position, [`SuperBlock`]'s rename lock, directory locks of
 //! dentries (ancestors first), locks inside file systems, page caches; the mount topology is
-//! taken with none of these held. Spin locks are leaves.
+//! taken with none of these held. Spin locks are leaves. Walks of known names take no lock (`walk/cached.rs`).
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 
@@ -67,4 +67,4 @@ pub use mount::{BindMode, DetachMode, Mount, MountNamespace, next_namespace_id};
 pub use ops::{ChownTo, OpenHow, RenameFlags, TimeChange, XATTR_NAME_MAX, XATTR_SIZE_MAX};
 pub use path::{InodeKey, NAME_MAX, PATH_MAX, Path};
 pub use poll::{Events, PollTable, PollWaiter};
-pub use walk::Caller;
+pub use walk::{Base, Caller};

@@ -94,6 +94,18 @@ impl Usage {
     }
 }
 
+/// Tries again when there was no space: what was removed a moment ago may not be freed yet, because names are let go
+/// of by RCU. No spin lock may be held.
+pub(crate) fn with_space<R>(mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
+    match attempt() {
+        Err(Errno::ENOSPC) => {
+            sched::rcu::barrier();
+            attempt()
+        }
+        result => result,
+    }
+}
+
 impl Quota for Usage {
     fn take_page(&self) -> Result<()> {
         Self::take(&self.pages, &self.pages_max)
@@ -249,6 +261,8 @@ impl FileSystem for TmpFs {
     }
 
     fn statfs(&self) -> Result<StatFs> {
+        // What was removed counts no more.
+        sched::rcu::barrier();
         let limited = |max: u64| if max == u64::MAX { 0 } else { max };
         let usage = &self.usage;
         let blocks = limited(usage.pages_max.load(Ordering::Relaxed));

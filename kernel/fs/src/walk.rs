@@ -2,7 +2,7 @@
 //!
 //! [`Walk`] holds the state and stops before the last component, because what the last component is
 //! for (open, create, remove, follow or not) is the caller's business. [`Caller::lookup`] is the
-//! common case.
+//! common case. As much of the way as possible is gone without locks and references ([`cached`]).
 
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
@@ -13,12 +13,19 @@ use abi::{Errno, Result};
 use crate::context::FsContext;
 use crate::cred::Credentials;
 use crate::dentry::Dentry;
-use crate::file_system::FsFlags;
 use crate::flags::LookupFlags;
 use crate::inode::Link;
 use crate::metadata::FileKind;
 use crate::path::{NAME_MAX, PATH_MAX, Path};
 use crate::permission::{self, Access};
+
+mod cached;
+mod entry;
+
+pub use cached::Base;
+use cached::{Reached, end_of_name, skip_slashes};
+
+pub(crate) use entry::{current_child, find_child, find_child_locked, find_or_absent_locked};
 
 /// Symbolic links followed at most in one walk.
 const LINKS_MAX: u32 = 40;
@@ -51,14 +58,42 @@ impl Caller<'_> {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG` as path_resolution(7); `EXDEV`, `ELOOP` and
     /// `EAGAIN` for `RESOLVE_*` flags.
-    pub fn lookup(&self, base: &Path, path: &[u8], flags: LookupFlags) -> Result<Path> {
+    pub fn lookup<'b>(
+        &self,
+        base: impl Into<Base<'b>>,
+        path: &[u8],
+        flags: LookupFlags,
+    ) -> Result<Path> {
+        let base = base.into();
         if path.is_empty() && flags.contains(LookupFlags::EMPTY_PATH) {
-            return Ok(base.clone());
+            return Ok(self.place_of(base));
         }
-        let mut walk = Walk::new(self, base, path, flags)?;
-        let found = loop {
+        check_len(path)?;
+        let found = match self.walk_cached(base, path, flags, true) {
+            Some(Reached::End(found)) => found,
+            Some(Reached::Missing) => return Err(Errno::ENOENT),
+            Some(Reached::Until(at, done)) => {
+                self.walk_rest(Walk::from(self, at, path, done, flags), flags)?
+            }
+            None => self.walk_rest(Walk::slow(self, base, path, flags)?, flags)?,
+        };
+        if flags.contains(LookupFlags::DIRECTORY) && !found.dentry.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(found)
+    }
+
+    fn place_of(&self, base: Base<'_>) -> Path {
+        match base {
+            Base::Cwd => self.fs.cwd(),
+            Base::Place(place) => place.clone(),
+        }
+    }
+
+    fn walk_rest(&self, mut walk: Walk<'_>, flags: LookupFlags) -> Result<Path> {
+        loop {
             let (name, slash) = match walk.walk_to_last()? {
-                Last::Here => break walk.at,
+                Last::Here => return Ok(walk.at),
                 Last::Name { name, slash } => (name, slash),
             };
             let child = walk.child(&name)?;
@@ -70,12 +105,8 @@ impl Caller<'_> {
             if slash && !child.dentry.is_directory() {
                 return Err(Errno::ENOTDIR);
             }
-            break child;
-        };
-        if flags.contains(LookupFlags::DIRECTORY) && !found.dentry.is_directory() {
-            return Err(Errno::ENOTDIR);
+            return Ok(child);
         }
-        Ok(found)
     }
 }
 
@@ -99,27 +130,53 @@ pub(crate) struct Walk<'p> {
 impl<'p> Walk<'p> {
     pub(crate) fn new(
         caller: &Caller<'p>,
-        base: &Path,
+        base: Base<'_>,
         path: &'p [u8],
         flags: LookupFlags,
     ) -> Result<Self> {
-        if path.is_empty() {
-            return Err(Errno::ENOENT);
+        check_len(path)?;
+        match caller.walk_cached(base, path, flags, false) {
+            Some(Reached::End(at)) => Ok(Self::from(caller, at, path, path.len(), flags)),
+            Some(Reached::Until(at, done)) => Ok(Self::from(caller, at, path, done, flags)),
+            Some(Reached::Missing) => Err(Errno::ENOENT),
+            None => Self::slow(caller, base, path, flags),
         }
-        if path.len() >= PATH_MAX {
-            return Err(Errno::ENAMETOOLONG);
+    }
+
+    /// A walk that has come to `at`, with the first `done` bytes of `path`.
+    fn from(
+        caller: &Caller<'p>,
+        at: Path,
+        path: &'p [u8],
+        done: usize,
+        flags: LookupFlags,
+    ) -> Self {
+        Self {
+            caller: *caller,
+            at,
+            root: None,
+            scope: None,
+            rest: Cow::Borrowed(path),
+            done,
+            links: 0,
+            flags,
         }
+    }
+
+    /// A walk that begins with references.
+    fn slow(
+        caller: &Caller<'p>,
+        base: Base<'_>,
+        path: &'p [u8],
+        flags: LookupFlags,
+    ) -> Result<Self> {
+        let base = caller.place_of(base);
         let in_root = flags.contains(LookupFlags::IN_ROOT);
         let scoped = in_root || flags.contains(LookupFlags::BENEATH);
         let mut walk = Self {
-            caller: *caller,
-            at: Path::clone(base),
             root: in_root.then(|| base.clone()),
             scope: scoped.then(|| base.clone()),
-            rest: Cow::Borrowed(path),
-            done: 0,
-            links: 0,
-            flags,
+            ..Self::from(caller, base, path, 0, flags)
         };
         if path[0] == b'/' {
             walk.go_to_root()?;
@@ -154,22 +211,15 @@ impl<'p> Walk<'p> {
 
     /// The next component, whether a slash follows it, and whether it is the last one.
     fn next_name(&mut self) -> Option<(Cow<'p, [u8]>, bool, bool)> {
-        let skip_slashes = |path: &[u8], from: usize| {
-            path[from..]
-                .iter()
-                .position(|byte| *byte != b'/')
-                .map(|more| from + more)
-        };
         let start = skip_slashes(&self.rest, self.done)?;
-        let len = self.rest[start..].iter().position(|byte| *byte == b'/');
-        let end = len.map_or(self.rest.len(), |len| start + len);
+        let end = end_of_name(&self.rest, start);
         let next = skip_slashes(&self.rest, end);
         self.done = next.unwrap_or(self.rest.len());
         let name = match &self.rest {
             Cow::Borrowed(rest) => Cow::Borrowed(&rest[start..end]),
             Cow::Owned(rest) => Cow::Owned(rest[start..end].to_vec()),
         };
-        Some((name, len.is_some(), next.is_none()))
+        Some((name, end < self.rest.len(), next.is_none()))
     }
 
     fn check_search(&self) -> Result<()> {
@@ -234,9 +284,33 @@ impl<'p> Walk<'p> {
                 self.at = child;
                 Ok(())
             }
-            Some(FileKind::Symlink) => self.follow(&child, false),
+            Some(FileKind::Symlink) => {
+                self.follow(&child, false)?;
+                self.hurry()
+            }
             _ => Err(Errno::ENOTDIR),
         }
+    }
+
+    /// Goes as far as possible without references.
+    fn hurry(&mut self) -> Result<()> {
+        if self.done >= self.rest.len() || self.scope.is_some() {
+            return Ok(());
+        }
+        let (rest, base) = (&self.rest[self.done..], Base::Place(&self.at));
+        match self.caller.walk_cached(base, rest, self.flags, false) {
+            Some(Reached::Until(at, more)) => {
+                self.at = at;
+                self.done += more;
+            }
+            Some(Reached::End(at)) => {
+                self.at = at;
+                self.done = self.rest.len();
+            }
+            Some(Reached::Missing) => return Err(Errno::ENOENT),
+            None => {}
+        }
+        Ok(())
     }
 
     /// The entry `name` of the directory reached, at the top of what is mounted on it.
@@ -307,87 +381,10 @@ impl<'p> Walk<'p> {
     }
 }
 
-/// The dentry of an existing entry, from the cache or the file system.
-///
-/// # Errors
-/// `ENOENT` when there is none.
-pub(crate) fn find_child(
-    directory: &Arc<Dentry>,
-    name: &[u8],
-    cached_only: bool,
-) -> Result<Arc<Dentry>> {
-    if let Some(child) = current_child(directory, name) {
-        return if child.inode().is_some() {
-            Ok(child)
-        } else {
-            Err(Errno::ENOENT)
-        };
+fn check_len(path: &[u8]) -> Result<()> {
+    match path.len() {
+        0 => Err(Errno::ENOENT),
+        PATH_MAX.. => Err(Errno::ENAMETOOLONG),
+        _ => Ok(()),
     }
-    if cached_only {
-        return Err(Errno::EAGAIN);
-    }
-    // Shared: those who look names up do not wait for each other's answers, only for changes.
-    let _held = directory.dir_lock().read();
-    find_child_locked(directory, name)
-}
-
-/// As [`find_child`], with the directory's lock held by the caller, shared or not.
-pub(crate) fn find_child_locked(directory: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
-    let found = find_or_absent_locked(directory, name)?;
-    if found.is_none()
-        && !directory.is_removed()
-        && remembers_absence(directory, name)
-        && directory.cached_child(name).is_none()
-    {
-        // Without memory the absence is asked for again.
-        let _ = directory.insert_found(name, None);
-    }
-    found.ok_or(Errno::ENOENT)
-}
-
-/// Whether an absence that was just found may be believed for a while.
-fn remembers_absence(directory: &Dentry, name: &[u8]) -> bool {
-    let flags = directory.super_block().flags();
-    !flags.contains(FsFlags::NO_NEGATIVE)
-        && (!flags.contains(FsFlags::REVALIDATE)
-            || directory
-                .inode()
-                .is_some_and(|inode| inode.is_current(name, None)))
-}
-
-/// As [`find_child_locked`] for a caller who is about to make the name: its absence is not an
-/// error, and not worth remembering.
-pub(crate) fn find_or_absent_locked(
-    directory: &Arc<Dentry>,
-    name: &[u8],
-) -> Result<Option<Arc<Dentry>>> {
-    if let Some(child) = current_child(directory, name) {
-        return Ok(child.inode().is_some().then_some(child));
-    }
-    if directory.is_removed() {
-        return Ok(None);
-    }
-    match directory.inode().ok_or(Errno::ENOENT)?.lookup(name) {
-        Ok(found) => directory.insert_found(name, Some(found)).map(Some),
-        Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// The cached entry, unless the file system says that it no longer holds.
-pub(crate) fn current_child(directory: &Arc<Dentry>, name: &[u8]) -> Option<Arc<Dentry>> {
-    let child = directory.cached_child(name)?;
-    if !directory
-        .super_block()
-        .flags()
-        .contains(FsFlags::REVALIDATE)
-        || child.is_mount_point()
-    {
-        return Some(child);
-    }
-    if directory.inode()?.is_current(name, child.inode()) {
-        return Some(child);
-    }
-    child.mark_removed();
-    None
 }

@@ -287,7 +287,7 @@ fn child_fs(parent: &Thread, fs: &Arc<SharedFs>, flags: CloneFlags) -> Result<Ar
     if flags.contains(CloneFlags::FS) {
         return fs.share();
     }
-    let copy = fs.context.duplicate();
+    let copy = fs.context.duplicate()?;
     if flags.contains(CloneFlags::NEWNS) {
         if !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
             return Err(Errno::EPERM);

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
-use fs::{Caller, Credentials, FdRef, File, FsContext, LookupFlags, PATH_MAX, Path};
+use fs::{Base, Caller, Credentials, FdRef, File, FsContext, LookupFlags, PATH_MAX, Path};
 use machine::UserAddr;
 use memory::user;
 use process::rlimit::Resource;
@@ -96,19 +96,24 @@ impl<'a> Names<'a> {
     }
 
     /// Where a path relative to `dirfd` starts. What `dirfd` is does not matter for an absolute path.
-    pub(crate) fn base(&self, cx: &Context<'_>, dirfd: i32, path: &[u8]) -> Result<Path> {
+    pub(crate) fn base<'c>(
+        &self,
+        cx: &'c Context<'_>,
+        dirfd: i32,
+        path: &[u8],
+    ) -> Result<Start<'c>> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
         if dirfd == AT_FDCWD || path.first() == Some(&b'/') {
-            return Ok(self.fs.cwd());
+            return Ok(Start::Cwd);
         }
         let file = file(cx, dirfd)?;
         let at = file.path().ok_or(Errno::ENOTDIR)?;
         if !at.dentry.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        Ok(at.clone())
+        Ok(Start::Directory(file))
     }
 
     /// The place that `dirfd` and the string at `path` name.
@@ -122,6 +127,22 @@ impl<'a> Names<'a> {
         let path = read_path(path)?;
         let base = self.base(cx, dirfd, &path)?;
         self.caller().lookup(&base, &path, flags)
+    }
+}
+
+/// Where the walk of an *at call starts.
+pub(crate) enum Start<'a> {
+    Cwd,
+    /// An open directory.
+    Directory(FdRef<'a>),
+}
+
+impl<'s> From<&'s Start<'_>> for Base<'s> {
+    fn from(start: &'s Start<'_>) -> Self {
+        match start {
+            Start::Cwd => Base::Cwd,
+            Start::Directory(file) => file.path().map_or(Base::Cwd, Base::Place),
+        }
     }
 }
 

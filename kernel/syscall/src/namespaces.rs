@@ -42,7 +42,7 @@ fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
     }
     let namespaces = namespace::unshare(cx.thread, flags)?;
     if flags.intersects(F::FS | F::NEWNS) {
-        let own = cx.fs().duplicate();
+        let own = cx.fs().duplicate()?;
         if flags.contains(F::NEWNS) {
             own.unshare_namespace()?;
         }

@@ -1,76 +1,222 @@
-//! What keeps unused dentries alive: a bounded list in order of making, with a second chance for
-//! those that were looked up since the list last passed by.
+//! The table of names: finds what a name in a directory stands for without a lock, and keeps alive what nobody uses
+//! at the moment. It is bounded; a set that is full lets go of what was not looked up since it last had to.
 //!
-//! When memory is short a kernel thread empties the list: letting go of an inode may sleep, which who looks for
-//! memory must not. Locking: one leaf spin lock; dentries are dropped with it released.
+//! **Readers** ([`find`]) hold an RCU read section. An [`Entry`] holds for as long as its generation is the dentry's:
+//! whoever changes what a name means counts that up first ([`Dentry::end_name`]), so that nobody finds the old
+//! meaning after the change, whatever is still in the table.
+//!
+//! **Writers** hold `CHANGES`, a leaf spin lock. What they take out is let go of with no spin lock held, once no
+//! reader can be at it.
+//!
+//! When memory is short a kernel thread empties the table: letting go of an inode may sleep, which who looks for
+//! memory must not.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Result;
-use collections::{Map, try_arc};
+use collections::try_arc;
 use machine::sync::SpinLock;
 use memory::pressure::{self, Shrink};
 use sched::WaitQueue;
+use sched::rcu::{self, Rcu, ReadGuard, Retired};
 use sched::thread::ThreadBuilder;
 
 use super::Dentry;
 use crate::file_system::SuperBlock;
 
-/// Dentries kept at most.
-const LIMIT: usize = 8192;
-/// With fewer there is nothing worth taking back.
+const SETS: usize = 2048;
+const WAYS: usize = 4;
+/// With fewer entries there is nothing worth taking back.
 const FEW: usize = 256;
-/// Second chances given while one dentry is entered: keeps the step short.
-const CHANCES: usize = 8;
 
-static KEPT: SpinLock<Kept> = SpinLock::new(Kept {
-    by_number: Map::new(),
-    last: 0,
+type Set = [Rcu<Entry>; WAYS];
+
+static TABLE: [Set; SETS] = [const { [const { Rcu::empty() }; WAYS] }; SETS];
+static CHANGES: SpinLock<Changes> = SpinLock::new(Changes {
+    len: 0,
+    hand: 0,
     pruner: None,
 });
 
-/// By a number that grows with time, which the dentry knows too; 0 is not in the list.
-struct Kept {
-    by_number: Map<u64, Arc<Dentry>>,
-    last: u64,
-    /// Made with the first dentries that are worth it.
+/// What one name in one directory stands for.
+#[derive(Debug)]
+struct Entry {
+    /// The address of the directory's dentry, which the dentry below keeps alive while the entry holds.
+    directory: usize,
+    name: Arc<[u8]>,
+    dentry: Arc<Dentry>,
+    /// The dentry's when this was made.
+    generation: u32,
+}
+
+impl Entry {
+    fn holds(&self) -> bool {
+        self.dentry.generation() == self.generation
+    }
+
+    fn is_of(&self, directory: &Dentry, name: &[u8]) -> bool {
+        self.directory == address(directory) && *self.name == *name
+    }
+}
+
+struct Changes {
+    /// Entries in the table.
+    len: usize,
+    /// Where the search for one to evict begins.
+    hand: usize,
+    /// Made with the first entries that are worth it.
     pruner: Option<Arc<Pruner>>,
 }
 
-impl Kept {
-    /// Without memory the dentry is not kept, and goes with its last user.
-    fn push(&mut self, dentry: Arc<Dentry>) {
-        self.last += 1;
-        dentry.kept_as.store(self.last, Ordering::Relaxed);
-        if let Err((_, dentry)) = self.by_number.insert_or_return(self.last, dentry) {
-            dentry.kept_as.store(0, Ordering::Relaxed);
-        }
-    }
+fn address(dentry: &Dentry) -> usize {
+    core::ptr::from_ref(dentry).addr()
+}
 
-    fn pop(&mut self) -> Option<Arc<Dentry>> {
-        let (_, oldest) = self.by_number.pop_first()?;
-        oldest.kept_as.store(0, Ordering::Relaxed);
-        Some(oldest)
+/// The set for `name` in `directory`.
+fn set_of(directory: &Dentry, name: &[u8]) -> &'static Set {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = address(directory) as u64;
+    let words = name.chunks_exact(8);
+    let rest = words.remainder();
+    for word in words {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(word);
+        hash = (hash ^ u64::from_ne_bytes(bytes)).wrapping_mul(FACTOR);
+        hash ^= hash >> 32;
     }
+    let rest = rest
+        .iter()
+        .fold(1_u64, |rest, byte| rest << 8 | u64::from(*byte));
+    hash = (hash ^ rest).wrapping_mul(FACTOR);
+    &TABLE[usize::try_from(hash >> 40).unwrap_or(0) % SETS]
+}
 
-    /// Makes room, if there is none.
-    fn evict(&mut self) -> Option<Arc<Dentry>> {
-        for _ in 0..CHANCES {
-            if self.by_number.len() <= LIMIT {
-                return None;
-            }
-            let oldest = self.pop()?;
-            if !oldest.used.swap(false, Ordering::Relaxed) {
-                return Some(oldest);
-            }
-            self.push(oldest);
-        }
-        None
+/// What `name` in `directory` stands for, if the table knows. An answer that was true when the guard was made, or
+/// later.
+#[inline]
+pub(crate) fn find<'g>(
+    guard: &'g ReadGuard,
+    directory: &Dentry,
+    name: &[u8],
+) -> Option<&'g Arc<Dentry>> {
+    let entry = set_of(directory, name)
+        .iter()
+        .filter_map(|way| way.get(guard))
+        .find(|entry| entry.is_of(directory, name))?;
+    entry.dentry.note_use();
+    entry.holds().then_some(&entry.dentry)
+}
+
+/// Enters `dentry`, which was `name` in `directory` at `generation`, in place of what the table said of the name.
+/// Without memory the table says nothing of it.
+pub(super) fn keep(dentry: &Arc<Dentry>, directory: &Dentry, name: &Arc<[u8]>, generation: u32) {
+    let new = try_arc(Entry {
+        directory: address(directory),
+        name: name.clone(),
+        dentry: dentry.clone(),
+        generation,
+    });
+    let new = new.ok();
+    let set = set_of(directory, name);
+    let mut changes = CHANGES.lock();
+    let way = changes.way_for(set, directory, name);
+    let super_block = dentry.super_block();
+    if new.is_some() {
+        changes.len += 1;
+        super_block.count_cached(1);
+    }
+    let old = changes.replace(way, new);
+    let needs_pruner = changes.pruner.is_none() && changes.len > 2 * FEW;
+    drop(changes);
+    old.into_iter().for_each(rcu::retire);
+    if needs_pruner {
+        // Without memory for it the table is bounded nevertheless.
+        let _ = Pruner::start();
     }
 }
 
-/// The thread that empties the list.
+/// Takes `dentry` out where it is entered as `name` in `directory`: the name is gone, so nobody will look it up
+/// again, and what it holds should go with its last user.
+pub(super) fn forget(dentry: &Dentry, directory: &Dentry, name: &[u8]) {
+    let is_it = |entry: &Entry| core::ptr::eq(Arc::as_ptr(&entry.dentry), dentry);
+    let mut changes = CHANGES.lock();
+    let way = set_of(directory, name)
+        .iter()
+        .find(|way| way.read(|entry| entry.is_some_and(is_it)));
+    let old = way.and_then(|way| changes.replace(way, None));
+    drop(changes);
+    old.into_iter().for_each(rcu::retire);
+}
+
+impl Changes {
+    /// The way of `set` that has the name, or is empty, or is to be given up.
+    fn way_for<'s>(&mut self, set: &'s Set, directory: &Dentry, name: &[u8]) -> &'s Rcu<Entry> {
+        let guard = ReadGuard::new();
+        let mut free = None;
+        for way in set {
+            match way.get(&guard) {
+                Some(entry) if entry.is_of(directory, name) => return way,
+                Some(entry) if entry.holds() => {}
+                _ => free = free.or(Some(way)),
+            }
+        }
+        if let Some(way) = free {
+            return way;
+        }
+        self.hand = self.hand.wrapping_add(1);
+        let was_used =
+            |way: &Rcu<Entry>| way.read(|entry| entry.is_some_and(|entry| entry.dentry.take_use()));
+        let order = (0..WAYS).map(|step| &set[(self.hand + step) % WAYS]);
+        let unused = order.clone().find(|way| !was_used(way));
+        unused.unwrap_or(&set[self.hand % WAYS])
+    }
+
+    /// Puts `new` in and counts what was there out.
+    fn replace(&mut self, way: &Rcu<Entry>, new: Option<Arc<Entry>>) -> Option<Retired> {
+        way.read(|old| {
+            if let Some(old) = old {
+                self.len -= 1;
+                old.dentry.super_block().count_cached(-1);
+            }
+        });
+        way.swap(new)
+    }
+}
+
+/// Takes out what `is_wanted` of the table, set by set, until `is_done`.
+fn clear(is_wanted: impl Fn(&Entry) -> bool, is_done: impl Fn() -> bool) {
+    for set in &TABLE {
+        if is_done() {
+            return;
+        }
+        let has = |way: &Rcu<Entry>| way.read(|entry| entry.is_some_and(&is_wanted));
+        for way in set {
+            if !has(way) {
+                continue;
+            }
+            let mut changes = CHANGES.lock();
+            let old = if has(way) {
+                changes.replace(way, None)
+            } else {
+                None
+            };
+            drop(changes);
+            old.into_iter().for_each(rcu::retire);
+        }
+        sched::cond_resched();
+    }
+}
+
+/// Lets go of every entry of `super_block`: its last mount is gone.
+pub(crate) fn forget_super_block(super_block: &Arc<SuperBlock>) {
+    clear(
+        |entry| Arc::ptr_eq(entry.dentry.super_block(), super_block),
+        || !super_block.has_cached(),
+    );
+}
+
+/// The thread that empties the table.
 #[derive(Debug, Default)]
 struct Pruner {
     is_wanted: AtomicBool,
@@ -80,19 +226,19 @@ struct Pruner {
 impl Pruner {
     fn start() -> Result<()> {
         let new = try_arc(Self::default())?;
-        let mut kept = KEPT.lock();
-        if kept.pruner.is_some() {
+        let mut changes = CHANGES.lock();
+        if changes.pruner.is_some() {
             return Ok(());
         }
-        kept.pruner = Some(new.clone());
-        drop(kept);
+        changes.pruner = Some(new.clone());
+        drop(changes);
         let shrink: Arc<dyn Shrink> = new.clone();
         pressure::register(Arc::downgrade(&shrink))?;
         ThreadBuilder::new(b"dentries", move || {
             loop {
                 new.wanted
                     .wait_until(|| new.is_wanted.swap(false, Ordering::AcqRel).then_some(()));
-                prune();
+                clear(|_| true, || CHANGES.lock().len <= FEW);
             }
         })
         .spawn()
@@ -107,64 +253,5 @@ impl Shrink for Pruner {
             self.wanted.wake_all();
         }
         0
-    }
-}
-
-/// Lets go of all kept dentries but a few.
-fn prune() {
-    loop {
-        let mut kept = KEPT.lock();
-        if kept.by_number.len() <= FEW {
-            return;
-        }
-        let gone = kept.pop();
-        drop(kept);
-        drop(gone);
-        sched::cond_resched();
-    }
-}
-
-/// Keeps `dentry` alive until the list is full and it was not used for a round.
-pub(super) fn keep(dentry: &Arc<Dentry>) {
-    let mut kept = KEPT.lock();
-    kept.push(dentry.clone());
-    let evicted = kept.evict();
-    let needs_pruner = kept.pruner.is_none() && kept.by_number.len() > 2 * FEW;
-    drop(kept);
-    drop(evicted);
-    if needs_pruner {
-        // Without memory for it the list is bounded nevertheless.
-        let _ = Pruner::start();
-    }
-}
-
-/// Lets go of `dentry`: its name is gone, so nobody will look it up again, and what it holds
-/// should go with its last user.
-pub(super) fn forget(dentry: &Dentry) {
-    let mut kept = KEPT.lock();
-    let number = dentry.kept_as.swap(0, Ordering::Relaxed);
-    let removed = kept.by_number.remove(&number);
-    drop(kept);
-    drop(removed);
-}
-
-/// Lets go of every kept dentry of `super_block`: its last mount is gone.
-pub(crate) fn forget_super_block(super_block: &Arc<SuperBlock>) {
-    let mut from = 0;
-    loop {
-        let kept = KEPT.lock();
-        let found = kept
-            .by_number
-            .range(from..)
-            .find(|(_, dentry)| Arc::ptr_eq(dentry.super_block(), super_block));
-        let Some((number, dentry)) = found else {
-            return;
-        };
-        from = *number + 1;
-        let dentry = dentry.clone();
-        drop(kept);
-        forget(&dentry);
-        drop(dentry);
-        sched::cond_resched();
     }
 }

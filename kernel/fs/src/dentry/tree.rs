@@ -2,12 +2,13 @@
 
 use alloc::sync::{Arc, Weak};
 use core::mem;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::Result;
 use collections::{Map, try_arc, try_arc_slice};
 use machine::sync::SpinLock;
 use sched::RwLock;
+use sched::rcu::ReadGuard;
 
 use super::{Dentry, Place, cache};
 use crate::file_system::SuperBlock;
@@ -40,7 +41,7 @@ impl Dentry {
             mounts: AtomicU32::new(0),
             removed: AtomicBool::new(false),
             used: AtomicBool::new(false),
-            kept_as: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
         }
     }
 
@@ -81,14 +82,14 @@ impl Dentry {
             drop(children);
             return Ok(faster);
         }
-        let entered = children.try_insert(name, Arc::downgrade(&child));
+        if let Some(old) = &faster {
+            old.end_name();
+        }
+        let entered = children.try_insert(name.clone(), Arc::downgrade(&child));
         drop(children);
         drop(faster);
-        let old = entered?;
-        if let Some(old) = old.and_then(|old| old.upgrade()) {
-            cache::forget(&old);
-        }
-        cache::keep(&child);
+        entered?;
+        cache::keep(&child, self, &name, 0);
         Ok(child)
     }
 
@@ -116,33 +117,54 @@ impl Dentry {
             Some(self.clone()),
             name.clone(),
         ))?;
-        let entered = self
-            .children
-            .lock()
-            .try_insert(name, Arc::downgrade(&child));
-        let old = entered?;
-        if let Some(old) = old.and_then(|old| old.upgrade()) {
-            // A known absence that is one no more.
-            cache::forget(&old);
+        let mut children = self.children.lock();
+        // A known absence that is one no more.
+        let old = children.get(&name).and_then(Weak::upgrade);
+        if let Some(old) = &old {
+            old.end_name();
         }
-        cache::keep(&child);
+        let entered = children.try_insert(name.clone(), Arc::downgrade(&child));
+        drop(children);
+        drop(old);
+        entered?;
+        cache::keep(&child, self, &name, 0);
         Ok(child)
     }
 
-    /// The cached dentry called `name`.
+    /// The known dentry called `name`.
     pub(crate) fn cached_child(&self, name: &[u8]) -> Option<Arc<Dentry>> {
         let found = self.children.lock().get(name).and_then(Weak::upgrade);
         if let Some(child) = &found {
-            child.used.store(true, Ordering::Relaxed);
+            child.note_use();
         }
         found
+    }
+
+    /// Enters `child`, which was found as `name` here without a lock, into the table, so that the next walk finds it
+    /// there.
+    pub(crate) fn keep_child(&self, child: &Arc<Dentry>, name: &[u8]) {
+        if cache::find(&ReadGuard::new(), self, name).is_some() {
+            return;
+        }
+        let generation = child.generation();
+        let own_name = {
+            let children = self.children.lock();
+            let listed = children.get_key_value(name);
+            let is_it = |listed: &Weak<Dentry>| core::ptr::eq(listed.as_ptr(), Arc::as_ptr(child));
+            listed.and_then(|(name, listed)| is_it(listed).then(|| name.clone()))
+        };
+        let Some(own_name) = own_name else { return };
+        cache::keep(child, self, &own_name, generation);
+        if child.generation() != generation {
+            // Who changed that meanwhile may have looked too early to find it there.
+            cache::forget(child, self, name);
+        }
     }
 
     /// Takes it out of its directory's cache: the name is gone. Call with the directory's lock held.
     pub(crate) fn mark_removed(self: &Arc<Self>) {
         self.removed.store(true, Ordering::Release);
         self.unlist();
-        cache::forget(self);
     }
 
     /// Moves it to `name` in `directory`; without memory the cache forgets it instead, and the new name is looked
@@ -152,21 +174,25 @@ impl Dentry {
             return self.mark_removed();
         };
         self.unlist();
+        let generation = self.generation();
         let place = Place {
             parent: Some(directory.clone()),
             name: name.clone(),
         };
         let old = mem::replace(&mut *self.place.lock(), place);
         drop(old);
-        let entered = directory
-            .children
-            .lock()
-            .try_insert(name, Arc::downgrade(self));
-        if entered.is_err() {
-            self.removed.store(true, Ordering::Release);
-            cache::forget(self);
+        let mut children = directory.children.lock();
+        let old = children.get(&name).and_then(Weak::upgrade);
+        if let Some(old) = &old {
+            old.end_name();
         }
-        drop(entered);
+        let entered = children.try_insert(name.clone(), Arc::downgrade(self));
+        drop(children);
+        drop(old);
+        match entered {
+            Ok(_) => cache::keep(self, directory, &name, generation),
+            Err(_) => self.removed.store(true, Ordering::Release),
+        }
     }
 
     /// Swaps the places of two dentries. Call with both directories' locks held.
@@ -181,14 +207,16 @@ impl Dentry {
         other.move_to(&parent, &name);
     }
 
-    /// Removes it from its parent's list, if the list still means it.
+    /// Removes it from its parent's list, if the list still means it, and from the table.
     fn unlist(&self) {
         let (parent, name) = {
             let place = self.place.lock();
             (place.parent.clone(), place.name.clone())
         };
+        self.end_name();
         if let Some(parent) = parent {
             parent.forget_child(&name, self);
+            cache::forget(self, &parent, &name);
         }
     }
 

@@ -255,6 +255,10 @@ impl MountNamespace {
     /// # Errors
     /// `EINVAL` when `at` is not a mount's top or is the namespace's root, `EBUSY` when it is in use.
     pub fn unmount(self: &Arc<Self>, at: &Path, mode: DetachMode) -> Result<()> {
+        if mode == DetachMode::IfIdle {
+            // Places that processes have left are no use of it.
+            sched::rcu::barrier();
+        }
         let held = TOPOLOGY.lock();
         if !at.is_mount_root() || !self.owns(&at.mount) || at.mount.mounted_on().is_none() {
             return Err(Errno::EINVAL);

@@ -13,15 +13,16 @@ use crate::inode::{Inode, NewInode, NewKind};
 use crate::metadata::{FileKind, S_ISGID, S_ISUID};
 use crate::path::Path;
 use crate::permission::{self, Access};
-use crate::walk::{Caller, Last, Walk, find_or_absent_locked};
+use crate::tmpfs::with_space;
+use crate::walk::{Base, Caller, Last, Walk, find_or_absent_locked};
 
 impl Caller<'_> {
     /// mkdir(2).
     ///
     /// # Errors
     /// `EEXIST`, and those of path walks and of the file system.
-    pub fn mkdir(&self, base: &Path, path: &[u8], mode: u32) -> Result<()> {
-        self.make(base, path, NewKind::Directory, mode & 0o1777)
+    pub fn mkdir<'b>(&self, base: impl Into<Base<'b>>, path: &[u8], mode: u32) -> Result<()> {
+        self.make(base.into(), path, NewKind::Directory, mode & 0o1777)
             .map(drop)
     }
 
@@ -29,19 +30,30 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// `EPERM` for a device without `CAP_MKNOD`, `EEXIST`, and those of path walks.
-    pub fn mknod(&self, base: &Path, path: &[u8], kind: NewKind<'_>, mode: u32) -> Result<()> {
+    pub fn mknod<'b>(
+        &self,
+        base: impl Into<Base<'b>>,
+        path: &[u8],
+        kind: NewKind<'_>,
+        mode: u32,
+    ) -> Result<()> {
         if matches!(kind, NewKind::Device(..)) && !self.credentials.has(Capabilities::MKNOD) {
             return Err(Errno::EPERM);
         }
-        self.make(base, path, kind, mode & 0o7777).map(drop)
+        self.make(base.into(), path, kind, mode & 0o7777).map(drop)
     }
 
     /// Makes the name of a bound unix socket and returns its place.
     ///
     /// # Errors
     /// `EADDRINUSE` when the name is taken, and those of path walks.
-    pub fn make_socket(&self, base: &Path, path: &[u8], mode: u32) -> Result<Path> {
-        let made = self.make(base, path, NewKind::Socket, mode);
+    pub fn make_socket<'b>(
+        &self,
+        base: impl Into<Base<'b>>,
+        path: &[u8],
+        mode: u32,
+    ) -> Result<Path> {
+        let made = self.make(base.into(), path, NewKind::Socket, mode);
         made.map_err(|errno| {
             if errno == Errno::EEXIST {
                 Errno::EADDRINUSE
@@ -55,11 +67,11 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// `ENOENT` for an empty target, `EEXIST`, and those of path walks.
-    pub fn symlink(&self, target: &[u8], base: &Path, path: &[u8]) -> Result<()> {
+    pub fn symlink<'b>(&self, target: &[u8], base: impl Into<Base<'b>>, path: &[u8]) -> Result<()> {
         if target.is_empty() {
             return Err(Errno::ENOENT);
         }
-        self.make(base, path, NewKind::Symlink(target), 0o777)
+        self.make(base.into(), path, NewKind::Symlink(target), 0o777)
             .map(drop)
     }
 
@@ -67,8 +79,8 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// `EXDEV` across mounts, `EPERM` for a directory, `EEXIST`, and those of path walks.
-    pub fn link(&self, old: &Path, base: &Path, path: &[u8]) -> Result<()> {
-        let (directory, name) = self.parent_for_new(base, path, false)?;
+    pub fn link<'b>(&self, old: &Path, base: impl Into<Base<'b>>, path: &[u8]) -> Result<()> {
+        let (directory, name) = self.parent_for_new(base.into(), path, false)?;
         let inode = old.inode()?;
         let guard = directory.dentry.dir_lock().write();
         self.check_new(&directory, &name)?;
@@ -85,7 +97,7 @@ impl Caller<'_> {
         Ok(())
     }
 
-    fn make(&self, base: &Path, path: &[u8], kind: NewKind<'_>, mode: u32) -> Result<Path> {
+    fn make(&self, base: Base<'_>, path: &[u8], kind: NewKind<'_>, mode: u32) -> Result<Path> {
         let may_end_in_slash = matches!(kind, NewKind::Directory);
         let (directory, name) = self.parent_for_new(base, path, may_end_in_slash)?;
         let _guard = directory.dentry.dir_lock().write();
@@ -107,7 +119,7 @@ impl Caller<'_> {
     ) -> Result<Arc<Dentry>> {
         let inode = directory.inode()?;
         let new = self.new_inode(inode.as_ref(), kind, mode)?;
-        let made = inode.create(name, &new)?;
+        let made = with_space(|| inode.create(name, &new))?;
         directory.dentry.insert_child(name, Some(made))
     }
 
@@ -155,7 +167,7 @@ impl Caller<'_> {
     /// The directory and the name for something new.
     fn parent_for_new(
         &self,
-        base: &Path,
+        base: Base<'_>,
         path: &[u8],
         may_end_in_slash: bool,
     ) -> Result<(Path, Vec<u8>)> {

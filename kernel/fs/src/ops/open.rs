@@ -18,7 +18,8 @@ use crate::path::Path;
 use crate::permission::{self, Access};
 use crate::pipe;
 use crate::poll::{Events, PollTable};
-use crate::walk::{Caller, Last, Walk, current_child, find_or_absent_locked};
+use crate::tmpfs::with_space;
+use crate::walk::{Base, Caller, Last, Walk, current_child, find_or_absent_locked};
 
 /// What to open and how (openat2(2), `struct open_how`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,8 +43,13 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// As open(2).
-    pub fn open(&self, base: &Path, path: &[u8], how: &OpenHow) -> Result<Arc<File>> {
-        let flags = how.flags;
+    pub fn open<'b>(
+        &self,
+        base: impl Into<Base<'b>>,
+        path: &[u8],
+        how: &OpenHow,
+    ) -> Result<Arc<File>> {
+        let (base, flags) = (base.into(), how.flags);
         let mut lookup = how.resolve;
         lookup.set(LookupFlags::FOLLOW, !flags.contains(OpenFlags::NOFOLLOW));
         if flags.contains(OpenFlags::PATH) {
@@ -112,7 +118,7 @@ impl Caller<'_> {
 
     fn open_unnamed(
         &self,
-        base: &Path,
+        base: Base<'_>,
         path: &[u8],
         how: &OpenHow,
         lookup: LookupFlags,
@@ -124,7 +130,8 @@ impl Caller<'_> {
         permission::check_path(&directory, self.credentials, Access::WRITE | Access::EXEC)?;
         let inode = directory.inode()?;
         let new = self.new_inode(inode.as_ref(), NewKind::Regular, how.mode & 0o7777)?;
-        let made = inode.create_unnamed(&new, !how.flags.contains(OpenFlags::EXCL))?;
+        let linkable = !how.flags.contains(OpenFlags::EXCL);
+        let made = with_space(|| inode.create_unnamed(&new, linkable))?;
         let name = try_format!("#{}", made.metadata()?.ino)?;
         let dentry = directory
             .dentry
@@ -146,7 +153,7 @@ impl Caller<'_> {
 
     fn find_or_create(
         &self,
-        base: &Path,
+        base: Base<'_>,
         path: &[u8],
         how: &OpenHow,
         lookup: LookupFlags,

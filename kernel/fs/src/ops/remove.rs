@@ -3,17 +3,16 @@
 use abi::{Errno, Result};
 
 use crate::flags::LookupFlags;
-use crate::path::Path;
 use crate::permission;
-use crate::walk::{Caller, Last, Walk, find_child_locked};
+use crate::walk::{Base, Caller, Last, Walk, find_child_locked};
 
 impl Caller<'_> {
     /// unlink(2).
     ///
     /// # Errors
     /// `EISDIR` for a directory, `EBUSY` for a mount point, and those of path walks and permissions.
-    pub fn unlink(&self, base: &Path, path: &[u8]) -> Result<()> {
-        let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
+    pub fn unlink<'b>(&self, base: impl Into<Base<'b>>, path: &[u8]) -> Result<()> {
+        let mut walk = Walk::new(self, base.into(), path, LookupFlags::empty())?;
         let Last::Name { name, slash } = walk.walk_to_last()? else {
             return Err(Errno::EISDIR);
         };
@@ -49,8 +48,8 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// `ENOTDIR`, `ENOTEMPTY`, `EBUSY` for a mount point, `EINVAL` for `.`, and those of path walks and permissions.
-    pub fn rmdir(&self, base: &Path, path: &[u8]) -> Result<()> {
-        let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
+    pub fn rmdir<'b>(&self, base: impl Into<Base<'b>>, path: &[u8]) -> Result<()> {
+        let mut walk = Walk::new(self, base.into(), path, LookupFlags::empty())?;
         let Last::Name { name, .. } = walk.walk_to_last()? else {
             return Err(last_is_special(path));
         };

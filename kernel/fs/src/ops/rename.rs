@@ -12,7 +12,7 @@ use crate::flags::LookupFlags;
 use crate::inode::RenameMode;
 use crate::path::Path;
 use crate::permission::{self, Access};
-use crate::walk::{Caller, Last, Walk, find_child_locked, find_or_absent_locked};
+use crate::walk::{Base, Caller, Last, Walk, find_child_locked, find_or_absent_locked};
 
 bitflags::bitflags! {
     /// `RENAME_*` of renameat2(2).
@@ -38,10 +38,10 @@ impl Caller<'_> {
     /// # Errors
     /// `EXDEV` across mounts, `EBUSY` for `.`, `..` and mount points, `EINVAL` when a directory would go below
     /// itself, `EEXIST`, `ENOTEMPTY`, `EISDIR`, `ENOTDIR`, and those of path walks and permissions.
-    pub fn rename(
+    pub fn rename<'b>(
         &self,
-        from: (&Path, &[u8]),
-        to: (&Path, &[u8]),
+        from: (impl Into<Base<'b>>, &[u8]),
+        to: (impl Into<Base<'b>>, &[u8]),
         flags: RenameFlags,
     ) -> Result<()> {
         if flags.contains(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE) {
@@ -65,8 +65,8 @@ impl Caller<'_> {
         self.rename_locked(&from, &to, flags)
     }
 
-    fn side(&self, (base, path): (&Path, &[u8]), special: Errno) -> Result<Side> {
-        let mut walk = Walk::new(self, base, path, LookupFlags::empty())?;
+    fn side<'b>(&self, (base, path): (impl Into<Base<'b>>, &[u8]), special: Errno) -> Result<Side> {
+        let mut walk = Walk::new(self, base.into(), path, LookupFlags::empty())?;
         match walk.walk_to_last()? {
             Last::Here => Err(special),
             Last::Name { name, slash } => Ok(Side {

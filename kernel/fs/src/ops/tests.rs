@@ -20,6 +20,7 @@ mod fuzz;
 mod mounts;
 mod names;
 mod permissions;
+mod races;
 mod renames;
 mod tmpfs;
 mod walks;

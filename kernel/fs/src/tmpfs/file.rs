@@ -9,8 +9,8 @@ use machine::PAGE_SIZE;
 use memory::io::{IoReader, IoWriter};
 use memory::{Mapping, PageSource, Readahead};
 
-use super::Usage;
 use super::inode::TmpInode;
+use super::{Usage, with_space};
 use crate::file_ops::{Allocate, FileOps, Io, Seek, seek_in};
 
 bitflags::bitflags! {
@@ -163,7 +163,7 @@ impl FileOps for TmpFile {
         }
         let end = end_of(io.offset, wanted as u64)?;
         contents.check_write(end)?;
-        let done = contents.mapping.write(io.offset, from)?;
+        let done = with_space(|| contents.mapping.write(io.offset, from))?;
         self.inode.touch_modified();
         Ok(done)
     }
@@ -224,8 +224,10 @@ impl FileOps for TmpFile {
                     return Err(Errno::EPERM);
                 }
                 let pages = what.offset / PAGE..end.div_ceil(PAGE);
-                self.inode.usage().check_room(pages.end - pages.start)?;
-                mapping.reserve(pages)?;
+                with_space(|| {
+                    self.inode.usage().check_room(pages.end - pages.start)?;
+                    mapping.reserve(pages.clone())
+                })?;
                 if grows {
                     mapping.grow_to(end);
                 }

@@ -151,8 +151,7 @@ fn sys_getcwd(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_chdir(cx: &mut Context<'_>) -> Result<u64> {
     let names = Names::of(cx);
     let path = directory(cx, &names, cx.addr(0))?;
-    names.fs().set_cwd(path);
-    Ok(0)
+    names.fs().set_cwd(path).map(|()| 0)
 }
 
 fn sys_fchdir(cx: &mut Context<'_>) -> Result<u64> {
@@ -163,8 +162,7 @@ fn sys_fchdir(cx: &mut Context<'_>) -> Result<u64> {
         .ok_or(Errno::ENOTDIR)?;
     let names = Names::of(cx);
     permission::check_path(path, names.credentials(), Access::EXEC)?;
-    names.fs().set_cwd(path.clone());
-    Ok(0)
+    names.fs().set_cwd(path.clone()).map(|()| 0)
 }
 
 fn sys_chroot(cx: &mut Context<'_>) -> Result<u64> {
@@ -173,8 +171,7 @@ fn sys_chroot(cx: &mut Context<'_>) -> Result<u64> {
     if !names.credentials().has(Capabilities::SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
-    names.fs().set_root(path);
-    Ok(0)
+    names.fs().set_root(path).map(|()| 0)
 }
 
 /// A directory that the caller may search.

@@ -170,7 +170,10 @@ fn sys_pivot_root(cx: &mut Context<'_>) -> Result<u64> {
     for process in process::tree::processes() {
         for thread in process.threads() {
             if let Some(fs) = thread.fs_if_alive() {
-                fs.replace(&root, &new_root);
+                // The roots have changed places, so this must be done; only who dies for memory gives up.
+                while fs.replace(&root, &new_root).is_err() {
+                    memory::pressure::make_room()?;
+                }
             }
         }
     }

@@ -85,6 +85,7 @@ fn an_unmounted_file_system_goes_away() {
     world.mkdir("m/a").unwrap();
     world.write("m/a/f", b"x");
     unmount(&world, "m", DetachMode::IfIdle).unwrap();
+    sched::rcu::barrier();
     assert_eq!(
         Arc::strong_count(&super_block),
         1,
@@ -213,7 +214,7 @@ fn pivot_root_swaps_roots_and_the_old_one_can_go() {
         Err(Errno::EBUSY)
     );
     namespace.pivot_root(&root, &new_root, &put_old).unwrap();
-    world.fs.replace(&root, &new_root);
+    world.fs.replace(&root, &new_root).unwrap();
     drop((put_old, root));
     assert_eq!(world.names("/"), ["old"]);
     assert_eq!(world.names("/old"), ["new"]);
@@ -232,9 +233,9 @@ fn a_copied_namespace_is_its_own() {
     world.mkdir("m").unwrap();
     mount(&world, "m", MountFlags::empty());
     world.write("m/f", b"");
-    world.fs.set_cwd(world.find("m").unwrap());
+    world.fs.set_cwd(world.find("m").unwrap()).unwrap();
     let copy = World {
-        fs: world.fs.duplicate(),
+        fs: world.fs.duplicate().unwrap(),
         credentials: world.credentials.clone(),
     };
     copy.fs.unshare_namespace().unwrap();
@@ -242,7 +243,7 @@ fn a_copied_namespace_is_its_own() {
         copy.find("f").map(|path| copy.spell(&path)),
         Ok("/m/f".into())
     );
-    copy.fs.set_cwd(copy.fs.root());
+    copy.fs.set_cwd(copy.fs.root()).unwrap();
     unmount(&copy, "m", DetachMode::IfIdle).unwrap();
     assert!(copy.names("m").is_empty());
     assert_eq!(world.names("/m"), ["f"]);

@@ -66,7 +66,7 @@ fn nothing_is_made_in_a_removed_directory() {
     let world = World::new();
     world.mkdir("d").unwrap();
     let gone = world.find("d").unwrap();
-    world.fs.set_cwd(gone);
+    world.fs.set_cwd(gone).unwrap();
     world.rmdir("/d").unwrap();
     assert_eq!(world.mkdir("x"), Err(Errno::ENOENT));
     assert_eq!(

@@ -19,6 +19,10 @@ use crate::tmpfs::directory::OpenDirectory;
 use crate::tmpfs::file::TmpFile;
 
 impl Inode for TmpInode {
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn body(&self) -> &InodeBody {
         &self.vfs
     }

@@ -1,0 +1,125 @@
+//! Walks beside changes: what a change has done is seen by the next walk, whatever other walks do meanwhile.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::*;
+use crate::mount::DetachMode;
+
+const ROUNDS: usize = 1500;
+
+/// Looks `paths` up again and again while `change` runs; each answer is a file or `ENOENT`.
+fn while_others_look(world: &World, paths: &[&str], change: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for path in paths {
+                        match world.find(path) {
+                            Ok(found) => assert!(found.inode().is_ok()),
+                            Err(errno) => assert_eq!(errno, Errno::ENOENT, "{path}"),
+                        }
+                    }
+                    thread::yield_now();
+                }
+            });
+        }
+        change();
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_rename_is_seen_at_once_in_a_storm_of_walks() {
+    let world = World::new();
+    for directory in ["a", "b", "b/c"] {
+        world.mkdir(directory).unwrap();
+    }
+    world.write("a/f", b"x");
+    let inode = world.find("a/f").unwrap().inode().unwrap().clone();
+    let root = world.cwd();
+    while_others_look(&world, &["a/f", "b/f", "b/c/f", "a/../b/f"], || {
+        let places = ["a/f", "b/f", "b/c/f"];
+        for round in 0..ROUNDS {
+            let (from, to) = (places[round % 3], places[(round + 1) % 3]);
+            let sides = ((&root, from.as_bytes()), (&root, to.as_bytes()));
+            let flags = RenameFlags::empty();
+            world.caller().rename(sides.0, sides.1, flags).unwrap();
+            assert_eq!(world.find(from).err(), Some(Errno::ENOENT));
+            let found = world.find(to).unwrap();
+            assert!(Arc::ptr_eq(found.inode().unwrap(), &inode));
+        }
+    });
+}
+
+#[test]
+fn names_that_come_and_go_are_seen_as_they_are() {
+    let world = World::new();
+    world.mkdir("d").unwrap();
+    while_others_look(&world, &["d/f", "d/./f"], || {
+        for _ in 0..ROUNDS {
+            assert_eq!(world.find("d/f").err(), Some(Errno::ENOENT));
+            let made = world
+                .open("d/f", OpenFlags::RDWR | OpenFlags::CREAT | OpenFlags::EXCL)
+                .unwrap();
+            let found = world.find("d/f").unwrap();
+            assert!(Arc::ptr_eq(found.inode().unwrap(), made.inode().unwrap()));
+            world.caller().unlink(&world.cwd(), b"d/f").unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_mount_is_there_until_it_is_taken_away() {
+    let world = World::new();
+    world.mkdir("m").unwrap();
+    world.write("m/below", b"x");
+    let place = world.find("m").unwrap();
+    while_others_look(&world, &["m/f", "m/below", "m/../m/f"], || {
+        for _ in 0..ROUNDS / 5 {
+            let inner = World::new();
+            inner.write("f", b"x");
+            let super_block = inner.cwd().mount.super_block().clone();
+            let namespace = world.fs.namespace();
+            namespace
+                .mount(&place, &super_block, b"none", MountFlags::empty())
+                .unwrap();
+            assert!(world.find("m/f").is_ok());
+            assert_eq!(world.find("m/below").err(), Some(Errno::ENOENT));
+            namespace
+                .unmount(&world.find("m").unwrap(), DetachMode::Lazy)
+                .unwrap();
+            assert_eq!(world.find("m/f").err(), Some(Errno::ENOENT));
+            assert!(world.find("m/below").is_ok());
+        }
+    });
+}
+
+#[test]
+fn what_is_removed_is_freed_after_the_walks_that_found_it() {
+    let world = World::new();
+    world.mkdir("d").unwrap();
+    world.write("d/f", b"x");
+    let known = Arc::downgrade(world.find("d/f").unwrap().inode().unwrap());
+    while_others_look(&world, &["d/f"], || {
+        world.caller().unlink(&world.cwd(), b"d/f").unwrap();
+    });
+    sched::rcu::barrier();
+    assert_eq!(known.strong_count(), 0);
+}
+
+#[test]
+fn a_directory_that_may_not_be_searched_hides_known_names() {
+    let world = World::new();
+    world.mkdir("d").unwrap();
+    world.write("d/f", b"x");
+    assert!(world.find("d/f").is_ok() && world.find("d/f").is_ok());
+    let user = world.as_user(1000, 1000);
+    assert!(user.find("d/f").is_ok());
+    let place = world.find("d").unwrap();
+    world.caller().chmod(&place, 0o700).unwrap();
+    assert_eq!(user.find("d/f").err(), Some(Errno::EACCES));
+    assert_eq!(user.find("d/none").err(), Some(Errno::EACCES));
+    assert!(world.find("d/f").is_ok());
+}
