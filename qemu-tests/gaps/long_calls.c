@@ -136,7 +136,7 @@ static void file_contents(void) {
 }
 
 static void file_to_file(void) {
-    int from = make_file("/tmp/from", 64 * MEGABYTE);
+    int from = make_file("/tmp/from", 256 * MEGABYTE);
     int to = NEED(open("/tmp/to", O_RDWR | O_CREAT, 0644));
     int zero = NEED(open("/dev/zero", O_RDONLY)), null = NEED(open("/dev/null", O_WRONLY));
     off_t start = 0;
@@ -274,18 +274,20 @@ static void descriptors(void) {
     fd_set *sets = (fd_set *)map(COUNT / 8 + PAGE, MAP_POPULATE);
     memset(sets, 0xff, COUNT / 8);
     NEED(syscall(SYS_select, COUNT - 7, sets, 0, 0, &(struct timeval){0, 0}));
+    int folder = NEED(open("/proc/self/fd", O_RDONLY | O_DIRECTORY));
+    while (NEED(syscall(SYS_getdents64, folder, set, COUNT * sizeof(*set))) > 0) continue;
     // Ends with all of them open.
 }
 
 static void epolls(void) {
-    enum { COUNT = 12000 };
+    enum { COUNT = 60000 };
     struct rlimit limit = {COUNT + 100, COUNT + 100};
     NEED(setrlimit(RLIMIT_NOFILE, &limit));
-    int set = NEED(epoll_create1(0));
+    int set = NEED(epoll_create1(0)), one = NEED(eventfd(1, 0));
     static struct epoll_event events[COUNT];
     for (int i = 0; i < COUNT; i++) {
-        int one = NEED(eventfd(1, 0));
-        NEED(epoll_ctl(set, EPOLL_CTL_ADD, one, &(struct epoll_event){.events = EPOLLIN}));
+        int fd = NEED(dup(one));
+        NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}));
     }
     NEED(epoll_wait(set, events, COUNT, 0));
     NEED(close(set));
@@ -387,7 +389,7 @@ static const struct {
 int main(void) {
     if (getenv("END")) return 0;
     gaps = mmap(0, sizeof(*gaps), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    NEED(mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777"));
+    NEED(mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777,size=400m"));
     NEED(mount("proc", "/proc", "proc", 0, 0));
     pthread_attr_t attributes;
     struct sched_param first = {.sched_priority = 50};

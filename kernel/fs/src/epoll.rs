@@ -81,6 +81,19 @@ pub struct Epoll {
     ready: Arc<Ready>,
 }
 
+impl Drop for Epoll {
+    /// In steps: it may watch a million files.
+    fn drop(&mut self) {
+        const FEW: usize = 64;
+        let items = self.items.get_mut();
+        while items.by_number.len() > FEW {
+            drop(items.by_number.pop_last());
+            items.by_file.pop_last();
+            sched::cond_resched();
+        }
+    }
+}
+
 impl Epoll {
     /// A new instance as an open file (epoll_create1(2)).
     ///

@@ -350,6 +350,7 @@ impl FdView {
             if all.try_push((fd, file)).is_err() {
                 return alloc::vec::Vec::new();
             }
+            sched::cond_resched();
         }
         all.into_std()
     }

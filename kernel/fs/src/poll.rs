@@ -98,6 +98,17 @@ impl PollTable {
     }
 }
 
+impl Drop for PollTable {
+    /// In steps: it may be a set of a million.
+    fn drop(&mut self) {
+        const FEW: usize = 64;
+        while self.registrations.len() > FEW {
+            drop(self.registrations.pop());
+            sched::cond_resched();
+        }
+    }
+}
+
 impl core::fmt::Debug for PollTable {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "PollTable({} queues)", self.registrations.len())

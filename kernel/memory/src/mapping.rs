@@ -304,18 +304,11 @@ impl Mapping {
 }
 
 impl Drop for Mapping {
+    /// In steps: there may be millions of pages.
     fn drop(&mut self) {
-        let pages = self.pages.get_mut();
-        let (count, file) = (pages.len(), pages.file());
-        pages.clear();
-        if let Some(file) = file {
+        self.drop_pages(0..u64::MAX, false);
+        if let Some(file) = self.pages.get_mut().file() {
             self.lru.dismiss(file);
-        }
-        if let Store::Memory {
-            quota: Some(quota), ..
-        } = &self.store
-        {
-            quota.give_pages(count);
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::thread::{Thread, ThreadRef};
 
 /// How many are taken out under the lock at a time.
 const BATCH: usize = 8;
+/// How many pollers are looked at for ones that are over when another one comes.
+const SWEEP: usize = 16;
 
 /// Something that is told about each wake-up of a queue, such as an epoll item.
 pub trait Wake: Send + Sync {
@@ -70,8 +72,10 @@ struct Waiters {
     /// Those of which one is woken at a time, the next one first.
     alone: List<Thread>,
     pollers: List<Poller>,
-    /// How many pollers there may be before those that are over are thrown out.
+    /// How many pollers there may be before those that are over are thrown out, and how many are still to be
+    /// looked at for that: a few at a time, with interrupts off.
     sweep_at: usize,
+    to_sweep: usize,
 }
 
 impl core::fmt::Debug for WaitQueue {
@@ -95,6 +99,7 @@ impl WaitQueue {
                 alone: List::new(),
                 pollers: List::new(),
                 sweep_at: 0,
+                to_sweep: 0,
             }),
         }
     }
@@ -263,9 +268,7 @@ impl WaitQueue {
             link: Link::new(),
         })?;
         let mut waiters = self.waiters.lock();
-        if waiters.pollers.len() >= waiters.sweep_at {
-            waiters.sweep();
-        }
+        waiters.sweep();
         // A new link is free.
         let _ = waiters
             .pollers
@@ -376,9 +379,16 @@ impl Waiters {
         list.pop_front().map(Woken::Thread)
     }
 
-    /// Throws out the pollers that are over.
+    /// Throws out pollers that are over, when there are many by now.
     fn sweep(&mut self) {
-        for _ in 0..self.pollers.len() {
+        if self.to_sweep == 0 {
+            if self.pollers.len() < self.sweep_at {
+                return;
+            }
+            self.to_sweep = self.pollers.len();
+        }
+        for _ in 0..self.to_sweep.min(SWEEP) {
+            self.to_sweep -= 1;
             let Some(poller) = self.pollers.pop_front() else {
                 break;
             };
@@ -387,7 +397,20 @@ impl Waiters {
                 let _ = self.pollers.push_back(poller, |poller| &poller.link);
             }
         }
-        self.sweep_at = 2 * self.pollers.len() + 4;
+        if self.to_sweep == 0 {
+            self.sweep_at = 2 * self.pollers.len() + 4;
+        }
+    }
+}
+
+impl Drop for WaitQueue {
+    /// In steps: one poll(2) may have left a poller for each entry of its set.
+    fn drop(&mut self) {
+        let pollers = &mut self.waiters.get_mut().pollers;
+        while pollers.len() > SWEEP {
+            drop(pollers.pop_front());
+            crate::thread::cond_resched();
+        }
     }
 }
 

@@ -108,6 +108,11 @@ impl<T> IrqLock<T> {
 }
 
 impl<T: ?Sized> IrqLock<T> {
+    /// The value, when the lock is not shared.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+
     /// Turns interrupts off and takes the lock.
     pub fn lock(&self) -> IrqGuard<'_, T> {
         let off = InterruptsOff::new();

@@ -205,14 +205,6 @@ impl Pages {
         }
     }
 
-    /// Drops all pages; the mapping goes.
-    pub(super) fn clear(&mut self) {
-        let pages = core::mem::take(&mut self.pages);
-        for (index, page) in &pages {
-            self.forget(*index, page);
-        }
-    }
-
     /// Takes the first page of a range out; with `clean_only` the first that is not dirty.
     pub(super) fn remove_first(
         &mut self,

@@ -79,6 +79,14 @@ pub(crate) fn wait(all: &mut [Watched<'_>], deadline_ns: Option<u64>) -> Result<
     Ok(ready)
 }
 
+/// Drops a set in steps: it may have a million entries.
+pub(crate) fn let_go(mut all: Vec<Watched<'_>>) {
+    while let Some(watched) = all.pop() {
+        drop(watched);
+        sched::cond_resched();
+    }
+}
+
 fn sys_poll(cx: &mut Context<'_>) -> Result<u64> {
     let deadline = match cx.int(2) {
         0 => Some(0),
@@ -136,7 +144,9 @@ fn poll(cx: &Context<'_>, fds: UserAddr, count: u32, deadline_ns: Option<u64>) -
     for (entry, watched) in entries.iter_mut().zip(&all) {
         // The events of poll are the low 16 bits.
         entry.revents = u16::try_from(watched.found.bits() & 0xffff).unwrap_or(0);
+        sched::cond_resched();
     }
+    let_go(all);
     user::write_bytes(fds, entries.as_slice().as_bytes())?;
     Ok(ready as u64)
 }

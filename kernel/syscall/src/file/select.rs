@@ -9,7 +9,7 @@ use machine::UserAddr;
 use memory::user;
 
 use super::descriptor_limit;
-use super::poll::{Watched, finish_masked, read_timeout, set_mask, wait};
+use super::poll::{Watched, finish_masked, let_go, read_timeout, set_mask, wait};
 use crate::context::Context;
 use crate::structs::{Timespec, Timeval, deadline_after};
 use crate::table::Entry;
@@ -118,11 +118,13 @@ fn select(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
                 out[fd / BITS] |= 1 << (fd % BITS);
                 total += 1;
             }
+            sched::cond_resched();
         }
         for (at, word) in out.iter().enumerate() {
             user::write(UserAddr(addr.0 + at as u64 * 8), word)?;
         }
     }
+    let_go(all);
     Ok(total)
 }
 
@@ -135,6 +137,7 @@ fn watched<'a>(
     let table = &cx.own.files;
     let (mut fds, mut all) = (Vec::new(), Vec::new());
     for fd in 0..count {
+        sched::cond_resched();
         let mut wanted = Events::empty();
         for (set, meaning) in sets.iter().zip(MEANINGS) {
             if has(set, fd) {
