@@ -148,7 +148,10 @@ fn end_process(thread: &Arc<Thread>) {
     process.pid_namespace().member_ended();
     match parent {
         Some(parent) => announce_death(&parent, pid),
-        None => drop(tree::lock().reap(pid)),
+        None => {
+            let reaped = tree::lock().reap(pid);
+            drop(reaped);
+        }
     }
 }
 
@@ -165,8 +168,12 @@ fn bury(thread: &Arc<Thread>, zombie: Zombie) -> (Option<Pid>, Option<Arc<Proces
         let Ok(orphaned) = tree.bury(process.pid(), zombie) else {
             continue;
         };
-        // The first thread, when that exited before, stayed for its id.
-        let gone = (tree.remove_this(thread), tree.remove_thread(process.pid()));
+        // The first thread stays for its id, and for those who ask about it, until it is waited for.
+        let gone = if thread.tid() == process.pid() {
+            None
+        } else {
+            tree.remove_this(thread)
+        };
         let parent = tree
             .node(process.parent_pid())
             .map(|node| node.process.clone());

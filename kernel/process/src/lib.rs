@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+pub mod access;
 pub mod clone;
 mod completion;
 pub mod cred;

@@ -1,23 +1,28 @@
 //! A user thread: what the kernel knows of it beside its registers.
+//!
+//! [`resources`] has what it may share with others, [`running`] the kernel thread under it and what stays of
+//! that. Its fields are locked one by one; what other locks cover says so.
+
+mod resources;
+mod running;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use abi::{Errno, Result};
+use abi::Result;
 use collections::try_arc;
 use fs::Credentials;
-use fs::FdView;
-use fs::FsContext;
 use machine::sync::SpinLock;
-use sched::ThreadRef;
 
 use crate::completion::Completion;
 use crate::namespace::NsProxy;
 use crate::pid_namespace::PidNamespace;
 use crate::restart::RestartBlock;
 use crate::signal::{Queue, Signal, SignalSet};
-use crate::usage::Usage;
 use crate::{Pid, Process, tree};
+
+pub(crate) use resources::{Resources, SharedFs};
+use running::Running;
 
 /// A user thread; the extension of its kernel thread.
 #[derive(Debug)]
@@ -27,8 +32,8 @@ pub struct Thread {
     /// Its place among the threads of its process.
     pub(crate) place: AtomicU64,
     process: Arc<Process>,
-    /// The kernel thread it runs on; set before it first runs, taken when it exits.
-    kernel: SpinLock<Option<ThreadRef>>,
+    /// The kernel thread it runs on.
+    running: SpinLock<Running>,
     /// Something is to be done before user code runs again: a signal, a stop, an exit.
     pub(crate) attention: AtomicBool,
     /// Its CPU-time alarm has rung: it is to look at the timers on CPU time.
@@ -71,47 +76,6 @@ pub struct Thread {
     /// I/O priority (ioprio_set(2)); kept, not used.
     pub io_priority: AtomicU32,
     start_ns: u64,
-}
-
-/// What clone(2) shares or copies by flags of its own.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Resources {
-    pub(crate) files: Option<FdView>,
-    pub(crate) fs: Option<Arc<SharedFs>>,
-}
-
-/// A file system context and who has it: each thread that shares it holds a reference to this, whoever only
-/// looks at it one to the context, so that the references to this count the threads.
-#[derive(Debug)]
-pub(crate) struct SharedFs {
-    pub(crate) context: Arc<FsContext>,
-    /// A thread that has it is in exec and has counted those that share it: no more may (`in_exec`).
-    in_exec: AtomicBool,
-}
-
-impl SharedFs {
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn new(context: Arc<FsContext>) -> Result<Arc<Self>> {
-        let new = try_arc(Self {
-            context,
-            in_exec: AtomicBool::new(false),
-        })?;
-        Ok(new)
-    }
-
-    /// One more thread has it (CLONE_FS).
-    ///
-    /// # Errors
-    /// `EAGAIN` while one that has it is in exec.
-    pub(crate) fn share(self: &Arc<Self>) -> Result<Arc<Self>> {
-        // Counted before the look, as exec looks before it counts.
-        let shared = self.clone();
-        if self.in_exec.load(Ordering::SeqCst) {
-            return Err(Errno::EAGAIN);
-        }
-        Ok(shared)
-    }
 }
 
 /// `sigaltstack`.
@@ -161,7 +125,7 @@ impl Thread {
             tid: AtomicI32::new(tid),
             place: AtomicU64::new(0),
             process: process.clone(),
-            kernel: SpinLock::new(None),
+            running: SpinLock::new(Running::default()),
             attention: AtomicBool::new(false),
             cpu_alarm: AtomicBool::new(false),
             exiting: AtomicBool::new(false),
@@ -232,17 +196,6 @@ impl Thread {
         drop(old);
     }
 
-    /// Its kernel thread; `None` before it starts and once it exits.
-    #[must_use]
-    pub fn kernel(&self) -> Option<ThreadRef> {
-        self.kernel.lock().clone()
-    }
-
-    pub(crate) fn set_kernel(&self, kernel: Option<ThreadRef>) {
-        let old = core::mem::replace(&mut *self.kernel.lock(), kernel);
-        drop(old);
-    }
-
     /// Who it is: for permission checks.
     #[must_use]
     pub fn credentials(&self) -> Arc<Credentials> {
@@ -283,72 +236,6 @@ impl Thread {
                 && self.process().signals.lock().must_exit(self))
     }
 
-    /// Its descriptors, unless it has let go of them. The thread itself has them in its [`Own`](crate::own::Own).
-    #[must_use]
-    pub fn files_if_alive(&self) -> Option<FdView> {
-        self.resources.lock().files.clone()
-    }
-
-    /// Its root, working directory, umask and mounts.
-    ///
-    /// # Panics
-    /// When it has exited: only the thread itself may ask. Others use [`Self::fs_if_alive`].
-    #[must_use]
-    pub fn fs(&self) -> Arc<FsContext> {
-        self.fs_if_alive()
-            .expect("a running thread has a file system context")
-    }
-
-    /// As [`Self::fs`], unless it has let go of it.
-    #[must_use]
-    pub fn fs_if_alive(&self) -> Option<Arc<FsContext>> {
-        let shared = self.resources.lock();
-        shared.fs.as_ref().map(|shared| shared.context.clone())
-    }
-
-    pub(crate) fn set_files(&self, files: FdView) {
-        let old = self.resources.lock().files.replace(files);
-        drop(old);
-    }
-
-    pub(crate) fn set_fs(&self, new: Arc<SharedFs>) {
-        let old = self.resources.lock().fs.replace(new);
-        drop(old);
-    }
-
-    /// Keeps its file system context from being shared any further until [`Self::leave_exec`]; whether another
-    /// process has it (LSM_UNSAFE_SHARE: that could change the root under a program with privileges).
-    pub(crate) fn enter_exec(&self) -> bool {
-        let Some(own) = self.resources.lock().fs.clone() else {
-            return false;
-        };
-        own.in_exec.store(true, Ordering::SeqCst);
-        let has_it = |thread: &Thread| {
-            let theirs = thread.resources.lock();
-            theirs.fs.as_ref().is_some_and(|fs| Arc::ptr_eq(fs, &own))
-        };
-        let state = self.process.signals.lock();
-        let threads = state.threads.iter().filter(|thread| has_it(thread)).count();
-        // One reference is ours.
-        Arc::strong_count(&own) > threads + 1
-    }
-
-    /// The end of [`Self::enter_exec`].
-    pub(crate) fn leave_exec(&self) {
-        if let Some(own) = &self.resources.lock().fs {
-            own.in_exec.store(false, Ordering::SeqCst);
-        }
-    }
-
-    pub(crate) fn shared_fs(&self) -> Option<Arc<SharedFs>> {
-        self.resources.lock().fs.clone()
-    }
-
-    /// Lets go of descriptors and file system context; the caller drops them without a lock.
-    pub(crate) fn take_resources(&self) -> Resources {
-        core::mem::take(&mut *self.resources.lock())
-    }
-
     /// Its alternate signal stack.
     #[must_use]
     pub fn alternate_stack(&self) -> AlternateStack {
@@ -381,14 +268,14 @@ impl Thread {
     /// Has it look for signals before user code runs again, and ends an interruptible sleep.
     pub fn notify(&self) {
         self.attention.store(true, Ordering::SeqCst);
-        if let Some(kernel) = &*self.kernel.lock() {
+        if let Some(kernel) = &self.running.lock().kernel {
             kernel.interrupt();
         }
     }
 
     /// As [`Self::notify`], when it is to end: long calls stop half-way.
     pub(crate) fn notify_of_end(&self) {
-        if let Some(kernel) = &*self.kernel.lock() {
+        if let Some(kernel) = &self.running.lock().kernel {
             kernel.kill();
         }
         self.notify();
@@ -413,7 +300,7 @@ impl Thread {
         let len = name.len().min(15);
         padded[..len].copy_from_slice(&name[..len]);
         *self.name.lock() = padded;
-        if let Some(kernel) = &*self.kernel.lock() {
+        if let Some(kernel) = &self.running.lock().kernel {
             kernel.set_name(name);
         }
     }
@@ -470,28 +357,6 @@ impl Thread {
     /// Takes what [`Self::set_restart`] left.
     pub fn take_restart(&self) -> Option<RestartBlock> {
         self.restart.lock().take()
-    }
-
-    /// What it has used so far.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let cpu = self.kernel.lock().as_ref().map(|kernel| kernel.cpu_time());
-        Usage {
-            minor_faults: self.minor_faults.load(Ordering::Relaxed),
-            ..Usage::of_cpu(cpu.unwrap_or_default())
-        }
-    }
-
-    /// The letter of its state in /proc/PID/stat.
-    #[must_use]
-    pub fn state_letter(&self) -> char {
-        if self.parked.load(Ordering::Relaxed) {
-            return 'T';
-        }
-        self.kernel
-            .lock()
-            .as_ref()
-            .map_or('X', |kernel| kernel.state().letter())
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Tree {
     /// Counts what was put into a list of children: a larger number is further behind.
     last_order: u64,
     nodes: Map<Pid, Node>,
-    /// Living threads, and first threads that have exited before the others of their process.
+    /// Living threads, and first threads until their process is waited for.
     threads: Map<Pid, Arc<Thread>>,
     groups: Map<Pid, Group>,
     sessions: Map<Pid, Session>,
@@ -56,6 +56,8 @@ pub struct Node {
     pub process: Arc<Process>,
     /// Whether it is dead, and of what.
     pub zombie: Option<Zombie>,
+    /// Its first thread, once it was waited for.
+    pub leader: Option<Arc<Thread>>,
     /// It stopped by this signal and its parent was not told yet by wait.
     stopped: Option<Signal>,
     /// It was continued and its parent was not told yet by wait.
@@ -109,7 +111,7 @@ pub fn process(pid: Pid) -> Option<Arc<Process>> {
     lock().nodes.get(&pid).map(|node| node.process.clone())
 }
 
-/// The living thread with this id.
+/// The thread with this id: a living one, or the first of a process that was not waited for.
 #[must_use]
 pub fn thread(tid: Pid) -> Option<Arc<Thread>> {
     lock().threads.get(&tid).cloned()
@@ -193,7 +195,7 @@ impl Tree {
         self.last_pid
     }
 
-    /// Threads there are.
+    /// Threads there are, those of zombies included.
     #[must_use]
     pub fn thread_count(&self) -> usize {
         self.threads.len()
@@ -268,7 +270,7 @@ impl Tree {
         self.follow(Chain::News, pid)
     }
 
-    /// The living thread with this id.
+    /// As [`thread`].
     #[must_use]
     pub fn thread(&self, tid: Pid) -> Option<&Arc<Thread>> {
         self.threads.get(&tid)
@@ -342,6 +344,7 @@ impl Tree {
         let node = Node {
             process: process.clone(),
             zombie: None,
+            leader: None,
             stopped: None,
             continued: false,
             exit_signal,
@@ -387,7 +390,8 @@ impl Tree {
             terminal.is_none(),
             "a dead leader has let go of its terminal"
         );
-        let node = self.nodes.remove(&pid)?;
+        let mut node = self.nodes.remove(&pid)?;
+        node.leader = self.remove_thread(pid);
         self.strike_if_free(pid, &process);
         Some(node)
     }

@@ -48,13 +48,20 @@ impl Context<'_> {
         self.process().shown(id)
     }
 
-    /// The process that the caller's PID namespace calls `number`, dead or alive.
+    /// The process of the thread that the caller's PID namespace calls `number`, dead or alive: nearly every call
+    /// takes any thread's id for its process.
     #[must_use]
     pub fn find_process(&self, number: Pid) -> Option<Arc<Process>> {
+        tree::process_of(self.process().find(number)?)
+    }
+
+    /// The process that the caller's PID namespace calls `number` by its first thread, dead or alive.
+    #[must_use]
+    pub fn find_leader(&self, number: Pid) -> Option<Arc<Process>> {
         tree::process(self.process().find(number)?)
     }
 
-    /// The living thread that the caller's PID namespace calls `number`.
+    /// The thread that the caller's PID namespace calls `number`; of a dead process the first one.
     #[must_use]
     pub fn find_thread(&self, number: Pid) -> Option<Arc<Thread>> {
         tree::thread(self.process().find(number)?)

@@ -1,8 +1,8 @@
 //! Futexes and what threads tell the kernel of theirs.
 
 use abi::{Errno, Result};
+use process::access::{self, By};
 use process::futex::{self, WakeOp};
-use process::signal::state;
 
 use crate::context::Context;
 use crate::identity::id;
@@ -99,7 +99,7 @@ fn sys_get_robust_list(cx: &mut Context<'_>) -> Result<u64> {
         0 => cx.thread.clone(),
         tid => cx.find_thread(tid).ok_or(Errno::ESRCH)?,
     };
-    state::check_permission(cx.thread, target.process(), None)?;
+    access::check(cx.thread, target.process(), By::Real)?;
     memory::user::write(cx.addr(1), &target.robust_list())?;
     memory::user::write(cx.addr(2), &(ROBUST_HEAD_SIZE as u64))?;
     Ok(0)

@@ -71,15 +71,9 @@ fn sys_getsid(cx: &mut Context<'_>) -> Result<u64> {
 pub(crate) fn named(cx: &Context<'_>, pid: Pid) -> Result<Arc<Process>> {
     match pid {
         0 => Ok(cx.process().clone()),
-        1.. => process_of(cx, pid).ok_or(Errno::ESRCH),
+        1.. => cx.find_process(pid).ok_or(Errno::ESRCH),
         _ => Err(Errno::ESRCH),
     }
-}
-
-/// Where Linux takes any thread's id for its process.
-fn process_of(cx: &Context<'_>, pid: Pid) -> Option<Arc<Process>> {
-    cx.find_process(pid)
-        .or_else(|| Some(cx.find_thread(pid)?.process().clone()))
 }
 
 /// An id as a result; ids are positive.

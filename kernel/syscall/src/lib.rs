@@ -22,6 +22,7 @@ mod limits;
 mod memory;
 mod namespaces;
 mod prctl;
+mod priorities;
 mod process;
 mod scheduling;
 mod signal;

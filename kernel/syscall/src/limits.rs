@@ -35,8 +35,8 @@ fn sys_getrlimit(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_setrlimit(cx: &mut Context<'_>) -> Result<u64> {
-    let resource = Resource::new(cx.uint(0))?;
     let new = read_limit(cx.addr(1))?;
+    let resource = Resource::new(cx.uint(0))?;
     set(cx, cx.process(), resource, new).map(|()| 0)
 }
 
@@ -56,12 +56,13 @@ fn set(cx: &Context<'_>, target: &Arc<Process>, resource: Resource, new: Limit) 
 }
 
 fn sys_prlimit64(cx: &mut Context<'_>) -> Result<u64> {
-    let resource = Resource::new(cx.uint(1))?;
+    let new = cx.optional_addr(2).map(read_limit).transpose()?;
     let target = named(cx, cx.int(0))?;
     check_access(cx, &target)?;
+    let resource = Resource::new(cx.uint(1))?;
     let old = target.limits().get(resource);
-    if let Some(addr) = cx.optional_addr(2) {
-        set(cx, &target, resource, read_limit(addr)?)?;
+    if let Some(new) = new {
+        set(cx, &target, resource, new)?;
     }
     if let Some(addr) = cx.optional_addr(3) {
         write_limit(addr, old)?;
@@ -75,7 +76,7 @@ fn check_access(cx: &Context<'_>, target: &Arc<Process>) -> Result<()> {
     if Arc::ptr_eq(target, cx.process()) || own.has(Capabilities::SYS_RESOURCE) {
         return Ok(());
     }
-    let other = target.main_thread().ok_or(Errno::ESRCH)?.credentials();
+    let other = target.credentials().ok_or(Errno::ESRCH)?;
     let users = [other.uid, other.euid, other.suid]
         .iter()
         .all(|id| *id == own.uid);

@@ -8,6 +8,7 @@ use fs::MountFlags;
 use machine::UserAddr;
 use memory::io::UserSlice;
 use memory::{AddressSpace, AreaFlags, MapRequest, Prot};
+use process::access::{self, By};
 use process::exec;
 
 use crate::context::Context;
@@ -232,7 +233,7 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
     let own = read_pieces(cx.addr(1), cx.size(2))?;
     let theirs = read_pieces(cx.addr(3), cx.size(4))?;
     let target = cx.find_process(cx.int(0)).ok_or(Errno::ESRCH)?;
-    check_access(cx, &target)?;
+    access::check(cx.thread, &target, By::Real)?;
     let remote = target.memory().ok_or(Errno::ESRCH)?;
     let mut pairs = Pairs::new(&own, &theirs);
     let mut buffer = [0; 512];
@@ -256,31 +257,6 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
         }
     }
     Ok(done)
-}
-
-/// Whether the caller may look into `target` (ptrace(2), "Ptrace access mode checking").
-fn check_access(cx: &Context<'_>, target: &Arc<process::Process>) -> Result<()> {
-    if Arc::ptr_eq(target, cx.process()) {
-        return Ok(());
-    }
-    let own = cx.credentials();
-    if own.has(fs::Capabilities::SYS_PTRACE) {
-        return Ok(());
-    }
-    let thread = target.main_thread().ok_or(Errno::ESRCH)?;
-    let other = thread.credentials();
-    let users = [other.uid, other.euid, other.suid]
-        .iter()
-        .all(|id| *id == own.uid);
-    let groups = [other.gid, other.egid, other.sgid]
-        .iter()
-        .all(|id| *id == own.gid);
-    let dumpable = target.dumpable.load(core::sync::atomic::Ordering::Relaxed) == 1;
-    if users && groups && dumpable && own.permitted.contains(other.permitted) {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
 }
 
 /// Walks two lists of pieces side by side.

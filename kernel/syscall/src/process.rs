@@ -268,7 +268,7 @@ fn sys_pidfd_open(cx: &mut Context<'_>) -> Result<u64> {
     if pid <= 0 || flags & !O_NONBLOCK != 0 {
         return Err(Errno::EINVAL);
     }
-    let target = match cx.find_process(pid) {
+    let target = match cx.find_leader(pid) {
         Some(target) => target,
         // A thread that is not the first of its process.
         None if cx.find_thread(pid).is_some() => return Err(Errno::EINVAL),

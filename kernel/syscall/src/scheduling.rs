@@ -1,25 +1,23 @@
-//! Scheduling: policies, priorities, affinity.
+//! Scheduling: policies, real-time priorities, affinity (sched(7)).
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use fs::Capabilities;
+use machine::UserAddr;
 use process::rlimit::Resource;
 use process::thread::Thread;
-use process::tree;
 use sched::{Attributes, CpuMask, Policy};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
+use crate::process::read_extensible;
 use crate::structs::Timespec;
 use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[
     Entry::new(24, "sched_yield", sys_sched_yield),
-    Entry::new(140, "getpriority", sys_getpriority),
-    Entry::new(141, "setpriority", sys_setpriority),
     Entry::new(142, "sched_setparam", sys_sched_setparam),
     Entry::new(143, "sched_getparam", sys_sched_getparam),
     Entry::new(144, "sched_setscheduler", sys_sched_setscheduler),
@@ -29,8 +27,6 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(148, "sched_rr_get_interval", sys_sched_rr_get_interval),
     Entry::new(203, "sched_setaffinity", sys_sched_setaffinity),
     Entry::new(204, "sched_getaffinity", sys_sched_getaffinity),
-    Entry::new(251, "ioprio_set", sys_ioprio_set),
-    Entry::new(252, "ioprio_get", sys_ioprio_get),
     Entry::new(309, "getcpu", sys_getcpu),
     Entry::new(314, "sched_setattr", sys_sched_setattr),
     Entry::new(315, "sched_getattr", sys_sched_getattr),
@@ -54,89 +50,118 @@ fn sys_getcpu(cx: &mut Context<'_>) -> Result<u64> {
 
 /// The thread with this id, 0 for the caller.
 fn named(cx: &Context<'_>, tid: i32) -> Result<Arc<Thread>> {
+    if tid < 0 {
+        return Err(Errno::EINVAL);
+    }
+    thread_of(cx, tid)
+}
+
+/// As [`named`], where a negative id is only one that no thread has.
+pub(crate) fn thread_of(cx: &Context<'_>, tid: i32) -> Result<Arc<Thread>> {
     match tid {
         0 => Ok(cx.thread.clone()),
-        1.. => cx.find_thread(tid).ok_or(Errno::ESRCH),
-        _ => Err(Errno::EINVAL),
+        tid => cx.find_thread(tid).ok_or(Errno::ESRCH),
     }
 }
 
-/// Whether the caller may change how `target` is scheduled at all.
-fn check_owner(cx: &Context<'_>, target: &Thread) -> Result<()> {
+/// Whether `target` is the caller's user's.
+pub(crate) fn is_same_owner(cx: &Context<'_>, target: &Thread) -> bool {
     let (own, other) = (cx.credentials(), target.credentials());
-    let same = own.euid == other.uid || own.euid == other.euid;
-    if same || own.has(Capabilities::SYS_NICE) {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
+    own.euid == other.uid || own.euid == other.euid
 }
 
-fn attributes_of(thread: &Thread) -> Result<Attributes> {
-    Ok(thread.kernel().ok_or(Errno::ESRCH)?.attributes())
+/// Whether RLIMIT_NICE lets `target` have this nice value. It counts from 1 (nice 19) to 40 (nice -20).
+pub(crate) fn nice_limit_allows(target: &Thread, nice: i8) -> bool {
+    let wanted = u64::try_from(20 - i64::from(nice)).unwrap_or(0);
+    wanted <= target.process().limits().soft(Resource::Nice)
+}
+
+/// Whether `wanted` needs no privilege: the limits of `target` and its owner allow it.
+fn is_allowed(cx: &Context<'_>, target: &Thread, wanted: Attributes) -> bool {
+    let old = target.attributes();
+    let priority = u64::from(wanted.priority);
+    let most = target.process().limits().soft(Resource::RealtimePriority);
+    let fits = match wanted.policy {
+        Policy::Other | Policy::Batch => {
+            wanted.nice >= old.nice || nice_limit_allows(target, wanted.nice)
+        }
+        Policy::Fifo | Policy::RoundRobin => {
+            (wanted.policy == old.policy || most > 0)
+                && (wanted.priority <= old.priority || priority <= most)
+        }
+        Policy::Idle => true,
+    };
+    // The idle policy is like a nice value of 20.
+    let leaves_idle = old.policy == Policy::Idle && wanted.policy != Policy::Idle;
+    fits && !(leaves_idle && !nice_limit_allows(target, old.nice))
+        && !(old.reset_on_fork && !wanted.reset_on_fork)
+        && is_same_owner(cx, target)
 }
 
 fn set_attributes(cx: &Context<'_>, target: &Thread, wanted: Attributes) -> Result<u64> {
-    check_owner(cx, target)?;
-    let kernel = target.kernel().ok_or(Errno::ESRCH)?;
-    let old = kernel.attributes();
-    let limits = target.process().limits();
-    let is_capable = cx.credentials().has(Capabilities::SYS_NICE);
-    // RLIMIT_NICE counts from 1 (nice 19) to 40 (nice -20).
-    let nice_floor = 20 - i64::try_from(limits.soft(Resource::Nice).min(40)).unwrap_or(0);
-    let nicer = i64::from(wanted.nice) < i64::from(old.nice).min(nice_floor);
-    let priority = u64::from(wanted.priority);
-    let more_urgent = wanted.policy.is_realtime()
-        && priority > u64::from(old.priority).max(limits.soft(Resource::RealtimePriority));
-    if !is_capable && (nicer || more_urgent) {
-        return Err(if nicer { Errno::EACCES } else { Errno::EPERM });
+    let wanted = wanted.validate()?;
+    if !is_allowed(cx, target, wanted) && !cx.credentials().has(Capabilities::SYS_NICE) {
+        return Err(Errno::EPERM);
     }
-    kernel.set_attributes(wanted).map(|()| 0)
+    target.set_attributes(wanted).map(|()| 0)
 }
 
 /// `SCHED_RESET_ON_FORK`.
-const RESET_ON_FORK: i32 = 0x4000_0000;
+const RESET_ON_FORK: u32 = 0x4000_0000;
 
 fn sys_sched_setscheduler(cx: &mut Context<'_>) -> Result<u64> {
+    let number = u32::try_from(cx.int(1)).map_err(|_| Errno::EINVAL)?;
+    let priority = read_priority(cx.int(0), cx.optional_addr(2))?;
     let target = named(cx, cx.int(0))?;
-    let number = u32::try_from(cx.int(1) & !RESET_ON_FORK).map_err(|_| Errno::EINVAL)?;
     let wanted = Attributes {
-        policy: Policy::from_raw(number)?,
-        reset_on_fork: cx.int(1) & RESET_ON_FORK != 0,
-        priority: read_priority(cx.addr(2))?,
-        ..attributes_of(&target)?
+        policy: Policy::from_raw(number & !RESET_ON_FORK)?,
+        reset_on_fork: number & RESET_ON_FORK != 0,
+        priority: priority.try_into().map_err(|_| Errno::EINVAL)?,
+        ..target.attributes()
     };
     set_attributes(cx, &target, wanted)
 }
 
 fn sys_sched_getscheduler(cx: &mut Context<'_>) -> Result<u64> {
-    let target = named(cx, cx.int(0))?;
-    Ok(u64::from(attributes_of(&target)?.policy.to_raw()))
+    let attributes = named(cx, cx.int(0))?.attributes();
+    let reset = if attributes.reset_on_fork {
+        RESET_ON_FORK
+    } else {
+        0
+    };
+    Ok(u64::from(attributes.policy.to_raw() | reset))
 }
 
 fn sys_sched_setparam(cx: &mut Context<'_>) -> Result<u64> {
+    let priority = read_priority(cx.int(0), cx.optional_addr(1))?;
     let target = named(cx, cx.int(0))?;
     let wanted = Attributes {
-        priority: read_priority(cx.addr(1))?,
-        ..attributes_of(&target)?
+        priority: priority.try_into().map_err(|_| Errno::EINVAL)?,
+        ..target.attributes()
     };
     set_attributes(cx, &target, wanted)
 }
 
 fn sys_sched_getparam(cx: &mut Context<'_>) -> Result<u64> {
-    let target = named(cx, cx.int(0))?;
-    let priority = u32::from(attributes_of(&target)?.priority);
-    memory::user::write(cx.addr(1), &priority).map(|()| 0)
+    let to = cx.optional_addr(1).ok_or(Errno::EINVAL)?;
+    let priority = u32::from(named(cx, cx.int(0))?.attributes().priority);
+    memory::user::write(to, &priority).map(|()| 0)
 }
 
-/// Reads a `struct sched_param`.
-fn read_priority(addr: machine::UserAddr) -> Result<u8> {
-    memory::user::read::<u32>(addr)?
-        .try_into()
-        .map_err(|_| Errno::EINVAL)
+/// Reads a `struct sched_param` for the thread `tid`.
+fn read_priority(tid: i32, from: Option<UserAddr>) -> Result<u32> {
+    match from {
+        Some(from) if tid >= 0 => memory::user::read(from),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn priority_bound(cx: &Context<'_>, realtime: u64) -> Result<u64> {
+    /// Known, although nobody can have it here.
+    const DEADLINE: u32 = 6;
+    if cx.uint(0) == DEADLINE {
+        return Ok(0);
+    }
     let policy = Policy::from_raw(cx.uint(0))?;
     Ok(if policy.is_realtime() { realtime } else { 0 })
 }
@@ -144,7 +169,7 @@ fn priority_bound(cx: &Context<'_>, realtime: u64) -> Result<u64> {
 fn sys_sched_rr_get_interval(cx: &mut Context<'_>) -> Result<u64> {
     const SLICE_NS: u64 = 100_000_000;
     let target = named(cx, cx.int(0))?;
-    let slice = match attributes_of(&target)?.policy {
+    let slice = match target.attributes().policy {
         Policy::RoundRobin => SLICE_NS,
         Policy::Fifo => 0,
         Policy::Other | Policy::Batch | Policy::Idle => 4_000_000,
@@ -153,13 +178,14 @@ fn sys_sched_rr_get_interval(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_sched_setaffinity(cx: &mut Context<'_>) -> Result<u64> {
-    let target = named(cx, cx.int(0))?;
-    check_owner(cx, &target)?;
     let mut bytes = [0; 8];
     let len = cx.size(1).min(8);
     memory::user::read_bytes(cx.addr(2), &mut bytes[..len])?;
-    let kernel = target.kernel().ok_or(Errno::ESRCH)?;
-    kernel
+    let target = thread_of(cx, cx.int(0))?;
+    if !is_same_owner(cx, &target) && !cx.credentials().has(Capabilities::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    target
         .set_affinity(CpuMask(u64::from_le_bytes(bytes)))
         .map(|()| 0)
 }
@@ -170,75 +196,9 @@ fn sys_sched_getaffinity(cx: &mut Context<'_>) -> Result<u64> {
     if len < MASK_SIZE || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let kernel = named(cx, cx.int(0))?.kernel().ok_or(Errno::ESRCH)?;
-    let mask = kernel.affinity().and(CpuMask::online());
+    let mask = thread_of(cx, cx.int(0))?.affinity().and(CpuMask::online());
     memory::user::write(cx.addr(2), &mask.0)?;
     Ok(MASK_SIZE as u64)
-}
-
-/// Calls `act` for each thread that getpriority(2) and setpriority(2) mean; the last error counts.
-fn for_each_meant(cx: &Context<'_>, mut act: impl FnMut(&Arc<Thread>) -> Result<()>) -> Result<()> {
-    const PRIO_PROCESS: i32 = 0;
-    const PRIO_PGRP: i32 = 1;
-    const PRIO_USER: i32 = 2;
-    let who = cx.int(1);
-    let mut result = Err(Errno::ESRCH);
-    let mut note = |done: Result<()>| {
-        if result == Err(Errno::ESRCH) || done.is_err() {
-            result = done;
-        }
-    };
-    match cx.int(0) {
-        PRIO_PROCESS => note(named(cx, who).and_then(|thread| act(&thread))),
-        PRIO_PGRP => {
-            let group = if who == 0 {
-                cx.process().group_id()
-            } else {
-                cx.process().find(who).ok_or(Errno::ESRCH)?
-            };
-            tree::lock().for_each_member(group, |_, member| {
-                for thread in member.threads() {
-                    note(act(&thread));
-                }
-            });
-        }
-        PRIO_USER => {
-            let uid = if who == 0 {
-                cx.credentials().uid
-            } else {
-                cx.uint(1)
-            };
-            for thread in tree::processes().flat_map(|process| process.threads()) {
-                if thread.credentials().uid == uid {
-                    note(act(&thread));
-                }
-            }
-        }
-        _ => return Err(Errno::EINVAL),
-    }
-    result
-}
-
-fn sys_getpriority(cx: &mut Context<'_>) -> Result<u64> {
-    let mut least = i64::MAX;
-    for_each_meant(cx, |thread| {
-        least = least.min(i64::from(attributes_of(thread)?.nice));
-        Ok(())
-    })?;
-    // From 1 (nice 19) to 40 (nice -20), so that no result looks like an error.
-    Ok(u64::try_from(20 - least).unwrap_or(0))
-}
-
-fn sys_setpriority(cx: &mut Context<'_>) -> Result<u64> {
-    let nice = cx.int(2).clamp(-20, 19);
-    for_each_meant(cx, |thread| {
-        let wanted = Attributes {
-            nice: nice.try_into().unwrap_or_default(),
-            ..attributes_of(thread)?
-        };
-        set_attributes(cx, thread, wanted).map(drop)
-    })?;
-    Ok(0)
 }
 
 /// `struct sched_attr`, first version.
@@ -253,12 +213,16 @@ struct SchedAttr {
     deadline: [u64; 3],
 }
 
+/// Bytes of the first version, which is all that is known.
+const ATTR_SIZE: u32 = 48;
+
 fn sys_sched_setattr(cx: &mut Context<'_>) -> Result<u64> {
     const FLAG_RESET_ON_FORK: u64 = 1;
-    if cx.uint(2) != 0 {
+    let from = cx.optional_addr(1).ok_or(Errno::EINVAL)?;
+    if cx.int(0) < 0 || cx.uint(2) != 0 {
         return Err(Errno::EINVAL);
     }
-    let asked: SchedAttr = memory::user::read(cx.addr(1))?;
+    let asked = read_attr(from)?;
     if asked.flags & !FLAG_RESET_ON_FORK != 0 {
         return Err(Errno::EINVAL);
     }
@@ -272,46 +236,39 @@ fn sys_sched_setattr(cx: &mut Context<'_>) -> Result<u64> {
     set_attributes(cx, &target, wanted)
 }
 
+/// Reads a `struct sched_attr` of the size that it states, 0 for the first version's. A size that does not do is
+/// answered with the one that does.
+fn read_attr(from: UserAddr) -> Result<SchedAttr> {
+    let size = match memory::user::read(from)? {
+        0 => ATTR_SIZE,
+        size => size,
+    };
+    let attr = if size < ATTR_SIZE {
+        Err(Errno::E2BIG)
+    } else {
+        read_extensible(from, usize::try_from(size).unwrap_or(usize::MAX))
+    };
+    if attr.as_ref().err() == Some(&Errno::E2BIG) {
+        memory::user::write(from, &ATTR_SIZE)?;
+    }
+    attr
+}
+
 fn sys_sched_getattr(cx: &mut Context<'_>) -> Result<u64> {
-    let size = size_of::<SchedAttr>();
-    if cx.size(2) < size || cx.uint(3) != 0 {
+    let to = cx.optional_addr(1).ok_or(Errno::EINVAL)?;
+    let size = cx.uint(2);
+    let fits = size >= ATTR_SIZE && size as usize <= machine::PAGE_SIZE;
+    if !fits || cx.uint(3) != 0 {
         return Err(Errno::EINVAL);
     }
-    let target = named(cx, cx.int(0))?;
-    let attributes = attributes_of(&target)?;
+    let attributes = named(cx, cx.int(0))?.attributes();
     let shown = SchedAttr {
-        size: u32::try_from(size).unwrap_or(0),
+        size: ATTR_SIZE,
         policy: attributes.policy.to_raw(),
         flags: u64::from(attributes.reset_on_fork),
         nice: attributes.nice.into(),
         priority: attributes.priority.into(),
         ..SchedAttr::default()
     };
-    memory::user::write(cx.addr(1), &shown).map(|()| 0)
-}
-
-/// ioprio_set(2): kept for ioprio_get(2); there is no disk queue to order.
-fn sys_ioprio_set(cx: &mut Context<'_>) -> Result<u64> {
-    const CLASS_SHIFT: u32 = 13;
-    const CLASS_NONE: u32 = 0;
-    const CLASS_IDLE: u32 = 3;
-    let value = cx.uint(2);
-    let (class, data) = (value >> CLASS_SHIFT, value & ((1 << CLASS_SHIFT) - 1));
-    let is_valid = class <= CLASS_IDLE && (class != CLASS_NONE || data == 0);
-    if !is_valid || cx.int(0) != 1 {
-        return Err(Errno::EINVAL);
-    }
-    named(cx, cx.int(1))?
-        .io_priority
-        .store(value, Ordering::Relaxed);
-    Ok(0)
-}
-
-fn sys_ioprio_get(cx: &mut Context<'_>) -> Result<u64> {
-    if cx.int(0) != 1 {
-        return Err(Errno::EINVAL);
-    }
-    Ok(u64::from(
-        named(cx, cx.int(1))?.io_priority.load(Ordering::Relaxed),
-    ))
+    memory::user::write(to, &shown).map(|()| 0)
 }

@@ -249,7 +249,9 @@ fn sys_rt_tgsigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
     if pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let signal = Signal::new(number)?;
+    let Some(signal) = optional_signal(number)? else {
+        return kill_thread(cx, Some(pid), tid, None, None);
+    };
     let target = cx.process().find(pid).ok_or(Errno::ESRCH)?;
     let info = read_info(cx, cx.addr(3), signal, target)?;
     kill_thread(cx, Some(pid), tid, Some(signal), Some(info))

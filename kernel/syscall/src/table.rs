@@ -97,6 +97,10 @@ pub const FAMILIES: &[Family] = &[
         calls: crate::scheduling::CALLS,
     },
     Family {
+        name: "Priorities",
+        calls: crate::priorities::CALLS,
+    },
+    Family {
         name: "Limits and usage",
         calls: crate::limits::CALLS,
     },

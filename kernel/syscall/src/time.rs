@@ -92,7 +92,7 @@ impl Clock {
             Clock::ProcessCpu(0, kind) => Ok(kind.of(cx.process().usage())),
             Clock::ThreadCpu(0, kind) => Ok(kind.of(cx.thread.usage())),
             Clock::ProcessCpu(pid, kind) => {
-                Ok(kind.of(cx.find_process(pid).ok_or(Errno::EINVAL)?.usage()))
+                Ok(kind.of(cx.find_leader(pid).ok_or(Errno::EINVAL)?.usage()))
             }
             Clock::ThreadCpu(tid, kind) => {
                 let thread = cx.find_thread(tid).ok_or(Errno::EINVAL)?;

@@ -11,6 +11,7 @@ mod mem;
 mod mounts;
 mod namespaces;
 mod node;
+mod open;
 mod pid;
 mod root;
 mod scheduling;
@@ -45,7 +46,7 @@ pub fn init(command_line: &str) {
 /// The process that a descriptor of /proc/PID means, for calls that take one in place of a pidfd.
 #[must_use]
 pub fn process_of(file: &fs::File) -> Option<Arc<crate::Process>> {
-    node::process_of(file)
+    open::process_of(file)
 }
 
 struct ProcFsType;

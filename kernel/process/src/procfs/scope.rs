@@ -4,9 +4,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
-use fs::Capabilities;
 
 use super::node::Item;
+use crate::access::{self, By};
 use crate::pid_namespace::PidNamespace;
 use crate::thread::Thread;
 use crate::{Pid, Process, tree};
@@ -169,19 +169,6 @@ impl Scope {
         let Some(caller) = crate::thread::current() else {
             return Ok(());
         };
-        let own = caller.credentials();
-        if Arc::ptr_eq(caller.process(), target) || own.has(Capabilities::SYS_PTRACE) {
-            return Ok(());
-        }
-        let other = target.credentials().ok_or(Errno::ESRCH)?;
-        let users = [other.uid, other.euid, other.suid]
-            .iter()
-            .all(|id| *id == own.fsuid);
-        let groups = [other.gid, other.egid, other.sgid]
-            .iter()
-            .all(|id| *id == own.fsgid);
-        let dumpable = target.dumpable.load(Ordering::Relaxed) == 1;
-        let may = users && groups && dumpable && own.permitted.contains(other.permitted);
-        if may { Ok(()) } else { Err(Errno::EACCES) }
+        access::check(&caller, target, By::FileSystem).map_err(|_| Errno::EACCES)
     }
 }

@@ -43,9 +43,9 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
     let children = process.children_usage();
     let (device, foreground) = terminal(scope, process.session_id());
     let kernel = thread.as_ref().and_then(|thread| thread.kernel());
-    let attributes = kernel
+    let attributes = thread
         .as_ref()
-        .map(|kernel| kernel.attributes())
+        .map(|thread| thread.attributes())
         .unwrap_or_default();
     let nice = i128::from(attributes.nice);
     let realtime = i128::from(attributes.priority);
@@ -85,7 +85,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         },
     );
     put(19, nice);
-    put(20, process.thread_count() as i128);
+    put(20, process.thread_count().max(1) as i128);
     put(22, ticks(start).into());
     put(25, process.limits().soft(Resource::ResidentSet).into());
     put(31, set(pending.unwrap_or(0)));

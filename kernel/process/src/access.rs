@@ -1,0 +1,49 @@
+//! Who may look into a process: ptrace(2), "Ptrace access mode checking".
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use abi::{Errno, Result};
+use fs::Capabilities;
+
+use crate::Process;
+use crate::thread::Thread;
+
+/// Which ids and capabilities of the caller count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Those for files (`PTRACE_MODE_FSCREDS`): what is reached through /proc.
+    FileSystem,
+    /// The real ones (`PTRACE_MODE_REALCREDS`): what a system call names.
+    Real,
+}
+
+/// Whether `caller` may look into `target`: its own process, one of the same user that can do no more than the
+/// caller and hides nothing, or any with CAP_SYS_PTRACE.
+///
+/// # Errors
+/// `EPERM`.
+pub fn check(caller: &Thread, target: &Arc<Process>, by: By) -> Result<()> {
+    if Arc::ptr_eq(caller.process(), target) {
+        return Ok(());
+    }
+    let own = caller.credentials();
+    if own.has(Capabilities::SYS_PTRACE) {
+        return Ok(());
+    }
+    let other = target.credentials().ok_or(Errno::EPERM)?;
+    let (uid, gid, capabilities) = match by {
+        By::FileSystem => (own.fsuid, own.fsgid, own.effective),
+        By::Real => (own.uid, own.gid, own.permitted),
+    };
+    let is_same_user = [other.uid, other.euid, other.suid]
+        .iter()
+        .all(|id| *id == uid);
+    let is_same_group = [other.gid, other.egid, other.sgid]
+        .iter()
+        .all(|id| *id == gid);
+    let is_dumpable = target.dumpable.load(Ordering::Relaxed) == 1;
+    let may =
+        is_same_user && is_same_group && is_dumpable && capabilities.contains(other.permitted);
+    if may { Ok(()) } else { Err(Errno::EPERM) }
+}

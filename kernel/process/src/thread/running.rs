@@ -1,0 +1,125 @@
+//! The kernel thread that a user thread runs on, and what stays of it: a first thread is asked about its
+//! scheduling and its CPU time until its process is waited for.
+
+use core::sync::atomic::Ordering;
+
+use abi::Result;
+use sched::stats::CpuTime;
+use sched::{Attributes, CpuMask, ThreadRef};
+
+use super::Thread;
+use crate::usage::Usage;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// Set before it first runs, taken when it exits.
+    pub(super) kernel: Option<ThreadRef>,
+    /// What the kernel thread had at its end.
+    attributes: Attributes,
+    affinity: CpuMask,
+    time: CpuTime,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            kernel: None,
+            attributes: Attributes::default(),
+            affinity: CpuMask::ALL,
+            time: CpuTime::default(),
+        }
+    }
+}
+
+impl Thread {
+    /// Its kernel thread; `None` before it starts and once it exits.
+    #[must_use]
+    pub fn kernel(&self) -> Option<ThreadRef> {
+        self.running.lock().kernel.clone()
+    }
+
+    pub(crate) fn set_kernel(&self, kernel: Option<ThreadRef>) {
+        let old = self.kernel();
+        let last = old
+            .as_ref()
+            .map(|old| (old.attributes(), old.affinity(), old.cpu_time()));
+        let mut running = self.running.lock();
+        if let Some((attributes, affinity, time)) = last {
+            running.attributes = attributes;
+            running.affinity = affinity;
+            running.time = time;
+        }
+        let replaced = core::mem::replace(&mut running.kernel, kernel);
+        drop(running);
+        drop((old, replaced));
+    }
+
+    /// How it is scheduled, or was.
+    #[must_use]
+    pub fn attributes(&self) -> Attributes {
+        match self.kernel() {
+            Some(kernel) => kernel.attributes(),
+            None => self.running.lock().attributes,
+        }
+    }
+
+    /// Changes how it is scheduled.
+    ///
+    /// # Errors
+    /// `EINVAL` for a priority that the policy does not have.
+    pub fn set_attributes(&self, attributes: Attributes) -> Result<()> {
+        match self.kernel() {
+            Some(kernel) => kernel.set_attributes(attributes),
+            None => {
+                self.running.lock().attributes = attributes;
+                Ok(())
+            }
+        }
+    }
+
+    /// The CPUs that it may run on.
+    #[must_use]
+    pub fn affinity(&self) -> CpuMask {
+        match self.kernel() {
+            Some(kernel) => kernel.affinity(),
+            None => self.running.lock().affinity,
+        }
+    }
+
+    /// Changes the CPUs that it may run on.
+    ///
+    /// # Errors
+    /// `EINVAL` when none of them is there.
+    pub fn set_affinity(&self, mask: CpuMask) -> Result<()> {
+        match self.kernel() {
+            Some(kernel) => kernel.set_affinity(mask),
+            None => {
+                self.running.lock().affinity = mask;
+                Ok(())
+            }
+        }
+    }
+
+    /// What it has used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let time = match self.kernel() {
+            Some(kernel) => kernel.cpu_time(),
+            None => self.running.lock().time,
+        };
+        Usage {
+            minor_faults: self.minor_faults.load(Ordering::Relaxed),
+            ..Usage::of_cpu(time)
+        }
+    }
+
+    /// The letter of its state in /proc/PID/stat.
+    #[must_use]
+    pub fn state_letter(&self) -> char {
+        if self.parked.load(Ordering::Relaxed) {
+            return 'T';
+        }
+        self.kernel().map_or('Z', |kernel| kernel.state().letter())
+    }
+}
