@@ -1,12 +1,15 @@
 // Processes at their edges: who is answered for by which id, what waiting can still bring, what a handler
 // and a privileged program start with.
 #include "test.h"
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/xattr.h>
 
 static void copy_self(const char *to) {
     char buffer[65536];
@@ -35,6 +38,56 @@ static void shared_root(void) {
         show_end("set-id program", clone(exec_suid, stack + sizeof stack, flags[i], 0));
     }
     unlink("/tmp/suid");
+}
+
+struct file_capabilities {
+    uint32_t magic, permitted, inheritable, more[2];
+};
+
+static void run_as_user(const char *what, int no_new_privs) {
+    pid_t child = fork_clean();
+    if (child == 0) {
+        if (no_new_privs) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        if (setresuid(1000, 1000, 1000)) _exit(9);
+        execl("/tmp/capable", "capable", "capabilities", (char *)0);
+        say("exec: %s\n", strerrorname_np(errno));
+        _exit(8);
+    }
+    show_end(what, child);
+}
+
+static int set_capabilities(uint32_t magic, size_t size) {
+    struct file_capabilities value = {magic, 1 << CAP_NET_BIND_SERVICE, 0, {0, 0}};
+    return setxattr("/tmp/capable", "security.capability", &value, size, 0);
+}
+
+// What a program may by its file, until that is changed.
+static void file_capabilities(void) {
+    char value[64];
+    copy_self("/tmp/capable");
+    SHOW(set_capabilities(0x02000001, 20));
+    run_as_user("capabilities in effect", 0);
+    run_as_user("no new privileges", 1);
+    SHOW(set_capabilities(0x02000000, 20));
+    run_as_user("capabilities permitted", 0);
+    SHOW(prctl(PR_CAPBSET_READ, CAP_NET_BIND_SERVICE, 0, 0, 0));
+    SHOW(chown("/tmp/capable", 0, 0));
+    SHOW(getxattr("/tmp/capable", "security.capability", value, sizeof value));
+    SHOW(set_capabilities(0x02000001, 20));
+    int file = open("/tmp/capable", O_WRONLY | O_APPEND);
+    SHOW(write(file, "", 1));
+    SHOW(getxattr("/tmp/capable", "security.capability", value, sizeof value));
+    close(file);
+    SHOW(set_capabilities(0x02000001, 8));
+    SHOW(set_capabilities(0x04000001, 20));
+    unlink("/tmp/capable");
+}
+
+static void show_capabilities(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    syscall(SYS_capget, &header, data);
+    say("effective %x permitted %x\n", data[0].effective, data[0].permitted);
 }
 
 static pthread_barrier_t barrier;
@@ -67,6 +120,27 @@ static void thread_ids(void) {
     pthread_join(thread, 0);
 }
 
+// A zombie is scheduled no more, but is still answered for.
+static void scheduling_of(pid_t child) {
+    struct sched_param param = {0};
+    struct rlimit limit;
+    cpu_set_t cpus;
+    clockid_t clock;
+    char byte;
+    struct iovec piece = {&byte, 1};
+    SHOW(sched_getscheduler(child));
+    SHOW(sched_getparam(child, &param));
+    SHOW(sched_setscheduler(child, SCHED_BATCH, &param));
+    SHOW(sched_getscheduler(child));
+    SHOW(setpriority(PRIO_PROCESS, (id_t)child, 5));
+    SHOW(getpriority(PRIO_PROCESS, (id_t)child));
+    SHOW(sched_getaffinity(child, sizeof cpus, &cpus));
+    SHOW(prlimit(child, RLIMIT_CORE, 0, &limit));
+    SHOW(syscall(SYS_tgkill, child, child, SIGTERM));
+    SHOW(clock_getcpuclockid(child, &clock));
+    SHOW(process_vm_readv(child, &piece, 1, &piece, 1, 0));
+}
+
 static void zombies(void) {
     siginfo_t info;
     char path[64], text[64];
@@ -84,6 +158,7 @@ static void zombies(void) {
     SHOW(kill(-child, SIGTERM));
     SHOW(getpgid(child) == child);
     SHOW(getsid(child) == getsid(0));
+    scheduling_of(child);
     snprintf(path, sizeof path, "/proc/%d/exe", child);
     SHOW(readlink(path, text, sizeof text));
     snprintf(path, sizeof path, "/proc/%d/cmdline", child);
@@ -232,10 +307,69 @@ static void odd_arguments(void) {
     cpu_set_t cpus;
     SHOW(sched_getaffinity(-1, sizeof cpus, &cpus));
     SHOW(sched_setaffinity(-1, sizeof cpus, &cpus));
+    SHOW(sched_setaffinity(-1, sizeof cpus, (void *)8));
+    SHOW(syscall(SYS_sched_getaffinity, 0, 4, &cpus));
+    SHOW(syscall(SYS_sched_getaffinity, 0, 12, &cpus));
+    struct sched_param param = {0};
+    SHOW(sched_getscheduler(-1));
+    SHOW(sched_setscheduler(0, SCHED_OTHER, 0));
+    SHOW(sched_setscheduler(0, -1, &param));
+    SHOW(sched_setscheduler(999999, SCHED_OTHER, (void *)8));
+    SHOW(sched_getparam(0, 0));
+    SHOW(sched_get_priority_max(6));
+    SHOW(sched_get_priority_max(7));
+    uint32_t attr[14] = {4};
+    SHOW(syscall(SYS_sched_setattr, 0, attr, 0));
+    SHOW(syscall(SYS_sched_setattr, -1, attr, 0));
+    SHOW(syscall(SYS_sched_getattr, 0, attr, 40, 0));
+    SHOW(syscall(SYS_sched_getattr, 0, 0, 48, 0));
+    struct rlimit limit = {2, 1};
+    SHOW(prlimit(-1, RLIMIT_CORE, 0, &limit));
+    SHOW(prlimit(999999, 77, 0, &limit));
+    SHOW(prlimit(0, 77, 0, &limit));
+    SHOW(prlimit(0, RLIMIT_CORE, &limit, 0));
+    SHOW(setrlimit(77, (void *)8));
+    SHOW(getpriority(PRIO_PROCESS, (id_t)-1));
+    SHOW(getpriority(PRIO_USER, 54321));
+    SHOW(getpriority(3, 0));
+    SHOW(syscall(SYS_ioprio_set, 2, 0, 2 << 13 | 3));
+    SHOW(syscall(SYS_ioprio_get, 2, 0));
+    SHOW(syscall(SYS_ioprio_set, 1, -1, 2 << 13 | 3));
+    SHOW(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 8));
+    SHOW(syscall(SYS_rt_tgsigqueueinfo, getpid(), getpid(), 0, &cpus));
     SHOW(syscall(SYS_ioprio_set, 1, 0, 1));
     SHOW(syscall(SYS_ioprio_set, 1, 0, 5 << 13));
     SHOW(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 4));
     SHOW(syscall(SYS_ioprio_get, 1, 0));
+}
+
+// What an ordinary user may not have, or may not do to others.
+static void as_user(void) {
+    struct sched_param param = {1};
+    struct rlimit limit = {0, 0};
+    uint64_t head, size;
+    uint32_t attr[12] = {48};
+    pid_t child = fork_clean();
+    if (child == 0) {
+        setrlimit(RLIMIT_NICE, &limit);
+        if (setresuid(1000, 1000, 1000)) _exit(9);
+        SHOW(sched_setscheduler(0, SCHED_FIFO, &param));
+        SHOW(setpriority(PRIO_PROCESS, 0, -1));
+        attr[4] = (uint32_t)-1;
+        SHOW(syscall(SYS_sched_setattr, 0, attr, 0));
+        SHOW(setpriority(PRIO_PROCESS, (id_t)getppid(), 1));
+        SHOW(syscall(SYS_ioprio_set, 1, getppid(), 2 << 13 | 4));
+        SHOW(syscall(SYS_ioprio_set, 1, 0, 1 << 13 | 4));
+        SHOW(prlimit(getppid(), RLIMIT_CORE, 0, &limit));
+        SHOW(syscall(SYS_get_robust_list, getppid(), &head, &size));
+        param.sched_priority = 0;
+        SHOW(sched_setscheduler(0, SCHED_IDLE | SCHED_RESET_ON_FORK, &param));
+        SHOW(sched_getscheduler(0));
+        SHOW(sched_setscheduler(0, SCHED_IDLE, &param));
+        SHOW(sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &param));
+        _exit(0);
+    }
+    show_end("as a user", child);
 }
 
 int main(int argc, char **argv) {
@@ -243,7 +377,12 @@ int main(int argc, char **argv) {
         say("uid %d euid %d gid %d egid %d\n", getuid(), geteuid(), getgid(), getegid());
         return 0;
     }
+    if (argc > 1) {
+        show_capabilities();
+        return 0;
+    }
     shared_root();
+    file_capabilities();
     thread_ids();
     zombies();
     order_of_reports();
@@ -253,5 +392,6 @@ int main(int argc, char **argv) {
     handler_registers();
     futex_kinds();
     odd_arguments();
+    as_user();
     return 0;
 }

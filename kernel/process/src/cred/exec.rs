@@ -1,7 +1,10 @@
-//! What exec does to credentials: set-id bits, the root user's capabilities, ambient ones.
+//! What exec does to credentials: set-id bits, capabilities of the file, the root user's, ambient ones
+//! ("Transformation of capabilities during execve()", capabilities(7)).
 
+use abi::{Errno, Result};
 use fs::{Capabilities, Credentials};
 
+use super::file_capabilities::FileCapabilities;
 use super::securebits;
 
 /// What the executed file gives.
@@ -11,61 +14,85 @@ pub struct FilePrivileges {
     pub set_uid: Option<u32>,
     /// Group, when the set-group-id bit counts.
     pub set_gid: Option<u32>,
+    /// Its capabilities, when they count.
+    pub capabilities: Option<FileCapabilities>,
     /// Another process shares root and working directory with the caller: it gets no more than it has.
     pub is_shared: bool,
+    /// The caller may not gain privileges (`PR_SET_NO_NEW_PRIVS`): it gets no more than it has, whatever it
+    /// could do by itself.
+    pub no_new_privs: bool,
 }
 
 /// The credentials after exec, and whether the program must not trust its environment (`AT_SECURE`).
 ///
-/// Files have no capabilities of their own here: no file system keeps the attribute.
-#[must_use]
-pub fn for_exec(old: &Credentials, file: FilePrivileges) -> (Credentials, bool) {
+/// # Errors
+/// `EPERM` when the file wants capabilities in effect that the bounding set keeps from it.
+pub fn for_exec(old: &Credentials, file: FilePrivileges) -> Result<(Credentials, bool)> {
     let mut new = old.clone();
-    if let Some(uid) = file.set_uid {
-        new.euid = uid;
-    }
-    if let Some(gid) = file.set_gid {
-        new.egid = gid;
+    new.euid = file.set_uid.unwrap_or(old.euid);
+    new.egid = file.set_gid.unwrap_or(old.egid);
+    let is_set_id = new.euid != old.uid || new.egid != old.gid;
+
+    let mut is_effective = take_file_capabilities(&mut new, file.capabilities)?;
+    is_effective |= take_root_capabilities(old, &mut new, file.capabilities.is_some());
+
+    let gains = !old.permitted.contains(new.permitted);
+    if (file.is_shared || file.no_new_privs) && (is_set_id || gains) {
+        take_back(old, &mut new, file.no_new_privs);
     }
     new.suid = new.euid;
     new.sgid = new.egid;
     new.fsuid = new.euid;
     new.fsgid = new.egid;
-    new.securebits &= !securebits::KEEP_CAPS;
-
-    let set_id = new.euid != old.euid || new.egid != old.egid;
-    if set_id {
+    if file.capabilities.is_some() || is_set_id {
         new.ambient = Capabilities::empty();
     }
-    let root_counts = old.securebits & securebits::NOROOT == 0;
-    let is_root = root_counts && (new.euid == 0 || new.uid == 0);
-    new.permitted = new.ambient;
-    if is_root {
-        new.permitted |= old.inheritable | old.bounding;
-    }
-    new.effective = if root_counts && new.euid == 0 {
+    let exceeds_ambient = !new.ambient.contains(new.permitted);
+    new.permitted |= new.ambient;
+    new.effective = if is_effective {
         new.permitted
     } else {
         new.ambient
     };
-    let gained = new.uid != 0 && is_root && !old.permitted.contains(new.permitted);
-    if file.is_shared && (set_id || gained) {
-        take_back(old, &mut new);
-    }
-    let secure = new.uid != new.euid || new.gid != new.egid || gained;
-    (new, secure)
+    new.securebits &= !securebits::KEEP_CAPS;
+    let is_secure = is_set_id || new.uid != 0 && (is_effective || exceeds_ambient);
+    Ok((new, is_secure))
 }
 
-/// What Linux's cap_bprm_creds_from_file() leaves of an unsafe gain of privileges.
-fn take_back(old: &Credentials, new: &mut Credentials) {
-    if !old.has(Capabilities::SETUID) {
+/// `P'(permitted)` of the file's capabilities; whether they are in effect at once.
+fn take_file_capabilities(new: &mut Credentials, file: Option<FileCapabilities>) -> Result<bool> {
+    new.permitted = Capabilities::empty();
+    let Some(file) = file else {
+        return Ok(false);
+    };
+    new.permitted = (new.bounding & file.permitted) | (new.inheritable & file.inheritable);
+    // A program that knows nothing of capabilities would not notice that some are missing.
+    if file.is_effective && !new.permitted.contains(file.permitted) {
+        return Err(Errno::EPERM);
+    }
+    Ok(file.is_effective)
+}
+
+/// The root user has what the bounding set allows; whether that is in effect at once.
+fn take_root_capabilities(old: &Credentials, new: &mut Credentials, has_file: bool) -> bool {
+    if old.securebits & securebits::NOROOT != 0 {
+        return false;
+    }
+    // The file's own capabilities go before those of its set-user-id bit.
+    if has_file && new.uid != 0 && new.euid == 0 {
+        return false;
+    }
+    if new.uid == 0 || new.euid == 0 {
+        new.permitted = new.bounding | old.inheritable;
+    }
+    new.euid == 0
+}
+
+/// What Linux's cap_bprm_creds_from_file() leaves of a gain of privileges that is not safe.
+fn take_back(old: &Credentials, new: &mut Credentials, no_new_privs: bool) {
+    if no_new_privs || !old.has(Capabilities::SETUID) {
         new.euid = new.uid;
         new.egid = new.gid;
     }
     new.permitted &= old.permitted;
-    new.effective &= new.permitted;
-    new.suid = new.euid;
-    new.sgid = new.egid;
-    new.fsuid = new.euid;
-    new.fsgid = new.egid;
 }

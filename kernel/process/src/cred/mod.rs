@@ -3,6 +3,7 @@
 
 mod capabilities;
 mod exec;
+pub mod file_capabilities;
 mod ids;
 #[cfg(test)]
 mod tests;

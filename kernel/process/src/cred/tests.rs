@@ -2,6 +2,7 @@
 
 use fs::{Capabilities, Credentials};
 
+use super::file_capabilities::FileCapabilities;
 use super::*;
 use abi::Errno;
 
@@ -105,10 +106,9 @@ fn exec_of_a_set_user_id_root_file_is_secure_and_privileged() {
     user.bounding = Capabilities::all();
     let file = FilePrivileges {
         set_uid: Some(0),
-        set_gid: None,
-        is_shared: false,
+        ..FilePrivileges::default()
     };
-    let (new, secure) = for_exec(&user, file);
+    let (new, secure) = for_exec(&user, file).unwrap();
     assert_eq!(ids(&new), [1000, 0, 0, 0]);
     assert!(secure && new.has(Capabilities::SYS_ADMIN));
 }
@@ -118,9 +118,9 @@ fn plain_exec_keeps_ids_and_drops_capabilities_of_users() {
     let mut user = Credentials::user(1000, 1000);
     user.permitted = Capabilities::KILL;
     user.effective = Capabilities::KILL;
-    let (new, secure) = for_exec(&user, FilePrivileges::default());
+    let (new, secure) = for_exec(&user, FilePrivileges::default()).unwrap();
     assert!(!secure && new.permitted.is_empty() && new.effective.is_empty());
-    let (root, secure) = for_exec(&Credentials::root(), FilePrivileges::default());
+    let (root, secure) = for_exec(&Credentials::root(), FilePrivileges::default()).unwrap();
     assert!(!secure && root.has(Capabilities::all()));
 }
 
@@ -130,7 +130,7 @@ fn ambient_capabilities_survive_exec() {
     user.permitted = Capabilities::KILL;
     user.inheritable = Capabilities::KILL;
     user.ambient = Capabilities::KILL;
-    let (new, _) = for_exec(&user, FilePrivileges::default());
+    let (new, _) = for_exec(&user, FilePrivileges::default()).unwrap();
     assert_eq!(new.effective, Capabilities::KILL);
 }
 
@@ -140,11 +140,67 @@ fn who_shares_its_root_gains_nothing_by_exec() {
         set_uid: Some(0),
         set_gid: Some(0),
         is_shared: true,
+        ..FilePrivileges::default()
     };
-    let (new, _) = for_exec(&Credentials::user(1000, 1000), file);
+    let (new, _) = for_exec(&Credentials::user(1000, 1000), file).unwrap();
     assert_eq!(ids(&new), [1000; 4]);
     assert_eq!((new.egid, new.permitted), (1000, Capabilities::empty()));
     // Root has it all already.
-    let (new, _) = for_exec(&Credentials::root(), file);
+    let (new, _) = for_exec(&Credentials::root(), file).unwrap();
     assert_eq!(new.permitted, Credentials::root().permitted);
+}
+
+fn with_capabilities(permitted: Capabilities, is_effective: bool) -> FilePrivileges {
+    FilePrivileges {
+        capabilities: Some(FileCapabilities {
+            permitted,
+            inheritable: Capabilities::KILL,
+            is_effective,
+        }),
+        ..FilePrivileges::default()
+    }
+}
+
+#[test]
+fn capabilities_of_a_file_are_gained_within_the_bounding_set() {
+    let bind = Capabilities::NET_BIND_SERVICE;
+    let mut user = Credentials::user(1000, 1000);
+    user.bounding = Capabilities::all();
+    user.ambient = Capabilities::CHOWN;
+    let (new, secure) = for_exec(&user, with_capabilities(bind, true)).unwrap();
+    assert!(secure && new.effective == bind && new.permitted == bind && new.ambient.is_empty());
+    let (new, secure) = for_exec(&user, with_capabilities(bind, false)).unwrap();
+    assert!(secure && new.effective.is_empty() && new.permitted == bind);
+    user.bounding = Capabilities::CHOWN;
+    assert_eq!(
+        for_exec(&user, with_capabilities(bind, true)),
+        Err(Errno::EPERM)
+    );
+    user.inheritable = Capabilities::KILL;
+    let (new, _) = for_exec(&user, with_capabilities(bind, false)).unwrap();
+    assert_eq!(new.permitted, Capabilities::KILL);
+}
+
+#[test]
+fn no_new_privileges_means_none_of_a_file() {
+    let mut user = Credentials::user(1000, 1000);
+    user.bounding = Capabilities::all();
+    let file = FilePrivileges {
+        no_new_privs: true,
+        ..with_capabilities(Capabilities::CHOWN, true)
+    };
+    let (new, _) = for_exec(&user, file).unwrap();
+    assert!(new.permitted.is_empty() && new.effective.is_empty());
+}
+
+#[test]
+fn a_set_user_id_program_with_capabilities_has_only_those() {
+    let mut user = Credentials::user(1000, 1000);
+    user.bounding = Capabilities::all();
+    let file = FilePrivileges {
+        set_uid: Some(0),
+        ..with_capabilities(Capabilities::CHOWN, true)
+    };
+    let (new, _) = for_exec(&user, file).unwrap();
+    assert_eq!((new.euid, new.permitted), (0, Capabilities::CHOWN));
 }

@@ -8,6 +8,7 @@ use machine::sync::SpinLock;
 use machine::user_mode::{Registers, UserContext};
 
 use super::Prepared;
+use super::privileges::New;
 use crate::group::Image;
 use crate::own::Own;
 use crate::signal::{Actions, Signal};
@@ -72,7 +73,7 @@ pub(super) fn commit(
     close_files(thread, own);
     reset_signals(thread, prepared.actions);
     process.timers.delete_posix();
-    set_credentials(thread, own, prepared.credentials, prepared.is_secure);
+    set_credentials(thread, own, prepared.privileges);
     {
         let mut tree = tree::lock();
         if let Some(node) = tree.node_mut(process.pid()) {
@@ -126,15 +127,18 @@ fn reset_signals(thread: &Thread, spare: Arc<SpinLock<Actions>>) {
     let _ = thread.take_restart();
 }
 
-fn set_credentials(thread: &Thread, own: &mut Own, new: Arc<fs::Credentials>, is_secure: bool) {
+fn set_credentials(thread: &Thread, own: &mut Own, new: New) {
     let old = own.credentials();
-    let changed = old.euid != new.euid || old.egid != new.egid;
-    let dumpable = u32::from(!(is_secure || changed));
-    thread.process().dumpable.store(dumpable, Ordering::Relaxed);
-    if changed {
+    let has_changed = old.euid != new.credentials.euid || old.egid != new.credentials.egid;
+    let hides = new.is_secure || has_changed || !new.is_readable;
+    thread
+        .process()
+        .dumpable
+        .store(u32::from(!hides), Ordering::Relaxed);
+    if has_changed || new.is_secure {
         thread.set_parent_death_signal(0);
     }
-    own.put_credentials(thread, new);
+    own.put_credentials(thread, new.credentials);
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

@@ -10,6 +10,7 @@ mod load;
 #[cfg(test)]
 mod load_tests;
 mod origin;
+mod privileges;
 pub mod script;
 pub mod stack;
 pub mod strings;
@@ -20,12 +21,11 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use collections::try_arc;
-use fs::{Caller, File, LookupFlags, MountFlags, Path, S_ISGID, S_ISUID};
+use fs::{Caller, File, LookupFlags, Path};
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
 use memory::AddressSpace;
 
-use crate::cred::{self, FilePrivileges};
 use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::signal::Actions;
@@ -66,8 +66,7 @@ struct Prepared {
     entry: u64,
     sp: u64,
     auxv: Arc<[u8]>,
-    credentials: Arc<fs::Credentials>,
-    is_secure: bool,
+    privileges: privileges::New,
     /// For the signal actions after.
     actions: Arc<SpinLock<Actions>>,
 }
@@ -121,7 +120,8 @@ fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<P
         Some(path) => Some(open_interpreter(thread, path)?),
         None => None,
     };
-    let (credentials, is_secure) = new_credentials(thread, &file, is_shared)?;
+    let new = privileges::of(thread, &file, is_shared)?;
+    let credentials = &new.credentials;
     let memory = new_memory(thread)?;
     let program = load::program(&memory, &file, &image)?;
     let entry = program.bias.wrapping_add(image.entry);
@@ -150,7 +150,7 @@ fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<P
         (aux::EUID, u64::from(credentials.euid)),
         (aux::GID, u64::from(credentials.gid)),
         (aux::EGID, u64::from(credentials.egid)),
-        (aux::SECURE, u64::from(is_secure)),
+        (aux::SECURE, u64::from(new.is_secure)),
     ];
     let contents = stack::Contents {
         args: &args,
@@ -170,8 +170,7 @@ fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<P
         entry: start,
         sp: built.sp,
         auxv: collections::try_arc_slice(&built.auxv)?,
-        credentials: try_arc(credentials)?,
-        is_secure,
+        privileges: new,
         actions: try_arc(SpinLock::new(Actions::default()))?,
     })
 }
@@ -249,28 +248,6 @@ pub fn open_found(thread: &Thread, path: Path) -> Result<Arc<File>> {
         credentials: &credentials,
     };
     caller.open_exec(path)
-}
-
-fn new_credentials(
-    thread: &Thread,
-    file: &File,
-    is_shared: bool,
-) -> Result<(fs::Credentials, bool)> {
-    let meta = file.metadata()?;
-    let is_nosuid = file
-        .path()
-        .is_none_or(|path| path.mount.flags().contains(MountFlags::NOSUID));
-    let mut privileges = FilePrivileges {
-        is_shared,
-        ..FilePrivileges::default()
-    };
-    if !is_nosuid && !thread.no_new_privs() {
-        privileges.set_uid = (meta.mode & S_ISUID != 0).then_some(meta.uid);
-        // Without group execution the bit means mandatory locking.
-        privileges.set_gid =
-            (meta.mode & S_ISGID != 0 && meta.mode & 0o10 != 0).then_some(meta.gid);
-    }
-    Ok(cred::for_exec(&thread.credentials(), privileges))
 }
 
 fn new_memory(thread: &Thread) -> Result<Arc<AddressSpace>> {
