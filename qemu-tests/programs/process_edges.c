@@ -377,7 +377,7 @@ int main(int argc, char **argv) {
         say("uid %d euid %d gid %d egid %d\n", getuid(), geteuid(), getgid(), getegid());
         return 0;
     }
-    if (argc > 1) {
+    if (argc > 1 && strcmp(argv[1], "capabilities") == 0) {
         show_capabilities();
         return 0;
     }

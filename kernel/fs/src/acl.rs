@@ -12,6 +12,7 @@ use collections::{TryCollect, Vec, try_arc};
 use crate::cred::Credentials;
 use crate::metadata::Metadata;
 use crate::permission::Access;
+use crate::user_namespace::{Kgid, Kuid, UserNamespace};
 
 mod slot;
 #[cfg(test)]
@@ -39,9 +40,9 @@ pub enum AclKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tag {
     Owner,
-    User(u32),
+    User(Kuid),
     OwningGroup,
-    Group(u32),
+    Group(Kgid),
     Mask,
     Other,
 }
@@ -59,12 +60,12 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// From the value of its extended attribute; `None` for one without entries, which takes the list away.
+    /// From the value of its extended attribute, with numbers of `names`; `None` for one without entries, which takes the list away.
     ///
     /// # Errors
     /// `EINVAL` for what is no list, `EOPNOTSUPP` for an unknown version, `ENOMEM`. Whether the entries make sense
     /// together is for [`Acl::check`].
-    pub fn from_xattr(value: &[u8]) -> Result<Option<Self>> {
+    pub fn from_xattr(names: &UserNamespace, value: &[u8]) -> Result<Option<Self>> {
         let (version, rest) = value.split_first_chunk().ok_or(Errno::EINVAL)?;
         if u32::from_le_bytes(*version) != VERSION {
             return Err(Errno::EOPNOTSUPP);
@@ -77,20 +78,20 @@ impl Acl {
         }
         let mut all = Vec::try_with_capacity(entries.len())?;
         for entry in entries {
-            all.try_push(Entry::from_bytes(*entry)?)?;
+            all.try_push(Entry::from_bytes(names, *entry)?)?;
         }
         Ok(Some(Self { entries: all }))
     }
 
-    /// As the value of its extended attribute.
+    /// As the value of its extended attribute, with numbers of `names`.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn to_xattr(&self) -> Result<Vec<u8>> {
+    pub fn to_xattr(&self, names: &UserNamespace) -> Result<Vec<u8>> {
         let mut value = Vec::try_with_capacity(4 + 8 * self.entries.len())?;
         value.try_extend_from_slice(&VERSION.to_le_bytes())?;
         for entry in &self.entries {
-            value.try_extend_from_slice(&entry.to_bytes())?;
+            value.try_extend_from_slice(&entry.to_bytes(names))?;
         }
         Ok(value)
     }
@@ -227,15 +228,14 @@ impl Acl {
 }
 
 impl Entry {
-    fn from_bytes(bytes: [u8; 8]) -> Result<Self> {
+    fn from_bytes(names: &UserNamespace, bytes: [u8; 8]) -> Result<Self> {
         let [t0, t1, p0, p1, id @ ..] = bytes;
         let id = u32::from_le_bytes(id);
         let tag = match u16::from_le_bytes([t0, t1]) {
             0x01 => Tag::Owner,
-            0x02 | 0x08 if id == UNDEFINED_ID => return Err(Errno::EINVAL),
-            0x02 => Tag::User(id),
+            0x02 => Tag::User(names.kuid(id).ok_or(Errno::EINVAL)?),
             0x04 => Tag::OwningGroup,
-            0x08 => Tag::Group(id),
+            0x08 => Tag::Group(names.kgid(id).ok_or(Errno::EINVAL)?),
             0x10 => Tag::Mask,
             0x20 => Tag::Other,
             _ => return Err(Errno::EINVAL),
@@ -244,12 +244,12 @@ impl Entry {
         Ok(Self { tag, bits })
     }
 
-    fn to_bytes(self) -> [u8; 8] {
+    fn to_bytes(self, names: &UserNamespace) -> [u8; 8] {
         let (tag, id): (u16, u32) = match self.tag {
             Tag::Owner => (0x01, UNDEFINED_ID),
-            Tag::User(uid) => (0x02, uid),
+            Tag::User(user) => (0x02, names.uid(user).unwrap_or(UNDEFINED_ID)),
             Tag::OwningGroup => (0x04, UNDEFINED_ID),
-            Tag::Group(gid) => (0x08, gid),
+            Tag::Group(group) => (0x08, names.gid(group).unwrap_or(UNDEFINED_ID)),
             Tag::Mask => (0x10, UNDEFINED_ID),
             Tag::Other => (0x20, UNDEFINED_ID),
         };

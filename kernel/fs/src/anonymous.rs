@@ -16,6 +16,7 @@ use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, StatFs, Timestamp};
 use crate::mount::Mount;
 use crate::path::Path;
 use crate::pipe::Pipe;
+use crate::user_namespace::{Kgid, Kuid};
 
 /// `st_dev` of all of them.
 pub(crate) const ANONYMOUS_DEVICE: DeviceId = DeviceId::new(0, 0xF_FFFF);
@@ -33,14 +34,14 @@ pub struct AnonymousInode {
 }
 
 impl AnonymousInode {
-    /// A pipe or socket: shown as `label:[ino]`, with mode `mode`, owned by `uid` and `gid`.
+    /// A pipe or socket: shown as `label:[ino]`, with mode `mode`, owned by `owner`.
     #[must_use]
-    pub fn new(kind: FileKind, label: &'static str, mode: u32, uid: u32, gid: u32) -> Arc<Self> {
-        Self::make(kind, label, mode, (uid, gid), None)
+    pub fn new(kind: FileKind, label: &'static str, mode: u32, owner: (Kuid, Kgid)) -> Arc<Self> {
+        Self::make(kind, label, mode, owner, None)
     }
 
     /// A pipe of pipe2(2).
-    pub(crate) fn of_pipe(pipe: &Arc<Pipe>, owner: (u32, u32)) -> Arc<Self> {
+    pub(crate) fn of_pipe(pipe: &Arc<Pipe>, owner: (Kuid, Kgid)) -> Arc<Self> {
         Self::make(FileKind::Fifo, "pipe", 0o600, owner, Some(pipe.clone()))
     }
 
@@ -48,7 +49,7 @@ impl AnonymousInode {
         kind: FileKind,
         label: &'static str,
         mode: u32,
-        owner: (u32, u32),
+        owner: (Kuid, Kgid),
         pipe: Option<Arc<Pipe>>,
     ) -> Arc<Self> {
         let now = Timestamp::now();
@@ -78,7 +79,7 @@ impl AnonymousInode {
     /// An eventfd, epoll instance and so on: shown as `anon_inode:label`, with Linux's brackets in the label.
     #[must_use]
     pub fn file_like(label: &'static str) -> Arc<Self> {
-        Self::new(FileKind::Regular, label, 0o600, 0, 0)
+        Self::new(FileKind::Regular, label, 0o600, (Kuid::ROOT, Kgid::ROOT))
     }
 
     /// Its number.
@@ -155,7 +156,12 @@ fn mount() -> Arc<Mount> {
     if let Some(mount) = &*MOUNT.lock() {
         return mount.clone();
     }
-    let root = AnonymousInode::new(FileKind::Directory, "anon_inodefs", 0o500, 0, 0);
+    let root = AnonymousInode::new(
+        FileKind::Directory,
+        "anon_inodefs",
+        0o500,
+        (Kuid::ROOT, Kgid::ROOT),
+    );
     let super_block = SuperBlock::with_device(Arc::new(AnonymousFs(root)), ANONYMOUS_DEVICE);
     let new = Mount::of(&super_block);
     MOUNT.lock().get_or_insert(new).clone()

@@ -18,6 +18,7 @@ use crate::mount::MountNamespace;
 use crate::path::Path;
 use crate::sysfs::SysFsType;
 use crate::tmpfs::{TmpFs, TmpFsOptions, TmpFsType, TmpInode};
+use crate::user_namespace::{Kgid, Kuid, UserNamespace};
 
 /// Registers the file systems and devices of this layer. Once, at start-up.
 pub fn init() {
@@ -68,8 +69,8 @@ fn directory(fs: &TmpFs, name: &[u8]) -> Result<Vec<u8>> {
         let new = NewInode {
             kind: NewKind::Directory,
             mode: 0o755,
-            uid: 0,
-            gid: 0,
+            uid: Kuid::ROOT,
+            gid: Kgid::ROOT,
             acls: crate::acl::NewAcls::default(),
         };
         root.insert(name, &TmpInode::new(fs.usage(), &new)?)?;
@@ -107,12 +108,22 @@ pub fn unpack(archive: &Archive<'static>, fs: &TmpFs) -> Result<()> {
     Ok(())
 }
 
+/// The archive has numbers of the initial user namespace.
+fn owner_of(entry: &Entry<'static>) -> (Kuid, Kgid) {
+    let initial = UserNamespace::INITIAL;
+    (
+        initial.kuid(entry.uid()).unwrap_or(Kuid::INVALID),
+        initial.kgid(entry.gid()).unwrap_or(Kgid::INVALID),
+    )
+}
+
 fn make(entry: &Entry<'static>, fs: &TmpFs) -> Result<Arc<TmpInode>> {
+    let owner = owner_of(entry);
     let new = |kind| NewInode {
         kind,
         mode: entry.mode(),
-        uid: entry.uid(),
-        gid: entry.gid(),
+        uid: owner.0,
+        gid: owner.1,
         acls: crate::acl::NewAcls::default(),
     };
     match entry.kind() {
@@ -132,10 +143,11 @@ fn make(entry: &Entry<'static>, fs: &TmpFs) -> Result<Arc<TmpInode>> {
 
 fn set_attributes(entry: &Entry<'static>, inode: &Arc<TmpInode>, mtime: Timestamp) -> Result<()> {
     use crate::inode::Inode;
+    let owner = owner_of(entry);
     inode.set_attr(&SetAttr {
         mode: Some(entry.mode()),
-        uid: Some(entry.uid()),
-        gid: Some(entry.gid()),
+        uid: Some(owner.0),
+        gid: Some(owner.1),
         mtime: Some(mtime),
         ..SetAttr::default()
     })

@@ -13,6 +13,7 @@ use sched::rcu::{self, Rcu, ReadGuard};
 
 use crate::mount::MountNamespace;
 use crate::path::Path;
+use crate::user_namespace::UserNamespace;
 
 /// Where path walks of a process start and end.
 #[derive(Debug)]
@@ -85,14 +86,14 @@ impl FsContext {
         Ok(())
     }
 
-    /// Gives this context a copy of its mount namespace (`CLONE_NEWNS`).
+    /// Gives this context a copy of its mount namespace (`CLONE_NEWNS`), owned by `owner`.
     ///
     /// # Errors
     /// As [`MountNamespace::duplicate`], `ENOMEM`.
-    pub fn unshare_namespace(&self) -> Result<()> {
+    pub fn unshare_namespace(&self, owner: &UserNamespace) -> Result<()> {
         self.change(|places| {
             let (root, cwd) = (&mut places.root, &mut places.cwd);
-            places.namespace = places.namespace.duplicate(&mut [root, cwd])?;
+            places.namespace = places.namespace.duplicate(owner, &mut [root, cwd])?;
             Ok(())
         })
     }

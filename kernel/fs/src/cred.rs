@@ -4,6 +4,9 @@
 
 use alloc::sync::Arc;
 
+use crate::metadata::Metadata;
+use crate::user_namespace::{Kgid, Kuid, UserNamespace};
+
 bitflags::bitflags! {
     /// A set of capabilities, bit numbers as in capabilities(7).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,16 +103,16 @@ bitflags::bitflags! {
     reason = "credentials(7) and capabilities(7) document each name"
 )]
 pub struct Credentials {
-    pub uid: u32,
-    pub euid: u32,
-    pub suid: u32,
-    pub fsuid: u32,
-    pub gid: u32,
-    pub egid: u32,
-    pub sgid: u32,
-    pub fsgid: u32,
+    pub uid: Kuid,
+    pub euid: Kuid,
+    pub suid: Kuid,
+    pub fsuid: Kuid,
+    pub gid: Kgid,
+    pub egid: Kgid,
+    pub sgid: Kgid,
+    pub fsgid: Kgid,
     /// Supplementary groups, sorted.
-    pub groups: Arc<[u32]>,
+    pub groups: Arc<[Kgid]>,
     pub permitted: Capabilities,
     pub effective: Capabilities,
     pub inheritable: Capabilities,
@@ -117,6 +120,8 @@ pub struct Credentials {
     pub ambient: Capabilities,
     /// `SECBIT_*` of prctl(2).
     pub securebits: u32,
+    /// Where its capabilities are had, and its ids have numbers.
+    pub user_namespace: UserNamespace,
 }
 
 impl Credentials {
@@ -127,13 +132,21 @@ impl Credentials {
             permitted: Capabilities::all(),
             effective: Capabilities::all(),
             bounding: Capabilities::all(),
-            ..Self::user(0, 0)
+            ..Self::of_ids(Kuid::ROOT, Kgid::ROOT)
         }
     }
 
-    /// An unprivileged user, without supplementary groups.
+    /// An unprivileged user by the numbers of the initial user namespace, without supplementary groups.
     #[must_use]
     pub fn user(uid: u32, gid: u32) -> Self {
+        let initial = UserNamespace::INITIAL;
+        Self::of_ids(
+            initial.kuid(uid).unwrap_or(Kuid::INVALID),
+            initial.kgid(gid).unwrap_or(Kgid::INVALID),
+        )
+    }
+
+    fn of_ids(uid: Kuid, gid: Kgid) -> Self {
         Self {
             uid,
             euid: uid,
@@ -150,18 +163,62 @@ impl Credentials {
             bounding: Capabilities::empty(),
             ambient: Capabilities::empty(),
             securebits: 0,
+            user_namespace: UserNamespace::INITIAL,
         }
     }
 
-    /// Whether all of `wanted` are in the effective set.
+    /// Whether it has all of `wanted` in the initial user namespace, which owns what belongs to no other
+    /// (Linux's `capable`).
     #[must_use]
-    pub fn has(&self, wanted: Capabilities) -> bool {
+    pub fn capable(&self, wanted: Capabilities) -> bool {
+        self.ns_capable(&UserNamespace::INITIAL, wanted)
+    }
+
+    /// Whether it has all of `wanted` in `target`, the user namespace that owns what is asked about: by its effective
+    /// set in its own namespace, and all in those that its user has made below that.
+    #[must_use]
+    pub fn ns_capable(&self, target: &UserNamespace, wanted: Capabilities) -> bool {
+        let own = &self.user_namespace;
+        let mut at = target;
+        loop {
+            if at == own {
+                return self.effective.contains(wanted);
+            }
+            let Some(above) = at.parent().filter(|_| at.level() > own.level()) else {
+                return false;
+            };
+            if above == own && at.owner() == self.euid {
+                return true;
+            }
+            at = above;
+        }
+    }
+
+    /// Whether it has all of `wanted` in its own user namespace, for what is its own affair.
+    #[must_use]
+    pub fn own_ns_capable(&self, wanted: Capabilities) -> bool {
         self.effective.contains(wanted)
+    }
+
+    /// Whether it has all of `wanted` over a file: its user namespace must know the owner and the group
+    /// (`capable_wrt_inode_uidgid`).
+    #[must_use]
+    pub fn capable_over(&self, meta: &Metadata, wanted: Capabilities) -> bool {
+        let own = &self.user_namespace;
+        self.effective.contains(wanted)
+            && own.uid(meta.uid).is_some()
+            && own.gid(meta.gid).is_some()
+    }
+
+    /// As [`Self::capable_over`] for any file, without a look at it: where every id has a number.
+    #[must_use]
+    pub fn capable_over_all(&self, wanted: Capabilities) -> bool {
+        self.user_namespace == UserNamespace::INITIAL && self.effective.contains(wanted)
     }
 
     /// Whether `gid` is the file-system group or a supplementary one.
     #[must_use]
-    pub fn in_group(&self, gid: u32) -> bool {
+    pub fn in_group(&self, gid: Kgid) -> bool {
         self.fsgid == gid || self.groups.binary_search(&gid).is_ok()
     }
 }

@@ -190,7 +190,9 @@ mod tests {
         };
         let own = node(&machine.root().unwrap(), b"own", &root, &machine);
         assert_eq!(attempt(&own, private), Ok(()));
-        let container = machine.duplicate(&mut []).unwrap();
+        let container = machine
+            .duplicate(&crate::UserNamespace::INITIAL, &mut [])
+            .unwrap();
         let made = node(&container.root().unwrap(), b"made", &root, &container);
         assert_eq!(attempt(&made, private), Err(Errno::EPERM));
         assert_eq!(attempt(&made, public), Ok(()));

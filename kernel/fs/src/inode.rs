@@ -16,6 +16,7 @@ use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr};
 use crate::path::Path;
+use crate::user_namespace::{Kgid, Kuid};
 
 mod body;
 
@@ -29,9 +30,9 @@ pub struct NewInode<'a> {
     /// Permission, set-id and sticky bits, umask and set-gid inheritance already applied.
     pub mode: u32,
     /// Owner.
-    pub uid: u32,
+    pub uid: Kuid,
     /// Group.
-    pub gid: u32,
+    pub gid: Kgid,
     /// What the directory's default access control list gives, already heeded in `mode`. None where the file system
     /// has no lists.
     pub acls: NewAcls,

@@ -46,6 +46,7 @@ pub mod sysfs;
 pub mod timerfd;
 pub mod tmpfs;
 pub mod tty;
+pub mod user_namespace;
 mod walk;
 
 pub use anonymous::{AnonymousInode, place_of};
@@ -67,4 +68,5 @@ pub use mount::{BindMode, DetachMode, Mount, MountNamespace, next_namespace_id};
 pub use ops::{ChownTo, OpenHow, RenameFlags, TimeChange, XATTR_NAME_MAX, XATTR_SIZE_MAX};
 pub use path::{InodeKey, NAME_MAX, PATH_MAX, Path};
 pub use poll::{Events, PollTable, PollWaiter};
+pub use user_namespace::{Kgid, Kuid, UserNamespace};
 pub use walk::{Base, Caller};

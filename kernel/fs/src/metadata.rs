@@ -1,6 +1,8 @@
 //! What is known about a file: kind, attributes, and the changes that can be asked for.
 //! `stat` structures of the ABI are made from these in the `syscall` layer.
 
+use crate::user_namespace::{Kgid, Kuid};
+
 /// What a file is. Never changes during an inode's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names say it; inode(7)")]
@@ -149,8 +151,8 @@ pub struct Metadata {
     /// Permission bits, set-id bits and sticky bit; no type bits.
     pub mode: u32,
     pub nlink: u32,
-    pub uid: u32,
-    pub gid: u32,
+    pub uid: Kuid,
+    pub gid: Kgid,
     /// In bytes.
     pub size: u64,
     /// In units of 512 bytes.
@@ -173,8 +175,8 @@ impl Metadata {
             kind,
             mode,
             nlink: 1,
-            uid: 0,
-            gid: 0,
+            uid: Kuid::ROOT,
+            gid: Kgid::ROOT,
             size: 0,
             blocks: 0,
             block_size: 4096,
@@ -208,9 +210,9 @@ pub struct SetAttr {
     /// Permission bits, set-id bits and sticky bit.
     pub mode: Option<u32>,
     /// Owner.
-    pub uid: Option<u32>,
+    pub uid: Option<Kuid>,
     /// Group.
-    pub gid: Option<u32>,
+    pub gid: Option<Kgid>,
     /// Length in bytes: truncates, or extends with a hole.
     pub size: Option<u64>,
     /// Time of last access.

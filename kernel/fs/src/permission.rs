@@ -31,7 +31,7 @@ pub fn check(inode: &dyn Inode, credentials: &Credentials, access: Access) -> Re
     // Most walks are root's through directories: no need to ask for the attributes, which matter only for what
     // nobody may execute.
     let needs_attributes = access.contains(Access::EXEC) && inode.kind() != FileKind::Directory;
-    if credentials.has(Capabilities::DAC_OVERRIDE) && !needs_attributes {
+    if credentials.capable_over_all(Capabilities::DAC_OVERRIDE) && !needs_attributes {
         return Ok(());
     }
     check_with(inode, &inode.metadata()?, credentials, access)
@@ -74,8 +74,8 @@ fn allows(inode: &dyn Inode, meta: &Metadata, credentials: &Credentials, access:
 }
 
 fn overrides(meta: &Metadata, credentials: &Credentials, access: Access) -> bool {
-    let can_search = credentials.has(Capabilities::DAC_READ_SEARCH);
-    let can_all = credentials.has(Capabilities::DAC_OVERRIDE);
+    let can_search = credentials.capable_over(meta, Capabilities::DAC_READ_SEARCH);
+    let can_all = credentials.capable_over(meta, Capabilities::DAC_OVERRIDE);
     if meta.kind == FileKind::Directory {
         return can_all || (can_search && !access.contains(Access::WRITE));
     }
@@ -202,7 +202,7 @@ fn is_stored(kind: FileKind) -> bool {
 /// Whether the file is the caller's own, or the caller may act as if.
 #[must_use]
 pub fn is_owner_or_capable(meta: &Metadata, credentials: &Credentials) -> bool {
-    credentials.fsuid == meta.uid || credentials.has(Capabilities::FOWNER)
+    credentials.fsuid == meta.uid || credentials.capable_over(meta, Capabilities::FOWNER)
 }
 
 /// Whether an entry for `child` may be removed from or renamed in `directory`.
@@ -211,14 +211,14 @@ pub fn is_owner_or_capable(meta: &Metadata, credentials: &Credentials) -> bool {
 /// `EROFS`, `EACCES`, `EPERM` in a sticky directory.
 pub fn check_delete(directory: &Path, child: &dyn Inode, credentials: &Credentials) -> Result<()> {
     check_path(directory, credentials, Access::WRITE | Access::EXEC)?;
-    if credentials.has(Capabilities::FOWNER) {
+    if credentials.capable_over_all(Capabilities::FOWNER) {
         return Ok(());
     }
     let dir = directory.metadata()?;
     if dir.mode & S_ISVTX == 0 || dir.uid == credentials.fsuid {
         return Ok(());
     }
-    if child.metadata()?.uid == credentials.fsuid {
+    if is_owner_or_capable(&child.metadata()?, credentials) {
         Ok(())
     } else {
         Err(Errno::EPERM)

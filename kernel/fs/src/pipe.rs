@@ -255,7 +255,7 @@ impl PipeEnd {
     /// # Errors
     /// `EPERM` above 1 MiB without `CAP_SYS_RESOURCE`, `EBUSY` below what is in it, `EINVAL`.
     pub fn set_capacity(&self, bytes: usize, credentials: &Credentials) -> Result<usize> {
-        if bytes > MAX_CAPACITY && !credentials.has(Capabilities::SYS_RESOURCE) {
+        if bytes > MAX_CAPACITY && !credentials.capable(Capabilities::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
         if bytes > 1 << 31 {

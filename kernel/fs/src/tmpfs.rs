@@ -16,6 +16,7 @@ use memory::Quota;
 use crate::file_system::{FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock};
 use crate::inode::{Inode, NewInode, NewKind};
 use crate::metadata::StatFs;
+use crate::user_namespace::{Kgid, Kuid, UserNamespace};
 
 mod directory;
 mod file;
@@ -126,9 +127,9 @@ pub struct TmpFsOptions {
     /// Permission bits of the root directory.
     pub mode: u32,
     /// Owner of the root directory.
-    pub uid: u32,
+    pub uid: Kuid,
     /// Group of the root directory.
-    pub gid: u32,
+    pub gid: Kgid,
 }
 
 impl Default for TmpFsOptions {
@@ -139,8 +140,8 @@ impl Default for TmpFsOptions {
             pages_max: half,
             inodes_max: half,
             mode: 0o1777,
-            uid: 0,
-            gid: 0,
+            uid: Kuid::ROOT,
+            gid: Kgid::ROOT,
         }
     }
 }
@@ -157,8 +158,8 @@ impl TmpFsOptions {
                 b"nr_blocks" => self.pages_max = parse_count(value)?,
                 b"nr_inodes" => self.inodes_max = parse_count(value)?,
                 b"mode" => self.mode = parse_number(value, 8)? & 0o7777,
-                b"uid" => self.uid = parse_number(value, 10)?,
-                b"gid" => self.gid = parse_number(value, 10)?,
+                b"uid" => self.uid = parse_user(value)?,
+                b"gid" => self.gid = parse_group(value)?,
                 // Placement and huge pages: hints, and there is one node.
                 b"huge" | b"mpol" | b"inode32" | b"inode64" | b"noswap" => {}
                 _ => return Err(Errno::EINVAL),
@@ -166,6 +167,17 @@ impl TmpFsOptions {
         }
         Ok(self)
     }
+}
+
+/// Options name who they name to who mounts: with the initial user namespace's numbers.
+fn parse_user(value: &[u8]) -> Result<Kuid> {
+    let user = UserNamespace::INITIAL.kuid(parse_number(value, 10)?);
+    user.ok_or(Errno::EINVAL)
+}
+
+fn parse_group(value: &[u8]) -> Result<Kgid> {
+    let group = UserNamespace::INITIAL.kgid(parse_number(value, 10)?);
+    group.ok_or(Errno::EINVAL)
 }
 
 fn parse_number(value: &[u8], radix: u32) -> Result<u32> {

@@ -29,8 +29,12 @@ impl SocketFile {
         flags: OpenFlags,
         owner: &Arc<Credentials>,
     ) -> Result<Arc<File>> {
-        let inode =
-            AnonymousInode::new(FileKind::Socket, "socket", 0o777, owner.fsuid, owner.fsgid);
+        let inode = AnonymousInode::new(
+            FileKind::Socket,
+            "socket",
+            0o777,
+            (owner.fsuid, owner.fsgid),
+        );
         File::anonymous(
             inode,
             Arc::new(SocketFile { socket }),

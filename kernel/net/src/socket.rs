@@ -6,7 +6,7 @@ use core::any::Any;
 use abi::raw::net as raw;
 use abi::{Errno, Result};
 use collections::Vec;
-use fs::{Caller, Credentials, Events, File, Path, PollTable};
+use fs::{Caller, Credentials, Events, File, Kgid, Kuid, Path, PollTable};
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
@@ -70,22 +70,17 @@ impl SocketType {
 #[allow(missing_docs, reason = "unix(7) documents each name")]
 pub struct Peer {
     pub pid: i32,
-    pub uid: u32,
-    pub gid: u32,
+    pub uid: Kuid,
+    pub gid: Kgid,
 }
 
 impl Peer {
-    /// `SO_PEERCRED` of a socket without a peer.
+    /// `SO_PEERCRED` of a socket without a peer, and `SCM_CREDENTIALS` of a message that was sent before anybody
+    /// asked.
     pub const NOBODY: Peer = Peer {
         pid: 0,
-        uid: u32::MAX,
-        gid: u32::MAX,
-    };
-    /// `SCM_CREDENTIALS` of a message that was sent before anybody asked: Linux's overflow ids.
-    pub const UNKNOWN: Peer = Peer {
-        pid: 0,
-        uid: 65_534,
-        gid: 65_534,
+        uid: Kuid::INVALID,
+        gid: Kgid::INVALID,
     };
 }
 
@@ -166,7 +161,7 @@ pub struct Ancillary {
     /// `SCM_RIGHTS`.
     pub files: Vec<Arc<File>>,
     /// The user they are counted for while they are on their way.
-    pub files_uid: u32,
+    pub files_uid: Kuid,
     /// `SCM_CREDENTIALS`: sent, what the sender claims and may; received, what is told.
     pub sender: Option<Peer>,
 }

@@ -28,10 +28,10 @@ pub fn check(caller: &Thread, target: &Arc<Process>, by: By) -> Result<()> {
         return Ok(());
     }
     let own = caller.credentials();
-    if own.has(Capabilities::SYS_PTRACE) {
+    let other = target.credentials().ok_or(Errno::EPERM)?;
+    if own.ns_capable(&other.user_namespace, Capabilities::SYS_PTRACE) {
         return Ok(());
     }
-    let other = target.credentials().ok_or(Errno::EPERM)?;
     let (uid, gid, capabilities) = match by {
         By::FileSystem => (own.fsuid, own.fsgid, own.effective),
         By::Real => (own.uid, own.gid, own.permitted),
@@ -43,7 +43,11 @@ pub fn check(caller: &Thread, target: &Arc<Process>, by: By) -> Result<()> {
         .iter()
         .all(|id| *id == gid);
     let is_dumpable = target.dumpable.load(Ordering::Relaxed) == 1;
-    let may =
-        is_same_user && is_same_group && is_dumpable && capabilities.contains(other.permitted);
-    if may { Ok(()) } else { Err(Errno::EPERM) }
+    let is_no_more =
+        own.user_namespace == other.user_namespace && capabilities.contains(other.permitted);
+    if is_same_user && is_same_group && is_dumpable && is_no_more {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }

@@ -201,7 +201,11 @@ fn child_namespaces(parent: &Thread, flags: CloneFlags) -> Result<NsProxy> {
         return Err(Errno::EINVAL);
     }
     let makes_some = flags.intersects(CloneFlags::NEWPID | CloneFlags::NEWUTS);
-    if makes_some && !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
+    if makes_some
+        && !parent
+            .credentials()
+            .own_ns_capable(fs::Capabilities::SYS_ADMIN)
+    {
         return Err(Errno::EPERM);
     }
     namespace::unshare(parent, flags)
@@ -293,10 +297,13 @@ fn child_fs(parent: &Thread, fs: &Arc<SharedFs>, flags: CloneFlags) -> Result<Ar
     }
     let copy = fs.context.duplicate()?;
     if flags.contains(CloneFlags::NEWNS) {
-        if !parent.credentials().has(fs::Capabilities::SYS_ADMIN) {
+        if !parent
+            .credentials()
+            .own_ns_capable(fs::Capabilities::SYS_ADMIN)
+        {
             return Err(Errno::EPERM);
         }
-        copy.unshare_namespace()?;
+        copy.unshare_namespace(&parent.credentials().user_namespace)?;
     }
     SharedFs::new(copy)
 }

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use fs::{Capabilities, Kuid};
 use machine::UserAddr;
 
 use crate::group::Image;
@@ -188,7 +189,7 @@ fn move_orphans(process: &Process) -> Option<Moved> {
 }
 
 /// What adopted children and those around them are told.
-fn settle(parent: &Process, moved: &Moved, uid: u32) {
+fn settle(parent: &Process, moved: &Moved, uid: Kuid) {
     for child in moved.children.iter().flatten() {
         signal_orphan(parent, child, uid);
     }
@@ -256,7 +257,7 @@ fn death_info(child: &Process, parent: &Process, zombie: &Zombie, signal: Signal
     let mut info = stop::child_info(child, parent, code, status);
     info.signal = signal;
     if let crate::signal::Payload::Child { uid, .. } = &mut info.payload {
-        *uid = zombie.uid;
+        *uid = parent.shown_uid(zombie.uid);
     }
     info
 }
@@ -272,10 +273,10 @@ pub fn split_status(status: i32) -> (i32, i32) {
 }
 
 /// PR_SET_PDEATHSIG of a child that the dying process leaves behind.
-fn signal_orphan(parent: &Process, child: &Arc<Process>, uid: u32) {
+fn signal_orphan(parent: &Process, child: &Arc<Process>, uid: Kuid) {
     for thread in child.threads() {
         if let Ok(signal) = Signal::new(i32::from(thread.parent_death_signal())) {
-            let info = SigInfo::user(signal, child.shown(parent.pid()), uid);
+            let info = SigInfo::user(signal, child.shown(parent.pid()), child.shown_uid(uid));
             let _ = send::to_process(child, &info);
         }
     }
@@ -312,10 +313,9 @@ fn init_died(status: i32) {
 /// Whether there may be one more thread, of all and of the caller's user (RLIMIT_NPROC).
 pub(crate) fn may_add_thread(thread: &Thread) -> bool {
     let cred = thread.credentials();
-    let exempt = cred.uid == 0
-        || cred
-            .effective
-            .intersects(fs::Capabilities::SYS_RESOURCE | fs::Capabilities::SYS_ADMIN);
+    let exempt = cred.uid == Kuid::ROOT
+        || cred.capable(Capabilities::SYS_RESOURCE)
+        || cred.capable(Capabilities::SYS_ADMIN);
     let limit = thread.process().limits().soft(Resource::Processes);
     let tree = tree::lock();
     let has_room = exempt || (tree.threads_of(cred.uid) as u64) < limit;

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use abi::Result;
 use collections::try_arc;
-use fs::{Credentials, Path};
+use fs::{Credentials, Kuid, Path, UserNamespace};
 use machine::sync::SpinLock;
 use memory::AddressSpace;
 use sched::WaitQueue;
@@ -238,6 +238,19 @@ impl Process {
             Some(thread) => Some(thread.credentials()),
             None => self.last_credentials.lock().clone(),
         }
+    }
+
+    /// The user namespace that it is in.
+    #[must_use]
+    pub fn user_namespace(&self) -> UserNamespace {
+        self.credentials()
+            .map_or(UserNamespace::INITIAL, |own| own.user_namespace.clone())
+    }
+
+    /// What it calls `user`.
+    #[must_use]
+    pub fn shown_uid(&self, user: Kuid) -> u32 {
+        self.user_namespace().shown_uid(user)
     }
 
     pub(crate) fn leave_credentials(&self, credentials: Arc<Credentials>) {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use fs::job_control::{JobControl, Terminal};
 use fs::sigio::{IoOwner, IoSignal};
-use fs::{Capabilities, Credentials, Events};
+use fs::{Capabilities, Credentials, Events, Kuid};
 
 use crate::signal::{Disposition, SigInfo, Signal, send};
 use crate::{Process, thread, tree};
@@ -34,8 +34,10 @@ fn may_signal(io: &IoSignal, process: &Process) -> bool {
         return false;
     };
     let to = thread.credentials();
-    let is_same = |id: u32| id == to.suid || id == to.uid;
-    from.has(Capabilities::KILL) || is_same(from.uid) || is_same(from.euid)
+    let is_same = |id: Kuid| id == to.suid || id == to.uid;
+    from.ns_capable(&to.user_namespace, Capabilities::KILL)
+        || is_same(from.uid)
+        || is_same(from.euid)
 }
 
 fn signal_owner(io: &IoSignal, info: &SigInfo) {

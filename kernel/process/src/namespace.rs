@@ -3,7 +3,8 @@
 //! [`NsProxy`] is what a thread's next steps happen in. The mount namespace is not in it: it belongs to the
 //! [`fs::FsContext`], which threads share by other rules. A [`Namespace`] of any kind has a number, a user
 //! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of IPC,
-//! networks, control groups, users and clocks there is one each, the initial one.
+//! networks, control groups and clocks there is one each, the initial one. Users have theirs
+//! ([`UserNamespace`]) by their credentials; unshare(2) refuses to make more.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -12,12 +13,13 @@ use core::fmt;
 use abi::{Errno, Result};
 use collections::try_arc;
 use fs::{
-    File, FileKind, FileOps, Inode, InodeBody, Metadata, MountNamespace, OpenFlags, Path, Timestamp,
+    File, FileKind, FileOps, Inode, InodeBody, Metadata, MountNamespace, OpenFlags, Path,
+    Timestamp, UserNamespace,
 };
 
 use crate::clone::CloneFlags;
 use crate::pid_namespace::PidNamespace;
-use crate::thread::Thread;
+use crate::thread::{self, Thread};
 use crate::uts::UtsNamespace;
 
 /// The namespaces of a thread that it does not share through something else.
@@ -104,6 +106,8 @@ pub enum Namespace {
     Pid(PidNamespace),
     /// Of names.
     Uts(Arc<UtsNamespace>),
+    /// Of users. A thread has it by its credentials.
+    User(UserNamespace),
     /// The initial one of a kind of which there is one.
     Initial(Kind),
 }
@@ -121,6 +125,7 @@ impl Namespace {
             }
             Kind::Pid => Namespace::Pid(thread.process().pid_namespace().clone()),
             Kind::Uts => Namespace::Uts(thread.namespaces().uts),
+            Kind::User => Namespace::User(thread.credentials().user_namespace.clone()),
             other => Namespace::Initial(other),
         })
     }
@@ -132,6 +137,7 @@ impl Namespace {
             Namespace::Mount(_) => Kind::Mount,
             Namespace::Pid(_) => Kind::Pid,
             Namespace::Uts(_) => Kind::Uts,
+            Namespace::User(_) => Kind::User,
             Namespace::Initial(kind) => *kind,
         }
     }
@@ -143,17 +149,31 @@ impl Namespace {
             Namespace::Mount(mounts) => Some(mounts.id()),
             Namespace::Pid(pids) => pids.ino(),
             Namespace::Uts(names) => names.ino(),
+            Namespace::User(users) => users.ino(),
             Namespace::Initial(_) => None,
         };
         own.map_or(self.kind().initial_ino(), u64::from)
     }
 
-    /// The user namespace whose capabilities count in it. The initial one belongs to nobody else.
-    fn owner(&self) -> Result<Self> {
-        match self {
-            Namespace::Initial(Kind::User) => Err(Errno::EPERM),
-            _ => Ok(Namespace::Initial(Kind::User)),
+    /// The user namespace whose capabilities count in it; `None` for the initial user namespace.
+    #[must_use]
+    pub fn owner(&self) -> Option<UserNamespace> {
+        Some(match self {
+            Namespace::Mount(mounts) => mounts.owner().clone(),
+            Namespace::Pid(pids) => pids.owner(),
+            Namespace::Uts(names) => names.owner().clone(),
+            Namespace::User(users) => return users.parent().cloned(),
+            Namespace::Initial(_) => UserNamespace::INITIAL,
+        })
+    }
+
+    /// As [`Self::owner`], for who sees it.
+    fn owner_for(&self, caller: &Thread) -> Result<Self> {
+        let owner = self.owner().ok_or(Errno::EPERM)?;
+        if !owner.is_within(&caller.credentials().user_namespace) {
+            return Err(Errno::EPERM);
         }
+        Ok(Namespace::User(owner))
     }
 
     /// The one that it lies in. `caller` must see it.
@@ -166,7 +186,7 @@ impl Namespace {
                 }
                 Ok(Namespace::Pid(parent))
             }
-            Namespace::Initial(Kind::User) => Err(Errno::EPERM),
+            Namespace::User(_) => self.owner_for(caller),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -247,7 +267,7 @@ impl NsFile {
     #[must_use]
     pub fn open_related(&self, caller: &Thread, command: u32) -> Option<Result<Arc<File>>> {
         let related = match command {
-            NS_GET_USERNS => self.namespace.owner(),
+            NS_GET_USERNS => self.namespace.owner_for(caller),
             NS_GET_PARENT => self.namespace.parent(caller),
             _ => return None,
         };
@@ -266,10 +286,12 @@ impl FileOps for NsFile {
         match command {
             NS_GET_NSTYPE => Ok(u64::from(self.namespace.kind().flag())),
             NS_GET_OWNER_UID => {
-                if self.namespace.kind() != Kind::User {
+                let Namespace::User(users) = &self.namespace else {
                     return Err(Errno::EINVAL);
-                }
-                memory::user::write(machine::UserAddr(arg), &0u32).map(|()| 0)
+                };
+                let reader = thread::current().ok_or(Errno::ENOTTY)?;
+                let owner = reader.process().shown_uid(users.owner());
+                memory::user::write(machine::UserAddr(arg), &owner).map(|()| 0)
             }
             _ => Err(Errno::ENOTTY),
         }
@@ -289,15 +311,16 @@ fn open(caller: &Thread, namespace: Namespace) -> Result<Arc<File>> {
 /// `EINVAL`, `ENOSPC`.
 pub fn unshare(own: &Thread, flags: CloneFlags) -> Result<NsProxy> {
     let mut new = own.namespaces();
+    let owner = &own.credentials().user_namespace;
     if flags.contains(CloneFlags::NEWUTS) {
-        new.uts = new.uts.duplicate()?;
+        new.uts = new.uts.duplicate(owner)?;
     }
     if flags.contains(CloneFlags::NEWPID) {
         let pids = own.process().pid_namespace();
         if new.pid_for_children != *pids {
             return Err(Errno::EINVAL);
         }
-        new.pid_for_children = pids.below()?;
+        new.pid_for_children = pids.below(owner)?;
     }
     Ok(new)
 }
@@ -313,11 +336,11 @@ mod tests {
         assert_eq!(text(Namespace::Pid(pids.clone())), "pid:[4026531836]");
         let names = crate::uts::initial();
         assert_eq!(text(Namespace::Uts(names.clone())), "uts:[4026531838]");
-        let user = Namespace::Initial(Kind::User);
+        let user = Namespace::User(UserNamespace::INITIAL);
         assert_eq!(text(user.clone()), "user:[4026531837]");
-        assert!(user.owner().is_err());
-        let below = Namespace::Pid(pids.below().expect("a namespace"));
-        let copy = Namespace::Uts(names.duplicate().expect("a namespace"));
+        assert!(user.owner().is_none());
+        let below = Namespace::Pid(pids.below(&UserNamespace::INITIAL).expect("a namespace"));
+        let copy = Namespace::Uts(names.duplicate(&UserNamespace::INITIAL).expect("names"));
         assert!(below.ino() > 0xf000_0000 && copy.ino() > 0xf000_0000);
         assert_ne!(below.ino(), copy.ino());
     }

@@ -13,6 +13,7 @@ use core::ops::Bound;
 
 use abi::{Errno, Result};
 use collections::{Map, try_arc};
+use fs::UserNamespace;
 use machine::sync::SpinLock;
 use sched::WaitQueue;
 
@@ -34,6 +35,8 @@ pub struct PidNamespace(Option<Arc<Inner>>);
 struct Inner {
     ino: u32,
     parent: PidNamespace,
+    /// Whose capabilities count in it.
+    owner: UserNamespace,
     level: u32,
     numbers: SpinLock<Numbers>,
     /// Woken when a process in it, or below it, has ended.
@@ -53,11 +56,11 @@ struct Numbers {
 }
 
 impl PidNamespace {
-    /// An empty namespace below this one. The first process entered is its init.
+    /// An empty namespace below this one, owned by `owner`. The first process entered is its init.
     ///
     /// # Errors
     /// `ENOSPC` when namespaces nest too deep, `ENOMEM`.
-    pub fn below(&self) -> Result<Self> {
+    pub fn below(&self, owner: &UserNamespace) -> Result<Self> {
         let level = self.0.as_ref().map_or(0, |inner| inner.level) + 1;
         if level > MOST_LEVELS {
             return Err(Errno::ENOSPC);
@@ -65,6 +68,7 @@ impl PidNamespace {
         Ok(Self(Some(try_arc(Inner {
             ino: fs::next_namespace_id(),
             parent: self.clone(),
+            owner: owner.clone(),
             level,
             numbers: SpinLock::new(Numbers::default()),
             members_changed: WaitQueue::new(),
@@ -81,6 +85,14 @@ impl PidNamespace {
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         self.0.as_ref().map(|inner| inner.parent.clone())
+    }
+
+    /// The user namespace whose capabilities count in it.
+    #[must_use]
+    pub fn owner(&self) -> UserNamespace {
+        self.0
+            .as_ref()
+            .map_or(UserNamespace::INITIAL, |inner| inner.owner.clone())
     }
 
     /// Whether this is the initial namespace.
@@ -297,13 +309,13 @@ impl Process {
 mod tests {
     use abi::Errno;
 
-    use super::PidNamespace;
+    use super::{PidNamespace, UserNamespace};
 
     #[test]
     fn each_namespace_counts_from_one_and_those_above_see_all() {
         let initial = PidNamespace::default();
-        let outer = initial.below().expect("a namespace");
-        let inner = outer.below().expect("a namespace");
+        let outer = initial.below(&UserNamespace::INITIAL).expect("a namespace");
+        let inner = outer.below(&UserNamespace::INITIAL).expect("a namespace");
         outer.enter(40).expect("a number");
         inner.enter(41).expect("a number");
         assert_eq!([40, 41].map(|id| outer.shown(id)), [1, 2]);
@@ -320,8 +332,10 @@ mod tests {
 
     #[test]
     fn a_namespace_without_its_init_takes_nobody() {
-        let outer = PidNamespace::default().below().expect("a namespace");
-        let inner = outer.below().expect("a namespace");
+        let outer = PidNamespace::default()
+            .below(&UserNamespace::INITIAL)
+            .expect("a namespace");
+        let inner = outer.below(&UserNamespace::INITIAL).expect("a namespace");
         outer.close();
         assert_eq!(inner.enter(7), Err(Errno::ENOMEM));
         assert_eq!(inner.shown(7), 0);

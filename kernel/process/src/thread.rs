@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, 
 
 use abi::Result;
 use collections::try_arc;
-use fs::Credentials;
+use fs::{Credentials, Kuid};
 use machine::sync::SpinLock;
 
 use crate::completion::Completion;
@@ -58,7 +58,7 @@ pub struct Thread {
     resources: SpinLock<Resources>,
     credentials: SpinLock<Arc<Credentials>>,
     /// The real user id that it counts for; changed with the tree locked.
-    real_uid: AtomicU32,
+    real_uid: SpinLock<Kuid>,
     name: SpinLock<[u8; 16]>,
     /// Where to write 0 and wake when it exits (CLONE_CHILD_CLEARTID, set_tid_address(2)).
     pub(crate) clear_child_tid: AtomicU64,
@@ -139,7 +139,7 @@ impl Thread {
             fault: SpinLock::new(FaultRecord::default()),
             restart: SpinLock::new(None),
             resources: SpinLock::new(start.resources),
-            real_uid: AtomicU32::new(start.credentials.uid),
+            real_uid: SpinLock::new(start.credentials.uid),
             credentials: SpinLock::new(start.credentials),
             name: SpinLock::new(start.name),
             clear_child_tid: AtomicU64::new(0),
@@ -203,8 +203,8 @@ impl Thread {
     }
 
     /// The real user id that it counts for (RLIMIT_NPROC).
-    pub(crate) fn real_uid(&self) -> u32 {
-        self.real_uid.load(Ordering::Relaxed)
+    pub(crate) fn real_uid(&self) -> Kuid {
+        *self.real_uid.lock()
     }
 
     /// Makes it someone else; through its [`Own`](crate::own::Own).
@@ -216,7 +216,7 @@ impl Thread {
         if new.uid != self.real_uid() {
             let mut tree = tree::lock();
             tree.change_user(self.real_uid(), new.uid)?;
-            self.real_uid.store(new.uid, Ordering::Relaxed);
+            *self.real_uid.lock() = new.uid;
         }
         self.put_credentials(new);
         Ok(())

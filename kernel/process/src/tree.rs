@@ -14,6 +14,7 @@ use core::ops::Bound;
 
 use abi::{Errno, Result};
 use collections::Map;
+use fs::Kuid;
 use fs::job_control::Terminal;
 use machine::sync::{SpinGuard, SpinLock};
 
@@ -46,7 +47,7 @@ pub struct Tree {
     groups: Map<Pid, Group>,
     sessions: Map<Pid, Session>,
     /// Threads of each real user id.
-    users: Map<u32, usize>,
+    users: Map<Kuid, usize>,
 }
 
 /// A process in the tree.
@@ -86,7 +87,7 @@ pub struct Zombie {
     /// What it and its waited-for children used.
     pub usage: Usage,
     /// Its real user id, for the parent's SIGCHLD.
-    pub uid: u32,
+    pub uid: Kuid,
     /// The command name of its last thread.
     pub name: [u8; 16],
 }
@@ -209,7 +210,7 @@ impl Tree {
 
     /// How many threads user `uid` has.
     #[must_use]
-    pub fn threads_of(&self, uid: u32) -> usize {
+    pub fn threads_of(&self, uid: Kuid) -> usize {
         self.users.get(&uid).copied().unwrap_or(0)
     }
 
@@ -217,18 +218,18 @@ impl Tree {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn change_user(&mut self, old: u32, new: u32) -> Result<()> {
+    pub(crate) fn change_user(&mut self, old: Kuid, new: Kuid) -> Result<()> {
         self.count_user(new)?;
         self.uncount_user(old);
         Ok(())
     }
 
-    fn count_user(&mut self, uid: u32) -> Result<()> {
+    fn count_user(&mut self, uid: Kuid) -> Result<()> {
         *self.users.try_get_or_insert_with(&uid, || 0)? += 1;
         Ok(())
     }
 
-    fn uncount_user(&mut self, uid: u32) {
+    fn uncount_user(&mut self, uid: Kuid) {
         if let Some(count) = self.users.get_mut(&uid) {
             *count -= 1;
             if *count == 0 {

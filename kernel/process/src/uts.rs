@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use abi::Result;
 use collections::try_arc;
+use fs::UserNamespace;
 use machine::sync::SpinLock;
 
 use crate::thread;
@@ -57,6 +58,8 @@ struct Names {
 pub struct UtsNamespace {
     /// `None` for the initial one.
     ino: Option<u32>,
+    /// Whose capabilities count in it.
+    owner: UserNamespace,
     names: SpinLock<Names>,
 }
 
@@ -68,6 +71,7 @@ pub fn initial() -> Arc<UtsNamespace> {
         // infallible: made by the first process, at start-up.
         Arc::new(UtsNamespace {
             ino: None,
+            owner: UserNamespace::INITIAL,
             names: SpinLock::new(Names {
                 host: Name::new(b"nacre"),
                 domain: Name::new(b"(none)"),
@@ -84,13 +88,14 @@ pub fn current() -> Arc<UtsNamespace> {
 }
 
 impl UtsNamespace {
-    /// A new one with the same names.
+    /// A new one with the same names, owned by `owner`.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn duplicate(&self) -> Result<Arc<Self>> {
+    pub fn duplicate(&self, owner: &UserNamespace) -> Result<Arc<Self>> {
         let new = try_arc(Self {
             ino: Some(fs::next_namespace_id()),
+            owner: owner.clone(),
             names: SpinLock::new(*self.names.lock()),
         })?;
         Ok(new)
@@ -100,6 +105,12 @@ impl UtsNamespace {
     #[must_use]
     pub fn ino(&self) -> Option<u32> {
         self.ino
+    }
+
+    /// The user namespace whose capabilities count in it.
+    #[must_use]
+    pub fn owner(&self) -> &UserNamespace {
+        &self.owner
     }
 
     /// The host name.

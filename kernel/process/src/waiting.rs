@@ -1,6 +1,7 @@
 //! Waiting for children: wait4(2), waitid(2).
 
 use abi::{Errno, Result};
+use fs::Kuid;
 
 use crate::signal::{Signal, code};
 use crate::thread::Thread;
@@ -47,7 +48,7 @@ pub enum Which {
 pub struct Report {
     /// Which child, as its parent calls it.
     pub pid: Pid,
-    /// Its user.
+    /// Its user, as its parent calls it.
     pub uid: u32,
     /// Status as wait4(2) gives it.
     pub status: i32,
@@ -100,8 +101,10 @@ fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Repo
         };
         return if any { Ok(None) } else { Err(Errno::ECHILD) };
     };
+    let uid = (tree.node(report.pid)).map_or(Kuid::ROOT, uid_of);
     let shown = Report {
         pid: parent.shown(report.pid),
+        uid: parent.shown_uid(uid),
         ..report
     };
     let reaped = consume(&mut tree, parent, &report, options);
@@ -141,7 +144,7 @@ fn report_on(child: &Node, options: Options) -> Option<Report> {
     let pid = child.process.pid();
     let report = |status, code| Report {
         pid,
-        uid: uid_of(&child.process),
+        uid: 0,
         status,
         code,
         usage: Usage::default(),
@@ -152,7 +155,6 @@ fn report_on(child: &Node, options: Options) -> Option<Report> {
         }
         let (code, _) = exit::split_status(zombie.status);
         return Some(Report {
-            uid: zombie.uid,
             usage: zombie.usage,
             ..report(zombie.status, code)
         });
@@ -169,8 +171,14 @@ fn report_on(child: &Node, options: Options) -> Option<Report> {
     None
 }
 
-fn uid_of(process: &Process) -> u32 {
-    process.credentials().map_or(0, |cred| cred.uid)
+fn uid_of(child: &Node) -> Kuid {
+    if let Some(zombie) = child.zombie {
+        return zombie.uid;
+    }
+    child
+        .process
+        .credentials()
+        .map_or(Kuid::ROOT, |credentials| credentials.uid)
 }
 
 /// What a report uses up, unless NOWAIT. The caller drops what comes back without the lock.

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::{Credentials, FsContext};
+use fs::{Credentials, FsContext, Kgid, Kuid};
 use machine::UserAddr;
 use machine::user_mode::UserContext;
 use process::own::Own;
@@ -59,6 +59,58 @@ impl Context<'_> {
     #[must_use]
     pub fn find_leader(&self, number: Pid) -> Option<Arc<Process>> {
         tree::process(self.process().find(number)?)
+    }
+
+    /// What the caller's user namespace shows `user` as.
+    #[must_use]
+    pub fn shown_uid(&self, user: Kuid) -> u32 {
+        self.credentials().user_namespace.shown_uid(user)
+    }
+
+    /// What the caller's user namespace shows `group` as.
+    #[must_use]
+    pub fn shown_gid(&self, group: Kgid) -> u32 {
+        self.credentials().user_namespace.shown_gid(group)
+    }
+
+    /// The user that the caller's user namespace calls by argument `index`.
+    ///
+    /// # Errors
+    /// `EINVAL` when it calls nobody so.
+    pub fn user_id(&self, index: usize) -> Result<Kuid> {
+        let names = &self.credentials().user_namespace;
+        names.kuid(self.uint(index)).ok_or(Errno::EINVAL)
+    }
+
+    /// The group that the caller's user namespace calls by argument `index`.
+    ///
+    /// # Errors
+    /// `EINVAL` when it calls none so.
+    pub fn group_id(&self, index: usize) -> Result<Kgid> {
+        let names = &self.credentials().user_namespace;
+        names.kgid(self.uint(index)).ok_or(Errno::EINVAL)
+    }
+
+    /// As [`Self::user_id`]; `None` for -1, which leaves a user as it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn optional_user(&self, index: usize) -> Result<Option<Kuid>> {
+        match self.uint(index) {
+            u32::MAX => Ok(None),
+            _ => self.user_id(index).map(Some),
+        }
+    }
+
+    /// As [`Self::group_id`]; `None` for -1, which leaves a group as it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn optional_group(&self, index: usize) -> Result<Option<Kgid>> {
+        match self.uint(index) {
+            u32::MAX => Ok(None),
+            _ => self.group_id(index).map(Some),
+        }
     }
 
     /// The thread that the caller's PID namespace calls `number`; of a dead process the first one.

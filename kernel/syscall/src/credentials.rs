@@ -2,7 +2,7 @@
 
 use abi::{Errno, Result};
 use alloc::sync::Arc;
-use fs::{Capabilities, Credentials};
+use fs::{Capabilities, Credentials, Kgid, Kuid};
 use machine::UserAddr;
 use process::cred;
 use process::thread::Thread;
@@ -13,35 +13,45 @@ use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[
-    Entry::new(102, "getuid", |cx| id_of(cx, |c| c.uid)),
-    Entry::new(104, "getgid", |cx| id_of(cx, |c| c.gid)),
+    Entry::new(102, "getuid", |cx| user_of(cx, |c| c.uid)),
+    Entry::new(104, "getgid", |cx| group_of(cx, |c| c.gid)),
     Entry::new(105, "setuid", |cx| {
-        change(cx, |c, cx| cred::set_uid(c, cx.uint(0)))
+        change(cx, |c, cx| cred::set_uid(c, cx.user_id(0)?))
     }),
     Entry::new(106, "setgid", |cx| {
-        change(cx, |c, cx| cred::set_gid(c, cx.uint(0)))
+        change(cx, |c, cx| cred::set_gid(c, cx.group_id(0)?))
     }),
-    Entry::new(107, "geteuid", |cx| id_of(cx, |c| c.euid)),
-    Entry::new(108, "getegid", |cx| id_of(cx, |c| c.egid)),
+    Entry::new(107, "geteuid", |cx| user_of(cx, |c| c.euid)),
+    Entry::new(108, "getegid", |cx| group_of(cx, |c| c.egid)),
     Entry::new(113, "setreuid", |cx| {
-        change(cx, |c, cx| cred::set_reuid(c, cx.uint(0), cx.uint(1)))
+        change(cx, |c, cx| {
+            cred::set_reuid(c, cx.optional_user(0)?, cx.optional_user(1)?)
+        })
     }),
     Entry::new(114, "setregid", |cx| {
-        change(cx, |c, cx| cred::set_regid(c, cx.uint(0), cx.uint(1)))
+        change(cx, |c, cx| {
+            cred::set_regid(c, cx.optional_group(0)?, cx.optional_group(1)?)
+        })
     }),
     Entry::new(115, "getgroups", sys_getgroups),
     Entry::new(116, "setgroups", sys_setgroups),
     Entry::new(117, "setresuid", |cx| {
-        change(cx, |c, cx| cred::set_resuid(c, three(cx)))
+        change(cx, |c, cx| {
+            cred::set_resuid(c, three(|index| cx.optional_user(index))?)
+        })
     }),
     Entry::new(118, "getresuid", |cx| {
-        write_ids(cx, |c| [c.uid, c.euid, c.suid])
+        let c = cx.credentials();
+        write_ids(cx, [c.uid, c.euid, c.suid].map(|id| cx.shown_uid(id)))
     }),
     Entry::new(119, "setresgid", |cx| {
-        change(cx, |c, cx| cred::set_resgid(c, three(cx)))
+        change(cx, |c, cx| {
+            cred::set_resgid(c, three(|index| cx.optional_group(index))?)
+        })
     }),
     Entry::new(120, "getresgid", |cx| {
-        write_ids(cx, |c| [c.gid, c.egid, c.sgid])
+        let c = cx.credentials();
+        write_ids(cx, [c.gid, c.egid, c.sgid].map(|id| cx.shown_gid(id)))
     }),
     Entry::new(122, "setfsuid", sys_setfsuid),
     Entry::new(123, "setfsgid", sys_setfsgid),
@@ -49,12 +59,19 @@ pub(crate) const CALLS: &[Entry] = &[
     Entry::new(126, "capset", sys_capset),
 ];
 
-fn id_of(cx: &Context<'_>, which: fn(&Credentials) -> u32) -> Result<u64> {
-    Ok(u64::from(which(cx.credentials())))
+fn user_of(cx: &Context<'_>, which: fn(&Credentials) -> Kuid) -> Result<u64> {
+    let own = cx.credentials();
+    Ok(u64::from(own.user_namespace.shown_uid(which(own))))
 }
 
-fn three(cx: &Context<'_>) -> [u32; 3] {
-    [cx.uint(0), cx.uint(1), cx.uint(2)]
+fn group_of(cx: &Context<'_>, which: fn(&Credentials) -> Kgid) -> Result<u64> {
+    let own = cx.credentials();
+    Ok(u64::from(own.user_namespace.shown_gid(which(own))))
+}
+
+/// The first three arguments.
+fn three<I>(argument: impl Fn(usize) -> Result<Option<I>>) -> Result<[Option<I>; 3]> {
+    Ok([argument(0)?, argument(1)?, argument(2)?])
 }
 
 fn change(
@@ -86,8 +103,7 @@ fn replace(cx: &mut Context<'_>, old: &Credentials, new: Credentials) -> Result<
     Ok(())
 }
 
-fn write_ids(cx: &Context<'_>, which: fn(&Credentials) -> [u32; 3]) -> Result<u64> {
-    let ids = which(cx.credentials());
+fn write_ids(cx: &Context<'_>, ids: [u32; 3]) -> Result<u64> {
     for (index, id) in ids.iter().enumerate() {
         memory::user::write(cx.addr(index), id)?;
     }
@@ -96,18 +112,21 @@ fn write_ids(cx: &Context<'_>, which: fn(&Credentials) -> [u32; 3]) -> Result<u6
 
 fn sys_setfsuid(cx: &mut Context<'_>) -> Result<u64> {
     let old = cx.credentials().clone();
-    if let Some(new) = cred::set_fsuid(&old, cx.uint(0)) {
+    // It reports nothing.
+    let wanted = cx.user_id(0).ok();
+    if let Some(new) = wanted.and_then(|user| cred::set_fsuid(&old, user)) {
         replace(cx, &old, new)?;
     }
-    Ok(u64::from(old.fsuid))
+    Ok(u64::from(old.user_namespace.shown_uid(old.fsuid)))
 }
 
 fn sys_setfsgid(cx: &mut Context<'_>) -> Result<u64> {
     let old = cx.credentials().clone();
-    if let Some(new) = cred::set_fsgid(&old, cx.uint(0)) {
+    let wanted = cx.group_id(0).ok();
+    if let Some(new) = wanted.and_then(|group| cred::set_fsgid(&old, group)) {
         replace(cx, &old, new)?;
     }
-    Ok(u64::from(old.fsgid))
+    Ok(u64::from(old.user_namespace.shown_gid(old.fsgid)))
 }
 
 fn sys_getgroups(cx: &mut Context<'_>) -> Result<u64> {
@@ -118,7 +137,11 @@ fn sys_getgroups(cx: &mut Context<'_>) -> Result<u64> {
         if room < groups.len() {
             return Err(Errno::EINVAL);
         }
-        memory::user::write_bytes(cx.addr(1), groups.as_bytes())?;
+        let mut numbers = collections::Vec::try_with_capacity(groups.len())?;
+        for group in groups.iter() {
+            numbers.try_push(cx.shown_gid(*group))?;
+        }
+        memory::user::write_bytes(cx.addr(1), numbers.as_bytes())?;
     }
     Ok(groups.len() as u64)
 }
@@ -126,15 +149,20 @@ fn sys_getgroups(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_setgroups(cx: &mut Context<'_>) -> Result<u64> {
     const NGROUPS_MAX: usize = 65536;
     let old = cx.credentials().clone();
-    if !old.has(Capabilities::SETGID) {
+    if !old.own_ns_capable(Capabilities::SETGID) {
         return Err(Errno::EPERM);
     }
     let count = usize::try_from(cx.int(0)).map_err(|_| Errno::EINVAL)?;
     if count > NGROUPS_MAX {
         return Err(Errno::EINVAL);
     }
-    let groups = memory::user::read_array::<u32>(cx.addr(1), count)?;
-    let new = cred::set_groups(&old, groups)?;
+    let numbers = memory::user::read_array::<u32>(cx.addr(1), count)?;
+    let mut groups = collections::Vec::try_with_capacity(count)?;
+    for number in numbers {
+        let group = old.user_namespace.kgid(number).ok_or(Errno::EINVAL)?;
+        groups.try_push(group)?;
+    }
+    let new = cred::set_groups(&old, groups.into_std())?;
     cx.own.set_credentials(cx.thread, new)?;
     Ok(0)
 }

@@ -69,7 +69,7 @@ impl<'a> Names<'a> {
         if now.fsuid != now.uid || now.fsgid != now.gid {
             let mut real = Credentials::clone(now);
             (real.fsuid, real.fsgid) = (real.uid, real.gid);
-            let keeps = real.uid == 0;
+            let keeps = real.user_namespace.root() == Some(real.uid);
             real.effective = if keeps {
                 real.permitted
             } else {

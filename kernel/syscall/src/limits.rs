@@ -41,7 +41,7 @@ fn sys_setrlimit(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn set(cx: &Context<'_>, target: &Arc<Process>, resource: Resource, new: Limit) -> Result<()> {
-    let may_raise = cx.credentials().has(Capabilities::SYS_RESOURCE);
+    let may_raise = cx.credentials().capable(Capabilities::SYS_RESOURCE);
     target.limits().set(resource, new, may_raise)?;
     match resource {
         Resource::Cpu if new.soft != INFINITY => timer::watch_cpu_limit(target),
@@ -73,10 +73,13 @@ fn sys_prlimit64(cx: &mut Context<'_>) -> Result<u64> {
 /// prlimit(2): the caller's ids must all be the target's, or CAP_SYS_RESOURCE.
 fn check_access(cx: &Context<'_>, target: &Arc<Process>) -> Result<()> {
     let own = cx.credentials();
-    if Arc::ptr_eq(target, cx.process()) || own.has(Capabilities::SYS_RESOURCE) {
+    if Arc::ptr_eq(target, cx.process()) {
         return Ok(());
     }
     let other = target.credentials().ok_or(Errno::ESRCH)?;
+    if own.ns_capable(&other.user_namespace, Capabilities::SYS_RESOURCE) {
+        return Ok(());
+    }
     let users = [other.uid, other.euid, other.suid]
         .iter()
         .all(|id| *id == own.uid);

@@ -162,7 +162,7 @@ fn sys_madvise(cx: &mut Context<'_>) -> Result<u64> {
 
 /// Whether the caller may lock more memory than its limit says.
 fn may_lock(cx: &Context<'_>) -> bool {
-    cx.credentials().has(fs::Capabilities::IPC_LOCK)
+    cx.credentials().capable(fs::Capabilities::IPC_LOCK)
 }
 
 /// `READ_IMPLIES_EXEC` of personality(2).

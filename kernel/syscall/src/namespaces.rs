@@ -5,7 +5,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::{Capabilities, MountNamespace};
+use fs::{Capabilities, MountNamespace, UserNamespace};
 use process::clone::CloneFlags;
 use process::namespace::{self, Kind, Namespace, NsFile};
 use process::pidfd::PidFd;
@@ -38,13 +38,13 @@ fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if flags.intersects(NEW) {
-        require(cx, Capabilities::SYS_ADMIN)?;
+        require(cx, None, Capabilities::SYS_ADMIN)?;
     }
     let namespaces = namespace::unshare(cx.thread, flags)?;
     if flags.intersects(F::FS | F::NEWNS) {
         let own = cx.fs().duplicate()?;
         if flags.contains(F::NEWNS) {
-            own.unshare_namespace()?;
+            own.unshare_namespace(&cx.credentials().user_namespace)?;
         }
         cx.own.set_fs(cx.thread, own)?;
     }
@@ -100,7 +100,8 @@ fn enter(cx: &mut Context<'_>, namespace: &Namespace) -> Result<u64> {
     if namespace.kind() == Kind::User {
         return Err(Errno::EINVAL);
     }
-    require(cx, Capabilities::SYS_ADMIN)?;
+    require(cx, namespace.owner().as_ref(), Capabilities::SYS_ADMIN)?;
+    require(cx, None, Capabilities::SYS_ADMIN)?;
     let mut own = cx.thread.namespaces();
     match namespace {
         Namespace::Mount(mounts) => return enter_mounts(cx, mounts),
@@ -112,7 +113,7 @@ fn enter(cx: &mut Context<'_>, namespace: &Namespace) -> Result<u64> {
         }
         Namespace::Uts(names) => own.uts = names.clone(),
         // The one that there is, which the caller is in.
-        Namespace::Initial(_) => return Ok(0),
+        Namespace::Initial(_) | Namespace::User(_) => return Ok(0),
     }
     cx.thread.set_namespaces(own);
     Ok(0)
@@ -126,7 +127,7 @@ fn is_alive(process: &Process) -> bool {
 
 /// The caller's root and working directory become the root of these mounts.
 fn enter_mounts(cx: &mut Context<'_>, mounts: &Arc<MountNamespace>) -> Result<u64> {
-    require(cx, Capabilities::SYS_CHROOT)?;
+    require(cx, None, Capabilities::SYS_CHROOT)?;
     if cx.process().thread_count() > 1 {
         return Err(Errno::EINVAL);
     }
@@ -135,8 +136,14 @@ fn enter_mounts(cx: &mut Context<'_>, mounts: &Arc<MountNamespace>) -> Result<u6
     Ok(0)
 }
 
-fn require(cx: &Context<'_>, capability: Capabilities) -> Result<()> {
-    if cx.credentials().has(capability) {
+/// Asks for a capability in `owner`, `None` for the caller's own user namespace.
+fn require(
+    cx: &Context<'_>,
+    owner: Option<&UserNamespace>,
+    capability: Capabilities,
+) -> Result<()> {
+    let own = cx.credentials();
+    if own.ns_capable(owner.unwrap_or(&own.user_namespace), capability) {
         Ok(())
     } else {
         Err(Errno::EPERM)

@@ -117,7 +117,7 @@ fn sys_prctl(cx: &mut Context<'_>) -> Result<u64> {
             thread.set_no_new_privs();
             Ok(0)
         }
-        option::SET_MM if !thread.credentials().has(Capabilities::SYS_RESOURCE) => {
+        option::SET_MM if !thread.credentials().capable(Capabilities::SYS_RESOURCE) => {
             Err(Errno::EPERM)
         }
         option::GET_NO_NEW_PRIVS => Ok(u64::from(thread.no_new_privs())),

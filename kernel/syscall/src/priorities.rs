@@ -10,7 +10,7 @@ use process::tree;
 use sched::Attributes;
 
 use crate::context::Context;
-use crate::scheduling::{is_same_owner, nice_limit_allows, thread_of};
+use crate::scheduling::{is_nice_over, is_same_owner, nice_limit_allows, thread_of};
 use crate::table::Entry;
 
 /// The family's rows.
@@ -60,7 +60,8 @@ fn for_each_meant(
             let uid = if who == 0 {
                 cx.credentials().uid
             } else {
-                who.cast_unsigned()
+                let names = &cx.credentials().user_namespace;
+                names.kuid(who.cast_unsigned()).ok_or(Errno::ESRCH)?
             };
             for thread in tree::processes().flat_map(|process| process.threads()) {
                 if thread.credentials().uid == uid {
@@ -101,12 +102,12 @@ fn sys_setpriority(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn set_nice(cx: &Context<'_>, target: &Thread, nice: i8) -> Result<()> {
-    let is_capable = cx.credentials().has(Capabilities::SYS_NICE);
-    if !is_capable && !is_same_owner(cx, target) {
+    if !is_same_owner(cx, target) && !is_nice_over(cx, target) {
         return Err(Errno::EPERM);
     }
     let old = target.attributes();
-    if nice < old.nice && !nice_limit_allows(target, nice) && !is_capable {
+    let may_exceed = cx.credentials().capable(Capabilities::SYS_NICE);
+    if nice < old.nice && !nice_limit_allows(target, nice) && !may_exceed {
         return Err(Errno::EACCES);
     }
     target.set_attributes(Attributes { nice, ..old })
@@ -129,7 +130,7 @@ fn check_io_priority(cx: &Context<'_>, value: u32) -> Result<()> {
     const LEVELS: u32 = 8;
     let credentials = cx.credentials();
     let may_have_realtime =
-        credentials.has(Capabilities::SYS_ADMIN) || credentials.has(Capabilities::SYS_NICE);
+        credentials.capable(Capabilities::SYS_ADMIN) || credentials.capable(Capabilities::SYS_NICE);
     let level = value & ((1 << CLASS_SHIFT) - 1);
     match value >> CLASS_SHIFT {
         0 if level == 0 => Ok(()),
@@ -147,7 +148,7 @@ fn sys_ioprio_set(cx: &mut Context<'_>) -> Result<u64> {
     let own = cx.credentials();
     for_each_meant(cx, io_priority_of(cx.int(0))?, cx.int(1), |thread| {
         let uid = thread.credentials().uid;
-        let may = uid == own.uid || uid == own.euid || own.has(Capabilities::SYS_NICE);
+        let may = uid == own.uid || uid == own.euid || own.capable(Capabilities::SYS_NICE);
         if !may {
             return Err(Errno::EPERM);
         }

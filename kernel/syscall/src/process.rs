@@ -304,7 +304,8 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
         return Ok(0);
     };
     let sender = target.shown(cx.process().pid());
-    let own = SigInfo::user(signal, sender, cx.credentials().uid);
+    let uid = target.shown_uid(cx.credentials().uid);
+    let own = SigInfo::user(signal, sender, uid);
     send::to_process(&target, &info.unwrap_or(own)).map(|()| 0)
 }
 

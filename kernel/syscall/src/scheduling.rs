@@ -70,6 +70,12 @@ pub(crate) fn is_same_owner(cx: &Context<'_>, target: &Thread) -> bool {
     own.euid == other.uid || own.euid == other.euid
 }
 
+/// Whether the caller has CAP_SYS_NICE over `target`.
+pub(crate) fn is_nice_over(cx: &Context<'_>, target: &Thread) -> bool {
+    let names = &target.credentials().user_namespace;
+    cx.credentials().ns_capable(names, Capabilities::SYS_NICE)
+}
+
 /// Whether RLIMIT_NICE lets `target` have this nice value. It counts from 1 (nice 19) to 40 (nice -20).
 pub(crate) fn nice_limit_allows(target: &Thread, nice: i8) -> bool {
     let wanted = u64::try_from(20 - i64::from(nice)).unwrap_or(0);
@@ -93,14 +99,14 @@ fn is_allowed(cx: &Context<'_>, target: &Thread, wanted: Attributes) -> bool {
     };
     // The idle policy is like a nice value of 20.
     let leaves_idle = old.policy == Policy::Idle && wanted.policy != Policy::Idle;
-    fits && !(leaves_idle && !nice_limit_allows(target, old.nice))
-        && !(old.reset_on_fork && !wanted.reset_on_fork)
+    fits && (!leaves_idle || nice_limit_allows(target, old.nice))
+        && (!old.reset_on_fork || wanted.reset_on_fork)
         && is_same_owner(cx, target)
 }
 
 fn set_attributes(cx: &Context<'_>, target: &Thread, wanted: Attributes) -> Result<u64> {
     let wanted = wanted.validate()?;
-    if !is_allowed(cx, target, wanted) && !cx.credentials().has(Capabilities::SYS_NICE) {
+    if !is_allowed(cx, target, wanted) && !cx.credentials().capable(Capabilities::SYS_NICE) {
         return Err(Errno::EPERM);
     }
     target.set_attributes(wanted).map(|()| 0)
@@ -182,7 +188,7 @@ fn sys_sched_setaffinity(cx: &mut Context<'_>) -> Result<u64> {
     let len = cx.size(1).min(8);
     memory::user::read_bytes(cx.addr(2), &mut bytes[..len])?;
     let target = thread_of(cx, cx.int(0))?;
-    if !is_same_owner(cx, &target) && !cx.credentials().has(Capabilities::SYS_NICE) {
+    if !is_same_owner(cx, &target) && !is_nice_over(cx, &target) {
         return Err(Errno::EPERM);
     }
     target

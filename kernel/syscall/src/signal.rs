@@ -225,7 +225,7 @@ fn kill_thread(
         code: code::SI_TKILL,
         payload: Payload::Sender {
             pid: target.process().shown(cx.process().pid()),
-            uid: cx.credentials().uid,
+            uid: target.process().shown_uid(cx.credentials().uid),
         },
     };
     send::to_thread(&target, &info.unwrap_or(own)).map(|()| 0)

@@ -48,7 +48,10 @@ fn sys_uname(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn set_name(cx: &Context<'_>, set: fn(&uts::UtsNamespace, uts::Name)) -> Result<u64> {
-    if !cx.credentials().has(Capabilities::SYS_ADMIN) {
+    if !cx
+        .credentials()
+        .ns_capable(uts::current().owner(), Capabilities::SYS_ADMIN)
+    {
         return Err(Errno::EPERM);
     }
     let mut name = [0; uts::NAME_MAX];
@@ -97,7 +100,7 @@ fn sys_sysinfo(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_vhangup(cx: &mut Context<'_>) -> Result<u64> {
-    if !cx.credentials().has(Capabilities::SYS_TTY_CONFIG) {
+    if !cx.credentials().capable(Capabilities::SYS_TTY_CONFIG) {
         return Err(Errno::EPERM);
     }
     if let Some(terminal) = fs::job_control::job_control().terminal() {
@@ -115,7 +118,10 @@ fn sys_reboot(cx: &mut Context<'_>) -> Result<u64> {
     const POWER_OFF: u32 = 0x4321_fedc;
     const CAD_ON: u32 = 0x89ab_cdef;
     const CAD_OFF: u32 = 0;
-    if !cx.credentials().has(Capabilities::SYS_BOOT) {
+    if !cx.credentials().ns_capable(
+        &cx.process().pid_namespace().owner(),
+        Capabilities::SYS_BOOT,
+    ) {
         return Err(Errno::EPERM);
     }
     if cx.uint(0) != MAGIC || !MAGIC2.contains(&cx.uint(1)) {

@@ -123,7 +123,7 @@ fn sys_clock_getres(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn set_realtime(cx: &Context<'_>, ns: u64) -> Result<u64> {
-    if !cx.credentials().has(Capabilities::SYS_TIME) {
+    if !cx.credentials().capable(Capabilities::SYS_TIME) {
         return Err(Errno::EPERM);
     }
     sched::clock::set_realtime(ns);
@@ -153,7 +153,7 @@ fn sys_gettimeofday(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_settimeofday(cx: &mut Context<'_>) -> Result<u64> {
     match cx.optional_addr(0) {
         Some(addr) => set_realtime(cx, memory::user::read::<Timeval>(addr)?.to_ns()?),
-        None if cx.credentials().has(Capabilities::SYS_TIME) => Ok(0),
+        None if cx.credentials().capable(Capabilities::SYS_TIME) => Ok(0),
         None => Err(Errno::EPERM),
     }
 }
@@ -239,7 +239,7 @@ fn adjust(cx: &Context<'_>, addr: UserAddr) -> Result<u64> {
     // adjtime(3) reads what is left of its slewing: nothing, since it is never begun.
     let only_reads = asked.modes == 0 || asked.modes == ADJ_OFFSET_SS_READ;
     if !only_reads {
-        if !cx.credentials().has(Capabilities::SYS_TIME) {
+        if !cx.credentials().capable(Capabilities::SYS_TIME) {
             return Err(Errno::EPERM);
         }
         if asked.modes & !ADJ_NANO != ADJ_SETOFFSET {

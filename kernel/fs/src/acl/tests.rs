@@ -20,7 +20,9 @@ fn value(entries: &[(u16, u16, u32)]) -> std::vec::Vec<u8> {
 }
 
 fn acl(entries: &[(u16, u16, u32)]) -> Acl {
-    let acl = Acl::from_xattr(&value(entries)).unwrap().unwrap();
+    let acl = Acl::from_xattr(&UserNamespace::INITIAL, &value(entries))
+        .unwrap()
+        .unwrap();
     acl.check().unwrap();
     acl
 }
@@ -53,14 +55,35 @@ fn a_list_is_read_and_written_as_its_attribute() {
             entry[4..].fill(0xff);
         }
     }
-    assert_eq!(*acl(&entries).to_xattr().unwrap(), expected);
-    assert_eq!(Acl::from_xattr(&[2, 0, 0, 0]), Ok(None));
-    assert_eq!(Acl::from_xattr(&[2, 0, 0]), Err(Errno::EINVAL));
-    assert_eq!(Acl::from_xattr(&[1, 0, 0, 0]), Err(Errno::EOPNOTSUPP));
-    assert_eq!(Acl::from_xattr(&[2, 0, 0, 0, 1]), Err(Errno::EINVAL));
-    assert_eq!(Acl::from_xattr(&value(&[(64, 0, 0)])), Err(Errno::EINVAL));
+    assert_eq!(
+        *acl(&entries).to_xattr(&UserNamespace::INITIAL).unwrap(),
+        expected
+    );
+    assert_eq!(
+        Acl::from_xattr(&UserNamespace::INITIAL, &[2, 0, 0, 0]),
+        Ok(None)
+    );
+    assert_eq!(
+        Acl::from_xattr(&UserNamespace::INITIAL, &[2, 0, 0]),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(
+        Acl::from_xattr(&UserNamespace::INITIAL, &[1, 0, 0, 0]),
+        Err(Errno::EOPNOTSUPP)
+    );
+    assert_eq!(
+        Acl::from_xattr(&UserNamespace::INITIAL, &[2, 0, 0, 0, 1]),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(
+        Acl::from_xattr(&UserNamespace::INITIAL, &value(&[(64, 0, 0)])),
+        Err(Errno::EINVAL)
+    );
     let nobody = value(&[(USER, 0, u32::MAX)]);
-    assert_eq!(Acl::from_xattr(&nobody), Err(Errno::EINVAL));
+    assert_eq!(
+        Acl::from_xattr(&UserNamespace::INITIAL, &nobody),
+        Err(Errno::EINVAL)
+    );
 }
 
 #[test]
@@ -97,7 +120,9 @@ fn entries_have_an_order_and_named_ones_need_a_mask() {
         ],
     ];
     for entries in refused {
-        let acl = Acl::from_xattr(&value(entries)).unwrap().unwrap();
+        let acl = Acl::from_xattr(&UserNamespace::INITIAL, &value(entries))
+            .unwrap()
+            .unwrap();
         assert_eq!(acl.check(), Err(Errno::EINVAL), "{entries:?}");
     }
     acl(&[
@@ -126,13 +151,16 @@ fn the_mask_stands_for_the_group_in_a_mode() {
 #[test]
 fn named_ones_get_what_the_mask_lets_through() {
     let meta = Metadata {
-        uid: 1,
-        gid: 2,
+        uid: UserNamespace::INITIAL.kuid(1).unwrap(),
+        gid: UserNamespace::INITIAL.kgid(2).unwrap(),
         ..Metadata::new(1, crate::FileKind::Regular, 0o754)
     };
     let may = |uid: u32, groups: &[u32], access: Access| {
         let caller = Credentials {
-            groups: Arc::from(groups),
+            groups: groups
+                .iter()
+                .map(|group| UserNamespace::INITIAL.kgid(*group).unwrap())
+                .collect(),
             ..Credentials::user(uid, 100)
         };
         example().allows(&meta, &caller, access)

@@ -9,6 +9,7 @@ use crate::file_system::{FileSystemType, MountRequest, SuperBlock};
 use crate::inode::{NewInode, NewKind};
 use crate::metadata::{DeviceId, FileKind};
 use crate::tmpfs::{TmpFs, TmpFsOptions, TmpInode};
+use crate::user_namespace::{Kgid, Kuid};
 
 struct Instance {
     fs: Arc<TmpFs>,
@@ -91,8 +92,8 @@ fn child_or_new(
         &NewInode {
             kind,
             mode,
-            uid: 0,
-            gid: 0,
+            uid: Kuid::ROOT,
+            gid: Kgid::ROOT,
             acls: crate::acl::NewAcls::default(),
         },
     )?;

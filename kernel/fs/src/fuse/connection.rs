@@ -19,7 +19,9 @@ use machine::{Frame, PAGE_SIZE};
 use sched::WaitQueue;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::convert::SERVERS;
 use super::wire::{ForgetIn, InHeader, Op, OutHeader};
+use crate::user_namespace::{Kgid, Kuid};
 
 /// Frames kept for requests instead of being given back.
 const SPARE_FRAMES: usize = 32;
@@ -48,8 +50,8 @@ pub(super) type CallQueue = RequestQueue<Arc<Call>>;
 /// On whose behalf a request is made; the server gives new files to them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+    pub(super) uid: Kuid,
+    pub(super) gid: Kgid,
 }
 
 /// A request before it is sent.
@@ -281,8 +283,8 @@ impl Connection {
             opcode: op as u32,
             unique,
             nodeid: node,
-            uid: owner.uid,
-            gid: owner.gid,
+            uid: SERVERS.shown_uid(owner.uid),
+            gid: SERVERS.shown_gid(owner.gid),
             ..InHeader::default()
         };
         let mut own = Vec::new();

@@ -4,6 +4,10 @@ use abi::{Errno, Result};
 
 use super::wire::{Attr, SetAttrIn, fattr};
 use crate::metadata::{DeviceId, FileKind, Metadata, S_IFMT, SetAttr, Timestamp};
+use crate::user_namespace::{Kgid, Kuid, UserNamespace};
+
+/// Where ids have the numbers that the server means.
+pub(super) const SERVERS: UserNamespace = UserNamespace::INITIAL;
 
 /// The largest size a file can have (`loff_t`).
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -25,8 +29,9 @@ pub(super) fn metadata(attr: &Attr) -> Result<Metadata> {
         kind,
         mode: attr.mode & !S_IFMT & 0o7777,
         nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
+        // A number that is nobody's is never the caller's.
+        uid: SERVERS.kuid(attr.uid).unwrap_or(Kuid::INVALID),
+        gid: SERVERS.kgid(attr.gid).unwrap_or(Kgid::INVALID),
         size: attr.size,
         blocks: attr.blocks,
         block_size: attr.blksize.clamp(512, 1 << 20),
@@ -56,11 +61,11 @@ pub(super) fn set_attr(change: &SetAttr) -> SetAttrIn {
     }
     if let Some(uid) = change.uid {
         request.valid |= fattr::UID;
-        request.uid = uid;
+        request.uid = SERVERS.shown_uid(uid);
     }
     if let Some(gid) = change.gid {
         request.valid |= fattr::GID;
-        request.gid = gid;
+        request.gid = SERVERS.shown_gid(gid);
     }
     if let Some(size) = change.size {
         request.valid |= fattr::SIZE;

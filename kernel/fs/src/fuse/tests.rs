@@ -42,8 +42,8 @@ fn new(kind: NewKind<'_>, mode: u32) -> NewInode<'_> {
     NewInode {
         kind,
         mode,
-        uid: 0,
-        gid: 0,
+        uid: crate::Kuid::ROOT,
+        gid: crate::Kgid::ROOT,
         acls: crate::acl::NewAcls::default(),
     }
 }

@@ -13,6 +13,7 @@ use super::tree::{attach_at, check_kinds, copy_below, copy_tree, detach, subtree
 use crate::file_system::SuperBlock;
 use crate::flags::MountFlags;
 use crate::path::Path;
+use crate::user_namespace::UserNamespace;
 
 /// Held around every change of any mount tree.
 static TOPOLOGY: Mutex<()> = Mutex::new(());
@@ -30,6 +31,8 @@ pub fn next_namespace_id() -> u32 {
 pub struct MountNamespace {
     id: u32,
     is_initial: bool,
+    /// Whose capabilities count in it.
+    owner: UserNamespace,
     root: SpinLock<Option<Arc<Mount>>>,
     /// Counts changes; with `changed` what poll of /proc/PID/mounts tells.
     changes: AtomicU64,
@@ -64,13 +67,14 @@ impl MountNamespace {
     #[must_use]
     pub fn new(super_block: &Arc<SuperBlock>, source: &[u8], flags: MountFlags) -> Arc<Self> {
         let root = Mount::new(super_block, &super_block.root(), source, flags);
-        Self::with_root(root, true)
+        Self::with_root(root, true, UserNamespace::INITIAL)
     }
 
-    fn with_root(root: Arc<Mount>, is_initial: bool) -> Arc<Self> {
+    fn with_root(root: Arc<Mount>, is_initial: bool, owner: UserNamespace) -> Arc<Self> {
         let this = Arc::new(Self {
             id: next_namespace_id(),
             is_initial,
+            owner,
             root: SpinLock::new(None),
             changes: AtomicU64::new(0),
             changed: WaitQueue::new(),
@@ -96,6 +100,12 @@ impl MountNamespace {
         self.id
     }
 
+    /// The user namespace whose capabilities count in it.
+    #[must_use]
+    pub fn owner(&self) -> &UserNamespace {
+        &self.owner
+    }
+
     /// Its root directory, as a process without chroot sees it.
     ///
     /// # Errors
@@ -112,11 +122,11 @@ impl MountNamespace {
         root.map(|root| subtree(&root)).unwrap_or_default()
     }
 
-    /// A copy of the tree for `CLONE_NEWNS`. `paths` (root and working directory) are moved over to the copy.
+    /// A copy of the tree for `CLONE_NEWNS`, owned by `owner`. `paths` (root and working directory) are moved over to the copy.
     ///
     /// # Errors
     /// As [`MountNamespace::root`].
-    pub fn duplicate(&self, paths: &mut [&mut Path]) -> Result<Arc<Self>> {
+    pub fn duplicate(&self, owner: &UserNamespace, paths: &mut [&mut Path]) -> Result<Arc<Self>> {
         let _held = TOPOLOGY.lock();
         let root = self.root.lock().clone().ok_or(Errno::EINVAL)?;
         let (copy, pairs) = copy_tree(&root, BindMode::Recursive, false);
@@ -125,7 +135,7 @@ impl MountNamespace {
                 path.mount = new.clone();
             }
         }
-        Ok(Self::with_root(copy, false))
+        Ok(Self::with_root(copy, false, owner.clone()))
     }
 
     /// How often something was mounted, moved or taken away.

@@ -8,15 +8,16 @@ use crate::inode::{Inode, InodeAccess};
 use crate::metadata::{FileKind, Metadata, S_ISGID, S_ISUID, SetAttr, Timestamp};
 use crate::path::Path;
 use crate::permission::{self, Access};
+use crate::user_namespace::{Kgid, Kuid};
 use crate::walk::Caller;
 
 /// New owner and group; `None` leaves one as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChownTo {
     /// User.
-    pub uid: Option<u32>,
+    pub uid: Option<Kuid>,
     /// Group.
-    pub gid: Option<u32>,
+    pub gid: Option<Kgid>,
 }
 
 /// One of the two times of utimensat(2).
@@ -70,7 +71,9 @@ impl Caller<'_> {
             return Err(Errno::EPERM);
         }
         let mut mode = mode & 0o7777;
-        if !self.credentials.in_group(meta.gid) && !self.credentials.has(Capabilities::FSETID) {
+        if !self.credentials.in_group(meta.gid)
+            && !self.credentials.capable_over(&meta, Capabilities::FSETID)
+        {
             mode &= !S_ISGID;
         }
         inode.set_attr(&SetAttr {
@@ -134,7 +137,7 @@ impl Caller<'_> {
     }
 
     fn may_chown(&self, meta: &Metadata, to: ChownTo) -> bool {
-        if self.credentials.has(Capabilities::CHOWN) {
+        if self.credentials.capable_over(meta, Capabilities::CHOWN) {
             return true;
         }
         let is_owner = self.credentials.fsuid == meta.uid;
@@ -252,16 +255,13 @@ impl Caller<'_> {
     }
 }
 
-/// Capabilities of a program (capabilities(7), "File capabilities").
-const CAPABILITY_XATTR: &[u8] = b"security.capability";
-
 /// Takes away what a changed content must not keep: set-id bits, unless `credentials` may set them, and
 /// capabilities (Linux's `file_remove_privs`).
 pub(crate) fn remove_privileges(inode: &dyn Inode, credentials: &Credentials) -> Result<()> {
     let seen = inode.body().privileges_seen();
     let mode = inode.metadata()?.mode;
     let stripped = without_set_id(mode);
-    if stripped != mode && !credentials.has(Capabilities::FSETID) {
+    if stripped != mode && !credentials.capable(Capabilities::FSETID) {
         inode.set_attr(&SetAttr {
             mode: Some(stripped),
             ..SetAttr::default()
@@ -279,7 +279,7 @@ pub(crate) fn remove_privileges(inode: &dyn Inode, credentials: &Credentials) ->
 
 /// Takes capabilities from a program, if it has some.
 fn remove_capabilities(inode: &dyn Inode) -> Result<()> {
-    match inode.remove_xattr(CAPABILITY_XATTR) {
+    match inode.remove_xattr(super::xattr::CAPABILITY) {
         Ok(()) | Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM) => Ok(()),
         Err(errno) => Err(errno),
     }

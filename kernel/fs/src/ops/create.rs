@@ -37,7 +37,7 @@ impl Caller<'_> {
         kind: NewKind<'_>,
         mode: u32,
     ) -> Result<()> {
-        if matches!(kind, NewKind::Device(..)) && !self.credentials.has(Capabilities::MKNOD) {
+        if matches!(kind, NewKind::Device(..)) && !self.credentials.capable(Capabilities::MKNOD) {
             return Err(Errno::EPERM);
         }
         self.make(base.into(), path, kind, mode & 0o7777).map(drop)
@@ -142,7 +142,7 @@ impl Caller<'_> {
                 mode |= S_ISGID;
             } else if mode & (S_ISGID | 0o010) == S_ISGID | 0o010
                 && !self.credentials.in_group(gid)
-                && !self.credentials.has(Capabilities::FSETID)
+                && !self.credentials.capable_over(&parent, Capabilities::FSETID)
             {
                 mode &= !S_ISGID;
             }

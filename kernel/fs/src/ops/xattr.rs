@@ -28,6 +28,15 @@ fn acl_kind(name: &[u8]) -> Option<AclKind> {
     }
 }
 
+/// Capabilities of a program (capabilities(7), "File capabilities").
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
+/// Whether this is a `struct vfs_cap_data` or `vfs_ns_cap_data` as they are set today.
+fn is_capability_value(value: &[u8]) -> bool {
+    let revision = value.get(3).copied();
+    matches!((revision, value.len()), (Some(2), 20) | (Some(3), 24))
+}
+
 impl Caller<'_> {
     /// getxattr(2).
     ///
@@ -37,7 +46,9 @@ impl Caller<'_> {
         let inode = path.inode()?;
         if let Some(kind) = acl_kind(name) {
             let acl = inode.acl(kind)?.ok_or(Errno::ENODATA)?;
-            return acl.to_xattr().map(collections::Vec::into_std);
+            return acl
+                .to_xattr(&self.credentials.user_namespace)
+                .map(collections::Vec::into_std);
         }
         self.check_xattr(inode.as_ref(), name, Access::READ)?;
         inode.xattr(name)
@@ -52,9 +63,16 @@ impl Caller<'_> {
             return Err(Errno::E2BIG);
         }
         permission::check_mount_writable(path)?;
+        if name == CAPABILITY && !is_capability_value(value) {
+            return Err(Errno::EINVAL);
+        }
         let inode = path.inode()?;
         if let Some(kind) = acl_kind(name) {
-            return self.set_acl(inode.as_ref(), kind, Acl::from_xattr(value)?);
+            return self.set_acl(
+                inode.as_ref(),
+                kind,
+                Acl::from_xattr(&self.credentials.user_namespace, value)?,
+            );
         }
         self.check_xattr(inode.as_ref(), name, Access::WRITE)?;
         inode.set_xattr(name, value, mode)?;
@@ -84,7 +102,7 @@ impl Caller<'_> {
     pub fn list_xattrs(&self, path: &Path) -> Result<Vec<u8>> {
         let inode = path.inode()?;
         let all = inode.list_xattrs()?;
-        let is_admin = self.credentials.has(Capabilities::SYS_ADMIN);
+        let is_admin = self.credentials.capable(Capabilities::SYS_ADMIN);
         let mut names = collections::Vec::new();
         for (kind, name) in [
             (AclKind::Access, ACCESS_ACL),
@@ -120,8 +138,8 @@ impl Caller<'_> {
         if let Some(acl) = &acl {
             acl.check()?;
         }
-        let keeps_set_gid =
-            self.credentials.in_group(meta.gid) || self.credentials.has(Capabilities::FSETID);
+        let keeps_set_gid = self.credentials.in_group(meta.gid)
+            || self.credentials.capable_over(&meta, Capabilities::FSETID);
         inode.set_acl(kind, acl, keeps_set_gid)?;
         inode.body().forget_privileges();
         Ok(())
@@ -147,12 +165,15 @@ impl Caller<'_> {
             // Access control lists are dealt with before; there is nothing else.
             return Err(Errno::EOPNOTSUPP);
         }
-        if name == b"security.capability" {
-            let may = !is_write || self.credentials.has(Capabilities::SETFCAP);
+        if name == CAPABILITY {
+            let may = !is_write
+                || self
+                    .credentials
+                    .capable_over(&inode.metadata()?, Capabilities::SETFCAP);
             return if may { Ok(()) } else { Err(Errno::EPERM) };
         }
         if name.starts_with(b"security.") {
-            let may = !is_write || self.credentials.has(Capabilities::SYS_ADMIN);
+            let may = !is_write || self.credentials.capable(Capabilities::SYS_ADMIN);
             return if may { Ok(()) } else { Err(Errno::EPERM) };
         }
         if name.starts_with(b"trusted.") {
@@ -161,7 +182,7 @@ impl Caller<'_> {
             } else {
                 Errno::ENODATA
             };
-            return if self.credentials.has(Capabilities::SYS_ADMIN) {
+            return if self.credentials.capable(Capabilities::SYS_ADMIN) {
                 Ok(())
             } else {
                 Err(refusal)

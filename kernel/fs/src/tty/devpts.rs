@@ -24,8 +24,11 @@ use crate::flags::OpenFlags;
 use crate::inode::{Inode, InodeBody};
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, StatFs, Timestamp};
 use crate::path::Path;
+use crate::user_namespace::{Kgid, Kuid, UserNamespace};
 use crate::walk::find_child;
 use crate::{AnonymousInode, downcast};
+
+const INITIAL: UserNamespace = UserNamespace::INITIAL;
 
 /// `/dev/ptmx`.
 const PTMX: DeviceId = DeviceId::new(5, 2);
@@ -41,8 +44,8 @@ const DEFAULT_MAX: u32 = 4096;
 #[derive(Debug, Clone, Copy)]
 struct Options {
     mode: u32,
-    uid: Option<u32>,
-    gid: Option<u32>,
+    uid: Option<Kuid>,
+    gid: Option<Kgid>,
     ptmx_mode: u32,
     max: u32,
 }
@@ -64,8 +67,8 @@ impl Options {
             match name {
                 b"mode" => options.mode = number(8)? & 0o777,
                 b"ptmxmode" => options.ptmx_mode = number(8)? & 0o777,
-                b"uid" => options.uid = Some(number(10)?),
-                b"gid" => options.gid = Some(number(10)?),
+                b"uid" => options.uid = Some(INITIAL.kuid(number(10)?).ok_or(Errno::EINVAL)?),
+                b"gid" => options.gid = Some(INITIAL.kgid(number(10)?).ok_or(Errno::EINVAL)?),
                 b"max" => options.max = number(10)?,
                 // Every mount is a new instance.
                 b"newinstance" => {}
@@ -212,8 +215,12 @@ impl FileSystem for DevPts {
             ptmx_mode,
             ..
         } = self.options;
-        let uid = uid.map_or(String::new(), |uid| format!(",uid={uid}"));
-        let gid = gid.map_or(String::new(), |gid| format!(",gid={gid}"));
+        let uid = uid.map_or(String::new(), |uid| {
+            format!(",uid={}", INITIAL.shown_uid(uid))
+        });
+        let gid = gid.map_or(String::new(), |gid| {
+            format!(",gid={}", INITIAL.shown_gid(gid))
+        });
         format!("{uid}{gid},mode={mode:03o},ptmxmode={ptmx_mode:03o}")
     }
 }

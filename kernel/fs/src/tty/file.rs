@@ -51,7 +51,7 @@ pub(super) struct TerminalFile {
 /// # Errors
 /// `EBUSY`.
 pub(super) fn check_exclusive(terminal: &Terminal, credentials: &Credentials) -> Result<()> {
-    if terminal.is_exclusive() && !credentials.has(Capabilities::SYS_ADMIN) {
+    if terminal.is_exclusive() && !credentials.capable(Capabilities::SYS_ADMIN) {
         Err(Errno::EBUSY)
     } else {
         Ok(())

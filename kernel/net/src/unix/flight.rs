@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use abi::Result;
 use collections::{Map, Vec, try_box};
-use fs::File;
+use fs::{File, Kuid};
 use machine::sync::SpinLock;
 use sched::thread::ThreadBuilder;
 use sched::{Mutex, WaitQueue};
@@ -30,7 +30,7 @@ use crate::file::SocketFile;
 /// Held while files are taken out of a queue.
 pub(super) static TAKING: Mutex<()> = Mutex::new(());
 /// Files in flight by the user who sent them.
-static COUNTS: SpinLock<Map<u32, usize>> = SpinLock::new(Map::new());
+static COUNTS: SpinLock<Map<Kuid, usize>> = SpinLock::new(Map::new());
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 /// How many make it worth looking for garbage at once.
 static ENOUGH: AtomicUsize = AtomicUsize::new(LEAST);
@@ -56,14 +56,14 @@ const PAUSE_NS: u64 = 10_000_000;
 
 /// How many files of user `uid` are in flight.
 #[must_use]
-pub fn files_in_flight(uid: u32) -> usize {
+pub fn files_in_flight(uid: Kuid) -> usize {
     COUNTS.lock().get(&uid).copied().unwrap_or(0)
 }
 
 #[derive(Debug)]
 struct Parcel {
     files: Vec<Arc<File>>,
-    uid: u32,
+    uid: Kuid,
     next: Option<Box<Parcel>>,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct InFlight(Option<Box<Parcel>>);
 
 impl InFlight {
     /// `None` for no files.
-    pub(super) fn new(files: Vec<Arc<File>>, uid: u32) -> Result<Option<InFlight>> {
+    pub(super) fn new(files: Vec<Arc<File>>, uid: Kuid) -> Result<Option<InFlight>> {
         if files.is_empty() {
             return Ok(None);
         }

@@ -62,7 +62,7 @@ fn wait(sock: &Sock, flags: ReceiveFlags, deadline: Option<u64>) -> Result<Ready
 /// What `SCM_CREDENTIALS` says of a message: of one sent before anybody asked, nobody that there is.
 fn credentials_of(sock: &Sock, message: &Message) -> Option<Peer> {
     let wants = sock.options.passes_credentials();
-    wants.then(|| message.credentials.unwrap_or(Peer::UNKNOWN))
+    wants.then(|| message.credentials.unwrap_or(Peer::NOBODY))
 }
 
 fn name_of(message: &Message) -> Option<Address> {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::Errno;
-use fs::{Credentials, Events, File, OpenFlags};
+use fs::{Credentials, Events, File, Kuid, OpenFlags, UserNamespace};
 use memory::io::{IoReader, IoWriter};
 
 use super::UnixSocket;
@@ -14,15 +14,21 @@ use crate::socket::{
     Ancillary, Owner, Peer, ReceiveFlags, Received, SendFlags, Shutdown, Socket, SocketType,
 };
 
-const ME: Peer = Peer {
-    pid: 7,
-    uid: 1,
-    gid: 2,
-};
+fn my_peer() -> Peer {
+    Peer {
+        pid: 7,
+        uid: user(1),
+        gid: UserNamespace::INITIAL.kgid(2).unwrap(),
+    }
+}
+
+fn user(number: u32) -> Kuid {
+    UserNamespace::INITIAL.kuid(number).unwrap()
+}
 
 fn me() -> Owner {
     Owner {
-        peer: ME,
+        peer: my_peer(),
         credentials: Arc::new(Credentials::root()),
     }
 }
@@ -153,7 +159,7 @@ fn files_travel_with_the_first_byte() {
     let ancillary = Ancillary {
         files: files(file.clone()),
         sender: None,
-        files_uid: ME.uid,
+        files_uid: my_peer().uid,
     };
     one.send(
         &mut IoReader::kernel(b"cd"),
@@ -179,7 +185,7 @@ fn files_travel_with_the_first_byte() {
 #[test]
 fn credentials_come_when_asked_for() {
     let (one, other) = pair(SocketType::Stream);
-    assert_eq!(other.peer(), ME);
+    assert_eq!(other.peer(), my_peer());
     send(&one, b"x").unwrap();
     assert_eq!(
         receive_with(&other, 9, ReceiveFlags::empty())
@@ -194,14 +200,14 @@ fn credentials_come_when_asked_for() {
     send(&one, b"x").unwrap();
     let (bytes, received) = receive_with(&other, 9, ReceiveFlags::empty()).unwrap();
     assert_eq!(bytes, b"before", "not what another wrote, too");
-    assert_eq!(received.ancillary.sender, Some(Peer::UNKNOWN));
+    assert_eq!(received.ancillary.sender, Some(Peer::NOBODY));
     assert_eq!(
         receive_with(&other, 9, ReceiveFlags::empty())
             .unwrap()
             .1
             .ancillary
             .sender,
-        Some(ME)
+        Some(my_peer())
     );
 }
 
@@ -220,7 +226,7 @@ fn file_of(socket: &Arc<UnixSocket>) -> Arc<File> {
     .unwrap()
 }
 
-fn send_file(socket: &UnixSocket, file: Arc<File>, uid: u32) {
+fn send_file(socket: &UnixSocket, file: Arc<File>, uid: Kuid) {
     let ancillary = Ancillary {
         files: files(file),
         files_uid: uid,
@@ -236,7 +242,7 @@ fn send_file(socket: &UnixSocket, file: Arc<File>, uid: u32) {
 }
 
 /// Waits for whoever drops them, which may be another test.
-fn all_land(uid: u32) {
+fn all_land(uid: Kuid) {
     while super::files_in_flight(uid) > 0 {
         std::thread::yield_now();
     }
@@ -244,37 +250,37 @@ fn all_land(uid: u32) {
 
 #[test]
 fn sockets_that_hold_only_each_other_are_collected() {
-    const UID: u32 = 4711;
+    let uid = user(4711);
     let (one, other) = pair(SocketType::Stream);
     let (kept, far) = pair(SocketType::Stream);
-    send_file(&one, file_of(&other), UID);
-    send_file(&other, file_of(&one), UID);
+    send_file(&one, file_of(&other), uid);
+    send_file(&other, file_of(&one), uid);
     let (inner, inner_far) = pair(SocketType::Stream);
-    send_file(&kept, file_of(&inner), UID);
-    send_file(&inner_far, file_of(&inner_far), UID);
+    send_file(&kept, file_of(&inner), uid);
+    send_file(&inner_far, file_of(&inner_far), uid);
     drop((one, other, inner, inner_far));
     super::flight::collect();
-    while super::files_in_flight(UID) > 2 {
+    while super::files_in_flight(uid) > 2 {
         std::thread::yield_now();
     }
     super::flight::collect();
-    assert_eq!(super::files_in_flight(UID), 2, "what `far` can reach stays");
+    assert_eq!(super::files_in_flight(uid), 2, "what `far` can reach stays");
     drop(far);
-    all_land(UID);
+    all_land(uid);
 }
 
 #[test]
 fn sockets_deep_in_each_other_are_dropped_one_by_one() {
-    const UID: u32 = 4712;
+    let uid = user(4712);
     let (mut near, mut far) = pair(SocketType::Stream);
     for _ in 0..20_000 {
         let (outer, outer_far) = pair(SocketType::Stream);
-        send_file(&outer, file_of(&far), UID);
+        send_file(&outer, file_of(&far), uid);
         drop(near);
         (near, far) = (outer, outer_far);
     }
     drop((near, far));
-    all_land(UID);
+    all_land(uid);
 }
 
 #[test]
@@ -285,7 +291,7 @@ fn memory_that_runs_out_is_an_error_at_every_allocation_and_nothing_is_lost() {
         let (passed, _far) = pair(SocketType::Datagram);
         let ancillary = Ancillary {
             files: files(file_of(&passed)),
-            files_uid: 4713,
+            files_uid: user(4713),
             sender: None,
         };
         collections::testing::fail_nth(nth);
@@ -312,7 +318,7 @@ fn memory_that_runs_out_is_an_error_at_every_allocation_and_nothing_is_lost() {
         }
         drop(received);
         assert_eq!(one.unsent(), 0, "what is gone is not charged");
-        assert_eq!(super::files_in_flight(4713), 0);
+        assert_eq!(super::files_in_flight(user(4713)), 0);
         if was_not_reached {
             return;
         }

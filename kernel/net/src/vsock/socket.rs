@@ -232,7 +232,7 @@ impl Socket for VsockSocket {
         let is_allowed = requester
             .caller
             .credentials
-            .has(fs::Capabilities::NET_BIND_SERVICE);
+            .capable(fs::Capabilities::NET_BIND_SERVICE);
         if port < FIRST_UNPRIVILEGED && !is_allowed {
             return Err(Errno::EACCES);
         }

@@ -120,6 +120,10 @@ mod tests {
     use crate::thread::{Resources, Start};
     use crate::{Pid, tree};
 
+    fn user() -> fs::Kuid {
+        fs::UserNamespace::INITIAL.kuid(54321).unwrap()
+    }
+
     fn start() -> Result<Start> {
         Ok(Start {
             resources: Resources::default(),
@@ -180,7 +184,7 @@ mod tests {
                 let tree = tree::lock();
                 assert!(tree.node(pid).is_none() && tree.thread(pid).is_none());
                 assert_eq!(tree.children(parent.tid()).count(), 0);
-                assert_eq!(tree.threads_of(54321), 0);
+                assert_eq!(tree.threads_of(user()), 0);
                 drop(tree);
                 assert_eq!(parent.process().thread_count(), threads);
             }

@@ -15,7 +15,7 @@ pub fn capset(
     permitted: Capabilities,
     inheritable: Capabilities,
 ) -> Result<Credentials> {
-    let setpcap = old.has(Capabilities::SETPCAP);
+    let setpcap = old.own_ns_capable(Capabilities::SETPCAP);
     let beyond_permitted = !(old.inheritable | old.permitted).contains(inheritable);
     let beyond_bounding = !(old.inheritable | old.bounding).contains(inheritable);
     if beyond_permitted && !setpcap
@@ -39,7 +39,7 @@ pub fn capset(
 /// # Errors
 /// `EPERM` without CAP_SETPCAP.
 pub fn drop_bounding(old: &Credentials, dropped: Capabilities) -> Result<Credentials> {
-    if !old.has(Capabilities::SETPCAP) {
+    if !old.own_ns_capable(Capabilities::SETPCAP) {
         return Err(Errno::EPERM);
     }
     Ok(Credentials {
@@ -84,7 +84,7 @@ pub fn set_securebits(old: &Credentials, bits: u32) -> Result<Credentials> {
     if bits & !securebits::ALL != 0
         || changes_locked
         || drops_lock
-        || !old.has(Capabilities::SETPCAP)
+        || !old.own_ns_capable(Capabilities::SETPCAP)
     {
         return Err(Errno::EPERM);
     }

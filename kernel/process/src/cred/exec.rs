@@ -2,7 +2,7 @@
 //! ("Transformation of capabilities during execve()", capabilities(7)).
 
 use abi::{Errno, Result};
-use fs::{Capabilities, Credentials};
+use fs::{Capabilities, Credentials, Kgid, Kuid};
 
 use super::file_capabilities::FileCapabilities;
 use super::securebits;
@@ -11,9 +11,9 @@ use super::securebits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FilePrivileges {
     /// Owner, when the set-user-id bit counts.
-    pub set_uid: Option<u32>,
+    pub set_uid: Option<Kuid>,
     /// Group, when the set-group-id bit counts.
-    pub set_gid: Option<u32>,
+    pub set_gid: Option<Kgid>,
     /// Its capabilities, when they count.
     pub capabilities: Option<FileCapabilities>,
     /// Another process shares root and working directory with the caller: it gets no more than it has.
@@ -55,7 +55,7 @@ pub fn for_exec(old: &Credentials, file: FilePrivileges) -> Result<(Credentials,
         new.ambient
     };
     new.securebits &= !securebits::KEEP_CAPS;
-    let is_secure = is_set_id || new.uid != 0 && (is_effective || exceeds_ambient);
+    let is_secure = is_set_id || !is_root(&new, new.uid) && (is_effective || exceeds_ambient);
     Ok((new, is_secure))
 }
 
@@ -73,24 +73,30 @@ fn take_file_capabilities(new: &mut Credentials, file: Option<FileCapabilities>)
     Ok(file.is_effective)
 }
 
+/// Whether `user` is root where these credentials are.
+fn is_root(credentials: &Credentials, user: Kuid) -> bool {
+    credentials.user_namespace.root() == Some(user)
+}
+
 /// The root user has what the bounding set allows; whether that is in effect at once.
 fn take_root_capabilities(old: &Credentials, new: &mut Credentials, has_file: bool) -> bool {
     if old.securebits & securebits::NOROOT != 0 {
         return false;
     }
     // The file's own capabilities go before those of its set-user-id bit.
-    if has_file && new.uid != 0 && new.euid == 0 {
+    let (is_real, is_effective) = (is_root(new, new.uid), is_root(new, new.euid));
+    if has_file && !is_real && is_effective {
         return false;
     }
-    if new.uid == 0 || new.euid == 0 {
+    if is_real || is_effective {
         new.permitted = new.bounding | old.inheritable;
     }
-    new.euid == 0
+    is_effective
 }
 
 /// What Linux's cap_bprm_creds_from_file() leaves of a gain of privileges that is not safe.
 fn take_back(old: &Credentials, new: &mut Credentials, no_new_privs: bool) {
-    if no_new_privs || !old.has(Capabilities::SETUID) {
+    if no_new_privs || !old.own_ns_capable(Capabilities::SETUID) {
         new.euid = new.uid;
         new.egid = new.gid;
     }

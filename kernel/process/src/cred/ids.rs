@@ -4,26 +4,23 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use collections::try_arc_slice;
-use fs::{Capabilities, Credentials};
+use fs::{Capabilities, Credentials, Kgid, Kuid};
 
 use super::securebits;
-
-/// The `-1` that leaves an id as it is.
-const KEEP: u32 = u32::MAX;
 
 /// The most supplementary groups (`NGROUPS_MAX`).
 const MAX_GROUPS: usize = 65536;
 
 /// The four ids of one kind.
 #[derive(Clone, Copy)]
-struct Ids {
-    real: u32,
-    effective: u32,
-    saved: u32,
-    fs: u32,
+struct Ids<I> {
+    real: I,
+    effective: I,
+    saved: I,
+    fs: I,
 }
 
-impl Ids {
+impl Ids<Kuid> {
     fn users(cred: &Credentials) -> Self {
         Self {
             real: cred.uid,
@@ -32,7 +29,9 @@ impl Ids {
             fs: cred.fsuid,
         }
     }
+}
 
+impl Ids<Kgid> {
     fn groups(cred: &Credentials) -> Self {
         Self {
             real: cred.gid,
@@ -41,12 +40,11 @@ impl Ids {
             fs: cred.fsgid,
         }
     }
+}
 
+impl<I: Copy + PartialEq> Ids<I> {
     /// setuid(2)/setgid(2).
-    fn set(self, id: u32, privileged: bool) -> Result<Self> {
-        if id == KEEP {
-            return Err(Errno::EINVAL);
-        }
+    fn set(self, id: I, privileged: bool) -> Result<Self> {
         let mut new = self;
         if privileged {
             new.real = id;
@@ -60,15 +58,21 @@ impl Ids {
     }
 
     /// setreuid(2)/setregid(2). `saved_too`: whether the saved id may become the effective one.
-    fn set_re(self, real: u32, effective: u32, privileged: bool, saved_too: bool) -> Result<Self> {
+    fn set_re(
+        self,
+        real: Option<I>,
+        effective: Option<I>,
+        privileged: bool,
+        saved_too: bool,
+    ) -> Result<Self> {
         let mut new = self;
-        if real != KEEP {
+        if let Some(real) = real {
             if !privileged && real != self.real && real != self.effective {
                 return Err(Errno::EPERM);
             }
             new.real = real;
         }
-        if effective != KEEP {
+        if let Some(effective) = effective {
             let own = effective == self.real
                 || effective == self.effective
                 || saved_too && effective == self.saved;
@@ -77,7 +81,7 @@ impl Ids {
             }
             new.effective = effective;
         }
-        if real != KEEP || effective != KEEP && effective != self.real {
+        if real.is_some() || effective.is_some_and(|effective| effective != self.real) {
             new.saved = new.effective;
         }
         new.fs = new.effective;
@@ -85,24 +89,23 @@ impl Ids {
     }
 
     /// setresuid(2)/setresgid(2).
-    fn set_res(self, wanted: [u32; 3], privileged: bool) -> Result<Self> {
+    fn set_res(self, wanted: [Option<I>; 3], privileged: bool) -> Result<Self> {
         let own = [self.real, self.effective, self.saved];
-        let allowed = |id: &u32| *id == KEEP || own.contains(id);
+        let allowed = |id: &Option<I>| id.is_none_or(|id| own.contains(&id));
         if !privileged && !wanted.iter().all(allowed) {
             return Err(Errno::EPERM);
         }
-        let pick = |id: u32, old: u32| if id == KEEP { old } else { id };
-        let effective = pick(wanted[1], self.effective);
+        let effective = wanted[1].unwrap_or(self.effective);
         Ok(Self {
-            real: pick(wanted[0], self.real),
+            real: wanted[0].unwrap_or(self.real),
             effective,
-            saved: pick(wanted[2], self.saved),
+            saved: wanted[2].unwrap_or(self.saved),
             fs: effective,
         })
     }
 }
 
-fn with_users(old: &Credentials, ids: Ids) -> Credentials {
+fn with_users(old: &Credentials, ids: Ids<Kuid>) -> Credentials {
     let mut new = old.clone();
     new.uid = ids.real;
     new.euid = ids.effective;
@@ -114,7 +117,7 @@ fn with_users(old: &Credentials, ids: Ids) -> Credentials {
     new
 }
 
-fn with_groups(old: &Credentials, ids: Ids) -> Credentials {
+fn with_groups(old: &Credentials, ids: Ids<Kgid>) -> Credentials {
     Credentials {
         gid: ids.real,
         egid: ids.effective,
@@ -126,7 +129,10 @@ fn with_groups(old: &Credentials, ids: Ids) -> Credentials {
 
 /// "Effect of user ID changes on capabilities", capabilities(7).
 fn fix_capabilities(old: &Credentials, new: &mut Credentials) {
-    let any_root = |cred: &Credentials| cred.uid == 0 || cred.euid == 0 || cred.suid == 0;
+    let Some(root) = old.user_namespace.root() else {
+        return;
+    };
+    let any_root = |cred: &Credentials| [cred.uid, cred.euid, cred.suid].contains(&root);
     if any_root(old) && !any_root(new) {
         if old.securebits & securebits::KEEP_CAPS == 0 {
             new.permitted = Capabilities::empty();
@@ -134,10 +140,10 @@ fn fix_capabilities(old: &Credentials, new: &mut Credentials) {
         }
         new.ambient = Capabilities::empty();
     }
-    if old.euid == 0 && new.euid != 0 {
+    if old.euid == root && new.euid != root {
         new.effective = Capabilities::empty();
     }
-    if old.euid != 0 && new.euid == 0 {
+    if old.euid != root && new.euid == root {
         new.effective = new.permitted;
     }
 }
@@ -145,18 +151,18 @@ fn fix_capabilities(old: &Credentials, new: &mut Credentials) {
 /// setuid(2).
 ///
 /// # Errors
-/// `EPERM`, or `EINVAL` for -1.
-pub fn set_uid(old: &Credentials, uid: u32) -> Result<Credentials> {
-    let ids = Ids::users(old).set(uid, old.has(Capabilities::SETUID))?;
+/// `EPERM`.
+pub fn set_uid(old: &Credentials, uid: Kuid) -> Result<Credentials> {
+    let ids = Ids::users(old).set(uid, old.own_ns_capable(Capabilities::SETUID))?;
     Ok(with_users(old, ids))
 }
 
 /// setgid(2).
 ///
 /// # Errors
-/// `EPERM`, or `EINVAL` for -1.
-pub fn set_gid(old: &Credentials, gid: u32) -> Result<Credentials> {
-    let ids = Ids::groups(old).set(gid, old.has(Capabilities::SETGID))?;
+/// `EPERM`.
+pub fn set_gid(old: &Credentials, gid: Kgid) -> Result<Credentials> {
+    let ids = Ids::groups(old).set(gid, old.own_ns_capable(Capabilities::SETGID))?;
     Ok(with_groups(old, ids))
 }
 
@@ -164,8 +170,17 @@ pub fn set_gid(old: &Credentials, gid: u32) -> Result<Credentials> {
 ///
 /// # Errors
 /// `EPERM`.
-pub fn set_reuid(old: &Credentials, real: u32, effective: u32) -> Result<Credentials> {
-    let ids = Ids::users(old).set_re(real, effective, old.has(Capabilities::SETUID), true)?;
+pub fn set_reuid(
+    old: &Credentials,
+    real: Option<Kuid>,
+    effective: Option<Kuid>,
+) -> Result<Credentials> {
+    let ids = Ids::users(old).set_re(
+        real,
+        effective,
+        old.own_ns_capable(Capabilities::SETUID),
+        true,
+    )?;
     Ok(with_users(old, ids))
 }
 
@@ -173,8 +188,17 @@ pub fn set_reuid(old: &Credentials, real: u32, effective: u32) -> Result<Credent
 ///
 /// # Errors
 /// `EPERM`.
-pub fn set_regid(old: &Credentials, real: u32, effective: u32) -> Result<Credentials> {
-    let ids = Ids::groups(old).set_re(real, effective, old.has(Capabilities::SETGID), true)?;
+pub fn set_regid(
+    old: &Credentials,
+    real: Option<Kgid>,
+    effective: Option<Kgid>,
+) -> Result<Credentials> {
+    let ids = Ids::groups(old).set_re(
+        real,
+        effective,
+        old.own_ns_capable(Capabilities::SETGID),
+        true,
+    )?;
     Ok(with_groups(old, ids))
 }
 
@@ -182,8 +206,8 @@ pub fn set_regid(old: &Credentials, real: u32, effective: u32) -> Result<Credent
 ///
 /// # Errors
 /// `EPERM`.
-pub fn set_resuid(old: &Credentials, wanted: [u32; 3]) -> Result<Credentials> {
-    let ids = Ids::users(old).set_res(wanted, old.has(Capabilities::SETUID))?;
+pub fn set_resuid(old: &Credentials, wanted: [Option<Kuid>; 3]) -> Result<Credentials> {
+    let ids = Ids::users(old).set_res(wanted, old.own_ns_capable(Capabilities::SETUID))?;
     Ok(with_users(old, ids))
 }
 
@@ -191,16 +215,16 @@ pub fn set_resuid(old: &Credentials, wanted: [u32; 3]) -> Result<Credentials> {
 ///
 /// # Errors
 /// `EPERM`.
-pub fn set_resgid(old: &Credentials, wanted: [u32; 3]) -> Result<Credentials> {
-    let ids = Ids::groups(old).set_res(wanted, old.has(Capabilities::SETGID))?;
+pub fn set_resgid(old: &Credentials, wanted: [Option<Kgid>; 3]) -> Result<Credentials> {
+    let ids = Ids::groups(old).set_res(wanted, old.own_ns_capable(Capabilities::SETGID))?;
     Ok(with_groups(old, ids))
 }
 
 /// What setfsuid(2) changes: `None` when it is not allowed, which it does not report.
 #[must_use]
-pub fn set_fsuid(old: &Credentials, uid: u32) -> Option<Credentials> {
+pub fn set_fsuid(old: &Credentials, uid: Kuid) -> Option<Credentials> {
     let own = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid);
-    if uid == KEEP || !own && !old.has(Capabilities::SETUID) {
+    if !own && !old.own_ns_capable(Capabilities::SETUID) {
         return None;
     }
     let mut new = old.clone();
@@ -214,10 +238,12 @@ pub fn set_fsuid(old: &Credentials, uid: u32) -> Option<Credentials> {
             | Capabilities::LINUX_IMMUTABLE
             | Capabilities::MKNOD
             | Capabilities::MAC_OVERRIDE;
-        if old.fsuid == 0 && uid != 0 {
+        let root = old.user_namespace.root();
+        let (was_root, is_root) = (root == Some(old.fsuid), root == Some(uid));
+        if was_root && !is_root {
             new.effective -= files;
         }
-        if old.fsuid != 0 && uid == 0 {
+        if !was_root && is_root {
             new.effective |= old.permitted & files;
         }
     }
@@ -226,9 +252,9 @@ pub fn set_fsuid(old: &Credentials, uid: u32) -> Option<Credentials> {
 
 /// What setfsgid(2) changes: `None` when it is not allowed, which it does not report.
 #[must_use]
-pub fn set_fsgid(old: &Credentials, gid: u32) -> Option<Credentials> {
+pub fn set_fsgid(old: &Credentials, gid: Kgid) -> Option<Credentials> {
     let own = [old.gid, old.egid, old.sgid, old.fsgid].contains(&gid);
-    (gid != KEEP && (own || old.has(Capabilities::SETGID))).then(|| Credentials {
+    (own || old.own_ns_capable(Capabilities::SETGID)).then(|| Credentials {
         fsgid: gid,
         ..old.clone()
     })
@@ -237,12 +263,12 @@ pub fn set_fsgid(old: &Credentials, gid: u32) -> Option<Credentials> {
 /// setgroups(2).
 ///
 /// # Errors
-/// `EPERM`, `EINVAL` for too many or for -1, `ENOMEM`.
-pub fn set_groups(old: &Credentials, mut groups: Vec<u32>) -> Result<Credentials> {
-    if !old.has(Capabilities::SETGID) {
+/// `EPERM`, `EINVAL` for too many, `ENOMEM`.
+pub fn set_groups(old: &Credentials, mut groups: Vec<Kgid>) -> Result<Credentials> {
+    if !old.own_ns_capable(Capabilities::SETGID) {
         return Err(Errno::EPERM);
     }
-    if groups.len() > MAX_GROUPS || groups.contains(&KEEP) {
+    if groups.len() > MAX_GROUPS {
         return Err(Errno::EINVAL);
     }
     groups.sort_unstable();

@@ -136,6 +136,9 @@ fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<P
     let headers = image
         .headers_vaddr
         .map_or(0, |vaddr| program.bias.wrapping_add(vaddr));
+    let names = &credentials.user_namespace;
+    let shown_uid = |user| names.shown_uid(user);
+    let shown_gid = |group| names.shown_gid(group);
     let aux = [
         (aux::HWCAP, u64::from(machine::cpu::hwcap())),
         (aux::PAGESZ, machine::PAGE_SIZE as u64),
@@ -146,10 +149,10 @@ fn prepare(thread: &Arc<Thread>, request: &Request, is_shared: bool) -> Result<P
         (aux::BASE, base),
         (aux::FLAGS, 0),
         (aux::ENTRY, entry),
-        (aux::UID, u64::from(credentials.uid)),
-        (aux::EUID, u64::from(credentials.euid)),
-        (aux::GID, u64::from(credentials.gid)),
-        (aux::EGID, u64::from(credentials.egid)),
+        (aux::UID, u64::from(shown_uid(credentials.uid))),
+        (aux::EUID, u64::from(shown_uid(credentials.euid))),
+        (aux::GID, u64::from(shown_gid(credentials.gid))),
+        (aux::EGID, u64::from(shown_gid(credentials.egid))),
         (aux::SECURE, u64::from(new.is_secure)),
     ];
     let contents = stack::Contents {

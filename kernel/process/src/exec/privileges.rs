@@ -46,7 +46,8 @@ pub(super) fn of(thread: &Thread, file: &File, is_shared: bool) -> Result<New> {
     Ok(New {
         credentials: try_arc(credentials)?,
         is_secure,
-        is_readable: permission::check_metadata(&meta, &old, Access::READ).is_ok(),
+        is_readable: permission::check_with(file.inode()?.as_ref(), &meta, &old, Access::READ)
+            .is_ok(),
     })
 }
 

@@ -49,7 +49,10 @@ macro_rules! common {
             link("exe", |scope, to| shown(scope, exe, to), |scope| leads(scope, exe)),
             Item { name: "fd", mode: 0o500, content: Content::Dynamic(&[], &descriptors::LINKS) },
             Item { name: "fdinfo", mode: 0o555, content: Content::Dynamic(&[], &descriptors::INFOS) },
-            Item::file("gid_map", |_, to| to.push(ALL_IDS)),
+            Item::file("gid_map", |scope, to| {
+                let names = scope.process()?.user_namespace();
+                Ok(names.write_groups(&Scope::reader_namespace(), to)?)
+            }),
             Item::file("limits", limits::text),
             Item::file("maps", maps::text),
             Item { name: "mem", mode: 0o600, content: Content::Special(mem::open) },
@@ -79,7 +82,10 @@ macro_rules! common {
                 mode: 0o666,
                 content: Content::Writable(scheduling::timer_slack, scheduling::set_timer_slack),
             },
-            Item::file("uid_map", |_, to| to.push(ALL_IDS)),
+            Item::file("uid_map", |scope, to| {
+                let names = scope.process()?.user_namespace();
+                Ok(names.write_users(&Scope::reader_namespace(), to)?)
+            }),
             Item::file("wchan", |_, to| to.push(b"0")),
             $($more,)*
         ]
@@ -93,9 +99,6 @@ static PROCESS: &[Item] = common![Item {
 },];
 
 static THREAD: &[Item] = common![Item::file("children", children),];
-
-/// The map of the initial user namespace: every id is itself.
-const ALL_IDS: &[u8] = b"         0          0 4294967295\n";
 
 static TASKS: Dynamic = Dynamic {
     count: |scope| scope.process().map_or(0, |process| process.thread_count()),
@@ -255,7 +258,7 @@ fn set_oom_score_adj(scope: &Scope, to: &[u8]) -> Result<()> {
     }
     let current = &scope.process()?.oom_score_adj;
     let capable =
-        thread::current().is_none_or(|c| c.credentials().has(fs::Capabilities::SYS_RESOURCE));
+        thread::current().is_none_or(|c| c.credentials().capable(fs::Capabilities::SYS_RESOURCE));
     if score < current.load(Ordering::Relaxed) && !capable {
         return Err(Errno::EACCES);
     }

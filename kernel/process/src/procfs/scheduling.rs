@@ -17,7 +17,11 @@ const DEFAULT_SLACK_NS: u64 = 50_000;
 fn permitted(scope: &Scope) -> Result<Arc<Thread>> {
     let target = scope.thread()?;
     let allowed = thread::current().is_none_or(|caller| {
-        Arc::ptr_eq(&caller, &target) || caller.credentials().has(fs::Capabilities::SYS_NICE)
+        let owner = target.credentials().user_namespace.clone();
+        Arc::ptr_eq(&caller, &target)
+            || caller
+                .credentials()
+                .ns_capable(&owner, fs::Capabilities::SYS_NICE)
     });
     if allowed {
         Ok(target)

@@ -5,6 +5,8 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 
+use fs::{Kgid, Kuid, UserNamespace};
+
 use super::node::Item;
 use crate::access::{self, By};
 use crate::pid_namespace::PidNamespace;
@@ -149,9 +151,9 @@ impl Scope {
     }
 
     /// Who owns its files: the process's user, or root when it must not be looked into.
-    pub(super) fn owner(&self, is_folder: bool) -> (u32, u32) {
+    pub(super) fn owner(&self, is_folder: bool) -> (Kuid, Kgid) {
         let Some(process) = &self.process else {
-            return (0, 0);
+            return (Kuid::ROOT, Kgid::ROOT);
         };
         let dumpable = process.dumpable.load(Ordering::Relaxed) == 1;
         match self.thread() {
@@ -159,8 +161,16 @@ impl Scope {
                 let credentials = thread.credentials();
                 (credentials.euid, credentials.egid)
             }
-            _ => (0, 0),
+            _ => (Kuid::ROOT, Kgid::ROOT),
         }
+    }
+
+    /// The user namespace whose numbers the reader goes by.
+    pub(super) fn reader_namespace() -> UserNamespace {
+        let reader = crate::thread::current();
+        reader.map_or(UserNamespace::INITIAL, |reader| {
+            reader.credentials().user_namespace.clone()
+        })
     }
 
     /// Whether the caller may look into the process (ptrace(2), "access mode checking").

@@ -71,14 +71,19 @@ fn write_identity(
     )?;
     writeln!(to, "PPid:\t{}\nTracerPid:\t0", shown(process.parent_pid()))?;
     if let Some(c) = process.credentials() {
-        writeln!(to, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid)?;
-        writeln!(to, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid)?;
+        let names = Scope::reader_namespace();
+        let [uid, euid, suid, fsuid] =
+            [c.uid, c.euid, c.suid, c.fsuid].map(|user| names.shown_uid(user));
+        let [gid, egid, sgid, fsgid] =
+            [c.gid, c.egid, c.sgid, c.fsgid].map(|group| names.shown_gid(group));
+        writeln!(to, "Uid:\t{uid}\t{euid}\t{suid}\t{fsuid}")?;
+        writeln!(to, "Gid:\t{gid}\t{egid}\t{sgid}\t{fsgid}")?;
         let files = thread.and_then(Thread::files_if_alive);
         let size = files.map_or(0, |files| files.len().next_power_of_two().max(64));
         writeln!(to, "FDSize:\t{size}")?;
         write!(to, "Groups:\t")?;
         for group in c.groups.iter() {
-            write!(to, "{group} ")?;
+            write!(to, "{} ", names.shown_gid(*group))?;
         }
         writeln!(to)?;
     }

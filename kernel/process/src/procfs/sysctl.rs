@@ -153,8 +153,10 @@ fn number(from: &[u8]) -> Result<u64> {
 }
 
 fn set_name(to: &[u8], set: fn(&UtsNamespace, Name)) -> Result<()> {
-    let capable = thread::current()
-        .is_none_or(|caller| caller.credentials().has(fs::Capabilities::SYS_ADMIN));
+    let capable = thread::current().is_none_or(|caller| {
+        let credentials = caller.credentials();
+        credentials.ns_capable(uts::current().owner(), fs::Capabilities::SYS_ADMIN)
+    });
     if !capable {
         return Err(Errno::EPERM);
     }

@@ -141,7 +141,8 @@ impl Message<'_> {
             return Ok(None);
         };
         let pid = target.shown(self.sender.process().pid());
-        let own = || SigInfo::user(signal, pid, self.sender.credentials().uid);
+        let uid = || target.shown_uid(self.sender.credentials().uid);
+        let own = || SigInfo::user(signal, pid, uid());
         Ok(Some(self.info.copied().unwrap_or_else(own)))
     }
 

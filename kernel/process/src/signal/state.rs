@@ -140,7 +140,11 @@ pub fn check_permission(sender: &Thread, target: &Process, signal: Option<Signal
     let same_session_cont =
         signal == Some(Signal::CONT) && sender.process().session_id() == target.session_id();
     let own = core::ptr::eq(Arc::as_ptr(sender.process()), target);
-    if own || same_user || same_session_cont || from.has(Capabilities::KILL) {
+    if own
+        || same_user
+        || same_session_cont
+        || from.ns_capable(&to.user_namespace, Capabilities::KILL)
+    {
         Ok(())
     } else {
         Err(abi::Errno::EPERM)

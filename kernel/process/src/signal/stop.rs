@@ -8,6 +8,8 @@ use core::sync::atomic::Ordering;
 
 use super::state::SignalState;
 use super::{Disposition, Flags, Payload, SigInfo, Signal, code, send};
+use fs::Kuid;
+
 use crate::Process;
 use crate::thread::Thread;
 use crate::tree::{self, Tree};
@@ -99,14 +101,16 @@ fn tell_parent(tree: &Tree, process: &Process, code: i32, status: i32) {
 /// The SIGCHLD that tells `parent` about `process`.
 pub(crate) fn child_info(process: &Process, parent: &Process, code: i32, status: i32) -> SigInfo {
     let usage = process.cpu_usage();
-    let uid = process.credentials().map_or(0, |cred| cred.uid);
+    let uid = process
+        .credentials()
+        .map_or(Kuid::ROOT, |credentials| credentials.uid);
     SigInfo {
         signal: Signal::CHLD,
         errno: 0,
         code,
         payload: Payload::Child {
             pid: parent.shown(process.pid()),
-            uid,
+            uid: parent.shown_uid(uid),
             status,
             utime: ticks(usage.user_ns).cast_signed(),
             stime: ticks(usage.system_ns).cast_signed(),

@@ -65,11 +65,11 @@ fn sys_fchmod(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_chown(cx: &mut Context<'_>) -> Result<u64> {
-    chown(cx, AT_FDCWD, cx.addr(0), owner(cx, 1), 0)
+    chown(cx, AT_FDCWD, cx.addr(0), owner(cx, 1)?, 0)
 }
 
 fn sys_lchown(cx: &mut Context<'_>) -> Result<u64> {
-    chown(cx, AT_FDCWD, cx.addr(0), owner(cx, 1), AT_SYMLINK_NOFOLLOW)
+    chown(cx, AT_FDCWD, cx.addr(0), owner(cx, 1)?, AT_SYMLINK_NOFOLLOW)
 }
 
 fn sys_fchownat(cx: &mut Context<'_>) -> Result<u64> {
@@ -77,12 +77,12 @@ fn sys_fchownat(cx: &mut Context<'_>) -> Result<u64> {
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    chown(cx, cx.int(0), cx.addr(1), owner(cx, 2), flags)
+    chown(cx, cx.int(0), cx.addr(1), owner(cx, 2)?, flags)
 }
 
 fn sys_fchown(cx: &mut Context<'_>) -> Result<u64> {
     let file = usable_file(cx, cx.int(0))?;
-    Names::of(cx).caller().chown_file(&file, owner(cx, 1))?;
+    Names::of(cx).caller().chown_file(&file, owner(cx, 1)?)?;
     Ok(0)
 }
 
@@ -96,12 +96,11 @@ fn chown(cx: &Context<'_>, dirfd: i32, path: UserAddr, to: ChownTo, flags: u32) 
 }
 
 /// The ids in arguments `index` and the next; -1 leaves one as it is.
-fn owner(cx: &Context<'_>, index: usize) -> ChownTo {
-    let id = |value: u32| (value != u32::MAX).then_some(value);
-    ChownTo {
-        uid: id(cx.uint(index)),
-        gid: id(cx.uint(index + 1)),
-    }
+fn owner(cx: &Context<'_>, index: usize) -> Result<ChownTo> {
+    Ok(ChownTo {
+        uid: cx.optional_user(index)?,
+        gid: cx.optional_group(index + 1)?,
+    })
 }
 
 fn sys_utimensat(cx: &mut Context<'_>) -> Result<u64> {

@@ -168,7 +168,7 @@ fn sys_fchdir(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_chroot(cx: &mut Context<'_>) -> Result<u64> {
     let names = Names::of(cx);
     let path = directory(cx, &names, cx.addr(0))?;
-    if !names.credentials().has(Capabilities::SYS_CHROOT) {
+    if !names.credentials().own_ns_capable(Capabilities::SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     names.fs().set_root(path).map(|()| 0)

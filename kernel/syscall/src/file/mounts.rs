@@ -40,7 +40,10 @@ const MOVE: u64 = raw::MS_MOVE as u64;
 const RECURSIVE: u64 = raw::MS_REC as u64;
 
 fn require_admin(names: &Names<'_>) -> Result<()> {
-    if names.credentials().has(Capabilities::SYS_ADMIN) {
+    if names
+        .credentials()
+        .ns_capable(names.fs().namespace().owner(), Capabilities::SYS_ADMIN)
+    {
         Ok(())
     } else {
         Err(Errno::EPERM)

@@ -100,7 +100,7 @@ fn link(cx: &Context<'_>, old: (i32, UserAddr), new: (i32, UserAddr), flags: u32
         return Err(Errno::EINVAL);
     }
     let names = Names::of(cx);
-    if flags & AT_EMPTY_PATH != 0 && !names.credentials().has(Capabilities::DAC_READ_SEARCH) {
+    if flags & AT_EMPTY_PATH != 0 && !names.credentials().capable(Capabilities::DAC_READ_SEARCH) {
         return Err(Errno::ENOENT);
     }
     let follow = if flags & AT_SYMLINK_FOLLOW == 0 {

@@ -128,7 +128,7 @@ fn sys_lstat(cx: &mut Context<'_>) -> Result<u64> {
 
 fn sys_fstat(cx: &mut Context<'_>) -> Result<u64> {
     let file = file_arg(cx, 0)?;
-    write_stat(&Known::of_file(&file)?, cx.addr(1))
+    write_stat(cx, &Known::of_file(&file)?, cx.addr(1))
 }
 
 fn sys_newfstatat(cx: &mut Context<'_>) -> Result<u64> {
@@ -140,10 +140,10 @@ fn stat_at(cx: &Context<'_>, dirfd: i32, path: UserAddr, flags: u32, to: UserAdd
         return Err(Errno::EINVAL);
     }
     let found = target(cx, &Names::of(cx), dirfd, path, flags)?;
-    write_stat(&Known::of_target(&found)?, to)
+    write_stat(cx, &Known::of_target(&found)?, to)
 }
 
-fn write_stat(known: &Known, to: UserAddr) -> Result<u64> {
+fn write_stat(cx: &Context<'_>, known: &Known, to: UserAddr) -> Result<u64> {
     let time = |time: Timestamp| {
         [
             time.seconds().cast_unsigned(),
@@ -156,8 +156,8 @@ fn write_stat(known: &Known, to: UserAddr) -> Result<u64> {
         ino: meta.ino,
         nlink: u64::from(meta.nlink),
         mode: meta.st_mode(),
-        uid: meta.uid,
-        gid: meta.gid,
+        uid: cx.shown_uid(meta.uid),
+        gid: cx.shown_gid(meta.gid),
         rdev: meta.rdev.encode(),
         size: meta.size,
         block_size: u64::from(meta.block_size),
@@ -179,11 +179,11 @@ fn sys_statx(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let found = target(cx, &Names::of(cx), cx.int(0), cx.addr(1), flags)?;
-    user::write(cx.addr(4), &statx(&Known::of_target(&found)?))?;
+    user::write(cx.addr(4), &statx(cx, &Known::of_target(&found)?))?;
     Ok(0)
 }
 
-fn statx(known: &Known) -> UserStatx {
+fn statx(cx: &Context<'_>, known: &Known) -> UserStatx {
     let time = |time: Timestamp| UserStatxTime {
         seconds: time.seconds(),
         nanoseconds: time.nanoseconds(),
@@ -202,8 +202,8 @@ fn statx(known: &Known) -> UserStatx {
         },
         attributes_mask: u64::from(raw::STATX_ATTR_MOUNT_ROOT),
         nlink: meta.nlink,
-        uid: meta.uid,
-        gid: meta.gid,
+        uid: cx.shown_uid(meta.uid),
+        gid: cx.shown_gid(meta.gid),
         // Type and permission bits fit.
         mode: u16::try_from(meta.st_mode()).unwrap_or(0),
         ino: meta.ino,

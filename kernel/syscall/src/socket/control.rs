@@ -90,7 +90,7 @@ fn may_have_in_flight(cx: &Context<'_>, ancillary: &Ancillary) -> Result<()> {
     let credentials = cx.credentials();
     let is_over = net::files_in_flight(ancillary.files_uid) as u64 > limit;
     let privileges = [Capabilities::SYS_RESOURCE, Capabilities::SYS_ADMIN];
-    if is_over && !privileges.iter().any(|one| credentials.has(*one)) {
+    if is_over && !privileges.iter().any(|one| credentials.capable(*one)) {
         return Err(Errno::ETOOMANYREFS);
     }
     Ok(())
@@ -103,21 +103,25 @@ fn claimed(cx: &Context<'_>, data: &[u8]) -> Result<Peer> {
         _ => return Err(Errno::EINVAL),
     };
     let pid = i32::from_ne_bytes(words[0]);
-    let (uid, gid) = (u32::from_ne_bytes(words[1]), u32::from_ne_bytes(words[2]));
     let credentials = cx.credentials();
+    let names = &credentials.user_namespace;
+    let uid = names
+        .kuid(u32::from_ne_bytes(words[1]))
+        .ok_or(Errno::EINVAL)?;
+    let gid = names
+        .kgid(u32::from_ne_bytes(words[2]))
+        .ok_or(Errno::EINVAL)?;
     let own_uids = [credentials.uid, credentials.euid, credentials.suid];
     let own_gids = [credentials.gid, credentials.egid, credentials.sgid];
     let is_own = pid == cx.shown(cx.process().pid());
-    let pid_ok = is_own || credentials.has(Capabilities::SYS_ADMIN);
-    let uid_ok = own_uids.contains(&uid) || credentials.has(Capabilities::SETUID);
-    let gid_ok = own_gids.contains(&gid) || credentials.has(Capabilities::SETGID);
+    let pids_owner = cx.process().pid_namespace().owner();
+    let pid_ok = is_own || credentials.ns_capable(&pids_owner, Capabilities::SYS_ADMIN);
+    let uid_ok = own_uids.contains(&uid) || credentials.own_ns_capable(Capabilities::SETUID);
+    let gid_ok = own_gids.contains(&gid) || credentials.own_ns_capable(Capabilities::SETGID);
     if !(pid_ok && uid_ok && gid_ok) {
         return Err(Errno::EPERM);
     }
     let pid = cx.process().find(pid).ok_or(Errno::ESRCH)?;
-    if uid == u32::MAX || gid == u32::MAX {
-        return Err(Errno::EINVAL);
-    }
     Ok(Peer { pid, uid, gid })
 }
 
@@ -211,8 +215,8 @@ pub(super) fn write(
     if let Some(sender) = ancillary.sender {
         let words = [
             cx.shown(sender.pid).to_ne_bytes(),
-            sender.uid.to_ne_bytes(),
-            sender.gid.to_ne_bytes(),
+            cx.shown_uid(sender.uid).to_ne_bytes(),
+            cx.shown_gid(sender.gid).to_ne_bytes(),
         ];
         room.put(raw::SCM_CREDENTIALS, words.as_flattened());
     }

@@ -73,7 +73,7 @@ fn set(cx: &Context<'_>, socket: &dyn Socket, name: u32, len: usize) -> Result<(
     let value: i32 = user::read(cx.addr(3))?;
     let credentials = cx.credentials();
     let may = |capability, errno| {
-        let has = credentials.has(capability);
+        let has = credentials.capable(capability);
         if has { Ok(()) } else { Err(errno) }
     };
     match name {
@@ -181,7 +181,7 @@ fn peer_groups(cx: &Context<'_>, socket: &dyn Socket, room: usize) -> Result<u64
     }
     let mut bytes = Vec::try_with_capacity(len as usize)?;
     for group in groups.iter() {
-        bytes.try_extend_from_slice(&group.to_ne_bytes())?;
+        bytes.try_extend_from_slice(&cx.shown_gid(*group).to_ne_bytes())?;
     }
     user::write_bytes(cx.addr(3), &bytes)?;
     Ok(0)
@@ -217,10 +217,15 @@ impl Value {
     }
 
     fn peer(cx: &Context<'_>, peer: Peer) -> Value {
+        // Who is not there has no number, rather than the one of those who are elsewhere.
+        let (uid, gid) = match peer {
+            Peer::NOBODY => (u32::MAX, u32::MAX),
+            _ => (cx.shown_uid(peer.uid), cx.shown_gid(peer.gid)),
+        };
         let words = [
             cx.shown(peer.pid).to_ne_bytes(),
-            peer.uid.to_ne_bytes(),
-            peer.gid.to_ne_bytes(),
+            uid.to_ne_bytes(),
+            gid.to_ne_bytes(),
         ];
         Value::new(words.as_flattened())
     }

@@ -238,7 +238,9 @@ fn a_copied_namespace_is_its_own() {
         fs: world.fs.duplicate().unwrap(),
         credentials: world.credentials.clone(),
     };
-    copy.fs.unshare_namespace().unwrap();
+    copy.fs
+        .unshare_namespace(&crate::UserNamespace::INITIAL)
+        .unwrap();
     assert_eq!(
         copy.find("f").map(|path| copy.spell(&path)),
         Ok("/m/f".into())

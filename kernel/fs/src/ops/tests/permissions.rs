@@ -3,7 +3,16 @@
 use super::*;
 use crate::metadata::{S_ISGID, S_ISUID, S_ISVTX};
 use crate::permission::Access;
+use crate::user_namespace::{Kgid, Kuid, UserNamespace};
 use crate::{NewKind, Timestamp};
+
+fn kuid(number: u32) -> Option<Kuid> {
+    UserNamespace::INITIAL.kuid(number)
+}
+
+fn kgid(number: u32) -> Option<Kgid> {
+    UserNamespace::INITIAL.kgid(number)
+}
 
 fn world() -> World {
     let world = World::new();
@@ -14,8 +23,8 @@ fn world() -> World {
         .chown(
             &home,
             ChownTo {
-                uid: Some(1000),
-                gid: Some(1000),
+                uid: kuid(1000),
+                gid: kgid(1000),
             },
         )
         .unwrap();
@@ -36,8 +45,8 @@ fn classes_are_exclusive() {
         .chown(
             &world.find("f").unwrap(),
             ChownTo {
-                uid: Some(1000),
-                gid: Some(1000),
+                uid: kuid(1000),
+                gid: kgid(1000),
             },
         )
         .unwrap();
@@ -95,13 +104,13 @@ fn attributes_are_the_owners_to_change() {
     assert_eq!(chmod(&user, "home/f", 0o600), Ok(()));
     let file = world.find("home/f").unwrap();
     let give = ChownTo {
-        uid: Some(1001),
+        uid: kuid(1001),
         gid: None,
     };
     assert_eq!(user.caller().chown(&file, give), Err(Errno::EPERM));
     let own_group = ChownTo {
         uid: None,
-        gid: Some(1000),
+        gid: kgid(1000),
     };
     assert_eq!(user.caller().chown(&file, own_group), Ok(()));
     assert_eq!(
@@ -109,7 +118,7 @@ fn attributes_are_the_owners_to_change() {
             &file,
             ChownTo {
                 uid: None,
-                gid: Some(4)
+                gid: kgid(4)
             }
         ),
         Err(Errno::EPERM)
@@ -147,7 +156,7 @@ fn set_id_bits_are_lost_with_owner_and_content() {
         .chown(
             &path,
             ChownTo {
-                uid: Some(1000),
+                uid: kuid(1000),
                 gid: None,
             },
         )
@@ -171,7 +180,7 @@ fn umask_and_set_gid_directories_shape_new_files() {
             &home,
             ChownTo {
                 uid: None,
-                gid: Some(50),
+                gid: kgid(50),
             },
         )
         .unwrap();
@@ -180,10 +189,10 @@ fn umask_and_set_gid_directories_shape_new_files() {
     user.write("home/g", b"");
     assert_eq!(
         (
-            user.stat("home/e").unwrap().gid,
-            user.stat("home/g").unwrap().gid
+            Some(user.stat("home/e").unwrap().gid),
+            Some(user.stat("home/g").unwrap().gid)
         ),
-        (50, 50)
+        (kgid(50), kgid(50))
     );
     assert_eq!(user.stat("home/e").unwrap().mode, 0o750 | S_ISGID);
 }
