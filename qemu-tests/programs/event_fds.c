@@ -72,6 +72,11 @@ static void timer_fd(void) {
     SHOW(timerfd_settime(timer, 0, &time, &now));
     SHOW(now.it_interval.tv_nsec);
     SHOW(ready(timer, POLLIN));
+    time.it_interval.tv_sec = 3;
+    SHOW(timerfd_settime(timer, 0, &time, 0));
+    SHOW(timerfd_gettime(timer, &now));
+    SHOW(now.it_interval.tv_sec * 10 + now.it_value.tv_sec);
+    time.it_interval.tv_sec = 0;
     clock_gettime(CLOCK_MONOTONIC, &time.it_value);
     SHOW(timerfd_settime(timer, TFD_TIMER_ABSTIME, &time, 0));
     SHOW(poll(&one, 1, 3000));

@@ -3,6 +3,7 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <setjmp.h>
 
 #define P 4096L
@@ -180,6 +181,55 @@ static void advice(void) {
     SHOW(msync(area, 0, MS_SYNC));
 }
 
+// Locked memory neither goes nor cools down.
+static void locked_advice(void) {
+    char *area = map(1, RW, PRIVATE);
+    mlock(area, P);
+    area[0] = 7;
+    SHOW(madvise(area, P, MADV_DONTNEED));
+    SHOW(madvise(area, P, MADV_FREE));
+    SHOW(madvise(area, P, MADV_COLD));
+    SHOW(madvise(area, P, MADV_PAGEOUT));
+    SHOW(area[0]);
+    munlock(area, P);
+    SHOW(madvise(area, P, MADV_FREE));
+}
+
+static void other_pages(void) {
+    char *common = map(4, RW, SHARED), *own = map(1, RW, PRIVATE);
+    for (int i = 0; i < 4; i++) common[i * P] = (char)i;
+    SHOW(syscall(SYS_remap_file_pages, common, P, PROT_READ, 2, 0));
+    SHOW(syscall(SYS_remap_file_pages, common, 0, 0, 2, 0));
+    SHOW(syscall(SYS_remap_file_pages, common, 8 * P, 0, 0, 0));
+    SHOW(syscall(SYS_remap_file_pages, common, P, 0, -1L, 0));
+    SHOW(syscall(SYS_remap_file_pages, own, P, 0, 0, 0));
+    SHOW(syscall(SYS_remap_file_pages, common + 5, 2 * P, 0, 2, 0));
+    SHOW(common[0] + 10 * common[P] + 100 * common[2 * P]);
+    common[2 * P] = 8;
+    SHOW(common[0]);
+}
+
+// The memory of others is reached as its owner may reach it.
+static void remote(void) {
+    char *closed = map(1, RW, PRIVATE), *constant = map(1, PROT_READ, PRIVATE), text[8] = "abcdefg";
+    struct iovec own = {text, 8}, other = {closed, 8}, none = {text, 0};
+    closed[0] = 'x';
+    mprotect(closed, P, PROT_NONE);
+    SHOW(process_vm_readv(getpid(), &own, 1, &other, 1, 0));
+    SHOW(process_vm_writev(getpid(), &own, 1, &other, 1, 0));
+    SHOW(process_vm_readv(getpid(), &other, 1, &own, 1, 0));
+    other.iov_base = constant;
+    SHOW(process_vm_readv(getpid(), &own, 1, &other, 1, 0));
+    SHOW(process_vm_writev(getpid(), &own, 1, &other, 1, 0));
+    SHOW(process_vm_readv(1 << 29, &own, 1, &other, 1, 0));
+    SHOW(process_vm_readv(1 << 29, &none, 1, &other, 1, 0));
+    SHOW(process_vm_readv(1 << 29, &own, 1, &none, 1, 0));
+    SHOW(process_vm_readv(1 << 29, &own, 1, (void *)8, 1, 0));
+    struct rusage usage;
+    SHOW(getrusage(RUSAGE_THREAD, &usage));
+    TRUE(usage.ru_maxrss > 0);
+}
+
 static void shrinking_files(void) {
     int file = memfd_create("edges", 0);
     ftruncate(file, 3 * P);
@@ -306,6 +356,9 @@ int main(void) {
     protecting();
     remapping();
     advice();
+    locked_advice();
+    other_pages();
+    remote();
     shrinking_files();
     growing();
     personalities();

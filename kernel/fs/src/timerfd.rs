@@ -43,6 +43,8 @@ pub struct TimerFd {
     clock: TimerClock,
     shared: Arc<Shared>,
     timer: Mutex<Timer>,
+    /// The period that was set last, also with a timer that was not armed, or has ended.
+    interval_ns: AtomicU64,
     /// Set against the wall clock, so a change of that moves it: the time and interval that were asked for.
     on_wall: SpinLock<Option<TimerSpec>>,
     /// `TFD_TIMER_CANCEL_ON_SET`.
@@ -94,6 +96,7 @@ impl TimerFd {
             clock,
             shared,
             timer: Mutex::new(timer),
+            interval_ns: AtomicU64::new(0),
             on_wall: SpinLock::new(None),
             is_cancellable: AtomicBool::new(false),
             is_cancelled: AtomicBool::new(false),
@@ -122,7 +125,8 @@ impl TimerFd {
         self.is_cancellable
             .store(on_wall && cancels, Ordering::Release);
         self.is_cancelled.store(false, Ordering::Release);
-        let old = remaining(&timer);
+        let old = self.remaining(&timer);
+        self.interval_ns.store(new.interval_ns, Ordering::Relaxed);
         timer.cancel();
         self.shared.expirations.store(0, Ordering::Release);
         if new.value_ns != 0 {
@@ -139,7 +143,17 @@ impl TimerFd {
     /// Time left and period (timerfd_gettime(2)).
     #[must_use]
     pub fn get(&self) -> TimerSpec {
-        remaining(&self.timer.lock())
+        self.remaining(&self.timer.lock())
+    }
+
+    fn remaining(&self, timer: &Timer) -> TimerSpec {
+        // One that is due but was not seen to yet is still armed: not 0.
+        let left =
+            |(deadline, _): (u64, u64)| deadline.saturating_sub(clock::monotonic_ns()).max(1);
+        TimerSpec {
+            value_ns: timer.remaining().map_or(0, left),
+            interval_ns: self.interval_ns.load(Ordering::Relaxed),
+        }
     }
 
     /// Arms the timer anew for the clock as it is now, or ends it.
@@ -171,18 +185,6 @@ impl TimerFd {
         }
         let count = self.shared.expirations.swap(0, Ordering::AcqRel);
         (count > 0).then_some(Ok(count))
-    }
-}
-
-fn remaining(timer: &Timer) -> TimerSpec {
-    let Some((deadline, period)) = timer.remaining() else {
-        return TimerSpec::default();
-    };
-    // One that is due but was not seen to yet is still armed: not 0.
-    let left = deadline.saturating_sub(clock::monotonic_ns()).max(1);
-    TimerSpec {
-        value_ns: left,
-        interval_ns: period,
     }
 }
 

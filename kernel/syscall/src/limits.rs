@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use fs::Capabilities;
 use process::rlimit::{INFINITY, Limit, Resource};
+use process::usage::Usage;
 use process::{Process, exec, timer};
 
 use crate::context::Context;
@@ -100,7 +101,11 @@ fn sys_getrusage(cx: &mut Context<'_>) -> Result<u64> {
     let usage = match cx.int(0) {
         RUSAGE_SELF => cx.process().usage(),
         RUSAGE_CHILDREN => cx.process().children_usage(),
-        RUSAGE_THREAD => cx.thread.usage(),
+        // The memory is everybody's.
+        RUSAGE_THREAD => Usage {
+            max_resident: cx.process().usage().max_resident,
+            ..cx.thread.usage()
+        },
         _ => return Err(Errno::EINVAL),
     };
     memory::user::write(cx.addr(1), &Rusage::from(usage)).map(|()| 0)

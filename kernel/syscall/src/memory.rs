@@ -32,6 +32,7 @@ pub(crate) const CALLS: &[Entry] = &[
         space(cx)?.lock_all(cx.uint(0), may_lock(cx)).map(|()| 0)
     }),
     Entry::new(152, "munlockall", |cx| space(cx)?.unlock_all().map(|()| 0)),
+    Entry::new(216, "remap_file_pages", sys_remap_file_pages),
     Entry::new(310, "process_vm_readv", |cx| transfer(cx, Direction::Read)),
     Entry::new(311, "process_vm_writev", |cx| {
         transfer(cx, Direction::Write)
@@ -127,6 +128,17 @@ fn sys_mremap(cx: &mut Context<'_>) -> Result<u64> {
             may_lock(cx),
         )
         .map(|addr| addr.0)
+}
+
+fn sys_remap_file_pages(cx: &mut Context<'_>) -> Result<u64> {
+    const MAP_NONBLOCK: u32 = 0x1_0000;
+    if cx.arg(2) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let populate = cx.uint(4) & MAP_NONBLOCK == 0;
+    space(cx)?
+        .show_other_pages(cx.addr(0), cx.arg(1), cx.arg(3), populate, may_lock(cx))
+        .map(|()| 0)
 }
 
 fn sys_msync(cx: &mut Context<'_>) -> Result<u64> {
@@ -231,7 +243,13 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let own = read_pieces(cx.addr(1), cx.size(2))?;
+    if own.iter().all(|piece| piece.len == 0) {
+        return Ok(0);
+    }
     let theirs = read_pieces(cx.addr(3), cx.size(4))?;
+    if theirs.iter().all(|piece| piece.len == 0) {
+        return Ok(0);
+    }
     let target = cx.find_process(cx.int(0)).ok_or(Errno::ESRCH)?;
     access::check(cx.thread, &target, By::Real)?;
     let remote = target.memory().ok_or(Errno::ESRCH)?;
@@ -242,7 +260,7 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
         let chunk = &mut buffer[..len];
         let copied = match direction {
             Direction::Read => {
-                let got = remote.read_at(there, chunk);
+                let got = remote.read_at(there, chunk, false);
                 memory::user::write_some(here, &chunk[..got])
             }
             Direction::Write => memory::user::read_some(here, chunk)

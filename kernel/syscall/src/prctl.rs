@@ -34,6 +34,8 @@ fn sys_arch_prctl(cx: &mut Context<'_>) -> Result<u64> {
     const ARCH_SET_FS: i32 = 0x1002;
     const ARCH_GET_FS: i32 = 0x1003;
     const ARCH_GET_GS: i32 = 0x1004;
+    const ARCH_GET_CPUID: i32 = 0x1011;
+    const ARCH_SET_CPUID: i32 = 0x1012;
     let value = cx.arg(1);
     let is_base = value < machine::UserAddr::LIMIT.0;
     let option = cx.int(0);
@@ -44,6 +46,9 @@ fn sys_arch_prctl(cx: &mut Context<'_>) -> Result<u64> {
         ARCH_SET_GS => regs.gs_base = value,
         ARCH_GET_FS => memory::user::write(machine::UserAddr(value), &regs.fs_base)?,
         ARCH_GET_GS => memory::user::write(machine::UserAddr(value), &regs.gs_base)?,
+        // CPUID works, and cannot be made to fault.
+        ARCH_GET_CPUID => return Ok(1),
+        ARCH_SET_CPUID => return Err(Errno::ENODEV),
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
@@ -56,6 +61,8 @@ mod option {
     pub(super) const SET_DUMPABLE: i32 = 4;
     pub(super) const GET_KEEPCAPS: i32 = 7;
     pub(super) const SET_KEEPCAPS: i32 = 8;
+    pub(super) const GET_TIMING: i32 = 13;
+    pub(super) const SET_TIMING: i32 = 14;
     pub(super) const SET_NAME: i32 = 15;
     pub(super) const GET_NAME: i32 = 16;
     pub(super) const CAPBSET_READ: i32 = 23;
@@ -120,7 +127,11 @@ fn sys_prctl(cx: &mut Context<'_>) -> Result<u64> {
         option::SET_MM if !thread.credentials().capable(Capabilities::SYS_RESOURCE) => {
             Err(Errno::EPERM)
         }
+        option::GET_NO_NEW_PRIVS if (1..5).any(|index| cx.arg(index) != 0) => Err(Errno::EINVAL),
         option::GET_NO_NEW_PRIVS => Ok(u64::from(thread.no_new_privs())),
+        // Process times are exact, by no statistics of ticks.
+        option::GET_TIMING => Ok(0),
+        option::SET_TIMING if cx.arg(1) == 0 => Ok(0),
         option::GET_TID_ADDRESS => {
             memory::user::write(cx.addr(1), &thread.clear_child_tid_addr()).map(|()| 0)
         }

@@ -399,7 +399,7 @@ fn mapped_pages_go_when_memory_is_short_and_come_back_when_touched() {
     let byte = |page: u64| {
         let mut byte = [0xee];
         let at = machine::UserAddr(base.0 + page * PAGE);
-        assert_eq!(space.read_at(at, &mut byte), 1);
+        assert_eq!(space.read_at(at, &mut byte, false), 1);
         byte[0]
     };
     let before = space.resident();

@@ -42,7 +42,8 @@ impl AddressSpace {
         }
         match advice {
             // Nothing is swapped or reordered here, so these hold by themselves.
-            NORMAL | RANDOM | SEQUENTIAL | COLD | PAGE_OUT => self.check_covered(range),
+            NORMAL | RANDOM | SEQUENTIAL => self.check_covered(range),
+            COLD | PAGE_OUT => self.check_unlocked(range),
             WILL_NEED => self.read_ahead(range),
             DONT_NEED | DONT_NEED_LOCKED | FREE => self.discard(range, advice),
             REMOVE => self.punch(range),
@@ -63,6 +64,17 @@ impl AddressSpace {
         } else {
             Err(Errno::ENOMEM)
         }
+    }
+
+    /// Locked memory does not cool down.
+    fn check_unlocked(&self, range: Range<u64>) -> Result<()> {
+        let is_locked = |(_, area): (u64, &Area)| area.flags.contains(AreaFlags::LOCKED);
+        let areas = self.areas.read();
+        if areas.tree.overlapping(range.clone()).any(is_locked) {
+            return Err(Errno::EINVAL);
+        }
+        drop(areas);
+        self.check_covered(range)
     }
 
     /// Reads the pages of files in the range in, without mapping them.
@@ -95,7 +107,7 @@ impl AddressSpace {
         self.note_peak(&mut areas);
         let is_refused = |area: &Area| {
             (advice == FREE && area.source.is_some())
-                || (advice == DONT_NEED && area.flags.contains(AreaFlags::LOCKED))
+                || (advice != DONT_NEED_LOCKED && area.flags.contains(AreaFlags::LOCKED))
         };
         for (part, refused) in areas.parts(range.clone(), |_, area| is_refused(area))? {
             if refused {

@@ -1,4 +1,4 @@
-//! mremap(2).
+//! mremap(2), and remap_file_pages(2).
 
 use core::ops::Range;
 
@@ -6,9 +6,9 @@ use abi::{Errno, Result};
 use machine::UserAddr;
 
 use super::area::{Area, AreaFlags};
-use super::request::Placement;
+use super::request::{MapRequest, Placement};
 use super::tree::Removed;
-use super::{AddressSpace, Areas, by_parts, page_range, round_up};
+use super::{AddressSpace, Areas, PAGE, by_parts, page_range, round_up};
 use crate::pressure;
 
 const MAY_MOVE: u32 = 1;
@@ -60,6 +60,50 @@ impl AddressSpace {
         areas.peak = areas.peak.max(areas.tree.total());
         drop(areas);
         outcome
+    }
+
+    /// remap_file_pages(2): shows the pages of a shared mapping's source from `page` on in place of those that
+    /// are in the range. As Linux has it since 4.0, by a mapping of their own.
+    ///
+    /// # Errors
+    /// `EINVAL` for a range that is not in one shared mapping, or pages that cannot be; as mmap(2) else.
+    pub fn show_other_pages(
+        &self,
+        addr: UserAddr,
+        len: u64,
+        page: u64,
+        populate: bool,
+        may_lock: bool,
+    ) -> Result<()> {
+        let (start, len) = (addr.page_base(), len / PAGE * PAGE);
+        let end = start.0.checked_add(len).filter(|end| *end > start.0);
+        let end = end.ok_or(Errno::EINVAL)?;
+        let offset = page
+            .checked_mul(PAGE)
+            .filter(|offset| offset.saturating_add(len) <= i64::MAX.unsigned_abs())
+            .ok_or(Errno::EINVAL)?;
+        let area = {
+            let areas = self.areas.read();
+            let (_, area) = areas.tree.find(start.0).ok_or(Errno::EINVAL)?;
+            if !area.is_shared() || area.end < end {
+                return Err(Errno::EINVAL);
+            }
+            area.clone()
+        };
+        let request = MapRequest {
+            addr: start,
+            placement: Placement::Fixed,
+            len,
+            prot: area.prot,
+            max_prot: area.max_prot,
+            flags: area.flags,
+            source: area.source.clone(),
+            offset,
+            origin: area.origin.clone(),
+            populate,
+            may_lock,
+        };
+        self.map(request).map(drop)
     }
 
     fn remap_locked(

@@ -8,12 +8,12 @@ use super::AddressSpace;
 use super::fault::Access;
 
 impl AddressSpace {
-    /// Reads memory; returns how much could be read.
-    pub fn read_at(&self, from: UserAddr, to: &mut [u8]) -> usize {
+    /// Reads memory; `force` reads what its owner may not, as ptrace does. Returns how much could be read.
+    pub fn read_at(&self, from: UserAddr, to: &mut [u8], force: bool) -> usize {
         let access = Access {
             write: false,
             exec: false,
-            force: true,
+            force,
             is_absent: false,
         };
         self.by_pages(from, to.len(), access, |frame, offset, done, len| {

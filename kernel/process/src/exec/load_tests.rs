@@ -69,7 +69,7 @@ fn image(relocatable: bool, base: u64) -> Image {
 
 fn bytes_at(memory: &AddressSpace, addr: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0xee; len];
-    let read = memory.read_at(UserAddr(addr), &mut bytes);
+    let read = memory.read_at(UserAddr(addr), &mut bytes, true);
     bytes.truncate(read);
     bytes
 }

@@ -39,7 +39,7 @@ impl FileOps for Memory {
         while to.remaining() > 0 {
             let len = to.remaining().min(PIECE);
             let at = io.offset.checked_add(done as u64).ok_or(Errno::EIO)?;
-            let read = space.read_at(UserAddr(at), &mut piece[..len]);
+            let read = space.read_at(UserAddr(at), &mut piece[..len], true);
             if read == 0 && done == 0 {
                 return Err(Errno::EIO);
             }

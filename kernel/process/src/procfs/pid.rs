@@ -199,7 +199,7 @@ fn strings(scope: &Scope, environment: bool, to: &mut Text) -> Result<()> {
     let mut piece = [0; PIECE];
     while at < end {
         let len = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-        let read = memory.read_at(UserAddr(at), &mut piece[..len]);
+        let read = memory.read_at(UserAddr(at), &mut piece[..len], true);
         to.push(&piece[..read])?;
         if read < len {
             break;
