@@ -5,7 +5,7 @@ use alloc::sync::{Arc, Weak};
 
 use machine::heap;
 
-use crate::error::Result;
+use crate::Result;
 
 /// `value` in a box of its own.
 ///

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use crate::error::Result;
+use crate::Result;
 use crate::{Map, Set, String, Vec, VecDeque};
 
 /// A collection that can be made from an iterator.

@@ -4,7 +4,7 @@ use alloc::collections::{VecDeque as StdDeque, vec_deque};
 use core::fmt;
 use core::ops::{Index, IndexMut, RangeBounds};
 
-use crate::error::Result;
+use crate::Result;
 
 /// alloc's deque without what panics for want of memory.
 #[derive(PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! other methods do not allocate. [`try_box`], [`try_arc`] and their kin make alloc's own `Box` and `Arc`;
 //! iterators have [`TryCollect`], formatting [`try_format!`].
 //!
-//! Here stands safe code alone; `machine::heap` has the mechanism. Locking: none, as in alloc.
+//! Here stands safe code alone; `machine::heap` has the mechanism, and vectors and strings, which it needs itself. Locking: none, as in alloc.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 
@@ -16,29 +16,17 @@ extern crate alloc;
 mod boxes;
 mod collect;
 mod deque;
-mod error;
 mod map;
 mod set;
-mod string;
-mod vec;
 
 pub use boxes::{try_arc, try_arc_cyclic, try_arc_slice, try_arc_str, try_box};
 pub use collect::{TryCollect, TryFromIterator};
 pub use deque::VecDeque;
-pub use error::{AllocError, Result};
+pub use machine::heap::{AllocError, Result, String, Vec, format_string};
+pub use machine::try_format;
 pub use map::{IntoIter, Iter, IterMut, Map};
 pub use set::{IntoKeys, Keys, Set};
-pub use string::{String, format_string};
-pub use vec::Vec;
 
 /// Failures for unit tests: makes the n-th allocation of this host thread fail.
 #[cfg(not(target_os = "none"))]
 pub use machine::heap::testing;
-
-/// Formats into a new [`String`]: `try_format!("{name}: {value}")` is a `Result<String, AllocError>`.
-#[macro_export]
-macro_rules! try_format {
-    ($($argument:tt)*) => {
-        $crate::format_string(::core::format_args!($($argument)*))
-    };
-}

@@ -4,7 +4,7 @@ use core::borrow::Borrow;
 use core::fmt;
 use core::ops::RangeBounds;
 
-use crate::error::Result;
+use crate::Result;
 use crate::map::{IntoIter, Iter, Map};
 
 /// Keys in order, each once. All operations but the walks are logarithmic.

@@ -1,12 +1,11 @@
 //! Inodes without a name: what fstat(2) and /proc/PID/fd show for pipes, sockets, eventfds and the like.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Result;
+use collections::{String, try_arc, try_format};
 use machine::sync::SpinLock;
 
 use crate::dentry::Dentry;
@@ -35,13 +34,20 @@ pub struct AnonymousInode {
 
 impl AnonymousInode {
     /// A pipe or socket: shown as `label:[ino]`, with mode `mode`, owned by `owner`.
-    #[must_use]
-    pub fn new(kind: FileKind, label: &'static str, mode: u32, owner: (Kuid, Kgid)) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(
+        kind: FileKind,
+        label: &'static str,
+        mode: u32,
+        owner: (Kuid, Kgid),
+    ) -> Result<Arc<Self>> {
         Self::make(kind, label, mode, owner, None)
     }
 
     /// A pipe of pipe2(2).
-    pub(crate) fn of_pipe(pipe: &Arc<Pipe>, owner: (Kuid, Kgid)) -> Arc<Self> {
+    pub(crate) fn of_pipe(pipe: &Arc<Pipe>, owner: (Kuid, Kgid)) -> Result<Arc<Self>> {
         Self::make(FileKind::Fifo, "pipe", 0o600, owner, Some(pipe.clone()))
     }
 
@@ -51,7 +57,7 @@ impl AnonymousInode {
         mode: u32,
         owner: (Kuid, Kgid),
         pipe: Option<Arc<Pipe>>,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let now = Timestamp::now();
         let ino = NEXT_INO.fetch_add(1, Ordering::Relaxed);
         let meta = Metadata {
@@ -62,12 +68,12 @@ impl AnonymousInode {
             ctime: now,
             ..Metadata::new(ino, kind, mode)
         };
-        Arc::new(Self {
+        Ok(try_arc(Self {
             label,
             meta: SpinLock::new(meta),
             body: InodeBody::new(),
             pipe,
-        })
+        })?)
     }
 
     /// The pipe that the anonymous inode `inode` stands for.
@@ -77,8 +83,10 @@ impl AnonymousInode {
     }
 
     /// An eventfd, epoll instance and so on: shown as `anon_inode:label`, with Linux's brackets in the label.
-    #[must_use]
-    pub fn file_like(label: &'static str) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn file_like(label: &'static str) -> Result<Arc<Self>> {
         Self::new(FileKind::Regular, label, 0o600, (Kuid::ROOT, Kgid::ROOT))
     }
 
@@ -116,12 +124,12 @@ impl Inode for AnonymousInode {
         Ok(())
     }
 
-    fn anonymous_name(&self) -> Option<String> {
-        let meta = self.meta.lock();
-        Some(match meta.kind {
-            FileKind::Regular => format!("anon_inode:{}", self.label),
-            _ => format!("{}:[{}]", self.label, meta.ino),
-        })
+    fn anonymous_name(&self) -> Result<Option<String>> {
+        let meta = *self.meta.lock();
+        Ok(Some(match meta.kind {
+            FileKind::Regular => try_format!("anon_inode:{}", self.label)?,
+            _ => try_format!("{}:[{}]", self.label, meta.ino)?,
+        }))
     }
 }
 
@@ -135,8 +143,8 @@ impl FileSystem for AnonymousFs {
         "anon_inodefs"
     }
 
-    fn root(&self) -> Arc<dyn Inode> {
-        self.0.clone()
+    fn root(&self) -> Result<Arc<dyn Inode>> {
+        Ok(self.0.clone())
     }
 
     fn statfs(&self) -> Result<StatFs> {
@@ -152,19 +160,19 @@ impl FileSystem for AnonymousFs {
 
 static MOUNT: SpinLock<Option<Arc<Mount>>> = SpinLock::new(None);
 
-fn mount() -> Arc<Mount> {
+fn mount() -> Result<Arc<Mount>> {
     if let Some(mount) = &*MOUNT.lock() {
-        return mount.clone();
+        return Ok(mount.clone());
     }
     let root = AnonymousInode::new(
         FileKind::Directory,
         "anon_inodefs",
         0o500,
         (Kuid::ROOT, Kgid::ROOT),
-    );
-    let super_block = SuperBlock::with_device(Arc::new(AnonymousFs(root)), ANONYMOUS_DEVICE);
-    let new = Mount::of(&super_block);
-    MOUNT.lock().get_or_insert(new).clone()
+    )?;
+    let super_block = SuperBlock::with_device(try_arc(AnonymousFs(root))?, ANONYMOUS_DEVICE)?;
+    let new = Mount::of(&super_block)?;
+    Ok(MOUNT.lock().get_or_insert(new).clone())
 }
 
 /// A place for an inode that has none, for one walk.
@@ -172,8 +180,8 @@ fn mount() -> Arc<Mount> {
 /// # Errors
 /// `ENOMEM`.
 pub fn place_of(inode: &Arc<dyn Inode>) -> Result<Path> {
-    let mount = mount();
-    let name = inode.anonymous_name().unwrap_or_default();
+    let mount = mount()?;
+    let name = inode.anonymous_name()?.unwrap_or_default();
     let root: &Arc<Dentry> = mount.root();
     let dentry = root.new_unlisted(inode.clone(), name.as_bytes())?;
     Ok(Path { mount, dentry })

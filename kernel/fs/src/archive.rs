@@ -4,9 +4,9 @@
 //! copied when it is first written to. So a writable root costs a few inodes, not the files' bytes.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use initramfs::{Archive, Entry, Kind};
 
 use crate::device::DevTmpFs;
@@ -21,11 +21,14 @@ use crate::tmpfs::{TmpFs, TmpFsOptions, TmpFsType, TmpInode};
 use crate::user_namespace::{Kgid, Kuid, UserNamespace};
 
 /// Registers the file systems and devices of this layer. Once, at start-up.
-pub fn init() {
-    register(Arc::new(TmpFsType));
-    register(Arc::new(DevTmpFs));
-    register(Arc::new(SysFsType));
-    crate::device::register_memory_devices();
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn init() -> Result<()> {
+    register(try_arc(TmpFsType)?)?;
+    register(try_arc(DevTmpFs)?)?;
+    register(try_arc(SysFsType)?)?;
+    crate::device::register_memory_devices()
 }
 
 /// The first mount namespace: the archive's files, and devtmpfs on /dev. An empty archive is an empty root.
@@ -45,11 +48,11 @@ pub fn root_namespace(image: &'static [u8]) -> Result<Arc<MountNamespace>> {
         })?;
         unpack(&archive, &fs)?;
     }
-    let dev = directory(&fs, b"dev")?;
-    let super_block = SuperBlock::new(fs);
-    let namespace = MountNamespace::new(&super_block, b"rootfs", MountFlags::empty());
+    make_directory(&fs, DEV)?;
+    let super_block = SuperBlock::new(fs)?;
+    let namespace = MountNamespace::new(&super_block, b"rootfs", MountFlags::empty())?;
     let root = namespace.root()?;
-    let dev = crate::walk::find_child(&root.dentry, &dev, false)?;
+    let dev = crate::walk::find_child(&root.dentry, DEV, false)?;
     let at = Path {
         mount: root.mount.clone(),
         dentry: dev,
@@ -62,8 +65,11 @@ pub fn root_namespace(image: &'static [u8]) -> Result<Arc<MountNamespace>> {
     Ok(namespace)
 }
 
+/// Where the devices are.
+const DEV: &[u8] = b"dev";
+
 /// Makes a directory in the root unless it is there.
-fn directory(fs: &TmpFs, name: &[u8]) -> Result<Vec<u8>> {
+fn make_directory(fs: &TmpFs, name: &[u8]) -> Result<()> {
     let root = fs.root_inode();
     if root.child(name).is_err() {
         let new = NewInode {
@@ -75,7 +81,7 @@ fn directory(fs: &TmpFs, name: &[u8]) -> Result<Vec<u8>> {
         };
         root.insert(name, &TmpInode::new(fs.usage(), &new)?)?;
     }
-    Ok(name.to_vec())
+    Ok(())
 }
 
 /// Makes an inode for every entry; contents are not copied.
@@ -85,8 +91,7 @@ fn directory(fs: &TmpFs, name: &[u8]) -> Result<Vec<u8>> {
 pub fn unpack(archive: &Archive<'static>, fs: &TmpFs) -> Result<()> {
     let mtime = Timestamp::new(i64::try_from(archive.mtime_s()).unwrap_or(0), 0);
     let mut made: Vec<Arc<TmpInode>> = Vec::new();
-    made.try_reserve_exact(archive.len() as usize)
-        .map_err(|_| Errno::ENOMEM)?;
+    made.try_reserve_exact(archive.len() as usize)?;
     for entry in archive.entries() {
         let inode = if entry.index() == 0 {
             fs.root_inode().clone()
@@ -100,7 +105,7 @@ pub fn unpack(archive: &Archive<'static>, fs: &TmpFs) -> Result<()> {
                 .ok_or(Errno::EINVAL)?;
             parent.insert(entry.name().as_bytes(), &inode)?;
         }
-        made.push(inode);
+        made.try_push(inode)?;
     }
     for (entry, inode) in archive.entries().zip(&made) {
         set_attributes(&entry, inode, mtime)?;

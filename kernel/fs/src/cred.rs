@@ -124,6 +124,13 @@ pub struct Credentials {
     pub user_namespace: UserNamespace,
 }
 
+/// No supplementary groups. The one that all share is made at start-up, for PID 1.
+fn no_groups() -> Arc<[Kgid]> {
+    static NONE: spin::Once<Arc<[Kgid]>> = spin::Once::new();
+    // infallible: start-up
+    NONE.call_once(|| Arc::from([])).clone()
+}
+
 impl Credentials {
     /// User 0 with every capability: what PID 1 starts with, and what the kernel's own work uses.
     #[must_use]
@@ -156,7 +163,7 @@ impl Credentials {
             egid: gid,
             sgid: gid,
             fsgid: gid,
-            groups: Arc::from([]),
+            groups: no_groups(),
             permitted: Capabilities::empty(),
             effective: Capabilities::empty(),
             inheritable: Capabilities::empty(),

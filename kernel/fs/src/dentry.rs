@@ -9,7 +9,6 @@
 //! directory do not wait for each other, and two may find the same name at once. The spin locks inside
 //! (`children`, then `place`) are leaves; nothing is dropped or called with them held.
 
-use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -154,7 +153,7 @@ impl core::fmt::Debug for Dentry {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let name = self.name();
         f.debug_struct("Dentry")
-            .field("name", &String::from_utf8_lossy(&name))
+            .field("name", &name.escape_ascii())
             .field("kind", &self.kind)
             .finish_non_exhaustive()
     }

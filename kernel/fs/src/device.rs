@@ -3,11 +3,10 @@
 //! Drivers register here (terminals, the console, `ptmx`, those of [`mem`]); opening a device node, on any file
 //! system, finds its driver by number. There are no block devices: opening one is `ENXIO`.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::{Map, try_arc_str};
 use machine::sync::SpinLock;
 
 use crate::cred::Credentials;
@@ -40,7 +39,7 @@ pub trait CharDriver: Send + Sync {
 #[derive(Clone)]
 struct Registered {
     /// Path below /dev.
-    name: String,
+    name: Arc<str>,
     mode: u32,
     driver: Arc<dyn CharDriver>,
     reach: Reach,
@@ -56,35 +55,43 @@ pub enum Reach {
     Machine,
 }
 
-static DEVICES: SpinLock<BTreeMap<DeviceId, Registered>> = SpinLock::new(BTreeMap::new());
+static DEVICES: SpinLock<Map<DeviceId, Registered>> = SpinLock::new(Map::new());
 
-static MAJORS: SpinLock<BTreeMap<u32, Arc<dyn CharDriver>>> = SpinLock::new(BTreeMap::new());
+static MAJORS: SpinLock<Map<u32, Arc<dyn CharDriver>>> = SpinLock::new(Map::new());
 
 /// Registers a character device: its driver, and the name below /dev (`null`, `pts/ptmx`) and permission bits that
 /// devtmpfs shows. A second registration of a number replaces the first.
+///
+/// # Errors
+/// `ENOMEM`.
 pub fn register_char(
     id: DeviceId,
     name: &str,
     mode: u32,
     reach: Reach,
     driver: Arc<dyn CharDriver>,
-) {
+) -> Result<()> {
     let registered = Registered {
         reach,
-        name: String::from(name),
+        name: try_arc_str(name)?,
         mode,
         driver,
     };
-    let old = DEVICES.lock().insert(id, registered);
+    let old = DEVICES.lock().try_insert(id, registered)?;
     drop(old);
     devtmpfs::add_node(id, name, mode);
+    Ok(())
 }
 
 /// Registers the driver of all devices of a major number that have none of their own. devtmpfs shows no nodes for
 /// them: they come and go (the terminals of devpts).
-pub fn register_major(major: u32, driver: Arc<dyn CharDriver>) {
-    let old = MAJORS.lock().insert(major, driver);
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn register_major(major: u32, driver: Arc<dyn CharDriver>) -> Result<()> {
+    let old = MAJORS.lock().try_insert(major, driver)?;
     drop(old);
+    Ok(())
 }
 
 /// Opens the device that a node stands for.
@@ -121,8 +128,11 @@ fn is_machines_own(path: &Path) -> bool {
 }
 
 /// Registers the devices that need no hardware: null, zero, full, random, urandom.
-pub fn register_memory_devices() {
-    mem::register();
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn register_memory_devices() -> Result<()> {
+    mem::register()
 }
 
 #[cfg(test)]
@@ -175,12 +185,14 @@ mod tests {
             0o600,
             Reach::Machine,
             Arc::new(Opened),
-        );
-        register_char(public, "public202", 0o600, Reach::Any, Arc::new(Opened));
+        )
+        .unwrap();
+        register_char(public, "public202", 0o600, Reach::Any, Arc::new(Opened)).unwrap();
         let root = Arc::new(Credentials::root());
         let super_block =
-            SuperBlock::new(tmpfs::TmpFs::new("tmpfs", &tmpfs::TmpFsOptions::default()).unwrap());
-        let machine = MountNamespace::new(&super_block, b"none", MountFlags::empty());
+            SuperBlock::new(tmpfs::TmpFs::new("tmpfs", &tmpfs::TmpFsOptions::default()).unwrap())
+                .unwrap();
+        let machine = MountNamespace::new(&super_block, b"none", MountFlags::empty()).unwrap();
         let attempt = |path: &Path, id| {
             let meta = Metadata {
                 rdev: id,
@@ -201,7 +213,8 @@ mod tests {
             data: b"",
         };
         let devices = DevTmpFs.mount(&request).unwrap();
-        let shown = crate::Mount::new(&devices, &devices.root(), b"", MountFlags::empty());
+        let shown = crate::Mount::new(&devices, &devices.root().unwrap(), b"", MountFlags::empty())
+            .unwrap();
         let dentry: Arc<Dentry> =
             crate::walk::find_child(shown.root(), b"private201", false).unwrap();
         let path = Path {

@@ -106,7 +106,7 @@ impl Epoll {
             ready: try_arc(Ready::default())?,
         })?;
         File::anonymous(
-            AnonymousInode::file_like("[eventpoll]"),
+            AnonymousInode::file_like("[eventpoll]")?,
             this,
             OpenFlags::RDWR,
             credentials,

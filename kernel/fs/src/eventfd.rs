@@ -43,7 +43,7 @@ pub fn create(
     })?;
     let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
     File::anonymous(
-        AnonymousInode::file_like("[eventfd]"),
+        AnonymousInode::file_like("[eventfd]")?,
         ops,
         flags,
         credentials,

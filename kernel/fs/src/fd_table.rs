@@ -12,7 +12,7 @@ use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
-use collections::{Vec, try_arc};
+use collections::try_arc;
 use machine::sync::{Owner, OwnerCell};
 
 use crate::file::File;
@@ -338,21 +338,6 @@ impl FdView {
     pub fn next_from(&self, from: usize) -> Option<(i32, Arc<File>)> {
         let (fd, file) = self.0.view(|slots| slots.next_from(from))?;
         Some((number(fd), file))
-    }
-
-    /// The numbers in use and their files, in order; none without memory. [`Self::next_from`] needs none.
-    #[must_use]
-    pub fn list(&self) -> alloc::vec::Vec<(i32, Arc<File>)> {
-        let mut all = Vec::new();
-        let mut at = 0;
-        while let Some((fd, file)) = self.next_from(at) {
-            at = usize::try_from(fd).map_or(usize::MAX, |fd| fd + 1);
-            if all.try_push((fd, file)).is_err() {
-                return alloc::vec::Vec::new();
-            }
-            sched::cond_resched();
-        }
-        all.into_std()
     }
 
     /// How many numbers are in use.

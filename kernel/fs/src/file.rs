@@ -2,11 +2,10 @@
 //! to its [`FileOps`].
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Result;
-use collections::try_arc;
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use sched::Mutex;
 
@@ -206,11 +205,13 @@ impl File {
     }
 
     /// What readlink of /proc/PID/fd/N shows.
-    #[must_use]
-    pub fn display(&self, root: &Path) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn display(&self, root: &Path) -> Result<Vec<u8>> {
         match &self.place {
             Place::At(path) => path.display(root),
-            Place::Nowhere(inode) => inode.anonymous_name().unwrap_or_default().into_bytes(),
+            Place::Nowhere(inode) => Ok(inode.anonymous_name()?.unwrap_or_default().into_bytes()),
         }
     }
 

@@ -1,12 +1,11 @@
 //! [`FileSystem`]: one mounted instance; [`FileSystemType`]: what mount(2) finds by name.
 
-use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use collections::{String, TryCollect, Vec, try_arc};
 use machine::sync::SpinLock;
 
 use crate::dentry::{Dentry, forget_super_block};
@@ -34,7 +33,10 @@ pub trait FileSystem: Any + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// The root directory (or single file).
-    fn root(&self) -> Arc<dyn Inode>;
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn root(&self) -> Result<Arc<dyn Inode>>;
 
     /// Properties; fixed for the instance's life.
     fn flags(&self) -> FsFlags {
@@ -56,8 +58,11 @@ pub trait FileSystem: Any + Send + Sync {
     }
 
     /// Options behind the flags in /proc/mounts, each with a leading comma.
-    fn options(&self) -> String {
-        String::new()
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn options(&self) -> Result<String> {
+        Ok(String::new())
     }
 
     /// Takes new options (`mount -o remount,…`).
@@ -95,15 +100,17 @@ static NEXT_MINOR: AtomicU32 = AtomicU32::new(1);
 
 impl SuperBlock {
     /// Wraps an instance.
-    #[must_use]
-    pub fn new(fs: Arc<dyn FileSystem>) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(fs: Arc<dyn FileSystem>) -> Result<Arc<Self>> {
         let minor = NEXT_MINOR.fetch_add(1, Ordering::Relaxed);
         Self::with_device(fs, DeviceId::new(0, minor))
     }
 
     /// Wraps an instance that has a device number of its own.
-    pub(crate) fn with_device(fs: Arc<dyn FileSystem>, device: DeviceId) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn with_device(fs: Arc<dyn FileSystem>, device: DeviceId) -> Result<Arc<Self>> {
+        Ok(try_arc(Self {
             flags: fs.flags(),
             device,
             root: SpinLock::new(Weak::new()),
@@ -111,22 +118,24 @@ impl SuperBlock {
             mounts: AtomicUsize::new(0),
             cached: AtomicUsize::new(0),
             fs,
-        })
+        })?)
     }
 
     /// The dentry of its root. All mounts of the instance share it; it goes when the last one does.
-    #[must_use]
-    pub fn root(self: &Arc<Self>) -> Arc<Dentry> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn root(self: &Arc<Self>) -> Result<Arc<Dentry>> {
         if let Some(root) = self.root.lock().upgrade() {
-            return root;
+            return Ok(root);
         }
-        let new = Dentry::new_root(self, self.fs.root());
+        let new = Dentry::new_root(self, self.fs.root()?)?;
         let mut root = self.root.lock();
         if let Some(root) = root.upgrade() {
-            return root;
+            return Ok(root);
         }
         *root = Arc::downgrade(&new);
-        new
+        Ok(new)
     }
 
     /// One more mount.
@@ -219,11 +228,15 @@ pub trait FileSystemType: Send + Sync {
 static TYPES: SpinLock<Vec<Arc<dyn FileSystemType>>> = SpinLock::new(Vec::new());
 
 /// Makes a type known to mount(2). A second registration of a name is ignored.
-pub fn register(new: Arc<dyn FileSystemType>) {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn register(new: Arc<dyn FileSystemType>) -> Result<()> {
     let mut types = TYPES.lock();
     if types.iter().all(|known| known.name() != new.name()) {
-        types.push(new);
+        types.try_push(new)?;
     }
+    Ok(())
 }
 
 /// The type called `name`.
@@ -237,7 +250,10 @@ pub fn find_type(name: &[u8]) -> Result<Arc<dyn FileSystemType>> {
 }
 
 /// All registered names (/proc/filesystems).
-#[must_use]
-pub fn type_names() -> Vec<&'static str> {
-    TYPES.lock().iter().map(|known| known.name()).collect()
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn type_names() -> Result<Vec<&'static str>> {
+    let types = TYPES.lock();
+    Ok(types.iter().map(|known| known.name()).try_collect()?)
 }

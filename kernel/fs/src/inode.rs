@@ -4,12 +4,11 @@
 //! [`crate::Dentry`] lock around everything that changes entries, so an implementation needs no
 //! lock for "check then insert" of its own. Methods may block; no spin lock is held around them.
 
-use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 
 use abi::{Errno, Result};
+use collections::{String, Vec};
 
 use crate::acl::{Acl, AclKind, NewAcls};
 use crate::file_ops::FileOps;
@@ -301,8 +300,11 @@ pub trait Inode: Any + Send + Sync {
     fn accessed(&self) {}
 
     /// What /proc/PID/fd shows for an inode without a path (`pipe:[17]`).
-    fn anonymous_name(&self) -> Option<String> {
-        None
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn anonymous_name(&self) -> Result<Option<String>> {
+        Ok(None)
     }
 }
 

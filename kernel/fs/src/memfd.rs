@@ -1,9 +1,9 @@
 //! memfd_create(2): an unnamed tmpfs file with seals.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::sync::SpinLock;
 
 use crate::cred::Credentials;
@@ -30,7 +30,7 @@ fn mount() -> Result<Arc<Mount>> {
         inodes_max: u64::MAX,
         ..TmpFsOptions::default()
     };
-    let new = Mount::of(&SuperBlock::new(TmpFs::new("tmpfs", &unlimited)?));
+    let new = Mount::of(&SuperBlock::new(TmpFs::new("tmpfs", &unlimited)?)?)?;
     Ok(MOUNT.lock().get_or_insert(new).clone())
 }
 
@@ -59,8 +59,8 @@ pub fn create(
         .inode()
         .ok_or(Errno::ENOENT)?
         .create_unnamed(&new, false)?;
-    let mut shown = Vec::from(&b"memfd:"[..]);
-    shown.extend_from_slice(name);
+    let mut shown = Vec::try_from_slice(b"memfd:")?;
+    shown.try_extend_from_slice(name)?;
     let dentry = mount.root().new_unlisted(inode.clone(), &shown)?;
     let ops = inode.open(OpenFlags::RDWR)?;
     let file = File::new(
@@ -120,7 +120,7 @@ mod tests {
         );
         assert_eq!(&bytes, b"hello");
         let root = file.path().unwrap().mount.root_path();
-        assert_eq!(file.display(&root), b"/memfd:x (deleted)");
+        assert_eq!(file.display(&root).unwrap(), b"/memfd:x (deleted)");
         assert_eq!(file.metadata().unwrap().nlink, 0);
     }
 

@@ -6,11 +6,12 @@
 //! Locking: `TOPOLOGY` (sleeping) is held around every change of the tree. Walks read `children` and `place`,
 //! leaf spin locks, without it.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use core::ops::Bound;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use abi::Result;
+use collections::{Map, try_arc, try_arc_slice};
 use machine::sync::SpinLock;
 
 use crate::dentry::Dentry;
@@ -35,7 +36,7 @@ pub struct Mount {
     unbindable: AtomicBool,
     place: SpinLock<Option<Place>>,
     /// By the address of the dentry they are mounted on, which they keep alive.
-    children: SpinLock<BTreeMap<usize, Arc<Mount>>>,
+    children: SpinLock<Map<usize, Arc<Mount>>>,
     /// The namespace it is in; dangling when detached.
     namespace: SpinLock<Weak<MountNamespace>>,
 }
@@ -45,38 +46,49 @@ struct Place {
     point: Arc<Dentry>,
 }
 
+impl Place {
+    fn at(path: &Path) -> Place {
+        Place {
+            parent: Arc::downgrade(&path.mount),
+            point: path.dentry.clone(),
+        }
+    }
+}
+
 impl Mount {
     /// A mount of `root` that is not in any tree yet.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub fn new(
         super_block: &Arc<SuperBlock>,
         root: &Arc<Dentry>,
         source: &[u8],
         flags: MountFlags,
-    ) -> Arc<Mount> {
+    ) -> Result<Arc<Mount>> {
+        let source = try_arc_slice(source)?;
+        // Counted before: who fails here drops a mount, which is counted back.
         super_block.add_mount();
-        Arc::new(Mount {
+        Ok(try_arc(Mount {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             super_block: super_block.clone(),
             root: root.clone(),
-            source: Arc::from(source),
+            source,
             flags: AtomicU32::new(flags.bits()),
             unbindable: AtomicBool::new(false),
             place: SpinLock::new(None),
-            children: SpinLock::new(BTreeMap::new()),
+            children: SpinLock::new(Map::new()),
             namespace: SpinLock::new(Weak::new()),
-        })
+        })?)
     }
 
     /// A mount of a whole file system that is not in any tree: for the kernel's own use.
-    #[must_use]
-    pub fn of(super_block: &Arc<SuperBlock>) -> Arc<Mount> {
-        Self::new(
-            super_block,
-            &super_block.root(),
-            b"none",
-            MountFlags::empty(),
-        )
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn of(super_block: &Arc<SuperBlock>) -> Result<Arc<Mount>> {
+        let root = super_block.root()?;
+        Self::new(super_block, &root, b"none", MountFlags::empty())
     }
 
     /// Number for /proc/PID/mountinfo and statx.
@@ -145,15 +157,19 @@ impl Mount {
             .cloned()
     }
 
-    /// What is mounted directly on this mount.
-    #[must_use]
-    pub fn children(&self) -> Vec<Arc<Mount>> {
-        self.children.lock().values().cloned().collect()
+    /// Something that is mounted directly on this mount.
+    fn first_child(&self) -> Option<Arc<Mount>> {
+        self.children.lock().values().next().cloned()
     }
 
-    /// Something that is mounted directly on this mount.
-    pub(crate) fn first_child(&self) -> Option<Arc<Mount>> {
-        self.children.lock().values().next().cloned()
+    /// What is mounted directly on this mount behind what is mounted on the dentry at address `point`.
+    fn child_behind(&self, point: usize) -> Option<Arc<Mount>> {
+        let children = self.children.lock();
+        let behind = (Bound::Excluded(point), Bound::Unbounded);
+        children
+            .range(behind)
+            .next()
+            .map(|(_, child)| child.clone())
     }
 
     /// The namespace it is in, unless detached.

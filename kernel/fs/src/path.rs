@@ -1,9 +1,9 @@
 //! [`Path`]: a place in the tree of mounts, and its spelling for getcwd(2) and /proc.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 
 use crate::dentry::Dentry;
 use crate::flags::MountFlags;
@@ -137,8 +137,10 @@ impl Path {
 
     /// The absolute path from `root`, in bytes. With `false` in the second field the place is not below
     /// `root` (the path starts at the top of its own mounts then).
-    #[must_use]
-    pub fn spell(&self, root: &Path) -> (Vec<u8>, bool) {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn spell(&self, root: &Path) -> Result<(Vec<u8>, bool)> {
         let mut names: Vec<Arc<[u8]>> = Vec::new();
         let mut at = self.clone();
         let below = loop {
@@ -152,7 +154,7 @@ impl Path {
                 }
                 continue;
             }
-            names.push(at.dentry.name());
+            names.try_push(at.dentry.name())?;
             match at.dentry.parent() {
                 Some(dentry) => at.dentry = dentry,
                 None => break false,
@@ -160,23 +162,25 @@ impl Path {
         };
         let mut spelt = Vec::new();
         for name in names.iter().rev() {
-            spelt.push(b'/');
-            spelt.extend_from_slice(name);
+            spelt.try_push(b'/')?;
+            spelt.try_extend_from_slice(name)?;
         }
         if spelt.is_empty() {
-            spelt.push(b'/');
+            spelt.try_push(b'/')?;
         }
-        (spelt, below)
+        Ok((spelt, below))
     }
 
     /// As [`Path::spell`], with ` (deleted)` behind the name of a removed file: what readlink of
     /// /proc/PID/fd/N and /proc/PID/exe shows.
-    #[must_use]
-    pub fn display(&self, root: &Path) -> Vec<u8> {
-        let (mut spelt, _) = self.spell(root);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn display(&self, root: &Path) -> Result<Vec<u8>> {
+        let (mut spelt, _) = self.spell(root)?;
         if self.dentry.is_removed() {
-            spelt.extend_from_slice(b" (deleted)");
+            spelt.try_extend_from_slice(b" (deleted)")?;
         }
-        spelt
+        Ok(spelt)
     }
 }

@@ -398,7 +398,7 @@ pub(crate) fn reopen(pipe: &Arc<Pipe>, flags: OpenFlags) -> Result<Arc<dyn FileO
 pub fn pipe(flags: OpenFlags, credentials: &Arc<Credentials>) -> Result<(Arc<File>, Arc<File>)> {
     memory::pressure::ensure_headroom()?;
     let pipe = Pipe::new()?;
-    let inode = AnonymousInode::of_pipe(&pipe, (credentials.fsuid, credentials.fsgid));
+    let inode = AnonymousInode::of_pipe(&pipe, (credentials.fsuid, credentials.fsgid))?;
     let kept = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
     let reader = try_arc(PipeEnd::new(&pipe, true, false))?;
     let writer = try_arc(PipeEnd::new(&pipe, false, true))?;

@@ -1,9 +1,8 @@
 //! The entropy device (virtio 1.2, section 5.4): feeds [`crate::random`] at start-up and from time to time.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use collections::Vec;
+use collections::{Vec, try_arc};
 use machine::Frame;
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
 use sched::WaitQueue;
@@ -23,16 +22,14 @@ const INTERVAL_NS: u64 = 300_000_000_000;
 /// Why it cannot be driven.
 pub fn add_device(mut device: Device) -> Result<(), SetupError> {
     device.negotiate(0)?;
-    let activity = Arc::new(WaitQueue::new());
+    let activity = try_arc(WaitQueue::new())?;
     let woken = activity.clone();
-    let events = Box::new(move || woken.wake_all());
+    let events = try_arc(move || woken.wake_all())?;
     let queue: Arc<RequestQueue<()>> = device.queue(REQUEST_QUEUE, 4, 0, events)?;
-    device.start();
-    let frame = Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory)?;
+    device.start()?;
+    let frame = Frame::alloc_zeroed()?;
     let mut buffer = Vec::new();
-    buffer
-        .try_extend(Segment::new(frame, 0, SEED_LEN))
-        .map_err(|_| SetupError::OutOfMemory)?;
+    buffer.try_extend(Segment::new(frame, 0, SEED_LEN))?;
     let thread = ThreadBuilder::new(b"hwrng", move || feed(&queue, &activity, buffer));
     thread
         .spawn()
@@ -43,8 +40,7 @@ pub fn add_device(mut device: Device) -> Result<(), SetupError> {
 /// Asks for bytes again and again, until the device breaks.
 fn feed(queue: &RequestQueue<()>, activity: &WaitQueue, mut buffer: Vec<Segment>) {
     loop {
-        let none = Vec::new().into_std();
-        if queue.submit(none, buffer.into_std(), ()).is_err() {
+        if queue.submit(Vec::new(), buffer, ()).is_err() {
             return;
         }
         let done = activity.wait_until(|| match queue.completed() {
@@ -53,7 +49,7 @@ fn feed(queue: &RequestQueue<()>, activity: &WaitQueue, mut buffer: Vec<Segment>
             done => Some(done),
         });
         let Some(done) = done else { return };
-        buffer = Vec::from_std(done.writable);
+        buffer = done.writable;
         if let Some(segment) = buffer.first() {
             let mut seed = [0; SEED_LEN];
             let len = done.written.min(SEED_LEN);

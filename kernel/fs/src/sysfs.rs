@@ -1,10 +1,9 @@
 //! sysfs, as little of it as is true: which CPUs there are, and the directories that programs mount on or list.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::{String, try_arc, try_format};
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
 
@@ -29,7 +28,7 @@ struct Node {
 enum Body {
     Directory(&'static [Node]),
     /// Text made when it is read.
-    Text(fn() -> String),
+    Text(fn() -> Result<String>),
 }
 
 const fn directory(ino: u64, name: &'static str, entries: &'static [Node]) -> Node {
@@ -40,7 +39,7 @@ const fn directory(ino: u64, name: &'static str, entries: &'static [Node]) -> No
     }
 }
 
-const fn text(ino: u64, name: &'static str, make: fn() -> String) -> Node {
+const fn text(ino: u64, name: &'static str, make: fn() -> Result<String>) -> Node {
     Node {
         ino,
         name,
@@ -85,15 +84,15 @@ static ROOT: Node = directory(
     ],
 );
 
-fn cpu_list() -> String {
-    match machine::cpu::count() {
-        1 => String::from("0\n"),
-        count => format!("0-{}\n", count - 1),
-    }
+fn cpu_list() -> Result<String> {
+    Ok(match machine::cpu::count() {
+        1 => try_format!("0\n")?,
+        count => try_format!("0-{}\n", count - 1)?,
+    })
 }
 
-fn kernel_max() -> String {
-    format!("{}\n", machine::cpu::MAX_CPUS - 1)
+fn kernel_max() -> Result<String> {
+    Ok(try_format!("{}\n", machine::cpu::MAX_CPUS - 1)?)
 }
 
 /// The type behind `mount -t sysfs`; there is one instance.
@@ -111,7 +110,7 @@ impl FileSystemType for SysFsType {
         if request.options().next().is_some() {
             return Err(Errno::EINVAL);
         }
-        let new = SuperBlock::new(Arc::new(SysFs));
+        let new = SuperBlock::new(try_arc(SysFs)?)?;
         Ok(INSTANCE.lock().get_or_insert(new).clone())
     }
 }
@@ -124,8 +123,8 @@ impl FileSystem for SysFs {
         "sysfs"
     }
 
-    fn root(&self) -> Arc<dyn Inode> {
-        Arc::new(SysInode::new(&ROOT, ROOT.ino))
+    fn root(&self) -> Result<Arc<dyn Inode>> {
+        Ok(try_arc(SysInode::new(&ROOT, ROOT.ino))?)
     }
 
     fn flags(&self) -> FsFlags {
@@ -199,16 +198,15 @@ impl Inode for SysInode {
             .entries()?
             .iter()
             .find(|node| node.name.as_bytes() == name);
-        found
-            .map(|node| Arc::new(SysInode::new(node, self.0.ino)) as Arc<dyn Inode>)
-            .ok_or(Errno::ENOENT)
+        let node = found.ok_or(Errno::ENOENT)?;
+        Ok(try_arc(SysInode::new(node, self.0.ino))?)
     }
 
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
         match self.0.body {
             Body::Directory(_) => Ok(self),
             Body::Text(_) if flags.is_writable() => Err(Errno::EACCES),
-            Body::Text(make) => Ok(Arc::new(SysText(make()))),
+            Body::Text(make) => Ok(try_arc(SysText(make()?))?),
         }
     }
 }
@@ -305,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_cpus_are_listed() {
-        let root: Arc<dyn Inode> = SysFs.root();
+        let root: Arc<dyn Inode> = SysFs.root().unwrap();
         let mut at = root;
         for name in ["devices", "system", "cpu", "online"] {
             at = at.lookup(name.as_bytes()).unwrap();

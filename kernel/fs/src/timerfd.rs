@@ -1,11 +1,10 @@
 //! timerfd_create(2): a timer whose expirations are read.
 
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
-use collections::{Vec, try_arc};
+use collections::{Vec, try_arc, try_box};
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
 use sched::clock;
@@ -86,12 +85,12 @@ impl TimerFd {
         credentials: &Arc<Credentials>,
     ) -> Result<Arc<File>> {
         memory::pressure::ensure_headroom()?;
-        let shared: Arc<Shared> = Arc::default();
+        let shared = try_arc(Shared::default())?;
         let expired = shared.clone();
-        let timer = Timer::new(Box::new(move |count| {
+        let timer = Timer::new(try_box(move |count| {
             expired.expirations.fetch_add(count, Ordering::AcqRel);
             expired.queue.wake_all();
-        }));
+        })?)?;
         let ops = try_arc(Self {
             clock,
             shared,
@@ -110,7 +109,7 @@ impl TimerFd {
         }
         let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
         File::anonymous(
-            AnonymousInode::file_like("[timerfd]"),
+            AnonymousInode::file_like("[timerfd]")?,
             ops,
             flags,
             credentials,

@@ -4,12 +4,12 @@
 //! Directories hold their entries strongly; the VFS's dentries are only its cache. Locking: an inode's
 //! attributes, entries, pages and extended attributes are under leaf spin locks of their own.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
+use collections::{String, try_arc, try_format};
 use machine::PAGE_SIZE;
 use memory::Quota;
 
@@ -227,13 +227,13 @@ impl TmpFs {
     /// # Errors
     /// `ENOSPC` when the options do not even allow a root directory.
     pub fn new(name: &'static str, options: &TmpFsOptions) -> Result<Arc<Self>> {
-        let usage = Arc::new(Usage {
+        let usage = try_arc(Usage {
             pages_max: AtomicU64::new(options.pages_max),
             pages: AtomicU64::new(0),
             inodes_max: AtomicU64::new(options.inodes_max),
             space: AtomicU64::new(0),
             next_ino: AtomicU64::new(1),
-        });
+        })?;
         let (uid, gid, mode) = (options.uid, options.gid, options.mode);
         let root = TmpInode::new(
             &usage,
@@ -245,7 +245,7 @@ impl TmpFs {
                 acls: crate::acl::NewAcls::default(),
             },
         )?;
-        Ok(Arc::new(Self { name, usage, root }))
+        Ok(try_arc(Self { name, usage, root })?)
     }
 
     /// Its root directory.
@@ -264,8 +264,8 @@ impl FileSystem for TmpFs {
         self.name
     }
 
-    fn root(&self) -> Arc<dyn Inode> {
-        self.root.clone()
+    fn root(&self) -> Result<Arc<dyn Inode>> {
+        Ok(self.root.clone())
     }
 
     fn flags(&self) -> FsFlags {
@@ -299,17 +299,17 @@ impl FileSystem for TmpFs {
         })
     }
 
-    fn options(&self) -> String {
+    fn options(&self) -> Result<String> {
         let pages = self.usage.pages_max.load(Ordering::Relaxed);
         let mut options = String::new();
         if pages != u64::MAX {
-            options = format!(",size={}k", pages.saturating_mul(PAGE_SIZE as u64 / 1024));
+            options = try_format!(",size={}k", pages.saturating_mul(PAGE_SIZE as u64 / 1024))?;
         }
         let mode = self.root.metadata().map_or(0, |meta| meta.mode);
         if mode != 0o1777 {
-            options.push_str(&format!(",mode={mode:o}"));
+            write!(options, ",mode={mode:o}").map_err(|_| Errno::ENOMEM)?;
         }
-        options
+        Ok(options)
     }
 
     fn remount(&self, data: &[u8]) -> Result<()> {
@@ -342,6 +342,6 @@ impl FileSystemType for TmpFsType {
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
         let options = TmpFsOptions::default().parse(request)?;
-        Ok(SuperBlock::new(TmpFs::new("tmpfs", &options)?))
+        SuperBlock::new(TmpFs::new("tmpfs", &options)?)
     }
 }

@@ -31,6 +31,6 @@ pub use virtio_console::add_console;
 /// # Errors
 /// `ENOMEM`.
 pub fn register() -> Result<()> {
-    devpts::register();
+    devpts::register()?;
     console::register()
 }

@@ -4,11 +4,11 @@
 //! for (open, create, remove, follow or not) is the caller's business. [`Caller::lookup`] is the
 //! common case. As much of the way as possible is gone without locks and references ([`cached`]).
 
-use alloc::borrow::Cow;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::ops::Deref;
 
 use abi::{Errno, Result};
+use collections::Vec;
 
 use crate::context::FsContext;
 use crate::cred::Credentials;
@@ -39,12 +39,43 @@ pub struct Caller<'a> {
     pub credentials: &'a Arc<Credentials>,
 }
 
+/// Part of a path: of the caller's, or of a symbolic link's target.
+#[derive(Debug)]
+pub(crate) enum Part<'p> {
+    Given(&'p [u8]),
+    Linked(Vec<u8>),
+}
+
+impl Part<'_> {
+    /// A copy that outlives the walk.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn into_owned(self) -> Result<Vec<u8>> {
+        match self {
+            Part::Given(bytes) => Ok(Vec::try_from_slice(bytes)?),
+            Part::Linked(bytes) => Ok(bytes),
+        }
+    }
+}
+
+impl Deref for Part<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Part::Given(bytes) => bytes,
+            Part::Linked(bytes) => bytes,
+        }
+    }
+}
+
 /// The last component of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Last<'p> {
     /// A name to look up in the directory reached.
     Name {
-        name: Cow<'p, [u8]>,
+        name: Part<'p>,
         /// A slash follows: it must be a directory.
         slash: bool,
     },
@@ -120,7 +151,7 @@ pub(crate) struct Walk<'p> {
     root: Option<Path>,
     /// What `RESOLVE_BENEATH` and `RESOLVE_IN_ROOT` do not leave.
     scope: Option<Path>,
-    rest: Cow<'p, [u8]>,
+    rest: Part<'p>,
     /// How much of `rest` is done.
     done: usize,
     links: u32,
@@ -156,7 +187,7 @@ impl<'p> Walk<'p> {
             at,
             root: None,
             scope: None,
-            rest: Cow::Borrowed(path),
+            rest: Part::Given(path),
             done,
             links: 0,
             flags,
@@ -192,7 +223,7 @@ impl<'p> Walk<'p> {
     /// Walks on until one component is left.
     pub(crate) fn walk_to_last(&mut self) -> Result<Last<'p>> {
         loop {
-            let Some((name, slash, is_last)) = self.next_name() else {
+            let Some((name, slash, is_last)) = self.next_name()? else {
                 return Ok(Last::Here);
             };
             if !self.at.dentry.is_directory() {
@@ -210,16 +241,18 @@ impl<'p> Walk<'p> {
     }
 
     /// The next component, whether a slash follows it, and whether it is the last one.
-    fn next_name(&mut self) -> Option<(Cow<'p, [u8]>, bool, bool)> {
-        let start = skip_slashes(&self.rest, self.done)?;
+    fn next_name(&mut self) -> Result<Option<(Part<'p>, bool, bool)>> {
+        let Some(start) = skip_slashes(&self.rest, self.done) else {
+            return Ok(None);
+        };
         let end = end_of_name(&self.rest, start);
         let next = skip_slashes(&self.rest, end);
         self.done = next.unwrap_or(self.rest.len());
         let name = match &self.rest {
-            Cow::Borrowed(rest) => Cow::Borrowed(&rest[start..end]),
-            Cow::Owned(rest) => Cow::Owned(rest[start..end].to_vec()),
+            Part::Given(rest) => Part::Given(&rest[start..end]),
+            Part::Linked(rest) => Part::Linked(Vec::try_from_slice(&rest[start..end])?),
         };
-        Some((name, end < self.rest.len(), next.is_none()))
+        Ok(Some((name, end < self.rest.len(), next.is_none())))
     }
 
     fn check_search(&self) -> Result<()> {
@@ -354,10 +387,10 @@ impl<'p> Walk<'p> {
             self.go_to_root()?;
         }
         if self.done < self.rest.len() || slash {
-            target.push(b'/');
-            target.extend_from_slice(&self.rest[self.done..]);
+            target.try_push(b'/')?;
+            target.try_extend_from_slice(&self.rest[self.done..])?;
         }
-        self.rest = Cow::Owned(target);
+        self.rest = Part::Linked(target);
         self.done = 0;
         // Forty links of two thousand components each are a long way.
         sched::cond_resched();

@@ -3,6 +3,7 @@
 //! `KEY=VALUE` becomes environment, a bare word an argument, everything behind `--` arguments. Words with a dot
 //! in their key are for a part of the kernel and are passed on to nobody.
 
+// infallible: start-up
 use alloc::vec::Vec;
 
 const DEFAULT_INIT: &str = "/init";
@@ -39,7 +40,7 @@ impl<'a> CommandLine<'a> {
             is_quiet: false,
             has_watchdog: cfg!(feature = "checks"),
             args: Vec::new(),
-            environment: DEFAULT_ENVIRONMENT.to_vec(),
+            environment: DEFAULT_ENVIRONMENT.to_vec(), // infallible: start-up
         };
         let mut arguments = Vec::new();
         let mut words = Words(text);

@@ -1,7 +1,5 @@
 //! Which driver takes which virtio device.
 
-use alloc::boxed::Box;
-
 use machine::virtio::{Device, Kind, SetupError};
 use machine::{log, virtio};
 
@@ -24,7 +22,6 @@ fn start_one(device: Device, console: &str) -> Result<(), SetupError> {
         Kind::FileSystem => fs::fuse::add_device(device),
         kind => {
             log!("virtio {kind:?}: no driver; left alone");
-            drop(Box::new(device));
             Ok(())
         }
     }

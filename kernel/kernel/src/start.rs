@@ -3,11 +3,10 @@
 //! The boot CPU's flow becomes its idle thread; a thread of its own, which may block, mounts the root
 //! and starts PID 1.
 
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Result;
+use collections::{TryCollect, Vec, try_arc};
 use fs::{Caller, Credentials, FdTable, FsContext, OpenFlags, OpenHow};
 use machine::boot::BootConfig;
 use machine::{log, power};
@@ -47,9 +46,9 @@ fn start(config: &BootConfig) {
     if let Err(errno) = sched::rcu::start() {
         panic!("cannot start the thread that frees memory: {errno}");
     }
-    fs::archive::init();
-    fs::register(Arc::new(fs::fuse::VirtioFs));
-    process::procfs::init(&config.command_line);
+    if let Err(errno) = register_file_systems(config) {
+        panic!("cannot register file systems: {errno}");
+    }
     if let Err(errno) = fs::tty::register() {
         log!("tty: {errno}; there are no terminals");
     }
@@ -64,19 +63,24 @@ fn start(config: &BootConfig) {
     }
 }
 
+fn register_file_systems(config: &BootConfig) -> Result<()> {
+    fs::archive::init()?;
+    fs::register(try_arc(fs::fuse::VirtioFs)?)?;
+    process::procfs::init(&config.command_line)
+}
+
 fn start_init(config: &BootConfig, line: &CommandLine<'_>) -> Result<()> {
     let namespace = fs::archive::root_namespace(config.archive)?;
     let context = FsContext::new(&namespace)?;
     let mut files = FdTable::new();
     open_console(&context, &mut files)?;
-    let bytes = |words: &[&'_ str]| -> Vec<Vec<u8>> {
-        words.iter().map(|word| word.as_bytes().to_vec()).collect()
-    };
-    let (args, environment) = (bytes(&line.args), bytes(&line.environment));
+    let args: Vec<_> = line.args.iter().map(|word| word.as_bytes()).try_collect()?;
+    let environment = line.environment.iter().map(|word| word.as_bytes());
+    let environment: Vec<_> = environment.try_collect()?;
     process::start_init(process::InitRequest {
         path: line.init.as_bytes(),
-        args: &args.iter().map(Vec::as_slice).collect::<Vec<_>>(),
-        env: &environment.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+        args: &args,
+        env: &environment,
         fs: context,
         files,
     })
@@ -85,7 +89,7 @@ fn start_init(config: &BootConfig, line: &CommandLine<'_>) -> Result<()> {
 /// Opens /dev/console as descriptors 0, 1 and 2. Without a console PID 1 starts without them, as on Linux.
 fn open_console(context: &FsContext, files: &mut FdTable) -> Result<()> {
     const DESCRIPTORS: usize = 3;
-    let credentials = Arc::new(Credentials::root());
+    let credentials = try_arc(Credentials::root())?;
     let caller = Caller {
         fs: context,
         credentials: &credentials,

@@ -35,7 +35,7 @@ mod ring;
 #[cfg(any(target_os = "none", test))]
 mod words;
 
-use alloc::vec::Vec;
+use crate::heap::Vec;
 
 pub use device::{Device, Events, Kind, Running, SetupError, SharedMemory};
 pub use queue::{Completion, Rejected, RequestQueue, Segment};
@@ -43,6 +43,15 @@ pub use queue::{Completion, Rejected, RequestQueue, Segment};
 /// Bytes of virtio-mmio registers before the device's own configuration.
 #[cfg(any(target_os = "none", test))]
 const MMIO_REGISTERS_LEN: usize = 0x100;
+
+/// Puts a device that was found, or why it could not be set up, on the list or in the log.
+#[cfg(target_os = "none")]
+fn keep(devices: &mut Vec<Device>, found: Result<Device, SetupError>) {
+    let kept = found.and_then(|device| Ok(devices.try_push(device)?));
+    if let Err(reason) = kept {
+        crate::log!("virtio: {reason}; a device is left alone");
+    }
+}
 
 /// The host's double finds none; see [`fake`].
 #[must_use]
@@ -59,10 +68,10 @@ pub fn probe(command_line: &str) -> Vec<Device> {
     let mut devices = Vec::new();
     for word in words::parse(command_line) {
         match word {
-            Ok(window) => devices.extend(mmio::probe(window)),
+            Ok(window) => mmio::probe(window, &mut devices),
             Err(word) => crate::log!("virtio: {word}: expected virtio_mmio.device=SIZE@ADDR:IRQ"),
         }
     }
-    devices.extend(pci::probe());
+    pci::probe(&mut devices);
     devices
 }

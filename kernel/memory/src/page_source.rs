@@ -1,10 +1,10 @@
 //! What a file or shared mapping shows: the trait its pages come from.
 
-use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Range;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::Frame;
 
 use crate::rmap::MappingList;
@@ -83,7 +83,10 @@ impl core::fmt::Debug for dyn PageSource {
 /// Where a mapping came from, for /proc/PID/maps; keeps the file open.
 pub trait Origin: Send + Sync {
     /// The path, as maps shows it.
-    fn path(&self) -> Vec<u8>;
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn path(&self) -> Result<Vec<u8>>;
     /// Device (major, minor) and inode number.
     fn identity(&self) -> ((u32, u32), u64);
 }

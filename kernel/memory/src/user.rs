@@ -3,9 +3,8 @@
 //! Addresses are claims. Copies may sleep (a page is read in), so no spin lock may be held; long ones give
 //! the CPU away on the way if it is wanted.
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::user::Fault;
 use machine::{Frame, PAGE_SIZE, UserAddr};
 use zerocopy::{FromBytes, IntoBytes};
@@ -125,11 +124,11 @@ pub fn write<T: IntoBytes + zerocopy::Immutable>(to: UserAddr, value: &T) -> Res
 /// # Errors
 /// `EFAULT`, `ENOMEM` when there is no memory for as many.
 pub fn read_array<T: FromBytes + IntoBytes>(from: UserAddr, len: usize) -> Result<Vec<T>> {
-    let mut values = collections::Vec::new();
+    let mut values = Vec::new();
     values.try_reserve_exact(len)?;
     values.try_resize_with(len, T::new_zeroed)?;
     read_bytes(from, values.as_mut_slice().as_mut_bytes())?;
-    Ok(values.into_std())
+    Ok(values)
 }
 
 /// Reads a NUL-terminated string of less than `max` bytes, without the NUL.
@@ -138,7 +137,7 @@ pub fn read_array<T: FromBytes + IntoBytes>(from: UserAddr, len: usize) -> Resul
 /// `EFAULT`; `ENAMETOOLONG` when there is no NUL in `max` bytes.
 pub fn read_c_string(from: UserAddr, max: usize) -> Result<Vec<u8>> {
     const STEP: usize = 64;
-    let mut string = collections::Vec::new();
+    let mut string = Vec::new();
     let mut step = [0; STEP];
     let mut at = from;
     while string.len() < max {
@@ -150,7 +149,7 @@ pub fn read_c_string(from: UserAddr, max: usize) -> Result<Vec<u8>> {
         string.try_extend_from_slice(part)?;
         if found.is_some() {
             return if string.len() < max {
-                Ok(string.into_std())
+                Ok(string)
             } else {
                 Err(Errno::ENAMETOOLONG)
             };

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use fs::{AnonymousInode, Credentials, Events, File, FileKind, FileOps, Io, OpenFlags, PollTable};
 use memory::io::{IoReader, IoWriter};
 
@@ -34,10 +35,10 @@ impl SocketFile {
             "socket",
             0o777,
             (owner.fsuid, owner.fsgid),
-        );
+        )?;
         File::anonymous(
             inode,
-            Arc::new(SocketFile { socket }),
+            try_arc(SocketFile { socket })?,
             flags | OpenFlags::RDWR,
             owner,
         )

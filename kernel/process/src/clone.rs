@@ -316,7 +316,7 @@ fn prepare(
     user: &UserContext,
     args: &CloneArgs,
 ) -> Result<ThreadRef> {
-    let mut context = try_box(user.duplicate())?;
+    let mut context = try_box(user.duplicate()?)?;
     context.regs.rax = 0;
     if args.stack != 0 {
         context.regs.rsp = args.stack;

@@ -1,7 +1,6 @@
 //! The end of threads and processes.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use fs::{Capabilities, Kuid};
@@ -54,8 +53,12 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     let _ = thread.take_restart();
     process.add_dead_thread(thread.usage());
     let (last, left_behind, exec) = leave_process(thread);
-    for other in left_behind {
-        other.notify();
+    if left_behind {
+        for other in process.threads() {
+            if !process.signals.lock().ready(&other).is_empty() {
+                other.notify();
+            }
+        }
     }
     stop::complete_if_all_parked(process);
     if exec {
@@ -98,9 +101,9 @@ pub(crate) fn complete_vfork(thread: &Thread) {
     }
 }
 
-/// Takes the thread off its process: whether it was the last, which others may now take signals that
+/// Takes the thread off its process: whether it was the last, whether others may now take signals that
 /// it would have taken, and whether an exec waits for it.
-fn leave_process(thread: &Arc<Thread>) -> (bool, Vec<Arc<Thread>>, bool) {
+fn leave_process(thread: &Arc<Thread>) -> (bool, bool, bool) {
     let process = thread.process();
     let mut state = process.signals.lock();
     state.threads.remove(thread);
@@ -108,12 +111,8 @@ fn leave_process(thread: &Arc<Thread>) -> (bool, Vec<Arc<Thread>>, bool) {
     if last && state.exit.is_none() {
         state.exit = Some(thread.exit_status.load(Ordering::Relaxed));
     }
-    let mut left_behind = Vec::new();
     // When all go, none of them takes anything any more.
-    if state.exit.is_none() && !state.shared.is_empty() {
-        let wakes = |other: &&Arc<Thread>| !state.ready(other).is_empty();
-        left_behind = crate::collect(state.threads.iter().filter(wakes).cloned());
-    }
+    let left_behind = state.exit.is_none() && !state.shared.is_empty();
     (last, left_behind, state.exec.is_some())
 }
 

@@ -1,7 +1,6 @@
 //! A process: a thread group and what its threads share.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use abi::Result;
@@ -219,10 +218,14 @@ impl Process {
         self.oom_score_adj.store(score, Ordering::Relaxed);
     }
 
-    /// Its living threads, oldest first; short of memory, not all of them.
-    #[must_use]
-    pub fn threads(&self) -> Vec<Arc<Thread>> {
-        crate::collect(self.signals.lock().threads.iter().cloned())
+    /// Its living threads, oldest first, as they are come to: takes no memory, and no lock between two of them.
+    pub fn threads(&self) -> impl Iterator<Item = Arc<Thread>> {
+        let mut place = 0;
+        core::iter::from_fn(move || {
+            let next = self.signals.lock().threads.behind(place).cloned()?;
+            place = next.place.load(Ordering::Relaxed);
+            Some(next)
+        })
     }
 
     /// How many threads it has.

@@ -1,10 +1,9 @@
 //! The first process.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
-use collections::try_arc;
+use collections::{Vec, try_arc};
 use fs::{FdTable, FsContext};
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
@@ -65,7 +64,8 @@ pub fn start_init(request: InitRequest<'_>) -> Result<()> {
     )?;
     let thread = Thread::new(pid, &process, start_of(&request)?)?;
     let program = Program {
-        path: request.path.to_vec(),
+        path: Vec::try_from_slice(request.path)?,
+        user: UserContext::new()?,
         args: Strings::from_list(request.args)?,
         env: Strings::from_list(request.env)?,
     };
@@ -106,29 +106,35 @@ fn start_of(request: &InitRequest<'_>) -> Result<Start> {
 
 struct Program {
     path: Vec<u8>,
+    user: UserContext,
     args: Strings,
     env: Strings,
 }
 
 impl Program {
     fn run(self, thread: &Arc<Thread>, mut own: Own) {
-        let mut user = UserContext::new();
-        if let Err(errno) = self.exec(thread, &mut own, &mut user) {
-            machine::log!("init: cannot run {}: {errno}", self.path.escape_ascii());
+        let Program {
+            path,
+            mut user,
+            args,
+            env,
+        } = self;
+        let ran = Vec::try_from_slice(&path).map_err(Errno::from);
+        let ran = ran.and_then(|name| {
+            let request = Request {
+                file: exec::open(thread, &path)?,
+                name,
+                args,
+                env,
+                name_is_closed: false,
+            };
+            exec::exec(thread, &mut own, &mut user, &request)
+        });
+        if let Err(errno) = ran {
+            machine::log!("init: cannot run {}: {errno}", path.escape_ascii());
             machine::power::panicked();
         }
         machine::user_mode::begin();
         user_loop::run(thread, user, own);
-    }
-
-    fn exec(&self, thread: &Arc<Thread>, own: &mut Own, user: &mut UserContext) -> Result<()> {
-        let request = Request {
-            file: exec::open(thread, &self.path)?,
-            name: self.path.clone(),
-            args: self.args.clone(),
-            env: self.env.clone(),
-            name_is_closed: false,
-        };
-        exec::exec(thread, own, user, &request)
     }
 }

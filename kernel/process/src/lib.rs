@@ -45,24 +45,11 @@ pub mod waiting;
 pub use group::Process;
 pub use init::{InitRequest, start_init};
 
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 /// An id of a process, thread, process group or session. Positive, except where a system call
 /// gives other numbers a meaning.
 pub type Pid = i32;
-
-/// A list of what a user may have made many of; where memory does not suffice, of the first ones.
-pub(crate) fn collect<T>(items: impl Iterator<Item = T>) -> Vec<T> {
-    let mut list = Vec::new();
-    for item in items {
-        if list.try_reserve(1).is_err() {
-            break;
-        }
-        list.push(item);
-    }
-    list
-}
 
 /// Waits until `condition` returns something; `None` when `thread`, the calling one, is to exit. Other
 /// signals do not end the wait.

@@ -6,12 +6,11 @@
 //! networks, control groups and clocks there is one each, the initial one. Users have theirs
 //! ([`UserNamespace`]) by their credentials; unshare(2) refuses to make more.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
 use abi::{Errno, Result};
-use collections::try_arc;
+use collections::{String, try_arc, try_format};
 use fs::{
     File, FileKind, FileOps, Inode, InodeBody, Metadata, MountNamespace, OpenFlags, Path,
     Timestamp, UserNamespace,
@@ -244,8 +243,8 @@ impl Inode for NsInode {
         Ok(file)
     }
 
-    fn anonymous_name(&self) -> Option<String> {
-        Some(alloc::format!("{}", self.namespace))
+    fn anonymous_name(&self) -> Result<Option<String>> {
+        Ok(Some(try_format!("{}", self.namespace)?))
     }
 }
 

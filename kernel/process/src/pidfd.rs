@@ -82,7 +82,7 @@ pub fn install_with(
     })?;
     let mut flags = OpenFlags::RDWR;
     flags.set(OpenFlags::NONBLOCK, nonblocking);
-    let inode = AnonymousInode::file_like("[pidfd]");
+    let inode = AnonymousInode::file_like("[pidfd]")?;
     let file = File::anonymous(inode, ops, flags, own.credentials())?;
     let limit = caller.process().limits().soft(Resource::OpenFiles);
     own.files

@@ -90,7 +90,7 @@ fn send_to(thread: &Arc<Thread>, signal: Signal) {
 }
 
 fn flow(thread: &Arc<Thread>) -> Flow {
-    deliver(thread, &mut UserContext::new(), None)
+    deliver(thread, &mut UserContext::new().unwrap(), None)
 }
 
 const ANY_DEATH: Options = Options::NOHANG.union(Options::EXITED);
@@ -344,7 +344,7 @@ fn interrupted_calls_are_made_again_unless_a_handler_runs() {
         (Errno::ERESTARTNOINTR, 7),
         (Errno::ERESTART_RESTARTBLOCK, 219),
     ] {
-        let mut user = UserContext::new();
+        let mut user = UserContext::new().unwrap();
         user.regs.rip = 0x1002;
         let call = Interrupted::from_errno(errno, 7);
         assert_eq!(deliver(&thread, &mut user, call), Flow::Run);

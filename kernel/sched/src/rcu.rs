@@ -12,10 +12,10 @@
 //! Interrupt handlers read at will, but replace nothing.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::Result;
+use collections::Vec;
 use machine::cpu::MAX_CPUS;
 use machine::rcu::{GracePeriod, RcuCell};
 use machine::sync::SpinLock;
@@ -168,7 +168,8 @@ fn retire_later(retired: Retired) {
     backend::start_rcu();
     let mut held = RETIRED[machine::cpu::current()].0.lock();
     if held.retired.len() < MOST_RETIRED && held.retired.try_reserve(1).is_ok() {
-        held.retired.push(retired);
+        // There is room.
+        let _ = held.retired.push_within_capacity(retired);
         let is_told = core::mem::replace(&mut held.is_told, true);
         drop(held);
         if !is_told {

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Result;
+use collections::try_arc;
 
 use crate::backend;
 use crate::park::{Sleep, park};
@@ -33,14 +34,16 @@ impl core::fmt::Debug for Timer {
 impl Timer {
     /// A timer that is not armed. `callback` is given the number of expirations since the last call
     /// (1, or more for a periodic timer that is behind).
-    #[must_use]
-    pub fn new(callback: Box<dyn Fn(u64) + Send + Sync>) -> Self {
-        Self(Arc::new(Inner {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(callback: Box<dyn Fn(u64) + Send + Sync>) -> Result<Self> {
+        Ok(Self(try_arc(Inner {
             slot: Slot::new(),
             deadline_ns: AtomicU64::new(0),
             period_ns: AtomicU64::new(0),
             callback,
-        }))
+        })?))
     }
 
     /// Arms it for `deadline_ns` of the monotonic clock, and every `period_ns` from then on unless that

@@ -162,7 +162,7 @@ fn sys_setgroups(cx: &mut Context<'_>) -> Result<u64> {
         let group = old.user_namespace.kgid(number).ok_or(Errno::EINVAL)?;
         groups.try_push(group)?;
     }
-    let new = cred::set_groups(&old, groups.into_std())?;
+    let new = cred::set_groups(&old, groups)?;
     cx.own.set_credentials(cx.thread, new)?;
     Ok(0)
 }

@@ -1,9 +1,9 @@
 //! Replacing a process's program: execve(2), execveat(2).
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{Caller, FileKind, LookupFlags};
 use machine::UserAddr;
 use process::exec::{self, Request, strings::Strings};
@@ -88,10 +88,10 @@ fn sys_execveat(cx: &mut Context<'_>) -> Result<u64> {
 /// The path by which a program finds itself that was named by a descriptor.
 fn name_in(fd: i32, path: &[u8]) -> Result<Vec<u8>> {
     let folder = collections::try_format!("/dev/fd/{fd}")?;
-    let mut name = collections::Vec::try_from_slice(folder.as_bytes())?;
+    let mut name = Vec::try_from_slice(folder.as_bytes())?;
     if !path.is_empty() {
         name.try_push(b'/')?;
         name.try_extend_from_slice(path)?;
     }
-    Ok(name.into_std())
+    Ok(name)
 }

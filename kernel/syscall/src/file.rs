@@ -4,10 +4,10 @@
 //! [`fs::File`] act.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use fs::{Base, Caller, Credentials, FdRef, File, FsContext, LookupFlags, PATH_MAX, Path};
 use machine::UserAddr;
 use memory::user;
@@ -63,7 +63,10 @@ impl<'a> Names<'a> {
     }
 
     /// As [`Self::of`], with the real ids in place of the effective ones (access(2)).
-    pub(crate) fn with_real_ids(cx: &'a Context<'_>) -> Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn with_real_ids(cx: &'a Context<'_>) -> Result<Self> {
         let mut this = Self::of(cx);
         let now = this.credentials;
         if now.fsuid != now.uid || now.fsgid != now.gid {
@@ -75,9 +78,9 @@ impl<'a> Names<'a> {
             } else {
                 fs::Capabilities::empty()
             };
-            this.real = Some(Arc::new(real));
+            this.real = Some(try_arc(real)?);
         }
-        this
+        Ok(this)
     }
 
     pub(crate) fn caller(&self) -> Caller<'_> {

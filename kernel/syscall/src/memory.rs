@@ -1,9 +1,9 @@
 //! Address spaces: mmap and its relatives, and the memory of other processes.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::MountFlags;
 use machine::UserAddr;
 use memory::io::UserSlice;
@@ -221,18 +221,17 @@ fn read_pieces(addr: UserAddr, count: usize) -> Result<Vec<UserSlice>> {
     }
     let raw = memory::user::read_array::<[u64; 2]>(addr, count)?;
     let mut total = 0u64;
-    let mut pieces = Vec::new();
-    pieces.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    let mut pieces = Vec::try_with_capacity(count)?;
     for [base, len] in raw {
         total = total
             .checked_add(len)
             .filter(|sum| *sum <= i64::MAX as u64)
             .ok_or(Errno::EINVAL)?;
         let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
-        pieces.push(UserSlice {
+        pieces.try_push(UserSlice {
             addr: UserAddr(base),
             len,
-        });
+        })?;
     }
     Ok(pieces)
 }
@@ -333,7 +332,7 @@ mod tests {
         let mut pairs = Pairs::new(&own, &theirs);
         let mut steps = Vec::new();
         while let Some((here, there, len)) = pairs.next(4) {
-            steps.push((here.0, there.0, len));
+            steps.try_push((here.0, there.0, len)).unwrap();
         }
         assert_eq!(steps, [(100, 900, 3), (300, 903, 3), (303, 950, 2)]);
     }

@@ -63,9 +63,11 @@ fn for_each_meant(
                 let names = &cx.credentials().user_namespace;
                 names.kuid(who.cast_unsigned()).ok_or(Errno::ESRCH)?
             };
-            for thread in tree::processes().flat_map(|process| process.threads()) {
-                if thread.credentials().uid == uid {
-                    note(act(&thread));
+            for process in tree::processes() {
+                for thread in process.threads() {
+                    if thread.credentials().uid == uid {
+                        note(act(&thread));
+                    }
                 }
             }
         }

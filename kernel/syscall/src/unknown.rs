@@ -1,6 +1,5 @@
 //! System calls that are not there: counted by number, so that the operator can be told.
 
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::table::LIMIT;
@@ -20,15 +19,12 @@ pub(crate) fn count(number: u64) -> bool {
 
 /// What was asked for and is not there: number and how often. Numbers that no Linux has are
 /// summed up under `u16::MAX`.
-#[must_use]
-pub fn report() -> Vec<(u16, u32)> {
+pub fn report() -> impl Iterator<Item = (u16, u32)> {
     let listed = COUNTS.iter().enumerate().filter_map(|(number, counter)| {
         let count = counter.load(Ordering::Relaxed);
         let number = u16::try_from(number).ok()?;
         (count > 0).then_some((number, count))
     });
     let beyond = BEYOND.load(Ordering::Relaxed);
-    listed
-        .chain((beyond > 0).then_some((u16::MAX, beyond)))
-        .collect()
+    listed.chain((beyond > 0).then_some((u16::MAX, beyond)))
 }

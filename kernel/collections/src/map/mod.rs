@@ -12,7 +12,7 @@ use core::borrow::Borrow;
 use core::fmt;
 use core::ops::{Bound, Index, RangeBounds};
 
-use crate::error::{AllocError, Result};
+use crate::{AllocError, Result};
 pub use iter::{IntoIter, Iter, IterMut};
 use node::{Node, Side, Target};
 

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::cmp::Ordering;
 
-use crate::error::Result;
+use crate::Result;
 
 /// Entries of a node other than the root.
 const FEWEST: usize = 5;

@@ -16,13 +16,20 @@ use crate::inode::Inode;
 
 impl Dentry {
     /// The root of a file system.
-    pub(crate) fn new_root(super_block: &Arc<SuperBlock>, inode: Arc<dyn Inode>) -> Arc<Dentry> {
-        Arc::new(Self::unplaced(
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new_root(
+        super_block: &Arc<SuperBlock>,
+        inode: Arc<dyn Inode>,
+    ) -> Result<Arc<Dentry>> {
+        let name = try_arc_slice(&[])?;
+        Ok(try_arc(Self::unplaced(
             super_block,
             Some(inode),
             None,
-            Arc::from([]),
-        ))
+            name,
+        ))?)
     }
 
     fn unplaced(

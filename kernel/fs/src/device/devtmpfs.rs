@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::Result;
+use collections::{TryCollect, Vec};
 use machine::sync::SpinLock;
 
 use crate::file_system::{FileSystemType, MountRequest, SuperBlock};
@@ -39,11 +40,15 @@ impl FileSystemType for DevTmpFs {
                 ..TmpFsOptions::default()
             },
         )?;
-        let devices = super::DEVICES.lock().clone();
+        let devices: Vec<_> = super::DEVICES
+            .lock()
+            .iter()
+            .map(|(id, device)| (*id, device.clone()))
+            .try_collect()?;
         for (id, device) in devices {
             make_node(&fs, id, &device.name, device.mode)?;
         }
-        let super_block = SuperBlock::new(fs.clone());
+        let super_block = SuperBlock::new(fs.clone())?;
         let mut instance = INSTANCE.lock();
         let first = instance.get_or_insert(Instance { fs, super_block });
         Ok(first.super_block.clone())

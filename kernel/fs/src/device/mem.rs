@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use collections::try_arc;
 use memory::io::{IoReader, IoWriter};
 use memory::{Mapping, PageSource};
 
@@ -27,7 +28,7 @@ enum Device {
     Urandom,
 }
 
-pub(super) fn register() {
+pub(super) fn register() -> Result<()> {
     let all = [
         (3, "null", Device::Null),
         (5, "zero", Device::Zero),
@@ -36,14 +37,10 @@ pub(super) fn register() {
         (9, "urandom", Device::Urandom),
     ];
     for (minor, name, device) in all {
-        register_char(
-            DeviceId::new(MEM_MAJOR, minor),
-            name,
-            0o666,
-            Reach::Any,
-            Arc::new(device),
-        );
+        let id = DeviceId::new(MEM_MAJOR, minor);
+        register_char(id, name, 0o666, Reach::Any, try_arc(device)?)?;
     }
+    Ok(())
 }
 
 impl CharDriver for Device {
@@ -54,7 +51,7 @@ impl CharDriver for Device {
         _: OpenFlags,
         _: &Arc<Credentials>,
     ) -> Result<Arc<dyn FileOps>> {
-        Ok(Arc::new(*self))
+        Ok(try_arc(*self)?)
     }
 }
 

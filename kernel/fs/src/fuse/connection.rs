@@ -5,18 +5,20 @@
 //! A wait for the server is not interruptible: a reply may carry a lookup count that would
 //! be lost with it.
 //!
-//! Locking: `Call::answer` and `spare` are leaves.
+//! What must be said whether there is memory or not, that a file is closed, goes out of [`Reserve`] when there is none.
+//!
+//! Locking: `reserve` (sleeping) is held until its request is answered; `Call::answer` and `spare` are leaves.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::{iter, mem};
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use machine::virtio::{Completion, RequestQueue, Segment};
 use machine::{Frame, PAGE_SIZE};
-use sched::WaitQueue;
+use sched::{Mutex, WaitQueue};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::convert::SERVERS;
@@ -40,8 +42,29 @@ pub(super) struct Call {
 
 #[derive(Debug)]
 struct Answered {
+    readable: Vec<Segment>,
     writable: Vec<Segment>,
     written: usize,
+}
+
+/// All that a small request needs, made beforehand.
+#[derive(Debug)]
+struct Reserve {
+    frame: Frame,
+    readable: Vec<Segment>,
+    writable: Vec<Segment>,
+    call: Arc<Call>,
+}
+
+impl Reserve {
+    fn new() -> Result<Reserve> {
+        Ok(Reserve {
+            frame: Frame::alloc_zeroed().map_err(|_| Errno::ENOMEM)?,
+            readable: Vec::try_with_capacity(1)?,
+            writable: Vec::try_with_capacity(1)?,
+            call: try_arc(Call::default())?,
+        })
+    }
 }
 
 /// Queues of requests, as a virtio-fs device has them.
@@ -72,6 +95,22 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Its header, and the length of that and the arguments.
+    fn header(&self, unique: u64) -> Result<(usize, InHeader)> {
+        let head_len = IN_HEADER + self.args.iter().map(|arg| arg.len()).sum::<usize>();
+        let len = head_len + self.data.iter().map(Segment::len).sum::<usize>();
+        let header = InHeader {
+            len: u32::try_from(len).map_err(|_| Errno::E2BIG)?,
+            opcode: self.op as u32,
+            unique,
+            nodeid: self.node,
+            uid: SERVERS.shown_uid(self.owner.uid),
+            gid: SERVERS.shown_gid(self.owner.gid),
+            ..InHeader::default()
+        };
+        Ok((head_len, header))
+    }
+
     /// A request by the kernel itself, with a reply of at most `room` bytes.
     pub(super) fn new(op: Op, node: u64, args: &'a [&'a [u8]], room: usize) -> Self {
         let (data, pages) = (Vec::new(), Vec::new());
@@ -118,26 +157,32 @@ pub(super) struct Connection {
     /// Woken by the device, and by threads that collected what others wait for.
     activity: Arc<WaitQueue>,
     next_unique: AtomicU64,
+    /// Has room for [`SPARE_FRAMES`].
     spare: SpinLock<Vec<Frame>>,
+    reserve: Mutex<Reserve>,
     /// The server has sent something that cannot be; said once.
     complained: AtomicBool,
 }
 
 impl Connection {
     /// A line through these queues. `activity` is what their interrupt wakes.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
     pub(super) fn new(
         requests: Arc<CallQueue>,
         urgent: Arc<CallQueue>,
         activity: Arc<WaitQueue>,
-    ) -> Connection {
-        Connection {
+    ) -> Result<Connection> {
+        Ok(Connection {
             requests,
             urgent,
             activity,
             next_unique: AtomicU64::new(2),
-            spare: SpinLock::new(Vec::new()),
+            spare: SpinLock::new(Vec::try_with_capacity(SPARE_FRAMES)?),
+            reserve: Mutex::new(Reserve::new()?),
             complained: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The most pages of data that fit one request or reply.
@@ -152,22 +197,18 @@ impl Connection {
     /// What the server answers; `EIO` for an answer that cannot be, `ENOMEM`.
     pub(super) fn call(&self, request: Request<'_>) -> Result<Reply> {
         let unique = self.next_unique.fetch_add(2, Ordering::Relaxed);
+        // Before the server is asked: what a reply tells must not be lost for want of memory.
         let room = request.room;
+        let body = Vec::try_with_capacity(room)?;
         let Message {
             readable,
             writable,
             own,
         } = self.lay_out(request, unique)?;
-        let call = Arc::new(Call::default());
+        let call = try_arc(Call::default())?;
         self.submit(readable, writable, &call)?;
-        let answered = self.activity.wait_until(|| {
-            self.collect();
-            if let Some(answered) = call.answer.lock().take() {
-                return Some(Ok(answered));
-            }
-            self.requests.is_broken().then_some(Err(Errno::EIO))
-        })?;
-        let reply = match check(&answered.writable, answered.written, unique, room) {
+        let answered = self.wait_for(&call)?;
+        let reply = match check(&answered.writable, answered.written, unique, (room, body)) {
             Ok(reply) => reply,
             Err(Impossible) => {
                 if !self.complained.swap(true, Ordering::Relaxed) {
@@ -183,20 +224,67 @@ impl Connection {
         reply
     }
 
-    /// Sends a request whose answer does not matter, without waiting for it.
-    pub(super) fn send(&self, request: Request<'_>) {
+    fn wait_for(&self, call: &Call) -> Result<Answered> {
+        self.activity.wait_until(|| {
+            self.take_completed();
+            if let Some(answered) = call.answer.lock().take() {
+                return Some(Ok(answered));
+            }
+            self.requests.is_broken().then_some(Err(Errno::EIO))
+        })
+    }
+
+    /// Sends a request of a few bytes whose answer does not matter. Waits for it only when memory is short.
+    pub(super) fn send(&self, op: Op, node: u64, args: &[&[u8]]) {
         let unique = self.next_unique.fetch_add(2, Ordering::Relaxed);
-        if let Ok(Message {
-            readable,
-            writable,
-            own,
-        }) = self.lay_out(request, unique)
-        {
-            let call = Arc::new(Call::default());
-            *call.unattended.lock() = Some(own);
-            // A line that is broken has nothing to release.
-            let _ = self.submit(readable, writable, &call);
+        let message = self.lay_out(Request::new(op, node, args, 0), unique);
+        let message = message.and_then(|message| Ok((message, try_arc(Call::default())?)));
+        // A line that is broken has nothing to release.
+        let _ = match message {
+            Ok((message, call)) => {
+                *call.unattended.lock() = Some(message.own);
+                self.submit(message.readable, message.writable, &call)
+            }
+            Err(_) => self.send_reserved(&Request::new(op, node, args, 0), unique),
+        };
+    }
+
+    /// As [`Self::send`], taking no memory.
+    fn send_reserved(&self, request: &Request<'_>, unique: u64) -> Result<()> {
+        let mut guard = self.reserve.lock();
+        let reserve = &mut *guard;
+        let (head_len, header) = request.header(unique)?;
+        if head_len > REPLY_OFFSET {
+            return Err(Errno::E2BIG);
         }
+        let mut at = 0;
+        for bytes in iter::once(header.as_bytes()).chain(request.args.iter().copied()) {
+            reserve.frame.write(at, bytes);
+            at += bytes.len();
+        }
+        let reply = Segment::new(reserve.frame.clone(), REPLY_OFFSET, OUT_HEADER);
+        let pieces = [
+            (
+                Segment::new(reserve.frame.clone(), 0, head_len),
+                &mut reserve.readable,
+            ),
+            (reply, &mut reserve.writable),
+        ];
+        for (segment, list) in pieces {
+            // Without room the line is broken: the last request took the lists along.
+            let segment = segment.ok_or(Errno::EIO)?;
+            list.push_within_capacity(segment).map_err(|_| Errno::EIO)?;
+        }
+        let (readable, writable) = (
+            mem::take(&mut reserve.readable),
+            mem::take(&mut reserve.writable),
+        );
+        self.submit(readable, writable, &reserve.call)?;
+        let answered = self.wait_for(&reserve.call)?;
+        (reserve.readable, reserve.writable) = (answered.readable, answered.writable);
+        reserve.readable.clear();
+        reserve.writable.clear();
+        Ok(())
     }
 
     /// Tells the server that `lookups` references to `node` are gone. Best effort: no reply.
@@ -206,12 +294,11 @@ impl Connection {
         let args = [arg.as_bytes()];
         let mut request = Request::new(Op::Forget, node, &args, 0);
         request.wants_reply = false;
-        self.collect();
-        if let Ok(message) = self.lay_out(request, unique) {
+        self.take_completed();
+        let message = self.lay_out(request, unique);
+        if let (Ok(message), Ok(call)) = (message, try_arc(Call::default())) {
             // A full queue means a server that forgets slowly; it keeps the node until it ends.
-            let _ = self
-                .urgent
-                .submit(message.readable, Vec::new(), Arc::default());
+            let _ = self.urgent.submit(message.readable, Vec::new(), call);
         }
     }
 
@@ -228,7 +315,7 @@ impl Connection {
                 Err(rejected) if rejected.broken => Some(Err(Errno::EIO)),
                 Err(rejected) => {
                     (readable, writable) = (rejected.readable, rejected.writable);
-                    self.collect();
+                    self.take_completed();
                     None
                 }
             }
@@ -236,7 +323,7 @@ impl Connection {
     }
 
     /// Takes every completion that the device has and leaves it with its call.
-    fn collect(&self) {
+    fn take_completed(&self) {
         let mut any = false;
         while let Some(done) = self.requests.completed() {
             let Completion {
@@ -245,19 +332,25 @@ impl Connection {
                 written,
                 context,
             } = done;
-            drop(readable);
             let unattended = context.unattended.lock().take();
             match unattended {
                 Some(own) => {
-                    drop(writable);
+                    drop((readable, writable));
                     self.recycle(own);
                 }
-                None => *context.answer.lock() = Some(Answered { writable, written }),
+                None => {
+                    let answered = Answered {
+                        readable,
+                        writable,
+                        written,
+                    };
+                    *context.answer.lock() = Some(answered);
+                }
             }
             any = true;
         }
         while let Some(done) = self.urgent.completed() {
-            self.recycle(done.readable.into_iter().map(Segment::into_frame).collect());
+            self.recycle(done.readable.into_iter().map(Segment::into_frame));
         }
         if any {
             self.activity.wake_all();
@@ -266,27 +359,15 @@ impl Connection {
 
     /// Writes header and arguments into frames and finds room for the reply.
     fn lay_out(&self, request: Request<'_>, unique: u64) -> Result<Message> {
+        let (head_len, header) = request.header(unique)?;
         let Request {
-            op,
-            node,
-            owner,
             args,
-            data,
+            mut data,
             room,
-            pages,
+            mut pages,
             wants_reply,
+            ..
         } = request;
-        let head_len = IN_HEADER + args.iter().map(|arg| arg.len()).sum::<usize>();
-        let len = head_len + data.iter().map(Segment::len).sum::<usize>();
-        let header = InHeader {
-            len: u32::try_from(len).map_err(|_| Errno::E2BIG)?,
-            opcode: op as u32,
-            unique,
-            nodeid: node,
-            uid: SERVERS.shown_uid(owner.uid),
-            gid: SERVERS.shown_gid(owner.gid),
-            ..InHeader::default()
-        };
         let mut own = Vec::new();
         let mut readable = self.segments(head_len, &mut own)?;
         let mut place = Cursor {
@@ -295,16 +376,16 @@ impl Connection {
         };
         place.write(header.as_bytes());
         args.iter().for_each(|arg| place.write(arg));
-        readable.extend(data);
+        readable.try_append(&mut data)?;
 
         let reply_len = OUT_HEADER + room;
         let mut writable = Vec::new();
         if wants_reply && head_len <= REPLY_OFFSET && reply_len <= PAGE_SIZE - REPLY_OFFSET {
-            writable.extend(Segment::new(own[0].clone(), REPLY_OFFSET, reply_len));
+            writable.try_extend(Segment::new(own[0].clone(), REPLY_OFFSET, reply_len))?;
         } else if wants_reply {
             writable = self.segments(reply_len, &mut own)?;
         }
-        writable.extend(pages);
+        writable.try_append(&mut pages)?;
         Ok(Message {
             readable,
             writable,
@@ -321,16 +402,18 @@ impl Connection {
                 Some(frame) => frame,
                 None => Frame::alloc_zeroed().map_err(|_| Errno::ENOMEM)?,
             };
-            own.push(frame.clone());
-            segments.extend(Segment::new(frame, 0, (len - start).min(PAGE_SIZE)));
+            own.try_push(frame.clone())?;
+            segments.try_extend(Segment::new(frame, 0, (len - start).min(PAGE_SIZE)))?;
         }
         Ok(segments)
     }
 
-    fn recycle(&self, frames: Vec<Frame>) {
-        let mut spare = self.spare.lock();
-        let room = SPARE_FRAMES.saturating_sub(spare.len());
-        spare.extend(frames.into_iter().take(room));
+    /// Keeps as many of `frames` as there is room for.
+    fn recycle(&self, frames: impl IntoIterator<Item = Frame>) {
+        for frame in frames {
+            let unfit = self.spare.lock().push_within_capacity(frame);
+            drop(unfit);
+        }
     }
 }
 
@@ -363,13 +446,13 @@ impl Cursor<'_> {
 /// A reply that no request could have.
 struct Impossible;
 
-/// Checks a reply against its request and takes it out of the buffers: `room` bytes at most for
-/// the body, what is behind them went to pages. The inner result is the server's answer.
+/// Checks a reply against its request and takes it out of the buffers: `room` bytes at most go to
+/// `body`, which has room for them, what is behind it went to pages. The inner result is the server's answer.
 fn check(
     writable: &[Segment],
     written: usize,
     unique: u64,
-    room: usize,
+    (room, mut body): (usize, Vec<u8>),
 ) -> core::result::Result<Result<Reply>, Impossible> {
     let mut header = [0; OUT_HEADER];
     let payload = written.checked_sub(OUT_HEADER).ok_or(Impossible)?;
@@ -392,7 +475,8 @@ fn check(
             _ => Err(Impossible),
         };
     }
-    let mut body = alloc::vec![0; payload.min(room)];
+    body.try_resize(payload.min(room), 0)
+        .map_err(|_| Impossible)?;
     let mut at = 0;
     let mut skip = OUT_HEADER;
     for segment in writable {

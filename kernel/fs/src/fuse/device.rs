@@ -1,10 +1,9 @@
 //! virtio-fs devices (virtio 1.2, section 5.11) by their tags, and the file system type `virtiofs`.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use machine::virtio::{Device, SetupError};
 use sched::{Mutex, WaitQueue};
@@ -36,31 +35,34 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
     device.negotiate(0)?;
     let mut tag = [0; TAG_LEN];
     device.read_config(0, &mut tag);
-    let activity = Arc::new(WaitQueue::new());
+    let activity = try_arc(WaitQueue::new())?;
     let events = || {
         let woken = activity.clone();
-        Box::new(move || woken.wake_all())
+        try_arc(move || woken.wake_all())
     };
-    let urgent = device.queue(URGENT_QUEUE, 16, 0, events())?;
-    let requests = device.queue(REQUEST_QUEUE, 128, 0, events())?;
-    device.start();
-    add(&tag, Arc::new(Connection::new(requests, urgent, activity)));
-    Ok(())
+    let urgent = device.queue(URGENT_QUEUE, 16, 0, events()?)?;
+    let requests = device.queue(REQUEST_QUEUE, 128, 0, events()?)?;
+    device.start()?;
+    let connection = Connection::new(requests, urgent, activity);
+    connection
+        .and_then(|connection| add(&tag, try_arc(connection)?))
+        .map_err(|_| SetupError::OutOfMemory)
 }
 
 /// Makes `connection` mountable under `tag` (up to its first NUL).
-pub(super) fn add(tag: &[u8], connection: Arc<Connection>) {
-    let tag = tag
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default()
-        .to_vec();
+///
+/// # Errors
+/// `ENOMEM`.
+pub(super) fn add(tag: &[u8], connection: Arc<Connection>) -> Result<()> {
+    let tag = tag.split(|byte| *byte == 0).next().unwrap_or_default();
     let shared = Shared {
-        tag,
+        tag: Vec::try_from_slice(tag)?,
         connection,
         mounted: Mutex::new(None),
     };
-    SHARED.lock().push(Arc::new(shared));
+    let shared = try_arc(shared)?;
+    SHARED.lock().try_push(shared)?;
+    Ok(())
 }
 
 /// The file system type `virtiofs`; the source of a mount is the device's tag.
@@ -87,7 +89,7 @@ impl FileSystemType for VirtioFs {
             return Ok(super_block.clone());
         }
         let session = Session::open(shared.connection.clone())?;
-        let super_block = SuperBlock::new(session);
+        let super_block = SuperBlock::new(session)?;
         *mounted = Some(super_block.clone());
         Ok(super_block)
     }

@@ -4,9 +4,9 @@
 //! server list the same entries again and again.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use memory::io::IoWriter;
 use sched::Mutex;
 use zerocopy::{FromBytes, IntoBytes};
@@ -31,11 +31,11 @@ pub(super) fn open(inode: Arc<FuseInode>) -> Result<Arc<dyn FileOps>> {
     let out: OpenOut = inode
         .ask(Op::OpenDir, &[arg.as_bytes()], size_of::<OpenOut>())?
         .parse()?;
-    Ok(Arc::new(Directory {
+    Ok(try_arc(Directory {
         inode,
         handle: out.fh,
         batch: Mutex::new(Batch::default()),
-    }))
+    })?)
 }
 
 struct Directory {
@@ -225,6 +225,7 @@ impl Drop for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     fn entry(name: &[u8], off: u64) -> Vec<u8> {
         let len = u32::try_from(name.len()).unwrap();
@@ -244,6 +245,7 @@ mod tests {
     #[test]
     fn a_batch_is_entered_at_any_of_its_positions() {
         let bytes = [entry(b"a", 10), entry(b"bcdefghij", 5), entry(b"k", 99)].concat();
+        let bytes = collections::Vec::from_std(bytes);
         let batch = Batch { start: 3, bytes };
         let name_at =
             |from| part(&batch, from).map(|bytes| parse(bytes).unwrap().unwrap().0.name.to_vec());

@@ -11,7 +11,6 @@ use collections::{Map, try_arc};
 use machine::sync::SpinLock;
 use zerocopy::IntoBytes;
 
-use super::connection::Request;
 use super::inode::FuseInode;
 use super::session::Session;
 use super::wire::{Op, OpenIn, OpenOut, ReleaseIn, fopen};
@@ -72,9 +71,7 @@ impl Drop for Handle {
             ..ReleaseIn::default()
         };
         let args = [arg.as_bytes()];
-        self.session
-            .connection
-            .send(Request::new(Op::Release, self.node, &args, 0));
+        self.session.connection.send(Op::Release, self.node, &args);
     }
 }
 

@@ -4,12 +4,11 @@
 //! by who changes the file's contents or size.
 
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
-use collections::try_arc;
+use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use memory::{Mapping, WriteGuard};
 use zerocopy::{FromBytes, IntoBytes};
@@ -204,9 +203,7 @@ impl FuseInode {
 
     /// Makes a request about this node whose answer does not matter.
     pub(super) fn send(&self, op: Op, args: &[&[u8]]) {
-        self.session
-            .connection
-            .send(Request::new(op, self.node, args, 0));
+        self.session.connection.send(op, self.node, args);
     }
 
     /// Makes and opens a regular file in one request; the handle is kept for the open that follows.
@@ -271,8 +268,8 @@ impl FuseInode {
         // Once for the length, once for the value; a value that grew in between is ERANGE.
         let sized = |size: u32, room: usize| {
             let arg = GetXattrIn { size, padding: 0 };
-            let mut args: Vec<&[u8]> = alloc::vec![arg.as_bytes()];
-            args.extend(name);
+            let mut args = Vec::try_from([arg.as_bytes()])?;
+            args.try_extend_from_slice(name)?;
             self.ask(op, &args, room).map_err(|errno| match errno {
                 Errno::ENOSYS => Errno::EOPNOTSUPP,
                 other => other,

@@ -2,12 +2,11 @@
 //!
 //! Locking: `nodes` is a leaf; inodes are never dropped with it held.
 
-use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
-use collections::{Map, try_arc};
+use collections::{Map, String, try_arc};
 use machine::PAGE_SIZE;
 use machine::sync::SpinLock;
 use zerocopy::IntoBytes;
@@ -231,10 +230,10 @@ impl FileSystem for Session {
         "virtiofs"
     }
 
-    fn root(&self) -> Arc<dyn Inode> {
+    fn root(&self) -> Result<Arc<dyn Inode>> {
         // Set before the session is handed out.
         match &*self.root.lock() {
-            Some(root) => root.clone(),
+            Some(root) => Ok(root.clone()),
             None => unreachable!("a session has a root"),
         }
     }
@@ -243,14 +242,15 @@ impl FileSystem for Session {
         FsFlags::REVALIDATE | FsFlags::NODEV
     }
 
-    fn options(&self) -> String {
+    fn options(&self) -> Result<String> {
         // As NFS says it: locks that the server does not give exclude nobody on the host.
-        String::from(match (self.has_record_locks, self.has_flock) {
+        let name = match (self.has_record_locks, self.has_flock) {
             (true, true) => "",
             (true, false) => ",local_lock=flock",
             (false, true) => ",local_lock=posix",
             (false, false) => ",local_lock=all",
-        })
+        };
+        Ok(String::try_from_str(name)?)
     }
 
     fn sync(&self) -> Result<()> {

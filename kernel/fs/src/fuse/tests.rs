@@ -23,9 +23,9 @@ fn connect(handler: fake::Handler) -> Arc<Connection> {
     let activity = Arc::new(WaitQueue::new());
     let (requests, device) = fake::queue(64, handler);
     let woken = activity.clone();
-    device.set_events(Box::new(move || woken.wake_all()));
+    device.set_events(Arc::new(move || woken.wake_all()));
     let (urgent, _) = fake::queue(16, Box::new(|device, pending| device.answer(pending, &[])));
-    Arc::new(Connection::new(requests, urgent, activity))
+    Arc::new(Connection::new(requests, urgent, activity).unwrap())
 }
 
 fn mounted() -> (Arc<dyn Inode>, Arc<Server>) {
@@ -35,7 +35,7 @@ fn mounted() -> (Arc<dyn Inode>, Arc<Server>) {
         let answer = playing.answer(&pending.request(), pending.room());
         device.answer(pending, &answer);
     }));
-    (Session::open(connection).unwrap().root(), server)
+    (Session::open(connection).unwrap().root().unwrap(), server)
 }
 
 fn new(kind: NewKind<'_>, mode: u32) -> NewInode<'_> {
@@ -430,11 +430,16 @@ fn sync_of_the_file_system_writes_all_files() {
 fn description(root: &Arc<dyn Inode>, name: &[u8]) -> Arc<crate::File> {
     let super_block = crate::SuperBlock::new(
         crate::tmpfs::TmpFs::new("tmpfs", &crate::tmpfs::TmpFsOptions::default()).unwrap(),
-    );
-    let mount = crate::Mount::of(&super_block);
+    )
+    .unwrap();
+    let mount = crate::Mount::of(&super_block).unwrap();
     let inode = root.lookup(name).unwrap();
     let ops = inode.clone().open(OpenFlags::RDWR).unwrap();
-    let dentry = super_block.root().new_unlisted(inode, name).unwrap();
+    let dentry = super_block
+        .root()
+        .unwrap()
+        .new_unlisted(inode, name)
+        .unwrap();
     let path = crate::Path { mount, dentry };
     let credentials = Arc::new(crate::Credentials::root());
     crate::File::new(path, ops, OpenFlags::RDWR, &credentials).unwrap()
@@ -451,8 +456,8 @@ fn locks_are_the_servers_when_it_offers_them() {
         device.answer(pending, &answer);
     }));
     let session = Session::open(connection).unwrap();
-    assert_eq!(session.options(), "");
-    let root = session.root();
+    assert_eq!(session.options().unwrap(), "");
+    let root = session.root().unwrap();
     server.put(b"f", b"x");
     let (one, two) = (description(&root, b"f"), description(&root, b"f"));
     let flock = |file: &crate::File, kind| {
@@ -579,7 +584,7 @@ fn a_server_that_says_anything_causes_errors_and_nothing_else() {
         let Ok(session) = Session::open(connection) else {
             continue;
         };
-        use_everything(&session.root());
+        use_everything(&session.root().unwrap());
     }
 }
 
@@ -623,8 +628,8 @@ fn use_everything(root: &Arc<dyn Inode>) {
 
 /// The names found by looking them up as a walk does.
 fn find(session: &Arc<Session>, names: &[&[u8]]) -> Vec<bool> {
-    let super_block = crate::file_system::SuperBlock::new(session.clone());
-    let root = super_block.root();
+    let super_block = crate::file_system::SuperBlock::new(session.clone()).unwrap();
+    let root = super_block.root().unwrap();
     let found = |name: &&[u8]| crate::walk::find_child(&root, name, false).is_ok();
     names.iter().map(found).collect()
 }
@@ -676,9 +681,9 @@ fn lookups_in_one_directory_do_not_wait_for_each_other() {
         }
     }));
     let session = Session::open(connection).unwrap();
-    let super_block = crate::file_system::SuperBlock::new(session);
+    let super_block = crate::file_system::SuperBlock::new(session).unwrap();
     for name in [b"a", b"b"] {
-        let root = super_block.root();
+        let root = super_block.root().unwrap();
         std::thread::spawn(move || crate::walk::find_child(&root, name, false).map(drop));
     }
     let limit = std::time::Duration::from_secs(20);

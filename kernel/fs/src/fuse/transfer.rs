@@ -37,7 +37,7 @@ impl FuseInode {
         };
         let args = [arg.as_bytes()];
         let mut request = Request::new(Op::Read, self.node, &args, 0);
-        request.pages = segments(frames, 0, frames.len() * PAGE_SIZE)?.into_std();
+        request.pages = segments(frames, 0, frames.len() * PAGE_SIZE)?;
         let reply = self.call(request)?;
         Ok((reply.in_pages, reply.asked_at))
     }
@@ -59,7 +59,7 @@ impl FuseInode {
         };
         let args = [arg.as_bytes()];
         let mut request = Request::new(Op::Write, self.node, &args, size_of::<WriteOut>());
-        request.data = segments(frames, page_offset(offset), len)?.into_std();
+        request.data = segments(frames, page_offset(offset), len)?;
         let out: WriteOut = self.call(request)?.parse()?;
         self.changed_data();
         let count = out.size as usize;

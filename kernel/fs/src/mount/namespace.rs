@@ -1,15 +1,18 @@
 //! A mount namespace and the operations of mount(2), umount2(2) and pivot_root(2) on it.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use collections::{TryCollect, Vec, try_arc};
 use machine::sync::SpinLock;
 use sched::{Mutex, WaitQueue};
 
 use super::Mount;
-use super::tree::{attach_at, check_kinds, copy_below, copy_tree, detach, subtree, take_apart};
+use super::tree::{
+    attach_at, check_kinds, copy_below, copy_tree, detach, list, settle, subtree, take_apart,
+    take_over,
+};
 use crate::file_system::SuperBlock;
 use crate::flags::MountFlags;
 use crate::path::Path;
@@ -64,14 +67,21 @@ pub enum DetachMode {
 
 impl MountNamespace {
     /// A namespace whose root is `super_block`.
-    #[must_use]
-    pub fn new(super_block: &Arc<SuperBlock>, source: &[u8], flags: MountFlags) -> Arc<Self> {
-        let root = Mount::new(super_block, &super_block.root(), source, flags);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(
+        super_block: &Arc<SuperBlock>,
+        source: &[u8],
+        flags: MountFlags,
+    ) -> Result<Arc<Self>> {
+        let root = Mount::new(super_block, &super_block.root()?, source, flags)?;
         Self::with_root(root, true, UserNamespace::INITIAL)
     }
 
-    fn with_root(root: Arc<Mount>, is_initial: bool, owner: UserNamespace) -> Arc<Self> {
-        let this = Arc::new(Self {
+    /// A namespace of the tree below `root`, which is taken apart if there is no memory.
+    fn with_root(root: Arc<Mount>, is_initial: bool, owner: UserNamespace) -> Result<Arc<Self>> {
+        let this = try_arc(Self {
             id: next_namespace_id(),
             is_initial,
             owner,
@@ -79,13 +89,16 @@ impl MountNamespace {
             changes: AtomicU64::new(0),
             changed: WaitQueue::new(),
             len: AtomicUsize::new(0),
-        });
+        })
+        .inspect_err(|_| {
+            take_apart(&root);
+        })?;
         for mount in subtree(&root) {
             *mount.namespace.lock() = Arc::downgrade(&this);
             this.len.fetch_add(1, Ordering::Relaxed);
         }
         *this.root.lock() = Some(root);
-        this
+        Ok(this)
     }
 
     /// Whether it is the machine's own, not a copy made by `CLONE_NEWNS`.
@@ -116,10 +129,13 @@ impl MountNamespace {
     }
 
     /// All mounts, parents before children (/proc/PID/mounts).
-    #[must_use]
-    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn mounts(&self) -> Result<Vec<Arc<Mount>>> {
+        let _held = TOPOLOGY.lock();
         let root = self.root.lock().clone();
-        root.map(|root| subtree(&root)).unwrap_or_default()
+        Ok(root.iter().flat_map(subtree).try_collect()?)
     }
 
     /// A copy of the tree for `CLONE_NEWNS`, owned by `owner`. `paths` (root and working directory) are moved over to the copy.
@@ -129,13 +145,14 @@ impl MountNamespace {
     pub fn duplicate(&self, owner: &UserNamespace, paths: &mut [&mut Path]) -> Result<Arc<Self>> {
         let _held = TOPOLOGY.lock();
         let root = self.root.lock().clone().ok_or(Errno::EINVAL)?;
-        let (copy, pairs) = copy_tree(&root, BindMode::Recursive, false);
+        let (copy, pairs) = copy_tree(&root, BindMode::Recursive, false)?;
+        let copy = Self::with_root(copy, false, owner.clone())?;
         for path in paths {
             if let Some((_, new)) = pairs.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)) {
                 path.mount = new.clone();
             }
         }
-        Ok(Self::with_root(copy, false, owner.clone()))
+        Ok(copy)
     }
 
     /// How often something was mounted, moved or taken away.
@@ -176,7 +193,7 @@ impl MountNamespace {
         if Arc::ptr_eq(at.mount.super_block(), super_block) && at.is_mount_root() {
             return Err(Errno::EBUSY);
         }
-        let new = Mount::new(super_block, &super_block.root(), source, flags);
+        let new = Mount::new(super_block, &super_block.root()?, source, flags)?;
         self.attach(&new, &at)
     }
 
@@ -189,8 +206,10 @@ impl MountNamespace {
         if from.mount.unbindable.load(Ordering::Relaxed) || !self.owns(&from.mount) {
             return Err(Errno::EINVAL);
         }
-        let copy = copy_below(from, mode);
-        self.attach(&copy, &at.clone().top())
+        let copy = copy_below(from, mode)?;
+        self.attach(&copy, &at.clone().top()).inspect_err(|_| {
+            take_apart(&copy);
+        })
     }
 
     /// Moves the mount whose top is `from` to `at` (`MS_MOVE`).
@@ -214,11 +233,9 @@ impl MountNamespace {
         if !self.owns(&at.mount) {
             return Err(Errno::EINVAL);
         }
-        detach(&from.mount);
-        // They come back with `attach`.
-        self.len
-            .fetch_sub(subtree(&from.mount).len(), Ordering::Relaxed);
-        self.attach(&from.mount, &at)
+        attach_at(&from.mount, &at)?;
+        self.note_change();
+        Ok(())
     }
 
     /// Changes the flags of the mount whose top is `at` (`MS_REMOUNT|MS_BIND`, and the per-mount part of `MS_REMOUNT`).
@@ -250,11 +267,11 @@ impl MountNamespace {
         if !at.is_mount_root() {
             return Err(Errno::EINVAL);
         }
-        let all = match mode {
-            BindMode::One => alloc::vec![at.mount.clone()],
-            BindMode::Recursive => subtree(&at.mount),
+        let count = match mode {
+            BindMode::One => 1,
+            BindMode::Recursive => usize::MAX,
         };
-        for mount in all {
+        for mount in subtree(&at.mount).take(count) {
             mount.unbindable.store(unbindable, Ordering::Relaxed);
         }
         Ok(())
@@ -316,15 +333,17 @@ impl MountNamespace {
             return Err(Errno::EINVAL);
         }
         let old_place = root.mount.mounted_on();
-        detach(&new_root.mount);
+        // What can fail comes first: the old root is listed at its new place, and not taken off the old one
+        // before the new root has come there.
+        list(&root.mount, put_old)?;
         match &old_place {
-            Some(place) => {
-                detach(&root.mount);
-                attach_at(&new_root.mount, place);
+            Some(place) => take_over(&new_root.mount, place),
+            None => {
+                detach(&new_root.mount);
+                *self.root.lock() = Some(new_root.mount.clone());
             }
-            None => *self.root.lock() = Some(new_root.mount.clone()),
         }
-        attach_at(&root.mount, put_old);
+        settle(&root.mount, put_old);
         self.note_change();
         Ok(())
     }
@@ -335,15 +354,15 @@ impl MountNamespace {
         }
         check_kinds(new, at)?;
         memory::pressure::ensure_headroom()?;
-        let all = subtree(new);
-        if self.len.load(Ordering::Relaxed) + all.len() > MOUNTS_MAX {
+        let count = subtree(new).count();
+        if self.len.load(Ordering::Relaxed) + count > MOUNTS_MAX {
             return Err(Errno::ENOSPC);
         }
-        self.len.fetch_add(all.len(), Ordering::Relaxed);
-        for mount in all {
+        attach_at(new, at)?;
+        self.len.fetch_add(count, Ordering::Relaxed);
+        for mount in subtree(new) {
             *mount.namespace.lock() = Arc::downgrade(self);
         }
-        attach_at(new, at);
         self.note_change();
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! mkdir, mknod, symlink, link: making entries.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 
 use crate::acl::{AclKind, NewAcls};
 use crate::cred::Capabilities;
@@ -180,7 +180,7 @@ impl Caller<'_> {
                     let exists = walk.child(&name).is_ok();
                     return Err(if exists { Errno::EEXIST } else { Errno::ENOENT });
                 }
-                Ok((walk.at, name.into_owned()))
+                Ok((walk.at, name.into_owned()?))
             }
         }
     }

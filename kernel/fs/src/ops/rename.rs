@@ -1,9 +1,9 @@
 //! renameat2(2).
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use sched::RwLockWriteGuard;
 
 use crate::dentry::Dentry;
@@ -71,7 +71,7 @@ impl Caller<'_> {
             Last::Here => Err(special),
             Last::Name { name, slash } => Ok(Side {
                 directory: walk.at,
-                name: name.into_owned(),
+                name: name.into_owned()?,
                 slash,
             }),
         }

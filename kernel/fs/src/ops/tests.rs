@@ -15,6 +15,7 @@ use crate::walk::Caller;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use memory::io::{IoReader, IoWriter};
+use std::vec::Vec;
 
 mod fuzz;
 mod mounts;
@@ -37,11 +38,11 @@ impl World {
             mode: 0o755,
             ..TmpFsOptions::default()
         };
-        Self::on(&SuperBlock::new(TmpFs::new("tmpfs", &options).unwrap()))
+        Self::on(&SuperBlock::new(TmpFs::new("tmpfs", &options).unwrap()).unwrap())
     }
 
     fn on(super_block: &Arc<SuperBlock>) -> Self {
-        let namespace = MountNamespace::new(super_block, b"none", MountFlags::empty());
+        let namespace = MountNamespace::new(super_block, b"none", MountFlags::empty()).unwrap();
         Self {
             fs: FsContext::new(&namespace).unwrap(),
             credentials: Arc::new(Credentials::root()),
@@ -152,7 +153,8 @@ impl World {
 
     /// The absolute path of a place.
     fn spell(&self, path: &Path) -> String {
-        String::from_utf8(path.spell(&self.fs.root()).0).unwrap()
+        let (spelt, _) = path.spell(&self.fs.root()).unwrap();
+        String::from_utf8(spelt.into_std()).unwrap()
     }
 }
 

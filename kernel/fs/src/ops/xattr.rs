@@ -1,8 +1,7 @@
 //! Extended attributes: name spaces and who may use them (xattr(7)).
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
+use collections::Vec;
 
 use crate::acl::{Acl, AclKind};
 use crate::cred::Capabilities;
@@ -46,9 +45,7 @@ impl Caller<'_> {
         let inode = path.inode()?;
         if let Some(kind) = acl_kind(name) {
             let acl = inode.acl(kind)?.ok_or(Errno::ENODATA)?;
-            return acl
-                .to_xattr(&self.credentials.user_namespace)
-                .map(collections::Vec::into_std);
+            return acl.to_xattr(&self.credentials.user_namespace);
         }
         self.check_xattr(inode.as_ref(), name, Access::READ)?;
         inode.xattr(name)
@@ -103,7 +100,7 @@ impl Caller<'_> {
         let inode = path.inode()?;
         let all = inode.list_xattrs()?;
         let is_admin = self.credentials.capable(Capabilities::SYS_ADMIN);
-        let mut names = collections::Vec::new();
+        let mut names = Vec::new();
         for (kind, name) in [
             (AclKind::Access, ACCESS_ACL),
             (AclKind::Default, DEFAULT_ACL),
@@ -119,7 +116,7 @@ impl Caller<'_> {
                 names.try_extend_from_slice(name)?;
             }
         }
-        Ok(names.into_std())
+        Ok(names)
     }
 
     /// Sets an access control list, or takes it away.

@@ -1,8 +1,7 @@
 //! A ring of bytes that grows as it is used, up to a pipe's capacity.
 
-use alloc::vec::Vec;
-
-use abi::{Errno, Result};
+use abi::Result;
+use collections::Vec;
 use memory::io::{IoReader, IoWriter};
 
 /// Smallest allocation.
@@ -121,8 +120,5 @@ impl Ring {
 
 fn zeroes(size: usize) -> Result<Vec<u8>> {
     memory::pressure::ensure_headroom()?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    bytes.resize(size, 0);
-    Ok(bytes)
+    Ok(Vec::try_from_elem(0, size)?)
 }

@@ -132,8 +132,8 @@ fn a_pipe_can_be_opened_again_at_its_place() {
     let (reader, writer) = ends(OpenFlags::empty());
     let options = crate::tmpfs::TmpFsOptions::default();
     let root = crate::tmpfs::TmpFs::new("tmpfs", &options).unwrap();
-    let root = crate::SuperBlock::new(root);
-    let namespace = crate::MountNamespace::new(&root, b"", crate::MountFlags::empty());
+    let root = crate::SuperBlock::new(root).unwrap();
+    let namespace = crate::MountNamespace::new(&root, b"", crate::MountFlags::empty()).unwrap();
     let fs = crate::FsContext::new(&namespace).unwrap();
     let credentials = Arc::new(Credentials::root());
     let caller = crate::Caller {
@@ -145,7 +145,10 @@ fn a_pipe_can_be_opened_again_at_its_place() {
         .unwrap();
     assert_eq!(write(&again, b"through proc"), Ok(12));
     assert_eq!(again.key(), reader.key());
-    assert_eq!(again.display(&fs.root()), writer.display(&fs.root()));
+    assert_eq!(
+        again.display(&fs.root()).unwrap(),
+        writer.display(&fs.root()).unwrap()
+    );
     drop(writer);
     assert!(!reader.poll(None).contains(Events::HUP));
     drop(again);

@@ -6,7 +6,7 @@ use core::any::Any;
 use core::sync::atomic::AtomicBool;
 
 use abi::{Errno, Result};
-use collections::{Vec, try_arc};
+use collections::{TryCollect, try_arc};
 use machine::sync::SpinLock;
 use memory::{Quota, pressure};
 
@@ -303,12 +303,12 @@ fn link_target(usage: &Usage, target: &[u8]) -> Result<Box<[u8]>> {
     if takes_page(target) {
         usage.take_page()?;
     }
-    let copy = Vec::try_from_slice(target).inspect_err(|_| {
+    let copy: collections::Result<_> = target.iter().copied().try_collect();
+    Ok(copy.inspect_err(|_| {
         if takes_page(target) {
             usage.give_pages(1);
         }
-    })?;
-    Ok(copy.into_std().into_boxed_slice())
+    })?)
 }
 
 impl TmpInode {

@@ -1,10 +1,10 @@
 //! The console: the terminal that `console=` names, `/dev/console`, and `/dev/tty`.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 
 use abi::{Errno, Result};
+use collections::{try_arc, try_box};
 use machine::sync::{IrqLock, SpinLock};
 use sched::WaitQueue;
 use sched::thread::ThreadBuilder;
@@ -54,7 +54,7 @@ impl CharDriver for Fixed {
         credentials: &Arc<Credentials>,
     ) -> Result<Arc<dyn FileOps>> {
         file::check_exclusive(&self.0, credentials)?;
-        Ok(file::open(&self.0, flags, None))
+        file::open(&self.0, flags, None)
     }
 }
 
@@ -80,7 +80,7 @@ impl CharDriver for Aliases {
         };
         file::check_exclusive(&terminal, credentials)?;
         // Neither ever becomes a controlling terminal by being opened.
-        Ok(file::open(&terminal, flags | OpenFlags::NOCTTY, None))
+        file::open(&terminal, flags | OpenFlags::NOCTTY, None)
     }
 }
 
@@ -90,19 +90,19 @@ impl CharDriver for Aliases {
 /// # Errors
 /// `ENOMEM`.
 pub(super) fn register() -> Result<()> {
-    let aliases = Arc::new(Aliases);
-    device::register_char(TTY, "tty", 0o666, Reach::Any, aliases.clone());
-    device::register_char(CONSOLE, "console", 0o600, Reach::Machine, aliases);
-    let serial = Terminal::new(SERIAL, Arc::new(SerialLine));
-    let driver = Arc::new(Fixed(serial.clone()));
-    device::register_char(SERIAL, "ttyS0", 0o600, Reach::Machine, driver);
+    let aliases = try_arc(Aliases)?;
+    device::register_char(TTY, "tty", 0o666, Reach::Any, aliases.clone())?;
+    device::register_char(CONSOLE, "console", 0o600, Reach::Machine, aliases)?;
+    let serial = Terminal::new(SERIAL, try_arc(SerialLine)?)?;
+    let driver = try_arc(Fixed(serial.clone()))?;
+    device::register_char(SERIAL, "ttyS0", 0o600, Reach::Machine, driver)?;
     set_console(serial.clone());
-    let typed = Arc::new(Typed {
+    let typed = try_arc(Typed {
         bytes: IrqLock::new(([0; TYPED_MAX], 0)),
         arrived: WaitQueue::new(),
-    });
+    })?;
     let port = typed.clone();
-    machine::serial::start_input(Box::new(move |bytes| port.put(bytes)));
+    machine::serial::start_input(try_box(move |bytes: &[u8]| port.put(bytes))?)?;
     let thread = ThreadBuilder::new(b"ttyS0", move || {
         loop {
             let (bytes, len) = typed.arrived.wait_until(|| typed.take());
@@ -145,12 +145,10 @@ pub fn set_console(terminal: Arc<Terminal>) {
 }
 
 /// Registers a terminal that is a device of its own, under `name` below /dev.
-pub fn register_terminal(terminal: &Arc<Terminal>, name: &str) {
-    device::register_char(
-        terminal.id(),
-        name,
-        0o600,
-        Reach::Machine,
-        Arc::new(Fixed(terminal.clone())),
-    );
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn register_terminal(terminal: &Arc<Terminal>, name: &str) -> Result<()> {
+    let driver = try_arc(Fixed(terminal.clone()))?;
+    device::register_char(terminal.id(), name, 0o600, Reach::Machine, driver)
 }

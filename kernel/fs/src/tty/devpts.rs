@@ -3,14 +3,12 @@
 //! A `ptmx` outside devpts (devtmpfs has one) makes terminals in the first instance that was mounted.
 //! Locking: `ptys` is a leaf.
 
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 
 use abi::{Errno, Result};
+use collections::{Map, String, TryCollect, Vec, try_arc, try_arc_cyclic, try_format};
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
 
@@ -82,7 +80,7 @@ impl Options {
 /// One mounted devpts.
 pub(super) struct DevPts {
     options: Options,
-    ptys: SpinLock<BTreeMap<u32, Entry>>,
+    ptys: SpinLock<Map<u32, Entry>>,
     ptmx: SpinLock<Metadata>,
     this: Weak<DevPts>,
 }
@@ -106,25 +104,25 @@ impl FileSystemType for DevPtsType {
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
-        let instance = DevPts::new(Options::parse(request)?);
+        let instance = DevPts::new(Options::parse(request)?)?;
         let mut first = FIRST.lock();
         if first.strong_count() == 0 {
             *first = Arc::downgrade(&instance);
         }
         drop(first);
-        Ok(SuperBlock::new(instance))
+        SuperBlock::new(instance)
     }
 }
 
 impl DevPts {
-    fn new(options: Options) -> Arc<DevPts> {
+    fn new(options: Options) -> Result<Arc<DevPts>> {
         let ptmx = device_node(PTMX_INO, options.ptmx_mode, PTMX);
-        Arc::new_cyclic(|this| DevPts {
+        Ok(try_arc_cyclic(|this| DevPts {
             options,
-            ptys: SpinLock::new(BTreeMap::new()),
+            ptys: SpinLock::new(Map::new()),
             ptmx: SpinLock::new(ptmx),
             this: this.clone(),
-        })
+        })?)
     }
 
     /// The instance that `path` is in, or the first one.
@@ -139,24 +137,33 @@ impl DevPts {
     /// A new terminal for `owner`.
     fn make(&self, owner: &Credentials) -> Result<Arc<Pty>> {
         let mut ptys = self.ptys.lock();
-        let free = (0..self.options.max).find(|index| !ptys.contains_key(index));
-        let index = free.ok_or(Errno::ENOSPC)?;
-        let pty = Pty::new(index);
+        // What is not at its rank has a gap before it.
+        let (mut free, mut end) = (0, ptys.len());
+        while free < end {
+            let middle = free + (end - free) / 2;
+            match ptys.nth(middle) {
+                Some((index, _)) if usize::try_from(*index) == Ok(middle) => free = middle + 1,
+                _ => end = middle,
+            }
+        }
+        let index = u32::try_from(free).map_err(|_| Errno::ENOSPC)?;
+        if index >= self.options.max {
+            return Err(Errno::ENOSPC);
+        }
+        let pty = Pty::new(index)?;
         let id = DeviceId::new(SLAVE_MAJOR, index);
         let mut meta = device_node(FIRST_INO + u64::from(index), self.options.mode, id);
         meta.uid = self.options.uid.unwrap_or(owner.fsuid);
         meta.gid = self.options.gid.unwrap_or(owner.fsgid);
-        let node = Arc::new(Node {
+        let node = try_arc(Node {
             meta: SpinLock::new(meta),
             body: InodeBody::new(),
-        });
-        ptys.insert(
-            index,
-            Entry {
-                pty: pty.clone(),
-                node,
-            },
-        );
+        })?;
+        let entry = Entry {
+            pty: pty.clone(),
+            node,
+        };
+        ptys.try_insert(index, entry)?;
         Ok(pty)
     }
 
@@ -187,11 +194,11 @@ impl FileSystem for DevPts {
         "devpts"
     }
 
-    fn root(&self) -> Arc<dyn Inode> {
-        Arc::new(Root {
+    fn root(&self) -> Result<Arc<dyn Inode>> {
+        Ok(try_arc(Root {
             instance: self.this.clone(),
             body: InodeBody::new(),
-        })
+        })?)
     }
 
     fn flags(&self) -> FsFlags {
@@ -207,7 +214,7 @@ impl FileSystem for DevPts {
         })
     }
 
-    fn options(&self) -> String {
+    fn options(&self) -> Result<String> {
         let Options {
             mode,
             uid,
@@ -215,13 +222,14 @@ impl FileSystem for DevPts {
             ptmx_mode,
             ..
         } = self.options;
-        let uid = uid.map_or(String::new(), |uid| {
-            format!(",uid={}", INITIAL.shown_uid(uid))
-        });
-        let gid = gid.map_or(String::new(), |gid| {
-            format!(",gid={}", INITIAL.shown_gid(gid))
-        });
-        format!("{uid}{gid},mode={mode:03o},ptmxmode={ptmx_mode:03o}")
+        let uid = uid.map(|uid| ("uid", INITIAL.shown_uid(uid)));
+        let gid = gid.map(|gid| ("gid", INITIAL.shown_gid(gid)));
+        let mut text = String::new();
+        for (name, id) in uid.into_iter().chain(gid) {
+            write!(text, ",{name}={id}").map_err(|_| Errno::ENOMEM)?;
+        }
+        write!(text, ",mode={mode:03o},ptmxmode={ptmx_mode:03o}").map_err(|_| Errno::ENOMEM)?;
+        Ok(text)
     }
 }
 
@@ -305,8 +313,13 @@ impl Root {
 
 /// The index that a name is written for, without leading zeroes.
 fn index_of(name: &[u8]) -> Option<u32> {
-    let index: u32 = core::str::from_utf8(name).ok()?.parse().ok()?;
-    (format!("{index}").as_bytes() == name).then_some(index)
+    let is_written = match name {
+        [b'0'] => true,
+        [first, ..] => (b'1'..=b'9').contains(first),
+        [] => false,
+    };
+    let text = core::str::from_utf8(name).ok().filter(|_| is_written)?;
+    text.parse().ok()
 }
 
 impl Inode for Root {
@@ -328,10 +341,10 @@ impl Inode for Root {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let instance = self.instance()?;
         if name == b"ptmx" {
-            return Ok(Arc::new(Ptmx {
+            return Ok(try_arc(Ptmx {
                 instance: self.instance.clone(),
                 body: InodeBody::new(),
-            }));
+            })?);
         }
         let index = index_of(name).ok_or(Errno::ENOENT)?;
         let found = instance
@@ -353,9 +366,9 @@ impl Inode for Root {
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        Ok(Arc::new(OpenRoot {
+        Ok(try_arc(OpenRoot {
             instance: self.instance()?,
-        }))
+        })?)
     }
 }
 
@@ -401,9 +414,9 @@ impl FileOps for OpenRoot {
             .lock()
             .range(first..)
             .map(|(index, _)| *index)
-            .collect();
+            .try_collect()?;
         for index in indices {
-            let (name, number) = (format!("{index}"), u64::from(index));
+            let (name, number) = (try_format!("{index}")?, u64::from(index));
             if !sink.add(
                 name.as_bytes(),
                 FIRST_INO + number,
@@ -432,7 +445,7 @@ impl CharDriver for Driver {
         let instance = DevPts::at(path)?;
         if id == PTMX {
             let pty = instance.make(credentials)?;
-            return Ok(Arc::new(Master::new(pty, path, &instance)));
+            return Ok(try_arc(Master::new(pty, path, &instance))?);
         }
         let pty = instance.pty(id.minor).ok_or(Errno::EIO)?;
         pty.open_slave(flags, credentials)
@@ -440,11 +453,14 @@ impl CharDriver for Driver {
 }
 
 /// Registers the file system and its devices.
-pub(super) fn register() {
-    crate::file_system::register(Arc::new(DevPtsType));
-    let driver = Arc::new(Driver);
-    device::register_char(PTMX, "ptmx", 0o666, Reach::Any, driver.clone());
-    device::register_major(SLAVE_MAJOR, driver);
+///
+/// # Errors
+/// `ENOMEM`.
+pub(super) fn register() -> Result<()> {
+    crate::file_system::register(try_arc(DevPtsType)?)?;
+    let driver = try_arc(Driver)?;
+    device::register_char(PTMX, "ptmx", 0o666, Reach::Any, driver.clone())?;
+    device::register_major(SLAVE_MAJOR, driver)
 }
 
 /// Opens the terminal of an open master (TIOCGPTPEER), for the syscall layer to give a descriptor.
@@ -455,7 +471,7 @@ pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
     let end: &Master = downcast(master.ops()).ok_or(Errno::ENOTTY)?;
     let ops = end.pty.open_slave(flags, master.credentials())?;
     // In devpts the node is beside the ptmx; elsewhere its mount is not known.
-    let name = format!("{}", end.pty.index);
+    let name = try_format!("{}", end.pty.index)?;
     let node = end.path.as_ref().and_then(|ptmx| {
         let dentry = find_child(&ptmx.dentry.parent()?, name.as_bytes(), false).ok()?;
         let is_device = dentry.kind() == Some(FileKind::CharDevice);
@@ -467,6 +483,6 @@ pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
     let credentials = master.credentials();
     match node {
         Some(path) => File::new(path, ops, flags, credentials),
-        None => File::anonymous(AnonymousInode::file_like("tty"), ops, flags, credentials),
+        None => File::anonymous(AnonymousInode::file_like("tty")?, ops, flags, credentials),
     }
 }

@@ -4,10 +4,8 @@
 //! edited and echoed. [`Discipline::take`] is read(2), [`Discipline::process_output`] is what
 //! `c_oflag` makes of output. No locks, no waiting: [`super::terminal`] has those.
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-
 use abi::raw::general as raw;
+use collections::{Vec, VecDeque};
 
 use super::echo::Screen;
 use super::output::Output;
@@ -197,25 +195,25 @@ impl Discipline {
     /// Keeps a byte; without memory it is lost, as on an overrun.
     fn keep(&mut self, byte: u8) -> Outcome {
         if self.termios.is_canonical() {
-            if self.edit.try_reserve(1).is_ok() {
-                self.edit.push(byte);
-            }
+            // The loss is what the comment above says.
+            let _ = self.edit.try_push(byte);
             return Outcome::Nothing;
         }
-        if self.ready.try_reserve(1).is_err() {
-            return Outcome::Nothing;
+        match self.ready.try_push_back(Input::Byte(byte)) {
+            Ok(()) => Outcome::Readable,
+            Err(_) => Outcome::Nothing,
         }
-        self.ready.push_back(Input::Byte(byte));
-        Outcome::Readable
     }
 
     fn end_line(&mut self, end: Input) -> Outcome {
-        if self.ready.try_reserve(self.edit.len() + 1).is_err() {
+        let line = self.edit.iter().copied().map(Input::Byte);
+        if self.ready.try_reserve(line.len() + 1).is_err()
+            || self.ready.try_extend(line.chain([end])).is_err()
+        {
             // The line stays as it is: its end can be typed again.
             return Outcome::Nothing;
         }
-        self.ready.extend(self.edit.drain(..).map(Input::Byte));
-        self.ready.push_back(end);
+        self.edit.clear();
         self.lines += 1;
         self.screen.start_line();
         Outcome::Readable
@@ -317,21 +315,17 @@ impl Discipline {
     pub(super) fn take(&mut self, max: usize, taken: &mut Vec<u8>) -> usize {
         let before = taken.len();
         while taken.len() - before < max {
-            match self.ready.pop_front() {
-                None => break,
-                Some(Input::Byte(byte)) => taken.push(byte),
-                Some(Input::LineEnd(byte)) => {
-                    self.lines -= 1;
-                    taken.push(byte);
-                    if self.termios.is_canonical() {
-                        break;
-                    }
-                }
-                Some(Input::EndOfFile) => {
-                    self.lines -= 1;
-                    if self.termios.is_canonical() {
-                        break;
-                    }
+            let Some(input) = self.ready.pop_front() else {
+                break;
+            };
+            if let Input::Byte(byte) | Input::LineEnd(byte) = input {
+                // There is room.
+                let _ = taken.push_within_capacity(byte);
+            }
+            if !matches!(input, Input::Byte(_)) {
+                self.lines -= 1;
+                if self.termios.is_canonical() {
+                    break;
                 }
             }
         }
@@ -370,17 +364,19 @@ impl Discipline {
     pub(super) fn set_termios(&mut self, new: &Termios) {
         let was_canonical = self.termios.is_canonical();
         self.termios = *new;
-        if was_canonical && !new.is_canonical() && self.ready.try_reserve(self.edit.len()).is_ok() {
-            self.ready.extend(self.edit.drain(..).map(Input::Byte));
+        if was_canonical && !new.is_canonical() {
+            let line = self.edit.iter().copied().map(Input::Byte);
+            if self.ready.try_reserve(line.len()).is_ok() && self.ready.try_extend(line).is_ok() {
+                self.edit.clear();
+            }
         }
         let becomes_canonical = !was_canonical && new.is_canonical();
         if becomes_canonical
             && !self.ready.is_empty()
             && self.lines == 0
-            && self.ready.try_reserve(1).is_ok()
+            && self.ready.try_push_back(Input::EndOfFile).is_ok()
         {
             // Bytes typed without lines are readable at once.
-            self.ready.push_back(Input::EndOfFile);
             self.lines = 1;
         }
         if !new.has_input(raw::IXON) {

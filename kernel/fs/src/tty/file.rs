@@ -6,6 +6,7 @@ use core::any::Any;
 
 use abi::raw::ioctl as raw;
 use abi::{Errno, Result};
+use collections::try_arc;
 use memory::io::{IoReader, IoWriter};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -59,20 +60,24 @@ pub(super) fn check_exclusive(terminal: &Terminal, credentials: &Credentials) ->
 }
 
 /// Opens a terminal; it becomes the controlling one of a session leader that has none, unless `O_NOCTTY`.
+///
+/// # Errors
+/// `ENOMEM`.
 pub(super) fn open(
     terminal: &Arc<Terminal>,
     flags: OpenFlags,
     on_close: Option<Box<dyn Any + Send + Sync>>,
-) -> Arc<dyn FileOps> {
+) -> Result<Arc<dyn FileOps>> {
+    let file = try_arc(TerminalFile {
+        terminal: terminal.clone(),
+        _on_close: on_close,
+    })?;
     let processes = job_control();
     if !flags.contains(OpenFlags::NOCTTY) && processes.session() > 0 {
         // Whoever cannot have it has it open nevertheless.
         let _ = terminal.acquire();
     }
-    Arc::new(TerminalFile {
-        terminal: terminal.clone(),
-        _on_close: on_close,
-    })
+    Ok(file)
 }
 
 impl FileOps for TerminalFile {

@@ -1,10 +1,7 @@
 //! [`Output`]: bytes on their way from a terminal to its line, bounded and grown fallibly.
 
-use alloc::collections::VecDeque;
-#[cfg(test)]
-use alloc::vec::Vec;
-
-use abi::{Errno, Result};
+use abi::Result;
+use collections::VecDeque;
 
 /// Processed output and echo that the line has not taken. What is echoed while it is full is lost, as on
 /// Linux; what is written waits, because [`Output::reserve`] comes first.
@@ -36,13 +33,14 @@ impl Output {
     /// # Errors
     /// `ENOMEM`.
     pub(super) fn reserve(&mut self, count: usize) -> Result<()> {
-        self.bytes.try_reserve(count).map_err(|_| Errno::ENOMEM)
+        Ok(self.bytes.try_reserve(count)?)
     }
 
     /// Appends `byte`, or loses it.
     pub(super) fn push(&mut self, byte: u8) {
-        if self.bytes.len() < self.limit && self.bytes.try_reserve(1).is_ok() {
-            self.bytes.push_back(byte);
+        if self.bytes.len() < self.limit {
+            // Without memory it is lost.
+            let _ = self.bytes.try_push_back(byte);
         }
     }
 
@@ -70,6 +68,6 @@ impl Output {
 
     #[cfg(test)]
     pub(super) fn to_vec(&self) -> Vec<u8> {
-        self.bytes.iter().copied().collect()
+        Vec::from_iter(self.bytes.iter().copied())
     }
 }

@@ -2,14 +2,12 @@
 //!
 //! Locking: the terminal's state, then `PtyLine::bytes`.
 
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use abi::raw::ioctl as raw;
 use abi::{Errno, Result};
+use collections::{Vec, VecDeque, try_arc, try_box};
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 use sched::WaitQueue;
@@ -53,10 +51,11 @@ impl Line for PtyLine {
     fn send(&self, from: &[u8]) -> usize {
         let mut bytes = self.bytes.lock();
         let count = from.len().min(OUTPUT_MAX.saturating_sub(bytes.len()));
-        if bytes.try_reserve(count).is_err() {
+        if bytes.try_reserve(count).is_err()
+            || bytes.try_extend(from[..count].iter().copied()).is_err()
+        {
             return 0;
         }
-        bytes.extend(&from[..count]);
         drop(bytes);
         if count > 0 {
             self.changed.wake_all();
@@ -111,22 +110,26 @@ pub(super) struct Pty {
 }
 
 impl Pty {
-    pub(super) fn new(index: u32) -> Arc<Pty> {
-        let line = Arc::new(PtyLine {
+    /// Locked, with nobody at either end.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn new(index: u32) -> Result<Arc<Pty>> {
+        let line = try_arc(PtyLine {
             bytes: SpinLock::new(VecDeque::new()),
-            changed: Arc::new(WaitQueue::new()),
+            changed: try_arc(WaitQueue::new())?,
             opens: AtomicUsize::new(0),
             is_left: AtomicBool::new(false),
             has_packets: AtomicBool::new(false),
             status: AtomicU8::new(0),
-        });
-        let terminal = Terminal::new(DeviceId::new(SLAVE_MAJOR, index), line.clone());
-        Arc::new(Pty {
+        })?;
+        let terminal = Terminal::new(DeviceId::new(SLAVE_MAJOR, index), line.clone())?;
+        Ok(try_arc(Pty {
             index,
             terminal,
             line,
             is_locked: AtomicBool::new(true),
-        })
+        })?)
     }
 
     /// Lets the terminal be opened.
@@ -148,13 +151,14 @@ impl Pty {
             return Err(Errno::EIO);
         }
         file::check_exclusive(&self.terminal, credentials)?;
-        self.line.opens.fetch_add(1, Ordering::Relaxed);
-        self.line.is_left.store(false, Ordering::Relaxed);
-        let on_close = Box::new(OpenSlave {
+        let end = OpenSlave {
             line: self.line.clone(),
             terminal: self.terminal.clone(),
-        });
-        Ok(file::open(&self.terminal, flags, Some(on_close)))
+        };
+        self.line.opens.fetch_add(1, Ordering::Relaxed);
+        self.line.is_left.store(false, Ordering::Relaxed);
+        // Without memory it is opened and closed again.
+        file::open(&self.terminal, flags, Some(try_box(end)?))
     }
 }
 
@@ -205,20 +209,23 @@ impl Master {
     fn read_bytes(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {
         let line = &self.pty.line;
         let mut taken = Vec::new();
-        taken.try_reserve_exact(max).map_err(|_| Errno::ENOMEM)?;
+        taken.try_reserve_exact(max)?;
         line.changed.wait_interruptible(|| {
             let has_packets = line.has_packets.load(Ordering::Acquire);
             if has_packets && let Some(status) = line.take_status() {
-                taken.push(status);
+                // There is room, since no read of 0 bytes comes here.
+                let _ = taken.push_within_capacity(status);
                 return Some(Ok(()));
             }
             let mut bytes = line.bytes.lock();
             if !bytes.is_empty() {
                 if has_packets {
-                    taken.push(0);
+                    let _ = taken.push_within_capacity(0);
                 }
                 let count = bytes.len().min(max - taken.len());
-                taken.extend(bytes.drain(..count));
+                for byte in bytes.drain(..count) {
+                    let _ = taken.push_within_capacity(byte);
+                }
                 return Some(Ok(()));
             }
             if line.is_left.load(Ordering::Acquire) {

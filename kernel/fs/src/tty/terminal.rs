@@ -3,12 +3,11 @@
 //! Locking: `state` is above the line's own lock. Signals are sent and threads woken with it released,
 //! processes are asked about with it released.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::{Vec, VecDeque, try_arc};
 use machine::sync::{SpinGuard, SpinLock};
 use sched::WaitQueue;
 
@@ -120,9 +119,11 @@ impl core::fmt::Debug for Terminal {
 
 impl Terminal {
     /// A terminal whose output goes to `line`.
-    #[must_use]
-    pub fn new(device: DeviceId, line: Arc<dyn Line>) -> Arc<Terminal> {
-        Arc::new(Terminal {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(device: DeviceId, line: Arc<dyn Line>) -> Result<Arc<Terminal>> {
+        Ok(try_arc(Terminal {
             device,
             line,
             state: SpinLock::new(State {
@@ -135,9 +136,9 @@ impl Terminal {
                 typed: VecDeque::new(),
                 pending: Output::new(PENDING_MAX),
             }),
-            input: Arc::new(WaitQueue::new()),
-            output: Arc::new(WaitQueue::new()),
-        })
+            input: try_arc(WaitQueue::new())?,
+            output: try_arc(WaitQueue::new())?,
+        })?)
     }
 
     /// Its device number.
@@ -154,8 +155,8 @@ impl Terminal {
         let mut state = self.state.lock();
         let room = TYPED_MAX.saturating_sub(state.typed.len());
         let count = bytes.len().min(room);
-        state.typed.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
-        state.typed.extend(&bytes[..count]);
+        state.typed.try_reserve(count)?;
+        state.typed.try_extend(bytes[..count].iter().copied())?;
         let effects = state.take_in(self.line.as_ref());
         drop(state);
         self.tell(&effects);
@@ -206,7 +207,7 @@ impl Terminal {
     pub fn read(&self, max: usize, nonblocking: bool) -> Result<Vec<u8>> {
         let max = max.min(READ_MAX);
         let mut taken = Vec::new();
-        taken.try_reserve_exact(max).map_err(|_| Errno::ENOMEM)?;
+        taken.try_reserve_exact(max)?;
         let mut deadline = None;
         loop {
             self.check_background_read()?;

@@ -28,7 +28,7 @@ struct Ends {
 }
 
 fn ends() -> Ends {
-    let pty = Pty::new(0);
+    let pty = Pty::new(0).unwrap();
     pty.unlock();
     let slave = pty
         .open_slave(OpenFlags::NOCTTY, &Credentials::root())
@@ -123,6 +123,7 @@ fn a_closed_master_hangs_the_terminal_up() {
 fn a_locked_terminal_cannot_be_opened() {
     assert_eq!(
         Pty::new(0)
+            .unwrap()
             .open_slave(OpenFlags::NOCTTY, &Credentials::root())
             .err(),
         Some(Errno::EIO)
@@ -137,16 +138,25 @@ fn raw_reads_wait_for_the_minimum_or_the_time() {
     termios.cc[Cc::Min as usize] = 0;
     termios.cc[Cc::Time as usize] = 0;
     ends.pty.terminal.set_termios(&termios, false);
-    assert_eq!(ends.pty.terminal.read(9, false), Ok(Vec::new()));
+    assert_eq!(
+        ends.pty.terminal.read(9, false),
+        Ok(collections::Vec::new())
+    );
     termios.cc[Cc::Time as usize] = 1;
     ends.pty.terminal.set_termios(&termios, false);
     let start = sched::clock::monotonic_ns();
-    assert_eq!(ends.pty.terminal.read(9, false), Ok(Vec::new()));
+    assert_eq!(
+        ends.pty.terminal.read(9, false),
+        Ok(collections::Vec::new())
+    );
     assert!(sched::clock::monotonic_ns() - start >= 100_000_000);
     termios.cc[Cc::Min as usize] = 3;
     termios.cc[Cc::Time as usize] = 0;
     ends.pty.terminal.set_termios(&termios, false);
     write(&ends.master, b"ab").unwrap();
     write(&ends.master, b"cd").unwrap();
-    assert_eq!(ends.pty.terminal.read(9, false), Ok(b"abcd".to_vec()));
+    assert_eq!(
+        ends.pty.terminal.read(9, false),
+        Ok(collections::Vec::from_std(b"abcd".to_vec()))
+    );
 }

@@ -1,10 +1,9 @@
 //! The virtio console (virtio 1.2, section 5.3), port 0, as the terminal `hvc0`.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use collections::Vec;
+use collections::{Vec, try_arc};
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
 use machine::{Frame, PAGE_SIZE};
 use sched::WaitQueue;
@@ -32,7 +31,7 @@ struct ConsoleLine {
 
 impl ConsoleLine {
     /// Takes back what the device has written out.
-    fn collect(&self) {
+    fn take_completed(&self) {
         while let Some(done) = self.transmit.completed() {
             let mut spare = self.spare.lock();
             for segment in done.readable {
@@ -45,7 +44,7 @@ impl ConsoleLine {
 
 impl Line for ConsoleLine {
     fn send(&self, bytes: &[u8]) -> usize {
-        self.collect();
+        self.take_completed();
         let mut sent = 0;
         while sent < bytes.len() {
             let Ok(mut segments) = Vec::try_with_capacity(1) else {
@@ -59,8 +58,7 @@ impl Line for ConsoleLine {
             if segments.try_extend(Segment::new(frame, 0, count)).is_err() {
                 break;
             }
-            let none = Vec::new().into_std();
-            if self.transmit.submit(segments.into_std(), none, ()).is_err() {
+            if self.transmit.submit(segments, Vec::new(), ()).is_err() {
                 break;
             }
             sent += count;
@@ -69,7 +67,7 @@ impl Line for ConsoleLine {
     }
 
     fn room(&self) -> usize {
-        self.collect();
+        self.take_completed();
         self.spare.lock().len() * PAGE_SIZE
     }
 }
@@ -80,41 +78,36 @@ impl Line for ConsoleLine {
 /// Why it cannot be driven.
 pub fn add_console(mut device: Device, is_console: bool) -> Result<(), SetupError> {
     device.negotiate(0)?;
-    let activity = Arc::new(WaitQueue::new());
+    let activity = try_arc(WaitQueue::new())?;
     // Set by interrupts for output that was written out: then there is room again.
-    let interrupted = Arc::new(AtomicBool::new(false));
+    let interrupted = try_arc(AtomicBool::new(false))?;
     let woken = activity.clone();
-    let received = Box::new(move || woken.wake_all());
+    let received = try_arc(move || woken.wake_all())?;
     let (woken, flag) = (activity.clone(), interrupted.clone());
-    let written = Box::new(move || {
+    let written = try_arc(move || {
         flag.store(true, Ordering::Release);
         woken.wake_all();
-    });
+    })?;
     let receive: Arc<RequestQueue<()>> = device.queue(RECEIVE_QUEUE, 16, 0, received)?;
     let transmit = device.queue(TRANSMIT_QUEUE, 64, 0, written)?;
-    device.start();
-    let frame = || Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory);
-    let no_memory = |_| SetupError::OutOfMemory;
-    let mut spare = Vec::try_with_capacity(OUTPUT_FRAMES).map_err(no_memory)?;
+    device.start()?;
+    let mut spare = Vec::try_with_capacity(OUTPUT_FRAMES)?;
     for _ in 0..OUTPUT_FRAMES {
-        spare.try_push(frame()?).map_err(no_memory)?;
+        spare.try_push(Frame::alloc_zeroed()?)?;
     }
-    let line = Arc::new(ConsoleLine {
+    let line = try_arc(ConsoleLine {
         transmit,
         spare: machine::sync::SpinLock::new(spare),
-    });
-    let terminal = Terminal::new(HVC0, line);
-    console::register_terminal(&terminal, "hvc0");
+    })?;
+    let no_memory = |_| SetupError::OutOfMemory;
+    let terminal = Terminal::new(HVC0, line).map_err(no_memory)?;
+    console::register_terminal(&terminal, "hvc0").map_err(no_memory)?;
     if is_console {
         console::set_console(terminal.clone());
     }
     for _ in 0..4 {
-        let mut writable = Vec::new();
-        writable
-            .try_push(Segment::page(frame()?))
-            .map_err(no_memory)?;
-        let none = Vec::new().into_std();
-        let _ = receive.submit(none, writable.into_std(), ());
+        let writable = Vec::try_from([Segment::page(Frame::alloc_zeroed()?)])?;
+        let _ = receive.submit(Vec::new(), writable, ());
     }
     let thread = ThreadBuilder::new(b"hvc0", move || {
         attend(&receive, &terminal, &activity, &interrupted);
@@ -151,8 +144,7 @@ fn attend(
                 let _ = terminal.receive(piece);
             }
         }
-        let none = Vec::new().into_std();
-        let _ = receive.submit(none, done.writable, ());
+        let _ = receive.submit(Vec::new(), done.writable, ());
         if receive.is_broken() {
             machine::log!("hvc0: the device is broken; no more input");
             return;

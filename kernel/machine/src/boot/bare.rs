@@ -3,7 +3,6 @@
 //! Order matters: log, CPU features, per-CPU data and descriptor tables (a fault says what it is from
 //! here on), memory, own page tables, heap, interrupts, clock.
 
-use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use bootloader_api::BootInfo;
@@ -13,6 +12,7 @@ use super::BootConfig;
 use super::ranges::{Ranges, mapped_later};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::{OutOfMemory, allocator};
+use crate::heap::String;
 use crate::x86::features::{self, Features};
 use crate::x86::{cpu_setup, descriptors, layout, paging, percpu};
 use crate::{acpi, fail, heap, interrupt, power, time};
@@ -101,7 +101,8 @@ fn start(boot: &Start<'_>) -> ! {
     descriptors::fill_idt();
     percpu::start_boot_cpu();
     cpu_setup::enable_features();
-    let command_line = String::from_utf8_lossy(boot.command_line).into_owned();
+    // infallible: start-up; there is nothing yet that could be short of memory
+    let command_line = alloc::string::String::from_utf8_lossy(boot.command_line).into_owned();
     let archive = archive_range(boot.info);
     set_up_memory(boot, archive);
     heap::use_frames();
@@ -119,7 +120,7 @@ fn start(boot: &Start<'_>) -> ! {
     fail::set_up(word(&command_line, "nacre.fail_alloc"));
     interrupt::bare::turn_on();
     nacre_kernel_main(BootConfig {
-        command_line,
+        command_line: String::from_std(command_line),
         archive: archive_bytes(archive),
     })
 }

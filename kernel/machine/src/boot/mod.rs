@@ -3,7 +3,7 @@
 //! `machine::entry!(main)` names the `fn(BootConfig) -> !` that runs on the boot CPU once the
 //! heap, frames, traps and timers work. [`start_other_cpus`] then brings up the rest.
 
-use alloc::string::String;
+use crate::heap::String;
 
 #[cfg(target_os = "none")]
 pub(crate) mod bare;

@@ -1,15 +1,13 @@
 //! Vectors and their handlers. Lines go to the boot CPU, messages where their device asks for.
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Message, Upcalls};
+use super::{Handler, Message, Upcalls};
 use crate::cpu::CpuId;
 use crate::frame::kept;
+use crate::heap::{AllocError, Vec};
 use crate::rcu;
 use crate::x86::{apic, ioapic, percpu, tlb};
 
@@ -23,8 +21,6 @@ pub(crate) const SPURIOUS_VECTOR: u8 = 0xff;
 
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
 const INTERRUPTS_ENABLED: u64 = 1 << 9;
-
-type Handler = Arc<dyn Fn() + Send + Sync>;
 
 /// A device vector: the line it belongs to (none for messages) and who is called.
 struct Line {
@@ -44,28 +40,31 @@ pub fn set_upcalls(upcalls: Upcalls) {
 
 /// Calls `handler` with interrupts off whenever the device interrupt `gsi` arrives.
 /// One handler a line; a shared line calls all that registered.
-pub fn register(gsi: u32, handler: Box<dyn Fn() + Send + Sync>) {
+///
+/// # Errors
+/// [`AllocError`].
+pub fn register(gsi: u32, handler: Handler) -> Result<(), AllocError> {
     let _off = InterruptsOff::new();
     let mut lines = LINES.write();
     if let Some(line) = lines.iter_mut().find(|line| line.gsi == Some(gsi)) {
-        line.handlers.push(handler.into());
-        return;
+        return line.handlers.try_push(handler);
     }
     let Some(vector) = add_line(&mut lines, Some(gsi), handler) else {
         crate::log!("interrupt {gsi}: no vector left; the device stays silent");
-        return;
+        return Ok(());
     };
     drop(lines);
     if !ioapic::route(gsi, vector, boot_apic_id()) {
         crate::log!("interrupt {gsi}: no I/O APIC has this line; the device stays silent");
     }
+    Ok(())
 }
 
 /// Gives a vector of its own to a message-signalled interrupt (MSI-X on PCI) that calls `handler`
 /// with interrupts off on `cpu`, or on the boot CPU when `cpu` is not there or out of a message's
-/// reach. `None` when no vector is left.
+/// reach. `None` when no vector or no memory is left.
 #[must_use]
-pub fn register_message(cpu: CpuId, handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
+pub fn register_message(cpu: CpuId, handler: Handler) -> Option<Message> {
     let _off = InterruptsOff::new();
     let vector = add_line(&mut LINES.write(), None, handler)?;
     // A message has eight bits for the destination.
@@ -85,18 +84,12 @@ fn boot_apic_id() -> u32 {
     percpu::of(0).map_or(0, |area| area.apic_id.load(Ordering::Relaxed))
 }
 
-fn add_line(
-    lines: &mut Vec<Line>,
-    gsi: Option<u32>,
-    handler: Box<dyn Fn() + Send + Sync>,
-) -> Option<u8> {
+fn add_line(lines: &mut Vec<Line>, gsi: Option<u32>, handler: Handler) -> Option<u8> {
     let number = u8::try_from(lines.len())
         .ok()
         .filter(|_| lines.len() < DEVICE_VECTORS)?;
-    lines.push(Line {
-        gsi,
-        handlers: Vec::from([Handler::from(handler)]),
-    });
+    let handlers = Vec::try_from([handler]).ok()?;
+    lines.try_push(Line { gsi, handlers }).ok()?;
     Some(FIRST_DEVICE_VECTOR + number)
 }
 

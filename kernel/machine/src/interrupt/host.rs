@@ -1,12 +1,12 @@
 //! Host double: nothing interrupts a host thread, so "off" is only counted; the timer upcall
 //! comes from a thread of its own (see `time`).
 
-use alloc::boxed::Box;
 use core::cell::Cell;
 use std::sync::OnceLock;
 
-use super::{Message, Upcalls};
+use super::{Handler, Message, Upcalls};
 use crate::cpu::CpuId;
+use crate::heap::AllocError;
 
 static UPCALLS: OnceLock<Upcalls> = OnceLock::new();
 
@@ -25,13 +25,17 @@ pub(crate) fn upcalls() -> Option<Upcalls> {
 }
 
 /// There are no devices on the host: the handler is dropped.
-pub fn register(gsi: u32, handler: Box<dyn Fn() + Send + Sync>) {
+///
+/// # Errors
+/// None here.
+pub fn register(gsi: u32, handler: Handler) -> Result<(), AllocError> {
     drop((gsi, handler));
+    Ok(())
 }
 
 /// There are no devices on the host: the handler is dropped.
 #[must_use]
-pub fn register_message(cpu: CpuId, handler: Box<dyn Fn() + Send + Sync>) -> Option<Message> {
+pub fn register_message(cpu: CpuId, handler: Handler) -> Option<Message> {
     drop((cpu, handler));
     None
 }

@@ -1,5 +1,7 @@
 //! Interrupts: what the layers above are called for, and how to hold interrupts off.
 
+use alloc::sync::Arc;
+
 #[cfg(target_os = "none")]
 pub(crate) mod bare;
 #[cfg(not(target_os = "none"))]
@@ -21,6 +23,9 @@ pub use host::{
     InterruptsOff, are_off, register, register_message, send_report, send_reschedule, set_upcalls,
     wait,
 };
+
+/// What is called for an interrupt, with interrupts off.
+pub type Handler = Arc<dyn Fn() + Send + Sync>;
 
 /// Upcalls, all made with interrupts off, on the CPU concerned. Set once, by the kernel binary.
 #[derive(Debug, Clone, Copy)]

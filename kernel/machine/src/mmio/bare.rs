@@ -1,9 +1,9 @@
 //! Device registers get addresses one after another in a part of the kernel half of their own.
 
-use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::heap::Vec;
 use crate::sync::IrqLock;
 use crate::x86::{layout, paging};
 
@@ -56,7 +56,7 @@ impl Windows {
         self.mapped.try_reserve(1).ok()?;
         paging::map_kernel(at, phys, len, paging::REGISTERS).ok()?;
         self.next += len;
-        self.mapped.push(Window { phys, len, at });
+        self.mapped.try_push(Window { phys, len, at }).ok()?;
         Some(at)
     }
 }

@@ -1,6 +1,6 @@
 //! A 16550 UART at the usual place, its receive interrupt on line 4.
 
-use alloc::boxed::Box;
+use crate::heap::{AllocError, try_arc};
 
 use super::Receiver;
 use crate::interrupt;
@@ -24,7 +24,10 @@ const NOTHING_THERE: u8 = 0xff;
 const MOST: usize = 64;
 
 /// Calls `receive`, with interrupts off, with the bytes that arrive.
-pub fn start_input(receive: Receiver) {
+///
+/// # Errors
+/// [`AllocError`].
+pub fn start_input(receive: Receiver) -> Result<(), AllocError> {
     let drain = move || {
         let mut bytes = [0; MOST];
         let mut len = 0;
@@ -40,8 +43,9 @@ pub fn start_input(receive: Receiver) {
             receive(&bytes[..len]);
         }
     };
-    interrupt::register(GSI, Box::new(drain));
+    interrupt::register(GSI, try_arc(drain)?)?;
     port::out8(FIFO_CONTROL, FIFO_ON);
     port::out8(MODEM_CONTROL, MODEM_READY);
     port::out8(INTERRUPT_ENABLE, RECEIVE_INTERRUPT);
+    Ok(())
 }

@@ -104,6 +104,7 @@ impl Task {
     /// Turns the boot flow of this CPU into a task (the CPU's idle thread).
     #[must_use]
     pub fn adopt_current() -> Arc<Task> {
+        // infallible: a CPU starts once
         let task = Arc::new(Task {
             stack: None,
             sp: Cell::new(0),

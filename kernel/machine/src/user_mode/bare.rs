@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 
 use super::{PageFault, Registers, UserExit};
 use crate::addr::UserAddr;
+use crate::heap::{AllocError, try_box};
 use crate::interrupt::bare::{dispatch, turn_off, turn_on};
 use crate::x86::features::{self, Features};
 use crate::x86::fpu::FpuState;
@@ -33,21 +34,25 @@ pub struct UserContext {
 
 impl UserContext {
     /// Registers zero, FPU as after exec.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn new() -> Result<Self, AllocError> {
+        Ok(Self {
             regs: Registers::default(),
-            fpu: Box::new(FpuState::new()),
-        }
+            fpu: try_box(FpuState::new()?)?,
+        })
     }
 
     /// A copy for a forked thread, FPU state included.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn duplicate(&self) -> Result<Self, AllocError> {
+        Ok(Self {
             regs: self.regs,
-            fpu: Box::new(self.fpu.duplicate()),
-        }
+            fpu: try_box(self.fpu.duplicate()?)?,
+        })
     }
 
     /// Runs user code on this CPU, with the active page table, until it stops.
@@ -128,12 +133,6 @@ impl UserContext {
     /// Takes FPU state from a signal frame; `None` (state unchanged) when a load of it would fault.
     pub fn set_fpu_bytes(&mut self, bytes: &[u8]) -> Option<()> {
         self.fpu.set(bytes)
-    }
-}
-
-impl Default for UserContext {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Host double: registers and FPU bytes that nothing runs.
 
 use super::{Registers, UserExit};
+use crate::heap::{AllocError, admit};
 
 /// Bytes of the double's FPU area: an FXSAVE image.
 const FPU_LEN: usize = 512;
@@ -15,23 +16,29 @@ pub struct UserContext {
 
 impl UserContext {
     /// Registers zero, FPU as after exec.
-    #[must_use]
-    pub fn new() -> Self {
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn new() -> Result<Self, AllocError> {
+        admit()?;
         let mut context = Self {
             regs: Registers::default(),
             fpu: [0; FPU_LEN],
         };
         context.reset_fpu();
-        context
+        Ok(context)
     }
 
     /// A copy for a forked thread, FPU state included.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn duplicate(&self) -> Result<Self, AllocError> {
+        admit()?;
+        Ok(Self {
             regs: self.regs,
             fpu: self.fpu,
-        }
+        })
     }
 
     /// Never returns: there is no user mode under a host test.
@@ -63,11 +70,5 @@ impl UserContext {
         }
         self.fpu = *bytes;
         Some(())
-    }
-}
-
-impl Default for UserContext {
-    fn default() -> Self {
-        Self::new()
     }
 }

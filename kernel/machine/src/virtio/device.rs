@@ -5,7 +5,6 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 
 use super::doorbell::{Doorbell, LineStatus};
@@ -13,6 +12,8 @@ use super::queue::{Notify, RequestQueue};
 use super::ring::{self, SplitRing};
 use crate::addr::PhysAddr;
 use crate::cpu::CpuId;
+use crate::frame::OutOfMemory;
+use crate::heap::{AllocError, Vec, try_arc, try_box};
 use crate::interrupt;
 use crate::sync::IrqLock;
 
@@ -65,8 +66,20 @@ pub enum SetupError {
     FeaturesRefused,
     /// The device has no such queue, or one too small to use.
     NoQueue(u16),
-    /// No memory for a ring.
+    /// No memory for a ring or a handler.
     OutOfMemory,
+}
+
+impl From<AllocError> for SetupError {
+    fn from(_: AllocError) -> SetupError {
+        SetupError::OutOfMemory
+    }
+}
+
+impl From<OutOfMemory> for SetupError {
+    fn from(_: OutOfMemory) -> SetupError {
+        SetupError::OutOfMemory
+    }
 }
 
 impl fmt::Display for SetupError {
@@ -144,7 +157,7 @@ pub(super) trait Registers: Send + fmt::Debug {
 }
 
 /// What a queue's interrupt calls: with interrupts off, whenever the queue may have completions.
-pub type Events = Box<dyn Fn() + Send + Sync>;
+pub type Events = Arc<dyn Fn() + Send + Sync>;
 
 /// Gives queues their messages (MSI-X).
 pub(super) trait Messages: Send + fmt::Debug {
@@ -218,16 +231,22 @@ impl fmt::Debug for Device {
 }
 
 impl Device {
-    pub(super) fn new(kind: Kind, registers: Box<dyn Registers>, wiring: Wiring) -> Device {
-        Device {
+    /// # Errors
+    /// [`SetupError::OutOfMemory`].
+    pub(super) fn new(
+        kind: Kind,
+        registers: Box<dyn Registers>,
+        wiring: Wiring,
+    ) -> Result<Device, SetupError> {
+        Ok(Device {
             kind,
-            shared: Arc::new(Shared {
+            shared: try_arc(Shared {
                 registers: IrqLock::new(registers),
-            }),
+            })?,
             wiring,
             on_line: Vec::new(),
             features: 0,
-        }
+        })
     }
 
     /// What the device is for.
@@ -290,7 +309,7 @@ impl Device {
         let addresses = ring.addresses();
         let vector = match &mut self.wiring {
             Wiring::Line { .. } => {
-                self.on_line.push(events);
+                self.on_line.try_push(events)?;
                 0
             }
             Wiring::Messages(messages) => messages
@@ -301,7 +320,7 @@ impl Device {
         let notify = Notify::Doorbell(doorbell.ok_or(SetupError::NoQueue(index))?);
         // It is there before the device knows of its memory, and resets the device when it goes.
         let device = Some(self.shared.clone());
-        let queue = Arc::new(RequestQueue::new(Box::new(ring), notify, device)?);
+        let queue = try_arc(RequestQueue::new(try_box(ring)?, notify, device)?)?;
         let mut registers = self.shared.registers.lock();
         registers.set_queue(index, size, addresses, vector);
         Ok(queue)
@@ -315,7 +334,10 @@ impl Device {
     }
 
     /// Lets the device run.
-    pub fn start(self) -> Running {
+    ///
+    /// # Errors
+    /// [`SetupError::OutOfMemory`].
+    pub fn start(self) -> Result<Running, SetupError> {
         if let Wiring::Line { gsi, status } = self.wiring {
             let handlers = self.on_line;
             let handler = move || {
@@ -325,14 +347,14 @@ impl Device {
                     handlers.iter().for_each(|events| events());
                 }
             };
-            interrupt::register(gsi, Box::new(handler));
+            interrupt::register(gsi, try_arc(handler)?)?;
         }
         self.shared.registers.lock().set_status(
             status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK,
         );
-        Running {
+        Ok(Running {
             shared: self.shared,
-        }
+        })
     }
 
     /// Fills `to` from the device's configuration at `offset`; `false` when it ends before.

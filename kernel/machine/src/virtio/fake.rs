@@ -48,13 +48,11 @@ impl Pending {
     }
 }
 
-type SharedEvents = Arc<dyn Fn() + Send + Sync>;
-
 /// The device's end of a fake queue.
 #[derive(Clone)]
 pub struct FakeDevice {
     used: Arc<IrqLock<Vec<(u16, u32)>>>,
-    events: Arc<IrqLock<Option<SharedEvents>>>,
+    events: Arc<IrqLock<Option<Events>>>,
 }
 
 impl core::fmt::Debug for FakeDevice {
@@ -66,7 +64,7 @@ impl core::fmt::Debug for FakeDevice {
 impl FakeDevice {
     /// What the device's interrupt calls.
     pub fn set_events(&self, events: Events) {
-        *self.events.lock() = Some(Arc::from(events));
+        *self.events.lock() = Some(events);
     }
 
     /// Writes `answer` into the request's buffers (what fits), completes it and interrupts.

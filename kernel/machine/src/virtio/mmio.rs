@@ -1,12 +1,13 @@
 //! virtio over memory-mapped registers (virtio 1.2, section 4.2), modern layout only.
 
-use alloc::boxed::Box;
 use core::ptr::NonNull;
 
 use super::MMIO_REGISTERS_LEN as REGISTERS_LEN;
 use super::device::{Device, Kind, Registers, RingAddresses, SharedMemory, Wiring};
 use super::doorbell::{Doorbell, LineStatus};
+use super::keep;
 use super::words::Window;
+use crate::heap::{Vec, try_box};
 
 const MAGIC: u32 = 0x7472_6976;
 const MODERN: u32 = 2;
@@ -37,12 +38,12 @@ mod register {
     pub(super) const CONFIG_GENERATION: usize = 0xfc;
 }
 
-/// The device in `window`; `None` when there is none or it cannot be driven.
-pub(super) fn probe(window: Window) -> Option<Device> {
+/// Adds the device in `window` to `devices`, unless there is none or it cannot be driven.
+pub(super) fn probe(window: Window, devices: &mut Vec<Device>) {
     let base = window.base.0;
     let Some(start) = crate::mmio::map(window.base, window.len) else {
         crate::log!("virtio-mmio {base:#x}: no room to map its registers");
-        return None;
+        return;
     };
     let registers = MmioRegisters {
         start,
@@ -51,12 +52,12 @@ pub(super) fn probe(window: Window) -> Option<Device> {
     let magic = registers.read(register::MAGIC_VALUE);
     if magic != MAGIC {
         crate::log!("virtio-mmio {base:#x}: magic {magic:#x}: not a virtio device");
-        return None;
+        return;
     }
     let device_id = registers.read(register::DEVICE_ID);
     if device_id == 0 {
         // A placeholder without a device behind it.
-        return None;
+        return;
     }
     let version = registers.read(register::VERSION);
     if version != MODERN {
@@ -64,7 +65,7 @@ pub(super) fn probe(window: Window) -> Option<Device> {
             "virtio-mmio {base:#x}: device {device_id} has version {version}, wanted {MODERN} \
              (QEMU: -global virtio-mmio.force-legacy=false)"
         );
-        return None;
+        return;
     }
     let kind = Kind::from_id(device_id);
     let wiring = Wiring::Line {
@@ -74,7 +75,8 @@ pub(super) fn probe(window: Window) -> Option<Device> {
             acknowledge: registers.at(register::INTERRUPT_ACK),
         },
     };
-    Some(Device::new(kind, Box::new(registers), wiring))
+    let device = || Device::new(kind, try_box(registers)?, wiring);
+    keep(devices, device());
 }
 
 #[derive(Debug)]

@@ -7,8 +7,6 @@ mod ecam;
 mod msix;
 mod registers;
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use virtio_drivers::transport::pci::bus::{
@@ -22,24 +20,23 @@ use virtio_drivers::transport::pci::{
 
 use self::ecam::Ecam;
 use self::registers::{PciRegisters, Region, SHARED_REGIONS};
-use super::device::{Device, Kind, SharedMemory, Wiring};
+use super::device::{Device, Kind, SetupError, SharedMemory, Wiring};
+use super::keep;
 use crate::addr::PhysAddr;
+use crate::heap::{Vec, try_box};
 
 /// `VIRTIO_PCI_CAP_SHARED_MEMORY_CFG`.
 const SHARED_MEMORY_CFG: u8 = 8;
 
-/// All virtio devices on PCI.
-pub(super) fn probe() -> Vec<Device> {
-    let mut found = Vec::new();
+/// Adds all virtio devices on PCI to `found`.
+pub(super) fn probe(found: &mut Vec<Device>) {
     for ecam in ecam::all() {
-        probe_bus(ecam, ecam.first_bus, &mut found);
+        probe_bus(ecam, ecam.first_bus, found);
     }
-    found
 }
 
 fn probe_bus(ecam: Ecam, bus: u8, found: &mut Vec<Device>) {
-    let functions: Vec<_> = PciRoot::new(ecam).enumerate_bus(bus).collect();
-    for (function, info) in functions {
+    for (function, info) in PciRoot::new(ecam).enumerate_bus(bus) {
         if info.header_type == HeaderType::PciPciBridge {
             // Firmware numbered the buses: those behind a bridge are above its own.
             // (the register holds primary, secondary and subordinate bus, a byte each)
@@ -49,7 +46,7 @@ fn probe_bus(ecam: Ecam, bus: u8, found: &mut Vec<Device>) {
             }
         } else if let Some(kind) = kind_of(&info) {
             match set_up(ecam, function, kind) {
-                Ok(device) => found.push(device),
+                Ok(device) => keep(found, device),
                 Err(reason) => crate::log!("virtio-pci {function}: {kind:?}: {reason}"),
             }
         }
@@ -71,7 +68,11 @@ fn kind_of(info: &DeviceFunctionInfo) -> Option<Kind> {
     }
 }
 
-fn set_up(ecam: Ecam, function: DeviceFunction, kind: Kind) -> Result<Device, &'static str> {
+fn set_up(
+    ecam: Ecam,
+    function: DeviceFunction,
+    kind: Kind,
+) -> Result<Result<Device, SetupError>, &'static str> {
     let places = Places::find(ecam, function);
     let common = places.common.ok_or("no virtio 1.x registers")?;
     let notify = places.notify.ok_or("no notification registers")?;
@@ -90,8 +91,11 @@ fn set_up(ecam: Ecam, function: DeviceFunction, kind: Kind) -> Result<Device, &'
     let shared = places.shared_memory(ecam, function);
     let registers = PciRegisters::new(common, notify, places.notify_multiplier, config, shared)
         .ok_or("its registers are cut short")?;
-    let wiring = Wiring::Messages(Box::new(messages));
-    Ok(Device::new(kind, Box::new(registers), wiring))
+    let device = || {
+        let wiring = Wiring::Messages(try_box(messages)?);
+        Device::new(kind, try_box(registers)?, wiring)
+    };
+    Ok(device())
 }
 
 /// A structure inside a BAR, as a capability tells it.

@@ -8,7 +8,6 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
 
@@ -16,6 +15,7 @@ use super::device::{SetupError, Shared};
 use super::doorbell::Doorbell;
 use crate::addr::PAGE_SIZE;
 use crate::frame::Frame;
+use crate::heap::Vec;
 use crate::sync::IrqLock;
 
 /// A non-empty part of a frame.
@@ -189,10 +189,7 @@ impl<T: Send> RequestQueue<T> {
     ) -> Result<RequestQueue<T>, SetupError> {
         let size = ring.size();
         let mut in_flight = Vec::new();
-        in_flight
-            .try_reserve_exact(size)
-            .map_err(|_| SetupError::OutOfMemory)?;
-        in_flight.resize_with(size, || None);
+        in_flight.try_resize_with(size, || None)?;
         let state = State {
             ring,
             in_flight,

@@ -11,13 +11,13 @@
 //!
 //! Locking: none here; the queue's lock is held for every call.
 
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::device::{RingAddresses, SetupError};
 use super::queue::{Ring, Segment, Used};
 use crate::addr::PAGE_SIZE;
 use crate::frame::Frame;
+use crate::heap::Vec;
 
 /// The most entries of a ring: a descriptor table of one frame.
 const ENTRIES_MAX: u16 = 256;
@@ -126,13 +126,6 @@ pub(super) struct SplitRing {
     taken: u16,
 }
 
-fn room<T>(len: usize) -> Result<Vec<T>, SetupError> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(len)
-        .map_err(|_| SetupError::OutOfMemory)?;
-    Ok(vec)
-}
-
 /// Entries for a queue of which the device takes `offered` and the driver wants `wanted`: a power of 2.
 pub(super) fn size_for(offered: u32, wanted: u16) -> Option<u16> {
     let most = u16::try_from(offered)
@@ -147,12 +140,11 @@ impl SplitRing {
     pub(super) fn new(size: u16, features: Features) -> Result<SplitRing, SetupError> {
         let frame = || Frame::alloc_zeroed().map_err(|_| SetupError::OutOfMemory);
         let entries = usize::from(size);
-        let mut next = room(entries)?;
-        next.extend(1..=size);
-        let mut chain_len = room(entries)?;
-        chain_len.resize(entries, 0);
-        let mut tables = room(entries)?;
-        tables.resize_with(entries, || None);
+        let mut next = Vec::try_with_capacity(entries)?;
+        next.try_extend(1..=size)?;
+        let chain_len = Vec::try_from_elem(0, entries)?;
+        let mut tables = Vec::new();
+        tables.try_resize_with(entries, || None)?;
         Ok(SplitRing {
             size,
             features,
@@ -164,7 +156,7 @@ impl SplitRing {
             free_head: 0,
             free_len: size,
             tables,
-            spare_tables: room(entries + 1)?,
+            spare_tables: Vec::try_with_capacity(entries + 1)?,
             added: 0,
             told: 0,
             taken: 0,
@@ -209,11 +201,12 @@ impl SplitRing {
             return Some(table);
         }
         let frame = Frame::alloc_zeroed().ok()?;
-        // Room was made for a table an entry and one more, and there are no more than that.
-        self.spare_tables.push(Table {
+        let second = Table {
             words: Words(frame.clone()),
             start: PAGE_SIZE / 2,
-        });
+        };
+        // Room was made for a table an entry and one more, and there are no more than that.
+        let _ = self.spare_tables.push_within_capacity(second);
         Some(Table {
             words: Words(frame),
             start: 0,
@@ -360,8 +353,9 @@ impl Ring for SplitRing {
             return;
         }
         // Without allocation: see `table`.
-        self.spare_tables
-            .extend(self.tables[usize::from(head)].take());
+        if let Some(table) = self.tables[usize::from(head)].take() {
+            let _ = self.spare_tables.push_within_capacity(table);
+        }
         let mut last = head;
         for _ in 1..len {
             last = self.next[usize::from(last)];

@@ -2,7 +2,7 @@
 //! user's state: it is saved when its thread leaves the CPU, and loaded before user code runs if the
 //! registers hold another's.
 
-use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use super::features::{self, Features, cpuid};
 use super::percpu::{self, Area};
 use crate::cpu::CpuId;
+use crate::heap::{self, AllocError};
 use crate::interrupt::InterruptsOff;
 
 const FXSAVE_LEN: usize = 512;
@@ -81,7 +82,7 @@ pub(crate) fn set_up() {
 
 /// Learns which MXCSR bits the CPU has: FXSAVE stores the mask.
 pub(crate) fn learn_mxcsr_mask() {
-    let probe = FpuState::new();
+    let Ok(probe) = FpuState::new() else { return };
     // SAFETY: the area is 64-aligned and at least 512 bytes long.
     unsafe { asm!("fxsave64 [{}]", in(reg) probe.area.as_ptr(), options(nostack)) };
     let mask = probe.word(MXCSR_MASK_AT);
@@ -105,13 +106,15 @@ fn new_id() -> u64 {
 
 impl FpuState {
     /// State as exec leaves it.
-    pub(crate) fn new() -> FpuState {
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub(crate) fn new() -> Result<FpuState, AllocError> {
         let len = AREA_LEN.load(Ordering::Relaxed);
         let layout = Self::layout(len);
+        heap::admit()?;
         // SAFETY: the layout is not empty.
-        let Some(area) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
-            handle_alloc_error(layout);
-        };
+        let area = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(AllocError)?;
         let mut state = FpuState {
             area,
             len,
@@ -119,7 +122,7 @@ impl FpuState {
             cpu: 0,
         };
         state.set_defaults();
-        state
+        Ok(state)
     }
 
     fn layout(len: usize) -> Layout {
@@ -127,10 +130,13 @@ impl FpuState {
     }
 
     /// A copy, of what the registers hold if they hold it.
-    pub(crate) fn duplicate(&self) -> FpuState {
-        let mut copy = FpuState::new();
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub(crate) fn duplicate(&self) -> Result<FpuState, AllocError> {
+        let mut copy = FpuState::new()?;
         copy.bytes_mut().copy_from_slice(self.bytes());
-        copy
+        Ok(copy)
     }
 
     /// Puts exec's state in place.

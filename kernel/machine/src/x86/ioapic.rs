@@ -1,11 +1,11 @@
 //! I/O APICs: which vector on which CPU a device's interrupt line raises. The legacy interrupt
 //! controllers are masked.
 
-use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use super::port;
 use crate::addr::PhysAddr;
+use crate::heap::Vec;
 use crate::sync::IrqLock;
 
 const DEFAULT_BASE: u64 = 0xfec0_0000;
@@ -82,7 +82,9 @@ fn add(controllers: &mut Vec<IoApic>, base: u64, first_gsi: u32) {
         lines: 0,
     };
     found.lines = (found.read(VERSION) >> 16 & 0xff) + 1;
-    controllers.push(found);
+    if controllers.try_push(found).is_err() {
+        crate::log!("no memory for the I/O APIC at {base:#x}");
+    }
 }
 
 /// Makes an edge of line `gsi` raise `vector` on the CPU with this APIC id. `false` when no

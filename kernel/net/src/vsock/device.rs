@@ -5,7 +5,6 @@
 //!
 //! Locking: `table` is above the states of connections, `pending` and `spare` are leaves.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -90,16 +89,16 @@ pub fn add_device(mut device: Device) -> core::result::Result<(), SetupError> {
     device.negotiate(0)?;
     let mut cid = [0; 8];
     device.read_config(0, &mut cid);
-    let activity = Arc::new(WaitQueue::new());
+    let activity = try_arc(WaitQueue::new())?;
     let wakes = || {
         let woken = activity.clone();
-        Box::new(move || woken.wake_all())
+        try_arc(move || woken.wake_all())
     };
-    let receive = device.queue(RECEIVE_QUEUE, 128, 0, wakes())?;
-    let transmit = device.queue(TRANSMIT_QUEUE, 128, 0, wakes())?;
+    let receive = device.queue(RECEIVE_QUEUE, 128, 0, wakes()?)?;
+    let transmit = device.queue(TRANSMIT_QUEUE, 128, 0, wakes()?)?;
     // Events tell of migrations, which do not happen to us; without buffers none are sent.
-    let events = device.queue(EVENT_QUEUE, 4, 0, wakes())?;
-    device.start();
+    let events = device.queue(EVENT_QUEUE, 4, 0, wakes()?)?;
+    device.start()?;
     let queues = Queues {
         receive,
         transmit,
@@ -169,8 +168,7 @@ impl Vsock {
             if writable.try_push(Segment::page(frame)).is_err() {
                 break;
             }
-            let none = Vec::new().into_std();
-            let added = self.queues.receive.add(none, writable.into_std(), ());
+            let added = self.queues.receive.add(Vec::new(), writable, ());
             if added.is_err() {
                 break;
             }
@@ -366,7 +364,7 @@ impl Vsock {
     fn send_pending(&self) -> bool {
         let mut any = false;
         loop {
-            self.collect();
+            self.take_completed();
             // Taken and put under one lock, so that packets of a connection stay in order.
             let mut pending = self.pending.lock();
             let Some(header) = pending.front() else {
@@ -393,12 +391,11 @@ impl Vsock {
         if payload.try_insert(0, head).is_err() {
             return false;
         }
-        let readable = core::mem::take(payload).into_std();
-        let none = Vec::new().into_std();
-        match self.queues.transmit.submit(readable, none, ()) {
+        let readable = core::mem::take(payload);
+        match self.queues.transmit.submit(readable, Vec::new(), ()) {
             Ok(()) => true,
             Err(rejected) => {
-                *payload = Vec::from_std(rejected.readable);
+                *payload = rejected.readable;
                 payload.remove(0);
                 false
             }
@@ -407,7 +404,7 @@ impl Vsock {
 
     /// Sends bytes of a connection, taking them; `false` when the queue is full. Control packets that wait go first.
     pub(super) fn send_data(&self, connection: &Connection, payload: &mut Vec<Segment>) -> bool {
-        self.collect();
+        self.take_completed();
         let len: usize = payload.iter().map(Segment::len).sum();
         let Ok(len) = u32::try_from(len) else {
             return false;
@@ -428,7 +425,7 @@ impl Vsock {
     }
 
     /// Takes back the buffers of packets that are sent.
-    fn collect(&self) {
+    fn take_completed(&self) {
         while let Some(done) = self.queues.transmit.completed() {
             self.recycle(done.readable.into_iter().map(Segment::into_frame));
         }

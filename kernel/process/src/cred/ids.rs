@@ -1,9 +1,7 @@
 //! User and group ids: setuid(2), setreuid(2), setresuid(2), setfsuid(2), setgroups(2) and kin.
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
-use collections::try_arc_slice;
+use collections::{Vec, try_arc_slice};
 use fs::{Capabilities, Credentials, Kgid, Kuid};
 
 use super::securebits;

@@ -3,12 +3,11 @@
 //! Nothing here trusts a field: every sum is checked, every range lies in user space, sizes are bounded.
 //! What a plan promises stands at [`Image`].
 
-use alloc::vec::Vec;
-
 use machine::{PAGE_SIZE, UserAddr};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use abi::{Errno, Result};
+use collections::Vec;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -129,7 +128,7 @@ impl Segment {
 
 /// A checked plan. Promises: at least one segment, all within user space for every bias that keeps `span`
 /// there. As on Linux they may be in any order and overlap: later ones lie over earlier ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Image {
     /// Whether it can be loaded at any bias (ET_DYN); otherwise the bias is 0.
     pub relocatable: bool,
@@ -215,12 +214,9 @@ fn read_program_headers(file: &impl Source, header: &FileHeader) -> Result<Vec<P
     let mut bytes = zeroed(size)?;
     file.read_exact_at(header.program_headers, &mut bytes)
         .map_err(short_is_no_program)?;
-    let mut headers = Vec::new();
-    headers
-        .try_reserve_exact(count)
-        .map_err(|_| Errno::ENOMEM)?;
+    let mut headers = Vec::try_with_capacity(count)?;
     for entry in bytes.chunks_exact(size_of::<ProgramHeader>()) {
-        headers.push(ProgramHeader::read_from_bytes(entry).map_err(|_| Errno::ENOEXEC)?);
+        headers.try_push(ProgramHeader::read_from_bytes(entry).map_err(|_| Errno::ENOEXEC)?)?;
     }
     Ok(headers)
 }
@@ -232,8 +228,7 @@ fn collect_segments(headers: &[ProgramHeader]) -> Result<Vec<Segment>> {
         .filter(|h| h.kind == PT_LOAD && h.memory_size > 0)
     {
         let segment = check_segment(header)?;
-        segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        segments.push(segment);
+        segments.try_push(segment)?;
     }
     if segments.is_empty() {
         return Err(Errno::ENOEXEC);
@@ -321,10 +316,7 @@ fn read_interpreter(file: &impl Source, headers: &[ProgramHeader]) -> Result<Opt
 }
 
 fn zeroed(size: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    bytes.resize(size, 0);
-    Ok(bytes)
+    Ok(Vec::try_from_elem(0, size)?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! ELF headers, well-formed and not.
 
 use super::*;
+use std::vec::Vec;
 
 /// A little program: headers, one code and one data segment, room for more.
 fn program() -> Vec<u8> {

@@ -29,7 +29,7 @@ impl FileOps for InMemory {
 fn file(bytes: &[u8]) -> Arc<File> {
     let pages = Mapping::in_memory(None, bytes.len() as u64).unwrap();
     pages.write(0, &mut IoReader::kernel(bytes)).unwrap();
-    let inode = AnonymousInode::file_like("[program]");
+    let inode = AnonymousInode::file_like("[program]").unwrap();
     let credentials = Arc::new(Credentials::root());
     File::anonymous(
         inode,
@@ -57,10 +57,10 @@ fn image(relocatable: bool, base: u64) -> Image {
         entry: base + 0x10,
         headers_vaddr: None,
         header_count: 0,
-        segments: vec![
+        segments: collections::Vec::from_std(vec![
             segment(0, 0, 0x1800, 0x1800, false),
             segment(0x2800, 0x1800, 0x100, 0x3000, true),
-        ],
+        ]),
         interpreter: None,
         executable_stack: false,
         align: 0x1000,

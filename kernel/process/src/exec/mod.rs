@@ -15,12 +15,11 @@ pub mod script;
 pub mod stack;
 pub mod strings;
 
-use alloc::borrow::Cow;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::ops::Deref;
 
 use abi::{Errno, Result};
-use collections::try_arc;
+use collections::{Vec, try_arc};
 use fs::{Caller, File, LookupFlags, Path};
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
@@ -190,13 +189,27 @@ fn open_interpreter(thread: &Thread, path: &[u8]) -> Result<(Arc<File>, Image)> 
     Ok((file, image))
 }
 
+/// The arguments of a program: as they were given, or made for a script.
+enum Args<'a> {
+    Given(&'a Strings),
+    Made(Strings),
+}
+
+impl Deref for Args<'_> {
+    type Target = Strings;
+
+    fn deref(&self) -> &Strings {
+        match self {
+            Args::Given(strings) => strings,
+            Args::Made(strings) => strings,
+        }
+    }
+}
+
 /// Opens the interpreters of scripts until there is a program; with the arguments that it gets.
-fn follow_scripts<'a>(
-    thread: &Arc<Thread>,
-    request: &'a Request,
-) -> Result<(Arc<File>, Cow<'a, Strings>)> {
+fn follow_scripts<'a>(thread: &Arc<Thread>, request: &'a Request) -> Result<(Arc<File>, Args<'a>)> {
     let mut file = request.file.clone();
-    let mut args = Cow::Borrowed(&request.args);
+    let mut args = Args::Given(&request.args);
     let mut name = copy(&request.name)?;
     for _ in 0..=MOST_SCRIPTS {
         let mut head = [0; script::HEAD_SIZE];
@@ -204,7 +217,7 @@ fn follow_scripts<'a>(
         let Some(script) = Script::parse(&head[..len])? else {
             if args.count() == 0 {
                 // Programs may count on argv[0].
-                args = Cow::Owned(Strings::from_list([b""])?);
+                args = Args::Made(Strings::from_list([b""])?);
             }
             return Ok((file, args));
         };
@@ -215,7 +228,7 @@ fn follow_scripts<'a>(
             Some(argument) => args.with_front(&[script.interpreter, argument, &name])?,
             None => args.with_front(&[script.interpreter, &name])?,
         };
-        args = Cow::Owned(front);
+        args = Args::Made(front);
         file = open(thread, script.interpreter)?;
         name = copy(script.interpreter)?;
     }
@@ -223,7 +236,7 @@ fn follow_scripts<'a>(
 }
 
 fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
-    Ok(collections::Vec::try_from_slice(bytes)?.into_std())
+    Ok(Vec::try_from_slice(bytes)?)
 }
 
 /// Opens a program by its path.

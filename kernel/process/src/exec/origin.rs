@@ -1,7 +1,8 @@
 //! The file of a mapping, as /proc/PID/maps names it.
 
+use abi::Result;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use collections::Vec;
 
 use fs::File;
 use memory::Origin;
@@ -9,20 +10,17 @@ use memory::Origin;
 struct Mapped(Arc<File>);
 
 impl Origin for Mapped {
-    fn path(&self) -> Vec<u8> {
+    fn path(&self) -> Result<Vec<u8>> {
         match self
             .0
             .path()
             .and_then(|path| Some((path, path.mount.namespace()?.root().ok()?)))
         {
             Some((path, root)) => path.display(&root),
-            None => self
-                .0
-                .inode()
-                .ok()
-                .and_then(|i| i.anonymous_name())
-                .unwrap_or_default()
-                .into(),
+            None => {
+                let name = self.0.inode()?.anonymous_name()?;
+                Ok(name.unwrap_or_default().into_bytes())
+            }
         }
     }
 

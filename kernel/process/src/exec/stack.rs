@@ -1,9 +1,8 @@
 //! The stack that a new program finds: argc, argv, envp, the auxiliary vector, and the strings they
 //! point to (System V ABI, "Initial Stack and Register State").
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
+use collections::Vec;
 use zerocopy::IntoBytes;
 
 use super::strings::Strings;
@@ -92,11 +91,10 @@ pub fn build(top: u64, contents: &Contents<'_>) -> Result<Built> {
         .iter()
         .chain(&pointing)
         .chain(&[(aux::NULL, 0)]);
-    auxv.try_reserve((contents.aux.len() + 4) * 16)
-        .map_err(|_| Errno::ENOMEM)?;
+    auxv.try_reserve((contents.aux.len() + 4) * 16)?;
     for (kind, value) in entries {
-        auxv.extend_from_slice(kind.as_bytes());
-        auxv.extend_from_slice(value.as_bytes());
+        auxv.try_extend_from_slice(kind.as_bytes())?;
+        auxv.try_extend_from_slice(value.as_bytes())?;
     }
     let words_len = (1 + args.count() + 1 + env.count() + 1) * 8 + auxv.len();
     let sp = random_at
@@ -106,17 +104,17 @@ pub fn build(top: u64, contents: &Contents<'_>) -> Result<Built> {
 
     let mut bytes = Vec::new();
     let total = usize::try_from(top - sp).map_err(|_| Errno::E2BIG)?;
-    bytes.try_reserve_exact(total).map_err(|_| Errno::ENOMEM)?;
-    bytes.extend_from_slice((args.count() as u64).as_bytes());
-    push_pointers(&mut bytes, args, args_at);
-    push_pointers(&mut bytes, env, env_at);
-    bytes.extend_from_slice(&auxv);
-    bytes.resize(total - strings_len, 0);
-    bytes.extend_from_slice(&contents.random);
+    bytes.try_reserve_exact(total)?;
+    bytes.try_extend_from_slice((args.count() as u64).as_bytes())?;
+    push_pointers(&mut bytes, args, args_at)?;
+    push_pointers(&mut bytes, env, env_at)?;
+    bytes.try_extend_from_slice(&auxv)?;
+    bytes.try_resize(total - strings_len, 0)?;
+    bytes.try_extend_from_slice(&contents.random)?;
     for part in [PLATFORM, args.bytes(), env.bytes(), path] {
-        bytes.extend_from_slice(part);
+        bytes.try_extend_from_slice(part)?;
     }
-    bytes.resize(total, 0);
+    bytes.try_resize(total, 0)?;
     Ok(Built {
         bytes,
         sp,
@@ -126,18 +124,20 @@ pub fn build(top: u64, contents: &Contents<'_>) -> Result<Built> {
     })
 }
 
-fn push_pointers(bytes: &mut Vec<u8>, strings: &Strings, mut at: u64) {
+fn push_pointers(bytes: &mut Vec<u8>, strings: &Strings, mut at: u64) -> Result<()> {
     for string in strings.iter() {
-        bytes.extend_from_slice(at.as_bytes());
+        bytes.try_extend_from_slice(at.as_bytes())?;
         at += string.len() as u64 + 1;
         sched::cond_resched();
     }
-    bytes.extend_from_slice(0u64.as_bytes());
+    bytes.try_extend_from_slice(0u64.as_bytes())?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     const TOP: u64 = 0x7fff_0000_0000;
 

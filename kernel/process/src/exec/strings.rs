@@ -1,15 +1,14 @@
 //! Argument and environment strings on their way from the caller to the new stack.
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::UserAddr;
 
 /// The longest single string, its NUL included (`MAX_ARG_STRLEN`).
 pub const MAX_STRING: usize = 32 * 4096;
 
 /// NUL-terminated strings, one behind the other.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Strings {
     bytes: Vec<u8>,
     count: usize,
@@ -78,11 +77,9 @@ impl Strings {
         if string.len() >= MAX_STRING {
             return Err(Errno::E2BIG);
         }
-        self.bytes
-            .try_reserve(string.len() + 1)
-            .map_err(|_| Errno::ENOMEM)?;
-        self.bytes.extend_from_slice(string);
-        self.bytes.push(0);
+        self.bytes.try_reserve(string.len() + 1)?;
+        self.bytes.try_extend_from_slice(string)?;
+        self.bytes.try_push(0)?;
         self.count += 1;
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! The table of waiters, by key. Knows nothing of user memory.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use abi::{Errno, Result};
-use collections::try_arc;
+use abi::Result;
+use collections::{Vec, try_arc};
 use machine::sync::{SpinGuard, SpinLock};
 use sched::{Sleep, ThreadRef};
 
@@ -79,8 +78,7 @@ pub(super) fn wait(
                 resolve()?;
             }
             Look::Wait => {
-                bucket.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                bucket.push(waiter.clone());
+                bucket.try_push(waiter.clone())?;
                 break;
             }
         }
@@ -143,11 +141,11 @@ pub(super) fn requeue(
     let woken = wake_in(buckets.first(), from, wake, super::ANY);
     let mut moved = Vec::new();
     buckets.first().retain(|waiter| {
-        let wanted =
-            moved.len() < requeue && *waiter.key.lock() == from && moved.try_reserve(1).is_ok();
+        let wanted = moved.len() < requeue
+            && *waiter.key.lock() == from
+            && moved.try_push(waiter.clone()).is_ok();
         if wanted {
             *waiter.key.lock() = to;
-            moved.push(waiter.clone());
         }
         !wanted
     });
@@ -155,9 +153,7 @@ pub(super) fn requeue(
     let target = buckets.second();
     // Room for them was not there before: those that do not fit are woken, which is always allowed.
     for waiter in moved {
-        if target.try_reserve(1).is_ok() {
-            target.push(waiter);
-        } else {
+        if target.try_push(waiter.clone()).is_err() {
             waiter.woken.store(true, Ordering::SeqCst);
             waiter.thread.wake();
         }

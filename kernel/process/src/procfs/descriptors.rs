@@ -1,10 +1,10 @@
 //! /proc/PID/fd and /proc/PID/fdinfo.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt::Write;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{File, Link};
 
 use super::node::{Content, Dynamic, Item};
@@ -43,11 +43,12 @@ fn list(scope: &Scope) -> Result<Vec<Pid>> {
     scope.check_access()?;
     let files = scope.thread()?.files_if_alive().ok_or(Errno::ENOENT)?;
     let mut numbers = Vec::new();
-    let all = files.list();
-    numbers
-        .try_reserve_exact(all.len())
-        .map_err(|_| Errno::ENOMEM)?;
-    numbers.extend(all.into_iter().map(|(fd, _)| fd));
+    let mut at = 0;
+    while let Some((fd, _)) = files.next_from(at) {
+        numbers.try_push(fd)?;
+        at = usize::try_from(fd).map_or(usize::MAX, |fd| fd + 1);
+        sched::cond_resched();
+    }
     Ok(numbers)
 }
 
@@ -79,7 +80,7 @@ fn shown(scope: &Scope, to: &mut Text) -> Result<()> {
     let root = thread::current()
         .and_then(|caller| caller.fs_if_alive())
         .ok_or(Errno::ENOENT)?;
-    to.push(&file(scope)?.display(&root.root()))
+    to.push(&file(scope)?.display(&root.root())?)
 }
 
 fn leads(scope: &Scope) -> Result<Link> {

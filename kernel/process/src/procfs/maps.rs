@@ -1,9 +1,9 @@
 //! /proc/PID/maps.
 
-use alloc::vec::Vec;
 use core::fmt::Write;
 
 use abi::Result;
+use collections::Vec;
 use machine::UserAddr;
 use memory::{AddressSpace, AreaFlags, AreaInfo, Prot};
 
@@ -66,7 +66,7 @@ pub(super) fn write_line(to: &mut Text, area: &AreaInfo) -> Result<()> {
         device.0,
         device.1,
     )?;
-    let name = name_of(area);
+    let name = name_of(area)?;
     if !name.is_empty() {
         while to.len() - start < NAME_COLUMN {
             to.push(b" ")?;
@@ -85,15 +85,16 @@ pub(super) fn write_line(to: &mut Text, area: &AreaInfo) -> Result<()> {
     to.push(b"\n")
 }
 
-fn name_of(area: &AreaInfo) -> Vec<u8> {
+fn name_of(area: &AreaInfo) -> Result<Vec<u8>> {
     if let Some(origin) = &area.origin {
         return origin.path();
     }
-    if area.flags.contains(AreaFlags::HEAP) {
-        return b"[heap]".to_vec();
-    }
-    if area.flags.contains(AreaFlags::STACK) {
-        return b"[stack]".to_vec();
-    }
-    Vec::new()
+    let name: &[u8] = if area.flags.contains(AreaFlags::HEAP) {
+        b"[heap]"
+    } else if area.flags.contains(AreaFlags::STACK) {
+        b"[stack]"
+    } else {
+        b""
+    };
+    Ok(Vec::try_from_slice(name)?)
 }

@@ -24,11 +24,10 @@ mod system;
 mod tests;
 mod text;
 
-use alloc::string::String;
 use alloc::sync::Arc;
 
 use abi::Result;
-use collections::try_arc;
+use collections::{String, try_arc};
 use fs::{FileSystem, FileSystemType, FsFlags, Inode, MountRequest, StatFs, SuperBlock};
 use machine::sync::SpinLock;
 
@@ -37,10 +36,12 @@ use crate::thread;
 static COMMAND_LINE: SpinLock<String> = SpinLock::new(String::new());
 
 /// Makes `proc` known to mount(2); `command_line` is the kernel's. Once, at start-up.
-pub fn init(command_line: &str) {
-    *COMMAND_LINE.lock() = String::from(command_line);
-    // infallible: at start-up.
-    fs::register(Arc::new(ProcFsType));
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn init(command_line: &str) -> Result<()> {
+    *COMMAND_LINE.lock() = String::try_from_str(command_line)?;
+    fs::register(try_arc(ProcFsType)?)
 }
 
 /// The process that a descriptor of /proc/PID means, for calls that take one in place of a pidfd.
@@ -60,9 +61,9 @@ impl FileSystemType for ProcFsType {
         let caller = thread::current();
         // As on Linux: that of the processes the mounter makes.
         let namespace = caller.map(|caller| caller.children_namespace());
-        Ok(SuperBlock::new(try_arc(ProcFs {
+        SuperBlock::new(try_arc(ProcFs {
             root: root::inode(namespace.unwrap_or_default())?,
-        })?))
+        })?)
     }
 }
 
@@ -76,8 +77,8 @@ impl FileSystem for ProcFs {
         "proc"
     }
 
-    fn root(&self) -> Arc<dyn Inode> {
-        self.root.clone()
+    fn root(&self) -> Result<Arc<dyn Inode>> {
+        Ok(self.root.clone())
     }
 
     fn flags(&self) -> FsFlags {

@@ -1,10 +1,10 @@
 //! /proc/PID/mounts and /proc/PID/mountinfo.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt::Write;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{Dentry, FsContext, Mount, MountFlags, MountNamespace};
 
 use super::scope::Scope;
@@ -28,8 +28,8 @@ pub(super) fn namespace(scope: &Scope) -> Result<Arc<MountNamespace>> {
 fn for_each_visible(scope: &Scope, mut act: impl FnMut(&Visible) -> Result<()>) -> Result<()> {
     let context = context(scope)?;
     let root = context.root();
-    for mount in context.namespace().mounts() {
-        let (at, is_below) = mount.root_path().spell(&root);
+    for mount in context.namespace().mounts()? {
+        let (at, is_below) = mount.root_path().spell(&root)?;
         if is_below {
             act(&Visible { mount, at })?;
         }
@@ -46,7 +46,7 @@ pub(super) fn mounts(scope: &Scope, to: &mut Text) -> Result<()> {
         let fs = mount.super_block().fs();
         write!(to, " {} ", fs.name())?;
         write_flags(mount.flags(), true, to)?;
-        writeln!(to, "{} 0 0", fs.options())?;
+        writeln!(to, "{} 0 0", fs.options()?)?;
         Ok(())
     })
 }
@@ -64,7 +64,7 @@ pub(super) fn mountinfo(scope: &Scope, to: &mut Text) -> Result<()> {
             device.major,
             device.minor
         )?;
-        push_escaped(to, &path_within(mount.root()))?;
+        push_escaped(to, &path_within(mount.root())?)?;
         to.push(b" ")?;
         push_escaped(to, at)?;
         to.push(b" ")?;
@@ -74,7 +74,7 @@ pub(super) fn mountinfo(scope: &Scope, to: &mut Text) -> Result<()> {
         push_escaped(to, mount.source())?;
         to.push(b" ")?;
         write_flags(mount.flags() & MountFlags::RDONLY, false, to)?;
-        writeln!(to, "{}", fs.options())?;
+        writeln!(to, "{}", fs.options()?)?;
         Ok(())
     })
 }
@@ -91,22 +91,22 @@ pub(super) fn mountstats(scope: &Scope, to: &mut Text) -> Result<()> {
 }
 
 /// Where in its file system a mount's root is.
-fn path_within(dentry: &Arc<Dentry>) -> Vec<u8> {
+fn path_within(dentry: &Arc<Dentry>) -> Result<Vec<u8>> {
     let mut names = Vec::new();
     let mut at = dentry.clone();
     while let Some(parent) = at.parent() {
-        names.push(at.name());
+        names.try_push(at.name())?;
         at = parent;
     }
     if names.is_empty() {
-        return b"/".to_vec();
+        return Ok(Vec::try_from_slice(b"/")?);
     }
     let mut path = Vec::new();
     for name in names.iter().rev() {
-        path.push(b'/');
-        path.extend_from_slice(name);
+        path.try_push(b'/')?;
+        path.try_extend_from_slice(name)?;
     }
-    path
+    Ok(path)
 }
 
 /// Mount flags as options, `rw` or `ro` first.

@@ -1,10 +1,8 @@
 //! Items of the tree as inodes; [`super::open`] has their open files.
 
-use alloc::sync::Arc;
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
-use collections::try_arc;
+use alloc::sync::Arc;
+use collections::{Vec, try_arc};
 use fs::{FileKind, FileOps, Inode, InodeBody, Link, Metadata, OpenFlags, SetAttr, Timestamp};
 
 use super::open::{OpenFile, OpenFolder};

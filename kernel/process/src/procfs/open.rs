@@ -1,18 +1,17 @@
 //! Open files and folders of /proc.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Result};
-use collections::try_arc;
+use collections::{try_arc, try_format};
 use fs::{DirSink, Events, File, FileKind, FileOps, Io, MountNamespace, PollTable, Seek};
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
 use super::node::{Content, Node, ino_of, make};
 use super::text::Text;
-use crate::{Pid, Process};
+use crate::Process;
 
 /// An open file. Its text is made when it is read from the beginning and kept for the reads that go on, so
 /// that one reader sees one state, as with Linux's `seq_file`.
@@ -181,7 +180,7 @@ impl FileOps for OpenFolder {
             let Some((item, scope)) = (dynamic.find)(&node.scope, number) else {
                 continue;
             };
-            let name = number_name(number);
+            let name = try_format!("{number}")?;
             if !sink.add(
                 name.as_bytes(),
                 ino_of(item, &scope),
@@ -194,8 +193,4 @@ impl FileOps for OpenFolder {
         }
         Ok(at)
     }
-}
-
-fn number_name(number: Pid) -> String {
-    alloc::format!("{number}")
 }

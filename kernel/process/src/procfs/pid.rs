@@ -1,11 +1,11 @@
 //! /proc/PID and /proc/PID/task/TID.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
+use collections::{TryCollect, Vec};
 use fs::{Link, Path};
 use machine::UserAddr;
 
@@ -104,17 +104,16 @@ static TASKS: Dynamic = Dynamic {
     count: |scope| scope.process().map_or(0, |process| process.thread_count()),
     list: |scope| {
         let threads = scope.process()?.threads();
-        Ok(crate::collect(
-            threads.iter().map(|thread| scope.shown(thread.tid())),
-        ))
+        let numbers = threads.map(|thread| scope.shown(thread.tid()));
+        Ok(numbers.try_collect()?)
     },
     find: find_task,
 };
 
 fn find_task(scope: &Scope, number: Pid) -> Option<(&'static Item, Scope)> {
     let tid = scope.find(number)?;
-    let threads = scope.process().ok()?.threads();
-    let found = threads.iter().any(|thread| thread.tid() == tid);
+    let mut threads = scope.process().ok()?.threads();
+    let found = threads.any(|thread| thread.tid() == tid);
     found.then(|| (&TASK, scope.with_thread(tid)))
 }
 
@@ -173,14 +172,17 @@ fn leads(scope: &Scope, place: fn(&Scope) -> Result<Path>) -> Result<Link> {
 
 fn shown(scope: &Scope, place: fn(&Scope) -> Result<Path>, to: &mut Text) -> Result<()> {
     scope.check_access()?;
-    to.push(&display(&place(scope)?))
+    to.push(&display(&place(scope)?)?)
 }
 
 /// A path as the caller sees it.
-pub(super) fn display(path: &Path) -> Vec<u8> {
+///
+/// # Errors
+/// `ENOMEM`.
+pub(super) fn display(path: &Path) -> Result<Vec<u8>> {
     match thread::current().and_then(|caller| caller.fs_if_alive()) {
         Some(fs) => path.display(&fs.root()),
-        None => Vec::new(),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The root folder of /proc.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt::Write;
 
 use abi::{Errno, Result};
+use collections::{TryCollect, Vec};
 use fs::Inode;
 
 use super::node::{Content, Dynamic, Item, Node, Show};
@@ -51,7 +51,7 @@ static PROCESSES: Dynamic = Dynamic {
     list: |scope| {
         let tree = tree::lock();
         let numbers = tree.nodes().map(|node| scope.shown(node.process.pid()));
-        let mut seen: Vec<Pid> = crate::collect(numbers.filter(|number| *number > 0));
+        let mut seen: Vec<Pid> = numbers.filter(|number| *number > 0).try_collect()?;
         seen.sort_unstable();
         Ok(seen)
     },

@@ -199,7 +199,7 @@ pub(super) fn vmstat(to: &mut Text) -> Result<()> {
 /// /proc/filesystems. None needs a block device: there are none.
 pub(super) fn filesystems(to: &mut Text) -> Result<()> {
     // Those that only the kernel mounts are listed, too.
-    for name in fs::type_names()
+    for name in fs::type_names()?
         .into_iter()
         .chain(["pipefs", "sockfs", "nsfs"])
     {

@@ -11,7 +11,7 @@ use super::{limits, maps, mounts, status, sysctl, system};
 use crate::rlimit::Limits;
 
 fn string(text: Text) -> String {
-    String::from_utf8(text.into_bytes().unwrap()).unwrap()
+    String::from_utf8(text.into_bytes().unwrap().into_std()).unwrap()
 }
 
 #[test]

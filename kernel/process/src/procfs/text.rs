@@ -1,9 +1,9 @@
 //! The text of a file of /proc, in pieces: it may be long, and memory may end while it is made.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use abi::{Errno, Result};
+use collections::Vec;
 use memory::io::IoWriter;
 
 /// Bytes of a piece.
@@ -38,8 +38,7 @@ impl Text {
             let room = self.room()?;
             let space = PIECE - room.len();
             let (now, later) = bytes.split_at(bytes.len().min(space));
-            room.try_reserve(now.len()).map_err(|_| Errno::ENOMEM)?;
-            room.extend_from_slice(now);
+            room.try_extend_from_slice(now)?;
             self.len += now.len();
             bytes = later;
         }
@@ -49,8 +48,7 @@ impl Text {
     /// The piece that is not full.
     fn room(&mut self) -> Result<&mut Vec<u8>> {
         if self.pieces.last().is_none_or(|last| last.len() == PIECE) {
-            self.pieces.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            self.pieces.push(Vec::new());
+            self.pieces.try_push(Vec::new())?;
         }
         self.pieces.last_mut().ok_or(Errno::ENOMEM)
     }
@@ -74,10 +72,9 @@ impl Text {
     /// # Errors
     /// `ENOMEM`.
     pub(super) fn into_bytes(self) -> Result<Vec<u8>> {
-        let mut all = Vec::new();
-        all.try_reserve_exact(self.len).map_err(|_| Errno::ENOMEM)?;
+        let mut all = Vec::try_with_capacity(self.len)?;
         for piece in &self.pieces {
-            all.extend_from_slice(piece);
+            all.try_extend_from_slice(piece)?;
         }
         Ok(all)
     }

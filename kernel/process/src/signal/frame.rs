@@ -1,8 +1,7 @@
 //! The signal frame on the user's stack: `struct rt_sigframe` of x86-64, and back.
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::UserAddr;
 use machine::user_mode::UserContext;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -222,11 +221,8 @@ pub(super) fn push(
 /// The FPU state as it stands in a frame: with XSAVE, its size is noted inside and behind it.
 fn fpu_image(user: &mut UserContext) -> Result<Vec<u8>> {
     let bytes = user.fpu_bytes();
-    let mut image = Vec::new();
-    image
-        .try_reserve_exact(bytes.len() + 4)
-        .map_err(|_| Errno::ENOMEM)?;
-    image.extend_from_slice(bytes);
+    let mut image = Vec::try_with_capacity(bytes.len() + 4)?;
+    image.try_extend_from_slice(bytes)?;
     if image.len() <= FXSAVE_SIZE {
         return Ok(image);
     }
@@ -238,7 +234,7 @@ fn fpu_image(user: &mut UserContext) -> Result<Vec<u8>> {
     put(SW_RESERVED + 4, (size + 4).as_bytes());
     put(SW_RESERVED + 8, &features);
     put(SW_RESERVED + 16, size.as_bytes());
-    image.extend_from_slice(XSTATE_MAGIC2.as_bytes());
+    image.try_extend_from_slice(XSTATE_MAGIC2.as_bytes())?;
     Ok(image)
 }
 
@@ -330,9 +326,7 @@ pub fn sigreturn(thread: &Thread, user: &mut UserContext) -> Result<u64> {
 
 fn restore_fpu(user: &mut UserContext, at: UserAddr) -> Result<()> {
     let size = user.fpu_bytes().len();
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    bytes.resize(size, 0);
+    let mut bytes = Vec::try_from_elem(0, size)?;
     memory::user::read_bytes(at, &mut bytes)?;
     user.set_fpu_bytes(&bytes).ok_or(Errno::EFAULT)
 }

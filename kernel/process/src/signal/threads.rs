@@ -4,6 +4,7 @@
 //! the others.
 
 use alloc::sync::Arc;
+use core::ops::Bound;
 use core::sync::atomic::Ordering;
 
 use abi::Result;
@@ -39,6 +40,12 @@ impl Threads {
     /// The threads, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Thread>> {
         self.places.values()
+    }
+
+    /// The oldest of those that came behind place `place`.
+    pub(crate) fn behind(&self, place: u64) -> Option<&Arc<Thread>> {
+        let behind = (Bound::Excluded(place), Bound::Unbounded);
+        self.places.range(behind).next().map(|(_, thread)| thread)
     }
 
     /// The oldest.

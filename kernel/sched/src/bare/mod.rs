@@ -58,7 +58,7 @@ impl core::fmt::Debug for ThreadData {
 
 impl ThreadData {
     pub(crate) fn new(entry: Box<dyn FnOnce() + Send>) -> Result<Self> {
-        let task = Task::new(Box::new(run_entry)).map_err(|_| Errno::ENOMEM)?;
+        let task = Task::new(Box::new(run_entry)).map_err(|_| Errno::ENOMEM)?; // infallible: a function has no size;
         Ok(Self::with_task(task, Some(entry)))
     }
 

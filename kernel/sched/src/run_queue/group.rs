@@ -10,10 +10,10 @@
 //! Locks: a queue's level, then the pool. Levels are only touched with their CPU's queue lock held.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use collections::{Vec, try_arc};
 use machine::cpu::CpuId;
 use machine::intrusive::Link;
 use machine::sync::SpinLock;
@@ -72,7 +72,7 @@ impl Group {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(parent: Option<&Group>, cpus: usize) -> Result<Arc<Group>> {
-        let common = Arc::new(Common {
+        let common = try_arc(Common {
             weight: AtomicU32::new(UNIT_WEIGHT),
             threads: AtomicUsize::new(0),
             is_limited: AtomicBool::new(false),
@@ -82,12 +82,11 @@ impl Group {
                 left_ns: 0,
                 ends_ns: 0,
             }),
-        });
-        let mut queues = Vec::new();
-        queues.try_reserve_exact(cpus).map_err(|_| Errno::ENOMEM)?;
+        })?;
+        let mut queues = Vec::try_with_capacity(cpus)?;
         for cpu in 0..cpus {
             let parent = parent.map(|parent| parent.queue(cpu));
-            queues.push(Arc::new(GroupQueue {
+            queues.try_push(try_arc(GroupQueue {
                 entity: Entity::new(),
                 depth: parent.as_ref().map_or(1, |parent| parent.depth + 1),
                 parent,
@@ -98,9 +97,9 @@ impl Group {
                 is_throttled: AtomicBool::new(false),
                 throttle_link: Link::new(),
                 portion_ns: AtomicI64::new(0),
-            }));
+            })?)?;
         }
-        Ok(Arc::new(Group { common, queues }))
+        Ok(try_arc(Group { common, queues })?)
     }
 
     /// Its queue on a CPU.

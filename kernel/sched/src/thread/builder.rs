@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use abi::Result;
+use abi::{Errno, Result};
+use collections::{try_arc, try_box};
 use machine::intrusive::Link;
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
@@ -26,7 +27,8 @@ pub struct ThreadBuilder {
     memory: Option<Attachment>,
     attributes: Attributes,
     affinity: CpuMask,
-    entry: Box<dyn FnOnce() + Send>,
+    /// None: there was no memory for it, which [`ThreadBuilder::prepare`] tells.
+    entry: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl core::fmt::Debug for ThreadBuilder {
@@ -47,7 +49,7 @@ impl ThreadBuilder {
             memory: None,
             attributes: Attributes::default(),
             affinity: CpuMask::ALL,
-            entry: Box::new(entry),
+            entry: try_box(entry).map(|entry| entry as Box<_>).ok(),
         }
     }
 
@@ -79,16 +81,16 @@ impl ThreadBuilder {
     /// Makes the thread without letting it run: [`super::start`] does.
     ///
     /// # Errors
-    /// `ENOMEM` when there is no memory for its stack.
+    /// `ENOMEM`.
     pub fn prepare(mut self) -> Result<ThreadRef> {
-        let entry = core::mem::replace(&mut self.entry, Box::new(|| ()));
+        let entry = self.entry.take().ok_or(Errno::ENOMEM)?;
         let data = backend::ThreadData::new(entry)?;
-        Ok(self.build(data))
+        self.build(data)
     }
 
-    fn build(self, backend: backend::ThreadData) -> ThreadRef {
+    fn build(self, backend: backend::ThreadData) -> Result<ThreadRef> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let thread = Arc::new(Thread {
+        let thread = try_arc(Thread {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: SpinLock::new(self.name),
             extension: self.extension,
@@ -109,15 +111,15 @@ impl ThreadBuilder {
             entity: Entity::new(),
             policy: AtomicU8::new(0),
             backend,
-        });
+        })?;
         thread.apply_attributes(self.attributes);
-        thread
+        Ok(thread)
     }
 
     /// Makes the thread and lets it run.
     ///
     /// # Errors
-    /// `ENOMEM` when there is no memory for its stack.
+    /// `ENOMEM`.
     pub fn spawn(self) -> Result<ThreadRef> {
         let thread = self.prepare()?;
         start(&thread);
@@ -126,7 +128,10 @@ impl ThreadBuilder {
 
     /// A thread for the flow that already runs here (an idle thread, a host test).
     pub(crate) fn adopt(name: &[u8]) -> ThreadRef {
-        let thread = Self::new(name, || ()).build(backend::ThreadData::adopted());
+        let data = backend::ThreadData::adopted();
+        let Ok(thread) = Self::new(name, || ()).build(data) else {
+            panic!("no memory for the thread of a CPU that starts");
+        };
         thread.set_awake();
         thread
     }

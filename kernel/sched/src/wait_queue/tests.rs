@@ -126,7 +126,7 @@ fn periodic_timers_count_what_they_missed() {
     let count = Box::new(move |times| {
         f.fetch_add(times, Ordering::SeqCst);
     });
-    let timer = crate::timer::Timer::new(count);
+    let timer = crate::timer::Timer::new(count).expect("memory");
     let now = crate::clock::monotonic_ns();
     timer.arm(now.saturating_sub(10_000_000).max(1), 1_000_000);
     std::thread::sleep(Duration::from_millis(30));

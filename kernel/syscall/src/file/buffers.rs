@@ -1,8 +1,7 @@
 //! Buffers in arguments: one piece of user memory, or the pieces of an `iovec` array.
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
+use collections::Vec;
 use machine::UserAddr;
 use memory::io::UserSlice;
 use memory::user;
@@ -38,7 +37,7 @@ pub(crate) fn vector(addr: UserAddr, count: usize) -> Result<Vec<UserSlice>> {
         return Err(Errno::EINVAL);
     }
     let words: Vec<[u64; 2]> = user::read_array(addr, count)?;
-    let mut pieces = Vec::with_capacity(count);
+    let mut pieces = Vec::try_with_capacity(count)?;
     let mut left = MAX_RW_COUNT;
     for [base, len] in words {
         let len = i64::try_from(len).map_err(|_| Errno::EINVAL)?;
@@ -47,7 +46,7 @@ pub(crate) fn vector(addr: UserAddr, count: usize) -> Result<Vec<UserSlice>> {
         check_range(base, len)?;
         let len = len.min(left);
         left -= len;
-        pieces.push(UserSlice { addr: base, len });
+        pieces.try_push(UserSlice { addr: base, len })?;
     }
     Ok(pieces)
 }

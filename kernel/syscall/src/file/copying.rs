@@ -1,9 +1,8 @@
 //! sendfile, splice, tee, vmsplice, copy_file_range: bytes from file to file, through a kernel buffer.
 
-use alloc::vec::Vec;
-
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::pipe::PipeEnd;
 use fs::{FdRef, File, FileKind, OpenFlags, Seek};
 use machine::UserAddr;
@@ -125,11 +124,7 @@ fn check_modes(from: &File, to: &File) -> Result<()> {
 
 /// Moves up to `len` bytes in steps; stops early at the end of the source or when either side has had enough.
 fn copy(cx: &Context<'_>, from: &mut Side<'_>, to: &mut Side<'_>, len: usize) -> Result<usize> {
-    let mut buffer: Vec<u8> = Vec::new();
-    buffer
-        .try_reserve_exact(len.min(STEP))
-        .map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(len.min(STEP), 0);
+    let mut buffer = Vec::try_from_elem(0_u8, len.min(STEP))?;
     let mut done = 0;
     // Who is to exit is not kept by what is left of a long copy.
     while done < len && !(done > 0 && cx.thread.is_dying()) {
@@ -244,9 +239,7 @@ fn sys_tee(cx: &mut Context<'_>) -> Result<u64> {
     let nonblocking = flags.contains(SpliceFlags::NONBLOCK);
     let room = note_broken_pipe(cx, sink.wait_for_room(nonblocking || to.is_nonblocking()))?;
     let len = cx.size(2).min(STEP).min(room);
-    let mut buffer: Vec<u8> = Vec::new();
-    buffer.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(len, 0);
+    let mut buffer = Vec::try_from_elem(0_u8, len)?;
     let count = source.peek(&mut buffer, nonblocking || from.is_nonblocking())?;
     let result = to.write(&mut IoReader::kernel(&buffer[..count]));
     note_broken_pipe(cx, result).map(|count| count as u64)

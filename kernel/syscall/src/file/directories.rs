@@ -1,8 +1,7 @@
 //! getdents64, getdents, getcwd, chdir, fchdir, chroot.
 
-use alloc::vec::Vec;
-
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::permission::{self, Access};
 use fs::{Capabilities, DirSink, FileKind, LookupFlags, Path};
 use machine::UserAddr;
@@ -50,23 +49,26 @@ impl DirSink for Records {
             self.refused = true;
             return false;
         }
-        if self.bytes.try_reserve(len).is_err() {
+        let start = self.bytes.len();
+        if self.bytes.try_resize(start + len, 0).is_err() {
             self.failed = true;
             return false;
         }
-        let end = self.bytes.len() + len;
-        self.bytes.extend_from_slice(&ino.to_ne_bytes());
-        self.bytes.extend_from_slice(&next.to_ne_bytes());
+        let mut at = start;
+        let mut put = |field: &[u8]| {
+            self.bytes[at..at + field.len()].copy_from_slice(field);
+            at += field.len();
+        };
+        put(&ino.to_ne_bytes());
+        put(&next.to_ne_bytes());
         // A name has at most 255 bytes.
-        self.bytes
-            .extend_from_slice(&u16::try_from(len).unwrap_or(0).to_ne_bytes());
+        put(&u16::try_from(len).unwrap_or(0).to_ne_bytes());
         if self.layout == Layout::New {
-            self.bytes.push(kind.dirent_type());
+            put(&[kind.dirent_type()]);
         }
-        self.bytes.extend_from_slice(name);
-        self.bytes.resize(end, 0);
+        put(name);
         if self.layout == Layout::Old {
-            self.bytes[end - 1] = kind.dirent_type();
+            self.bytes[start + len - 1] = kind.dirent_type();
         }
         true
     }
@@ -136,11 +138,13 @@ fn sys_getcwd(cx: &mut Context<'_>) -> Result<u64> {
     if cwd.dentry.is_removed() {
         return Err(Errno::ENOENT);
     }
-    let (mut spelt, is_below) = cwd.spell(&fs.root());
-    if !is_below {
-        spelt.splice(..0, *b"(unreachable)");
+    let (spelt, is_below) = cwd.spell(&fs.root())?;
+    let prefix: &[u8] = if is_below { b"" } else { b"(unreachable)" };
+    let mut all = Vec::try_with_capacity(prefix.len() + spelt.len() + 1)?;
+    for part in [prefix, &spelt, &[0]] {
+        all.try_extend_from_slice(part)?;
     }
-    spelt.push(0);
+    let spelt = all;
     if spelt.len() > cx.size(1) {
         return Err(Errno::ERANGE);
     }

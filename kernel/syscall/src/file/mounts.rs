@@ -1,9 +1,8 @@
 //! mount, umount2, pivot_root. The newer mount calls (fsopen and its kin) are not there.
 
-use alloc::vec::Vec;
-
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{
     BindMode, Capabilities, DetachMode, LookupFlags, MountFlags, MountRequest, Path, find_type,
 };
@@ -100,16 +99,17 @@ fn mount_flags(flags: u64) -> Result<MountFlags> {
 fn new_mount(cx: &Context<'_>, names: &Names<'_>, at: &Path, flags: u64) -> Result<()> {
     let flags = mount_flags(flags)?;
     let kind = user::read_c_string(cx.optional_addr(2).ok_or(Errno::EINVAL)?, 4096)?;
-    let source = optional_string(cx.optional_addr(0))?.unwrap_or_else(|| Vec::from(&b"none"[..]));
+    let source = optional_string(cx.optional_addr(0))?;
+    let source = source.as_deref().unwrap_or(b"none");
     let data = optional_string(cx.optional_addr(4))?.unwrap_or_default();
     let super_block = find_type(&kind)?.mount(&MountRequest {
-        source: &source,
+        source,
         data: &data,
     })?;
     names
         .fs()
         .namespace()
-        .mount(at, &super_block, &source, flags)
+        .mount(at, &super_block, source, flags)
 }
 
 fn optional_string(addr: Option<UserAddr>) -> Result<Option<Vec<u8>>> {

@@ -1,9 +1,8 @@
 //! open, creat, openat, openat2, close, close_range.
 
-use alloc::vec::Vec;
-
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{File, LookupFlags, OpenFlags, OpenHow};
 use machine::UserAddr;
 use memory::user;

@@ -1,9 +1,8 @@
 //! read, write and their kin; lseek.
 
-use alloc::vec::Vec;
-
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{FdRef, File, FileKind, Io, OpenFlags, Seek};
 use memory::io::{IoReader, IoWriter, UserSlice};
 use process::rlimit::{INFINITY, Resource};

@@ -1,7 +1,5 @@
 //! select, pselect6.
 
-use alloc::vec::Vec as StdVec;
-
 use abi::{Errno, Result};
 use collections::Vec;
 use fs::Events;
@@ -101,7 +99,7 @@ fn select(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
         cx.optional_addr(2),
         cx.optional_addr(3),
     ];
-    let mut sets: [StdVec<u64>; 3] = Default::default();
+    let mut sets: [Vec<u64>; 3] = Default::default();
     for (set, addr) in sets.iter_mut().zip(addrs) {
         if let Some(addr) = addr {
             *set = user::read_array(addr, words)?;
@@ -131,7 +129,7 @@ fn select(cx: &Context<'_>, deadline_ns: Option<u64>) -> Result<u64> {
 /// The descriptors in any of the sets, and what is wanted of each.
 fn watched<'a>(
     cx: &'a Context<'_>,
-    sets: &[StdVec<u64>; 3],
+    sets: &[Vec<u64>; 3],
     count: usize,
 ) -> Result<(Vec<usize>, Vec<Watched<'a>>)> {
     let table = &cx.own.files;

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::try_arc;
 use fs::{AnonymousInode, Events, File, FileOps, Io, OpenFlags, PollTable};
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
@@ -146,10 +147,10 @@ fn create(cx: &mut Context<'_>, flags: u32) -> Result<u64> {
     }
     let open = OpenFlags::from_open(flags);
     let kept = (open & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
-    let ops = Arc::new(SignalFd {
+    let ops = try_arc(SignalFd {
         mask: SpinLock::new(mask),
-    });
-    let inode = AnonymousInode::file_like("[signalfd]");
+    })?;
+    let inode = AnonymousInode::file_like("[signalfd]")?;
     let file = File::anonymous(inode, ops, kept, cx.credentials())?;
     install(cx, file, open.contains(OpenFlags::CLOEXEC))
 }

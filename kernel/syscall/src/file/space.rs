@@ -94,7 +94,7 @@ fn sys_fdatasync(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_sync(cx: &mut Context<'_>) -> Result<u64> {
-    for mount in cx.fs().namespace().mounts() {
+    for mount in cx.fs().namespace().mounts()? {
         // sync(2) has no way to report an error.
         let _ = mount.super_block().fs().sync();
     }

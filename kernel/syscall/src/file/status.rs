@@ -48,7 +48,7 @@ fn access(cx: &Context<'_>, dirfd: i32, path: UserAddr, mode: u32, flags: u32) -
     let names = if flags & AT_EACCESS != 0 {
         Names::of(cx)
     } else {
-        Names::with_real_ids(cx)
+        Names::with_real_ids(cx)?
     };
     match target(cx, &names, dirfd, path, flags)? {
         Target::Place(place) => names.caller().access(&place, wanted)?,

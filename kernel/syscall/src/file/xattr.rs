@@ -1,9 +1,8 @@
 //! Extended attributes: get, set, list, remove, by path, link and descriptor.
 
-use alloc::vec::Vec;
-
 use abi::raw::general as raw;
 use abi::{Errno, Result};
+use collections::Vec;
 use fs::{Path, XATTR_NAME_MAX, XATTR_SIZE_MAX, XattrMode};
 use machine::UserAddr;
 use memory::user;

@@ -4,7 +4,7 @@ use super::*;
 use crate::{BindMode, DetachMode, NewKind};
 
 fn tmpfs() -> Arc<SuperBlock> {
-    SuperBlock::new(TmpFs::new("tmpfs", &TmpFsOptions::default()).unwrap())
+    SuperBlock::new(TmpFs::new("tmpfs", &TmpFsOptions::default()).unwrap()).unwrap()
 }
 
 fn mount(world: &World, at: &str, flags: MountFlags) {
@@ -67,7 +67,7 @@ fn what_is_in_use_is_unmounted_only_lazily() {
     assert!(world.names("m").is_empty());
     let mut bytes = [0; 4];
     assert_eq!(file.read(&mut IoWriter::kernel(&mut bytes)), Ok(4));
-    assert_eq!(world.fs.namespace().mounts().len(), 1);
+    assert_eq!(world.fs.namespace().mounts().unwrap().len(), 1);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn pivot_root_swaps_roots_and_the_old_one_can_go() {
     );
     unmount(&world, "/old", DetachMode::Lazy).unwrap();
     assert!(world.names("/old").is_empty());
-    assert_eq!(namespace.mounts().len(), 1);
+    assert_eq!(namespace.mounts().unwrap().len(), 1);
 }
 
 #[test]

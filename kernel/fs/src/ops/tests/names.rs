@@ -113,7 +113,7 @@ fn an_unlinked_open_file_lives_on() {
     let mut bytes = [0; 10];
     assert_eq!(file.read(&mut IoWriter::kernel(&mut bytes)), Ok(10));
     assert_eq!(file.metadata().unwrap().nlink, 0);
-    assert_eq!(file.display(&world.fs.root()), b"/f (deleted)");
+    assert_eq!(file.display(&world.fs.root()).unwrap(), b"/f (deleted)");
 }
 
 #[test]

@@ -256,12 +256,18 @@ fn extended_attributes_follow_their_name_space() {
     assert_eq!(set(&user, b"trusted.b", M::Either), Err(Errno::EPERM));
     assert_eq!(set(&world, b"trusted.b", M::Either), Ok(()));
     assert_eq!(set(&world, b"odd.c", M::Either), Err(Errno::EOPNOTSUPP));
-    assert_eq!(user.caller().xattr(&path, b"user.a"), Ok(b"v".to_vec()));
+    assert_eq!(
+        user.caller().xattr(&path, b"user.a"),
+        Ok(collections::Vec::from_std(b"v".to_vec()))
+    );
     assert_eq!(user.caller().xattr(&path, b"user.z"), Err(Errno::ENODATA));
-    assert_eq!(user.caller().list_xattrs(&path), Ok(b"user.a\0".to_vec()));
+    assert_eq!(
+        user.caller().list_xattrs(&path),
+        Ok(collections::Vec::from_std(b"user.a\0".to_vec()))
+    );
     assert_eq!(
         world.caller().list_xattrs(&path),
-        Ok(b"trusted.b\0user.a\0".to_vec())
+        Ok(collections::Vec::from_std(b"trusted.b\0user.a\0".to_vec()))
     );
     assert_eq!(user.caller().remove_xattr(&path, b"user.a"), Ok(()));
 }

@@ -187,7 +187,7 @@ fn a_deep_tree_goes_without_overflowing_the_stack() {
 
 #[test]
 fn an_empty_archive_is_an_empty_root_with_devices() {
-    archive::init();
+    archive::init().unwrap();
     let namespace = archive::root_namespace(&[]).unwrap();
     let world = World {
         fs: FsContext::new(&namespace).unwrap(),

@@ -1,7 +1,6 @@
 //! What the VFS asks of a [`TmpInode`]. Locking: each method takes the leaf locks that it needs, one after another.
 
 use alloc::sync::Arc;
-use alloc::vec as std_vec;
 use core::any::Any;
 use core::sync::atomic::Ordering;
 
@@ -91,9 +90,9 @@ impl Inode for TmpInode {
         self.rename_entries(name, Self::own(to)?, to_name, mode)
     }
 
-    fn readlink(&self) -> Result<std_vec::Vec<u8>> {
+    fn readlink(&self) -> Result<Vec<u8>> {
         match &self.contents {
-            Contents::Symlink(target) => Ok(Vec::try_from_slice(target)?.into_std()),
+            Contents::Symlink(target) => Ok(Vec::try_from_slice(target)?),
             Contents::Regular(_) | Contents::Directory(_) | Contents::Node => Err(Errno::EINVAL),
         }
     }
@@ -106,8 +105,8 @@ impl Inode for TmpInode {
         }
     }
 
-    fn xattr(&self, name: &[u8]) -> Result<std_vec::Vec<u8>> {
-        self.xattrs.get(name).map(Vec::into_std)
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.xattrs.get(name)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
@@ -116,8 +115,8 @@ impl Inode for TmpInode {
         Ok(())
     }
 
-    fn list_xattrs(&self) -> Result<std_vec::Vec<u8>> {
-        self.xattrs.list().map(Vec::into_std)
+    fn list_xattrs(&self) -> Result<Vec<u8>> {
+        self.xattrs.list()
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {

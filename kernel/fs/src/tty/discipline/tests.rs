@@ -1,6 +1,7 @@
 //! Lines, echo and signals, compared with what Linux's N_TTY does.
 
 use super::*;
+use std::vec::Vec;
 
 struct Typed {
     discipline: Discipline,
@@ -21,8 +22,8 @@ fn typing(discipline: Discipline, keys: &[u8]) -> Typed {
     typed
 }
 
-fn take(discipline: &mut Discipline, max: usize) -> Vec<u8> {
-    let mut taken = Vec::new();
+fn take(discipline: &mut Discipline, max: usize) -> collections::Vec<u8> {
+    let mut taken = collections::Vec::try_with_capacity(max).unwrap();
     discipline.take(max, &mut taken);
     taken
 }

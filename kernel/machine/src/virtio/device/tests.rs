@@ -1,5 +1,6 @@
 //! Devices that do not do what the specification has them do.
 
+use crate::test_vec;
 use core::ptr::NonNull;
 
 use super::*;
@@ -61,7 +62,7 @@ impl Messages for Speechless {
 fn device(features: u64, status: u8) -> Device {
     let registers = Box::new(Stubborn { features, status });
     let wiring = Wiring::Messages(Box::new(Speechless));
-    Device::new(Kind::Entropy, registers, wiring)
+    Device::new(Kind::Entropy, registers, wiring).unwrap()
 }
 
 #[test]
@@ -115,7 +116,8 @@ impl Registers for Working {
         } else if self.resets > 0 {
             self.resets -= 1;
             self.status = 0;
-            self.holders_at_reset.lock().push(self.buffer.handles() - 1);
+            let holders = self.buffer.handles() - 1;
+            self.holders_at_reset.lock().try_push(holders).unwrap();
         }
     }
     fn max_queue_size(&mut self, _queue: u16) -> u32 {
@@ -163,17 +165,19 @@ fn drop_queue_in_use(resets: usize) -> (Vec<usize>, usize) {
         acknowledge: word,
     };
     let wiring = Wiring::Line { gsi: 0, status };
-    let mut device = Device::new(Kind::Entropy, Box::new(registers), wiring);
+    let mut device = Device::new(Kind::Entropy, Box::new(registers), wiring).unwrap();
     device.negotiate(0).unwrap();
-    let queue = device.queue::<()>(3, 64, 0, Box::new(|| {})).unwrap();
-    let running = device.start();
+    let queue = device.queue::<()>(3, 64, 0, Arc::new(|| {})).unwrap();
+    let running = device.start().unwrap();
     let segment = super::super::Segment::page(buffer.clone());
-    queue.submit(Vec::new(), vec![segment], ()).unwrap();
+    queue
+        .submit(Vec::new(), Vec::try_from([segment]).unwrap(), ())
+        .unwrap();
     // SAFETY: leaked above, and nothing else looks at it now.
     let rung = unsafe { word.read_volatile() };
     assert_eq!(rung, 3, "the doorbell has the queue's number");
     drop(queue);
-    let noted = holders_at_reset.lock().clone();
+    let noted = holders_at_reset.lock().try_clone().unwrap();
     let left = buffer.handles() - 2;
     drop(running);
     (noted, left)
@@ -182,12 +186,12 @@ fn drop_queue_in_use(resets: usize) -> (Vec<usize>, usize) {
 #[test]
 fn a_queue_resets_its_device_before_its_memory_is_freed() {
     // The first reset is that of the negotiation.
-    assert_eq!(drop_queue_in_use(9), (vec![1, 2], 0));
+    assert_eq!(drop_queue_in_use(9), (test_vec![1, 2], 0));
 }
 
 #[test]
 fn memory_of_a_device_that_does_not_reset_stays_its_own() {
-    assert_eq!(drop_queue_in_use(1), (vec![1], 1));
+    assert_eq!(drop_queue_in_use(1), (test_vec![1], 1));
 }
 
 #[test]

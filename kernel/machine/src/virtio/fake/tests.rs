@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::frame::Frame;
+use crate::test_vec;
 
 fn segment(bytes: &[u8]) -> Segment {
     let frame = Frame::alloc_zeroed().unwrap();
@@ -17,9 +18,9 @@ fn requests_come_back_with_answer_and_context() {
         device.answer(pending, &bytes);
     });
     let (queue, _device) = queue::<u32>(4, echo);
-    let room = vec![segment(&[0; 2]), segment(&[0; 8])];
+    let room = test_vec![segment(&[0; 2]), segment(&[0; 8])];
     queue
-        .submit(vec![segment(b"abc"), segment(b"de")], room, 7)
+        .submit(test_vec![segment(b"abc"), segment(b"de")], room, 7)
         .unwrap();
     let done = queue.completed().unwrap();
     assert_eq!((done.context, done.written), (7, 5));
@@ -34,8 +35,12 @@ fn requests_come_back_with_answer_and_context() {
 #[test]
 fn a_full_queue_gives_everything_back() {
     let (queue, _device) = queue::<u32>(1, Box::new(|_, _| {}));
-    queue.submit(vec![segment(b"a")], vec![], 1).unwrap();
-    let rejected = queue.submit(vec![segment(b"b")], vec![], 2).unwrap_err();
+    queue
+        .submit(test_vec![segment(b"a")], test_vec![], 1)
+        .unwrap();
+    let rejected = queue
+        .submit(test_vec![segment(b"b")], test_vec![], 2)
+        .unwrap_err();
     assert_eq!(
         (rejected.context, rejected.readable.len(), rejected.broken),
         (2, 1, false)
@@ -47,14 +52,14 @@ fn a_device_that_lies_is_given_up() {
     for (head, written) in [(3, 0), (900, 0), (0, 9)] {
         let (queue, device) = queue::<u32>(4, Box::new(|_, _| {}));
         queue
-            .submit(vec![segment(b"a")], vec![segment(&[0; 8])], 1)
+            .submit(test_vec![segment(b"a")], test_vec![segment(&[0; 8])], 1)
             .unwrap();
         device.claim(head, written);
         assert!(queue.completed().is_none(), "{head} {written}");
         assert!(queue.is_broken());
         assert!(
             queue
-                .submit(vec![segment(b"a")], vec![], 2)
+                .submit(test_vec![segment(b"a")], test_vec![], 2)
                 .unwrap_err()
                 .broken
         );

@@ -1,6 +1,5 @@
 //! PCI Express configuration space: 4 KiB of memory a function, where ACPI's MCFG says.
 
-use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
@@ -16,12 +15,12 @@ pub(super) struct Ecam {
 }
 
 /// Every range that MCFG lists for segment 0; none without ACPI.
-pub(super) fn all() -> Vec<Ecam> {
-    crate::acpi::table(*b"MCFG").map(parse).unwrap_or_default()
+pub(super) fn all() -> impl Iterator<Item = Ecam> {
+    crate::acpi::table(*b"MCFG").into_iter().flat_map(parse)
 }
 
 /// MCFG: a 36-byte header, 8 reserved bytes, then 16 bytes a range: base, segment, first and last bus.
-fn parse(table: &[u8]) -> Vec<Ecam> {
+fn parse(table: &[u8]) -> impl Iterator<Item = Ecam> {
     let ranges = table.get(44..).unwrap_or_default().chunks_exact(16);
     ranges
         .filter(|range| range[8..10] == [0, 0])
@@ -37,7 +36,6 @@ fn parse(table: &[u8]) -> Vec<Ecam> {
             }
         })
         .filter(|ecam| ecam.base.0.is_multiple_of(PAGE_SIZE as u64) && ecam.base.0 < 1 << 46)
-        .collect()
 }
 
 impl Ecam {

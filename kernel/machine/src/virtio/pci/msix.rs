@@ -2,9 +2,7 @@
 //!
 //! Entry 0 calls the handlers of its own queue and those of queues for which no entry or vector was left.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
@@ -13,6 +11,7 @@ use super::ecam::Ecam;
 use super::registers::Region;
 use super::{Place, map};
 use crate::cpu::CpuId;
+use crate::heap::{Vec, try_arc};
 use crate::interrupt;
 use crate::sync::IrqLock;
 use crate::virtio::device::{Events, Messages};
@@ -31,7 +30,7 @@ pub(super) struct Table {
     len: u16,
     used: u16,
     /// What entry 0 calls.
-    shared: Arc<IrqLock<Vec<Arc<Events>>>>,
+    shared: Arc<IrqLock<Vec<Events>>>,
 }
 
 impl fmt::Debug for Table {
@@ -60,7 +59,7 @@ pub(super) fn enable(
         entries,
         len,
         used: 0,
-        shared: Arc::default(),
+        shared: try_arc(IrqLock::new(Vec::new())).map_err(|_| "no memory")?,
     })
 }
 
@@ -78,22 +77,19 @@ impl Messages for Table {
     fn assign(&mut self, cpu: CpuId, events: Events) -> Option<u16> {
         let entry = self.used;
         if entry > 0 && entry < self.len {
-            let events = Arc::new(events);
-            let own = events.clone();
-            let handler = Box::new(move || own());
-            let Some(message) = interrupt::register_message(cpu, handler) else {
-                self.shared.lock().push(events);
+            let Some(message) = interrupt::register_message(cpu, events.clone()) else {
+                self.shared.lock().try_push(events).ok()?;
                 return Some(0);
             };
             self.set(entry, message);
             self.used += 1;
             return Some(entry);
         }
-        self.shared.lock().push(Arc::new(events));
+        self.shared.lock().try_push(events).ok()?;
         if entry == 0 {
             let shared = self.shared.clone();
-            let handler = Box::new(move || shared.lock().iter().for_each(|events| events()));
-            self.set(0, interrupt::register_message(cpu, handler)?);
+            let handler = try_arc(move || shared.lock().iter().for_each(|events| events()));
+            self.set(0, interrupt::register_message(cpu, handler.ok()?)?);
             self.used = 1;
         }
         Some(0)

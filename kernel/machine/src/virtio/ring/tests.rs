@@ -1,6 +1,7 @@
 //! The ring against a device that does what the specification says, and against one that writes noise.
 
 use std::collections::BTreeSet;
+use std::vec::Vec;
 
 use super::super::queue::{Notify, RequestQueue};
 use super::*;
@@ -265,7 +266,11 @@ fn noise_from_the_device_gives_no_request_back_twice_and_no_length_beyond_its_bu
             let (readable, writable) = (noise.below(4), noise.below(4));
             let writable = segments(writable, &mut noise);
             if queue
-                .submit(segments(readable, &mut noise), writable, context)
+                .submit(
+                    crate::heap::Vec::from_std(segments(readable, &mut noise)),
+                    crate::heap::Vec::from_std(writable),
+                    context,
+                )
                 .is_ok()
             {
                 sent.insert(context);

@@ -5,7 +5,7 @@ use core::borrow::{Borrow, BorrowMut};
 use core::fmt;
 use core::ops::{Deref, DerefMut, RangeBounds};
 
-use crate::error::{AllocError, Result};
+use super::error::{AllocError, Result};
 
 /// alloc's vector without what panics for want of memory. Derefs to a slice.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +62,7 @@ impl<T> Vec<T> {
         if self.0.capacity() - self.0.len() >= more {
             return Ok(());
         }
-        machine::heap::admit()?;
+        super::admit()?;
         Ok(self.0.try_reserve(more)?)
     }
 
@@ -74,7 +74,7 @@ impl<T> Vec<T> {
         if self.0.capacity() - self.0.len() >= more {
             return Ok(());
         }
-        machine::heap::admit()?;
+        super::admit()?;
         Ok(self.0.try_reserve_exact(more)?)
     }
 
@@ -408,8 +408,7 @@ impl<'a, T> IntoIterator for &'a mut Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Vec;
-    use crate::{AllocError, testing};
+    use super::super::{AllocError, Vec, testing};
 
     #[test]
     fn a_failed_growth_changes_nothing() {

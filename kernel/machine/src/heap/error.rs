@@ -1,10 +1,10 @@
-//! The one error of this crate, and how alloc's and the machine's become it.
+//! The error of what may allocate, and how alloc's and the frames' become it.
 
 use alloc::collections::TryReserveError;
 use core::fmt;
 
+use crate::frame::OutOfMemory;
 use abi::Errno;
-use machine::frame::OutOfMemory;
 
 /// There was no memory for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

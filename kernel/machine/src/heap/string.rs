@@ -5,8 +5,8 @@ use core::borrow::Borrow;
 use core::fmt::{self, Write};
 use core::ops::Deref;
 
-use crate::error::{AllocError, Result};
-use crate::vec::Vec;
+use super::error::{AllocError, Result};
+use super::vec::Vec;
 
 /// alloc's string without what panics for want of memory. Derefs to `str`; writing into it by
 /// `write!` fails when there is no memory.
@@ -38,7 +38,7 @@ impl String {
         if self.0.capacity() - self.0.len() >= more {
             return Ok(());
         }
-        machine::heap::admit()?;
+        super::admit()?;
         Ok(self.0.try_reserve(more)?)
     }
 
@@ -191,7 +191,8 @@ impl Write for Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{AllocError, testing, try_format};
+    use super::super::{AllocError, testing};
+    use crate::try_format;
 
     #[test]
     fn formatting_tells_of_failures() {
