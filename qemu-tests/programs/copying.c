@@ -1,6 +1,61 @@
 // Ways to move bytes between descriptors, and preallocation.
 #include "test.h"
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+// A full pipe ends a splice into it, rather than waiting for a reader who may be the caller.
+static void full_pipes(void) {
+    static char bytes[100000];
+    int ends[2], pair[2], out[2], left = 0;
+    int file = open("/tmp/large", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (char)(i / 7);
+    write(file, bytes, sizeof bytes);
+    pipe(ends), pipe(out), socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+    loff_t at = 0;
+    SHOW(splice(file, &at, ends[1], NULL, sizeof bytes, 0));
+    SHOW(at);
+    SHOW(splice(ends[0], NULL, out[1], NULL, 10, SPLICE_F_NONBLOCK));
+    off_t offset = at;
+    SHOW(sendfile(ends[1], file, &offset, sizeof bytes));
+    // What cannot be written stays in the pipe, in its order.
+    int nowhere = open("/dev/full", O_WRONLY);
+    SHOW(splice(ends[0], NULL, nowhere, NULL, 100, 0));
+    SHOW(ioctl(ends[0], FIONREAD, &left));
+    SHOW(left);
+    static char copy[sizeof bytes];
+    long count = read(out[0], copy, 10);
+    while (count < left + 10) count += read(ends[0], copy + count, sizeof copy - (size_t)count);
+    TRUE(memcmp(bytes, copy, (size_t)count) == 0);
+    write(pair[1], "from a socket", 13);
+    SHOW(sendfile(ends[1], pair[0], NULL, 100));
+    SHOW(sendfile(file, pair[0], NULL, 100));
+    SHOW(sendfile(ends[1], pair[0], &offset, 100));
+    at = 0;
+    SHOW(splice(ends[0], &at, file, NULL, 5, 0));
+    SHOW(splice(ends[0], NULL, ends[1], &at, 5, 0));
+    SHOW(splice(pair[0], &at, ends[1], NULL, 5, 0));
+    SHOW(splice(999, NULL, 999, NULL, 0, 0));
+    SHOW(splice(ends[0], NULL, ends[1], NULL, 5, 0));
+    SHOW(splice(ends[0], NULL, file, NULL, 5, 64));
+    SHOW(tee(999, 999, 0, 0));
+    struct iovec none = {bytes, 0};
+    SHOW(vmsplice(file, &none, 1, 0));
+    int directory = open("/tmp", O_RDONLY);
+    SHOW(copy_file_range(ends[0], NULL, directory, NULL, 5, 0));
+    SHOW(copy_file_range(ends[0], NULL, file, NULL, 5, 0));
+    SHOW(fallocate(ends[1], FALLOC_FL_PUNCH_HOLE, 0, 5));
+    SHOW(sync_file_range(ends[0], 0, 0, 0));
+    SHOW(sync_file_range(directory, 0, 0, 0));
+    SHOW(readahead(directory, 0, 1));
+    long size = 0;
+    SHOW(ioctl(file, FIOQSIZE, &size));
+    SHOW(size);
+    SHOW(ioctl(ends[0], FIOQSIZE, &size));
+    close(file), close(ends[0]), close(ends[1]), close(pair[0]), close(pair[1]), close(directory);
+    close(out[0]), close(out[1]), close(nowhere);
+}
 
 int main(void) {
     int in = open("/etc/data", O_RDONLY), ends[2];
@@ -35,5 +90,6 @@ int main(void) {
     SHOW(tee(ends[0], sink[1], 0, 0));
     SHOW(splice(ends[0], NULL, sink[1], NULL, 0, 0));
     SHOW(tee(ends[0], sink[1], 1, 0));
+    full_pipes();
     return 0;
 }

@@ -199,6 +199,13 @@ static void packets(void) {
 static void exclusive(void) {
     int mode = 7;
     open_pair();
+    // Nothing asked for is nothing waited for.
+    SHOW(read(slave, name, 0));
+    SHOW(write(slave, name, 0));
+    SHOW(read(master, name, 0));
+    SHOW(ioctl(slave, TIOCSBRK));
+    SHOW(ioctl(slave, TIOCCBRK));
+    SHOW(ioctl(master, 0x40045436 /* TIOCSIG */, 200));
     SHOW(ioctl(slave, TIOCGEXCL, &mode));
     say("mode %d\n", mode);
     SHOW(ioctl(slave, TIOCEXCL));

@@ -264,6 +264,22 @@ impl PipeEnd {
         self.pipe.set_capacity(bytes)
     }
 
+    /// Puts bytes that were read and had nowhere to go (splice(2)) back in front of the others.
+    ///
+    /// # Errors
+    /// `ENOMEM`, only when others have filled the pipe meanwhile.
+    pub fn put_back(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut ring = self.pipe.ring.lock();
+        let result = ring.put_back(bytes);
+        self.pipe.len.store(ring.len(), Ordering::Release);
+        drop(ring);
+        self.pipe.read_queue.wake_all();
+        result
+    }
+
     /// Copies bytes to `to` without taking them out (tee(2)).
     ///
     /// # Errors

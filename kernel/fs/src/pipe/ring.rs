@@ -76,6 +76,24 @@ impl Ring {
         Ok(done)
     }
 
+    /// Puts bytes that were given back in front, whatever the capacity.
+    ///
+    /// # Errors
+    /// `ENOMEM`, only when others have filled the ring meanwhile.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) -> Result<()> {
+        self.reserve(self.len + bytes.len())?;
+        let size = self.bytes.len();
+        if size == 0 {
+            return Ok(());
+        }
+        self.start = (self.start + size - bytes.len()) & (size - 1);
+        let first = bytes.len().min(size - self.start);
+        self.bytes[self.start..self.start + first].copy_from_slice(&bytes[..first]);
+        self.bytes[..bytes.len() - first].copy_from_slice(&bytes[first..]);
+        self.len += bytes.len();
+        Ok(())
+    }
+
     /// Copies the first bytes without moving them.
     pub(super) fn peek(&self, to: &mut [u8]) -> usize {
         let count = to.len().min(self.len);

@@ -179,3 +179,24 @@ fn fifo_opens_wait_for_each_other_unless_nonblocking() {
     drop(writer);
     assert!(open_fifo(key, OpenFlags::RDWR).is_ok());
 }
+
+#[test]
+fn what_is_put_back_comes_first_again() {
+    let mut ring = super::ring::Ring::new();
+    for round in 0..200 {
+        assert_eq!(ring.take(&mut IoReader::kernel(b"abcdefgh"), 1000), Ok(8));
+        let mut bytes = [0; 6];
+        assert_eq!(ring.give(&mut IoWriter::kernel(&mut bytes)), Ok(6));
+        ring.put_back(&bytes[2..]).unwrap();
+        let mut rest = [0; 6];
+        assert_eq!(ring.give(&mut IoWriter::kernel(&mut rest)), Ok(6));
+        assert_eq!(&rest, b"cdefgh", "round {round}");
+        ring.put_back(b"").unwrap();
+        // So that the start is everywhere in turn.
+        assert_eq!(ring.take(&mut IoReader::kernel(b"x"), 1000), Ok(1));
+        ring.put_back(b"w").unwrap();
+        let mut both = [0; 2];
+        assert_eq!(ring.give(&mut IoWriter::kernel(&mut both)), Ok(2));
+        assert_eq!(&both, b"wx");
+    }
+}

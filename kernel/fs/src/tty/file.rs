@@ -198,6 +198,8 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
             Ok(0)
         }
         raw::TIOCGEXCL => put_int(arg, terminal.is_exclusive().into()),
+        // There is no line that could be held in the break state.
+        raw::TIOCSBRK | raw::TIOCCBRK if !is_master => changing(terminal, is_master).map(|()| 0),
         raw::TIOCGETD => put_bytes(arg, &N_TTY.to_ne_bytes()),
         raw::TIOCSETD => match get_int(arg)? {
             N_TTY => Ok(0),

@@ -335,9 +335,10 @@ impl FileOps for Master {
                     .ok()
                     .filter(|signal| SIGNALS.contains(signal));
                 let signal = signal.and_then(|signal| u8::try_from(signal).ok());
+                let signal = signal.ok_or(Errno::EINVAL)?;
                 let group = self.pty.terminal.foreground_group();
                 if group > 0 {
-                    job_control().signal_group(group, signal.ok_or(Errno::EINVAL)?);
+                    job_control().signal_group(group, signal);
                 }
                 Ok(0)
             }

@@ -211,6 +211,9 @@ impl Terminal {
         let mut deadline = None;
         loop {
             self.check_background_read()?;
+            if max == 0 {
+                return Ok(taken);
+            }
             let termios = self.termios();
             let (min, time) = match termios.is_canonical() {
                 true => (1, 0),

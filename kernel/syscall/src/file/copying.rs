@@ -52,7 +52,7 @@ impl<'a> Side<'a> {
     fn new(file: FdRef<'a>, offset_addr: Option<UserAddr>) -> Result<Self> {
         if let Some(addr) = offset_addr {
             if !file.is_seekable() {
-                return Err(Errno::ESPIPE);
+                return Err(Errno::EINVAL);
             }
             let offset: i64 = user::read(addr)?;
             let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
@@ -129,7 +129,7 @@ fn copy(cx: &Context<'_>, from: &mut Side<'_>, to: &mut Side<'_>, len: usize) ->
     // Who is to exit is not kept by what is left of a long copy.
     while done < len && !(done > 0 && cx.thread.is_dying()) {
         let step = STEP.min(len - done);
-        match copy_step(cx, from, to, &mut buffer[..step]) {
+        match copy_step(cx, from, to, &mut buffer[..step], done > 0) {
             Ok(0) => break,
             Ok(count) => {
                 done += count;
@@ -152,26 +152,26 @@ fn copy_step(
     from: &mut Side<'_>,
     to: &mut Side<'_>,
     buffer: &mut [u8],
+    is_begun: bool,
 ) -> Result<usize> {
+    // A full pipe ends the call: it may be the caller who empties it.
     let room = match to.pipe() {
         Some(pipe) => pipe
-            .wait_for_room(to.file.is_nonblocking())?
+            .wait_for_room(is_begun || to.file.is_nonblocking())?
             .min(buffer.len()),
         None => buffer.len(),
     };
     let buffer = &mut buffer[..room];
-    // A pipe's bytes are taken only once they have gone somewhere.
-    let read = match from.pipe() {
-        Some(pipe) => pipe.peek(buffer, from.file.is_nonblocking())?,
-        None => from.read(buffer)?,
-    };
+    let read = from.read(buffer)?;
     if read == 0 {
         return Ok(0);
     }
-    let written = to.write(cx, &buffer[..read])?;
-    if from.pipe().is_some() {
-        from.read(&mut buffer[..written])?;
+    let result = to.write(cx, &buffer[..read]);
+    if let Some(pipe) = from.pipe() {
+        // What has gone nowhere is for the next reader.
+        pipe.put_back(&buffer[*result.as_ref().unwrap_or(&0)..read])?;
     }
+    let written = result?;
     from.advance(written);
     to.advance(written);
     sched::cond_resched();
@@ -181,34 +181,49 @@ fn copy_step(
 fn sys_sendfile(cx: &mut Context<'_>) -> Result<u64> {
     let (to, from) = (usable_file(cx, cx.int(0))?, usable_file(cx, cx.int(1))?);
     check_modes(&from, &to)?;
-    if !from.is_seekable()
+    let offset_addr = cx.optional_addr(2);
+    if !from.is_seekable() && offset_addr.is_some() {
+        return Err(Errno::ESPIPE);
+    }
+    // Into a pipe it is a splice(2).
+    let into_pipe = to.downcast::<PipeEnd>().is_some();
+    let is_stream = into_pipe && from.kind() == FileKind::Socket;
+    if (!from.is_seekable() && !is_stream)
         || from.kind() == FileKind::Directory
         || to.flags().contains(OpenFlags::APPEND)
     {
         return Err(Errno::EINVAL);
     }
-    let mut from = Side::new(from, cx.optional_addr(2))?;
+    let mut from = Side::new(from, offset_addr)?;
     let mut to = Side::new(to, None)?;
     let result = copy(cx, &mut from, &mut to, cx.size(3).min(MAX_RW_COUNT));
     note_broken_pipe(cx, result).map(|count| count as u64)
 }
 
 fn sys_splice(cx: &mut Context<'_>) -> Result<u64> {
+    if cx.size(4) == 0 {
+        return Ok(0);
+    }
     let flags: SpliceFlags = cx.flags(5)?;
     let (from, to) = (usable_file(cx, cx.int(0))?, usable_file(cx, cx.int(2))?);
-    check_modes(&from, &to)?;
     let from_pipe = from.downcast::<PipeEnd>();
     let to_pipe = to.downcast::<PipeEnd>();
+    let (from_at, to_at) = (cx.optional_addr(1), cx.optional_addr(3));
+    if (from_pipe.is_some() && from_at.is_some()) || (to_pipe.is_some() && to_at.is_some()) {
+        return Err(Errno::ESPIPE);
+    }
+    check_modes(&from, &to)?;
+    let is_piped = from_pipe.is_some() || to_pipe.is_some();
     let is_same = matches!((from_pipe, to_pipe), (Some(a), Some(b)) if a.is_same_pipe(b));
     let appends = to.flags().contains(OpenFlags::APPEND);
-    if (from_pipe.is_none() && to_pipe.is_none()) || is_same || appends {
+    if !is_piped || is_same || appends {
         return Err(Errno::EINVAL);
     }
     if flags.contains(SpliceFlags::NONBLOCK) {
         check_at_hand(from_pipe, to_pipe)?;
     }
-    let mut from = Side::new(from, cx.optional_addr(1))?;
-    let mut to = Side::new(to, cx.optional_addr(3))?;
+    let mut from = Side::new(from, from_at)?;
+    let mut to = Side::new(to, to_at)?;
     let result = copy(cx, &mut from, &mut to, cx.size(4).min(MAX_RW_COUNT));
     note_broken_pipe(cx, result).map(|count| count as u64)
 }
@@ -226,15 +241,15 @@ fn check_at_hand(from: Option<&PipeEnd>, to: Option<&PipeEnd>) -> Result<()> {
 
 fn sys_tee(cx: &mut Context<'_>) -> Result<u64> {
     let flags: SpliceFlags = cx.flags(3)?;
+    if cx.size(2) == 0 {
+        return Ok(0);
+    }
     let (from, to) = (usable_file(cx, cx.int(0))?, usable_file(cx, cx.int(1))?);
     check_modes(&from, &to)?;
     let source: &PipeEnd = from.downcast().ok_or(Errno::EINVAL)?;
     let sink: &PipeEnd = to.downcast().ok_or(Errno::EINVAL)?;
     if source.is_same_pipe(sink) {
         return Err(Errno::EINVAL);
-    }
-    if cx.size(2) == 0 {
-        return Ok(0);
     }
     let nonblocking = flags.contains(SpliceFlags::NONBLOCK);
     let room = note_broken_pipe(cx, sink.wait_for_room(nonblocking || to.is_nonblocking()))?;
@@ -248,8 +263,11 @@ fn sys_tee(cx: &mut Context<'_>) -> Result<u64> {
 fn sys_vmsplice(cx: &mut Context<'_>) -> Result<u64> {
     let flags: SpliceFlags = cx.flags(3)?;
     let file = usable_file(cx, cx.int(0))?;
-    let pipe: &PipeEnd = file.downcast().ok_or(Errno::EBADF)?;
     let pieces = vector(cx.addr(1), cx.size(2))?;
+    if pieces.iter().all(|piece| piece.len == 0) {
+        return Ok(0);
+    }
+    let pipe: &PipeEnd = file.downcast().ok_or(Errno::EBADF)?;
     let nonblocking = flags.contains(SpliceFlags::NONBLOCK);
     if file.flags().is_writable() {
         if nonblocking {
@@ -271,12 +289,15 @@ fn sys_copy_file_range(cx: &mut Context<'_>) -> Result<u64> {
     if cx.uint(5) != 0 {
         return Err(Errno::EINVAL);
     }
-    for file in [&from, &to] {
-        match file.kind() {
-            FileKind::Regular if file.is_seekable() => {}
-            FileKind::Directory => return Err(Errno::EISDIR),
-            _ => return Err(Errno::EINVAL),
-        }
+    if [&from, &to]
+        .iter()
+        .any(|file| file.kind() == FileKind::Directory)
+    {
+        return Err(Errno::EISDIR);
+    }
+    let is_regular = |file: &File| file.kind() == FileKind::Regular && file.is_seekable();
+    if !is_regular(&from) || !is_regular(&to) {
+        return Err(Errno::EINVAL);
     }
     check_modes(&from, &to)?;
     if to.flags().contains(OpenFlags::APPEND) {

@@ -1,7 +1,7 @@
 //! dup, dup2, dup3, ioctl.
 
 use abi::raw::general as raw;
-use abi::raw::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, TIOCGPTPEER};
+use abi::raw::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, TIOCGPTPEER};
 use abi::{Errno, Result};
 use fs::{FileKind, OpenFlags, ioctl};
 use process::namespace::NsFile;
@@ -78,6 +78,13 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
             let left = file.metadata()?.size.saturating_sub(file.position());
             ioctl::put_int(arg, usize::try_from(left).unwrap_or(usize::MAX))
         }
+        FIOQSIZE => match file.kind() {
+            FileKind::Regular | FileKind::Directory if !file.is_file_like() => {
+                let size = file.metadata()?.size;
+                ioctl::put_bytes(arg, &size.to_ne_bytes())
+            }
+            _ => Err(Errno::ENOTTY),
+        },
         TIOCGPTPEER => {
             let flags = OpenFlags::from_open(cx.uint(2));
             let peer = fs::tty::open_peer(&file, flags)?;

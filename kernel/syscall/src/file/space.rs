@@ -63,6 +63,11 @@ fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
     if len == 0 {
         return Err(Errno::EINVAL);
     }
+    let mode = cx.uint(1);
+    let punches = mode & raw::FALLOC_FL_PUNCH_HOLE != 0;
+    if punches && mode & raw::FALLOC_FL_KEEP_SIZE == 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if !file.flags().is_writable() {
         return Err(Errno::EBADF);
     }
@@ -76,8 +81,7 @@ fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
     if i64::try_from(offset.saturating_add(len)).is_err() {
         return Err(Errno::EFBIG);
     }
-    let mode = cx.uint(1);
-    if mode & raw::FALLOC_FL_PUNCH_HOLE == 0 {
+    if !punches {
         check_growth(cx, file.metadata()?.size, offset + len)?;
     }
     file.ops()
@@ -118,10 +122,16 @@ fn sys_sync_file_range(cx: &mut Context<'_>) -> Result<u64> {
     if cx.uint(3) & !known != 0 || cx.long(1) < 0 || cx.long(2) < 0 || !ends {
         return Err(Errno::EINVAL);
     }
-    if file.path().is_none() {
-        return Err(Errno::ESPIPE);
+    match file.kind() {
+        FileKind::Regular if file.is_file_like() => return Err(Errno::ESPIPE),
+        FileKind::Regular | FileKind::Directory => {}
+        _ => return Err(Errno::ESPIPE),
     }
-    file.ops().sync(true).map(|()| 0)
+    match file.ops().sync(true) {
+        // It has nothing to write.
+        Ok(()) | Err(Errno::EINVAL) => Ok(0),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn sys_fadvise64(cx: &mut Context<'_>) -> Result<u64> {
@@ -141,7 +151,7 @@ fn sys_readahead(cx: &mut Context<'_>) -> Result<u64> {
     if !file.flags().is_readable() {
         return Err(Errno::EBADF);
     }
-    if file.kind() != FileKind::Regular {
+    if file.kind() != FileKind::Regular || file.is_file_like() {
         return Err(Errno::EINVAL);
     }
     Ok(0)
