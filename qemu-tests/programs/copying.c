@@ -1,6 +1,7 @@
 // Ways to move bytes between descriptors, and preallocation.
 #include "test.h"
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -16,17 +17,25 @@ static void full_pipes(void) {
     loff_t at = 0;
     SHOW(splice(file, &at, ends[1], NULL, sizeof bytes, 0));
     SHOW(at);
-    SHOW(splice(ends[0], NULL, out[1], NULL, 10, SPLICE_F_NONBLOCK));
+    SHOW(splice(ends[0], NULL, out[1], NULL, 4096, SPLICE_F_NONBLOCK));
     off_t offset = at;
     SHOW(sendfile(ends[1], file, &offset, sizeof bytes));
     // What cannot be written stays in the pipe, in its order.
-    int nowhere = open("/dev/full", O_WRONLY);
-    SHOW(splice(ends[0], NULL, nowhere, NULL, 100, 0));
+    struct rlimit limit = {10, RLIM_INFINITY};
+    int limited = open("/tmp/limited", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    loff_t end = 10, before = 5;
+    SHOW(splice(ends[0], NULL, limited, &end, 100, 0));
+    SHOW(splice(ends[0], NULL, limited, &before, 100, 0));
+    limit.rlim_cur = RLIM_INFINITY;
+    setrlimit(RLIMIT_FSIZE, &limit);
     SHOW(ioctl(ends[0], FIONREAD, &left));
     SHOW(left);
     static char copy[sizeof bytes];
-    long count = read(out[0], copy, 10);
-    while (count < left + 10) count += read(ends[0], copy + count, sizeof copy - (size_t)count);
+    long count = read(out[0], copy, 4096);
+    count += pread(limited, copy + count, 5, 5);
+    while (count < left + 4096 + 5) count += read(ends[0], copy + count, sizeof copy - (size_t)count);
     TRUE(memcmp(bytes, copy, (size_t)count) == 0);
     write(pair[1], "from a socket", 13);
     SHOW(sendfile(ends[1], pair[0], NULL, 100));
@@ -54,7 +63,7 @@ static void full_pipes(void) {
     SHOW(size);
     SHOW(ioctl(ends[0], FIOQSIZE, &size));
     close(file), close(ends[0]), close(ends[1]), close(pair[0]), close(pair[1]), close(directory);
-    close(out[0]), close(out[1]), close(nowhere);
+    close(out[0]), close(out[1]), close(limited);
 }
 
 int main(void) {

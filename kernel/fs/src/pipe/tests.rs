@@ -182,7 +182,7 @@ fn fifo_opens_wait_for_each_other_unless_nonblocking() {
 
 #[test]
 fn what_is_put_back_comes_first_again() {
-    let mut ring = super::ring::Ring::new();
+    let mut ring = Ring::new();
     for round in 0..200 {
         assert_eq!(ring.take(&mut IoReader::kernel(b"abcdefgh"), 1000), Ok(8));
         let mut bytes = [0; 6];
