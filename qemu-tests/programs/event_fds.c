@@ -1,6 +1,7 @@
 // eventfd, timerfd and signalfd.
 #include "test.h"
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
@@ -112,9 +113,37 @@ static void signal_fd(void) {
     waitpid(child, 0, 0);
 }
 
+// What fstat and /proc say of them.
+static void shown(void) {
+    sigset_t mask;
+    sigemptyset(&mask);
+    const int all[] = {eventfd(1, 0), signalfd(-1, &mask, 0), epoll_create1(0),
+                       timerfd_create(CLOCK_BOOTTIME, 0), timerfd_create(CLOCK_REALTIME, 0)};
+    struct itimerspec time = {{7, 5}, {4000000000, 7}};
+    timerfd_settime(all[4], TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &time, 0);
+    for (int i = 0; i < 5; i++) {
+        struct stat status;
+        char path[40], line[100];
+        fstat(all[i], &status);
+        say("mode %o links %ld size %ld\n", status.st_mode, (long)status.st_nlink, (long)status.st_size);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", all[i]);
+        stat(path, &status);
+        say("mode %o\n", status.st_mode);
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", all[i]);
+        FILE *info = fopen(path, "r");
+        while (i > 2 && info && fgets(line, sizeof line, info))
+            if (strncmp(line, "clockid", 7) == 0 || strncmp(line, "ticks", 5) == 0 ||
+                strncmp(line, "settime", 7) == 0 || strncmp(line, "it_interval", 11) == 0)
+                say("%s", line);
+        if (info) fclose(info);
+        close(all[i]);
+    }
+}
+
 int main(void) {
     event_fd();
     timer_fd();
     signal_fd();
+    shown();
     return 0;
 }

@@ -66,6 +66,7 @@ impl AnonymousInode {
             atime: now,
             mtime: now,
             ctime: now,
+            is_typeless: kind == FileKind::Regular,
             ..Metadata::new(ino, kind, mode)
         };
         Ok(try_arc(Self {

@@ -148,6 +148,8 @@ impl DeviceId {
 pub struct Metadata {
     pub ino: u64,
     pub kind: FileKind,
+    /// `st_mode` has no type bits: an eventfd and its kin, which are regular files only to the kernel.
+    pub is_typeless: bool,
     /// Permission bits, set-id bits and sticky bit; no type bits.
     pub mode: u32,
     pub nlink: u32,
@@ -173,6 +175,7 @@ impl Metadata {
         Self {
             ino,
             kind,
+            is_typeless: false,
             mode,
             nlink: 1,
             uid: Kuid::ROOT,
@@ -200,7 +203,11 @@ impl Metadata {
     /// `st_mode`: type and permission bits.
     #[must_use]
     pub const fn st_mode(&self) -> u32 {
-        self.kind.mode_bits() | self.mode
+        if self.is_typeless {
+            self.mode
+        } else {
+            self.kind.mode_bits() | self.mode
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! timerfd_create(2): a timer whose expirations are read.
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use collections::{Vec, try_arc, try_box};
@@ -21,10 +21,23 @@ use crate::poll::{Events, PollTable};
 /// Which clock absolute times are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerClock {
-    /// `CLOCK_REALTIME`, and `CLOCK_REALTIME_ALARM`.
-    Realtime,
-    /// `CLOCK_MONOTONIC`, `CLOCK_BOOTTIME`, and `CLOCK_BOOTTIME_ALARM`: nothing here suspends.
-    Monotonic,
+    /// `CLOCK_REALTIME`.
+    Realtime = 0,
+    /// `CLOCK_MONOTONIC`.
+    Monotonic = 1,
+    /// `CLOCK_BOOTTIME`: as the monotonic one, since nothing here suspends.
+    Boottime = 7,
+    /// `CLOCK_REALTIME_ALARM`.
+    RealtimeAlarm = 8,
+    /// `CLOCK_BOOTTIME_ALARM`.
+    BoottimeAlarm = 9,
+}
+
+impl TimerClock {
+    /// Whether it is the wall clock, which can be set.
+    const fn is_wall(self) -> bool {
+        matches!(self, Self::Realtime | Self::RealtimeAlarm)
+    }
 }
 
 /// When a timer expires first, and how often from then on, in nanoseconds (`struct itimerspec`).
@@ -50,6 +63,8 @@ pub struct TimerFd {
     is_cancellable: AtomicBool,
     /// The clock was set since.
     is_cancelled: AtomicBool,
+    /// The flags it was last set with, for /proc/PID/fdinfo.
+    settings: AtomicU32,
 }
 
 /// Timers that a change of the wall clock concerns.
@@ -99,8 +114,9 @@ impl TimerFd {
             on_wall: SpinLock::new(None),
             is_cancellable: AtomicBool::new(false),
             is_cancelled: AtomicBool::new(false),
+            settings: AtomicU32::new(0),
         })?;
-        if clock == TimerClock::Realtime {
+        if clock.is_wall() {
             let mut all = ON_WALL.lock();
             if all.len() == all.capacity() {
                 all.retain(|timer| timer.strong_count() > 0);
@@ -119,7 +135,9 @@ impl TimerFd {
     /// Sets or disarms it and returns what was set (timerfd_settime(2)).
     pub fn set(&self, new: TimerSpec, is_absolute: bool, cancels: bool) -> TimerSpec {
         let timer = self.timer.lock();
-        let on_wall = is_absolute && self.clock == TimerClock::Realtime && new.value_ns != 0;
+        let on_wall = is_absolute && self.clock.is_wall() && new.value_ns != 0;
+        let settings = u32::from(is_absolute) | u32::from(cancels) << 1;
+        self.settings.store(settings, Ordering::Relaxed);
         *self.on_wall.lock() = on_wall.then_some(new);
         self.is_cancellable
             .store(on_wall && cancels, Ordering::Release);
@@ -129,10 +147,10 @@ impl TimerFd {
         timer.cancel();
         self.shared.expirations.store(0, Ordering::Release);
         if new.value_ns != 0 {
-            let deadline = match (is_absolute, self.clock) {
+            let deadline = match (is_absolute, self.clock.is_wall()) {
                 (false, _) => clock::monotonic_ns().saturating_add(new.value_ns),
-                (true, TimerClock::Monotonic) => new.value_ns,
-                (true, TimerClock::Realtime) => clock::monotonic_of_realtime(new.value_ns),
+                (true, false) => new.value_ns,
+                (true, true) => clock::monotonic_of_realtime(new.value_ns),
             };
             timer.arm(deadline, new.interval_ns);
         }
@@ -210,6 +228,25 @@ impl FileOps for TimerFd {
         } else {
             Events::empty()
         }
+    }
+
+    fn info(&self, to: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        const NS_PER_S: u64 = 1_000_000_000;
+        let left = self.get();
+        let ticks = self.shared.expirations.load(Ordering::Acquire);
+        writeln!(to, "clockid: {}\nticks: {ticks}", self.clock as u32)?;
+        writeln!(
+            to,
+            "settime flags: 0{:o}",
+            self.settings.load(Ordering::Relaxed)
+        )?;
+        for (name, time) in [
+            ("it_value", left.value_ns),
+            ("it_interval", left.interval_ns),
+        ] {
+            writeln!(to, "{name}: ({}, {})", time / NS_PER_S, time % NS_PER_S)?;
+        }
+        Ok(())
     }
 }
 

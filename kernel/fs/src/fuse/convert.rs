@@ -27,6 +27,7 @@ pub(super) fn metadata(attr: &Attr) -> Result<Metadata> {
     Ok(Metadata {
         ino: attr.ino,
         kind,
+        is_typeless: false,
         mode: attr.mode & !S_IFMT & 0o7777,
         nlink: attr.nlink,
         // A number that is nobody's is never the caller's.

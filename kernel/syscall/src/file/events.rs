@@ -48,10 +48,11 @@ fn sys_eventfd2(cx: &mut Context<'_>) -> Result<u64> {
 
 fn sys_timerfd_create(cx: &mut Context<'_>) -> Result<u64> {
     let clock = match cx.uint(0) {
-        raw::CLOCK_REALTIME | raw::CLOCK_REALTIME_ALARM => TimerClock::Realtime,
-        raw::CLOCK_MONOTONIC | raw::CLOCK_BOOTTIME | raw::CLOCK_BOOTTIME_ALARM => {
-            TimerClock::Monotonic
-        }
+        raw::CLOCK_REALTIME => TimerClock::Realtime,
+        raw::CLOCK_MONOTONIC => TimerClock::Monotonic,
+        raw::CLOCK_BOOTTIME => TimerClock::Boottime,
+        raw::CLOCK_REALTIME_ALARM => TimerClock::RealtimeAlarm,
+        raw::CLOCK_BOOTTIME_ALARM => TimerClock::BoottimeAlarm,
         _ => return Err(Errno::EINVAL),
     };
     let flags = cx.uint(1);
