@@ -283,7 +283,57 @@ static void editing(void) {
     close_pair();
 }
 
+// Waits until `count` bytes are there, so that a busy machine only takes longer.
+static void arrived(int count) {
+    int now = 0;
+    while (ioctl(slave, FIONREAD, &now) == 0 && now < count) sleep_ms(2);
+}
+
+static void raw_input(void) {
+    static const struct {
+        tcflag_t input, local;
+        const char *typed;
+        int count;
+    } cases[] = {{PARMRK, 0, "\377x", 3}, {PARMRK | ISTRIP, 0, "\377x", 2}, {IUCLC, IEXTEN, "AbC", 3},
+                 {IUCLC, 0, "AbC", 3},     {INLCR, 0, "a\nb\r", 4},           {IGNCR, 0, "a\rb", 2}};
+    char bytes[16];
+    struct termios now;
+    open_pair();
+    raw_mode();
+    tcgetattr(slave, &now);
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        now.c_iflag = cases[i].input, now.c_lflag = cases[i].local;
+        tcsetattr(slave, TCSANOW, &now);
+        write(master, cases[i].typed, strlen(cases[i].typed));
+        arrived(cases[i].count);
+        long len = read(slave, bytes, sizeof bytes);
+        struct text text = {.len = len};
+        memcpy(text.bytes, bytes, (size_t)len);
+        shown("raw", &text);
+    }
+    // Ready means that a read would not wait.
+    struct pollfd one = {slave, POLLIN, 0};
+    now.c_cc[VMIN] = 3;
+    tcsetattr(slave, TCSANOW, &now);
+    write(master, "12", 2);
+    arrived(2);
+    SHOW(poll(&one, 1, 0));
+    write(master, "3", 1);
+    arrived(3);
+    SHOW(poll(&one, 1, 3000));
+    now.c_cc[VMIN] = 9, now.c_cc[VTIME] = 1;
+    tcsetattr(slave, TCSANOW, &now);
+    SHOW(poll(&one, 1, 0));
+    SHOW(read(slave, bytes, sizeof bytes));
+    now.c_cflag = B9600 | CS5 | PARENB;
+    tcsetattr(slave, TCSANOW, &now);
+    tcgetattr(slave, &now);
+    say("characters %x\n", now.c_cflag & (CSIZE | PARENB | CREAD));
+    close_pair();
+}
+
 int main(void) {
+    raw_input();
     editing();
     full_queues();
     packets();

@@ -83,6 +83,9 @@ impl Discipline {
         if self.termios.has_input(raw::ISTRIP) {
             byte &= 0x7f;
         }
+        if self.termios.has_input(raw::IUCLC) && self.termios.has_local(raw::IEXTEN) {
+            byte.make_ascii_lowercase();
+        }
         if core::mem::take(&mut self.literal_next) {
             return self.insert(byte, echo);
         }
@@ -189,6 +192,10 @@ impl Discipline {
     /// Echoes and keeps a byte that has no meaning of its own.
     fn insert(&mut self, byte: u8, echo: &mut Output) -> Outcome {
         self.echo(byte, echo);
+        // A byte that would begin a mark of what the line did is doubled, so that it can be told from one.
+        if byte == 0xff && self.termios.has_input(raw::PARMRK) {
+            self.keep(byte);
+        }
         self.keep(byte)
     }
 
@@ -297,6 +304,18 @@ impl Discipline {
         } else {
             !self.ready.is_empty()
         }
+    }
+
+    /// Whether poll says so: in raw mode without a time it takes as many bytes as a read waits for (VMIN).
+    pub(super) fn is_readable(&self) -> bool {
+        let termios = &self.termios;
+        let waits_for_more = !termios.is_canonical() && termios.value(Cc::Time) == 0;
+        let fewest = if waits_for_more {
+            usize::from(termios.value(Cc::Min))
+        } else {
+            1
+        };
+        self.has_input() && self.ready.len() >= fewest
     }
 
     /// Bytes that a read could take now (FIONREAD).

@@ -336,6 +336,8 @@ impl Terminal {
         if flush {
             state.discipline.flush_input();
         }
+        // Bytes are whole, and there is no parity, whatever is asked for.
+        let new = &new.with_whole_bytes();
         state.discipline.set_termios(new);
         // What a read waits for may have changed.
         self.input_taken(state);
@@ -440,7 +442,7 @@ impl Terminal {
         if state.hung_up {
             return Events::READABLE | Events::WRITABLE | Events::HUP | Events::ERR;
         }
-        events.set(Events::READABLE, state.discipline.has_input());
+        events.set(Events::READABLE, state.discipline.is_readable());
         let has_room = state.pending.is_empty() && self.line.room() > 0;
         events.set(Events::WRITABLE, has_room && !state.discipline.is_stopped);
         events

@@ -79,6 +79,15 @@ impl Default for Termios {
 }
 
 impl Termios {
+    /// The same, with characters of eight bits without parity, and a receiver that is on.
+    #[must_use]
+    pub const fn with_whole_bytes(&self) -> Self {
+        Self {
+            cflag: self.cflag & !(raw::CSIZE | raw::PARENB) | raw::CS8 | raw::CREAD,
+            ..*self
+        }
+    }
+
     /// Whether a `c_iflag` bit is set.
     #[must_use]
     pub const fn has_input(&self, flag: u32) -> bool {

@@ -80,8 +80,8 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
         }
         FIOQSIZE => match file.kind() {
             FileKind::Regular | FileKind::Directory if !file.is_file_like() => {
-                let size = file.metadata()?.size;
-                ioctl::put_bytes(arg, &size.to_ne_bytes())
+                let used = file.metadata()?.blocks * 512;
+                ioctl::put_bytes(arg, &used.to_ne_bytes())
             }
             _ => Err(Errno::ENOTTY),
         },
