@@ -2,6 +2,7 @@
 #include "test.h"
 #include <limits.h>
 #include <poll.h>
+#include <linux/fs.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -204,6 +205,21 @@ static void ranges(void) {
     SHOW(syscall(SYS_getdents64, directory, memory, 0x80000000L));
     SHOW(syscall(SYS_getdents64, directory, memory, 0xffffffffL));
     SHOW(open("/tmp/entries", O_RDONLY | O_DIRECT));
+    // Only where there is a cache to go past.
+    int kinds[] = {open("/dev/null", O_RDWR), eventfd(0, 0), directory, open("/proc/version", O_RDONLY),
+                   socket(AF_UNIX, SOCK_STREAM, 0), epoll_create1(0)};
+    for (int i = 0; i < 6; i++) {
+        SHOW(fcntl(kinds[i], F_SETFL, O_DIRECT));
+        SHOW(read(kinds[i], NULL, 0) == -1 ? -errno : 0);
+        if (kinds[i] != directory) close(kinds[i]);
+    }
+    SHOW(open("/dev/null", O_RDWR | O_DIRECT));
+    SHOW(open("/proc/version", O_RDONLY | O_DIRECT));
+    int proc = open("/proc", O_RDONLY), size = 0;
+    SHOW(read(proc, &byte, 1));
+    SHOW(ioctl(proc, FIGETBSZ, &size));
+    SHOW(size);
+    close(proc);
     close(directory);
     SHOW(fchmodat(-1, "", 0600, 0));
     SHOW(openat(-1, "", O_RDONLY));

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use abi::Result;
+use abi::{Errno, Result};
 use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use sched::Mutex;
@@ -248,6 +248,10 @@ impl File {
     pub fn set_flags(&self, new: OpenFlags) -> Result<()> {
         let settable = OpenFlags::settable() - OpenFlags::ASYNC;
         let all = (self.flags() - settable) | (new & settable);
+        let asks_for_direct = (all - self.flags()).contains(OpenFlags::DIRECT);
+        if asks_for_direct && !self.ops.allows_direct() {
+            return Err(Errno::EINVAL);
+        }
         self.ops.flags_changed(all)?;
         self.flags.store(all.bits(), Ordering::Relaxed);
         Ok(())

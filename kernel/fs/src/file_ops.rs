@@ -92,6 +92,11 @@ pub trait FileOps: Any + Send + Sync {
         self.is_seekable()
     }
 
+    /// Whether bytes can go past a cache (`O_DIRECT`).
+    fn allows_direct(&self) -> bool {
+        false
+    }
+
     /// The new position for a seek from `position`.
     ///
     /// # Errors

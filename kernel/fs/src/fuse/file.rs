@@ -267,6 +267,10 @@ impl FileOps for FuseFile {
         true
     }
 
+    fn allows_direct(&self) -> bool {
+        true
+    }
+
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
         let size = match to {
             Seek::Set(_) | Seek::Current(_) => 0,

@@ -250,6 +250,10 @@ impl Caller<'_> {
             self.truncate_inode(inode.as_ref(), 0)?;
         }
         let ops = self.open_kind(&path, flags)?;
+        // A FIFO takes the flag for packets, which there are none of.
+        if flags.contains(OpenFlags::DIRECT) && kind != FileKind::Fifo && !ops.allows_direct() {
+            return Err(Errno::EINVAL);
+        }
         let access = access.filter(|_| flags.asks_to_write());
         File::with_access(path, ops, flags, self.credentials, access)
     }

@@ -172,6 +172,10 @@ impl FileOps for TmpFile {
         true
     }
 
+    fn allows_direct(&self) -> bool {
+        true
+    }
+
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
         let mapping = &self.contents()?.mapping;
         let size = mapping.size_bytes();

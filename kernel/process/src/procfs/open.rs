@@ -134,6 +134,10 @@ pub(super) struct OpenFolder(pub(super) Arc<Node>);
 const FIRST_DYNAMIC: u64 = 0x1_0000;
 
 impl FileOps for OpenFolder {
+    fn read(&self, _: &mut IoWriter<'_>, _: &Io) -> Result<usize> {
+        Err(Errno::EISDIR)
+    }
+
     fn is_seekable(&self) -> bool {
         true
     }

@@ -1,7 +1,9 @@
 //! dup, dup2, dup3, ioctl.
 
 use abi::raw::general as raw;
-use abi::raw::ioctl::{FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, TIOCGPTPEER};
+use abi::raw::ioctl::{
+    FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, TIOCGPTPEER,
+};
 use abi::{Errno, Result};
 use fs::{FileKind, OpenFlags, ioctl};
 use process::namespace::NsFile;
@@ -78,6 +80,7 @@ fn sys_ioctl(cx: &mut Context<'_>) -> Result<u64> {
             let left = file.metadata()?.size.saturating_sub(file.position());
             ioctl::put_int(arg, usize::try_from(left).unwrap_or(usize::MAX))
         }
+        FIGETBSZ => ioctl::put_int(arg, file.metadata()?.block_size as usize),
         FIOQSIZE => match file.kind() {
             FileKind::Regular | FileKind::Directory if !file.is_file_like() => {
                 let used = file.metadata()?.blocks * 512;
