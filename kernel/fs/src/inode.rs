@@ -98,6 +98,8 @@ pub enum XattrMode {
     Create,
     /// `XATTR_REPLACE`: fail with `ENODATA` when there is none.
     Replace,
+    /// Both: fail either way.
+    Never,
 }
 
 /// A file, directory, link, device node, pipe or socket of a file system.

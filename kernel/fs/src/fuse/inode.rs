@@ -498,6 +498,7 @@ impl Inode for FuseInode {
             XattrMode::Either => 0,
             XattrMode::Create => 1,
             XattrMode::Replace => 2,
+            XattrMode::Never => 3,
         };
         let size = u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?;
         let arg = SetXattrIn { size, flags };

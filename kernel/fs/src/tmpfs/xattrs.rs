@@ -51,8 +51,8 @@ impl Xattrs {
     fn insert(&self, name: Vec<u8>, value: Vec<u8>, mode: XattrMode) -> Result<Option<Vec<u8>>> {
         let mut all = self.0.lock();
         match (all.contains_key(name.as_slice()), mode) {
-            (true, XattrMode::Create) => return Err(Errno::EEXIST),
-            (false, XattrMode::Replace) => return Err(Errno::ENODATA),
+            (true, XattrMode::Create | XattrMode::Never) => return Err(Errno::EEXIST),
+            (false, XattrMode::Replace | XattrMode::Never) => return Err(Errno::ENODATA),
             _ => {}
         }
         Ok(all.try_insert(name, value)?)

@@ -44,7 +44,7 @@ fn place(cx: &Context<'_>, names: &Names<'_>, by: By) -> Result<Path> {
         By::Link => names.lookup(cx, AT_FDCWD, cx.addr(0), lookup_flags(false)),
         By::Descriptor => {
             let file = usable_file(cx, cx.int(0))?;
-            file.path().cloned().ok_or(Errno::EOPNOTSUPP)
+            file.place()
         }
     }
 }
@@ -84,10 +84,12 @@ fn give(value: &[u8], to: UserAddr, size: usize) -> Result<u64> {
 }
 
 fn set(cx: &mut Context<'_>, by: By) -> Result<u64> {
+    const BOTH: u32 = raw::XATTR_CREATE | raw::XATTR_REPLACE;
     let mode = match cx.uint(4) {
         0 => XattrMode::Either,
         raw::XATTR_CREATE => XattrMode::Create,
         raw::XATTR_REPLACE => XattrMode::Replace,
+        BOTH => XattrMode::Never,
         _ => return Err(Errno::EINVAL),
     };
     let name = read_name(cx.addr(1))?;
