@@ -1,5 +1,6 @@
 // Ways to move bytes between descriptors, and preallocation.
 #include "test.h"
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -52,6 +53,19 @@ static void full_pipes(void) {
     struct iovec none = {bytes, 0};
     SHOW(vmsplice(file, &none, 1, 0));
     int directory = open("/tmp", O_RDONLY);
+    int event = eventfd(3, EFD_NONBLOCK);
+    SHOW(splice(event, NULL, ends[1], NULL, 8, SPLICE_F_NONBLOCK));
+    SHOW(splice(ends[0], NULL, event, NULL, 8, SPLICE_F_NONBLOCK));
+    close(event);
+    offset = 0;
+    SHOW(sendfile(limited, file, &offset, (size_t)1 << 63));
+    loff_t behind = sizeof bytes, ahead = 10;
+    SHOW(copy_file_range(file, &behind, file, &ahead, 1 << 20, 0));
+    behind = sizeof bytes - 5, ahead = sizeof bytes;
+    SHOW(copy_file_range(file, &behind, file, &ahead, 100, 0));
+    behind = 5, ahead = 8;
+    SHOW(copy_file_range(file, &behind, file, &ahead, 100, 0));
+    SHOW(copy_file_range(file, &behind, file, &ahead, SIZE_MAX, 0));
     SHOW(copy_file_range(ends[0], NULL, directory, NULL, 5, 0));
     SHOW(copy_file_range(ends[0], NULL, file, NULL, 5, 0));
     SHOW(fallocate(ends[1], FALLOC_FL_PUNCH_HOLE, 0, 5));

@@ -194,6 +194,9 @@ fn sys_sendfile(cx: &mut Context<'_>) -> Result<u64> {
     {
         return Err(Errno::EINVAL);
     }
+    if i64::try_from(cx.size(3)).is_err() {
+        return Err(Errno::EINVAL);
+    }
     let mut from = Side::new(from, offset_addr)?;
     let mut to = Side::new(to, None)?;
     let result = copy(cx, &mut from, &mut to, cx.size(3).min(MAX_RW_COUNT));
@@ -216,7 +219,9 @@ fn sys_splice(cx: &mut Context<'_>) -> Result<u64> {
     let is_piped = from_pipe.is_some() || to_pipe.is_some();
     let is_same = matches!((from_pipe, to_pipe), (Some(a), Some(b)) if a.is_same_pipe(b));
     let appends = to.flags().contains(OpenFlags::APPEND);
-    if !is_piped || is_same || appends {
+    // An eventfd and its kin have no bytes that could be passed on as they are.
+    let is_number = |file: &File| file.kind() == FileKind::Regular && file.is_file_like();
+    if !is_piped || is_same || appends || is_number(&from) || is_number(&to) {
         return Err(Errno::EINVAL);
     }
     if flags.contains(SpliceFlags::NONBLOCK) {
@@ -306,9 +311,16 @@ fn sys_copy_file_range(cx: &mut Context<'_>) -> Result<u64> {
     if from.device() != to.device() {
         return Err(Errno::EXDEV);
     }
-    let is_same = from.key()? == to.key()?;
+    let (is_same, size) = (from.key()? == to.key()?, from.metadata()?.size);
     let mut from = Side::new(from, cx.optional_addr(1))?;
     let mut to = Side::new(to, cx.optional_addr(3))?;
+    let end_of = |side: &Side<'_>| side.at.map_or(Some(0), |(at, _)| at.checked_add(cx.arg(4)));
+    if end_of(&from).is_none() || end_of(&to).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
+    // There is no more than the file has.
+    let left = from.at.map_or(0, |(at, _)| size.saturating_sub(at));
+    let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
     if is_same && overlap(&from, &to, len) {
         return Err(Errno::EINVAL);
     }
