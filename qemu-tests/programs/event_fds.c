@@ -111,6 +111,29 @@ static void signal_fd(void) {
     SHOW(info[0].ssi_status);
     SHOW(read(descriptor, info, 10));
     waitpid(child, 0, 0);
+    while (read(descriptor, info, sizeof info) > 0) continue;
+
+    // What sigqueue(3) sends has a value; what it may not claim, it may not claim with no signal, either.
+    sigaddset(&mask, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &mask, 0);
+    TRUE(signalfd(descriptor, &mask, 0) == descriptor);
+    sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = 77});
+    SHOW(read(descriptor, info, sizeof info));
+    TRUE(info[0].ssi_signo == (unsigned)SIGRTMIN && info[0].ssi_pid == (unsigned)getpid());
+    TRUE(info[0].ssi_code == SI_QUEUE);
+    SHOW(info[0].ssi_int);
+    SHOW((int)info[0].ssi_ptr);
+    child = fork_clean();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    siginfo_t claim = {.si_code = SI_USER};
+    SHOW(syscall(SYS_rt_sigqueueinfo, child, 0, &claim));
+    claim.si_code = SI_QUEUE;
+    SHOW(syscall(SYS_rt_sigqueueinfo, child, 0, &claim));
+    kill(child, SIGKILL);
+    waitpid(child, 0, 0);
 }
 
 // What fstat and /proc say of them.

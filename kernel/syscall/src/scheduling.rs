@@ -217,28 +217,43 @@ struct SchedAttr {
     nice: i32,
     priority: u32,
     deadline: [u64; 3],
+    /// `sched_util_min` and `_max`, of the second version: nothing here is clamped.
+    clamp: [u32; 2],
 }
 
-/// Bytes of the first version, which is all that is known.
-const ATTR_SIZE: u32 = 48;
+/// Bytes of the first version of `struct sched_attr`.
+const FIRST_SIZE: u32 = 48;
+/// Bytes of the version that is known here.
+const ATTR_SIZE: u32 = 56;
 
 fn sys_sched_setattr(cx: &mut Context<'_>) -> Result<u64> {
     const FLAG_RESET_ON_FORK: u64 = 1;
+    const FLAG_KEEP_POLICY: u64 = 8;
+    const FLAG_KEEP_PARAMS: u64 = 16;
     let from = cx.optional_addr(1).ok_or(Errno::EINVAL)?;
     if cx.int(0) < 0 || cx.uint(2) != 0 {
         return Err(Errno::EINVAL);
     }
     let asked = read_attr(from)?;
-    if asked.flags & !FLAG_RESET_ON_FORK != 0 {
+    if asked.policy.cast_signed() < 0 {
         return Err(Errno::EINVAL);
     }
     let target = named(cx, cx.int(0))?;
-    let wanted = Attributes {
-        policy: Policy::from_raw(asked.policy)?,
-        reset_on_fork: asked.flags & FLAG_RESET_ON_FORK != 0,
-        priority: asked.priority.try_into().map_err(|_| Errno::EINVAL)?,
-        nice: asked.nice.clamp(-20, 19).try_into().unwrap_or_default(),
-    };
+    if asked.flags & !(FLAG_RESET_ON_FORK | FLAG_KEEP_POLICY | FLAG_KEEP_PARAMS) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut wanted = target.attributes();
+    if asked.flags & FLAG_KEEP_POLICY == 0 {
+        wanted.policy = Policy::from_raw(asked.policy)?;
+        wanted.reset_on_fork = asked.flags & FLAG_RESET_ON_FORK != 0;
+    }
+    if asked.flags & FLAG_KEEP_PARAMS == 0 {
+        wanted.priority = asked.priority.try_into().map_err(|_| Errno::EINVAL)?;
+        // The others keep it for when they are fair again.
+        if matches!(wanted.policy, Policy::Other | Policy::Batch) {
+            wanted.nice = asked.nice.clamp(-20, 19).try_into().unwrap_or_default();
+        }
+    }
     set_attributes(cx, &target, wanted)
 }
 
@@ -246,10 +261,10 @@ fn sys_sched_setattr(cx: &mut Context<'_>) -> Result<u64> {
 /// answered with the one that does.
 fn read_attr(from: UserAddr) -> Result<SchedAttr> {
     let size = match memory::user::read(from)? {
-        0 => ATTR_SIZE,
+        0 => FIRST_SIZE,
         size => size,
     };
-    let attr = if size < ATTR_SIZE {
+    let attr = if size < FIRST_SIZE {
         Err(Errno::E2BIG)
     } else {
         read_extensible(from, usize::try_from(size).unwrap_or(usize::MAX))
@@ -263,18 +278,24 @@ fn read_attr(from: UserAddr) -> Result<SchedAttr> {
 fn sys_sched_getattr(cx: &mut Context<'_>) -> Result<u64> {
     let to = cx.optional_addr(1).ok_or(Errno::EINVAL)?;
     let size = cx.uint(2);
-    let fits = size >= ATTR_SIZE && size as usize <= machine::PAGE_SIZE;
+    let fits = size >= FIRST_SIZE && size as usize <= machine::PAGE_SIZE;
     if !fits || cx.uint(3) != 0 {
         return Err(Errno::EINVAL);
     }
     let attributes = named(cx, cx.int(0))?.attributes();
+    let size = size.min(ATTR_SIZE);
+    let is_realtime = attributes.policy.is_realtime();
     let shown = SchedAttr {
-        size: ATTR_SIZE,
+        size,
         policy: attributes.policy.to_raw(),
         flags: u64::from(attributes.reset_on_fork),
-        nice: attributes.nice.into(),
+        nice: if is_realtime {
+            0
+        } else {
+            attributes.nice.into()
+        },
         priority: attributes.priority.into(),
         ..SchedAttr::default()
     };
-    memory::user::write(to, &shown).map(|()| 0)
+    memory::user::write_bytes(to, &shown.as_bytes()[..size as usize]).map(|()| 0)
 }

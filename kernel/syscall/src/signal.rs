@@ -236,12 +236,11 @@ fn sys_rt_sigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
     if pid <= 0 {
         return Err(Errno::ESRCH);
     }
-    let Some(signal) = optional_signal(number)? else {
-        return send::kill(cx.thread, pid, None, None).map(|()| 0);
-    };
+    let signal = optional_signal(number)?;
     let target = cx.process().find(pid).ok_or(Errno::ESRCH)?;
-    let info = read_info(cx, cx.addr(2), signal, target)?;
-    send::kill(cx.thread, pid, Some(signal), Some(&info)).map(|()| 0)
+    // What may not be said may not be said with no signal, either.
+    let info = read_info(cx, cx.addr(2), signal.unwrap_or(Signal::HUP), target)?;
+    send::kill(cx.thread, pid, signal, Some(&info)).map(|()| 0)
 }
 
 fn sys_rt_tgsigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
@@ -249,12 +248,10 @@ fn sys_rt_tgsigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
     if pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let Some(signal) = optional_signal(number)? else {
-        return kill_thread(cx, Some(pid), tid, None, None);
-    };
+    let signal = optional_signal(number)?;
     let target = cx.process().find(pid).ok_or(Errno::ESRCH)?;
-    let info = read_info(cx, cx.addr(3), signal, target)?;
-    kill_thread(cx, Some(pid), tid, Some(signal), Some(info))
+    let info = read_info(cx, cx.addr(3), signal.unwrap_or(Signal::HUP), target)?;
+    kill_thread(cx, Some(pid), tid, signal, Some(info))
 }
 
 fn sys_restart_syscall(cx: &mut Context<'_>) -> Result<u64> {

@@ -12,7 +12,7 @@ use fs::{AnonymousInode, Events, File, FileOps, Io, OpenFlags, PollTable};
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
 use memory::user;
-use process::signal::{Payload, SigInfo, SignalSet, state, wait};
+use process::signal::{Payload, SigInfo, SignalSet, code, state, wait};
 use process::thread::{self, Thread};
 
 use super::{install, usable_file};
@@ -121,9 +121,30 @@ fn record(info: &SigInfo) -> [u8; RECORD] {
             put(64, &stime.to_ne_bytes());
         }
         Payload::Fault { addr } => put(72, &addr.to_ne_bytes()),
-        Payload::Sender { .. } | Payload::Raw(_) => {}
+        Payload::Raw(raw) => {
+            for (from, to, len) in raw_fields(info.code) {
+                put(*to, &raw[*from..from + len]);
+            }
+        }
+        Payload::Sender { .. } => {}
     }
     out
+}
+
+/// Where the fields of a `siginfo_t` whose bytes user space gave are from `si_pid` on, where they go, and how long
+/// they are. The code tells which there are, as sigaction(2) has it.
+fn raw_fields(code: i32) -> &'static [(usize, usize, usize)] {
+    const SI_SIGIO: i32 = -5;
+    match code {
+        // Band and descriptor.
+        1.. | SI_SIGIO => &[(0, 28, 4), (8, 20, 4)],
+        // Timer, overrun, value as a number and as a pointer.
+        code::SI_TIMER => &[(0, 24, 4), (4, 32, 4), (8, 44, 4), (8, 48, 8)],
+        // Process and user.
+        code::SI_USER => &[(0, 12, 4), (4, 16, 4)],
+        // These, and the value.
+        ..0 => &[(0, 12, 4), (4, 16, 4), (8, 44, 4), (8, 48, 8)],
+    }
 }
 
 fn sys_signalfd(cx: &mut Context<'_>) -> Result<u64> {
