@@ -138,6 +138,8 @@ fn sys_reboot(cx: &mut Context<'_>) -> Result<u64> {
         let init = namespace.find(1).and_then(tree::process);
         let init = init.ok_or(Errno::ESRCH)?;
         exit::kill_with_status(&init, i32::from(signal.number()));
+        // The caller sees no answer.
+        exit::exit_thread(cx.thread, 0);
         return Ok(0);
     }
     match cx.uint(2) {
