@@ -14,10 +14,12 @@
 #include <sys/xattr.h>
 
 static volatile int last, count, band_fd;
+static volatile long band;
 static void note(int signal) { last = signal, count++; }
 static void note_info(int signal, siginfo_t *info, void *context) {
     (void)context;
     last = signal, count++, band_fd = info->si_fd;
+    band = info->si_band;
 }
 
 static void expect(int signal) {
@@ -55,11 +57,20 @@ static void signalled_io(void) {
     write(pair[1], "x", 1);
     expect(SIGRTMIN + 1);
     TRUE(band_fd == pair[0]);
+    TRUE(band == (POLLIN | POLLRDNORM));
+    // What was ready before is no news.
+    SHOW(fcntl(pair[0], F_SETFL, 0));
+    last = 0;
+    SHOW(fcntl(pair[0], F_SETFL, O_ASYNC));
+    sleep_ms(30);
+    say("signal %d for what was there before\n", last);
     memset(&owner, 0, sizeof owner);
     SHOW(fcntl(pair[0], F_GETOWN_EX, &owner));
     TRUE(owner.type == F_OWNER_TID && owner.pid == getpid());
     SHOW(fcntl(pair[0], F_SETSIG, 65));
     SHOW(fcntl(pair[0], F_SETOWN, 4000000));
+    owner.pid = -5;
+    SHOW(fcntl(pair[0], F_SETOWN_EX, &owner));
     owner.type = 7;
     SHOW(fcntl(pair[0], F_SETOWN_EX, &owner));
     int file = open("/tmp/answers", O_RDWR | O_CREAT, 0644);

@@ -118,6 +118,25 @@ impl Epoll {
     /// # Errors
     /// `EEXIST`, `EPERM` for a file that cannot be waited for, `EINVAL` for itself, `ELOOP` for a cycle or too deep nesting.
     pub fn add(&self, fd: i32, file: &Arc<File>, interest: Interest) -> Result<()> {
+        let (waker, now) = self.enter(fd, file, interest)?;
+        if !now.is_empty() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// As [`Self::add`], but what is ready already is not reported.
+    pub(crate) fn add_for_news(&self, fd: i32, file: &Arc<File>, interest: Interest) -> Result<()> {
+        self.enter(fd, file, interest).map(drop)
+    }
+
+    /// Watches `file`; who reports it, and what is ready already.
+    fn enter(
+        &self,
+        fd: i32,
+        file: &Arc<File>,
+        interest: Interest,
+    ) -> Result<(Arc<ItemWaker>, Events)> {
         if !file.ops().is_pollable() {
             return Err(Errno::EPERM);
         }
@@ -165,10 +184,7 @@ impl Epoll {
             return Err(errno);
         }
         drop(items);
-        if !now.is_empty() {
-            waker.wake();
-        }
-        Ok(())
+        Ok((waker, now))
     }
 
     /// Room for `count` numbers on the ready list, so that wake-ups need no memory.

@@ -144,7 +144,8 @@ impl Settings {
         }
         file.io_signal()
             .change(file.credentials(), |signal| signal.fd = fd)?;
-        match epoll.add(0, file, interest()) {
+        // What is ready already is no news.
+        match epoll.add_for_news(0, file, interest()) {
             Err(Errno::EEXIST) | Ok(()) => Ok(()),
             other => other,
         }

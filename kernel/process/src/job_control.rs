@@ -14,16 +14,17 @@ use crate::{Process, thread, tree};
 pub(crate) struct FromTree;
 
 /// `POLL_*` of `si_code` (sigaction(2)).
-fn poll_code(events: Events) -> i32 {
+fn poll_code(events: Events) -> (i32, u32) {
     const POLL_IN: i32 = 1;
     const POLL_PRI: i32 = 5;
     const POLL_HUP: i32 = 6;
+    // POLLIN | POLLRDNORM, POLLPRI | POLLRDBAND, POLLHUP | POLLERR.
     if events.contains(Events::HUP) {
-        POLL_HUP
+        (POLL_HUP, 0x18)
     } else if events.contains(Events::PRI) {
-        POLL_PRI
+        (POLL_PRI, 0x82)
     } else {
-        POLL_IN
+        (POLL_IN, 0x41)
     }
 }
 
@@ -160,7 +161,8 @@ impl JobControl for FromTree {
         let Ok(signal) = Signal::new(i32::from(io.signal)) else {
             return signal_owner(io, &SigInfo::kernel(Signal::IO));
         };
-        let info = SigInfo::io(signal, poll_code(io.events), io.events.bits(), io.fd);
+        let (code, band) = poll_code(io.events);
+        let info = SigInfo::io(signal, code, band, io.fd);
         signal_owner(io, &info);
     }
 

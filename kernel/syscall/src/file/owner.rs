@@ -65,7 +65,9 @@ fn shown(cx: &Context<'_>, owner: IoOwner) -> (i32, i32) {
 fn set_owner(cx: &Context<'_>, file: &File, kind: u32, id: i32) -> Result<u64> {
     let known = |id: i32| cx.process().find(id).ok_or(Errno::ESRCH);
     let owner = match kind {
-        _ if id < 0 => return Err(Errno::EINVAL),
+        raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP if id < 0 => {
+            return Err(Errno::ESRCH);
+        }
         raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP if id == 0 => IoOwner::Nobody,
         raw::F_OWNER_TID => {
             let id = known(id)?;
