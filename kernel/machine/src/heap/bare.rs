@@ -3,7 +3,7 @@
 //! there are frames.
 //!
 //! Each CPU has a stock of free objects of each class, so the common case takes no lock. An object of up to
-//! [`FEW_PAGES`] pages is contiguous in physical memory where such frames are free; devices must not rely on it.
+//! eight pages is contiguous in physical memory where such frames are free; devices must not rely on it.
 //!
 //! Locking: one [`IrqLock`] a size class; stocks are used with interrupts off. Interrupt handlers may allocate.
 
@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use linked_list_allocator::Heap;
 
 use super::fallible::Slot as ReservedSlot;
-use super::slab::{Class, Pages, SIZES, Stock, class_of, stock_of};
+use super::slab::{Class, Pages, Place, SIZES, Stock, place_of, stock_of};
 use super::{poison, vmalloc};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::bare::{give_contiguous, take_contiguous};
@@ -25,8 +25,6 @@ use crate::interrupt::InterruptsOff;
 use crate::sync::IrqLock;
 use crate::x86::{layout, percpu};
 
-/// Up to so many pages, frames beside each other are tried first.
-const FEW_PAGES: usize = 8;
 const EARLY_LEN: usize = 32 * 1024;
 
 struct EarlyMemory(UnsafeCell<[u8; EARLY_LEN]>);
@@ -127,9 +125,13 @@ unsafe impl GlobalAlloc for KernelHeap {
         if crate::fail::is_due() {
             return core::ptr::null_mut();
         }
-        let block = match class_of(layout.size(), layout.align()) {
-            Some(class) => take_object(class),
-            None => take_pages(pages_of(layout)),
+        let block = match place_of(layout.size(), layout.align()) {
+            Place::Object(class) => take_object(class),
+            Place::Pages {
+                count,
+                beside,
+                mapped,
+            } => take_pages(count, beside, mapped),
         };
         block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
@@ -141,18 +143,15 @@ unsafe impl GlobalAlloc for KernelHeap {
         if is_early(at) {
             // SAFETY: the early heap gave it out with this layout.
             unsafe { EARLY.lock().deallocate(block, layout) };
-        } else if let Some(class) = class_of(layout.size(), layout.align()) {
+            return;
+        }
+        match place_of(layout.size(), layout.align()) {
             // SAFETY: the layout says that `take_object` gave it, and the caller is done.
-            unsafe { give_object(class, block) };
-        } else {
+            Place::Object(class) => unsafe { give_object(class, block) },
             // SAFETY: the layout says that `take_pages` gave it, and the caller is done.
-            unsafe { give_pages(block, pages_of(layout)) };
+            Place::Pages { count, .. } => unsafe { give_pages(block, count) },
         }
     }
-}
-
-fn pages_of(layout: Layout) -> usize {
-    layout.size().max(layout.align()).div_ceil(PAGE_SIZE)
 }
 
 /// Calls `with` with this CPU's stock of a class; with interrupts off.
@@ -220,13 +219,13 @@ pub(crate) fn drain_stocks() {
     }
 }
 
-fn take_pages(pages: usize) -> Option<NonNull<u8>> {
-    if pages <= FEW_PAGES
-        // Blocks are aligned to their size rounded up to a power of two, so to `align` too.
-        && let Some(phys) = take_contiguous(pages)
-    {
+fn take_pages(pages: usize, beside: bool, mapped: bool) -> Option<NonNull<u8>> {
+    if beside && let Some(phys) = take_contiguous(pages) {
         allocator::count_kind(Kind::Slab, pages.cast_signed());
         return NonNull::new(layout::at(phys));
+    }
+    if !mapped {
+        return None;
     }
     vmalloc::take(pages, Kind::Vmalloc).ok()
 }

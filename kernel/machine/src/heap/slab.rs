@@ -49,6 +49,39 @@ pub(crate) fn class_of(size: usize, align: usize) -> Option<usize> {
     (class..SIZES.len()).find(|class| SIZES[*class].is_multiple_of(align))
 }
 
+/// Where the memory of a layout comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An object of this class.
+    Object(usize),
+    /// So many pages.
+    Pages {
+        count: usize,
+        /// Frames beside each other will do: what is there is aligned to its size rounded up to a power of two.
+        beside: bool,
+        /// Virtually contiguous memory will do: it is aligned to a page, no further.
+        mapped: bool,
+    },
+}
+
+/// Up to so many pages, frames beside each other are tried first.
+const FEW_PAGES: usize = 8;
+
+/// Where memory so large and so aligned comes from, and goes back to.
+pub(crate) fn place_of(size: usize, align: usize) -> Place {
+    match class_of(size, align) {
+        Some(class) => Place::Object(class),
+        None => {
+            let count = size.max(align).div_ceil(PAGE_SIZE);
+            Place::Pages {
+                count,
+                beside: count <= FEW_PAGES,
+                mapped: align <= PAGE_SIZE,
+            }
+        }
+    }
+}
+
 /// How many objects a stock keeps of a class, and how many go between it and the class at once.
 pub(crate) fn stock_of(class: usize) -> (u32, u32) {
     if SIZES[class] <= 256 { (16, 8) } else { (4, 2) }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use super::{Class, Pages, SIZES, SPARE, Stock, class_of, stock_of};
+use super::{Class, Pages, Place, SIZES, SPARE, Stock, class_of, place_of, stock_of};
 use crate::addr::PAGE_SIZE;
 use crate::frame::meta::Meta;
 
@@ -157,4 +157,25 @@ fn a_stock_returns_what_it_was_given() {
         assert_eq!(stock.take(), Some(*object));
     }
     assert_eq!((stock.take(), stock.count()), (None, 0));
+}
+
+#[test]
+fn what_is_aligned_to_more_than_a_page_is_never_mapped() {
+    assert_eq!(place_of(100, 8), Place::Object(4));
+    // What slots of mapped pages begin with is one that is not: their memory is aligned to a page.
+    for (size, align, count, beside, mapped) in [
+        (4096, 8, 1, true, true),
+        (100, 4096, 1, true, true),
+        (3 * 4096, 8192, 3, true, false),
+        (100, 32768, 8, true, false),
+        (1 << 20, 8, 256, false, true),
+        (100, 65536, 16, false, false),
+    ] {
+        let expected = Place::Pages {
+            count,
+            beside,
+            mapped,
+        };
+        assert_eq!(place_of(size, align), expected, "{size} aligned to {align}");
+    }
 }
