@@ -337,7 +337,7 @@ fn prepare(
             let _ = memory::user::write(addr, &own);
         }
         let own = Own::new(&thread, files);
-        user_loop::run(&thread, *context, own);
+        user_loop::run(&thread, context.start(), own);
     };
     let mut builder = builder_for(child, &memory, entry);
     if let Some(kernel) = parent.kernel() {

@@ -6,7 +6,7 @@ use abi::{Errno, Result};
 use collections::{Vec, try_arc};
 use fs::{FdTable, FsContext};
 use machine::sync::SpinLock;
-use machine::user_mode::UserContext;
+use machine::user_mode::NewContext;
 use memory::AddressSpace;
 
 use crate::exec::{self, Request, strings::Strings};
@@ -65,7 +65,7 @@ pub fn start_init(request: InitRequest<'_>) -> Result<()> {
     let thread = Thread::new(pid, &process, start_of(&request)?)?;
     let program = Program {
         path: Vec::try_from_slice(request.path)?,
-        user: UserContext::new()?,
+        user: NewContext::new()?,
         args: Strings::from_list(request.args)?,
         env: Strings::from_list(request.env)?,
     };
@@ -106,7 +106,7 @@ fn start_of(request: &InitRequest<'_>) -> Result<Start> {
 
 struct Program {
     path: Vec<u8>,
-    user: UserContext,
+    user: NewContext,
     args: Strings,
     env: Strings,
 }
@@ -115,10 +115,11 @@ impl Program {
     fn run(self, thread: &Arc<Thread>, mut own: Own) {
         let Program {
             path,
-            mut user,
+            user,
             args,
             env,
         } = self;
+        let mut user = user.start();
         let ran = Vec::try_from_slice(&path).map_err(Errno::from);
         let ran = ran.and_then(|name| {
             let request = Request {

@@ -1,6 +1,8 @@
 //! User code on the real CPU.
 
 use alloc::boxed::Box;
+use core::marker::PhantomData;
+use core::sync::atomic::Ordering;
 
 use super::{PageFault, Registers, UserExit};
 use crate::addr::UserAddr;
@@ -23,16 +25,26 @@ const GENERAL_PROTECTION: u8 = 13;
 /// The page was there, user mode, instruction fetch.
 const FETCH_OF_KERNEL_PAGE: u32 = 0x15;
 
-/// The user side of a thread: registers and FPU state.
+/// The user side of a thread: registers and FPU state. It stays with the kernel thread that runs it: a CPU whose
+/// registers hold the FPU state points to it until the thread leaves that CPU.
 #[derive(Debug)]
 pub struct UserContext {
     /// The registers. `run` takes only what user mode may have: segments are fixed, of `rflags` only the
     /// user's bits count, `rip` and the bases are made canonical.
     pub regs: Registers,
     fpu: Box<FpuState>,
+    _not_send: PhantomData<*const ()>,
 }
 
-impl UserContext {
+/// A user side that no CPU has loaded yet, on its way to the thread that will run it.
+#[derive(Debug)]
+pub struct NewContext {
+    /// The registers.
+    pub regs: Registers,
+    fpu: Box<FpuState>,
+}
+
+impl NewContext {
     /// Registers zero, FPU as after exec.
     ///
     /// # Errors
@@ -44,12 +56,32 @@ impl UserContext {
         })
     }
 
+    /// The context of the thread that calls this.
+    #[must_use]
+    pub fn start(self) -> UserContext {
+        UserContext {
+            regs: self.regs,
+            fpu: self.fpu,
+            _not_send: PhantomData,
+        }
+    }
+}
+
+impl UserContext {
+    /// Registers zero, FPU as after exec.
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn new() -> Result<Self, AllocError> {
+        NewContext::new().map(NewContext::start)
+    }
+
     /// A copy for a forked thread, FPU state included.
     ///
     /// # Errors
     /// [`AllocError`].
-    pub fn duplicate(&self) -> Result<Self, AllocError> {
-        Ok(Self {
+    pub fn duplicate(&self) -> Result<NewContext, AllocError> {
+        Ok(NewContext {
             regs: self.regs,
             fpu: try_box(self.fpu.duplicate()?)?,
         })

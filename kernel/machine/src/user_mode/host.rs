@@ -1,17 +1,59 @@
 //! Host double: registers and FPU bytes that nothing runs.
 
+use core::marker::PhantomData;
+
 use super::{Registers, UserExit};
 use crate::heap::{AllocError, admit};
 
 /// Bytes of the double's FPU area: an FXSAVE image.
 const FPU_LEN: usize = 512;
 
-/// The user side of a thread: registers and FPU state.
+/// The user side of a thread: registers and FPU state. It stays with the thread that runs it.
 #[derive(Debug)]
 pub struct UserContext {
     /// The registers.
     pub regs: Registers,
     fpu: [u8; FPU_LEN],
+    _not_send: PhantomData<*const ()>,
+}
+
+/// A user side on its way to the thread that will run it.
+#[derive(Debug)]
+pub struct NewContext {
+    /// The registers.
+    pub regs: Registers,
+    fpu: [u8; FPU_LEN],
+}
+
+fn fpu_after_exec() -> [u8; FPU_LEN] {
+    let mut image = [0; FPU_LEN];
+    image[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
+    image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+    image
+}
+
+impl NewContext {
+    /// Registers zero, FPU as after exec.
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn new() -> Result<Self, AllocError> {
+        admit()?;
+        Ok(Self {
+            regs: Registers::default(),
+            fpu: fpu_after_exec(),
+        })
+    }
+
+    /// The context of the thread that calls this.
+    #[must_use]
+    pub fn start(self) -> UserContext {
+        UserContext {
+            regs: self.regs,
+            fpu: self.fpu,
+            _not_send: PhantomData,
+        }
+    }
 }
 
 impl UserContext {
@@ -20,22 +62,16 @@ impl UserContext {
     /// # Errors
     /// [`AllocError`].
     pub fn new() -> Result<Self, AllocError> {
-        admit()?;
-        let mut context = Self {
-            regs: Registers::default(),
-            fpu: [0; FPU_LEN],
-        };
-        context.reset_fpu();
-        Ok(context)
+        NewContext::new().map(NewContext::start)
     }
 
     /// A copy for a forked thread, FPU state included.
     ///
     /// # Errors
     /// [`AllocError`].
-    pub fn duplicate(&self) -> Result<Self, AllocError> {
+    pub fn duplicate(&self) -> Result<NewContext, AllocError> {
         admit()?;
-        Ok(Self {
+        Ok(NewContext {
             regs: self.regs,
             fpu: self.fpu,
         })
@@ -51,9 +87,7 @@ impl UserContext {
 
     /// FPU state as exec leaves it.
     pub fn reset_fpu(&mut self) {
-        self.fpu = [0; FPU_LEN];
-        self.fpu[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
-        self.fpu[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+        self.fpu = fpu_after_exec();
     }
 
     /// The FPU state in the layout of a signal frame (FXSAVE).

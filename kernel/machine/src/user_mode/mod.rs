@@ -6,9 +6,9 @@ mod bare;
 mod host;
 
 #[cfg(target_os = "none")]
-pub use bare::UserContext;
+pub use bare::{NewContext, UserContext};
 #[cfg(not(target_os = "none"))]
-pub use host::UserContext;
+pub use host::{NewContext, UserContext};
 
 use crate::addr::UserAddr;
 

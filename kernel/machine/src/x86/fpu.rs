@@ -43,9 +43,11 @@ pub(crate) struct FpuState {
     cpu: CpuId,
 }
 
-// SAFETY: the area is this state's alone.
+// SAFETY: the area is this state's alone. No CPU points to a state that goes from one thread to another: a thread's
+// leaving its CPU ends that (`save_live`), a loaded state stays with its thread (`UserContext` is not `Send`), and a
+// new one was loaded nowhere.
 unsafe impl Send for FpuState {}
-// SAFETY: it is only changed through `&mut`, or by the CPU that runs the owner.
+// SAFETY: it is only changed through `&mut`, or by the CPU that its owner is on.
 unsafe impl Sync for FpuState {}
 
 /// Turns the FPU on, on this CPU.
@@ -94,7 +96,8 @@ pub(crate) fn learn_mxcsr_mask() {
 /// Saves the state that this CPU's registers hold, if that is not saved yet. The registers stay
 /// good. Interrupts are off.
 pub(crate) fn save_live(area: &Area) {
-    // SAFETY: `fpu_live` is set while the state's owner is alive and on this CPU; dropping a state clears it.
+    // SAFETY: `load` set it to a state in a box of the thread that is on this CPU; that thread's leaving comes here
+    // first, and its dropping or changing the state clears it (`forget_registers`).
     if let Some(state) = unsafe { area.fpu_live.replace(core::ptr::null_mut()).as_ref() } {
         state.save();
     }
