@@ -73,6 +73,12 @@ pub(crate) fn add_region(start: PhysAddr, end: PhysAddr, is_zero: bool) {
     note(&zone);
 }
 
+/// Whether a byte of a range is RAM that was added.
+pub(crate) fn is_ram(start: PhysAddr, end: PhysAddr) -> bool {
+    let end = end.0.div_ceil(PAGE_SIZE as u64) as usize;
+    ZONE.lock().overlaps(number_of(start), end)
+}
+
 /// From now on frames have metadata: the kernel's own page tables are loaded.
 pub(crate) fn start() {
     ZONE.lock().start();
@@ -83,25 +89,20 @@ pub(crate) fn meta(number: usize) -> &'static Meta {
     vmemmap::meta(number)
 }
 
-/// The metadata of any frame, if it has some.
-pub(super) fn known_meta(number: usize) -> Option<&'static Meta> {
-    vmemmap::has_meta(number).then(|| meta(number))
-}
-
-/// Takes a frame, which counts one handle, and says whether it is zero.
-pub(super) fn allocate(wanted: Wanted) -> Option<(PhysAddr, bool)> {
+/// Takes a frame, which counts so many handles from the start, and says whether it is zero.
+pub(super) fn allocate(wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> {
     match with_lists(|lists| lists.take(wanted)) {
         Some((number, is_zero)) => {
-            meta(number).start(1);
+            meta(number).start(handles);
             Some((phys_of(number), is_zero))
         }
-        None => allocate_from_zone(wanted),
+        None => allocate_from_zone(wanted, handles),
     }
 }
 
 /// Takes a frame when the list is empty, and fills the list.
 #[cold]
-fn allocate_from_zone(wanted: Wanted) -> Option<(PhysAddr, bool)> {
+fn allocate_from_zone(wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> {
     let (number, is_zero, has_meta) = with_lists(|lists| {
         let mut zone = ZONE.lock();
         if !zone.is_started() {
@@ -115,7 +116,7 @@ fn allocate_from_zone(wanted: Wanted) -> Option<(PhysAddr, bool)> {
         Some((number, is_zero, true))
     })?;
     if has_meta {
-        meta(number).start(1);
+        meta(number).start(handles);
     }
     Some((phys_of(number), is_zero))
 }
@@ -146,9 +147,8 @@ fn fill(lists: &mut Lists, zone: &mut Zone, wanted: Wanted) {
 
 /// Takes a frame without handles, of unknown contents, for the kernel itself.
 pub(crate) fn take_raw(kind: Kind) -> Option<usize> {
-    let (phys, _) = allocate(Wanted::Any)?;
+    let (phys, _) = allocate(Wanted::Any, 0)?;
     let number = number_of(phys);
-    meta(number).count.store(0, Ordering::Relaxed);
     set_kind(number, kind);
     Some(number)
 }

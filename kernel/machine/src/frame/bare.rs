@@ -29,7 +29,7 @@ impl Frame {
     /// [`OutOfMemory`] when none is free.
     pub fn alloc_zeroed() -> Result<Frame, OutOfMemory> {
         fail::check()?;
-        let (phys, is_zero) = allocator::allocate(Wanted::Zero).ok_or(OutOfMemory)?;
+        let (phys, is_zero) = allocator::allocate(Wanted::Zero, 1).ok_or(OutOfMemory)?;
         let frame = Frame(phys.0);
         if !is_zero {
             bytes::clear_page(frame.as_ptr());
@@ -43,7 +43,7 @@ impl Frame {
     /// [`OutOfMemory`] when none is free.
     pub fn duplicate(&self) -> Result<Frame, OutOfMemory> {
         fail::check()?;
-        let (phys, _) = allocator::allocate(Wanted::Any).ok_or(OutOfMemory)?;
+        let (phys, _) = allocator::allocate(Wanted::Any, 1).ok_or(OutOfMemory)?;
         let copy = Frame(phys.0);
         bytes::copy_page(self.as_ptr(), copy.as_ptr());
         Ok(copy)
@@ -59,19 +59,6 @@ impl Frame {
         // Only the archive is never freed, and never written.
         let phys = layout::phys_of(NonNull::from(page).cast())?;
         layout::is_archive(phys).then_some(Frame(phys.0 | BOOT))
-    }
-
-    /// A handle to the frame at `phys`, if it is in use as a program's or a file's page. For walks over
-    /// frames: by the time it is looked at, the frame may have become another's.
-    #[must_use]
-    pub fn try_get(phys: PhysAddr) -> Option<Frame> {
-        let meta = allocator::known_meta(frame_number(phys))?;
-        let one_more = |count: u32| (count > 0).then_some(count + 1);
-        let (done, seen) = (Ordering::AcqRel, Ordering::Relaxed);
-        meta.count.fetch_update(done, seen, one_more).ok()?;
-        let frame = Frame(phys.0 & !(PAGE_SIZE as u64 - 1));
-        // The kernel's own frames are no business of others; while there is a handle the kind stays.
-        meta.kind().is_users().then_some(frame)
     }
 
     /// Its physical address.
@@ -188,7 +175,10 @@ impl Frame {
 
     /// Says that all bytes are zero and that nobody writes them any more: the last drop gives the
     /// frame back as such, and the next owner need not clear it.
-    pub fn mark_zero(&self) {
+    ///
+    /// # Safety
+    /// It is so: page tables are made of such frames without a look at their bytes.
+    pub(crate) unsafe fn mark_zero(&self) {
         if let Some(meta) = self.meta() {
             meta.mark_zero();
         }
@@ -200,16 +190,21 @@ impl Frame {
     }
 
     pub(super) fn meta(&self) -> Option<&'static Meta> {
-        (self.0 & BOOT == 0).then(|| allocator::meta(frame_number(self.phys())))
+        (!self.is_boot_memory()).then(|| allocator::meta(frame_number(self.phys())))
     }
 
     fn count(&self) -> Option<&'static AtomicU32> {
         self.meta().map(|meta| &meta.count)
     }
 
-    /// Boot memory is mapped read-only, and constant to Rust.
-    fn check_writable(&self) {
-        assert!(self.0 & BOOT == 0, "a write to boot memory");
+    /// Whether its bytes are the archive's, which is mapped read-only and constant to Rust.
+    pub(crate) fn is_boot_memory(&self) -> bool {
+        self.0 & BOOT != 0
+    }
+
+    /// Panics for boot memory, which nobody may write.
+    pub(crate) fn check_writable(&self) {
+        assert!(!self.is_boot_memory(), "a write to boot memory");
     }
 }
 

@@ -6,10 +6,10 @@ use core::ptr::NonNull;
 
 use crate::addr::PAGE_SIZE;
 
-/// Copies `words` eight-byte words, then `tail` bytes.
+/// Copies `len` bytes: words of eight bytes, then the rest.
 ///
 /// # Safety
-/// Both ranges are mapped; the kernel has no reference to the bytes at `to`.
+/// Both ranges are mapped, `to` for writes; there is no reference to the bytes at `to` but the caller's own.
 unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: the caller's ranges, exactly; the direction flag is clear in the kernel.
     unsafe {

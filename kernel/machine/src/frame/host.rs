@@ -88,7 +88,9 @@ impl Frame {
             return None;
         }
         let frame = Frame::new(true).ok()?;
-        frame.write(0, page);
+        for (to, from) in frame.bytes().iter().zip(page) {
+            to.store(*from, Ordering::Relaxed);
+        }
         Some(frame)
     }
 
@@ -131,13 +133,6 @@ impl Frame {
         }
     }
 
-    /// A handle to the frame at `phys`: never on the host, where addresses say nothing.
-    #[must_use]
-    pub fn try_get(phys: PhysAddr) -> Option<Frame> {
-        let _ = phys;
-        None
-    }
-
     /// Says what the frame is used for; once, by who allocated it.
     pub fn set_kind(&self, kind: Kind) {
         count_kind(self.kind(), -1);
@@ -178,11 +173,6 @@ impl Frame {
         self.meta().flags()
     }
 
-    /// Says that all bytes are zero and that nobody writes them any more.
-    pub fn mark_zero(&self) {
-        self.meta().mark_zero();
-    }
-
     fn meta(&self) -> &Meta {
         &self.0.meta
     }
@@ -195,16 +185,28 @@ impl Frame {
         }
     }
 
-    /// Copies `from` to `offset`. Panics when the range leaves the frame.
+    /// Whether its bytes are those of the archive, which nobody may write.
+    pub(crate) fn is_boot_memory(&self) -> bool {
+        self.0.boot
+    }
+
+    /// Panics for boot memory.
+    fn check_writable(&self) {
+        assert!(!self.is_boot_memory(), "a write to boot memory");
+    }
+
+    /// Copies `from` to `offset`. Panics when the range leaves the frame, and for boot memory.
     pub fn write(&self, offset: usize, from: &[u8]) {
+        self.check_writable();
         let to = &self.bytes()[offset..offset + from.len()];
         for (to, from) in to.iter().zip(from) {
             to.store(*from, Ordering::Relaxed);
         }
     }
 
-    /// Fills `[offset, offset + len)` with `byte`.
+    /// Fills `[offset, offset + len)` with `byte`. Panics as [`Frame::write`] does.
     pub fn fill(&self, offset: usize, len: usize, byte: u8) {
+        self.check_writable();
         for to in &self.bytes()[offset..offset + len] {
             to.store(byte, Ordering::Relaxed);
         }
@@ -296,5 +298,18 @@ mod tests {
         assert_eq!(super::count(Kind::KernelStack), 1);
         drop(frame);
         assert_eq!(super::count(Kind::KernelStack), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a write to boot memory")]
+    fn boot_memory_is_constant() {
+        #[repr(align(4096))]
+        struct Page([u8; 4096]);
+        static PAGE: Page = Page([7; 4096]);
+        let frame = Frame::from_boot_memory(&PAGE.0).expect("memory");
+        let mut byte = [0];
+        frame.read(9, &mut byte);
+        assert_eq!(byte, [7]);
+        frame.write(9, &[8]);
     }
 }

@@ -46,11 +46,6 @@ impl Kind {
         Kind::PageTable,
         Kind::Vmalloc,
     ];
-
-    /// Whether a program may see such a frame: the kernel keeps nothing of its own in it.
-    pub(crate) fn is_users(self) -> bool {
-        matches!(self, Kind::Anon | Kind::File | Kind::Shmem)
-    }
 }
 
 bitflags! {

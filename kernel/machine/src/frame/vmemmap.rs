@@ -38,12 +38,6 @@ pub(super) fn meta(number: usize) -> &'static Meta {
     unsafe { &*meta }
 }
 
-/// Whether a frame has metadata.
-pub(super) fn has_meta(number: usize) -> bool {
-    let most = (layout::VMEMMAP_END - layout::VMEMMAP_START) as usize / size_of::<Meta>();
-    number < most && paging::kernel_translate(address(number)).is_some()
-}
-
 fn address(number: usize) -> u64 {
     layout::VMEMMAP_START + (number * size_of::<Meta>()) as u64
 }

@@ -44,7 +44,10 @@ pub(crate) enum Wanted {
 #[derive(Debug, Clone, Copy)]
 struct Region {
     first: usize,
+    /// Behind it lies the metadata of those before.
     end: usize,
+    /// Where RAM ends.
+    ram_end: usize,
     /// Frames from here on were never used.
     fresh: usize,
     /// Frames below have metadata.
@@ -76,6 +79,7 @@ impl Zone {
         let none = Region {
             first: 0,
             end: 0,
+            ram_end: 0,
             fresh: 0,
             known: 0,
             is_zero: false,
@@ -102,6 +106,7 @@ impl Zone {
             self.regions[self.region_count] = Region {
                 first,
                 end,
+                ram_end: end,
                 fresh: first,
                 known: first,
                 is_zero,
@@ -111,6 +116,12 @@ impl Zone {
             self.total += end - first;
         }
         true
+    }
+
+    /// Whether one of the frames from `first` to before `end` is of a region.
+    pub(crate) fn overlaps(&self, first: usize, end: usize) -> bool {
+        let mut regions = self.regions[..self.region_count].iter();
+        regions.any(|region| first < region.ram_end && region.first < end)
     }
 
     /// From now on metadata can be made.

@@ -1,9 +1,8 @@
 //! User page tables in memory: each entry that maps a page owns a handle to its frame.
 //!
-//! Locking: `lock` of a page table for its tree; of parent and child, the parent's first. It is the innermost
-//! lock but for those of the frame allocator: nothing is asked of others under it. What a change
-//! removed is dropped after every CPU that may know it has been told, with no lock held: CPUs take
-//! interrupts, flushes among them, while they wait for a [`SpinLock`].
+//! Locking: `lock` of a page table for its tree; of parent and child, the parent's first. Under it only the spare
+//! tables and the frame allocator are locked; nothing is asked of other CPUs. What a change removed is dropped
+//! with the lock released, after every CPU that may know it has been told.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -106,12 +105,21 @@ impl PageTable {
     ///
     /// # Errors
     /// [`OutOfMemory`] when no frame is free for a table.
+    ///
+    /// # Panics
+    /// When the pages are not all in user space.
     pub fn fill(
         &self,
         start: UserAddr,
         frames: &mut [Option<Frame>],
         perms: Perms,
     ) -> Result<usize, OutOfMemory> {
+        // The last table reaches one page further.
+        let end = start.checked_add((frames.len() * PAGE_SIZE) as u64);
+        assert!(
+            end.is_some_and(|end| end <= UserAddr::LIMIT),
+            "mapping outside user space: {start:?}"
+        );
         let _guard = self.lock.lock();
         let mut filling = None;
         let mut mapped = 0;
@@ -439,7 +447,7 @@ fn switch(next: Arc<PageTable>) {
     next.cpus.fetch_or(bit, Ordering::SeqCst);
     let root = next.tree.root;
     if paging::current_root() != root {
-        // SAFETY: the root has the kernel's half, and `active` keeps it until another is loaded.
+        // SAFETY: `new` gave the root the kernel's half, and `active` keeps it until another is loaded.
         unsafe { paging::load_root(root) };
     }
     let previous = area.active.replace(Some(next));

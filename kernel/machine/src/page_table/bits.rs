@@ -44,12 +44,13 @@ pub(super) fn is_used(entry: u64) -> bool {
     entry & (PRESENT | KEPT) != 0
 }
 
-/// The leaf entry for a page: its physical address, with [`BOOT_MEMORY`] where that holds.
+/// The leaf entry for a page: its physical address, with [`BOOT_MEMORY`] where that holds. Boot memory is constant:
+/// its entry never gives [`Perms::WRITE`], so that a store faults and finds a copy.
 pub(super) fn encode(page: u64, perms: Perms) -> u64 {
     if perms.contains(Perms::NO_ACCESS) {
         return (page ^ ADDRESS) | KEPT;
     }
-    let write = if perms.contains(Perms::WRITE) {
+    let write = if perms.contains(Perms::WRITE) && page & BOOT_MEMORY == 0 {
         WRITE
     } else {
         0
@@ -98,7 +99,12 @@ mod tests {
             ] {
                 let entry = encode(page, perms);
                 assert!(is_used(entry));
-                assert_eq!((page_of(entry), perms_of(entry)), (page, perms));
+                let kept = if page & BOOT_MEMORY == 0 {
+                    perms
+                } else {
+                    perms - Perms::WRITE
+                };
+                assert_eq!((page_of(entry), perms_of(entry)), (page, kept));
                 assert_eq!(entry & PRESENT == 0, perms == Perms::NO_ACCESS);
             }
         }

@@ -24,6 +24,15 @@ type Pages = BTreeMap<u64, (Frame, Perms)>;
 #[derive(Debug)]
 pub struct PageTable(Mutex<Pages>);
 
+/// Of `perms` what a page gives: boot memory is constant.
+fn granted(frame: &Frame, perms: Perms) -> Perms {
+    if frame.is_boot_memory() {
+        perms - Perms::WRITE
+    } else {
+        perms
+    }
+}
+
 impl PageTable {
     /// An empty user half.
     ///
@@ -42,6 +51,7 @@ impl PageTable {
         };
         let may_go = page.0.phys() == old.phys() && !page.1.contains(Perms::WRITE);
         if may_go {
+            let perms = granted(&new, perms);
             *page = (new, perms);
         }
         may_go
@@ -65,6 +75,7 @@ impl PageTable {
             if !table.contains_key(&addr)
                 && let Some(frame) = frame.take()
             {
+                let perms = granted(&frame, perms);
                 table.insert(addr, (frame, perms));
                 mapped += 1;
             }
@@ -112,7 +123,7 @@ impl PageTable {
     pub fn protect(&self, range: Range<UserAddr>, perms: Perms) -> UserAddr {
         let part = part_of(range);
         for (_, page) in self.pages().range_mut(part.start.0..part.end.0) {
-            page.1 = perms;
+            page.1 = granted(&page.0, perms);
         }
         part.end
     }

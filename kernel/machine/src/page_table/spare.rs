@@ -39,15 +39,20 @@ pub(crate) fn release() {
     loop {
         let table = SPARE.lock().take();
         let Some(table) = table else { return };
-        give_back(table);
+        // SAFETY: the caller of `free` promised it, and nothing but the list had the table since.
+        unsafe { give_back(table) };
     }
 }
 
-/// Frees a table, which is zero.
-fn give_back(table: PhysAddr) {
-    // SAFETY: `alloc` took the handle apart, and nobody but the list of spare tables had it since.
+/// Frees a table.
+///
+/// # Safety
+/// As for [`Tables::free`].
+unsafe fn give_back(table: PhysAddr) {
+    // SAFETY: `alloc` took the handle apart, and the caller gives the table up.
     let table = unsafe { Frame::from_phys(table) };
-    table.mark_zero();
+    // SAFETY: a table that is given up is empty, as the caller promises, and no CPU walks it.
+    unsafe { table.mark_zero() };
 }
 
 /// Frames of the machine as tables.
@@ -75,7 +80,8 @@ impl Tables for Memory {
                 return;
             }
         }
-        give_back(table);
+        // SAFETY: the caller's promise.
+        unsafe { give_back(table) };
     }
 
     fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {

@@ -224,12 +224,20 @@ impl<T: Send> RequestQueue<T> {
     ///
     /// # Errors
     /// As for `submit`; what was added before is for the caller to kick.
+    ///
+    /// # Panics
+    /// When a writable buffer is boot memory, which is constant.
     pub fn add(
         &self,
         readable: Vec<Segment>,
         writable: Vec<Segment>,
         context: T,
     ) -> Result<(), Rejected<T>> {
+        let is_constant = |segment: &Segment| segment.frame.is_boot_memory();
+        assert!(
+            !writable.iter().any(is_constant),
+            "a device is to write boot memory"
+        );
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let head = if state.broken {

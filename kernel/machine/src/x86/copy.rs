@@ -137,11 +137,10 @@ fn user_pointer<T>(address: u64) -> *mut T {
     core::ptr::with_exposed_provenance_mut(address as usize)
 }
 
-/// Copies from user memory; `from` and the range behind it are below the end of user space.
-/// Returns how many bytes were not copied.
+/// Copies from user memory. Returns how many bytes were not copied.
 ///
 /// # Safety
-/// `to` is valid for writes of `len` bytes.
+/// `to` is valid for writes of `len` bytes; the user's range is below the end of user space.
 pub(crate) unsafe fn from_user(to: *mut u8, from: u64, len: usize) -> usize {
     let _access = UserAccess::new();
     // SAFETY: the caller's promise; the user's side may fault, which is handled.
@@ -151,7 +150,7 @@ pub(crate) unsafe fn from_user(to: *mut u8, from: u64, len: usize) -> usize {
 /// Copies to user memory, as [`from_user`].
 ///
 /// # Safety
-/// `from` is valid for reads of `len` bytes.
+/// `from` is valid for reads of `len` bytes; the user's range is below the end of user space.
 pub(crate) unsafe fn to_user(to: u64, from: *const u8, len: usize) -> usize {
     let _access = UserAccess::new();
     // SAFETY: the caller's promise; the user's side holds no Rust values and may fault.
@@ -159,22 +158,31 @@ pub(crate) unsafe fn to_user(to: u64, from: *const u8, len: usize) -> usize {
 }
 
 /// Zeroes user memory, as [`from_user`].
-pub(crate) fn zero(to: u64, len: usize) -> usize {
+///
+/// # Safety
+/// The user's side is below the end of user space: above it this would change the kernel's memory.
+pub(crate) unsafe fn zero(to: u64, len: usize) -> usize {
     let _access = UserAccess::new();
-    // SAFETY: the user's side holds no Rust values and may fault.
+    // SAFETY: the caller's promise; the user's side holds no Rust values and may fault.
     unsafe { zero_user(user_pointer(to), len) }
 }
 
 /// Loads an aligned word of user memory; `None` if that faults.
-pub(crate) fn load_u32(from: u64) -> Option<u32> {
+///
+/// # Safety
+/// The user's side is below the end of user space: above it this would change the kernel's memory.
+pub(crate) unsafe fn load_u32(from: u64) -> Option<u32> {
     let _access = UserAccess::new();
-    // SAFETY: the user's side may fault, which is handled.
+    // SAFETY: the caller's promise; a fault is handled.
     u32::try_from(unsafe { load_user_u32(user_pointer(from)) }).ok()
 }
 
 /// Replaces an aligned word of user memory if it is `current`; what it was, `None` if that faults.
-pub(crate) fn compare_exchange_u32(at: u64, current: u32, new: u32) -> Option<u32> {
+///
+/// # Safety
+/// The user's side is below the end of user space: above it this would change the kernel's memory.
+pub(crate) unsafe fn compare_exchange_u32(at: u64, current: u32, new: u32) -> Option<u32> {
     let _access = UserAccess::new();
-    // SAFETY: the user's side holds no Rust values and may fault.
+    // SAFETY: the caller's promise; the user's side holds no Rust values and may fault.
     u32::try_from(unsafe { exchange_user_u32(user_pointer(at), current, new) }).ok()
 }

@@ -212,3 +212,14 @@ fn lists_keep_what_fits() {
     while lists.take(Wanted::Zero).is_some() {}
     assert_eq!(lists.take_other(Wanted::Zero), None);
 }
+
+#[test]
+fn what_is_ram_stays_known_when_metadata_is_in_it() {
+    let (mut zone, memory) = (Zone::new(), TestMemory::new(4096));
+    assert!(zone.add_region(256, 1024, true));
+    zone.start();
+    assert!(zone.take(&memory, 0, Wanted::Any).is_some());
+    assert!(memory.taken.borrow().contains(&1023));
+    assert!(zone.overlaps(1023, 1024) && zone.overlaps(0, 257) && zone.overlaps(500, 501));
+    assert!(!zone.overlaps(0, 256) && !zone.overlaps(1024, 4096));
+}

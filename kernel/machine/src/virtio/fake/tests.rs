@@ -74,3 +74,30 @@ fn segments_stay_inside_their_frame() {
     assert!(Segment::new(frame.clone(), usize::MAX, 2).is_none());
     assert_eq!(Segment::new(frame, 4095, 1).unwrap().len(), 1);
 }
+
+#[test]
+#[should_panic(expected = "a device is to write boot memory")]
+fn no_device_writes_boot_memory() {
+    let (queue, _device) = queue::<u32>(4, Box::new(|_, _| {}));
+    let _ = queue.submit(test_vec![], test_vec![Segment::page(boot_frame())], 1);
+}
+
+#[test]
+fn a_device_may_read_boot_memory() {
+    let (queue, _device) = queue::<u32>(4, Box::new(|device, it| device.answer(it, &[])));
+    queue
+        .submit(
+            test_vec![Segment::page(boot_frame())],
+            test_vec![segment(&[0])],
+            1,
+        )
+        .unwrap();
+    assert!(queue.completed().is_some());
+}
+
+fn boot_frame() -> Frame {
+    #[repr(align(4096))]
+    struct Page([u8; 4096]);
+    static PAGE: Page = Page([7; 4096]);
+    Frame::from_boot_memory(&PAGE.0).unwrap()
+}
