@@ -127,11 +127,14 @@ impl Places {
         // A list that loops ends with the 48 places it can have.
         for capability in PciRoot::new(ecam).capabilities(function).take(48) {
             let at = capability.offset;
+            // The furthest word looked at must be inside the 256 bytes.
+            if at > 0xe8 {
+                continue;
+            }
             if capability.id == PCI_CAP_ID_MSIX {
                 places.msix.get_or_insert(at);
             }
-            // The furthest word looked at must be inside the 256 bytes.
-            if capability.id != PCI_CAP_ID_VNDR || at > 0xe8 {
+            if capability.id != PCI_CAP_ID_VNDR {
                 continue;
             }
             let place = Place {

@@ -1,7 +1,7 @@
 //! What CPUID offers of what the kernel can use. Read once on the boot CPU; each user has a fallback.
 
 use core::arch::x86_64::__cpuid_count;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 bitflags::bitflags! {
     /// Optional features that were found.
@@ -22,6 +22,7 @@ bitflags::bitflags! {
 }
 
 static FOUND: AtomicU32 = AtomicU32::new(0);
+static PHYSICAL_END: AtomicU64 = AtomicU64::new(1 << 36);
 static LEAF1_EDX: AtomicU32 = AtomicU32::new(0);
 static IS_EMULATED: AtomicBool = AtomicBool::new(false);
 
@@ -63,7 +64,12 @@ pub(crate) fn detect(masks: Option<Masks>) {
         [0; 4]
     };
     let (ebx7, ecx7) = (ebx7 & seventh_ebx, ecx7 & seventh_ecx);
-    let has_extended = cpuid(0x8000_0000, 0)[0] >= 0x8000_0001;
+    let highest_extended = cpuid(0x8000_0000, 0)[0];
+    if highest_extended >= 0x8000_0008 {
+        let bits = cpuid(0x8000_0008, 0)[0] & 0xff;
+        PHYSICAL_END.store(1 << bits.clamp(36, 52), Ordering::Relaxed);
+    }
+    let has_extended = highest_extended >= 0x8000_0001;
     let extended = if has_extended {
         cpuid(0x8000_0001, 0)[3] & extended_edx
     } else {
@@ -92,6 +98,11 @@ pub(crate) fn detect(masks: Option<Masks>) {
 /// Whether the host emulates kernel code: it gave masks, since its CPUID is not to be relied on.
 pub(crate) fn is_emulated() -> bool {
     IS_EMULATED.load(Ordering::Relaxed)
+}
+
+/// The end of the addresses that page-table entries can hold on this CPU.
+pub(crate) fn physical_end() -> u64 {
+    PHYSICAL_END.load(Ordering::Relaxed)
 }
 
 /// Whether a feature was found.
