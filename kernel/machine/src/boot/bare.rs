@@ -11,6 +11,7 @@ use bootloader_api::info::{MemoryRegionKind, Optional};
 use super::BootConfig;
 use super::ranges::{Ranges, mapped_later};
 use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::frame::meta::Meta;
 use crate::frame::{OutOfMemory, allocator};
 use crate::heap::String;
 use crate::x86::features::{self, Features};
@@ -25,6 +26,13 @@ const PVH_DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 const PVH_IMAGE_PHYS: u64 = 0x20_0000;
 /// The command line's promise that RAM is zero: firmware leaves things behind.
 const ZEROED: &str = "nacre.zeroed";
+/// Frame numbers are 32 bits in the allocator's lists: RAM behind is left out.
+const RAM_END: u64 = (1 << 32) * PAGE_SIZE as u64;
+const _: () = assert!(
+    RAM_END / PAGE_SIZE as u64 * size_of::<Meta>() as u64
+        <= layout::VMEMMAP_END - layout::VMEMMAP_START,
+    "every frame has room for its metadata"
+);
 /// RAM below is left to firmware tables and to the page that other CPUs start on.
 const LOW_MEMORY_END: u64 = 0x10_0000;
 
@@ -48,10 +56,11 @@ macro_rules! entry {
     };
 }
 
-/// What the two ways in have in common.
+/// What the two ways in have in common. The loader's memory may be the allocator's later: nothing of this is looked
+/// at once [`set_up_memory`] is done.
 struct Start<'a> {
     info: &'a BootInfo,
-    command_line: &'static [u8],
+    command_line: &'a [u8],
     /// Whether RAM that nobody names is zero (see the boot contract).
     is_zeroed: bool,
     tsc: u64,
@@ -104,11 +113,11 @@ fn start(boot: &Start<'_>) -> ! {
     // infallible: start-up; there is nothing yet that could be short of memory
     let command_line = alloc::string::String::from_utf8_lossy(boot.command_line).into_owned();
     let archive = archive_range(boot.info);
+    acpi::set_rsdp(boot.info.rsdp_addr.into_option().unwrap_or(0));
     set_up_memory(boot, archive);
     heap::use_frames();
     power::mark_phase(2);
     cpu_setup::finish(true);
-    acpi::set_rsdp(boot.info.rsdp_addr.into_option().unwrap_or(0));
     interrupt::bare::set_up();
     let number = |key: &str| number_word(&command_line, key);
     time::bare::set_up(boot.tsc, number("nacre.tsc_khz"), number("nacre.epoch_ns"));
@@ -155,7 +164,8 @@ fn archive_bytes((start, len): (u64, u64)) -> &'static [u8] {
         return &[];
     }
     let first: *const u8 = layout::at(PhysAddr(start));
-    // SAFETY: the range is mapped read-only in the direct map, and in no region of the allocator.
+    // SAFETY: `build_tables` mapped the range read-only in the direct map, `set_up_memory` left it out of the
+    // allocator's regions, and no handle to its frames writes it (`Frame::is_boot_memory`).
     unsafe { core::slice::from_raw_parts(first, len as usize) }
 }
 
@@ -167,7 +177,11 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
         layout::image_phys(),
         layout::image_phys() + image.end - image.start,
     );
-    let archive_end = archive + paging::pages_len(archive_len);
+    // Whole pages, wherever the loader put it.
+    let archive_pages = (
+        archive & !(PAGE_SIZE as u64 - 1),
+        (archive + archive_len).next_multiple_of(PAGE_SIZE as u64),
+    );
     let (mut usable, mut mapped) = (Ranges::new(), Ranges::new());
     for region in boot.info.memory_regions.iter() {
         let start = region.start.next_multiple_of(PAGE_SIZE as u64);
@@ -182,9 +196,10 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
         }
     }
     usable.remove(0, LOW_MEMORY_END);
+    usable.remove(RAM_END, u64::MAX);
     for list in [&mut usable, &mut mapped] {
         list.remove(image_phys.0, image_phys.1);
-        list.remove(archive, archive_end);
+        list.remove(archive_pages.0, archive_pages.1);
     }
     for (start, end) in usable.iter() {
         allocator::add_region(PhysAddr(start), PhysAddr(end), boot.is_zeroed);
@@ -197,7 +212,7 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
     }
     layout::set_archive(archive, archive_len);
     let built = share_direct_map(&usable)
-        .and_then(|()| build_tables(&mapped, (archive, archive_end), image, image_phys.0));
+        .and_then(|()| build_tables(&mapped, archive_pages, image, image_phys.0));
     assert!(
         built.is_ok(),
         "not enough memory for the kernel's own page tables"

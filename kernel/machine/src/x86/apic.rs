@@ -1,7 +1,7 @@
 //! The local APIC: x2APIC where the CPU has it, its registers in memory otherwise. End of interrupt,
 //! interrupts between CPUs, and the one-shot timer.
 
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 
 use super::features::{self, Features};
 use super::{percpu, read_msr, write_msr};
@@ -175,6 +175,9 @@ fn command(apic_id: u32, command: u32) {
     let _off = InterruptsOff::new();
     if REGISTERS.load(Ordering::Relaxed).is_null() {
         let value = u64::from(apic_id) << 32 | u64::from(command);
+        // Unlike a store to the registers in memory this write may overtake stores before it (Intel SDM
+        // volume 3, section 11.12.3), and the interrupted CPU would not see what it is told of.
+        fence(Ordering::SeqCst);
         // SAFETY: x2APIC is on; the register sends an interrupt.
         unsafe { write_msr(X2APIC_FIRST + COMMAND / 16, value) };
         return;

@@ -3,14 +3,16 @@
 //! The kernel's root table is made once at boot with an entry for every part of the kernel's half;
 //! each user root copies those entries, so that what is mapped later below them is seen by all.
 //!
-//! Locking: [`KERNEL`] for changes below the shared entries. Nothing is ever unmapped there.
+//! Locking: [`KERNEL`] for new tables below the shared entries, which stay for good; an entry of a leaf table is
+//! its user's (`vmalloc` takes mappings away again), but for the frames' metadata, which is mapped under the
+//! allocator's lock.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::features::{self, Features};
 use super::layout;
-use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::addr::PhysAddr;
 use crate::frame::{Frame, OutOfMemory};
 use crate::page_table::bits::{ADDRESS, ENTRIES, LARGE, NO_EXEC, PRESENT, WRITE, index, span};
 use crate::sync::IrqLock;
@@ -201,9 +203,4 @@ pub(crate) fn current_root() -> PhysAddr {
 pub(crate) fn invalidate(addr: u64) {
     // SAFETY: makes the CPU walk the tables again, nothing else.
     unsafe { asm!("invlpg [{}]", in(reg) addr, options(nostack, preserves_flags)) };
-}
-
-/// Bytes of `len` rounded up to pages.
-pub(crate) fn pages_len(len: u64) -> u64 {
-    len.next_multiple_of(PAGE_SIZE as u64)
 }

@@ -1,9 +1,8 @@
 //! Telling other CPUs to forget translations.
 //!
-//! A CPU that waits for another with interrupts off, here or for a task to leave its CPU, answers requests
-//! made to itself meanwhile ([`poll`]), so that two such CPUs cannot wait for each other for ever. One that
-//! waits for a `SpinLock` takes the interrupt. One that waits for an `IrqLock` does neither: nobody may hold
-//! one of those while asking for a flush.
+//! A CPU that waits for another with interrupts off answers requests made to itself meanwhile ([`poll`]): here,
+//! for any lock of `sync`, for a task to leave its CPU. So two such CPUs cannot wait for each other for ever, and
+//! a flush may be asked for under a lock. Who waits in a loop of its own with interrupts off must do the same.
 
 use core::sync::atomic::Ordering;
 
