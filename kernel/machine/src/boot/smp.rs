@@ -2,7 +2,7 @@
 //! at a page below 1 MiB, from where it enters 64-bit mode with the kernel's page tables.
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::acpi;
 use crate::addr::{PAGE_SIZE, PhysAddr};
@@ -105,7 +105,15 @@ pub(super) fn set_wanted(count: Option<u64>) {
 
 /// Starts the other CPUs; each runs `main` once it is set up and never returns from it. A CPU that
 /// does not arrive is named in the log, and the rest go on without it.
+///
+/// # Panics
+/// When it is called again: numbers and stacks of CPUs are given once.
 pub fn start_other_cpus(main: fn() -> !) {
+    static CALLED: AtomicBool = AtomicBool::new(false);
+    assert!(
+        !CALLED.swap(true, Ordering::Relaxed),
+        "other CPUs are started twice"
+    );
     MAIN.store(main as *mut (), Ordering::Relaxed);
     let boot = apic::id();
     let mut next = 1;

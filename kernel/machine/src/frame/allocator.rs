@@ -6,7 +6,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use super::lists::{BATCH, Lists};
-use super::meta::{KINDS, Kind, Meta};
+use super::meta::{FrameFlags, KINDS, Kind, Meta};
 use super::vmemmap::{self, Vmemmap};
 use super::zone::{Wanted, Zone};
 use crate::addr::{PAGE_SIZE, PhysAddr};
@@ -168,6 +168,11 @@ pub(crate) fn count_kind(kind: Kind, change: isize) {
 pub(super) fn release(number: usize) {
     let meta = meta(number);
     let (kind, is_zero) = (meta.kind(), meta.is_zero());
+    // Its metadata would be the queue's links and the allocator's at the same time.
+    assert!(
+        !meta.flags().intersects(FrameFlags::QUEUES),
+        "a frame is freed that is in a queue"
+    );
     meta.mark_taken();
     with_lists(|lists| {
         if kind != Kind::Other {

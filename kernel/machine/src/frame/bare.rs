@@ -95,8 +95,8 @@ impl Frame {
     /// a large number, so that it is never taken as exclusively owned.
     #[must_use]
     pub fn handles(&self) -> usize {
-        self.count().map_or(usize::MAX / 2, |count| {
-            count.load(Ordering::Acquire) as usize
+        self.meta().map_or(usize::MAX / 2, |meta| {
+            meta.count.load(Ordering::Acquire) as usize
         })
     }
 
@@ -155,14 +155,8 @@ impl Frame {
             .map_or(0, |meta| meta.group.load(Ordering::Relaxed))
     }
 
-    /// Sets flags, atomically; returns those that were set before.
-    pub fn set_flags(&self, flags: FrameFlags) -> FrameFlags {
-        self.meta()
-            .map_or(FrameFlags::empty(), |meta| meta.set(flags))
-    }
-
     /// Clears flags, atomically; returns those that were set before.
-    pub fn clear_flags(&self, flags: FrameFlags) -> FrameFlags {
+    pub(crate) fn clear_flags(&self, flags: FrameFlags) -> FrameFlags {
         self.meta()
             .map_or(FrameFlags::empty(), |meta| meta.clear(flags))
     }
@@ -193,10 +187,6 @@ impl Frame {
         (!self.is_boot_memory()).then(|| allocator::meta(frame_number(self.phys())))
     }
 
-    fn count(&self) -> Option<&'static AtomicU32> {
-        self.meta().map(|meta| &meta.count)
-    }
-
     /// Whether its bytes are the archive's, which is mapped read-only and constant to Rust.
     pub(crate) fn is_boot_memory(&self) -> bool {
         self.0 & BOOT != 0
@@ -210,12 +200,8 @@ impl Frame {
 
 impl Clone for Frame {
     fn clone(&self) -> Self {
-        if let Some(count) = self.count() {
-            // A wrapped count would free memory in use; 2^31 handles need more page tables than fit.
-            assert!(
-                count.fetch_add(1, Ordering::Relaxed) < u32::MAX / 2,
-                "too many handles"
-            );
+        if let Some(meta) = self.meta() {
+            meta.add_handle();
         }
         Frame(self.0)
     }
@@ -223,8 +209,8 @@ impl Clone for Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        let Some(count) = self.count() else { return };
-        if count.fetch_sub(1, Ordering::Release) == 1 {
+        let Some(meta) = self.meta() else { return };
+        if meta.drop_handle() {
             fence(Ordering::Acquire);
             allocator::release(frame_number(self.phys()));
         }

@@ -158,12 +158,12 @@ impl Frame {
     }
 
     /// Sets flags, atomically; returns those that were set before.
-    pub fn set_flags(&self, flags: FrameFlags) -> FrameFlags {
+    pub(crate) fn set_flags(&self, flags: FrameFlags) -> FrameFlags {
         self.meta().set(flags)
     }
 
     /// Clears flags, atomically; returns those that were set before.
-    pub fn clear_flags(&self, flags: FrameFlags) -> FrameFlags {
+    pub(crate) fn clear_flags(&self, flags: FrameFlags) -> FrameFlags {
         self.meta().clear(flags)
     }
 

@@ -67,6 +67,12 @@ bitflags! {
     }
 }
 
+/// So many handles are counted. A program can make more, of the page of zeroes say: with this many the frame stays
+/// for good, as with Linux's `refcount_t`.
+const MOST_HANDLES: u32 = 1 << 31;
+/// Half-way from there to the end, out of reach of CPUs that count at the same time.
+const SATURATED: u32 = 3 << 30;
+
 /// The low bits of the flags hold the [`Kind`].
 const KIND: u32 = 0xff;
 /// The frame's bytes are zero.
@@ -101,6 +107,28 @@ impl Meta {
         self.number.store(0, Ordering::Relaxed);
         self.group.store(0, Ordering::Relaxed);
         self.count.store(count, Ordering::Release);
+    }
+
+    /// Counts one more handle.
+    pub(crate) fn add_handle(&self) {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= MOST_HANDLES {
+            self.saturate();
+        }
+    }
+
+    /// Counts one handle less; whether it was the last.
+    pub(crate) fn drop_handle(&self) -> bool {
+        let before = self.count.fetch_sub(1, Ordering::Release);
+        if before > MOST_HANDLES {
+            self.saturate();
+        }
+        before == 1
+    }
+
+    /// Gives the count up: a count that wraps would free memory in use.
+    #[cold]
+    fn saturate(&self) {
+        self.count.store(SATURATED, Ordering::Relaxed);
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -149,5 +177,28 @@ impl Meta {
     pub(crate) fn free_block(&self) -> Option<(usize, bool)> {
         let bits = self.flags.load(Ordering::Relaxed);
         (bits & FREE != 0).then_some(((bits >> ORDER_SHIFT) as usize, bits & ZERO != 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_that_cannot_be_counted_keep_the_frame() {
+        let meta = Meta::default();
+        meta.start(1);
+        meta.add_handle();
+        assert!(!meta.drop_handle() && meta.drop_handle());
+        meta.start(MOST_HANDLES - 1);
+        meta.add_handle();
+        assert!(!meta.drop_handle());
+        assert_eq!(meta.count.load(Ordering::Relaxed), MOST_HANDLES - 1);
+        meta.add_handle();
+        meta.add_handle();
+        for _ in 0..3 {
+            assert_eq!(meta.count.load(Ordering::Relaxed), SATURATED);
+            assert!(!meta.drop_handle());
+        }
     }
 }
