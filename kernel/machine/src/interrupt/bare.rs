@@ -4,6 +4,8 @@ use core::arch::asm;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use x86_64::instructions::interrupts;
+
 use super::{Handler, Message, Upcalls};
 use crate::cpu::CpuId;
 use crate::frame::kept;
@@ -20,7 +22,6 @@ pub(crate) const FLUSH_VECTOR: u8 = 0xf2;
 pub(crate) const SPURIOUS_VECTOR: u8 = 0xff;
 
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
-const INTERRUPTS_ENABLED: u64 = 1 << 9;
 
 /// A device vector: the line it belongs to (none for messages) and who is called.
 struct Line {
@@ -183,22 +184,17 @@ pub fn wait() {
 /// Whether interrupts are off on this CPU.
 #[must_use]
 pub fn are_off() -> bool {
-    let flags: u64;
-    // SAFETY: reads the flags through the stack.
-    unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags)) };
-    flags & INTERRUPTS_ENABLED == 0
+    !interrupts::are_enabled()
 }
 
 /// Turns interrupts on; only where nothing on this CPU relies on them being off.
 pub(crate) fn turn_on() {
-    // SAFETY: handlers are in place before this is first called.
-    unsafe { asm!("sti", options(nostack)) };
+    interrupts::enable();
 }
 
 /// Turns interrupts off.
 pub(crate) fn turn_off() {
-    // SAFETY: no memory is concerned.
-    unsafe { asm!("cli", options(nostack)) };
+    interrupts::disable();
 }
 
 /// Keeps interrupts off on this CPU until dropped; nests.

@@ -5,20 +5,22 @@
 //! bits that are software's then. Its address is inverted, so that a CPU which speculates past
 //! the missing present bit (L1TF) finds an address where there is no memory.
 
+use x86_64::structures::paging::PageTableFlags;
+
 use super::Perms;
 
-pub(crate) const PRESENT: u64 = 1;
-pub(crate) const WRITE: u64 = 1 << 1;
-pub(crate) const USER: u64 = 1 << 2;
+pub(crate) const PRESENT: u64 = PageTableFlags::PRESENT.bits();
+pub(crate) const WRITE: u64 = PageTableFlags::WRITABLE.bits();
+pub(crate) const USER: u64 = PageTableFlags::USER_ACCESSIBLE.bits();
 /// The CPU has used the entry.
-pub(crate) const ACCESSED: u64 = 1 << 5;
+pub(crate) const ACCESSED: u64 = PageTableFlags::ACCESSED.bits();
 /// In an entry above the leaves: it maps a large page itself. The kernel's half has such, the user's none.
-pub(crate) const LARGE: u64 = 1 << 7;
+pub(crate) const LARGE: u64 = PageTableFlags::HUGE_PAGE.bits();
 /// Free for software: the page is boot memory, which is not counted.
-pub(crate) const BOOT_MEMORY: u64 = 1 << 9;
+pub(crate) const BOOT_MEMORY: u64 = PageTableFlags::BIT_9.bits();
 /// Free for software, in an entry that is not present: it keeps a page that nobody may access.
-pub(crate) const KEPT: u64 = 1 << 11;
-pub(crate) const NO_EXEC: u64 = 1 << 63;
+pub(crate) const KEPT: u64 = PageTableFlags::BIT_11.bits();
+pub(crate) const NO_EXEC: u64 = PageTableFlags::NO_EXECUTE.bits();
 /// The physical address in an entry.
 pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

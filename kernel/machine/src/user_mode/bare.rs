@@ -4,6 +4,9 @@ use alloc::boxed::Box;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
+use x86_64::VirtAddr;
+use x86_64::registers::rflags::RFlags;
+
 use super::{PageFault, Registers, UserExit};
 use crate::addr::UserAddr;
 use crate::heap::{AllocError, try_box};
@@ -13,13 +16,22 @@ use crate::x86::fpu::FpuState;
 use crate::x86::percpu;
 use crate::x86::{bases, copy, trap, user_entry};
 
-/// CF, PF, AF, ZF, SF, TF, DF, OF, NT, AC, ID: what user code may set. Every way into the kernel clears those
-/// that would matter there.
-const USER_FLAGS: u64 = 0x24_4dd5;
+/// What user code may set. Every way into the kernel clears those that would matter there.
+const USER_FLAGS: RFlags = RFlags::CARRY_FLAG
+    .union(RFlags::PARITY_FLAG)
+    .union(RFlags::AUXILIARY_CARRY_FLAG)
+    .union(RFlags::ZERO_FLAG)
+    .union(RFlags::SIGN_FLAG)
+    .union(RFlags::TRAP_FLAG)
+    .union(RFlags::DIRECTION_FLAG)
+    .union(RFlags::OVERFLOW_FLAG)
+    .union(RFlags::NESTED_TASK)
+    .union(RFlags::ALIGNMENT_CHECK)
+    .union(RFlags::ID);
 /// Interrupts on, and the bit that is always set.
-const FIXED_FLAGS: u64 = 0x202;
+const FIXED_FLAGS: u64 = RFlags::INTERRUPT_FLAG.bits() | 1 << 1;
 /// SYSRET would trap after itself instead of after the user's next instruction.
-const TRAP_FLAG: u64 = 0x100;
+const TRAP_FLAG: u64 = RFlags::TRAP_FLAG.bits();
 const PAGE_FAULT: u8 = 14;
 const GENERAL_PROTECTION: u8 = 13;
 /// The page was there, user mode, instruction fetch.
@@ -88,16 +100,24 @@ impl UserContext {
     }
 
     /// Runs user code on this CPU, with the active page table, until it stops.
+    ///
+    /// # Panics
+    /// After `PageTable::deactivate`.
     pub fn run(&mut self) -> UserExit {
-        if !is_canonical(self.regs.rip) {
+        if VirtAddr::try_new(self.regs.rip).is_err() {
             return UserExit::Exception {
                 vector: GENERAL_PROTECTION,
                 error_code: 0,
             };
         }
-        self.regs.rflags = self.regs.rflags & USER_FLAGS | FIXED_FLAGS;
+        self.regs.rflags = self.regs.rflags & USER_FLAGS.bits() | FIXED_FLAGS;
         turn_off();
         let area = percpu::here();
+        // A lazy CPU is not told what its TLB has to forget.
+        assert!(
+            !area.is_lazy.load(Ordering::Relaxed),
+            "user code without user memory"
+        );
         self.fpu.load(area);
         bases::load(area, &mut self.regs);
         let use_sysret = self.regs.rcx == self.regs.rip
@@ -166,8 +186,4 @@ impl UserContext {
     pub fn set_fpu_bytes(&mut self, bytes: &[u8]) -> Option<()> {
         self.fpu.set(bytes)
     }
-}
-
-fn is_canonical(address: u64) -> bool {
-    matches!(address >> 47, 0 | 0x1_ffff)
 }

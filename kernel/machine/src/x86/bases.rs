@@ -3,27 +3,25 @@
 
 use core::arch::asm;
 
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{FsBase, KernelGsBase};
+
 use super::features::{self, Features};
 use super::percpu::Area;
-use super::write_msr;
 use crate::user_mode::Registers;
-
-const IA32_FS_BASE: u32 = 0xc000_0100;
-const IA32_KERNEL_GS_BASE: u32 = 0xc000_0102;
 
 /// Puts the user's bases in place; GS's goes where the SWAPGS on the way out takes it from.
 /// Interrupts are off.
 pub(crate) fn load(area: &Area, regs: &mut Registers) {
-    regs.fs_base = canonical(regs.fs_base);
-    regs.gs_base = canonical(regs.gs_base);
+    // The nearest addresses that bases may hold: bit 47 is copied upwards.
+    let [fs, gs] = [regs.fs_base, regs.gs_base].map(VirtAddr::new_truncate);
+    (regs.fs_base, regs.gs_base) = (fs.as_u64(), gs.as_u64());
     let wanted = (regs.fs_base, regs.gs_base);
     if area.bases.get() == Some(wanted) {
         return;
     }
-    // SAFETY: user bases mean nothing to the kernel; both are canonical.
-    unsafe { write_msr(IA32_FS_BASE, regs.fs_base) };
-    // SAFETY: as above.
-    unsafe { write_msr(IA32_KERNEL_GS_BASE, regs.gs_base) };
+    FsBase::write(fs);
+    KernelGsBase::write(gs);
     area.bases.set(Some(wanted));
 }
 
@@ -44,9 +42,4 @@ pub(crate) fn store(area: &Area, regs: &mut Registers) {
     regs.fs_base = fs;
     regs.gs_base = gs;
     area.bases.set(Some((fs, gs)));
-}
-
-/// The nearest address that a base may hold: copies bit 47 upwards.
-fn canonical(address: u64) -> u64 {
-    ((address << 16).cast_signed() >> 16).cast_unsigned()
 }

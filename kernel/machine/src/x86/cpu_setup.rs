@@ -1,44 +1,38 @@
 //! Control registers of each CPU: what CPUID offers is turned on.
 
-use core::arch::asm;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use x86_64::registers::model_specific::{Efer, EferFlags};
 
 use super::features::{self, Features};
-use super::{fpu, user_entry, write_msr};
-
-const IA32_EFER: u32 = 0xc000_0080;
-const EFER_SYSCALL: u64 = 1;
-const EFER_NO_EXEC: u64 = 1 << 11;
-const EFER_LONG: u64 = 1 << 8 | 1 << 10;
-
-const CR4_PGE: u64 = 1 << 7;
-const CR4_UMIP: u64 = 1 << 11;
-const CR4_FSGSBASE: u64 = 1 << 16;
-const CR4_SMEP: u64 = 1 << 20;
-const CR4_SMAP: u64 = 1 << 21;
+use super::{fpu, user_entry};
 
 /// Turns on what protects the kernel and what user code may use.
 pub(crate) fn enable_features() {
-    let mut bits = 0;
-    for (feature, bit) in [
-        (Features::PGE, CR4_PGE),
-        (Features::UMIP, CR4_UMIP),
-        (Features::FSGSBASE, CR4_FSGSBASE),
-        (Features::SMEP, CR4_SMEP),
-        (Features::SMAP, CR4_SMAP),
+    let mut wanted = Cr4Flags::empty();
+    for (feature, flag) in [
+        (Features::PGE, Cr4Flags::PAGE_GLOBAL),
+        (Features::UMIP, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+        (Features::FSGSBASE, Cr4Flags::FSGSBASE),
+        (
+            Features::SMEP,
+            Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        ),
+        (Features::SMAP, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
     ] {
-        if features::has(feature) {
-            bits |= bit;
-        }
+        wanted.set(flag, features::has(feature));
     }
     // SAFETY: CPUID names each feature that is turned on; no user page is mapped for the kernel to run or
     // touch by accident.
-    unsafe {
-        asm!("mov {t}, cr4", "or {t}, {bits}", "mov cr4, {t}", t = out(reg) _, bits = in(reg) bits,
-            options(nostack));
-    }
+    unsafe { Cr4::update(|flags| flags.insert(wanted)) };
+    // SAFETY: the kernel writes no page that it maps read-only; without this it could write a user's.
+    unsafe { Cr0::update(|flags| flags.insert(Cr0Flags::WRITE_PROTECT)) };
+    let efer = EferFlags::SYSTEM_CALL_EXTENSIONS
+        | EferFlags::LONG_MODE_ENABLE
+        | EferFlags::LONG_MODE_ACTIVE
+        | EferFlags::NO_EXECUTE_ENABLE;
     // SAFETY: long mode and NX stay on as they are; SYSCALL's other registers are set in `finish`, before
     // there is user code.
-    unsafe { write_msr(IA32_EFER, EFER_SYSCALL | EFER_LONG | EFER_NO_EXEC) };
+    unsafe { Efer::write_raw(efer.bits()) };
 }
 
 /// Sets up what user code needs. The boot CPU looks at the FPU once for all.

@@ -1,7 +1,16 @@
 //! GDT, TSS and IDT. The selectors are Linux's, which programs (and some hypervisors) rely on.
+//!
+//! The IDT is a plain array: `x86_64`'s wants a function of the compiler's `x86-interrupt` kind, or a field of its own, for
+//! each exception, and ours all lead to one stub.
 
-use core::arch::asm;
 use core::cell::UnsafeCell;
+
+use x86_64::VirtAddr;
+use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
+use x86_64::instructions::tables::{lgdt, lidt, load_tss};
+use x86_64::structures::DescriptorTablePointer;
+use x86_64::structures::gdt::{Descriptor, DescriptorFlags, SegmentSelector};
+use x86_64::structures::tss::TaskStateSegment;
 
 use super::percpu::Area;
 use super::trap;
@@ -29,11 +38,11 @@ const GATES: usize = 256;
 const SEGMENTS: [u64; 10] = [
     0,
     0,
-    0x00af_9b00_0000_ffff,
-    0x00cf_9300_0000_ffff,
+    DescriptorFlags::KERNEL_CODE64.bits(),
+    DescriptorFlags::KERNEL_DATA.bits(),
     0,
-    0x00cf_f300_0000_ffff,
-    0x00af_fb00_0000_ffff,
+    DescriptorFlags::USER_DATA.bits(),
+    DescriptorFlags::USER_CODE64.bits(),
     0,
     0,
     0,
@@ -44,7 +53,7 @@ const SEGMENTS: [u64; 10] = [
 #[repr(C, align(16))]
 pub(crate) struct Tables {
     gdt: [u64; 10],
-    tss: Tss,
+    tss: TaskStateSegment,
     /// Where the CPU pushes a trap's frame when it comes from user mode, for a moment.
     entry_stack: [u64; 32],
     fatal_stack: FatalStack,
@@ -55,18 +64,6 @@ pub(crate) struct Tables {
 #[derive(Debug)]
 #[repr(C, align(8192))]
 struct FatalStack([u64; FATAL_STACK_LEN / 8]);
-
-#[derive(Debug)]
-#[repr(C, packed(4))]
-struct Tss {
-    reserved: u32,
-    stacks: [u64; 3],
-    reserved_2: u64,
-    interrupt_stacks: [u64; 7],
-    reserved_3: u64,
-    reserved_4: u16,
-    io_map: u16,
-}
 
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -80,25 +77,11 @@ unsafe impl Sync for Idt {}
 
 static IDT: Idt = Idt(UnsafeCell::new([Gate([0; 2]); GATES]));
 
-#[repr(C, packed)]
-struct Pointer {
-    limit: u16,
-    base: u64,
-}
-
 impl Tables {
     pub(crate) const fn new() -> Tables {
         Tables {
             gdt: [0; 10],
-            tss: Tss {
-                reserved: 0,
-                stacks: [0; 3],
-                reserved_2: 0,
-                interrupt_stacks: [0; 7],
-                reserved_3: 0,
-                reserved_4: 0,
-                io_map: size_of::<Tss>() as u16,
-            },
+            tss: TaskStateSegment::new(),
             entry_stack: [0; 32],
             fatal_stack: FatalStack([0; FATAL_STACK_LEN / 8]),
         }
@@ -106,16 +89,17 @@ impl Tables {
 
     fn fill(&mut self, area: u64) {
         self.gdt = SEGMENTS;
-        let tss = (&raw const self.tss).addr() as u64;
-        let limit = size_of::<Tss>() as u64 - 1;
-        self.gdt[8] = limit | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56;
-        self.gdt[9] = tss >> 32;
-        self.tss.stacks[0] = self.entry_stack.as_ptr_range().end.addr() as u64;
+        // SAFETY: the segment is used as long as the tables are loaded, which is for good (see `load`).
+        let segment = unsafe { Descriptor::tss_segment_unchecked(&raw const self.tss) };
+        if let Descriptor::SystemSegment(low, high) = segment {
+            (self.gdt[8], self.gdt[9]) = (low, high);
+        }
+        self.tss.privilege_stack_table[0] = VirtAddr::from_ptr(self.entry_stack.as_ptr_range().end);
         let last = self.fatal_stack.0.len() - 1;
         self.fatal_stack.0[last] = area;
         // Two words below the top, so that frames stay 16-aligned.
-        let top = (&raw const self.fatal_stack.0[last - 1]).addr() as u64;
-        self.tss.interrupt_stacks[0] = top;
+        let top = &raw const self.fatal_stack.0[last - 1];
+        self.tss.interrupt_stack_table[0] = VirtAddr::from_ptr(top);
     }
 }
 
@@ -142,35 +126,27 @@ pub(crate) fn load(area: &'static Area) {
     // SAFETY: a CPU's tables are only used by itself; this is the only place that makes a reference.
     let tables = unsafe { &mut *area.tables.get() };
     tables.fill(core::ptr::from_ref(area).addr() as u64);
-    let gdt = Pointer {
-        limit: 79,
-        base: tables.gdt.as_ptr().addr() as u64,
+    let gdt = DescriptorTablePointer {
+        limit: (size_of_val(&tables.gdt) - 1) as u16,
+        base: VirtAddr::from_ptr(tables.gdt.as_ptr()),
     };
-    let idt = Pointer {
-        limit: (GATES * 16 - 1) as u16,
-        base: IDT.0.get().addr() as u64,
+    let idt = DescriptorTablePointer {
+        limit: (size_of::<Idt>() - 1) as u16,
+        base: VirtAddr::from_ptr(IDT.0.get()),
     };
-    // SAFETY: both tables are 'static and filled; the segments are flat, as those in use are, and GS's
-    // base, which a load of GS would clear, is left alone.
-    unsafe {
-        asm!(
-            "lgdt [{gdt}]",
-            "lidt [{idt}]",
-            "push {code}",
-            "lea {scratch}, [rip + 2f]",
-            "push {scratch}",
-            "retfq",
-            "2:",
-            "mov ds, {data:e}",
-            "mov es, {data:e}",
-            "mov ss, {data:e}",
-            "ltr {tss:x}",
-            gdt = in(reg) &raw const gdt,
-            idt = in(reg) &raw const idt,
-            code = const KERNEL_CODE,
-            data = in(reg) u32::from(KERNEL_DATA),
-            tss = in(reg) TSS_SELECTOR,
-            scratch = out(reg) _,
-        );
-    }
+    // SAFETY: the table is the area's, which is 'static, and filled.
+    unsafe { lgdt(&gdt) };
+    // SAFETY: the table is 'static, and `fill_idt` has filled it.
+    unsafe { lidt(&idt) };
+    // SAFETY: 64-bit code of the kernel, as the segment in use is.
+    unsafe { CS::set_reg(SegmentSelector(KERNEL_CODE)) };
+    let data = SegmentSelector(KERNEL_DATA);
+    // SAFETY: flat data, as the segment in use is. A load of GS would clear its base, the area.
+    unsafe { SS::set_reg(data) };
+    // SAFETY: as above.
+    unsafe { DS::set_reg(data) };
+    // SAFETY: as above.
+    unsafe { ES::set_reg(data) };
+    // SAFETY: the descriptor was just filled, and is marked as not in use.
+    unsafe { load_tss(SegmentSelector(TSS_SELECTOR)) };
 }

@@ -7,6 +7,9 @@ use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+
 use super::features::{self, Features, cpuid};
 use super::percpu::{self, Area};
 use crate::cpu::CpuId;
@@ -20,13 +23,13 @@ const MXCSR_AT: usize = 24;
 const MXCSR_MASK_AT: usize = 28;
 const DEFAULT_CONTROL: u16 = 0x37f;
 const DEFAULT_MXCSR: u32 = 0x1f80;
-/// x87, SSE, AVX, and AVX-512's three: what is enabled of what the CPU has.
-const WANTED_XCR0: u32 = 0b1110_0111;
-/// FPU present and monitored, native errors; no emulation, no lazy trap.
-const CR0_CLEAR: u64 = 1 << 2 | 1 << 3;
-const CR0_SET: u64 = 1 << 1 | 1 << 5;
-const CR4_OSFXSR: u64 = 1 << 9 | 1 << 10;
-const CR4_OSXSAVE: u64 = 1 << 18;
+/// What is enabled of what the CPU has.
+const WANTED_XCR0: XCr0Flags = XCr0Flags::X87
+    .union(XCr0Flags::SSE)
+    .union(XCr0Flags::AVX)
+    .union(XCr0Flags::OPMASK)
+    .union(XCr0Flags::ZMM_HI256)
+    .union(XCr0Flags::HI16_ZMM);
 
 static XCR0: AtomicU32 = AtomicU32::new(0);
 static AREA_LEN: AtomicUsize = AtomicUsize::new(FXSAVE_LEN);
@@ -53,28 +56,28 @@ unsafe impl Sync for FpuState {}
 /// Turns the FPU on, on this CPU.
 pub(crate) fn set_up() {
     let has_xsave = features::has(Features::XSAVE);
-    let cr4 = if has_xsave {
-        CR4_OSFXSR | CR4_OSXSAVE
-    } else {
-        CR4_OSFXSR
-    };
+    // SAFETY: there is an FPU in every x86-64 CPU; its errors are exceptions, which the traps handle.
+    unsafe {
+        Cr0::update(|flags| {
+            flags.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
+            flags.insert(Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR);
+        });
+    }
     // SAFETY: every x86-64 CPU has FXSAVE and SSE; XSAVE is enabled only where CPUID names it.
     unsafe {
-        asm!(
-            "mov {t}, cr0", "and {t}, {clear}", "or {t}, {set}", "mov cr0, {t}",
-            "mov {t}, cr4", "or {t}, {cr4}", "mov cr4, {t}",
-            "fninit",
-            t = out(reg) _, clear = in(reg) !CR0_CLEAR, set = in(reg) CR0_SET, cr4 = in(reg) cr4,
-            options(nostack),
-        );
+        Cr4::update(|flags| {
+            flags.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE);
+            flags.set(Cr4Flags::OSXSAVE, has_xsave);
+        });
     }
+    // SAFETY: the registers hold nobody's state yet.
+    unsafe { asm!("fninit", options(nomem, nostack, preserves_flags)) };
     if has_xsave {
-        let enabled = cpuid(0xd, 0)[0] & WANTED_XCR0;
+        let enabled = XCr0Flags::from_bits_truncate(cpuid(0xd, 0)[0].into()) & WANTED_XCR0;
         // SAFETY: OSXSAVE is set, and leaf 0xd names these bits as supported.
-        unsafe {
-            asm!("xsetbv", in("ecx") 0, in("eax") enabled, in("edx") 0, options(nomem, nostack));
-        }
-        XCR0.store(enabled, Ordering::Relaxed);
+        unsafe { XCr0::write(enabled) };
+        // None of them is above.
+        XCR0.store(enabled.bits() as u32, Ordering::Relaxed);
         AREA_LEN.store(
             (cpuid(0xd, 0)[1] as usize).max(XSAVE_MIN_LEN),
             Ordering::Relaxed,

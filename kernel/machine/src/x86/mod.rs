@@ -19,16 +19,15 @@ pub(crate) mod tlb;
 pub(crate) mod trap;
 pub(crate) mod user_entry;
 
-use core::arch::asm;
+use x86_64::registers::model_specific::Msr;
 
 /// Writes a model-specific register.
 ///
 /// # Safety
 /// The register exists, and what it changes keeps the kernel's assumptions.
 pub(crate) unsafe fn write_msr(register: u32, value: u64) {
-    let (low, high) = (value as u32, (value >> 32) as u32);
     // SAFETY: the caller's promise.
-    unsafe { asm!("wrmsr", in("ecx") register, in("eax") low, in("edx") high, options(nostack)) };
+    unsafe { Msr::new(register).write(value) };
 }
 
 /// Reads a model-specific register.
@@ -36,12 +35,8 @@ pub(crate) unsafe fn write_msr(register: u32, value: u64) {
 /// # Safety
 /// The register exists.
 pub(crate) unsafe fn read_msr(register: u32) -> u64 {
-    let (low, high): (u32, u32);
     // SAFETY: the caller's promise.
-    unsafe {
-        asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high, options(nomem, nostack));
-    }
-    u64::from(high) << 32 | u64::from(low)
+    unsafe { Msr::new(register).read() }
 }
 
 /// The time stamp counter.

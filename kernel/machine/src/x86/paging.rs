@@ -7,8 +7,12 @@
 //! its user's (`vmalloc` takes mappings away again), but for the frames' metadata, which is mapped under the
 //! allocator's lock.
 
-use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::{PageTableFlags, PhysFrame};
 
 use super::features::{self, Features};
 use super::layout;
@@ -17,8 +21,8 @@ use crate::frame::{Frame, OutOfMemory};
 use crate::page_table::bits::{ADDRESS, ENTRIES, LARGE, NO_EXEC, PRESENT, WRITE, index, span};
 use crate::sync::IrqLock;
 
-pub(crate) const UNCACHED: u64 = 1 << 4;
-pub(crate) const GLOBAL: u64 = 1 << 8;
+pub(crate) const UNCACHED: u64 = PageTableFlags::NO_CACHE.bits();
+pub(crate) const GLOBAL: u64 = PageTableFlags::GLOBAL.bits();
 
 /// Kernel data: not for users, not executable, the same in all address spaces.
 pub(crate) const DATA: u64 = PRESENT | WRITE | GLOBAL | NO_EXEC;
@@ -187,20 +191,17 @@ pub(crate) fn kernel_translate(addr: u64) -> Option<PhysAddr> {
 /// # Safety
 /// The table has the kernel's half, and stays alive until another is loaded.
 pub(crate) unsafe fn load_root(root: PhysAddr) {
+    let root = PhysFrame::containing_address(x86_64::PhysAddr::new_truncate(root.0));
     // SAFETY: the caller's promise; code, stack and data stay mapped as they were.
-    unsafe { asm!("mov cr3, {}", in(reg) root.0, options(nostack, preserves_flags)) };
+    unsafe { Cr3::write(root, Cr3Flags::empty()) };
 }
 
 /// The root table of this CPU.
 pub(crate) fn current_root() -> PhysAddr {
-    let root: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
-    PhysAddr(root & ADDRESS)
+    PhysAddr(Cr3::read_raw().0.start_address().as_u64())
 }
 
 /// Drops this CPU's cached translation of a page.
 pub(crate) fn invalidate(addr: u64) {
-    // SAFETY: makes the CPU walk the tables again, nothing else.
-    unsafe { asm!("invlpg [{}]", in(reg) addr, options(nostack, preserves_flags)) };
+    tlb::flush(VirtAddr::new_truncate(addr));
 }

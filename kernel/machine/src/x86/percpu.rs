@@ -14,6 +14,9 @@ use core::ops::Deref;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::GsBase;
+
 use super::descriptors::Tables;
 use super::fpu::FpuState;
 use crate::cpu::{CpuId, MAX_CPUS};
@@ -27,8 +30,6 @@ use crate::user_mode::Registers;
 pub(crate) const KERNEL_SP: usize = offset_of!(Area, kernel_sp);
 pub(crate) const USER_REGS: usize = offset_of!(Area, user_regs);
 pub(crate) const SCRATCH: usize = offset_of!(Area, scratch);
-
-const IA32_GS_BASE: u32 = 0xc000_0101;
 
 /// One CPU's own data.
 #[derive(Debug)]
@@ -185,8 +186,7 @@ fn adopt(area: &'static Area, id: CpuId) {
     area.this.set(area);
     area.id.set(id);
     AREAS[id].store(core::ptr::from_ref(area).cast_mut(), Ordering::Release);
-    // SAFETY: the area is 'static, and is this CPU's from here on.
-    unsafe { super::write_msr(IA32_GS_BASE, core::ptr::from_ref(area).addr() as u64) };
+    GsBase::write(VirtAddr::from_ptr(area));
     super::descriptors::load(area);
     crate::rcu::start_cpu(id);
 }

@@ -2,24 +2,24 @@
 
 use core::arch::asm;
 
+use x86_64::instructions::port::Port;
+
 /// Ports with side effects that only concern devices: writing them breaks no memory.
 pub(crate) fn out8(port: u16, value: u8) {
     // SAFETY: the ports that this crate writes (UART, PIC, PIT, RTC, power, debug) move no memory.
-    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) };
+    unsafe { Port::<u8>::new(port).write(value) };
 }
 
 /// As [`out8`], 16 bits.
 pub(crate) fn out16(port: u16, value: u16) {
     // SAFETY: as in `out8`.
-    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack)) };
+    unsafe { Port::<u16>::new(port).write(value) };
 }
 
 /// Reads a port.
 pub(crate) fn in8(port: u16) -> u8 {
-    let value: u8;
     // SAFETY: as in `out8`.
-    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack)) };
-    value
+    unsafe { Port::<u8>::new(port).read() }
 }
 
 /// Writes all bytes to one port; under KVM that is one exit for many bytes.

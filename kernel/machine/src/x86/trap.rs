@@ -7,6 +7,8 @@
 
 use core::arch::global_asm;
 
+use x86_64::registers::control::Cr2;
+
 use super::copy;
 use super::descriptors::FATAL_STACK_LEN;
 use super::features::{self, Features};
@@ -150,12 +152,7 @@ pub(crate) fn stubs() -> u64 {
 
 /// The address of the last page fault on this CPU.
 pub(crate) fn fault_address() -> u64 {
-    let address: u64;
-    // SAFETY: reads a register.
-    unsafe {
-        core::arch::asm!("mov {}, cr2", out(reg) address, options(nomem, nostack, preserves_flags));
-    }
-    address
+    Cr2::read_raw()
 }
 
 /// Handles a trap that came while the kernel ran; interrupts are off.

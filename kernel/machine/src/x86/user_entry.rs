@@ -7,19 +7,25 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{LStar, SFMask, Star};
+use x86_64::registers::rflags::RFlags;
+
 use super::descriptors::{KERNEL_CODE, USER_BASE, USER_CODE, USER_DATA};
 use super::percpu::{KERNEL_SP, SCRATCH, USER_REGS};
-use super::write_msr;
 use crate::user_mode::Registers;
 
 /// What [`enter`] returns when user mode executed SYSCALL; other values are vectors.
 pub(crate) const SYSCALL: u32 = 256;
 
-const IA32_STAR: u32 = 0xc000_0081;
-const IA32_LSTAR: u32 = 0xc000_0082;
-const IA32_FMASK: u32 = 0xc000_0084;
-/// Cleared by SYSCALL: TF, IF, DF, IOPL, NT, AC.
-const FLAGS_CLEARED: u64 = 0x4_7700;
+/// Cleared by SYSCALL: what would matter in the kernel.
+const FLAGS_CLEARED: RFlags = RFlags::TRAP_FLAG
+    .union(RFlags::INTERRUPT_FLAG)
+    .union(RFlags::DIRECTION_FLAG)
+    .union(RFlags::IOPL_LOW)
+    .union(RFlags::IOPL_HIGH)
+    .union(RFlags::NESTED_TASK)
+    .union(RFlags::ALIGNMENT_CHECK);
 
 unsafe extern "C" {
     /// Runs user code with these registers until something stops it. Returns the vector, or
@@ -39,13 +45,10 @@ pub(crate) fn syscall_address() -> u64 {
 
 /// Sets the MSRs of SYSCALL on this CPU.
 pub(crate) fn set_up() {
-    let star = u64::from(USER_BASE) << 48 | u64::from(KERNEL_CODE) << 32;
-    // SAFETY: the selectors are those of the GDT, and the entry takes any register contents.
-    unsafe { write_msr(IA32_STAR, star) };
-    // SAFETY: as above.
-    unsafe { write_msr(IA32_LSTAR, syscall_address()) };
-    // SAFETY: as above.
-    unsafe { write_msr(IA32_FMASK, FLAGS_CLEARED) };
+    // SAFETY: the selectors are those of the GDT.
+    unsafe { Star::write_raw(USER_BASE, KERNEL_CODE) };
+    LStar::write(VirtAddr::new_truncate(syscall_address()));
+    SFMask::write(FLAGS_CLEARED);
 }
 
 global_asm!(
