@@ -24,6 +24,8 @@ extern crate alloc;
 mod acpi;
 pub mod addr;
 pub mod boot;
+#[cfg(any(target_os = "none", test))]
+mod compare;
 pub mod cpu;
 #[cfg(target_os = "none")]
 mod fail;
