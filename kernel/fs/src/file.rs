@@ -24,6 +24,7 @@ mod transfer;
 pub struct File {
     ops: Arc<dyn FileOps>,
     place: Place,
+    kind: FileKind,
     flags: AtomicU32,
     is_seekable: bool,
     has_position: bool,
@@ -103,7 +104,12 @@ impl File {
         credentials: Arc<Credentials>,
         access: Option<InodeAccess>,
     ) -> Result<Arc<Self>> {
+        let kind = match &place {
+            Place::At(path) => path.dentry.kind().unwrap_or(FileKind::Regular),
+            Place::Nowhere(inode) => inode.kind(),
+        };
         let new = try_arc(Self {
+            kind,
             is_seekable: ops.is_seekable(),
             has_position: ops.has_position(),
             ops,
@@ -164,7 +170,7 @@ impl File {
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> FileKind {
-        self.inode().map_or(FileKind::Regular, |inode| inode.kind())
+        self.kind
     }
 
     /// Whether it is something of the kernel's that only behaves like a file: an eventfd, a timerfd, an epoll.
