@@ -304,9 +304,22 @@ impl Mapping {
 }
 
 impl Drop for Mapping {
-    /// In steps: there may be millions of pages.
+    /// In steps, if there are many pages: there may be millions.
     fn drop(&mut self) {
-        self.drop_pages(0..u64::MAX, false);
+        const FEW: u64 = 256;
+        let pages = self.pages.get_mut();
+        let count = pages.len();
+        if count <= FEW {
+            pages.clear();
+            if let Store::Memory {
+                quota: Some(quota), ..
+            } = &self.store
+            {
+                quota.give_pages(count);
+            }
+        } else {
+            self.drop_pages(0..u64::MAX, false);
+        }
         if let Some(file) = self.pages.get_mut().file() {
             self.lru.dismiss(file);
         }

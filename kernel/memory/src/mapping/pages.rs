@@ -205,6 +205,14 @@ impl Pages {
         }
     }
 
+    /// Drops all pages, which are few; the mapping goes.
+    pub(super) fn clear(&mut self) {
+        let pages = core::mem::take(&mut self.pages);
+        for (index, page) in &pages {
+            self.forget(*index, page);
+        }
+    }
+
     /// Takes the first page of a range out; with `clean_only` the first that is not dirty.
     pub(super) fn remove_first(
         &mut self,

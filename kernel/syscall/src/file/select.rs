@@ -135,7 +135,9 @@ fn watched<'a>(
     let table = &cx.own.files;
     let (mut fds, mut all) = (Vec::new(), Vec::new());
     for fd in 0..count {
-        sched::cond_resched();
+        if fd % BITS == 0 {
+            sched::cond_resched();
+        }
         let mut wanted = Events::empty();
         for (set, meaning) in sets.iter().zip(MEANINGS) {
             if has(set, fd) {
