@@ -220,7 +220,6 @@ impl Dentry {
             let place = self.place.lock();
             (place.parent.clone(), place.name.clone())
         };
-        self.end_name();
         if let Some(parent) = parent {
             parent.forget_child(&name, self);
             cache::forget(self, &parent, &name);
@@ -233,6 +232,8 @@ impl Dentry {
             .get(name)
             .is_some_and(|listed| core::ptr::eq(listed.as_ptr(), child));
         let removed = if is_it {
+            // With the list locked: who finds the name listed (`keep_child`) has read the generation before this.
+            child.end_name();
             children.remove_entry(name)
         } else {
             None
