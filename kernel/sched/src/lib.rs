@@ -13,8 +13,11 @@
 
 extern crate alloc;
 
+use core::sync::atomic;
+
 pub mod attributes;
 pub mod clock;
+mod handshake;
 pub mod lock;
 mod park;
 pub mod rcu;

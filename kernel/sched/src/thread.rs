@@ -13,11 +13,13 @@ use machine::sync::SpinLock;
 
 use crate::attributes::{Attributes, CpuMask, Policy};
 use crate::backend;
+use crate::handshake::StateCell;
 use crate::park::{Sleep, WAIT_LEVELS};
 use crate::run_queue::{Entity, Group, Member};
 use crate::stats::{Account, CpuTime};
 use crate::timer_heap::{Slot, Timed};
 
+pub use crate::handshake::State;
 pub use builder::ThreadBuilder;
 
 /// A counted reference to a thread.
@@ -26,42 +28,6 @@ pub type ThreadRef = Arc<Thread>;
 /// Something a higher layer attaches to a thread; taken back with `downcast`.
 pub type Attachment = Arc<dyn Any + Send + Sync>;
 
-/// What a thread is doing, as /proc/PID/stat says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// Runs or is ready to (R).
-    Runnable = 0,
-    /// Sleeps; a signal wakes it (S).
-    Sleeping = 1,
-    /// Sleeps, deaf to signals (D).
-    Uninterruptible = 2,
-    /// Has exited (X).
-    Dead = 3,
-}
-
-impl State {
-    const fn from_raw(raw: u8) -> State {
-        match raw {
-            0 => State::Runnable,
-            1 => State::Sleeping,
-            2 => State::Uninterruptible,
-            _ => State::Dead,
-        }
-    }
-
-    /// The letter in /proc/PID/stat.
-    #[must_use]
-    pub const fn letter(self) -> char {
-        match self {
-            State::Runnable => 'R',
-            State::Sleeping => 'S',
-            State::Uninterruptible => 'D',
-            State::Dead => 'X',
-        }
-    }
-}
-
 /// A kernel thread.
 pub struct Thread {
     id: u64,
@@ -69,7 +35,7 @@ pub struct Thread {
     extension: Option<Attachment>,
     page_table: SpinLock<Option<Arc<PageTable>>>,
     memory: SpinLock<Option<Attachment>>,
-    state: AtomicU8,
+    state: StateCell,
     interrupted: AtomicBool,
     killed: AtomicBool,
     attributes: SpinLock<Attributes>,
@@ -185,7 +151,7 @@ impl Thread {
     /// What it is doing.
     #[must_use]
     pub fn state(&self) -> State {
-        State::from_raw(self.state.load(Ordering::Relaxed))
+        self.state.get()
     }
 
     /// A signal is to be delivered: ends an interruptible sleep, now or when one begins, until
@@ -225,15 +191,7 @@ impl Thread {
     }
 
     fn wake_from(self: &Arc<Self>, state: State) -> bool {
-        let woken = self
-            .state
-            .compare_exchange(
-                state as u8,
-                State::Runnable as u8,
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            )
-            .is_ok();
+        let woken = self.state.wake_from(state);
         if woken {
             backend::make_runnable(self);
         }
@@ -249,22 +207,19 @@ impl Thread {
             Sleep::Interruptible => State::Sleeping,
             Sleep::Uninterruptible => State::Uninterruptible,
         };
-        self.state.swap(state as u8, Ordering::SeqCst);
+        self.state.set_asleep(state);
     }
 
     pub(crate) fn set_awake(&self) {
-        self.state.store(State::Runnable as u8, Ordering::Release);
+        self.state.set(State::Runnable);
     }
 
     pub(crate) fn set_dead(&self) {
-        self.state.store(State::Dead as u8, Ordering::Release);
+        self.state.set(State::Dead);
     }
 
     pub(crate) fn is_asleep(&self) -> bool {
-        matches!(
-            State::from_raw(self.state.load(Ordering::SeqCst)),
-            State::Sleeping | State::Uninterruptible
-        )
+        self.state.is_asleep()
     }
 
     /// CPU time used so far.

@@ -15,6 +15,7 @@ use collections::try_arc;
 use machine::intrusive::{Link, List};
 use machine::sync::{IrqGuard, IrqLock};
 
+use crate::handshake::Occupied;
 use crate::park::{Hook, Sleep, park_with};
 use crate::thread::{Thread, ThreadRef};
 
@@ -58,10 +59,9 @@ struct Poller {
 }
 
 /// A queue of waiting threads and registered pollers.
-#[derive(Default)]
 pub struct WaitQueue {
     /// Entries in `waiters`, so that waking an empty queue takes no lock.
-    occupied: AtomicUsize,
+    occupied: Occupied,
     waiters: IrqLock<Waiters>,
 }
 
@@ -78,13 +78,15 @@ struct Waiters {
     to_sweep: usize,
 }
 
+impl Default for WaitQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl core::fmt::Debug for WaitQueue {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "WaitQueue({} waiting)",
-            self.occupied.load(Ordering::Relaxed)
-        )
+        write!(f, "WaitQueue({} waiting)", self.occupied.get())
     }
 }
 
@@ -93,7 +95,7 @@ impl WaitQueue {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            occupied: AtomicUsize::new(0),
+            occupied: Occupied::from_parts(AtomicUsize::new(0)),
             waiters: IrqLock::new(Waiters {
                 together: List::new(),
                 alone: List::new(),
@@ -210,7 +212,7 @@ impl WaitQueue {
     #[inline]
     fn wake(&self, alone: usize) {
         crate::park::note_wake(self.address());
-        if !self.is_empty() {
+        if !self.occupied.is_empty() {
             self.wake_waiters(alone);
         }
     }
@@ -225,12 +227,12 @@ impl WaitQueue {
             let mut waiters = self.waiters.lock();
             left.bound(&waiters);
             let Some(first) = waiters.next(&mut left) else {
-                self.count_down(&waiters);
+                self.occupied.count_down(waiters.len());
                 return;
             };
             if left.is_over() {
                 // The usual case: there is one.
-                self.count_down(&waiters);
+                self.occupied.count_down(waiters.len());
                 drop(waiters);
                 first.wake();
                 return;
@@ -249,7 +251,7 @@ impl WaitQueue {
                 break;
             }
         }
-        self.count_down(&waiters);
+        self.occupied.count_down(waiters.len());
         drop(waiters);
         first.wake();
         for woken in batch.into_iter().flatten() {
@@ -273,31 +275,12 @@ impl WaitQueue {
         let _ = waiters
             .pollers
             .push_back(poller.clone(), |poller| &poller.link);
-        self.count_up(&waiters);
+        self.occupied.count_up(waiters.len());
         drop(waiters);
         Ok(Registration {
             poller,
             _waker: waker,
         })
-    }
-
-    /// Whether nobody waits. A locked read: ordered after the caller's change of the condition.
-    /// (A plain read could be ahead of it, and a wake-up would be lost.)
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.occupied
-            .compare_exchange(0, 0, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-    }
-
-    /// One more waits, and looks at its condition after this: see [`Self::is_empty`].
-    fn count_up(&self, waiters: &Waiters) {
-        self.occupied.swap(waiters.len(), Ordering::SeqCst);
-    }
-
-    /// Fewer wait. Who sees the old count takes the lock for nothing, so no order is needed.
-    fn count_down(&self, waiters: &Waiters) {
-        self.occupied.store(waiters.len(), Ordering::Relaxed);
     }
 
     fn address(&self) -> usize {
@@ -448,7 +431,7 @@ impl Hook for Entry<'_> {
                 .alone
                 .push_back(thread, |thread| thread.wait_link(level))
         };
-        self.queue.count_up(&waiters);
+        self.queue.occupied.count_up(waiters.len());
     }
 
     fn dequeue(&self, thread: &Thread, level: usize) -> bool {
@@ -463,7 +446,7 @@ impl Hook for Entry<'_> {
             &mut waiters.together
         };
         let found = list.remove(link);
-        self.queue.count_down(&waiters);
+        self.queue.occupied.count_down(waiters.len());
         drop(waiters);
         found.is_some()
     }

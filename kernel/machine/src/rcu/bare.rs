@@ -5,7 +5,7 @@ use super::epochs::Epochs;
 use crate::cpu::{CpuId, MAX_CPUS};
 use crate::x86::percpu;
 
-static EPOCHS: Epochs<MAX_CPUS> = Epochs::new();
+static EPOCHS: Epochs<MAX_CPUS> = super::new_epochs();
 
 /// Adds to this CPU's count of read sections, and returns it.
 #[inline]

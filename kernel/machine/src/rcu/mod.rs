@@ -12,9 +12,14 @@
 //! This module decides when a grace period is over and keeps the memory safe; `sched::rcu` makes it happen:
 //! it keeps what is retired, prods CPUs that are late, and sleeps.
 
+#[cfg(any(target_os = "none", test))]
+use core::sync::atomic;
+
 mod cell;
 #[cfg(any(target_os = "none", test))]
 mod epochs;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_os = "none")]
 mod bare;
@@ -35,6 +40,17 @@ pub use host::{late_cpus, quiescent};
 pub use cell::{RcuCell, Retired};
 
 use core::marker::PhantomData;
+
+/// Epochs of which no CPU has started.
+#[cfg(any(target_os = "none", test))]
+const fn new_epochs<const CPUS: usize>() -> epochs::Epochs<CPUS> {
+    use atomic::AtomicU64;
+    use epochs::{Epochs, FIRST, IDLE, Seen};
+    Epochs::from_parts(
+        AtomicU64::new(FIRST),
+        [const { Seen(AtomicU64::new(IDLE)) }; CPUS],
+    )
+}
 
 /// A read section: what was found in an [`RcuCell`] stays until the guard is dropped. The CPU must not be
 /// given away meanwhile (the kernel panics).

@@ -17,6 +17,7 @@ mod lock_cell;
 mod owner_cell;
 
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic;
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
@@ -24,6 +25,13 @@ use crate::interrupt::InterruptsOff;
 
 pub use lock_cell::{LockCell, ReadHold, WriteHold};
 pub use owner_cell::{Owner, OwnerCell, OwnerGuard};
+
+impl<T> LockCell<T> {
+    /// Wraps `value`.
+    pub const fn new(value: T) -> Self {
+        Self::from_parts(atomic::AtomicU32::new(0), value)
+    }
+}
 
 /// What a waiting CPU does between two looks.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use machine::sync::SpinLock;
 use super::{Attachment, Name, State, Thread, ThreadRef, name_of, start};
 use crate::attributes::{Attributes, CpuMask};
 use crate::backend;
+use crate::handshake::StateCell;
 use crate::park::WAIT_LEVELS;
 use crate::run_queue::Entity;
 use crate::stats::Account;
@@ -96,7 +97,7 @@ impl ThreadBuilder {
             extension: self.extension,
             page_table: SpinLock::new(self.page_table),
             memory: SpinLock::new(self.memory),
-            state: AtomicU8::new(State::Uninterruptible as u8),
+            state: StateCell::from_parts(AtomicU8::new(State::Uninterruptible as u8)),
             interrupted: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             attributes: SpinLock::new(self.attributes),
