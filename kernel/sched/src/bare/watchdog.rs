@@ -96,10 +96,12 @@ fn look_at_busy(number: usize, cpu: &Cpu, now: u64) {
         wake::prod(number);
     }
     if stays > REPORTED_AFTER_NS && cpu.reported_ns.swap(since, Ordering::Relaxed) != since {
+        let name = thread.name();
+        let len = name.iter().position(|byte| *byte == 0);
         log!(
             "watchdog: CPU {number} has been in the kernel for {} ms, thread {thread:?} \"{}\"",
             stays / 1_000_000,
-            thread.name().escape_ascii()
+            name[..len.unwrap_or(name.len())].escape_ascii()
         );
         interrupt::send_report(number);
     }
