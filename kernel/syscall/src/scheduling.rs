@@ -243,11 +243,14 @@ fn sys_sched_setattr(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let mut wanted = target.attributes();
+    let mut policy = wanted.policy;
     if asked.flags & FLAG_KEEP_POLICY == 0 {
-        wanted.policy = Policy::from_raw(asked.policy)?;
+        policy = Policy::from_raw(asked.policy)?;
         wanted.reset_on_fork = asked.flags & FLAG_RESET_ON_FORK != 0;
     }
+    // Linux changes the policy together with the parameters: who keeps those keeps both.
     if asked.flags & FLAG_KEEP_PARAMS == 0 {
+        wanted.policy = policy;
         wanted.priority = asked.priority.try_into().map_err(|_| Errno::EINVAL)?;
         // The others keep it for when they are fair again.
         if matches!(wanted.policy, Policy::Other | Policy::Batch) {
