@@ -14,21 +14,21 @@ use sched::thread::ThreadBuilder;
 use crate::cred::Credentials;
 use crate::epoll::{Epoll, Interest, Mode};
 use crate::file::File;
-use crate::job_control::job_control;
+use crate::job_control::{Id, job_control};
 use crate::poll::Events;
 
-/// Who gets the signal, by the kernel's own ids.
+/// Who gets the signal. Those who are gone get none, whoever has their number now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IoOwner {
     /// Nobody.
     #[default]
     Nobody,
     /// One thread (`F_OWNER_TID`).
-    Thread(i32),
+    Thread(Id),
     /// A process.
-    Process(i32),
+    Process(Id),
     /// A process group.
-    Group(i32),
+    Group(Id),
 }
 
 /// What a file's owner is to be told, and on whose behalf.

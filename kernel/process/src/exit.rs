@@ -296,8 +296,9 @@ fn hang_up_session(process: &Arc<Process>) {
 
 /// A group with stopped members that nobody can continue any more: POSIX has them hung up and continued.
 fn hang_up_group(group: Pid) {
-    send::to_group(group, &SigInfo::kernel(Signal::HUP));
-    send::to_group(group, &SigInfo::kernel(Signal::CONT));
+    let mut tree = tree::lock();
+    send::to_group(&mut tree, group, &SigInfo::kernel(Signal::HUP));
+    send::to_group(&mut tree, group, &SigInfo::kernel(Signal::CONT));
 }
 
 /// PID 1 is gone: nothing can go on.

@@ -3,12 +3,12 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::job_control::{JobControl, Terminal};
+use fs::job_control::{Id, JobControl, Terminal};
 use fs::sigio::{IoOwner, IoSignal};
 use fs::{Capabilities, Credentials, Events, Kuid};
 
 use crate::signal::{Disposition, SigInfo, Signal, send};
-use crate::{Process, thread, tree};
+use crate::{Pid, Process, thread, tree};
 
 /// Answers from the tree, for the calling thread.
 pub(crate) struct FromTree;
@@ -50,20 +50,24 @@ fn signal_owner(io: &IoSignal, info: &SigInfo) {
     };
     match io.owner {
         IoOwner::Nobody => {}
-        IoOwner::Thread(tid) => {
-            if let Some(thread) = tree::thread(tid)
+        IoOwner::Thread(id) => {
+            if let Some(thread) = tree::thread_by(id)
                 && may_signal(io, thread.process())
             {
                 let _ = send::to_thread(&thread, info);
             }
         }
-        IoOwner::Process(pid) => {
-            if let Some(process) = tree::process(pid) {
+        IoOwner::Process(id) => {
+            if let Some(process) = tree::process_by(id) {
                 to_process(&process);
             }
         }
-        IoOwner::Group(group) => {
-            tree::lock().for_each_member(group, |tree, member| {
+        IoOwner::Group(id) => {
+            let mut tree = tree::lock();
+            let Some(group) = tree.current(id) else {
+                return;
+            };
+            tree.for_each_member(group, |tree, member| {
                 if may_signal(io, member) {
                     let _ = send::to_member(tree, member, info);
                 }
@@ -76,33 +80,46 @@ fn caller() -> Option<Arc<Process>> {
     thread::current().map(|thread| thread.process().clone())
 }
 
+/// What goes by an id of the caller's.
+fn remembered(which: fn(&Process) -> Pid) -> Id {
+    let Some(process) = caller() else {
+        return Id::NONE;
+    };
+    let tree = tree::lock();
+    tree.remember(which(&process)).unwrap_or(Id::NONE)
+}
+
 impl JobControl for FromTree {
     fn credentials(&self) -> Option<Arc<Credentials>> {
         thread::current().map(|thread| thread.credentials())
     }
 
-    fn shown(&self, id: i32) -> i32 {
-        caller().map_or(id, |process| process.shown(id))
+    fn shown(&self, id: Id) -> i32 {
+        let number = tree::lock().current(id).unwrap_or(0);
+        caller().map_or(number, |process| process.shown(number))
     }
 
-    fn find(&self, number: i32) -> Option<i32> {
-        caller().map_or(Some(number), |process| process.find(number))
+    fn find(&self, number: i32) -> Option<Id> {
+        let pid = caller().map_or(Some(number), |process| process.find(number))?;
+        tree::lock().remember(pid)
     }
 
-    fn session(&self) -> i32 {
-        caller().map_or(0, |process| process.session_id())
+    fn session(&self) -> Id {
+        remembered(|process| process.session_id())
     }
 
-    fn group(&self) -> i32 {
-        caller().map_or(0, |process| process.group_id())
+    fn group(&self) -> Id {
+        remembered(|process| process.group_id())
     }
 
     fn is_session_leader(&self) -> bool {
         caller().is_some_and(|process| process.session_id() == process.pid())
     }
 
-    fn session_of_group(&self, group: i32) -> Option<i32> {
-        tree::lock().session_of_group(group)
+    fn session_of_group(&self, group: Id) -> Option<Id> {
+        let tree = tree::lock();
+        let session = tree.session_of_group(tree.current(group)?)?;
+        tree.remember(session)
     }
 
     fn group_is_orphaned(&self) -> bool {
@@ -117,15 +134,19 @@ impl JobControl for FromTree {
         thread.blocked().contains(signal) || action.disposition == Disposition::Ignore
     }
 
-    fn signal_group(&self, group: i32, signal: u8) {
-        if let Ok(signal) = Signal::new(i32::from(signal)) {
-            send::to_group(group, &SigInfo::kernel(signal));
+    fn signal_group(&self, group: Id, signal: u8) {
+        let Ok(signal) = Signal::new(i32::from(signal)) else {
+            return;
+        };
+        let mut tree = tree::lock();
+        if let Some(group) = tree.current(group) {
+            send::to_group(&mut tree, group, &SigInfo::kernel(signal));
         }
     }
 
-    fn signal_session_leader(&self, session: i32, signal: u8) {
-        if let (Some(leader), Ok(signal)) = (tree::process(session), Signal::new(i32::from(signal)))
-        {
+    fn signal_session_leader(&self, session: Id, signal: u8) {
+        let signal = Signal::new(i32::from(signal));
+        if let (Some(leader), Ok(signal)) = (tree::process_by(session), signal) {
             // A standard signal always finds room.
             let _ = send::to_process(&leader, &SigInfo::kernel(signal));
         }
@@ -166,10 +187,11 @@ impl JobControl for FromTree {
         signal_owner(io, &info);
     }
 
-    fn disassociate(&self, session: i32) {
-        let old = tree::lock()
-            .session_mut(session)
-            .and_then(|entry| entry.terminal.take());
+    fn disassociate(&self, session: Id) {
+        let mut tree = tree::lock();
+        let session = tree.current(session).and_then(|pid| tree.session_mut(pid));
+        let old = session.and_then(|session| session.terminal.take());
+        drop(tree);
         drop(old);
     }
 }

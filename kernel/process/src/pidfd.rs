@@ -26,13 +26,13 @@ impl PidFd {
 
     fn has_exited(&self) -> bool {
         let tree = tree::lock();
-        tree.node(self.process.pid())
+        tree.node_of(&self.process)
             .is_none_or(|node| node.zombie.is_some())
     }
 
     fn shown_pid(&self) -> Pid {
-        // A reaped process has no id any more.
-        if tree::lock().node(self.process.pid()).is_some() {
+        // A process that was waited for has no id any more.
+        if tree::lock().node_of(&self.process).is_some() {
             let id = self.process.pid();
             thread::current().map_or(id, |caller| caller.process().shown(id))
         } else {

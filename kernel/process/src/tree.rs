@@ -1,25 +1,29 @@
 //! Who is who: the table of ids, parents and children, process groups and sessions.
 //!
-//! Groups and sessions are in [`groups`], who dies and who adopts in [`orphans`], the lists in [`list`]. One
-//! lock, [`TREE`], over all of it (Linux's tasklist_lock). Lock order: `TREE`, then a process's signal
-//! state. Nothing blocks, and no reference that may be the last is dropped, with it held. Ids of relations
-//! are mirrored in each [`Process`] so that getppid(2) takes no lock.
+//! What goes by an id is in [`pids`], groups and sessions are in [`groups`], who dies and who adopts in
+//! [`orphans`], the lists in [`list`]. One lock, [`TREE`], over all of it (Linux's tasklist_lock). Lock order:
+//! `TREE`, then a process's signal state. Nothing blocks, and no reference that may be the last is dropped, with
+//! it held. Ids of relations are mirrored in each [`Process`] so that getppid(2) takes no lock.
+//!
+//! An id is reused once nothing goes by it any more. Who remembers it for longer has an [`Id`], which finds what
+//! it was made of or nothing.
 
 mod groups;
 mod list;
 mod orphans;
+mod pids;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::ops::Bound;
 
-use abi::{Errno, Result};
-use collections::Map;
+use abi::Result;
+use collections::{Map, try_box};
 use fs::Kuid;
-use fs::job_control::Terminal;
+use fs::job_control::{Id, Terminal};
 use machine::sync::{SpinGuard, SpinLock};
 
-use self::groups::Group;
 use self::list::{CHAINS, Chain, Links, List};
+use self::pids::Entry;
 use crate::signal::Signal;
 use crate::thread::Thread;
 use crate::usage::Usage;
@@ -39,13 +43,14 @@ pub static TREE: SpinLock<Tree> = SpinLock::new(Tree::new());
 #[derive(Debug)]
 pub struct Tree {
     last_pid: Pid,
+    last_serial: u64,
     /// Counts what was put into a list of children: a larger number is further behind.
     last_order: u64,
-    nodes: Map<Pid, Node>,
-    /// Living threads, and first threads until their process is waited for.
-    threads: Map<Pid, Arc<Thread>>,
-    groups: Map<Pid, Group>,
-    sessions: Map<Pid, Session>,
+    pids: Map<Pid, Entry>,
+    /// How many entries have a thread.
+    threads: usize,
+    /// How many entries have a process.
+    processes: usize,
     /// Threads of each real user id.
     users: Map<Kuid, usize>,
 }
@@ -109,21 +114,37 @@ pub fn lock() -> SpinGuard<'static, Tree> {
 /// The process with this id, dead or alive.
 #[must_use]
 pub fn process(pid: Pid) -> Option<Arc<Process>> {
-    lock().nodes.get(&pid).map(|node| node.process.clone())
+    lock().node(pid).map(|node| node.process.clone())
+}
+
+/// The process that `id` was made of, dead or alive.
+#[must_use]
+pub fn process_by(id: Id) -> Option<Arc<Process>> {
+    let tree = lock();
+    let pid = tree.current(id)?;
+    tree.node(pid).map(|node| node.process.clone())
+}
+
+/// The thread that `id` was made of, as [`thread`].
+#[must_use]
+pub fn thread_by(id: Id) -> Option<Arc<Thread>> {
+    let tree = lock();
+    let tid = tree.current(id)?;
+    tree.thread(tid).cloned()
 }
 
 /// The thread with this id: a living one, or the first of a process that was not waited for.
 #[must_use]
 pub fn thread(tid: Pid) -> Option<Arc<Thread>> {
-    lock().threads.get(&tid).cloned()
+    lock().thread(tid).cloned()
 }
 
 /// The process of this id, dead or alive, or of the thread with this id.
 #[must_use]
 pub fn process_of(id: Pid) -> Option<Arc<Process>> {
     let tree = lock();
-    let node = tree.nodes.get(&id).map(|node| &node.process);
-    let thread = || tree.threads.get(&id).map(|thread| thread.process());
+    let node = tree.node(id).map(|node| &node.process);
+    let thread = || tree.thread(id).map(|thread| thread.process());
     node.or_else(thread).cloned()
 }
 
@@ -148,64 +169,13 @@ impl Tree {
     const fn new() -> Self {
         Self {
             last_pid: 0,
+            last_serial: 0,
             last_order: 0,
-            nodes: Map::new(),
-            threads: Map::new(),
-            groups: Map::new(),
-            sessions: Map::new(),
+            pids: Map::new(),
+            threads: 0,
+            processes: 0,
             users: Map::new(),
         }
-    }
-
-    /// An id that no process, thread, group or session has.
-    ///
-    /// # Errors
-    /// `EAGAIN` when all are taken.
-    pub fn allocate_pid(&mut self) -> Result<Pid> {
-        for _ in 0..PID_MAX {
-            self.last_pid += 1;
-            if self.last_pid >= PID_MAX {
-                self.last_pid = PID_WRAP;
-            }
-            let pid = self.last_pid;
-            if !self.is_taken(pid) {
-                return Ok(pid);
-            }
-        }
-        Err(Errno::EAGAIN)
-    }
-
-    fn is_taken(&self, id: Pid) -> bool {
-        self.threads.contains_key(&id)
-            || self.nodes.contains_key(&id)
-            || self.groups.contains_key(&id)
-            || self.sessions.contains_key(&id)
-    }
-
-    /// Takes the numbers of an id away once nothing goes by it. `user` is the last that did: the id was
-    /// entered in its namespace or in one above.
-    fn strike_if_free(&self, id: Pid, user: &Process) {
-        if !self.is_taken(id) {
-            user.pid_namespace().strike(id);
-        }
-    }
-
-    /// The id given out last (/proc/loadavg).
-    #[must_use]
-    pub fn last_pid(&self) -> Pid {
-        self.last_pid
-    }
-
-    /// Threads there are, those of zombies included.
-    #[must_use]
-    pub fn thread_count(&self) -> usize {
-        self.threads.len()
-    }
-
-    /// Processes there are, dead ones included.
-    #[must_use]
-    pub fn process_count(&self) -> usize {
-        self.nodes.len()
     }
 
     /// How many threads user `uid` has.
@@ -238,29 +208,6 @@ impl Tree {
         }
     }
 
-    /// The node of `pid`.
-    #[must_use]
-    pub fn node(&self, pid: Pid) -> Option<&Node> {
-        self.nodes.get(&pid)
-    }
-
-    /// The node of `pid`, to change.
-    pub fn node_mut(&mut self, pid: Pid) -> Option<&mut Node> {
-        self.nodes.get_mut(&pid)
-    }
-
-    /// The first node with an id above `pid`.
-    #[must_use]
-    pub fn node_after(&self, pid: Pid) -> Option<&Node> {
-        let above = (Bound::Excluded(pid), Bound::Unbounded);
-        self.nodes.range(above).next().map(|(_, node)| node)
-    }
-
-    /// Every node.
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
-    }
-
     /// The children of `pid`, dead ones included.
     pub fn children(&self, pid: Pid) -> impl Iterator<Item = &Node> {
         self.follow(Chain::Children, pid)
@@ -269,67 +216,6 @@ impl Tree {
     /// The children of `pid` that have died, stopped or continued since it was told of them.
     pub fn news(&self, pid: Pid) -> impl Iterator<Item = &Node> {
         self.follow(Chain::News, pid)
-    }
-
-    /// As [`thread`].
-    #[must_use]
-    pub fn thread(&self, tid: Pid) -> Option<&Arc<Thread>> {
-        self.threads.get(&tid)
-    }
-
-    /// Adds a thread under its id.
-    ///
-    /// # Errors
-    /// `ENOMEM`; nothing has changed then.
-    pub fn add_thread(&mut self, thread: &Arc<Thread>) -> Result<()> {
-        self.count_user(thread.real_uid())?;
-        if let Err(error) = self.threads.try_insert(thread.tid(), thread.clone()) {
-            self.uncount_user(thread.real_uid());
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// exec by a thread that is not the first makes it the first. What comes back (its old place and who had
-    /// the new one) is for dropping without the lock.
-    pub(crate) fn take_over(
-        &mut self,
-        thread: &Arc<Thread>,
-        leader: Pid,
-    ) -> [Option<Arc<Thread>>; 2] {
-        let own = self.threads.remove(&thread.tid());
-        self.strike_if_free(thread.tid(), thread.process());
-        // The first thread stays in the table until its process ends.
-        let old = self.threads.get_mut(&leader);
-        let old = old.map(|slot| core::mem::replace(slot, thread.clone()));
-        if let Some(old) = &old {
-            self.uncount_user(old.real_uid());
-        }
-        thread.set_tid(leader);
-        [own, old]
-    }
-
-    /// Takes a thread out. The caller drops what comes back without the lock.
-    #[must_use]
-    pub fn remove_thread(&mut self, tid: Pid) -> Option<Arc<Thread>> {
-        let thread = self.threads.remove(&tid)?;
-        self.uncount_user(thread.real_uid());
-        self.strike_if_free(tid, thread.process());
-        Some(thread)
-    }
-
-    /// As [`Self::remove_thread`], unless the id has passed to another (exec).
-    #[must_use]
-    pub fn remove_this(&mut self, thread: &Arc<Thread>) -> Option<Arc<Thread>> {
-        let own = self
-            .threads
-            .get(&thread.tid())
-            .is_some_and(|other| Arc::ptr_eq(other, thread));
-        if own {
-            self.remove_thread(thread.tid())
-        } else {
-            None
-        }
     }
 
     /// Adds a process whose relations (parent, group, session) are set in it.
@@ -358,11 +244,13 @@ impl Tree {
             is_news: false,
             is_tie: false,
         };
-        self.nodes.try_insert(pid, node)?;
+        let node = try_box(node)?;
+        self.entry(pid)?.node = Some(node);
+        self.processes += 1;
         let (group, session) = (process.group_id(), process.session_id());
         if let Err(errno) = self.make_group(group, session) {
             // Not the last reference: the caller has one.
-            self.nodes.remove(&pid);
+            drop(self.take_node(pid));
             return Err(errno);
         }
         self.adopt(process.parent_pid(), pid);
@@ -374,15 +262,15 @@ impl Tree {
     fn adopt(&mut self, parent: Pid, pid: Pid) {
         self.last_order += 1;
         let order = self.last_order;
-        if let Some(node) = self.nodes.get_mut(&pid) {
+        if let Some(node) = self.node_mut(pid) {
             node.order = order;
         }
         self.append(Chain::Children, parent, pid);
     }
 
     /// Takes a dead process out: its id is free. The caller drops what comes back without the lock.
-    pub fn reap(&mut self, pid: Pid) -> Option<Node> {
-        let process = self.nodes.get(&pid)?.process.clone();
+    pub fn reap(&mut self, pid: Pid) -> Option<Box<Node>> {
+        let process = self.node(pid)?.process.clone();
         let parent = process.parent_pid();
         self.set_news(parent, pid, false);
         self.unlink(Chain::Children, parent, pid);
@@ -391,19 +279,14 @@ impl Tree {
             terminal.is_none(),
             "a dead leader has let go of its terminal"
         );
-        let mut node = self.nodes.remove(&pid)?;
+        let mut node = self.take_node(pid)?;
         node.leader = self.remove_thread(pid);
-        self.strike_if_free(pid, &process);
         Some(node)
     }
 
     /// `pid` has stopped by this signal, or continued: its parent may wait for that.
     pub(crate) fn report_stop(&mut self, pid: Pid, stopped: Option<Signal>) {
-        let Some(node) = self
-            .nodes
-            .get_mut(&pid)
-            .filter(|node| node.zombie.is_none())
-        else {
+        let Some(node) = self.node_mut(pid).filter(|node| node.zombie.is_none()) else {
             return;
         };
         node.stopped = stopped;
@@ -414,7 +297,7 @@ impl Tree {
 
     /// The parent was told of the stop or the end of it.
     pub(crate) fn stop_was_told(&mut self, pid: Pid) {
-        let Some(node) = self.nodes.get_mut(&pid) else {
+        let Some(node) = self.node_mut(pid) else {
             return;
         };
         node.stopped = None;
@@ -424,7 +307,7 @@ impl Tree {
     }
 
     fn set_news(&mut self, parent: Pid, pid: Pid, is_news: bool) {
-        let Some(node) = self.nodes.get_mut(&pid) else {
+        let Some(node) = self.node_mut(pid) else {
             return;
         };
         if core::mem::replace(&mut node.is_news, is_news) == is_news {

@@ -1,5 +1,8 @@
 //! Waiting for children: wait4(2), waitid(2).
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
 use abi::{Errno, Result};
 use fs::Kuid;
 
@@ -33,12 +36,14 @@ bitflags::bitflags! {
 }
 
 /// Which children.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Which {
     /// Any.
     Any,
     /// The one with this id.
     Pid(Pid),
+    /// This one.
+    Process(Arc<Process>),
     /// Those of a process group.
     Group(Pid),
 }
@@ -97,6 +102,7 @@ fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Repo
         };
         let any = match which {
             Which::Pid(pid) => child_of(&tree, parent, *pid).is_some_and(will_change),
+            Which::Process(child) => child_of(&tree, parent, child.pid()).is_some_and(will_change),
             _ => tree.children(parent.pid()).any(will_change),
         };
         return if any { Ok(None) } else { Err(Errno::ECHILD) };
@@ -120,6 +126,7 @@ fn find_report(tree: &Tree, parent: &Process, which: &Which, options: Options) -
     };
     match which {
         Which::Pid(pid) => report(child_of(tree, parent, *pid)?),
+        Which::Process(child) => report(child_of(tree, parent, child.pid())?),
         _ => tree.news(parent.pid()).find_map(report),
     }
 }
@@ -134,6 +141,7 @@ fn is_meant(child: &Node, which: &Which, options: Options) -> bool {
     let by_id = match which {
         Which::Any => true,
         Which::Pid(pid) => process.pid() == *pid,
+        Which::Process(child) => Arc::ptr_eq(process, child),
         Which::Group(group) => process.group_id() == *group,
     };
     let is_clone = child.exit_signal != Some(Signal::CHLD);
@@ -182,7 +190,12 @@ fn uid_of(child: &Node) -> Kuid {
 }
 
 /// What a report uses up, unless NOWAIT. The caller drops what comes back without the lock.
-fn consume(tree: &mut Tree, parent: &Process, report: &Report, options: Options) -> Option<Node> {
+fn consume(
+    tree: &mut Tree,
+    parent: &Process,
+    report: &Report,
+    options: Options,
+) -> Option<Box<Node>> {
     if options.contains(Options::NOWAIT) {
         return None;
     }

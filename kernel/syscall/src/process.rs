@@ -223,7 +223,7 @@ fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
                 Options::NOHANG,
                 options.contains(Options::NOHANG) || file.is_nonblocking(),
             );
-            Which::Pid(target.process().pid())
+            Which::Process(target.process().clone())
         }
         _ => return Err(Errno::EINVAL),
     };
@@ -294,9 +294,7 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
         (Some(addr), Some(signal)) => Some(read_info(cx, addr, signal, target.pid())?),
         _ => None,
     };
-    // The id may be another's by now.
-    let known = tree::process(target.pid());
-    if !known.is_some_and(|known| Arc::ptr_eq(&known, &target)) {
+    if tree::lock().node_of(&target).is_none() {
         return Err(Errno::ESRCH);
     }
     state::check_permission(cx.thread, &target, signal)?;

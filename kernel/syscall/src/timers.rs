@@ -3,10 +3,11 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use fs::job_control::Id;
 use machine::UserAddr;
-use process::Pid;
 use process::signal::Signal;
 use process::timer::{self, Interval, Notify, Setting, TimerClock, Which};
+use process::{Pid, tree};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -108,12 +109,11 @@ fn read_notify(cx: &Context<'_>, addr: Option<UserAddr>) -> Result<Notify> {
             Some(event.value),
         )),
         SIGEV_THREAD_ID => {
-            let thread = cx.find_thread(event.thread).ok_or(Errno::EINVAL)?;
-            if !Arc::ptr_eq(thread.process(), cx.process()) {
+            if event.thread == 0 {
                 return Err(Errno::EINVAL);
             }
             Ok(Notify::Thread(
-                thread.tid(),
+                own_thread(cx, event.thread)?,
                 Signal::new(event.signal)?,
                 event.value,
             ))
@@ -126,17 +126,16 @@ fn is_own(cx: &Context<'_>, pid: Pid) -> bool {
     pid == 0 || cx.process().find(pid) == Some(cx.process().pid())
 }
 
-/// The id of a thread of the caller's, 0 for itself.
-fn own_thread(cx: &Context<'_>, number: Pid) -> Result<Pid> {
-    if number == 0 {
-        return Ok(cx.thread.tid());
+/// A thread of the caller's, 0 for itself.
+fn own_thread(cx: &Context<'_>, number: Pid) -> Result<Id> {
+    let thread = match number {
+        0 => cx.thread.clone(),
+        number => cx.find_thread(number).ok_or(Errno::EINVAL)?,
+    };
+    if !Arc::ptr_eq(thread.process(), cx.process()) {
+        return Err(Errno::EINVAL);
     }
-    let thread = cx.find_thread(number).ok_or(Errno::EINVAL)?;
-    if Arc::ptr_eq(thread.process(), cx.process()) {
-        Ok(thread.tid())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    tree::lock().remember(thread.tid()).ok_or(Errno::EINVAL)
 }
 
 fn sys_timer_create(cx: &mut Context<'_>) -> Result<u64> {

@@ -73,7 +73,7 @@ pub(super) fn open(
         _on_close: on_close,
     })?;
     let processes = job_control();
-    if !flags.contains(OpenFlags::NOCTTY) && processes.session() > 0 {
+    if !flags.contains(OpenFlags::NOCTTY) && processes.session().is_some() {
         // Whoever cannot have it has it open nevertheless.
         let _ = terminal.acquire();
     }
@@ -161,7 +161,7 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
             }
             let id = match command {
                 raw::TIOCGPGRP => terminal.foreground_group(),
-                _ if terminal.session() > 0 => terminal.session(),
+                _ if terminal.session().is_some() => terminal.session(),
                 _ => return Err(Errno::ENOTTY),
             };
             put_bytes(arg, &job_control().shown(id).to_ne_bytes())

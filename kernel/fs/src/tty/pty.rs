@@ -337,7 +337,7 @@ impl FileOps for Master {
                 let signal = signal.and_then(|signal| u8::try_from(signal).ok());
                 let signal = signal.ok_or(Errno::EINVAL)?;
                 let group = self.pty.terminal.foreground_group();
-                if group > 0 {
+                if group.is_some() {
                     job_control().signal_group(group, signal);
                 }
                 Ok(0)

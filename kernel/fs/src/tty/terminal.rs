@@ -14,7 +14,7 @@ use sched::WaitQueue;
 use super::discipline::{Discipline, Outcome, SIGINT, SIGQUIT, SIGTSTP};
 use super::output::Output;
 use super::termios::{Cc, Termios};
-use crate::job_control::job_control;
+use crate::job_control::{Id, job_control};
 use crate::metadata::DeviceId;
 use crate::poll::{Events, PollTable};
 
@@ -85,9 +85,9 @@ struct State {
     discipline: Discipline,
     window: WindowSize,
     /// The session it controls; 0 for none.
-    session: i32,
-    /// The foreground process group; 0 for none.
-    foreground: i32,
+    session: Id,
+    /// The foreground process group, if there is one.
+    foreground: Id,
     hung_up: bool,
     /// Only root may open it (TIOCEXCL).
     is_exclusive: bool,
@@ -102,7 +102,7 @@ struct State {
 struct Effects {
     readable: bool,
     /// The foreground group at the time.
-    foreground: i32,
+    foreground: Id,
     /// Signals for it; bit n is signal n.
     signals: u32,
     /// `TIOCPKT_*`.
@@ -129,8 +129,8 @@ impl Terminal {
             state: SpinLock::new(State {
                 discipline: Discipline::new(),
                 window: [0; 4],
-                session: 0,
-                foreground: 0,
+                session: Id::NONE,
+                foreground: Id::NONE,
                 hung_up: false,
                 is_exclusive: false,
                 typed: VecDeque::new(),
@@ -188,7 +188,7 @@ impl Terminal {
             self.input.wake_all();
         }
         for signal in [SIGINT, SIGQUIT, SIGTSTP] {
-            if effects.signals & 1 << signal != 0 && effects.foreground > 0 {
+            if effects.signals & 1 << signal != 0 && effects.foreground.is_some() {
                 job_control().signal_group(effects.foreground, signal);
             }
         }
@@ -371,7 +371,7 @@ impl Terminal {
         state.window = size;
         let foreground = state.foreground;
         drop(state);
-        if changed && foreground > 0 {
+        if changed && foreground.is_some() {
             job_control().signal_group(foreground, SIGWINCH);
         }
     }

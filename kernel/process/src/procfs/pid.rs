@@ -223,7 +223,7 @@ pub(super) fn name(scope: &Scope) -> Result<[u8; 16]> {
         return Ok(thread.name());
     }
     let tree = tree::lock();
-    let node = tree.node(scope.process()?.pid()).ok_or(Errno::ESRCH)?;
+    let node = tree.node_of(scope.process()?).ok_or(Errno::ESRCH)?;
     node.zombie.map(|zombie| zombie.name).ok_or(Errno::ESRCH)
 }
 

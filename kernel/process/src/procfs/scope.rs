@@ -143,8 +143,7 @@ impl Scope {
         let Some(process) = &self.process else {
             return true;
         };
-        let known = tree::process(process.pid());
-        let alive = known.is_some_and(|known| Arc::ptr_eq(&known, process));
+        let alive = tree::lock().node_of(process).is_some();
         let thread_alive = self.thread.is_none() || self.thread().is_ok();
         let open = |fd| self.thread().ok()?.files_if_alive()?.get(fd).ok();
         alive && thread_alive && self.fd.is_none_or(|fd| open(fd).is_some())

@@ -58,7 +58,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         .as_ref()
         .map_or(process.start_ns(), |thread| thread.start_ns());
     let exit_signal = tree::lock()
-        .node(process.pid())
+        .node_of(process)
         .and_then(|node| node.exit_signal);
     let mut fields = [0; 49];
     // Indexed by the number in proc(5), less four.
@@ -133,7 +133,7 @@ fn zombie_usage(scope: &Scope) -> Usage {
         return Usage::default();
     };
     let tree = tree::lock();
-    tree.node(process.pid())
+    tree.node_of(process)
         .and_then(|node| node.zombie)
         .map(|z| z.usage)
         .unwrap_or_default()
@@ -148,10 +148,8 @@ fn terminal(scope: &Scope, session: crate::Pid) -> (i128, i128) {
         Some(terminal) => {
             let (major, minor) = terminal.device();
             let number = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
-            (
-                number.into(),
-                scope.shown(terminal.foreground_group()).into(),
-            )
+            let group = tree::lock().current(terminal.foreground_group());
+            (number.into(), scope.shown(group.unwrap_or(0)).into())
         }
         None => (0, -1),
     }

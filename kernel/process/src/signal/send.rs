@@ -87,8 +87,8 @@ pub fn force(thread: &Arc<Thread>, info: &SigInfo) {
 }
 
 /// Sends a signal of the kernel's own to every member of a group; whether there was one.
-pub fn to_group(group: Pid, info: &SigInfo) -> bool {
-    tree::lock().for_each_member(group, |tree, member| {
+pub(crate) fn to_group(tree: &mut Tree, group: Pid, info: &SigInfo) -> bool {
+    tree.for_each_member(group, |tree, member| {
         // A standard signal always finds room.
         let _ = to_member(tree, member, info);
     })

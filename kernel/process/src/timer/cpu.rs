@@ -86,9 +86,9 @@ pub(super) fn arm(process: &Arc<Process>) {
 pub(super) fn arm_for(process: &Arc<Process>, clock: TimerClock, due_ns: u64) {
     match clock {
         TimerClock::Cpu {
-            thread: Some(tid), ..
+            thread: Some(id), ..
         } => {
-            if let Some(thread) = tree::thread(tid) {
+            if let Some(thread) = tree::thread_by(id) {
                 bring_forward(&thread, due_ns.saturating_sub(clock.now(process)));
             }
         }

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use fs::job_control::Id;
 
 use super::agenda::{self, Due};
 use super::cpu;
@@ -26,7 +27,7 @@ pub enum TimerClock {
     /// CPU time of the process, or of one of its threads; all of it, or that in user mode.
     Cpu {
         /// The thread.
-        thread: Option<Pid>,
+        thread: Option<Id>,
         /// Whether time in the kernel does not count.
         user_only: bool,
     },
@@ -48,7 +49,7 @@ impl TimerClock {
         };
         let usage = match thread {
             None => process.cpu_usage(),
-            Some(tid) => tree::thread(tid).map_or_else(Usage::default, |thread| thread.usage()),
+            Some(id) => tree::thread_by(id).map_or_else(Usage::default, |thread| thread.usage()),
         };
         if user_only {
             usage.user_ns
@@ -59,7 +60,7 @@ impl TimerClock {
 
     /// Whether it is CPU time of the whole process (`None`) or of this thread.
     fn is_cpu_of(self, of: Option<Pid>) -> bool {
-        matches!(self, TimerClock::Cpu { thread, .. } if thread == of)
+        matches!(self, TimerClock::Cpu { thread, .. } if thread.map(Id::number) == of)
     }
 
     fn is_cpu(self) -> bool {
@@ -75,7 +76,7 @@ pub enum Notify {
     /// A signal to the process, with this value; `None` for the timer's id.
     Process(Signal, Option<u64>),
     /// A signal to a thread, with this value (SIGEV_THREAD_ID).
-    Thread(Pid, Signal, u64),
+    Thread(Id, Signal, u64),
 }
 
 /// What timer_settime(2) sets.
@@ -324,7 +325,7 @@ fn send_signal(process: &Arc<Process>, id: i32, notify: Notify) {
         Notify::Process(signal, value) => {
             send::to_process(process, &info(signal, value.unwrap_or(own_id)))
         }
-        Notify::Thread(tid, signal, value) => match tree::thread(tid) {
+        Notify::Thread(id, signal, value) => match tree::thread_by(id) {
             Some(thread) if Arc::ptr_eq(thread.process(), process) => {
                 send::to_thread(&thread, &info(signal, value))
             }

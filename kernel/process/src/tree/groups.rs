@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use fs::job_control::Terminal;
 
 use super::list::{Chain, List};
-use super::{Node, Session, Tree};
+use super::{Node, Tree};
 use crate::{Pid, Process};
 
 /// The global init is nobody's tie: it does no job control for others.
@@ -37,7 +37,7 @@ impl Tree {
     ) -> bool {
         let mut at = self.list(Chain::Members, group).first;
         let any = at != 0;
-        while let Some(node) = self.nodes.get(&at) {
+        while let Some(node) = self.node(at) {
             at = node.next(Chain::Members);
             // Not the last reference: the tree keeps one.
             let process = node.process.clone();
@@ -49,18 +49,13 @@ impl Tree {
     /// The session that `group` is in.
     #[must_use]
     pub fn session_of_group(&self, group: Pid) -> Option<Pid> {
-        self.groups.get(&group).map(|group| group.session)
-    }
-
-    /// A session.
-    pub fn session_mut(&mut self, session: Pid) -> Option<&mut Session> {
-        self.sessions.get_mut(&session)
+        self.group(group).map(|group| group.session)
     }
 
     /// Whether nobody outside `group`, in its session, is a parent of one of its members.
     #[must_use]
     pub fn is_orphaned(&self, group: Pid) -> bool {
-        self.groups.get(&group).is_none_or(|group| group.ties == 0)
+        self.group(group).is_none_or(|group| group.ties == 0)
     }
 
     pub(super) fn has_stopped_member(&self, group: Pid) -> bool {
@@ -72,7 +67,7 @@ impl Tree {
         if node.zombie.is_some() {
             return false;
         }
-        let parent = self.nodes.get(&node.process.parent_pid());
+        let parent = self.node(node.process.parent_pid());
         parent.is_some_and(|parent| {
             parent.process.pid() != INIT
                 && parent.process.group_id() != node.process.group_id()
@@ -82,21 +77,22 @@ impl Tree {
 
     /// Counts `pid` as a tie of its group or no longer; whether that orphaned the group.
     pub(super) fn update_tie(&mut self, pid: Pid) -> bool {
-        let Some(node) = self.nodes.get(&pid) else {
+        let Some(node) = self.node(pid) else {
             return false;
         };
         let (is_tie, was_tie) = (self.ties_to_outside(node), node.is_tie);
         self.set_tie(pid, is_tie);
-        let group = self.nodes.get(&pid).map_or(0, |n| n.process.group_id());
+        let group = self.node(pid).map_or(0, |n| n.process.group_id());
         was_tie && !is_tie && self.is_orphaned(group)
     }
 
     fn set_tie(&mut self, pid: Pid, is_tie: bool) {
-        let Some(node) = self.nodes.get_mut(&pid) else {
+        let Some(node) = self.node_mut(pid) else {
             return;
         };
         let was_tie = core::mem::replace(&mut node.is_tie, is_tie);
-        if let Some(group) = self.groups.get_mut(&node.process.group_id()) {
+        let group = node.process.group_id();
+        if let Some(group) = self.group_mut(group) {
             group.ties = group.ties + usize::from(is_tie) - usize::from(was_tie);
         }
     }
@@ -105,7 +101,7 @@ impl Tree {
     fn update_ties_around(&mut self, pid: Pid) {
         self.update_tie(pid);
         let mut at = self.list(Chain::Children, pid).first;
-        while let Some(node) = self.nodes.get(&at) {
+        while let Some(node) = self.node(at) {
             let child = at;
             at = node.next(Chain::Children);
             self.update_tie(child);
@@ -122,10 +118,10 @@ impl Tree {
         if group < 0 {
             return Err(Errno::EINVAL);
         }
-        if !self.nodes.contains_key(&pid) && self.threads.contains_key(&pid) {
+        if self.node(pid).is_none() && self.thread(pid).is_some() {
             return Err(Errno::EINVAL);
         }
-        let node = self.nodes.get(&pid).ok_or(Errno::ESRCH)?;
+        let node = self.node(pid).ok_or(Errno::ESRCH)?;
         let process = node.process.clone();
         if process.parent_pid() == caller.pid() {
             if process.session_id() != caller.session_id() {
@@ -160,7 +156,7 @@ impl Tree {
     /// `EPERM` when it leads a group, or a group with its id is left from before; `ENOMEM`.
     pub fn set_session(&mut self, process: &Process) -> Result<Option<Terminal>> {
         let pid = process.pid();
-        if self.groups.contains_key(&pid) || self.sessions.contains_key(&pid) {
+        if self.is_group_or_session(pid) {
             return Err(Errno::EPERM);
         }
         self.make_group(pid, pid)?;
@@ -171,33 +167,35 @@ impl Tree {
 
     /// Makes a group in a session, and the session, unless they are there.
     pub(super) fn make_group(&mut self, group: Pid, session: Pid) -> Result<()> {
-        if self.groups.contains_key(&group) {
+        if self.group(group).is_some() {
             return Ok(());
         }
-        let entry = self
-            .sessions
-            .try_get_or_insert_with(&session, Session::default)?;
-        entry.groups += 1;
+        let entry = self.entry(session)?;
+        entry.session.get_or_insert_default().groups += 1;
         let new = Group {
             session,
             ..Group::default()
         };
-        if let Err(error) = self.groups.try_insert(group, new) {
-            // The terminal is none: a session that had one had a group.
-            self.drop_from_session(session);
-            return Err(error.into());
+        match self.entry(group) {
+            Ok(entry) => entry.group = Some(new),
+            Err(errno) => {
+                // The terminal is none: a session that had one had a group.
+                self.drop_from_session(session);
+                self.release_unnumbered(session);
+                return Err(errno);
+            }
         }
         Ok(())
     }
 
     /// Counts one group less; what comes back is the terminal of a session that had no other.
     fn drop_from_session(&mut self, session: Pid) -> Option<Terminal> {
-        let entry = self.sessions.get_mut(&session)?;
+        let entry = self.session_mut(session)?;
         entry.groups -= 1;
         if entry.groups > 0 {
             return None;
         }
-        self.sessions.remove(&session)?.terminal
+        self.take_session(session)?.terminal
     }
 
     /// Puts a process that is in no group into one that is there.
@@ -215,10 +213,10 @@ impl Tree {
         if self.list(Chain::Members, group).first != 0 {
             return None;
         }
-        self.groups.remove(&group)?;
-        self.strike_if_free(group, process);
+        self.take_group(group)?;
+        self.release(group, process);
         let terminal = self.drop_from_session(session);
-        self.strike_if_free(session, process);
+        self.release(session, process);
         terminal
     }
 }

@@ -43,26 +43,23 @@ impl Node {
 
 impl Tree {
     pub(super) fn list(&self, chain: Chain, owner: Pid) -> List {
-        let node = || self.nodes.get(&owner);
+        let node = || self.node(owner);
         let found = match chain {
             Chain::Children => node().map(|node| node.children),
             Chain::News => node().map(|node| node.news),
-            Chain::Members => self.groups.get(&owner).map(|group| group.members),
+            Chain::Members => self.group(owner).map(|group| group.members),
         };
         found.unwrap_or_default()
     }
 
     fn set_list(&mut self, chain: Chain, owner: Pid, list: List) {
-        let node = self.nodes.get_mut(&owner);
-        match (chain, node) {
-            (Chain::Children, Some(node)) => node.children = list,
-            (Chain::News, Some(node)) => node.news = list,
-            (Chain::Members, _) => {
-                if let Some(group) = self.groups.get_mut(&owner) {
-                    group.members = list;
-                }
-            }
-            _ => {}
+        let place = match chain {
+            Chain::Children => self.node_mut(owner).map(|node| &mut node.children),
+            Chain::News => self.node_mut(owner).map(|node| &mut node.news),
+            Chain::Members => self.group_mut(owner).map(|group| &mut group.members),
+        };
+        if let Some(place) = place {
+            *place = list;
         }
     }
 
@@ -70,7 +67,7 @@ impl Tree {
     pub(super) fn follow(&self, chain: Chain, owner: Pid) -> impl Iterator<Item = &Node> {
         let mut at = self.list(chain, owner).first;
         core::iter::from_fn(move || {
-            let node = self.nodes.get(&at)?;
+            let node = self.node(at)?;
             at = node.next(chain);
             Some(node)
         })
@@ -84,10 +81,10 @@ impl Tree {
 
     /// As [`Self::append`], but before those that are younger than `pid`.
     pub(super) fn insert_by_age(&mut self, chain: Chain, owner: Pid, pid: Pid) {
-        let age = self.nodes.get(&pid).map_or(0, |node| node.order);
+        let age = self.node(pid).map_or(0, |node| node.order);
         let mut at = self.list(chain, owner).last;
         // Children mostly die in the order of their birth: this looks at one.
-        while let Some(node) = self.nodes.get(&at).filter(|node| node.order > age) {
+        while let Some(node) = self.node(at).filter(|node| node.order > age) {
             at = node.links[chain as usize].previous;
         }
         self.insert_behind(chain, owner, at, pid);
@@ -95,15 +92,15 @@ impl Tree {
 
     fn insert_behind(&mut self, chain: Chain, owner: Pid, previous: Pid, pid: Pid) {
         let mut list = self.list(chain, owner);
-        let next = match self.nodes.get_mut(&previous) {
+        let next = match self.node_mut(previous) {
             Some(node) => core::mem::replace(&mut node.links[chain as usize].next, pid),
             None => core::mem::replace(&mut list.first, pid),
         };
-        match self.nodes.get_mut(&next) {
+        match self.node_mut(next) {
             Some(node) => node.links[chain as usize].previous = pid,
             None => list.last = pid,
         }
-        if let Some(node) = self.nodes.get_mut(&pid) {
+        if let Some(node) = self.node_mut(pid) {
             node.links[chain as usize] = Links { previous, next };
         }
         self.set_list(chain, owner, list);
@@ -111,16 +108,16 @@ impl Tree {
 
     /// Takes `pid` out of the list that it is in.
     pub(super) fn unlink(&mut self, chain: Chain, owner: Pid, pid: Pid) {
-        let Some(node) = self.nodes.get_mut(&pid) else {
+        let Some(node) = self.node_mut(pid) else {
             return;
         };
         let links = core::mem::take(&mut node.links[chain as usize]);
         let mut list = self.list(chain, owner);
-        match self.nodes.get_mut(&links.previous) {
+        match self.node_mut(links.previous) {
             Some(node) => node.links[chain as usize].next = links.next,
             None => list.first = links.next,
         }
-        match self.nodes.get_mut(&links.next) {
+        match self.node_mut(links.next) {
             Some(node) => node.links[chain as usize].previous = links.previous,
             None => list.last = links.previous,
         }

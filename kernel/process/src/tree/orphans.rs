@@ -29,7 +29,7 @@ impl Tree {
     fn reaper_for(&self, process: &Process) -> Pid {
         let namespace = process.pid_namespace();
         let mut above = process.parent_pid();
-        while let Some(node) = self.nodes.get(&above) {
+        while let Some(node) = self.node(above) {
             if node.process.pid_namespace() != namespace {
                 break;
             }
@@ -49,12 +49,12 @@ impl Tree {
             return None;
         }
         let mut moved = Moved {
-            reaper: self.nodes.get(&reaper).map(|node| node.process.clone()),
+            reaper: self.node(reaper).map(|node| node.process.clone()),
             ..Moved::default()
         };
         for index in 0..BATCH {
             let child = self.list(Chain::Children, process.pid()).first;
-            let Some(node) = self.nodes.get(&child) else {
+            let Some(node) = self.node(child) else {
                 break;
             };
             let group = node.process.group_id();
@@ -67,7 +67,7 @@ impl Tree {
     }
 
     fn move_orphan(&mut self, from: Pid, to: Pid, child: Pid) {
-        let Some(node) = self.nodes.get_mut(&child) else {
+        let Some(node) = self.node_mut(child) else {
             return;
         };
         let was_news = node.is_news;
@@ -85,13 +85,13 @@ impl Tree {
     /// members; `Err` when it has got another child (CLONE_PARENT) in the meantime.
     pub(crate) fn bury(&mut self, pid: Pid, zombie: Zombie) -> Result<Option<Pid>, Zombie> {
         let has_children = self.list(Chain::Children, pid).first != 0;
-        let Some(node) = self.nodes.get(&pid) else {
+        let Some(node) = self.node(pid) else {
             return Ok(None);
         };
         if has_children && self.reaper_for(&node.process) != pid {
             return Err(zombie);
         }
-        let Some(node) = self.nodes.get_mut(&pid) else {
+        let Some(node) = self.node_mut(pid) else {
             return Ok(None);
         };
         node.zombie = Some(zombie);

@@ -52,7 +52,7 @@ fn owner(file: &File) -> IoOwner {
 
 /// `F_OWNER_*` and the caller's number for the owner, negative for a group, 0 for one that is gone.
 fn shown(cx: &Context<'_>, owner: IoOwner) -> (i32, i32) {
-    let number = |id| cx.shown(id);
+    let number = |id| cx.shown(tree::lock().current(id).unwrap_or(0));
     let (kind, id) = match owner {
         IoOwner::Nobody => (raw::F_OWNER_PID, 0),
         IoOwner::Thread(id) => (raw::F_OWNER_TID, number(id)),
@@ -63,7 +63,9 @@ fn shown(cx: &Context<'_>, owner: IoOwner) -> (i32, i32) {
 }
 
 fn set_owner(cx: &Context<'_>, file: &File, kind: u32, id: i32) -> Result<u64> {
+    let tree = tree::lock();
     let known = |id: i32| cx.process().find(id).ok_or(Errno::ESRCH);
+    let remember = |id: i32| tree.remember(id).ok_or(Errno::ESRCH);
     let owner = match kind {
         raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP if id < 0 => {
             return Err(Errno::ESRCH);
@@ -71,21 +73,22 @@ fn set_owner(cx: &Context<'_>, file: &File, kind: u32, id: i32) -> Result<u64> {
         raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP if id == 0 => IoOwner::Nobody,
         raw::F_OWNER_TID => {
             let id = known(id)?;
-            tree::thread(id).ok_or(Errno::ESRCH)?;
-            IoOwner::Thread(id)
+            tree.thread(id).ok_or(Errno::ESRCH)?;
+            IoOwner::Thread(remember(id)?)
         }
         raw::F_OWNER_PID => {
             let id = known(id)?;
-            tree::process(id).ok_or(Errno::ESRCH)?;
-            IoOwner::Process(id)
+            tree.node(id).ok_or(Errno::ESRCH)?;
+            IoOwner::Process(remember(id)?)
         }
         raw::F_OWNER_PGRP => {
             let id = known(id)?;
-            tree::lock().session_of_group(id).ok_or(Errno::ESRCH)?;
-            IoOwner::Group(id)
+            tree.session_of_group(id).ok_or(Errno::ESRCH)?;
+            IoOwner::Group(remember(id)?)
         }
         _ => return Err(Errno::EINVAL),
     };
+    drop(tree);
     let credentials = cx.credentials();
     file.change_io_settings(credentials, |io| {
         io.owner = owner;

@@ -8,7 +8,7 @@ use abi::raw::general as raw;
 use abi::{Errno, Result};
 
 use super::Terminal;
-use crate::job_control::{ControllingTerminal, Terminal as Controlling, job_control};
+use crate::job_control::{ControllingTerminal, Id, Terminal as Controlling, job_control};
 
 const SIGHUP: u8 = 1;
 const SIGCONT: u8 = 18;
@@ -21,15 +21,15 @@ impl Terminal {
         let mut state = self.state.lock();
         state.hung_up = true;
         let (session, foreground) = (state.session, state.foreground);
-        (state.session, state.foreground) = (0, 0);
+        (state.session, state.foreground) = (Id::NONE, Id::NONE);
         drop(state);
         self.input.wake_all();
         self.output.wake_all();
-        if session > 0 {
+        if session.is_some() {
             let processes = job_control();
             processes.signal_session_leader(session, SIGHUP);
             processes.signal_session_leader(session, SIGCONT);
-            if foreground > 0 {
+            if foreground.is_some() {
                 processes.signal_group(foreground, SIGHUP);
             }
             processes.disassociate(session);
@@ -40,7 +40,10 @@ impl Terminal {
         let processes = job_control();
         let (session, group) = (processes.session(), processes.group());
         let state = self.state.lock();
-        session > 0 && state.session == session && state.foreground > 0 && state.foreground != group
+        session.is_some()
+            && state.session == session
+            && state.foreground.is_some()
+            && state.foreground != group
     }
 
     pub(super) fn check_background_read(&self) -> Result<()> {
@@ -87,14 +90,15 @@ impl Terminal {
     pub fn acquire(self: &Arc<Self>) -> Result<()> {
         let processes = job_control();
         let (session, group) = (processes.session(), processes.group());
-        if self.state.lock().session == session && session > 0 && processes.is_session_leader() {
+        let is_own = session.is_some() && self.state.lock().session == session;
+        if is_own && processes.is_session_leader() {
             return Ok(());
         }
         if !processes.is_session_leader() || processes.terminal().is_some() {
             return Err(Errno::EPERM);
         }
         let mut state = self.state.lock();
-        if state.session != 0 {
+        if state.session.is_some() {
             return Err(Errno::EPERM);
         }
         state.session = session;
@@ -126,12 +130,12 @@ impl Terminal {
     #[must_use]
     pub fn controls_caller(&self) -> bool {
         let session = job_control().session();
-        self.state.lock().session == session && session > 0
+        session.is_some() && self.state.lock().session == session
     }
 
-    /// The session it controls; 0 for none.
+    /// The session it controls, if there is one.
     #[must_use]
-    pub fn session(&self) -> i32 {
+    pub fn session(&self) -> Id {
         self.state.lock().session
     }
 
@@ -160,7 +164,7 @@ impl Terminal {
 
     fn forget_session(&self) {
         let mut state = self.state.lock();
-        (state.session, state.foreground) = (0, 0);
+        (state.session, state.foreground) = (Id::NONE, Id::NONE);
     }
 }
 
@@ -169,14 +173,14 @@ impl ControllingTerminal for Terminal {
         (self.device.major, self.device.minor)
     }
 
-    fn foreground_group(&self) -> i32 {
+    fn foreground_group(&self) -> Id {
         self.state.lock().foreground
     }
 
     fn session_ended(&self) {
         let foreground = self.state.lock().foreground;
         self.forget_session();
-        if foreground > 0 {
+        if foreground.is_some() {
             job_control().signal_group(foreground, SIGHUP);
             job_control().signal_group(foreground, SIGCONT);
         }
