@@ -28,6 +28,6 @@ pub use mapping::{Backing, Mapping, Quota, Readahead, WriteGuard};
 pub use page_source::{Origin, PageSource};
 pub use rmap::MappingList;
 pub use space::{
-    AddressSpace, AreaFlags, AreaInfo, FaultError, Layout, Limits, MapRequest, Placement, Prot,
-    Statistics, current,
+    AddressSpace, AreaFlags, AreaInfo, FaultError, Footprint, Layout, Limits, MapRequest,
+    Placement, Prot, Statistics, current,
 };

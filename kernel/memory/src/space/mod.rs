@@ -7,6 +7,7 @@ mod advise;
 mod area;
 mod change;
 mod fault;
+mod footprint;
 mod fork;
 mod heap;
 mod limits;
@@ -33,6 +34,7 @@ use tree::AreaTree;
 
 pub use area::{Area, AreaFlags, Prot};
 pub use fault::FaultError;
+pub use footprint::Footprint;
 pub use limits::Limits;
 pub use report::{AreaInfo, Layout, Statistics};
 pub use request::{MapRequest, Placement};

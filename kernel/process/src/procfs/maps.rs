@@ -15,6 +15,9 @@ pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     for_each_area(scope, |_, area| write_line(to, area))
 }
 
+/// Where names begin in a line.
+pub(super) const NAME_COLUMN: usize = 73;
+
 /// Areas that are looked at with the address space locked once.
 const AT_ONCE: usize = 64;
 
@@ -45,7 +48,6 @@ pub(super) fn for_each_area(
 /// # Errors
 /// `ENOMEM`: a process may have very many.
 pub(super) fn write_line(to: &mut Text, area: &AreaInfo) -> Result<()> {
-    const NAME_COLUMN: usize = 73;
     let flag = |is_set: bool, letter: char| if is_set { letter } else { '-' };
     let (device, ino) = area
         .origin

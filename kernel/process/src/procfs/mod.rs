@@ -16,6 +16,7 @@ mod pid;
 mod root;
 mod scheduling;
 mod scope;
+mod smaps;
 mod stat;
 mod status;
 mod sysctl;

@@ -12,7 +12,7 @@ use machine::UserAddr;
 use super::node::{Content, Dynamic, Item, Show};
 use super::scope::Scope;
 use super::text::Text;
-use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, stat, status};
+use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, smaps, stat, status};
 use crate::{Pid, thread, tree};
 
 /// /proc/PID.
@@ -73,6 +73,8 @@ macro_rules! common {
                 Ok(writeln!(to, "{personality:08x}")?)
             }),
             link("root", |scope, to| shown(scope, root, to), |scope| leads(scope, root)),
+            Item::file("smaps", smaps::text),
+            Item::file("smaps_rollup", smaps::rollup),
             Item::file("setgroups", |_, to| to.push(b"allow\n")),
             Item::file("stat", stat::text),
             Item::file("statm", stat::statm),
