@@ -21,6 +21,10 @@ pub struct Numbers {
     pub shmem: usize,
     /// Anonymous memory of programs.
     pub anon: usize,
+    /// That part of it which is in pages of 2 MiB.
+    pub anon_large: usize,
+    /// Pages of files that were used often lately, of those that can be taken back.
+    pub active_file: usize,
     /// Pages of files that are mapped.
     pub mapped: usize,
     /// Stored to and not written back.
@@ -85,6 +89,8 @@ pub fn now() -> Numbers {
         file,
         shmem,
         anon: frame::count(Kind::Anon),
+        anon_large: PageTable::all_large_pages() * 512,
+        active_file: crate::pressure::root_lru().lens().0.min(file),
         mapped: PageTable::all_file_pages().min(file + shmem),
         dirty,
         writeback,

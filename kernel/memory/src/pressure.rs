@@ -13,7 +13,7 @@ mod shrink;
 
 use abi::{Errno, Result};
 use machine::Frame;
-use machine::frame::{Kind, OutOfMemory};
+use machine::frame::{Kind, LargeFrame, OutOfMemory};
 
 use crate::numbers;
 
@@ -85,6 +85,22 @@ pub fn try_zeroed() -> Option<Frame> {
 #[must_use]
 pub fn try_copy(frame: &Frame) -> Option<Frame> {
     as_anonymous(has_room().then(|| frame.duplicate()))
+}
+
+/// 2 MiB of zeroes for a program's own memory, if so much is at hand that nobody misses what it may not use of
+/// them: three quarters of all memory, or some for who asked for such pages (`is_advised`).
+#[must_use]
+pub(crate) fn try_large(is_advised: bool) -> Option<LargeFrame> {
+    /// Frames of four large pages.
+    const SOME: usize = 4 * 512;
+    let needed = if is_advised {
+        RESERVE_FRAMES + SOME
+    } else {
+        machine::frame::total() / 4 * 3
+    };
+    (machine::frame::at_hand() >= needed)
+        .then(LargeFrame::alloc_zeroed)?
+        .ok()
 }
 
 fn as_anonymous(frame: Option<core::result::Result<Frame, OutOfMemory>>) -> Option<Frame> {

@@ -77,7 +77,24 @@ mod option {
     pub(super) const SET_NO_NEW_PRIVS: i32 = 38;
     pub(super) const GET_NO_NEW_PRIVS: i32 = 39;
     pub(super) const GET_TID_ADDRESS: i32 = 40;
+    pub(super) const SET_THP_DISABLE: i32 = 41;
+    pub(super) const GET_THP_DISABLE: i32 = 42;
     pub(super) const CAP_AMBIENT: i32 = 47;
+}
+
+/// `PR_SET_THP_DISABLE` and `PR_GET_THP_DISABLE`: pages of 2 MiB are not made any more.
+fn thp_disable(cx: &Context<'_>) -> Result<u64> {
+    let is_set = cx.int(0) == option::SET_THP_DISABLE;
+    let first_unused = if is_set { 2 } else { 1 };
+    if (first_unused..5).any(|n| cx.arg(n) != 0) {
+        return Err(Errno::EINVAL);
+    }
+    let memory = memory::current().ok_or(Errno::EINVAL)?;
+    if is_set {
+        memory.set_denies_large(cx.arg(1) != 0);
+        return Ok(0);
+    }
+    Ok(u64::from(memory.denies_large()))
 }
 
 fn sys_prctl(cx: &mut Context<'_>) -> Result<u64> {
@@ -95,6 +112,7 @@ fn sys_prctl(cx: &mut Context<'_>) -> Result<u64> {
             memory::user::write(cx.addr(1), &u32::from(thread.parent_death_signal()))?;
             Ok(0)
         }
+        option::SET_THP_DISABLE | option::GET_THP_DISABLE => thp_disable(cx),
         option::GET_DUMPABLE => Ok(u64::from(cx.process().dumpable.load(Ordering::Relaxed))),
         option::SET_DUMPABLE => {
             let value = u32::try_from(cx.arg(1)).ok().filter(|value| *value <= 1);

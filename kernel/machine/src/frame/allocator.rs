@@ -222,13 +222,13 @@ pub(super) fn count(kind: Kind) -> usize {
     usize::try_from(sum).unwrap_or(0)
 }
 
-/// Takes consecutive frames without metadata of their own, `2^order` and aligned to that.
-pub(super) fn take_block(order: usize) -> Option<PhysAddr> {
+/// Takes consecutive frames without handles, `2^order` and aligned to that, and says whether they are zero.
+pub(super) fn take_block(order: usize, wanted: Wanted) -> Option<(PhysAddr, bool)> {
     let mut zone = ZONE.lock();
-    let (number, _) = zone.take(&Vmemmap, order, Wanted::Any)?;
+    let (number, is_zero) = zone.take(&Vmemmap, order, wanted)?;
     note(&zone);
     meta(number).start(0);
-    Some(phys_of(number))
+    Some((phys_of(number), is_zero))
 }
 
 /// Gives consecutive frames back.

@@ -1,7 +1,7 @@
 //! Frames of real memory: a handle is the frame's physical address, counted in its metadata.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::meta::{FrameFlags, Kind, Meta};
 use super::zone::{MAX_ORDER, Wanted};
@@ -178,6 +178,11 @@ impl Frame {
         }
     }
 
+    /// The owner's word of an anonymous frame: where the table is that is put aside for a large page.
+    pub(crate) fn owner_word(phys: PhysAddr) -> &'static AtomicU64 {
+        &allocator::meta(frame_number(phys)).owner
+    }
+
     /// The number of page-table entries in use in it, when it is a table.
     pub(crate) fn table_entries(phys: PhysAddr) -> Option<&'static AtomicU32> {
         Some(&allocator::meta(frame_number(phys)).number)
@@ -271,7 +276,7 @@ pub(crate) fn take_contiguous(frames: usize) -> Option<PhysAddr> {
     if order > MAX_ORDER {
         return None;
     }
-    let phys = allocator::take_block(order)?;
+    let (phys, _) = allocator::take_block(order, Wanted::Any)?;
     let spare = (1 << order) - frames;
     if spare > 0 {
         allocator::give_block(PhysAddr(phys.0 + (frames * PAGE_SIZE) as u64), spare);

@@ -226,6 +226,20 @@ impl Frame {
     }
 }
 
+/// 2 MiB of zeroes: the host has none.
+#[derive(Debug)]
+pub struct LargeFrame(core::convert::Infallible);
+
+impl LargeFrame {
+    /// None.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] always.
+    pub fn alloc_zeroed() -> Result<LargeFrame, OutOfMemory> {
+        Err(OutOfMemory)
+    }
+}
+
 /// Frames that programs and kernel may have: the machine's, or the limit if that is less.
 #[must_use]
 pub fn total() -> usize {

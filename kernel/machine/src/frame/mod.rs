@@ -17,6 +17,8 @@ mod bytes;
 mod host;
 #[cfg(target_os = "none")]
 pub(crate) mod kept;
+#[cfg(target_os = "none")]
+mod large;
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
 mod links;
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
@@ -35,7 +37,11 @@ pub(crate) mod zone;
 #[cfg(target_os = "none")]
 pub use bare::{Frame, at_hand, count, free, kept, limit, release_kept, set_limit, total};
 #[cfg(not(target_os = "none"))]
-pub use host::{Frame, at_hand, count, free, kept, limit, release_kept, set_limit, total};
+pub use host::{
+    Frame, LargeFrame, at_hand, count, free, kept, limit, release_kept, set_limit, total,
+};
+#[cfg(target_os = "none")]
+pub use large::LargeFrame;
 pub use meta::{FrameFlags, Kind};
 pub use queue::{Place, Queue};
 

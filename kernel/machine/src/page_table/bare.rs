@@ -9,8 +9,8 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Perms;
-use super::bits::{BOOT_MEMORY, index, is_used, perms_of};
-use super::entry::{another_handle, entry_for, frame_of, maps, with_perms};
+use super::bits::{BOOT_MEMORY, LARGE, index, is_used, perms_of};
+use super::entry::{another_handle, entry_for, frame_of, large_frame_of, maps, with_perms};
 use super::gather::Gather;
 use super::spare::Memory;
 use super::tree::{Leaf, Tree, Visit};
@@ -29,8 +29,8 @@ const BOUND: usize = 4096;
 /// The page table of one user address space.
 #[derive(Debug)]
 pub struct PageTable {
-    tree: Tree<Memory>,
-    lock: SpinLock<()>,
+    pub(super) tree: Tree<Memory>,
+    pub(super) lock: SpinLock<()>,
     /// The CPUs on which it is loaded, a bit each; some may be lazy (see [`PageTable::deactivate`]).
     cpus: AtomicU64,
     /// Flushes that were begun, and those that are done, for CPUs that were not told because they were lazy. One
@@ -41,10 +41,14 @@ pub struct PageTable {
     resident: AtomicUsize,
     /// Those of them that are pages of files.
     file_pages: AtomicUsize,
+    /// Pages of 2 MiB.
+    pub(super) large_pages: AtomicUsize,
 }
 
 /// [`PageTable::file_pages`] of all page tables.
 static FILE_PAGES: AtomicUsize = AtomicUsize::new(0);
+/// [`PageTable::large_pages`] of all page tables.
+pub(super) static LARGE_PAGES: AtomicUsize = AtomicUsize::new(0);
 
 /// 1 for a page of a file or of shared memory, and for boot memory, which files are in.
 fn count_file(entry: u64, frame: &Frame) -> usize {
@@ -74,6 +78,7 @@ impl PageTable {
             flushes_done: AtomicU64::new(0),
             resident: AtomicUsize::new(0),
             file_pages: AtomicUsize::new(0),
+            large_pages: AtomicUsize::new(0),
         })
     }
 
@@ -81,6 +86,8 @@ impl PageTable {
     /// Whether it was.
     pub fn replace(&self, addr: UserAddr, old: &Frame, new: Frame, perms: Perms) -> bool {
         let guard = self.lock.lock();
+        let page = addr.page_base();
+        self.split_ends(&(page..UserAddr(page.0 + PAGE_SIZE as u64)));
         let found = self
             .tree
             .find(addr.0)
@@ -130,6 +137,9 @@ impl PageTable {
             if filling.is_none() || index == 0 {
                 // The last table's usage is written before the next one is looked for.
                 drop(filling.take());
+                if self.large_pages() > 0 && self.tree.large_at(addr).is_some() {
+                    continue;
+                }
                 match self.tree.leaf_table(addr) {
                     Ok(table) => filling = Some(self.tree.filling(table)),
                     Err(OutOfMemory) if mapped > 0 => break,
@@ -180,7 +190,7 @@ impl PageTable {
     }
 
     /// Under `lock`, so a load and a store are enough.
-    fn add_resident(&self, pages: usize) {
+    pub(super) fn add_resident(&self, pages: usize) {
         let now = self.resident.load(Ordering::Relaxed).wrapping_add(pages);
         self.resident.store(now, Ordering::Relaxed);
     }
@@ -197,8 +207,10 @@ impl PageTable {
     pub fn unmap(&self, range: Range<UserAddr>) -> UserAddr {
         let mut gather = Gather::new();
         let guard = self.lock.lock();
+        self.split_ends(&range);
         let end = self.tree.take(range.start.0..range.end.0, &mut gather);
         self.add_resident(gather.pages().wrapping_neg());
+        self.add_large_pages(gather.large_pages().wrapping_neg());
         drop(guard);
         if !gather.is_empty() {
             let pages = (end - range.start.0) / PAGE_SIZE as u64;
@@ -209,6 +221,11 @@ impl PageTable {
             }
             let mut files = 0;
             let mut let_go = |value| {
+                if value & LARGE != 0 {
+                    // SAFETY: as below, for all of its frames.
+                    drop(unsafe { large_frame_of(value) });
+                    return;
+                }
                 // SAFETY: each entry that owned a handle is gone and given here once.
                 let frame = unsafe { frame_of(value) };
                 files += count_file(value, &frame);
@@ -226,6 +243,7 @@ impl PageTable {
         let mut changed = false;
         let mut visited = 0;
         let guard = self.lock.lock();
+        self.split_ends(&range);
         let end = self.tree.visit(range.start.0..range.end.0, &mut |leaf| {
             let old = perms_of(leaf.value);
             if old != perms {
@@ -263,6 +281,7 @@ impl PageTable {
         let mut shared_pages = 0;
         let mut files = 0;
         let guard = self.lock.lock();
+        self.split_all(&range);
         let child_guard = child.lock.lock();
         // The parent's leaf table, and the child's for the same addresses.
         let mut filling = None;
@@ -309,7 +328,12 @@ impl PageTable {
     pub fn query(&self, addr: UserAddr) -> Option<(Frame, Perms)> {
         let _guard = self.lock.lock();
         let leaf = self.tree.find(addr.0)?;
-        Some((another_handle(leaf.value), perms_of(leaf.value)))
+        let value = if leaf.is_large() {
+            Tree::<Memory>::small_value(&leaf, addr.0)
+        } else {
+            leaf.value
+        };
+        Some((another_handle(value), perms_of(value)))
     }
 
     /// Moves the pages of the first part of a page-aligned range to where `shift` (wrapping) takes them;
@@ -324,6 +348,8 @@ impl PageTable {
         let mut outcome = Ok(());
         let mut moved = 0;
         let guard = self.lock.lock();
+        self.split_ends(&from);
+        self.split_all(&from);
         let end = self
             .tree
             .visit(

@@ -14,7 +14,7 @@ pub(crate) const WRITE: u64 = PageTableFlags::WRITABLE.bits();
 pub(crate) const USER: u64 = PageTableFlags::USER_ACCESSIBLE.bits();
 /// The CPU has used the entry.
 pub(crate) const ACCESSED: u64 = PageTableFlags::ACCESSED.bits();
-/// In an entry above the leaves: it maps a large page itself. The kernel's half has such, the user's none.
+/// In an entry above the leaves: it maps a large page itself.
 pub(crate) const LARGE: u64 = PageTableFlags::HUGE_PAGE.bits();
 /// Free for software: the page is boot memory, which is not counted.
 pub(crate) const BOOT_MEMORY: u64 = PageTableFlags::BIT_9.bits();
@@ -46,8 +46,13 @@ pub(super) fn is_used(entry: u64) -> bool {
     entry & (PRESENT | KEPT) != 0
 }
 
-/// The leaf entry for a page: its physical address, with [`BOOT_MEMORY`] where that holds. Boot memory is constant:
-/// its entry never gives [`Perms::WRITE`], so that a store faults and finds a copy.
+/// Whether an entry above the leaves has a page itself.
+pub(super) fn is_large(entry: u64) -> bool {
+    is_used(entry) && entry & LARGE != 0
+}
+
+/// The entry for a page: its physical address, with [`BOOT_MEMORY`] and [`LARGE`] where that holds. Boot memory is
+/// constant: its entry never gives [`Perms::WRITE`], so that a store faults and finds a copy.
 pub(super) fn encode(page: u64, perms: Perms) -> u64 {
     if perms.contains(Perms::NO_ACCESS) {
         return (page ^ ADDRESS) | KEPT;
@@ -65,14 +70,14 @@ pub(super) fn encode(page: u64, perms: Perms) -> u64 {
     page | PRESENT | USER | write | no_exec
 }
 
-/// What [`encode`] was given for the page of a leaf entry.
+/// What [`encode`] was given for the page of an entry.
 pub(super) fn page_of(entry: u64) -> u64 {
     let address = if entry & PRESENT != 0 {
         entry
     } else {
         entry ^ ADDRESS
     };
-    address & ADDRESS | entry & BOOT_MEMORY
+    address & ADDRESS | entry & (BOOT_MEMORY | LARGE)
 }
 
 /// The permissions that a leaf entry gives.
@@ -92,7 +97,8 @@ mod tests {
 
     #[test]
     fn leaf_entries_give_back_page_and_permissions() {
-        for page in [0x1000, 0x000f_ffff_ffff_f000, 0x1234_5000 | BOOT_MEMORY] {
+        let (boot, large) = (0x1234_5000 | BOOT_MEMORY, 0x1240_0000 | LARGE);
+        for page in [0x1000, 0x000f_ffff_ffff_f000, boot, large] {
             for perms in [
                 Perms::empty(),
                 Perms::WRITE,

@@ -3,7 +3,7 @@
 use super::Perms;
 use super::bits::{ADDRESS, BOOT_MEMORY, encode, page_of};
 use crate::addr::PhysAddr;
-use crate::frame::Frame;
+use crate::frame::{Frame, LargeFrame};
 
 /// The entry that owns `frame`.
 pub(super) fn entry_for(frame: Frame, perms: Perms) -> u64 {
@@ -12,7 +12,7 @@ pub(super) fn entry_for(frame: Frame, perms: Perms) -> u64 {
     encode(raw & ADDRESS | boot, perms)
 }
 
-/// The entry that takes the place of `entry`, for the same page.
+/// The entry that takes the place of `entry`, for the same page, which may be a large one.
 pub(super) fn with_perms(entry: u64, perms: Perms) -> u64 {
     encode(page_of(entry), perms)
 }
@@ -27,6 +27,15 @@ pub(super) unsafe fn frame_of(entry: u64) -> Frame {
     let boot = u64::from(page & BOOT_MEMORY != 0);
     // SAFETY: `entry_for` took the handle apart this way.
     unsafe { Frame::from_phys(PhysAddr(page & ADDRESS | boot)) }
+}
+
+/// The handles that the entry of a large page owns.
+///
+/// # Safety
+/// As for [`frame_of`], of an entry that [`LargeFrame::into_phys`] and [`with_perms`] made.
+pub(super) unsafe fn large_frame_of(entry: u64) -> LargeFrame {
+    // SAFETY: the caller's promise.
+    unsafe { LargeFrame::from_phys(PhysAddr(page_of(entry) & ADDRESS)) }
 }
 
 /// Another handle to the frame of an entry that stays.

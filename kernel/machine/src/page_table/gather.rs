@@ -16,7 +16,9 @@ pub(super) struct Gather {
     entry_count: usize,
     tables: [PhysAddr; TABLES],
     table_count: usize,
-    /// Leaf entries in all.
+    /// Of the entries, those of large pages.
+    large_count: usize,
+    /// Pages of 4 KiB in all.
     pages: usize,
 }
 
@@ -27,6 +29,7 @@ impl Gather {
             entry_count: 0,
             tables: [PhysAddr(0); TABLES],
             table_count: 0,
+            large_count: 0,
             pages: 0,
         }
     }
@@ -49,11 +52,23 @@ impl Gather {
         self.pages += pages;
     }
 
+    /// Adds the entry of a large page.
+    pub(super) fn push_large(&mut self, value: u64) {
+        self.push_entry(value);
+        self.large_count += 1;
+        self.pages += super::bits::ENTRIES - 1;
+    }
+
+    /// Large pages that were taken out.
+    pub(super) fn large_pages(&self) -> usize {
+        self.large_count
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entry_count == 0 && self.table_count == 0
     }
 
-    /// Leaf entries that were taken out.
+    /// Pages of 4 KiB that were taken out.
     pub(super) fn pages(&self) -> usize {
         self.pages
     }
@@ -69,6 +84,7 @@ impl Gather {
     pub(super) fn clear(&mut self) {
         self.entry_count = 0;
         self.table_count = 0;
+        self.large_count = 0;
         self.pages = 0;
     }
 }

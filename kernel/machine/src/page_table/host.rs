@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Perms;
 use crate::addr::{PAGE_SIZE, UserAddr};
-use crate::frame::{Frame, Kind, OutOfMemory};
+use crate::frame::{Frame, Kind, LargeFrame, OutOfMemory};
 
 std::thread_local! {
     static ACTIVE: RefCell<Option<Arc<PageTable>>> = const { RefCell::new(None) };
@@ -81,6 +81,46 @@ impl PageTable {
             }
         }
         Ok(mapped)
+    }
+
+    /// Maps a large frame: the host has none.
+    ///
+    /// # Errors
+    /// None.
+    pub fn fill_large(
+        &self,
+        addr: UserAddr,
+        frame: LargeFrame,
+        perms: Perms,
+    ) -> Result<bool, OutOfMemory> {
+        let _ = (addr, frame, perms);
+        Ok(false)
+    }
+
+    /// Whether a large page can be mapped at `addr`: none can.
+    #[must_use]
+    pub fn is_vacant(&self, addr: UserAddr) -> bool {
+        let _ = addr;
+        false
+    }
+
+    /// Sets the permissions of the page at `addr`.
+    pub fn protect_page(&self, addr: UserAddr, perms: Perms) {
+        if let Some(page) = self.pages().get_mut(&addr.page_base().0) {
+            page.1 = perms;
+        }
+    }
+
+    /// How many pages of 2 MiB it has: none.
+    #[must_use]
+    pub fn large_pages(&self) -> usize {
+        0
+    }
+
+    /// Pages of 2 MiB of all page tables: none.
+    #[must_use]
+    pub fn all_large_pages() -> usize {
+        0
     }
 
     /// How many pages it has.

@@ -21,6 +21,8 @@ mod gather;
 #[cfg(not(target_os = "none"))]
 mod host;
 #[cfg(target_os = "none")]
+mod large;
+#[cfg(target_os = "none")]
 pub(crate) mod spare;
 #[cfg_attr(
     not(target_os = "none"),

@@ -1,7 +1,7 @@
 //! The memory that page tables are in, with a few empty tables at hand: programs that map, touch and
 //! unmap again and again take one and give it back each time, and an empty table is known to be zero.
 
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::tree::Tables;
 use crate::addr::PhysAddr;
@@ -86,6 +86,14 @@ impl Tables for Memory {
 
     fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {
         paging::entry(table, index)
+    }
+
+    fn put_aside(&self, page: u64, table: PhysAddr) {
+        Frame::owner_word(PhysAddr(page)).store(table.0, Ordering::Relaxed);
+    }
+
+    fn take_aside(&self, page: u64) -> PhysAddr {
+        PhysAddr(Frame::owner_word(PhysAddr(page)).swap(0, Ordering::Relaxed))
     }
 
     fn usage(&self, table: PhysAddr) -> &AtomicU32 {

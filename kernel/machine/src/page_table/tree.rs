@@ -5,15 +5,19 @@
 //! have a few entries side by side. The memory that tables are in is a [`Tables`], so that the tree is
 //! tested on the host. The caller holds the page table's lock.
 
+pub(super) mod large;
+
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::bits::{
-    ACCESSED, ADDRESS, ENTRIES, LEAF, PRESENT, ROOT, USER, WRITE, index, is_used, span,
+    ACCESSED, ADDRESS, ENTRIES, LARGE, LEAF, PRESENT, ROOT, USER, WRITE, index, is_large, is_used,
+    page_of, span,
 };
 use super::gather::Gather;
 use crate::addr::{PAGE_SIZE, PhysAddr, UserAddr};
 use crate::frame::OutOfMemory;
+use large::LARGE_LEVEL;
 
 /// The memory that tables are in.
 pub(super) trait Tables {
@@ -32,6 +36,12 @@ pub(super) trait Tables {
 
     /// The word in which a table's [`Usage`] is kept.
     fn usage(&self, table: PhysAddr) -> &AtomicU32;
+
+    /// Keeps a table for the large page at `page`, until it is asked for.
+    fn put_aside(&self, page: u64, table: PhysAddr);
+
+    /// The table that was put aside for a large page.
+    fn take_aside(&self, page: u64) -> PhysAddr;
 }
 
 /// Whether a visit goes on.
@@ -42,7 +52,8 @@ pub(super) enum Visit {
     Stop,
 }
 
-/// A used leaf entry.
+/// An entry that maps a page.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Leaf {
     /// The page it maps.
     pub(super) addr: u64,
@@ -51,6 +62,13 @@ pub(super) struct Leaf {
     pub(super) index: usize,
     /// What it holds.
     pub(super) value: u64,
+}
+
+impl Leaf {
+    /// Whether it is above the leaves.
+    pub(super) fn is_large(&self) -> bool {
+        is_large(self.value)
+    }
 }
 
 /// A root table and what is below it.
@@ -179,63 +197,81 @@ impl<M: Tables> Tree<M> {
         leaf.value & ACCESSED != 0 && entry.fetch_and(!ACCESSED, Ordering::Relaxed) & ACCESSED != 0
     }
 
-    /// The table with the leaf entry for `addr`, made if need be.
+    /// The table with the leaf entry for `addr`, made if need be. A large page there is split.
     ///
     /// Panics outside the user's half, whose entries alone are this tree's.
     pub(super) fn leaf_table(&self, addr: u64) -> Result<PhysAddr, OutOfMemory> {
+        let above = self.table_for(addr, LARGE_LEVEL)?;
+        let index = index(addr, LARGE_LEVEL);
+        let value = self.memory.entry(above, index).load(Ordering::Relaxed);
+        if !is_used(value) {
+            return self.add_table(above, index);
+        }
+        if is_large(value) {
+            return Ok(self.split_at(addr).unwrap_or(above));
+        }
+        Ok(PhysAddr(value & ADDRESS))
+    }
+
+    /// A new table behind an entry that is not used.
+    fn add_table(&self, above: PhysAddr, index: usize) -> Result<PhysAddr, OutOfMemory> {
+        let made = self.memory.alloc()?;
+        self.set(above, index, made.0 | PRESENT | WRITE | USER);
+        Ok(made)
+    }
+
+    /// The table of a level above the leaves for `addr`, made if need be.
+
+    fn table_for(&self, addr: u64, lowest: u32) -> Result<PhysAddr, OutOfMemory> {
         assert!(
             UserAddr(addr) < UserAddr::LIMIT,
             "mapping outside user space: {addr:#x}"
         );
         let mut table = self.root;
-        for level in (LEAF + 1..=ROOT).rev() {
+        for level in (lowest + 1..=ROOT).rev() {
             let index = index(addr, level);
             let value = self.memory.entry(table, index).load(Ordering::Relaxed);
             table = if is_used(value) {
                 PhysAddr(value & ADDRESS)
             } else {
-                let made = self.memory.alloc()?;
-                self.set(table, index, made.0 | PRESENT | WRITE | USER);
-                made
+                self.add_table(table, index)?
             };
         }
         Ok(table)
     }
 
-    /// The used leaf entry for `addr`.
+    /// The used entry that maps `addr`.
     pub(super) fn find(&self, addr: u64) -> Option<Leaf> {
         if UserAddr(addr) >= UserAddr::LIMIT {
             return None;
         }
-        let mut table = self.root;
-        for level in (LEAF..=ROOT).rev() {
-            let index = index(addr, level);
-            let value = self.memory.entry(table, index).load(Ordering::Relaxed);
-            if !is_used(value) {
-                return None;
-            }
-            if level == LEAF {
-                return Some(Leaf {
-                    addr,
-                    table,
-                    index,
-                    value,
-                });
-            }
-            table = PhysAddr(value & ADDRESS);
+        let above = self.large_entry(addr)?;
+        if above.is_large() {
+            return Some(above);
         }
-        None
+        let (table, index) = (PhysAddr(above.value & ADDRESS), index(addr, LEAF));
+        let value = self.memory.entry(table, index).load(Ordering::Relaxed);
+        is_used(value).then_some(Leaf {
+            addr,
+            table,
+            index,
+            value,
+        })
     }
 
-    /// Visits the used leaf entries of a page-aligned range, upwards. Returns the address behind the
-    /// entry that stopped it, or the range's end.
-    pub(super) fn visit(&self, range: Range<u64>, act: &mut dyn FnMut(Leaf) -> Visit) -> u64 {
+    /// Visits the used leaf entries of a page-aligned range, upwards, and the large pages that touch it. Returns the
+    /// address behind the entry that stopped it, or the range's end.
+    pub(super) fn visit(&self, range: Range<u64>, act: &mut impl FnMut(Leaf) -> Visit) -> u64 {
         let mut addr = range.start;
         while addr < range.end.min(UserAddr::LIMIT.0) {
             let (table, end) = self.table_at(addr);
             let end = end.min(range.end);
             let Some(table) = table else {
+                let large = self.large_at(addr);
                 addr = end;
+                if large.is_some_and(|large| matches!(act(large), Visit::Stop)) {
+                    return addr;
+                }
                 continue;
             };
             let base = addr & !(span(LEAF + 1) - 1);
@@ -262,7 +298,7 @@ impl<M: Tables> Tree<M> {
         range.end
     }
 
-    /// How many leaf entries of a page-aligned range are used.
+    /// How many pages of 4 KiB of a page-aligned range are mapped.
     pub(super) fn count(&self, range: Range<u64>) -> usize {
         let mut addr = range.start;
         let mut count = 0;
@@ -270,7 +306,12 @@ impl<M: Tables> Tree<M> {
             let (table, end) = self.table_at(addr);
             let part = addr..end.min(range.end);
             addr = end;
-            let Some(table) = table else { continue };
+            let Some(table) = table else {
+                if self.large_at(part.start).is_some() {
+                    count += ((part.end - part.start) / PAGE_SIZE as u64) as usize;
+                }
+                continue;
+            };
             if self.is_used_within(table, part.start & !(span(LEAF + 1) - 1), &part) {
                 count += self.usage(table).count();
                 continue;
@@ -284,7 +325,7 @@ impl<M: Tables> Tree<M> {
     }
 
     /// The leaf table for `addr` if there is one that is not empty, and where its reach (or that of the
-    /// gap) ends.
+    /// gap, or large page) ends.
     fn table_at(&self, addr: u64) -> (Option<PhysAddr>, u64) {
         let mut table = self.root;
         for level in (LEAF + 1..=ROOT).rev() {
@@ -294,7 +335,7 @@ impl<M: Tables> Tree<M> {
                 .entry(table, index(addr, level))
                 .load(Ordering::Relaxed);
             let below = PhysAddr(value & ADDRESS);
-            if !is_used(value) || self.usage(below).is_empty() {
+            if !is_used(value) || value & LARGE != 0 || self.usage(below).is_empty() {
                 return (None, (addr & !(span - 1)) + span);
             }
             table = below;
@@ -304,8 +345,8 @@ impl<M: Tables> Tree<M> {
     }
 
     /// Takes the entries of a page-aligned range out of the tree, and the tables that are empty then. A leaf
-    /// table of which all is taken goes as it is. Returns where it stopped because `gather` had no
-    /// room, or the range's end.
+    /// table of which all is taken goes as it is. No large page reaches beyond the range. Returns where it stopped
+    /// because `gather` had no room, or the range's end.
     pub(super) fn take(&self, range: Range<u64>, gather: &mut Gather) -> u64 {
         let within = range.start..range.end.min(UserAddr::LIMIT.0);
         match self.take_below(self.root, ROOT, 0, &within, gather) {
@@ -343,6 +384,11 @@ impl<M: Tables> Tree<M> {
                 gather.push_entry(value);
                 continue;
             }
+            if level == LARGE_LEVEL && is_large(value) {
+                self.set(table, index, 0);
+                gather.push_large(value);
+                continue;
+            }
             let below = PhysAddr(value & ADDRESS);
             let goes_whole = level == LEAF + 1 && self.is_used_within(below, start, range);
             if !goes_whole {
@@ -364,13 +410,18 @@ impl<M: Tables> Tree<M> {
             && base + (used.end * PAGE_SIZE) as u64 <= range.end
     }
 
-    /// Frees what was gathered: calls `leaf` for each leaf entry, then frees the tables.
+    /// Frees what was gathered: calls `leaf` for each leaf entry and each large page, then frees the tables.
     ///
     /// # Safety
     /// No CPU's translation caches refer to what was gathered, from this tree.
     pub(super) unsafe fn release(&self, gather: &mut Gather, leaf: &mut dyn FnMut(u64)) {
         for value in gather.entries() {
+            let aside = is_large(*value).then(|| self.memory.take_aside(page_of(*value) & ADDRESS));
             leaf(*value);
+            if let Some(aside) = aside {
+                // SAFETY: it was never in the tree, and is as `alloc` gave it.
+                unsafe { self.memory.free(aside) };
+            }
         }
         for &table in gather.tables() {
             for index in self.usage(table).indices() {

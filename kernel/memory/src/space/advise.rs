@@ -19,6 +19,8 @@ const FREE: u32 = 8;
 const REMOVE: u32 = 9;
 const DONT_FORK: u32 = 10;
 const DO_FORK: u32 = 11;
+const LARGE: u32 = 14;
+const NO_LARGE: u32 = 15;
 const DONT_DUMP: u32 = 16;
 const DO_DUMP: u32 = 17;
 const WIPE_ON_FORK: u32 = 18;
@@ -47,6 +49,16 @@ impl AddressSpace {
             WILL_NEED => self.read_ahead(range),
             DONT_NEED | DONT_NEED_LOCKED | FREE => self.discard(range, advice),
             REMOVE => self.punch(range),
+            LARGE | NO_LARGE => {
+                let (set, cleared) = if advice == LARGE {
+                    (AreaFlags::LARGE, AreaFlags::NO_LARGE)
+                } else {
+                    (AreaFlags::NO_LARGE, AreaFlags::LARGE)
+                };
+                // Both, also where a part of the range is not mapped.
+                let outcome = self.set_flag(range.clone(), cleared, false);
+                self.set_flag(range, set, true).and(outcome)
+            }
             DONT_FORK => self.set_flag(range, AreaFlags::DONT_FORK, true),
             DO_FORK => self.set_flag(range, AreaFlags::DONT_FORK, false),
             DONT_DUMP => self.set_flag(range, AreaFlags::DONT_DUMP, true),

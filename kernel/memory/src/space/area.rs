@@ -44,6 +44,10 @@ bitflags::bitflags! {
         const HEAP = 128;
         /// The first thread's stack.
         const STACK = 256;
+        /// Pages of 2 MiB are wanted (`MADV_HUGEPAGE`).
+        const LARGE = 512;
+        /// No pages of 2 MiB (`MADV_NOHUGEPAGE`; `MAP_STACK`, of which little is used).
+        const NO_LARGE = 1024;
     }
 }
 

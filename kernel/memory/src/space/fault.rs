@@ -13,7 +13,7 @@ use machine::{Frame, UserAddr};
 
 use super::area::{Area, AreaFlags, Prot};
 use super::placement::STACK_GUARD;
-use super::{AddressSpace, Areas, PAGE, addresses, zero_frame};
+use super::{AddressSpace, Areas, LARGE_LEN, PAGE, zero_frame};
 use crate::page_source::PageSource;
 use crate::pressure;
 
@@ -142,6 +142,9 @@ impl AddressSpace {
     /// Nothing is there yet: a zero page.
     fn appear_anonymous(&self, place: &Place<'_>, access: Access) -> Outcome<Look> {
         if access.write {
+            if self.appear_large(place) {
+                return Ok(Look::Done);
+            }
             let Some(frame) = pressure::try_zeroed() else {
                 return Ok(Look::MakeRoom);
             };
@@ -150,6 +153,26 @@ impl AddressSpace {
             let zero = zero_frame().map_err(|_| FaultError::OutOfMemory)?;
             Ok(self.fill(place, zero.clone(), place.area.perms() - Perms::WRITE))
         }
+    }
+
+    /// Maps a page of 2 MiB around the place if it lies in the area whole, nothing is there and memory is at hand.
+    fn appear_large(&self, place: &Place<'_>) -> bool {
+        let area = place.area;
+        if area.end - place.start < LARGE_LEN {
+            return false;
+        }
+        let start = place.page & !(LARGE_LEN - 1);
+        let is_inside = place.start <= start && start + LARGE_LEN <= area.end;
+        let is_refused = AreaFlags::NO_LARGE | AreaFlags::GROWS_DOWN;
+        if !is_inside || area.flags.intersects(is_refused) || self.denies_large() {
+            return false;
+        }
+        // Looked at first: 2 MiB are not zeroed for nothing.
+        self.table.is_vacant(UserAddr(start))
+            && pressure::try_large(area.flags.contains(AreaFlags::LARGE)).is_some_and(|frame| {
+                let filled = self.table.fill_large(UserAddr(start), frame, area.perms());
+                filled == Ok(true)
+            })
     }
 
     /// Nothing is there yet: a page of the source, or a private copy of it.
@@ -271,8 +294,7 @@ impl AddressSpace {
     }
 
     fn set_perms(&self, place: &Place<'_>, perms: Perms) {
-        self.table
-            .protect(addresses(place.page..place.page + PAGE), perms);
+        self.table.protect_page(UserAddr(place.page), perms);
     }
 
     /// Maps a page unless one is there by now.

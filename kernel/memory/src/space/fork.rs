@@ -28,6 +28,7 @@ impl AddressSpace {
             peak: areas.tree.total(),
             peak_resident: 0,
         })?;
+        child.set_denies_large(self.denies_large());
         let outcome = self.copy_areas(&mut areas, &child);
         drop(areas);
         outcome?;

@@ -23,6 +23,7 @@ mod tree;
 use alloc::sync::{Arc, Weak};
 use core::convert::Infallible;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
 use machine::page_table::{PageTable, Perms};
@@ -40,6 +41,8 @@ pub use report::{AreaInfo, Layout, Statistics};
 pub use request::{MapRequest, Placement};
 
 const PAGE: u64 = PAGE_SIZE as u64;
+/// Bytes of a large page.
+const LARGE_LEN: u64 = 512 * PAGE;
 
 /// The memory of one process: areas, and the page table that shows what has been touched.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub struct AddressSpace {
     table: Arc<PageTable>,
     me: Weak<AddressSpace>,
     areas: sched::RwLock<Areas>,
+    /// No large pages (`PR_SET_THP_DISABLE`).
+    denies_large: AtomicBool,
 }
 
 /// What the area lock guards.
@@ -95,7 +100,19 @@ impl AddressSpace {
             table,
             me: me.clone(),
             areas,
+            denies_large: AtomicBool::new(false),
         })?)
+    }
+
+    /// Whether it gets no large pages (prctl(2), `PR_GET_THP_DISABLE`).
+    #[must_use]
+    pub fn denies_large(&self) -> bool {
+        self.denies_large.load(Ordering::Relaxed)
+    }
+
+    /// Sets that (`PR_SET_THP_DISABLE`). What is there stays.
+    pub fn set_denies_large(&self, denies: bool) {
+        self.denies_large.store(denies, Ordering::Relaxed);
     }
 
     /// Its page table: [`sched::Thread::set_page_table`].

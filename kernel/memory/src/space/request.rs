@@ -187,7 +187,8 @@ impl MapRequest {
         request.flags = shared
             | when(flags, flag::GROWS_DOWN, AreaFlags::GROWS_DOWN)
             | when(flags, flag::LOCKED, AreaFlags::LOCKED)
-            | when(flags, flag::NO_RESERVE, AreaFlags::NO_RESERVE);
+            | when(flags, flag::NO_RESERVE, AreaFlags::NO_RESERVE)
+            | when(flags, flag::STACK, AreaFlags::NO_LARGE);
         request.populate =
             flags & (flag::POPULATE | flag::LOCKED) != 0 && flags & flag::NON_BLOCK == 0;
         Ok(request)

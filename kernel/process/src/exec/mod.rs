@@ -273,6 +273,7 @@ fn new_memory(thread: &Thread) -> Result<Arc<AddressSpace>> {
         .load(core::sync::atomic::Ordering::Relaxed);
     let memory = AddressSpace::new(personality & ADDR_NO_RANDOMIZE == 0)?;
     memory.set_limits(memory_limits(process.limits()));
+    memory.set_denies_large(process.memory().is_some_and(|old| old.denies_large()));
     Ok(memory)
 }
 

@@ -124,8 +124,9 @@ fn write_memory(memory: &AddressSpace, to: &mut dyn Write) -> core::fmt::Result 
     }
     writeln!(
         to,
-        "HugetlbPages:\t{:>8} kB\nCoreDumping:\t0\nTHP_enabled:\t0",
-        0
+        "HugetlbPages:\t{:>8} kB\nCoreDumping:\t0\nTHP_enabled:\t{}",
+        0,
+        u8::from(!memory.denies_large())
     )
 }
 

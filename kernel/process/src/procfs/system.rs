@@ -64,8 +64,8 @@ const VMALLOC_FRAMES: usize = (1 << 39) / PAGE_SIZE;
 pub(super) fn meminfo(to: &mut Text) -> Result<()> {
     let now = memory::numbers::now();
     let cached = now.file + now.shmem;
-    // What is mapped is taken back last. There is no swap, so shared memory stays where it is.
-    let active_file = now.mapped.min(now.file);
+    // There is no swap, so shared memory stays where it is.
+    let active_file = now.active_file;
     let promised = now.total - now.free.min(now.total);
     let lines = [
         ("MemTotal", now.total),
@@ -96,6 +96,7 @@ pub(super) fn meminfo(to: &mut Text) -> Result<()> {
         ("Committed_AS", promised),
         ("VmallocTotal", VMALLOC_FRAMES),
         ("VmallocUsed", now.vmalloc + now.kernel_stacks),
+        ("AnonHugePages", now.anon_large),
     ];
     let lines = lines.map(|(name, frames)| (name, (frames * PAGE_SIZE) >> 10));
     for (name, value) in lines {

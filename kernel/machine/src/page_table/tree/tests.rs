@@ -16,6 +16,7 @@ struct Table([AtomicU64; ENTRIES]);
 #[derive(Default)]
 struct Heap {
     alive: Mutex<BTreeMap<u64, &'static AtomicU32>>,
+    aside: Mutex<BTreeMap<u64, PhysAddr>>,
     most: Option<usize>,
 }
 
@@ -62,6 +63,14 @@ impl Tables for Heap {
         &self.of(table).0[index]
     }
 
+    fn put_aside(&self, page: u64, table: PhysAddr) {
+        assert_eq!(self.aside.lock().unwrap().insert(page, table), None);
+    }
+
+    fn take_aside(&self, page: u64) -> PhysAddr {
+        self.aside.lock().unwrap().remove(&page).unwrap()
+    }
+
     fn usage(&self, table: PhysAddr) -> &AtomicU32 {
         self.alive.lock().unwrap()[&table.0]
     }
@@ -95,11 +104,16 @@ fn take_all(tree: &Tree<Heap>, range: Range<u64>) -> Vec<u64> {
     while at < range.end {
         let mut gather = Gather::new();
         at = tree.take(at..range.end, &mut gather);
-        let before = taken.len();
         let pages = gather.pages();
+        let mut released = 0;
         // SAFETY: no CPU uses the tree.
-        unsafe { tree.release(&mut gather, &mut |value| taken.push(value)) };
-        assert_eq!(taken.len() - before, pages);
+        unsafe {
+            tree.release(&mut gather, &mut |value| {
+                released += if is_large(value) { ENTRIES } else { 1 };
+                taken.push(value);
+            });
+        }
+        assert_eq!(released, pages);
     }
     taken
 }
@@ -189,4 +203,80 @@ fn what_is_beyond_user_space_is_not_found() {
     let tree = tree();
     assert!(tree.find(UserAddr::LIMIT.0).is_none());
     assert_eq!(tree.count(0..!(PAGE - 1)), 0);
+}
+
+const LARGE_PAGES: u64 = ENTRIES as u64;
+
+/// What the tree says of each page of a range.
+fn pages_of(tree: &Tree<Heap>, range: Range<u64>) -> Vec<u64> {
+    let pages = range.step_by(PAGE_SIZE);
+    pages
+        .filter_map(|addr| {
+            let leaf = tree.find(addr)?;
+            let is_large = leaf.is_large();
+            Some(if is_large {
+                Tree::<Heap>::small_value(&leaf, addr)
+            } else {
+                leaf.value
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn large_pages_are_split_without_a_change_of_what_is_mapped() {
+    let tree = tree();
+    let (page, len) = (77 << 21, large::LARGE_LEN);
+    let before = tree.memory.count();
+    for (at, perms) in [(4 * len, Perms::WRITE), (6 * len, Perms::NO_ACCESS)] {
+        assert_eq!(tree.map_large(at, page + at, perms), Ok(true));
+        assert_eq!(
+            tree.map_large(at, page, perms),
+            Ok(false),
+            "something is there"
+        );
+    }
+    let everything = 0..8 * len;
+    assert_eq!(tree.count(everything.clone()) as u64, 2 * LARGE_PAGES);
+    assert_eq!(tree.count(4 * len + PAGE..4 * len + 3 * PAGE), 2);
+    let mapped = pages_of(&tree, everything.clone());
+    assert_eq!(mapped[5], encode(page + 4 * len + 5 * PAGE, Perms::WRITE));
+    // An end at a large page's own end splits nothing.
+    assert_eq!(tree.split_ends(&(4 * len..6 * len)), 0);
+    assert_eq!(tree.split_ends(&(4 * len + PAGE..6 * len + PAGE)), 2);
+    assert!(tree.large_at(4 * len).is_none());
+    assert_eq!(pages_of(&tree, everything.clone()), mapped);
+    assert_eq!(tree.count(everything.clone()) as u64, 2 * LARGE_PAGES);
+    let mut taken = take_all(&tree, 4 * len..4 * len + 5 * PAGE);
+    taken.extend(take_all(&tree, 0..UserAddr::LIMIT.0));
+    assert_eq!(taken, mapped);
+    assert_eq!(tree.memory.count(), before, "the tables are back");
+    assert!(tree.memory.aside.lock().unwrap().is_empty());
+}
+
+#[test]
+fn whole_large_pages_are_visited_and_taken_as_they_are() {
+    let tree = tree();
+    let len = large::LARGE_LEN;
+    let before = tree.memory.count();
+    for n in 0..20 {
+        assert_eq!(
+            tree.map_large(n * len, (n + 1) * len, Perms::WRITE),
+            Ok(true)
+        );
+    }
+    map(&tree, 20 * LARGE_PAGES + 3);
+    let mut seen = Vec::new();
+    tree.visit(len..21 * len, &mut |leaf| {
+        seen.push((leaf.addr / PAGE, leaf.is_large()));
+        Visit::Continue
+    });
+    assert_eq!(seen.len(), 20);
+    assert_eq!(seen[0], (LARGE_PAGES, true));
+    assert_eq!(seen[19], (20 * LARGE_PAGES + 3, false));
+    assert_eq!(tree.split_all(&(2 * len..4 * len)), 2);
+    let taken = take_all(&tree, 0..UserAddr::LIMIT.0);
+    assert_eq!(taken.len(), 18 + 2 * ENTRIES + 1);
+    assert_eq!(taken.iter().filter(|value| is_large(**value)).count(), 18);
+    assert_eq!(tree.memory.count(), before, "the tables are back");
 }
