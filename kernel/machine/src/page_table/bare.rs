@@ -281,7 +281,7 @@ impl PageTable {
         let mut shared_pages = 0;
         let mut files = 0;
         let guard = self.lock.lock();
-        self.split_all(&range);
+        let range = self.split_part(range);
         let child_guard = child.lock.lock();
         // The parent's leaf table, and the child's for the same addresses.
         let mut filling = None;
@@ -348,8 +348,7 @@ impl PageTable {
         let mut outcome = Ok(());
         let mut moved = 0;
         let guard = self.lock.lock();
-        self.split_ends(&from);
-        self.split_all(&from);
+        let from = self.split_part(from);
         let end = self
             .tree
             .visit(

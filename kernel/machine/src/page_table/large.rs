@@ -90,11 +90,16 @@ impl PageTable {
         }
     }
 
-    /// Splits the large pages of a range; under `lock`.
-    pub(super) fn split_all(&self, range: &Range<UserAddr>) {
+    /// Splits the large pages in the first part of a range, which it returns; under `lock`.
+    pub(super) fn split_part(&self, mut range: Range<UserAddr>) -> Range<UserAddr> {
+        /// Some 30,000 instructions.
+        const MOST: u64 = 8 * LARGE_LEN;
         if self.large_pages() > 0 {
+            range.end = range.end.min(UserAddr(range.start.0 + MOST));
+            self.split_ends(&range);
             let split = self.tree.split_all(&(range.start.0..range.end.0));
             self.add_large_pages(split.wrapping_neg());
         }
+        range
     }
 }

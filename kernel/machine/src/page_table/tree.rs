@@ -221,7 +221,6 @@ impl<M: Tables> Tree<M> {
     }
 
     /// The table of a level above the leaves for `addr`, made if need be.
-
     fn table_for(&self, addr: u64, lowest: u32) -> Result<PhysAddr, OutOfMemory> {
         assert!(
             UserAddr(addr) < UserAddr::LIMIT,
