@@ -14,12 +14,13 @@
 #include <sys/xattr.h>
 
 static volatile int last, count, band_fd;
+static volatile int code, sender;
 static volatile long band;
 static void note(int signal) { last = signal, count++; }
 static void note_info(int signal, siginfo_t *info, void *context) {
     (void)context;
     last = signal, count++, band_fd = info->si_fd;
-    band = info->si_band;
+    band = info->si_band, code = info->si_code, sender = info->si_pid;
 }
 
 static void expect(int signal) {
@@ -137,7 +138,8 @@ static void half_written(void) {
 static void size_limits(void) {
     static char bytes[8192];
     struct rlimit limit = {4096, RLIM_INFINITY};
-    signal(SIGXFSZ, note);
+    struct sigaction action = {.sa_sigaction = note_info, .sa_flags = SA_SIGINFO};
+    sigaction(SIGXFSZ, &action, NULL);
     int from = open("/tmp/answers", O_RDWR | O_CREAT | O_TRUNC, 0644);
     write(from, bytes, sizeof bytes);
     int to = open("/tmp/answers2", O_RDWR | O_CREAT | O_TRUNC, 0644), ends[2];
@@ -149,6 +151,7 @@ static void size_limits(void) {
     last = 0;
     SHOW(sendfile(to, from, &offset, 8192));
     expect(SIGXFSZ);
+    TRUE(code == SI_USER && sender == getpid());
     loff_t at = 4096;
     SHOW(splice(ends[0], NULL, to, &at, 100, 0));
     expect(SIGXFSZ);

@@ -32,6 +32,9 @@ static void timeout(int fd, int name, int ms) {
     setsockopt(fd, SOL_SOCKET, name, &time, sizeof time);
 }
 
+// Whose credentials are claimed; 0: the own.
+static pid_t claimed;
+
 // Sends `len` bytes with `count` descriptors, and credentials of `uid` unless that is negative.
 static long send_with(int fd, size_t len, int count, int uid) {
     char control[256] = {0}, bytes[64] = "abcdefghijklmnopqrstuvwxyz";
@@ -46,7 +49,7 @@ static long send_with(int fd, size_t len, int count, int uid) {
         used += CMSG_SPACE(4 * count);
     }
     if (uid >= 0) {
-        struct ucred own = {getpid(), uid, 0};
+        struct ucred own = {claimed ? claimed : getpid(), uid, 0};
         head = (struct cmsghdr *)(control + used);
         head->cmsg_level = SOL_SOCKET, head->cmsg_type = SCM_CREDENTIALS, head->cmsg_len = CMSG_LEN(sizeof own);
         memcpy(CMSG_DATA(head), &own, sizeof own);
@@ -87,6 +90,9 @@ static void receive(const char *what, int fd, size_t len, size_t room, int flags
 static void credentials(int type) {
     int pair[2];
     socketpair(AF_UNIX, type, 0, pair);
+    claimed = 1 << 29;
+    result("nobody's credentials", send_with(pair[0], 3, 0, 0));
+    claimed = 0;
     send_with(pair[0], 3, 0, -1);
     set(pair[1], SO_PASSCRED, 1);
     send_with(pair[0], 4, 0, -1);

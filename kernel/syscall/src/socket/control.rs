@@ -121,6 +121,8 @@ fn claimed(cx: &Context<'_>, data: &[u8]) -> Result<Peer> {
     if !(pid_ok && uid_ok && gid_ok) {
         return Err(Errno::EPERM);
     }
+    // Not only a number: somebody must have it.
+    cx.find_process(pid).ok_or(Errno::ESRCH)?;
     let pid = cx.process().find(pid).ok_or(Errno::ESRCH)?;
     Ok(Peer { pid, uid, gid })
 }

@@ -9,13 +9,14 @@ use machine::UserAddr;
 use memory::io::{IoReader, IoWriter, UserSlice};
 use memory::user;
 use net::{Address, Ancillary, ReceiveFlags, Received, SendFlags, Socket, SocketType};
-use process::signal::{SigInfo, Signal, send};
+use process::signal::Signal;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::control;
 use super::write_address;
 use super::{ADDRESS_MAX, Asker, TRANSFER_MAX, check_slice, one_slice, read_address, socket};
 use crate::context::Context;
+use crate::file::read_write::raise;
 
 /// Most pieces of a message (`UIO_MAXIOV`).
 const PIECES_MAX: usize = 1024;
@@ -98,7 +99,7 @@ pub(super) fn raise_pipe(
 ) -> Result<usize> {
     let is_stream = socket.socket_type() == SocketType::Stream;
     if result == Err(Errno::EPIPE) && is_stream && flags & raw::MSG_NOSIGNAL == 0 {
-        send::to_thread(cx.thread, &SigInfo::kernel(Signal::PIPE))?;
+        raise(cx, Signal::PIPE);
     }
     result
 }
