@@ -52,6 +52,8 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     drop((thread.take_resources(), own));
     let _ = thread.take_restart();
     process.add_dead_thread(thread.usage());
+    let private = core::mem::take(&mut *thread.private.lock());
+    drop(private);
     let (last, left_behind, exec) = leave_process(thread);
     if left_behind {
         for other in process.threads() {
@@ -125,6 +127,9 @@ fn end_process(thread: &Arc<Thread>) {
     }
     let final_usage = process.usage();
     drop(process.replace_memory(None));
+    // Names below /proc that are kept may keep the process long after it was waited for: not what it was sent, too.
+    let shared = core::mem::take(&mut process.signals.lock().shared);
+    drop(shared);
     process.set_image(Image::default());
     hang_up_session(process);
     let status = process.signals.lock().exit.unwrap_or(0);

@@ -253,6 +253,20 @@ fn signals_without_effect_are_dropped_when_sent() {
 }
 
 #[test]
+fn the_dead_keep_nothing_of_what_they_were_sent() {
+    let parent = process(None);
+    let thread = child_of(&parent);
+    state::set_mask(&thread, SignalSet::of(Signal::USR1));
+    let info = SigInfo::user(Signal::USR1, 1, 0);
+    send::to_process(thread.process(), &info).unwrap();
+    send::to_thread(&thread, &info).unwrap();
+    die(&thread, 0);
+    send::to_process(thread.process(), &info).unwrap();
+    assert!(thread.process().signals.lock().shared.is_empty());
+    assert!(thread.private.lock().is_empty());
+}
+
+#[test]
 fn a_fatal_signal_ends_every_thread_with_its_status() {
     let parent = process(None);
     let thread = child_of(&parent);

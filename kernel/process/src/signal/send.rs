@@ -249,7 +249,8 @@ fn enqueue(
     info: &SigInfo,
 ) -> Result<()> {
     let signal = info.signal;
-    if is_dropped(process, state, to.thread(), signal) {
+    // The dead take none, and keep none: nobody can say how long they stay.
+    if state.threads.is_empty() || is_dropped(process, state, to.thread(), signal) {
         return Ok(());
     }
     if signal == Signal::KILL {
