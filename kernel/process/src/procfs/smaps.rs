@@ -24,7 +24,7 @@ pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
         )?;
         let footprint = memory.footprint(&area.range);
         write_footprint(to, &footprint, locked(area, &footprint))?;
-        to.push(b"THPeligible:           0\nVmFlags:")?;
+        to.push(b"VmFlags:")?;
         write_flags(to, area)?;
         to.push(b"\n")
     })
@@ -72,7 +72,7 @@ fn write_size(to: &mut dyn Write, name: &str, bytes: u64) -> fmt::Result {
 }
 
 fn write_footprint(to: &mut dyn Write, footprint: &Footprint, locked: u64) -> fmt::Result {
-    // Which pages were used lately is not told: nobody asks the page tables but who takes pages away.
+    // Which pages were used lately, and which are large, is not told: the page tables are not asked for it.
     let lines = [
         ("Rss", footprint.resident),
         ("Pss", footprint.proportional),
@@ -83,7 +83,6 @@ fn write_footprint(to: &mut dyn Write, footprint: &Footprint, locked: u64) -> fm
         ("Private_Dirty", footprint.private_dirty),
         ("Anonymous", footprint.anonymous),
         ("LazyFree", 0),
-        ("AnonHugePages", 0),
         ("ShmemPmdMapped", 0),
         ("FilePmdMapped", 0),
         ("Shared_Hugetlb", 0),
