@@ -160,7 +160,8 @@ impl Path {
                 None => break false,
             }
         };
-        let mut spelt = Vec::new();
+        let len: usize = names.iter().map(|name| name.len() + 1).sum();
+        let mut spelt = Vec::try_with_capacity(len.max(1))?;
         for name in names.iter().rev() {
             spelt.try_push(b'/')?;
             spelt.try_extend_from_slice(name)?;
