@@ -113,12 +113,7 @@ impl Inode for AnonymousInode {
 
     fn set_attr(&self, change: &SetAttr) -> Result<()> {
         let mut meta = self.meta.lock();
-        meta.mode = change.mode.unwrap_or(meta.mode);
-        meta.uid = change.uid.unwrap_or(meta.uid);
-        meta.gid = change.gid.unwrap_or(meta.gid);
-        meta.atime = change.atime.unwrap_or(meta.atime);
-        meta.mtime = change.mtime.unwrap_or(meta.mtime);
-        meta.ctime = change.ctime.unwrap_or(meta.ctime);
+        meta.apply(change);
         if change.size.is_some() {
             return Err(abi::Errno::EINVAL);
         }

@@ -93,6 +93,20 @@ pub struct CloneArgs {
 }
 
 impl CloneArgs {
+    /// What fork(2) asks for, and `flags`.
+    #[must_use]
+    pub fn plain(flags: CloneFlags) -> Self {
+        Self {
+            flags,
+            exit_signal: Some(Signal::CHLD),
+            stack: 0,
+            tls: 0,
+            parent_tid: UserAddr(0),
+            child_tid: UserAddr(0),
+            pidfd: UserAddr(0),
+        }
+    }
+
     /// The combinations that clone(2) refuses.
     fn check(&self) -> Result<()> {
         use CloneFlags as F;

@@ -31,23 +31,11 @@ pub(crate) const CALLS: &[Entry] = &[
 ];
 
 fn sys_fork(cx: &mut Context<'_>) -> Result<u64> {
-    start_clone(cx, &plain(CloneFlags::empty()))
+    start_clone(cx, &CloneArgs::plain(CloneFlags::empty()))
 }
 
 fn sys_vfork(cx: &mut Context<'_>) -> Result<u64> {
-    start_clone(cx, &plain(CloneFlags::VM | CloneFlags::VFORK))
-}
-
-fn plain(flags: CloneFlags) -> CloneArgs {
-    CloneArgs {
-        flags,
-        exit_signal: Some(Signal::CHLD),
-        stack: 0,
-        tls: 0,
-        parent_tid: UserAddr(0),
-        child_tid: UserAddr(0),
-        pidfd: UserAddr(0),
-    }
+    start_clone(cx, &CloneArgs::plain(CloneFlags::VM | CloneFlags::VFORK))
 }
 
 fn start_clone(cx: &mut Context<'_>, args: &CloneArgs) -> Result<u64> {

@@ -74,30 +74,7 @@ impl Dentry {
         name: &[u8],
         inode: Option<Arc<dyn Inode>>,
     ) -> Result<Arc<Dentry>> {
-        let name = try_arc_slice(name)?;
-        let child = try_arc(Self::unplaced(
-            &self.super_block,
-            inode,
-            Some(self.clone()),
-            name.clone(),
-        ))?;
-        let mut children = self.children.lock();
-        let faster = children.get(&name).and_then(Weak::upgrade);
-        if let Some(faster) = faster.as_ref().filter(|it| it.is_same_inode(&child)) {
-            // The new one is not listed, so it does not take the other out of the list as it goes.
-            let faster = faster.clone();
-            drop(children);
-            return Ok(faster);
-        }
-        if let Some(old) = &faster {
-            old.end_name();
-        }
-        let entered = children.try_insert(name.clone(), Arc::downgrade(&child));
-        drop(children);
-        drop(faster);
-        entered?;
-        cache::keep(&child, self, &name, 0);
-        Ok(child)
+        self.enter(name, inode, Dentry::is_same_inode)
     }
 
     fn is_same_inode(&self, other: &Dentry) -> bool {
@@ -117,6 +94,17 @@ impl Dentry {
         name: &[u8],
         inode: Option<Arc<dyn Inode>>,
     ) -> Result<Arc<Dentry>> {
+        // What is there is a known absence that is one no more.
+        self.enter(name, inode, |_, _| false)
+    }
+
+    /// Enters `name`, unless `stays` says of what is there and the new one that the former is to stay: that is returned then.
+    fn enter(
+        self: &Arc<Self>,
+        name: &[u8],
+        inode: Option<Arc<dyn Inode>>,
+        stays: impl FnOnce(&Dentry, &Dentry) -> bool,
+    ) -> Result<Arc<Dentry>> {
         let name = try_arc_slice(name)?;
         let child = try_arc(Self::unplaced(
             &self.super_block,
@@ -125,8 +113,13 @@ impl Dentry {
             name.clone(),
         ))?;
         let mut children = self.children.lock();
-        // A known absence that is one no more.
         let old = children.get(&name).and_then(Weak::upgrade);
+        if let Some(old) = old.as_ref().filter(|old| stays(old, &child)) {
+            // The new one is not listed, so it does not take the other out of the list as it goes.
+            let old = old.clone();
+            drop(children);
+            return Ok(old);
+        }
         if let Some(old) = &old {
             old.end_name();
         }

@@ -262,12 +262,7 @@ fn apply(meta: &mut Metadata, change: &SetAttr) -> Result<()> {
     if change.size.is_some() {
         return Err(Errno::EINVAL);
     }
-    meta.mode = change.mode.unwrap_or(meta.mode);
-    meta.uid = change.uid.unwrap_or(meta.uid);
-    meta.gid = change.gid.unwrap_or(meta.gid);
-    meta.atime = change.atime.unwrap_or(meta.atime);
-    meta.mtime = change.mtime.unwrap_or(meta.mtime);
-    meta.ctime = change.ctime.unwrap_or(meta.ctime);
+    meta.apply(change);
     Ok(())
 }
 

@@ -107,7 +107,6 @@ fn enter_process(
 mod tests {
     use collections::testing::{fail_never, fail_nth};
     use collections::try_arc;
-    use machine::UserAddr;
     use machine::sync::SpinLock;
 
     use super::*;
@@ -116,7 +115,7 @@ mod tests {
     use crate::namespace::NsProxy;
     use crate::pid_namespace::PidNamespace;
     use crate::rlimit::Limits;
-    use crate::signal::{Actions, Signal, SignalSet};
+    use crate::signal::{Actions, SignalSet};
     use crate::thread::{Resources, Start};
     use crate::{Pid, tree};
 
@@ -153,15 +152,7 @@ mod tests {
             Process::new(pid, namespace, relations, None, actions, Limits::default())?
         };
         let child = Thread::new(pid, &process, start()?)?;
-        let args = CloneArgs {
-            flags,
-            exit_signal: Some(Signal::CHLD),
-            stack: 0,
-            tls: 0,
-            parent_tid: UserAddr(0),
-            child_tid: UserAddr(0),
-            pidfd: UserAddr(0),
-        };
+        let args = CloneArgs::plain(flags);
         publish(parent, &child, &args, 0)?;
         Ok(child)
     }
