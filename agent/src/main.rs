@@ -24,6 +24,7 @@ mod sys;
 mod terminal;
 mod users;
 
+use std::io::Write as _;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,8 @@ fn main() -> ExitCode {
         boot::say(&sentence);
         boot::power_off();
     }
-    eprintln!("nacre-agent: {sentence}");
+    // Nobody can be told if stderr is gone.
+    let _ = writeln!(std::io::stderr(), "nacre-agent: {sentence}");
     ExitCode::FAILURE
 }
 

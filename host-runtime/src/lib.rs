@@ -9,6 +9,7 @@ pub mod agent;
 pub mod cli;
 pub mod control;
 pub mod images;
+mod printing;
 mod pump;
 pub mod sandbox;
 

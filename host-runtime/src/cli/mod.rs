@@ -18,6 +18,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::printing::tell;
+
 pub use error::RunError;
 
 /// The exit code of a failure that is not the program's.
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
     match run::run(&args) {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("nacre: {error}");
+            tell(format_args!("nacre: {error}"));
             error.exit_code().into()
         }
     }

@@ -3,6 +3,7 @@
 //! Whatever goes wrong, the sandbox is dropped on the way out and its VMM with it, and the root
 //! file system was only ever shared, never mounted here: nothing stays.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,6 +18,7 @@ use super::timings::Marks;
 use crate::agent::protocol::{CreateContainerRequest, Mount, StartProcessRequest, User};
 use crate::agent::{Agent, AgentError, GuestLink, ProcessExit};
 use crate::images;
+use crate::printing::tell;
 use crate::sandbox::{ExitReason, LogTarget, Sandbox, SandboxConfig, SandboxError};
 
 /// How long a guest may take from its start until its agent answers.
@@ -33,7 +35,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Runs the program and gives the code to exit with.
 pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
     check_rootfs(args)?;
-    if args.tty && args.interactive && !rustix::termios::isatty(std::io::stdin()) {
+    if args.tty && args.interactive && !rustix::termios::isatty(io::stdin()) {
         return Err(RunError::NotATerminal);
     }
     let config = config(args)?;
@@ -55,7 +57,8 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
     sandbox.kill();
     marks.note("microVM gone");
     if args.timings {
-        eprint!("{}", marks.table(&sandbox.timings()));
+        // As in `tell`: what was measured is no reason to lose the exit code.
+        let _ = write!(io::stderr(), "{}", marks.table(&sandbox.timings()));
     }
     outcome.map(ProcessExit::shell_code).map_err(aborted)
 }
@@ -75,7 +78,7 @@ fn run_in(
     let stdio = local_stdio(args.interactive)?;
     // Before the program starts, so that it never sees a half-cooked key.
     let raw = (args.tty && args.interactive)
-        .then(|| RawTerminal::enter(std::io::stdin()))
+        .then(|| RawTerminal::enter(io::stdin()))
         .transpose()
         .map_err(|_| RunError::NotATerminal)?;
     let forced = Arc::new(AtomicU8::new(0));
@@ -112,14 +115,18 @@ fn power_off(sandbox: &Sandbox, agent: &Agent) {
     let asked = agent.shutdown(Duration::ZERO);
     match ended_within(sandbox, POWER_OFF_BOUND) {
         Some(reason) if reason.is_orderly() => {}
-        Some(reason) => eprintln!("nacre: the microVM did not power off in order: {reason}"),
+        Some(reason) => tell(format_args!(
+            "nacre: the microVM did not power off in order: {reason}"
+        )),
         None => {
             sandbox.kill();
             let why = asked
                 .err()
                 .map_or_else(String::new, |error| format!(": {error}"));
             let waited = POWER_OFF_BOUND.as_secs();
-            eprintln!("nacre: waited {waited} s for the microVM to power off, ended it{why}");
+            tell(format_args!(
+                "nacre: waited {waited} s for the microVM to power off, ended it{why}"
+            ));
         }
     }
 }
@@ -209,20 +216,14 @@ fn local_stdio(interactive: bool) -> Result<LocalStdio, RunError> {
         what: "duplicate stdio",
         source,
     };
-    let stdin = std::io::stdin();
+    let stdin = io::stdin();
     Ok(LocalStdio {
         stdin: interactive
             .then(|| stdin.as_fd().try_clone_to_owned())
             .transpose()
             .map_err(host)?,
-        stdout: std::io::stdout()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(host)?,
-        stderr: std::io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(host)?,
+        stdout: io::stdout().as_fd().try_clone_to_owned().map_err(host)?,
+        stderr: io::stderr().as_fd().try_clone_to_owned().map_err(host)?,
     })
 }
 

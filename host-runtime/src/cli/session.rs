@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::{RunError, terminal};
 use crate::agent::protocol::{StartProcessRequest, WindowSize};
 use crate::agent::{Agent, AgentError, ProcessExit, StdioStream};
+use crate::printing::tell;
 use crate::pump;
 
 /// How long output may stay silent after the program has ended, without having ended itself.
@@ -180,7 +181,7 @@ impl Session {
                     && !exited.load(Ordering::Acquire)
                 {
                     // A guest that does not even take a signal is not going to end.
-                    eprintln!("nacre: {error}");
+                    tell(format_args!("nacre: {error}"));
                     if let Signal::Send(number) = signal {
                         force(number);
                         return;

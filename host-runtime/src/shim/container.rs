@@ -18,6 +18,7 @@ use super::spec;
 use super::stdio::StdioPaths;
 use crate::agent::{Agent, printable};
 use crate::images;
+use crate::printing::tell;
 use crate::sandbox::{LogTarget, Sandbox, SandboxConfig};
 
 /// How long the guest may take from its start to a working agent.
@@ -82,11 +83,11 @@ impl Container {
         }
         let agent = Agent::connect(Arc::clone(&sandbox) as _, BOOT_BOUND)?;
         for skipped in agent.create_container(&spec.create)?.skipped_mounts {
-            eprintln!(
+            tell(format_args!(
                 "{}: the guest has nothing to mount on {}",
                 request.id,
                 printable(&skipped)
-            );
+            ));
         }
         // A program that is not there fails Create, as with runc, not Start.
         agent.check_process(&spec.init)?;
@@ -186,7 +187,7 @@ impl Container {
                 // Bounded: a connection breaks because the VMM is ending.
                 let reason = self.wait_machine(SHUTDOWN_BOUND);
                 let why = reason.map_or_else(|| error.to_string(), |reason| reason.to_string());
-                eprintln!("{}: lost process {exec_id:?}: {why}", self.id);
+                tell(format_args!("{}: lost process {exec_id:?}: {why}", self.id));
                 LOST
             }
         };

@@ -19,6 +19,8 @@ use containerd_shim_protos::{Client, EventsClient, ttrpc};
 use super::error::ShimError;
 use super::process;
 
+use crate::printing::tell;
+
 /// How long containerd may take to accept an event.
 const SEND_BOUND: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
@@ -71,7 +73,7 @@ impl Publisher {
     pub(super) fn publish<M: MessageFull>(&self, topic: &str, event: &M) {
         let Some(queue) = &self.queue else { return };
         let Ok(value) = event.write_to_bytes() else {
-            eprintln!("cannot encode the event {topic}");
+            tell(format_args!("cannot encode the event {topic}"));
             return;
         };
         let envelope = Envelope {
@@ -117,7 +119,9 @@ impl Line {
             match self.try_send(&request) {
                 Ok(()) => return,
                 Err(error) if attempt == ATTEMPTS => {
-                    eprintln!("containerd did not take the event {topic}: {error}");
+                    tell(format_args!(
+                        "containerd did not take the event {topic}: {error}"
+                    ));
                 }
                 Err(_) => {
                     self.client = None;

@@ -20,9 +20,12 @@ mod service;
 mod spec;
 mod stdio;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use args::{Action, Args};
+
+use crate::printing::tell;
 pub use error::ShimError;
 
 /// Runs the shim with the process's own arguments.
@@ -33,7 +36,9 @@ pub fn main() -> ExitCode {
         Action::Delete => cleanup::delete(&args),
         Action::Serve => daemon::serve(&args),
         Action::Version => {
-            println!("containerd-shim-nacre-v2 {}", env!("CARGO_PKG_VERSION"));
+            let version = env!("CARGO_PKG_VERSION");
+            // Nobody can be told if stdout is gone.
+            let _ = writeln!(io::stdout(), "containerd-shim-nacre-v2 {version}");
             Ok(())
         }
     });
@@ -41,7 +46,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // containerd shows what `start` and `delete` say here to whoever asked for the container.
-            eprintln!("containerd-shim-nacre-v2: {error}");
+            tell(format_args!("containerd-shim-nacre-v2: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -15,6 +15,8 @@ use rustix::mount::{
 
 use super::error::ShimError;
 
+use crate::printing::tell;
+
 /// Most bytes of options that one mount(2) takes: a page, with its NUL.
 const MOST_DATA: usize = 4095;
 
@@ -91,10 +93,10 @@ impl Drop for SharedDir {
     fn drop(&mut self) {
         for target in self.mounted.iter().rev() {
             if let Err(errno) = unmount(target, UnmountFlags::DETACH) {
-                eprintln!(
+                tell(format_args!(
                     "cannot unmount {}: {errno}; it goes away with this process",
                     target.display()
-                );
+                ));
             }
         }
     }
