@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use qemu_tests::suite::Options;
-use qemu_tests::{Report, boot_cost, gaps, suite};
+use qemu_tests::{Report, boot_cost, gaps, poor_machines, suite};
 
 use crate::build::{self, Image};
 use crate::packages;
@@ -31,6 +31,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: QemuTestArguments) -> anyhow
         None => {
             let kernel = build::image(workspace)?.kernel;
             let family = arguments.filter.as_deref();
+            if arguments.filter.as_deref() == Some("poor/") {
+                let image = build::image(workspace)?;
+                return end(&poor_machines::run(&image.kernel, &image.archive)?);
+            }
             if let Some(family) = family.and_then(|filter| filter.strip_prefix("gaps/")) {
                 return end(&long_calls(workspace, &kernel, Some(family))?);
             }
@@ -52,6 +56,7 @@ fn end(report: &Report) -> anyhow::Result<()> {
 pub(crate) fn all(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
     let mut report = programs(workspace, image.kernel.clone(), false, None, None)?;
     report.merge(boot_cost::run(&image.kernel, &image.archive)?);
+    report.merge(poor_machines::run(&image.kernel, &image.archive)?);
     report.merge(long_calls(workspace, &image.kernel, None)?);
     Ok(report)
 }

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use abi::Result;
+use abi::{Errno, Result};
 use collections::{TryCollect, Vec, try_arc};
 use fs::{Caller, Credentials, FdTable, FsContext, OpenFlags, OpenHow};
 use machine::boot::BootConfig;
@@ -58,8 +58,20 @@ fn start(config: &BootConfig) {
     devices::start(&config.command_line, line.console);
     power::mark_phase(PHASE_DEVICES);
     if let Err(errno) = start_init(config, &line) {
-        log!("init: cannot start {}: {errno}", line.init);
+        tell_failed_start(line.init, errno);
         power::panicked();
+    }
+}
+
+/// Says why there is no PID 1; for want of memory, how much there is.
+fn tell_failed_start(init: &str, errno: Errno) {
+    const KIB: usize = machine::addr::PAGE_SIZE / 1024;
+    let total = machine::frame::total() * KIB;
+    match errno {
+        Errno::ENOMEM => log!(
+            "init: cannot start {init}: ENOMEM: the machine has {total} KiB of memory beside the kernel: give it more"
+        ),
+        _ => log!("init: cannot start {init}: {errno}"),
     }
 }
 

@@ -26,6 +26,8 @@ const PVH_DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 const PVH_IMAGE_PHYS: u64 = 0x20_0000;
 /// The command line's promise that RAM is zero: firmware leaves things behind.
 const ZEROED: &str = "nacre.zeroed";
+/// What a machine that is too small is told to have: image and archive need 6 MiB, programs some more.
+const LEAST_MIB: u64 = 16;
 /// Frame numbers are 32 bits in the allocator's lists: RAM behind is left out.
 const RAM_END: u64 = (1 << 32) * PAGE_SIZE as u64;
 const _: () = assert!(
@@ -213,10 +215,12 @@ fn set_up_memory(boot: &Start<'_>, (archive, archive_len): (u64, u64)) {
     layout::set_archive(archive, archive_len);
     let built = share_direct_map(&usable)
         .and_then(|()| build_tables(&mapped, archive_pages, image, image_phys.0));
-    assert!(
-        built.is_ok(),
-        "not enough memory for the kernel's own page tables"
-    );
+    if built.is_err() {
+        crate::log!(
+            "boot: too little memory for the kernel's own page tables: give the machine at least {LEAST_MIB} MiB"
+        );
+        power::panicked();
+    }
     // SAFETY: the new tables map all that is in use: the image with the stack, and RAM at the same
     // address as before.
     unsafe { paging::load_root(paging::kernel_root()) };

@@ -118,6 +118,31 @@ pvh_entry:
     cmpl $0x4e616372, -4(%edx)
     jne pvh_too_small
     movl $0, -4(%edx)
+    // A piece of RAM in the loader's map has all of the image: firmware keeps tables and stacks of its own at the end
+    // of RAM, and over them the image is not what was loaded. Before version 1 there is no map.
+    cmpl $1, 4(%ebx)
+    jb 6f
+    movl 40(%ebx), %esi
+    movl 48(%ebx), %ecx
+5:  testl %ecx, %ecx
+    jz pvh_too_small
+    decl %ecx
+    movl %esi, %edi
+    addl $24, %esi
+    cmpl ${ram}, 16(%edi)
+    jne 5b
+    cmpl $0, 4(%edi)
+    jne 5b
+    movl (%edi), %eax
+    cmpl ${image_start}, %eax
+    ja 5b
+    addl 8(%edi), %eax
+    movl 12(%edi), %ebp
+    adcl $0, %ebp
+    jnz 6f
+    cmpl %edx, %eax
+    jb 5b
+6:
     cmpl $0, 12(%ebx)
     je 2f
     movl 16(%ebx), %esi
@@ -217,6 +242,7 @@ pvh_too_small_text:
     .code64
     "#,
     image_start = const 0x20_0000,
+    ram = const super::pvh::TYPE_RAM,
     com1 = const power::COM1,
     pvpanic = const power::PVPANIC,
     panicked = const power::PVPANIC_PANICKED,

@@ -12,7 +12,8 @@ use crate::x86::layout;
 const MAGIC: u32 = 0x336e_c578;
 const MAX_REGIONS: usize = 32;
 const MAX_COMMAND_LINE: usize = 4096;
-const TYPE_RAM: u32 = 1;
+/// RAM, in the loader's map of memory.
+pub(super) const TYPE_RAM: u32 = 1;
 
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
