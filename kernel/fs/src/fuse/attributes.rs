@@ -22,8 +22,6 @@ struct Known {
     until: u64,
     /// The number of the last change made here.
     changed_at: u64,
-    /// Data was changed from here since `meta` was told: another modification time is no sign of others' changes.
-    is_own_mtime: bool,
 }
 
 impl Attributes {
@@ -33,7 +31,6 @@ impl Attributes {
                 meta: *meta,
                 until,
                 changed_at: 0,
-                is_own_mtime: false,
             }),
         }
     }
@@ -45,11 +42,10 @@ impl Attributes {
     }
 
     /// Notes change number `number` made here; they must be asked for again.
-    pub(super) fn changed(&self, number: u64, is_data: bool) {
+    pub(super) fn changed(&self, number: u64) {
         let mut known = self.known.lock();
         known.until = 0;
         known.changed_at = known.changed_at.max(number);
-        known.is_own_mtime |= is_data;
     }
 
     /// Whether an answer asked for when the session had counted to `asked_at` can be believed.
@@ -57,16 +53,26 @@ impl Attributes {
         self.known.lock().changed_at <= asked_at
     }
 
-    /// Believes an answer, if it can be. The cached pages go when the file was changed by others.
+    /// Believes an answer, if it can be; whether it does.
+    ///
+    /// Cached pages belong to the modification time that was last told: at another one they go. It is not enough to
+    /// look away where the file was changed from here, too. Between that change and this answer others may have changed
+    /// it, and nothing later would tell of theirs.
     pub(super) fn learn(&self, answer: &Answer<'_>, mapping: Option<&Mapping>) -> bool {
         let Some(mapping) = mapping else {
             return self.take(answer).is_some();
         };
         let meta = answer.meta;
-        // Whether a size is out of date is decided while nobody writes.
         let is_other_size = mapping.size_bytes() != meta.size;
-        let needs_guard = is_other_size && answer.held.is_none();
-        let guard = needs_guard.then(|| mapping.lock_writes());
+        // Whether a size is out of date is decided while nobody writes; what is told while somebody does is asked for
+        // again. Waiting would last as long as the write, and for ever if this is a fault of its own.
+        let guard = match answer.held {
+            None if is_other_size => match mapping.try_lock_writes() {
+                Some(guard) => Some(guard),
+                None => return false,
+            },
+            _ => None,
+        };
         let Some(is_other_mtime) = self.take(answer) else {
             return false;
         };
@@ -74,23 +80,21 @@ impl Attributes {
             mapping.set_size(meta.size);
         }
         drop(guard);
-        if is_other_mtime || (is_other_size && !answer.is_own) {
+        if is_other_mtime || is_other_size {
             mapping.invalidate(0..u64::MAX);
         }
         true
     }
 
-    /// Takes an answer in unless it is out of date; whether it tells of a modification by others.
+    /// Takes an answer in unless it is out of date; whether it tells of another modification time.
     fn take(&self, answer: &Answer<'_>) -> Option<bool> {
         let mut known = self.known.lock();
         if known.changed_at > answer.asked_at {
             return None;
         }
-        let is_own = known.is_own_mtime || answer.is_own;
-        let is_other_mtime = known.meta.mtime != answer.meta.mtime && !is_own;
+        let is_other_mtime = known.meta.mtime != answer.meta.mtime;
         known.meta = *answer.meta;
         known.until = answer.until;
-        known.is_own_mtime = false;
         Some(is_other_mtime)
     }
 }
@@ -102,8 +106,6 @@ pub(super) struct Answer<'a> {
     pub(super) until: u64,
     /// What the session had counted to when it was asked.
     pub(super) asked_at: u64,
-    /// It tells of a change made here.
-    pub(super) is_own: bool,
     /// The caller keeps others from writing to the file already.
     pub(super) held: Option<&'a WriteGuard<'a>>,
 }

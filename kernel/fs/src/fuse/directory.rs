@@ -204,7 +204,7 @@ impl FileOps for Directory {
             flags: data_only.into(),
             padding: 0,
         };
-        match self.inode.ask(Op::FSyncDir, &[arg.as_bytes()], 0) {
+        match self.inode.ask_optional(Op::FSyncDir, &[arg.as_bytes()], 0) {
             Ok(_) | Err(Errno::ENOSYS) => Ok(()),
             Err(errno) => Err(errno),
         }

@@ -223,7 +223,7 @@ impl FuseFile {
 impl FuseFile {
     /// Makes a request about the file that the server may not know.
     fn ask_if_known(&self, op: Op, args: &[&[u8]]) -> Result<()> {
-        match self.inode.ask(op, args, 0) {
+        match self.inode.ask_optional(op, args, 0) {
             Ok(_) | Err(Errno::ENOSYS) => Ok(()),
             Err(errno) => Err(errno),
         }

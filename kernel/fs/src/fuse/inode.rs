@@ -11,32 +11,22 @@ use abi::{Errno, Result};
 use collections::{Vec, try_arc};
 use machine::sync::SpinLock;
 use memory::{Mapping, WriteGuard};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::absences::Absences;
 use super::attributes::{Answer, Attributes};
-use super::connection::{Owner, Reply, Request};
 use super::handle::{Handle, Handles};
+use super::message::{Reply, Request};
 use super::session::Session;
-use super::wire::{
-    AttrOut, CreateIn, EntryOut, GetAttrIn, GetXattrIn, GetXattrOut, LinkIn, MkDirIn, MkNodIn, Op,
-    OpenOut, Rename2In, RenameIn, SetXattrIn,
-};
+use super::wire::{AttrOut, EntryOut, GetAttrIn, Op};
 use super::{convert, directory, file};
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
-use crate::inode::{Inode, InodeBody, NewInode, NewKind, RenameMode, XattrMode};
+use crate::inode::{Inode, InodeBody, NewInode, RenameMode, XattrMode};
 use crate::metadata::{FileKind, Metadata, SetAttr};
 
 /// The longest path a symbolic link can hold.
 const LINK_MAX: usize = 4095;
-/// The largest extended attribute, and list of their names (xattr(7)).
-const XATTR_MAX: usize = 64 * 1024;
-const O_RDWR: u32 = 2;
-const O_CREAT: u32 = 0o100;
-const O_EXCL: u32 = 0o200;
-const RENAME_NOREPLACE: u32 = 1;
-const RENAME_EXCHANGE: u32 = 2;
 
 /// A file that the server knows by a number.
 #[derive(Debug)]
@@ -55,9 +45,9 @@ pub(super) struct FuseInode {
     mapping: spin::Once<Arc<Mapping>>,
     pub(super) handles: Handles,
     /// Names that the server says are not in this directory.
-    absences: Absences,
+    pub(super) absences: Absences,
     /// A handle open for reading and writing that came with creation, for the open that follows.
-    fresh: SpinLock<Option<Arc<Handle>>>,
+    pub(super) fresh: SpinLock<Option<Arc<Handle>>>,
 }
 
 impl FuseInode {
@@ -108,21 +98,15 @@ impl FuseInode {
             meta,
             until: convert::valid_until(entry.attr_valid, entry.attr_valid_nsec),
             asked_at,
-            is_own: false,
             held: None,
         };
         self.attributes
             .learn(&answer, self.mapping.get().map(AsRef::as_ref));
     }
 
-    /// Data was changed here.
-    pub(super) fn changed_data(&self) {
-        self.attributes.changed(self.session.count_change(), true);
-    }
-
-    /// Attributes were changed here and must be asked for again.
-    pub(super) fn changed_attributes(&self) {
-        self.attributes.changed(self.session.count_change(), false);
+    /// Data or attributes were changed here: attributes must be asked for again.
+    pub(super) fn changed(&self) {
+        self.attributes.changed(self.session.count_change());
     }
 
     /// A read asked for at `asked_at` found the file to end at `end`, if it was thought to be longer.
@@ -137,7 +121,7 @@ impl FuseInode {
         {
             mapping.set_size(end);
         }
-        self.changed_attributes();
+        self.changed();
     }
 
     /// The handle that came with creation, when it serves for `flags`.
@@ -154,15 +138,10 @@ impl FuseInode {
     pub(super) fn refresh(&self, held: Option<&WriteGuard<'_>>) -> Result<Metadata> {
         let args = GetAttrIn::default();
         let reply = self.ask(Op::GetAttr, &[args.as_bytes()], size_of::<AttrOut>())?;
-        self.take_attributes(&reply, false, held)
+        self.take_attributes(&reply, held)
     }
 
-    fn take_attributes(
-        &self,
-        reply: &Reply,
-        is_own: bool,
-        held: Option<&WriteGuard<'_>>,
-    ) -> Result<Metadata> {
+    fn take_attributes(&self, reply: &Reply, held: Option<&WriteGuard<'_>>) -> Result<Metadata> {
         let out: AttrOut = reply.parse()?;
         let meta = convert::metadata(&out.attr)?;
         if meta.kind != self.kind {
@@ -172,7 +151,6 @@ impl FuseInode {
             meta: &meta,
             until: convert::valid_until(out.attr_valid, out.attr_valid_nsec),
             asked_at: reply.asked_at,
-            is_own,
             held,
         };
         self.attributes
@@ -193,6 +171,19 @@ impl FuseInode {
         self.call(Request::new(op, self.node, args, room))
     }
 
+    /// As [`Self::ask`], for what a server need not know (`ENOSYS`). One that has said so is not asked again.
+    pub(super) fn ask_optional(&self, op: Op, args: &[&[u8]], room: usize) -> Result<Reply> {
+        self.call_optional(Request::new(op, self.node, args, room))
+    }
+
+    /// As [`Self::call`], for what a server need not know.
+    pub(super) fn call_optional(&self, request: Request<'_>) -> Result<Reply> {
+        let op = request.op;
+        self.session.check_known(op)?;
+        self.call(request)
+            .inspect_err(|errno| self.session.note_answer(op, *errno))
+    }
+
     /// Makes a request about this node that is laid out already.
     pub(super) fn call(&self, request: Request<'_>) -> Result<Reply> {
         let asked_at = self.session.changes();
@@ -205,86 +196,6 @@ impl FuseInode {
     pub(super) fn send(&self, op: Op, args: &[&[u8]]) {
         self.session.connection.send(op, self.node, args);
     }
-
-    /// Makes and opens a regular file in one request; the handle is kept for the open that follows.
-    fn create_open(&self, new: &NewInode<'_>, mode: u32, name: &[u8]) -> Result<Arc<FuseInode>> {
-        let flags = O_RDWR | O_CREAT | O_EXCL;
-        let arg = CreateIn {
-            flags,
-            mode,
-            umask: 0,
-            open_flags: 0,
-        };
-        let args = [arg.as_bytes(), name, b"\0"];
-        let room = size_of::<EntryOut>() + size_of::<OpenOut>();
-        let mut request = Request::new(Op::Create, self.node, &args, room);
-        request.owner = Owner {
-            uid: new.uid,
-            gid: new.gid,
-        };
-        let reply = self.call(request)?;
-        let made = self.take_entry(&reply)?;
-        let rest = reply.body.get(size_of::<EntryOut>()..).unwrap_or_default();
-        let (out, _) = OpenOut::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
-        let handle = Handle::of(&made, out, O_RDWR)?;
-        let replaced = made.fresh.lock().replace(handle);
-        drop(replaced);
-        Ok(made)
-    }
-
-    /// Makes a request on behalf of `new`'s owner that answers with an entry.
-    fn make(&self, op: Op, new: &NewInode<'_>, args: &[&[u8]]) -> Result<Reply> {
-        let mut request = Request::new(op, self.node, args, size_of::<EntryOut>());
-        request.owner = Owner {
-            uid: new.uid,
-            gid: new.gid,
-        };
-        self.call(request)
-    }
-
-    /// The inode of the entry that a reply starts with.
-    fn take_entry(&self, reply: &Reply) -> Result<Arc<FuseInode>> {
-        let entry: EntryOut = reply.parse()?;
-        if entry.nodeid == 0 {
-            return Err(Errno::ENOENT);
-        }
-        if entry.nodeid == super::wire::ROOT_ID {
-            return Err(Errno::EIO);
-        }
-        self.session.node(&entry, reply.asked_at)
-    }
-
-    fn lookup_node(&self, name: &[u8]) -> Result<Arc<FuseInode>> {
-        let reply = self.ask(Op::Lookup, &[name, b"\0"], size_of::<EntryOut>())?;
-        let entry: EntryOut = reply.parse()?;
-        if entry.nodeid == 0 {
-            let until = convert::valid_until(entry.entry_valid, entry.entry_valid_nsec);
-            self.absences.note(name, until);
-        }
-        self.take_entry(&reply)
-    }
-
-    fn xattr_call(&self, op: Op, name: &[&[u8]]) -> Result<Vec<u8>> {
-        // Once for the length, once for the value; a value that grew in between is ERANGE.
-        let sized = |size: u32, room: usize| {
-            let arg = GetXattrIn { size, padding: 0 };
-            let mut args = Vec::try_from([arg.as_bytes()])?;
-            args.try_extend_from_slice(name)?;
-            self.ask(op, &args, room).map_err(|errno| match errno {
-                Errno::ENOSYS => Errno::EOPNOTSUPP,
-                other => other,
-            })
-        };
-        let out: GetXattrOut = sized(0, size_of::<GetXattrOut>())?.parse()?;
-        let len = out.size as usize;
-        if len == 0 {
-            return Ok(Vec::new());
-        }
-        if len > XATTR_MAX {
-            return Err(Errno::E2BIG);
-        }
-        Ok(sized(out.size, len)?.body)
-    }
 }
 
 impl Drop for FuseInode {
@@ -296,8 +207,17 @@ impl Drop for FuseInode {
     }
 }
 
+/// What a call answers of which the server said `errno`: `absent` where it does not know the request.
+pub(super) fn without(errno: Errno, absent: Errno) -> Errno {
+    if errno == Errno::ENOSYS {
+        absent
+    } else {
+        errno
+    }
+}
+
 /// `inode` as a node of the same file system.
-fn fuse_inode(inode: &Arc<dyn Inode>) -> Result<&FuseInode> {
+pub(super) fn fuse_inode(inode: &Arc<dyn Inode>) -> Result<&FuseInode> {
     let any: &dyn Any = inode.as_ref();
     any.downcast_ref().ok_or(Errno::EXDEV)
 }
@@ -337,9 +257,9 @@ impl Inode for FuseInode {
         // changed meanwhile.
         let is_current = self.attributes.is_current(reply.asked_at);
         reply.asked_at = self.session.count_change();
-        self.attributes.changed(reply.asked_at, sized.is_some());
+        self.attributes.changed(reply.asked_at);
         if is_current {
-            self.take_attributes(&reply, true, guard.as_ref())?;
+            self.take_attributes(&reply, guard.as_ref())?;
         }
         Ok(())
     }
@@ -363,62 +283,19 @@ impl Inode for FuseInode {
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>> {
-        let mode = new.mode | new.kind.file_kind().mode_bits();
-        let name = [name, b"\0"];
-        let node = |rdev| {
-            let arg = MkNodIn {
-                mode,
-                rdev,
-                umask: 0,
-                padding: 0,
-            };
-            self.make(Op::MkNod, new, &[arg.as_bytes(), name[0], name[1]])
-        };
-        self.changed_attributes();
-        let reply = match new.kind {
-            NewKind::Regular => match self.create_open(new, mode, name[0]) {
-                Err(Errno::ENOSYS) => node(0)?,
-                made => return Ok(made?),
-            },
-            NewKind::Fifo | NewKind::Socket => node(0)?,
-            NewKind::Device(_, device) => node(convert::rdev(device))?,
-            NewKind::Directory => {
-                let arg = MkDirIn { mode, umask: 0 };
-                self.make(Op::MkDir, new, &[arg.as_bytes(), name[0], name[1]])?
-            }
-            NewKind::Symlink(target) => {
-                self.make(Op::Symlink, new, &[name[0], name[1], target, b"\0"])?
-            }
-        };
-        Ok(self.take_entry(&reply)?)
+        Ok(self.make_entry(name, new)?)
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
-        let target = fuse_inode(target)?;
-        let arg = LinkIn {
-            oldnodeid: target.node,
-        };
-        let reply = self.ask(
-            Op::Link,
-            &[arg.as_bytes(), name, b"\0"],
-            size_of::<EntryOut>(),
-        )?;
-        self.changed_attributes();
-        target.changed_attributes();
-        // The entry counts as a lookup, also when it is not what was linked.
-        self.take_entry(&reply).map(|_| ())
+        self.link_entry(name, fuse_inode(target)?)
     }
 
     fn unlink(&self, name: &[u8], child: &Arc<dyn Inode>) -> Result<()> {
-        self.ask(Op::Unlink, &[name, b"\0"], 0)?;
-        self.changed_attributes();
-        fuse_inode(child).map(FuseInode::changed_attributes)
+        self.remove_entry(Op::Unlink, name, child)
     }
 
     fn rmdir(&self, name: &[u8], child: &Arc<dyn Inode>) -> Result<()> {
-        self.ask(Op::RmDir, &[name, b"\0"], 0)?;
-        self.changed_attributes();
-        fuse_inode(child).map(FuseInode::changed_attributes)
+        self.remove_entry(Op::RmDir, name, child)
     }
 
     fn rename(
@@ -428,42 +305,7 @@ impl Inode for FuseInode {
         to_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        let to = fuse_inode(to)?;
-        let names = [name, b"\0", to_name, b"\0"];
-        let flags = match mode {
-            RenameMode::Replace => 0,
-            RenameMode::NoReplace => RENAME_NOREPLACE,
-            RenameMode::Exchange => RENAME_EXCHANGE,
-        };
-        if flags == 0 {
-            let arg = RenameIn { newdir: to.node };
-            self.ask(
-                Op::Rename,
-                &[arg.as_bytes(), names[0], names[1], names[2], names[3]],
-                0,
-            )?;
-        } else {
-            let arg = Rename2In {
-                newdir: to.node,
-                flags,
-                padding: 0,
-            };
-            self.ask(
-                Op::Rename2,
-                &[arg.as_bytes(), names[0], names[1], names[2], names[3]],
-                0,
-            )
-            .map_err(|errno| {
-                if errno == Errno::ENOSYS {
-                    Errno::EINVAL
-                } else {
-                    errno
-                }
-            })?;
-        }
-        self.changed_attributes();
-        to.changed_attributes();
-        Ok(())
+        self.rename_entry(name, fuse_inode(to)?, to_name, mode)
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
@@ -490,43 +332,18 @@ impl Inode for FuseInode {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        self.xattr_call(Op::GetXattr, &[name, b"\0"])
+        self.read_xattr(Op::GetXattr, &[name, b"\0"])
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
-        let flags = match mode {
-            XattrMode::Either => 0,
-            XattrMode::Create => 1,
-            XattrMode::Replace => 2,
-            XattrMode::Never => 3,
-        };
-        let size = u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?;
-        let arg = SetXattrIn { size, flags };
-        self.changed_attributes();
-        self.ask(Op::SetXattr, &[arg.as_bytes(), name, b"\0", value], 0)
-            .map(|_| ())
-            .map_err(|errno| {
-                if errno == Errno::ENOSYS {
-                    Errno::EOPNOTSUPP
-                } else {
-                    errno
-                }
-            })
+        self.store_xattr(name, value, mode)
     }
 
     fn list_xattrs(&self) -> Result<Vec<u8>> {
-        self.xattr_call(Op::ListXattr, &[])
+        self.read_xattr(Op::ListXattr, &[])
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
-        self.ask(Op::RemoveXattr, &[name, b"\0"], 0)
-            .map(|_| ())
-            .map_err(|errno| {
-                if errno == Errno::ENOSYS {
-                    Errno::EOPNOTSUPP
-                } else {
-                    errno
-                }
-            })
+        self.drop_xattr(name)
     }
 }

@@ -11,9 +11,10 @@ use machine::PAGE_SIZE;
 use machine::sync::SpinLock;
 use zerocopy::IntoBytes;
 
-use super::connection::{Connection, Request};
+use super::connection::Connection;
 use super::convert;
 use super::inode::FuseInode;
+use super::message::Request;
 use super::wire::{
     self, AttrOut, EntryOut, GetAttrIn, InitIn, InitOut, Op, StatFsOut, SyncFsIn, init,
 };
@@ -41,6 +42,8 @@ pub(super) struct Session {
     nodes: SpinLock<Map<u64, Weak<FuseInode>>>,
     /// Changes made here so far; see [`super::attributes`].
     changes: AtomicU64,
+    /// Requests that the server does not know, a bit for each [`Op`].
+    unknown: AtomicU64,
 }
 
 impl Session {
@@ -82,6 +85,7 @@ impl Session {
             root: SpinLock::new(None),
             nodes: SpinLock::new(Map::new()),
             changes: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
         })?;
         let args = GetAttrIn::default();
         let args = [args.as_bytes()];
@@ -104,6 +108,25 @@ impl Session {
         match family {
             LockFamily::Flock => self.has_flock,
             LockFamily::Record => self.has_record_locks,
+        }
+    }
+
+    /// Refuses a request that the server has said it does not know.
+    ///
+    /// # Errors
+    /// `ENOSYS`.
+    pub(super) fn check_known(&self, op: Op) -> Result<()> {
+        if self.unknown.load(Ordering::Relaxed) & bit(op) == 0 {
+            Ok(())
+        } else {
+            Err(Errno::ENOSYS)
+        }
+    }
+
+    /// Remembers an answer that says that `op` is not known.
+    pub(super) fn note_answer(&self, op: Op, errno: Errno) {
+        if errno == Errno::ENOSYS {
+            self.unknown.fetch_or(bit(op), Ordering::Relaxed);
         }
     }
 
@@ -185,6 +208,10 @@ impl Session {
     }
 }
 
+const fn bit(op: Op) -> u64 {
+    1 << op as u32
+}
+
 fn max_pages(agreed: &InitOut, fits: usize) -> usize {
     let by_flag = match agreed.flags & init::MAX_PAGES {
         0 => DEFAULT_PAGES,
@@ -215,11 +242,16 @@ impl Session {
     fn sync_server(&self) -> Result<()> {
         let arg = SyncFsIn::default();
         let args = [arg.as_bytes()];
-        match self
-            .connection
-            .call(Request::new(Op::SyncFs, wire::ROOT_ID, &args, 0))
-        {
-            Ok(_) | Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => Ok(()),
+        if self.check_known(Op::SyncFs).is_err() {
+            return Ok(());
+        }
+        let request = Request::new(Op::SyncFs, wire::ROOT_ID, &args, 0);
+        match self.connection.call(request) {
+            Ok(_) => Ok(()),
+            Err(errno @ (Errno::ENOSYS | Errno::EOPNOTSUPP)) => {
+                self.note_answer(Op::SyncFs, errno);
+                Ok(())
+            }
             Err(errno) => Err(errno),
         }
     }

@@ -11,9 +11,9 @@ use memory::Backing;
 use memory::io::{IoReader, IoWriter};
 use zerocopy::IntoBytes;
 
-use super::connection::Request;
 use super::handle::Handle;
-use super::inode::FuseInode;
+use super::inode::{FuseInode, without};
+use super::message::Request;
 use super::wire::{FAllocateIn, Op, ReadIn, WriteIn, WriteOut};
 use crate::file_ops::Allocate;
 
@@ -61,7 +61,7 @@ impl FuseInode {
         let mut request = Request::new(Op::Write, self.node, &args, size_of::<WriteOut>());
         request.data = segments(frames, page_offset(offset), len)?;
         let out: WriteOut = self.call(request)?.parse()?;
-        self.changed_data();
+        self.changed();
         let count = out.size as usize;
         if count == 0 || count > len {
             Err(Errno::EIO)
@@ -92,12 +92,9 @@ impl FuseInode {
             mode: what.mode,
             padding: 0,
         };
-        self.ask(Op::FAllocate, &[arg.as_bytes()], 0)
-            .map_err(|errno| match errno {
-                Errno::ENOSYS => Errno::EOPNOTSUPP,
-                other => other,
-            })?;
-        self.changed_data();
+        self.ask_optional(Op::FAllocate, &[arg.as_bytes()], 0)
+            .map_err(|errno| without(errno, Errno::EOPNOTSUPP))?;
+        self.changed();
         if what.mode & ZEROES != 0 {
             mapping.punched(what.offset..end);
         } else if what.mode & MOVES != 0 {

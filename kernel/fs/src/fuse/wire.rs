@@ -47,6 +47,7 @@ pub(super) enum Op {
     GetLk = 31,
     SetLk = 32,
     Create = 35,
+    BatchForget = 42,
     FAllocate = 43,
     Rename2 = 45,
     SyncFs = 50,
@@ -165,6 +166,9 @@ wire! {
         unused: [u32; 7],
     }
     ForgetIn { nlookup: u64, }
+    /// Before [`ForgetOne`]s.
+    BatchForgetIn { count: u32, padding: u32, }
+    ForgetOne { nodeid: u64, nlookup: u64, }
     GetAttrIn { flags: u32, padding: u32, fh: u64, }
     SetAttrIn {
         valid: u32,

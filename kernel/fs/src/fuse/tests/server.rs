@@ -44,6 +44,8 @@ struct Tree {
     /// It offers to give file locks.
     gives_locks: bool,
     locks: Vec<(u64, LkIn)>,
+    /// References to nodes that were given with entries and not forgotten yet.
+    lookups: u64,
 }
 
 /// The server.
@@ -70,6 +72,7 @@ impl Default for Server {
             before_write: None,
             gives_locks: false,
             locks: Vec::new(),
+            lookups: 0,
         }))
     }
 }
@@ -170,6 +173,32 @@ impl Server {
         tree.before_write = Some((node, bytes.to_vec()));
     }
 
+    /// Takes a FORGET or BATCH_FORGET.
+    pub(super) fn forget(&self, request: &[u8]) {
+        let (header, body) = InHeader::read_from_prefix(request).unwrap();
+        assert_eq!(header.len as usize, request.len());
+        let count = if header.opcode == Op::BatchForget as u32 {
+            let (batch, mut rest): (BatchForgetIn, _) = parse(body);
+            let mut count = 0;
+            for _ in 0..batch.count {
+                let (one, behind): (ForgetOne, _) = parse(rest);
+                count += one.nlookup;
+                rest = behind;
+            }
+            assert!(rest.is_empty());
+            count
+        } else {
+            assert_eq!(header.opcode, Op::Forget as u32);
+            parse::<ForgetIn>(body).0.nlookup
+        };
+        self.0.lock().unwrap().lookups -= count;
+    }
+
+    /// References to nodes that are not forgotten.
+    pub(super) fn lookups(&self) -> u64 {
+        self.0.lock().unwrap().lookups
+    }
+
     pub(super) fn requests(&self) -> usize {
         self.0.lock().unwrap().requests
     }
@@ -246,6 +275,7 @@ impl Tree {
     }
 
     fn entry(&mut self, node: u64) -> Answer {
+        self.lookups += 1;
         let entry = EntryOut {
             nodeid: node,
             attr: self.attr(node)?,
