@@ -2,6 +2,9 @@
 //! never used, whose metadata is made as the frontier moves. So nothing is filled in at boot, however
 //! large and sparse the map of memory is.
 //!
+//! The memory that the metadata of all frames will take is set aside in the figures from the start, as if it were made
+//! at once: what is free at rest does not depend on how much was ever used.
+//!
 //! Blocks known to be zero have lists of their own. Frames are numbers here, and their metadata is behind
 //! [`MetaMemory`], so that the policy is tested on the host. Locking: the caller's.
 
@@ -13,6 +16,10 @@ use super::meta::Meta;
 pub(crate) const MAX_ORDER: usize = 10;
 /// Frames whose metadata shares a page.
 pub(crate) const GROUP: usize = crate::addr::PAGE_SIZE / size_of::<Meta>();
+/// Frames whose metadata shares a table of the pages that it is in.
+const TABLE_GROUP: usize = GROUP * 512;
+/// Tables that a region needs besides.
+const TABLES: usize = 2;
 /// Buddies of lower orders have their metadata in one page.
 const GROUP_ORDER: usize = GROUP.trailing_zeros() as usize;
 const MAX_REGIONS: usize = 32;
@@ -68,6 +75,10 @@ pub(crate) struct Zone {
     fresh_used: usize,
     free: usize,
     total: usize,
+    /// Frames that metadata is in.
+    metadata: usize,
+    /// Frames that it will need in all, as far as that is known beforehand.
+    metadata_at_most: usize,
     /// The most frames that may be in use.
     limit: usize,
     /// Metadata can be made.
@@ -92,6 +103,8 @@ impl Zone {
             fresh_used: 0,
             free: 0,
             total: 0,
+            metadata: 0,
+            metadata_at_most: 0,
             limit: usize::MAX,
             is_started: false,
         }
@@ -114,6 +127,10 @@ impl Zone {
             self.region_count += 1;
             self.free += end - first;
             self.total += end - first;
+            // Of each `GROUP` + 1 frames one has the metadata of the others; the first group may be cut.
+            let frames = end - first;
+            let pages = frames.div_ceil(GROUP + 1) + 1;
+            self.metadata_at_most += (pages + frames / TABLE_GROUP + TABLES).min(frames);
         }
         true
     }
@@ -143,20 +160,26 @@ impl Zone {
         Some((region.fresh - 1, region.is_zero))
     }
 
-    /// Frames in all regions.
+    /// Frames in all regions but for those of metadata.
     pub(crate) fn total(&self) -> usize {
-        self.total
+        self.total - self.metadata.max(self.metadata_at_most)
     }
 
-    /// Frames not in use.
+    /// Frames not in use, those that metadata will need among them.
     pub(crate) fn free(&self) -> usize {
         self.free
     }
 
     /// Frames that can be taken: those free, as far as the limit allows.
     pub(crate) fn available(&self) -> usize {
-        let in_use = self.total - self.free;
-        self.free.min(self.limit.saturating_sub(in_use))
+        let to_come = self.metadata_at_most.saturating_sub(self.metadata);
+        let free = self.free.saturating_sub(to_come);
+        free.min(self.limit.saturating_sub(self.in_use()))
+    }
+
+    /// Frames that were taken; metadata does not count.
+    fn in_use(&self) -> usize {
+        self.total - self.free - self.metadata
     }
 
     /// Sets the most frames that may be in use.
@@ -177,7 +200,7 @@ impl Zone {
         wanted: Wanted,
     ) -> Option<(usize, bool)> {
         let size = 1 << order;
-        if self.total - self.free + size > self.limit {
+        if self.in_use() + size > self.limit {
             return None;
         }
         let (best, other) = match wanted {
@@ -206,8 +229,7 @@ impl Zone {
         memory: &impl MetaMemory,
         most: usize,
     ) -> Option<(usize, usize, bool)> {
-        let in_use = self.total - self.free;
-        if self.fresh_used >= FRESH_FIRST || in_use + most > self.limit {
+        if self.fresh_used >= FRESH_FIRST || self.in_use() + most > self.limit {
             return None;
         }
         let mut regions = self.regions[..self.region_count].iter();
@@ -273,11 +295,13 @@ impl Zone {
                 return None;
             }
             let group = region.known / GROUP * GROUP;
-            let (end, free, is_zero) = (&mut region.end, &mut self.free, region.is_zero);
+            let (end, is_zero) = (&mut region.end, region.is_zero);
+            let (free, metadata) = (&mut self.free, &mut self.metadata);
             let mut take = || {
                 (*end > number).then(|| {
                     *end -= 1;
                     *free -= 1;
+                    *metadata += 1;
                     (*end, is_zero)
                 })
             };

@@ -11,8 +11,9 @@ pub(crate) const FIRST_ORDER: usize = 4;
 pub(crate) const ORDERS: usize = 15;
 /// The part of the range that an order has, in pages: 32 GiB.
 pub(crate) const PART: u64 = 1 << 23;
-/// So many stale slots of an order are worth telling all CPUs.
-const ENOUGH_STALE: u32 = 32;
+/// Stale slots with so many pages are worth telling all CPUs: those of a page table. What is never used again keeps its
+/// tables, so that large slots, which fill tables of their own, are told of one by one.
+const ENOUGH_STALE: u32 = 512;
 const NONE: u32 = u32::MAX;
 
 /// A word of each slot that was given out once.
@@ -81,6 +82,11 @@ pub(crate) struct Stale {
     first: u32,
 }
 
+/// How many stale slots of an order are worth telling all CPUs.
+fn enough_stale(order: usize) -> u32 {
+    (ENOUGH_STALE >> (FIRST_ORDER + order)).max(1)
+}
+
 impl Slots {
     pub(crate) const fn new() -> Self {
         let unused = Order {
@@ -105,7 +111,7 @@ impl Slots {
         }
         let most = (PART >> (FIRST_ORDER + order)) as u32;
         let is_full = list.fresh == most;
-        if list.stale_count >= ENOUGH_STALE || (is_full && list.stale != NONE) {
+        if list.stale_count >= enough_stale(order) || (is_full && list.stale != NONE) {
             let first = list.stale;
             (list.stale, list.stale_count) = (NONE, 0);
             return Taken::Flush(Stale { order, first });
@@ -220,6 +226,25 @@ mod tests {
             "{} addresses were used",
             slots.0[0].fresh
         );
+    }
+
+    #[test]
+    fn stale_addresses_are_few_pages() {
+        let (mut slots, links) = (Slots::new(), Map::default());
+        for order in 0..ORDERS {
+            for _ in 0..1000 {
+                match slots.take(&links, order) {
+                    Taken::Slot(slot) => slots.give(&links, slot),
+                    Taken::Flush(stale) => slots.add_flushed(&links, &stale),
+                    Taken::None => panic!("addresses ran out"),
+                }
+            }
+            let pages = u64::from(slots.0[order].fresh) << (FIRST_ORDER + order);
+            assert!(
+                pages <= 512.max(1 << (FIRST_ORDER + order)),
+                "{order}: {pages}"
+            );
+        }
     }
 
     #[test]
