@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use linked_list_allocator::Heap;
 
 use super::fallible::Slot as ReservedSlot;
-use super::slab::{Class, Pages, Place, SIZES, Stock, place_of, stock_of};
+use super::slab::{Class, Pages, Place, SIZES, Stock, Usage, place_of, stock_of};
 use super::{poison, vmalloc};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::bare::{give_contiguous, take_contiguous};
@@ -205,6 +205,12 @@ fn drain(class: usize, stock: &mut Stock) {
             unsafe { slab.give(&DirectMap, class, object) };
         }
     }
+}
+
+/// How each class of small objects is used.
+pub fn usage() -> impl Iterator<Item = Usage> {
+    let classes = CLASSES.iter().enumerate();
+    classes.map(|(class, slab)| slab.lock().usage(class))
 }
 
 /// Gives the objects that this CPU keeps back to their classes, and so the pages that are empty then.

@@ -24,13 +24,16 @@ mod vec;
 pub(crate) mod vmalloc;
 
 #[cfg(target_os = "none")]
+pub use bare::usage;
+#[cfg(target_os = "none")]
 pub(crate) use bare::{start_early, use_frames};
 pub use error::{AllocError, Result};
 #[cfg(target_os = "none")]
 pub(crate) use fallible::Slot;
 pub use fallible::{admit, try_arc, try_arc_cyclic, try_arc_slice, try_arc_str, try_box};
 #[cfg(not(target_os = "none"))]
-pub use host::testing;
+pub use host::{testing, usage};
+pub use slab::Usage;
 pub use string::{String, format_string};
 pub use vec::Vec;
 

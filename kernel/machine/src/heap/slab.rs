@@ -13,8 +13,8 @@ use crate::addr::PAGE_SIZE;
 use crate::frame::meta::Meta;
 
 /// Object sizes; alignment is the size's own largest power of two, so powers of two only but for
-/// two sizes that many objects have.
-pub(crate) const SIZES: [usize; 10] = [16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048];
+/// three sizes that many objects have.
+pub(crate) const SIZES: [usize; 11] = [16, 32, 64, 96, 128, 192, 256, 384, 512, 1024, 2048];
 /// All sizes and all places in a page are multiples of it.
 const UNIT: usize = 16;
 /// Pages without an object in use that a class keeps.
@@ -45,7 +45,7 @@ pub(crate) fn class_of(size: usize, align: usize) -> Option<usize> {
     if align <= UNIT {
         return Some(class);
     }
-    // 96 and 192 are aligned to 32 and 64.
+    // 96, 192 and 384 are aligned to 32, 64 and 128.
     (class..SIZES.len()).find(|class| SIZES[*class].is_multiple_of(align))
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn place_of(size: usize, align: usize) -> Place {
 
 /// How many objects a stock keeps of a class, and how many go between it and the class at once.
 pub(crate) fn stock_of(class: usize) -> (u32, u32) {
-    if SIZES[class] <= 256 { (16, 8) } else { (4, 2) }
+    if SIZES[class] <= 384 { (16, 8) } else { (4, 2) }
 }
 
 /// Where pages come from. Pages are frame numbers.
@@ -135,12 +135,28 @@ impl State {
     }
 }
 
+/// How a class of objects is used (/proc/slabinfo).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of an object.
+    pub size: usize,
+    /// Objects in use, or with a CPU for the next that wants one.
+    pub out: usize,
+    /// Pages.
+    pub pages: usize,
+    /// Objects that a page has room for.
+    pub per_page: usize,
+}
+
 /// The pages of one class that have free objects. The class's number is the caller's to know.
 #[derive(Debug)]
 pub(crate) struct Class {
     first: u32,
     /// How many of them have no object in use.
     spare: u32,
+    /// All of its pages, and the objects of them that are out.
+    pages: u32,
+    out: u32,
 }
 
 impl Class {
@@ -148,6 +164,18 @@ impl Class {
         Self {
             first: NO_PAGE,
             spare: 0,
+            pages: 0,
+            out: 0,
+        }
+    }
+
+    /// How it is used.
+    pub(crate) fn usage(&self, class: usize) -> Usage {
+        Usage {
+            size: SIZES[class],
+            out: self.out as usize,
+            pages: self.pages as usize,
+            per_page: usize::from(per_page(class)),
         }
     }
 
@@ -185,6 +213,7 @@ impl Class {
                 state.free = unsafe { object.cast::<u16>().read() };
             }
             state.used += 1;
+            self.out += 1;
             // SAFETY: the object is of this class, and nobody's any more.
             unsafe { stock.give(object) };
         }
@@ -211,6 +240,7 @@ impl Class {
         unsafe { object.cast::<u16>().write(state.free) };
         state.free = ((object.addr().get() & (PAGE_SIZE - 1)) / UNIT) as u16;
         state.used -= 1;
+        self.out -= 1;
         state.store(meta);
         if state.used + 1 == per_page(class) {
             self.link(pages, page);
@@ -219,6 +249,7 @@ impl Class {
             self.spare += 1;
             if self.spare > SPARE {
                 self.spare -= 1;
+                self.pages -= 1;
                 self.unlink(pages, page);
                 pages.give(page);
             }
@@ -235,6 +266,7 @@ impl Class {
         };
         state.store(pages.meta(page));
         self.spare += 1;
+        self.pages += 1;
         self.link(pages, page);
         Some(())
     }

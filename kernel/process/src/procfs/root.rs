@@ -30,6 +30,11 @@ static ITEMS: &[Item] = &[
     Item::file("partitions", |_, to| {
         to.push(b"major minor  #blocks  name\n\n")
     }),
+    Item {
+        name: "slabinfo",
+        mode: 0o400,
+        content: Content::File(|_, to| system::slabinfo(to)),
+    },
     Item::file("stat", |_, to| system::stat(to)),
     Item::file("swaps", |_, to| {
         to.push(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
