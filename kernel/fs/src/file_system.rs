@@ -161,6 +161,14 @@ impl SuperBlock {
         }
     }
 
+    /// Forgets `name` in the root and everything below, as far as it is cached: it means nothing any more.
+    pub fn forget(&self, name: &[u8]) {
+        let root = self.root.lock().upgrade();
+        if let Some(child) = root.and_then(|root| root.cached_child(name)) {
+            child.forget_tree();
+        }
+    }
+
     /// The instance.
     #[must_use]
     pub fn fs(&self) -> &Arc<dyn FileSystem> {

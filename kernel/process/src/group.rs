@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use abi::Result;
-use collections::try_arc;
+use collections::{Vec, try_arc};
 use fs::{Credentials, Kuid, Path, UserNamespace};
 use machine::sync::SpinLock;
 use memory::AddressSpace;
@@ -12,6 +12,7 @@ use sched::WaitQueue;
 
 use crate::Pid;
 use crate::pid_namespace::PidNamespace;
+use crate::procfs::{self, FolderName};
 use crate::rlimit::Limits;
 use crate::signal::Actions;
 use crate::signal::state::SignalState;
@@ -49,6 +50,8 @@ pub struct Process {
     accounts: SpinLock<Accounts>,
     /// Who it was, once it has no thread any more.
     last_credentials: SpinLock<Option<Arc<Credentials>>>,
+    /// Names of folders of /proc that were looked up and mean it.
+    proc_names: SpinLock<Vec<FolderName>>,
     /// Whether it may be dumped and its /proc files belong to its user (PR_SET_DUMPABLE).
     pub dumpable: AtomicU32,
     /// /proc/PID/oom_score_adj.
@@ -115,6 +118,7 @@ impl Process {
             image: SpinLock::new(Image::default()),
             accounts: SpinLock::new(Accounts::default()),
             last_credentials: SpinLock::new(None),
+            proc_names: SpinLock::new(Vec::new()),
             dumpable: AtomicU32::new(1),
             oom_score_adj: AtomicI32::new(0),
             personality: AtomicU32::new(0),
@@ -194,6 +198,24 @@ impl Process {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// A folder of /proc that means it may be kept in the cache of names.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn note_name(&self, name: FolderName) -> Result<()> {
+        let mut names = self.proc_names.lock();
+        if !names.contains(&name) {
+            names.try_push(name)?;
+        }
+        Ok(())
+    }
+
+    /// It was waited for: its names in /proc mean nothing any more.
+    pub(crate) fn forget_names(&self) {
+        let names = core::mem::take(&mut *self.proc_names.lock());
+        procfs::forget(&names);
     }
 
     /// What it does on each signal.

@@ -84,6 +84,16 @@ pub struct Node {
     is_tie: bool,
 }
 
+/// A process that was taken out of the tree. What is known of it in /proc goes with this.
+#[derive(Debug)]
+pub struct Reaped(Box<Node>);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        self.0.process.forget_names();
+    }
+}
+
 /// What is left of a dead process.
 #[derive(Debug, Clone, Copy)]
 pub struct Zombie {
@@ -269,7 +279,7 @@ impl Tree {
     }
 
     /// Takes a dead process out: its id is free. The caller drops what comes back without the lock.
-    pub fn reap(&mut self, pid: Pid) -> Option<Box<Node>> {
+    pub fn reap(&mut self, pid: Pid) -> Option<Reaped> {
         let process = self.node(pid)?.process.clone();
         let parent = process.parent_pid();
         self.set_news(parent, pid, false);
@@ -281,7 +291,7 @@ impl Tree {
         );
         let mut node = self.take_node(pid)?;
         node.leader = self.remove_thread(pid);
-        Some(node)
+        Some(Reaped(node))
     }
 
     /// `pid` has stopped by this signal, or continued: its parent may wait for that.

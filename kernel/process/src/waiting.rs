@@ -1,6 +1,5 @@
 //! Waiting for children: wait4(2), waitid(2).
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
@@ -8,7 +7,7 @@ use fs::Kuid;
 
 use crate::signal::{Signal, code};
 use crate::thread::Thread;
-use crate::tree::{self, Node, Tree};
+use crate::tree::{self, Node, Reaped, Tree};
 use crate::usage::Usage;
 use crate::{Pid, Process, exit};
 
@@ -190,12 +189,7 @@ fn uid_of(child: &Node) -> Kuid {
 }
 
 /// What a report uses up, unless NOWAIT. The caller drops what comes back without the lock.
-fn consume(
-    tree: &mut Tree,
-    parent: &Process,
-    report: &Report,
-    options: Options,
-) -> Option<Box<Node>> {
+fn consume(tree: &mut Tree, parent: &Process, report: &Report, options: Options) -> Option<Reaped> {
     if options.contains(Options::NOWAIT) {
         return None;
     }

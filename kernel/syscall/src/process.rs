@@ -272,7 +272,7 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
     let file = cx.own.files.get(cx.int(0))?;
     let target: Arc<Process> = match file.downcast::<PidFd>() {
         Some(pidfd) => pidfd.process().clone(),
-        None => procfs::process_of(&file).ok_or(Errno::EBADF)?,
+        None => procfs::process_of(&file)?,
     };
     let signal = match cx.int(1) {
         0 => None,

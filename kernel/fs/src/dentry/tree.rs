@@ -167,6 +167,27 @@ impl Dentry {
         self.unlist();
     }
 
+    /// Takes it and all that is cached below it out of the cache, the deepest first. It does not count as removed: who still
+    /// has it asks the file system. No directory's lock is needed where the file system alone makes names come and go.
+    pub(crate) fn forget_tree(self: &Arc<Self>) {
+        let mut at = self.clone();
+        loop {
+            sched::cond_resched();
+            if let Some(child) = at.any_child() {
+                at = child;
+                continue;
+            }
+            let parent = at.parent().filter(|_| !Arc::ptr_eq(&at, self));
+            at.unlist();
+            let Some(parent) = parent else { return };
+            at = parent;
+        }
+    }
+
+    fn any_child(&self) -> Option<Arc<Dentry>> {
+        self.children.lock().values().find_map(Weak::upgrade)
+    }
+
     /// Moves it to `name` in `directory`; without memory the cache forgets it instead, and the new name is looked
     /// up when it is used. Call with both directories' locks held.
     pub(crate) fn move_to(self: &Arc<Self>, directory: &Arc<Dentry>, name: &[u8]) {

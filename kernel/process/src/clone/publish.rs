@@ -188,7 +188,8 @@ mod tests {
                 let thread = tree::thread(pid).unwrap();
                 exit::exit_thread(&thread, 0);
                 exit::finish(&thread, None);
-                drop(tree::lock().reap(pid));
+                let reaped = tree::lock().reap(pid);
+                drop(reaped);
             }
         }
     }

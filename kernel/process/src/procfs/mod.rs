@@ -25,10 +25,10 @@ mod system;
 mod tests;
 mod text;
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 
 use abi::Result;
-use collections::{String, try_arc};
+use collections::{String, Vec, try_arc, try_format};
 use fs::{FileSystem, FileSystemType, FsFlags, Inode, MountRequest, StatFs, SuperBlock};
 use machine::sync::SpinLock;
 
@@ -46,9 +46,49 @@ pub fn init(command_line: &str) -> Result<()> {
 }
 
 /// The process that a descriptor of /proc/PID means, for calls that take one in place of a pidfd.
-#[must_use]
-pub fn process_of(file: &fs::File) -> Option<Arc<crate::Process>> {
+///
+/// # Errors
+/// `EBADF` for another descriptor, `ESRCH` when the process was waited for.
+pub fn process_of(file: &fs::File) -> Result<Arc<crate::Process>> {
     open::process_of(file)
+}
+
+/// A /proc that is mounted somewhere, and the PID namespace that it shows ([`PidNamespace::ino`]).
+///
+/// [`PidNamespace::ino`]: crate::pid_namespace::PidNamespace::ino
+struct Mounted {
+    namespace: Option<u32>,
+    super_block: Weak<SuperBlock>,
+}
+
+static MOUNTED: SpinLock<Vec<Mounted>> = SpinLock::new(Vec::new());
+
+/// The folder of a process in the /procs of a PID namespace: which namespace, and the folder's name.
+pub(crate) type FolderName = (Option<u32>, crate::Pid);
+
+/// Forgets what is known below these names, whose process was waited for. Without memory some of it is found to be out of
+/// date later.
+pub(crate) fn forget(names: &[FolderName]) {
+    for (namespace, number) in names {
+        let Ok(name) = try_format!("{number}") else {
+            return;
+        };
+        let mut next = 0;
+        while let Some((at, super_block)) = mounted_from(next, *namespace) {
+            super_block.forget(name.as_bytes());
+            next = at + 1;
+        }
+    }
+}
+
+/// The first /proc of a namespace in the list from `first` on.
+fn mounted_from(first: usize, namespace: Option<u32>) -> Option<(usize, Arc<SuperBlock>)> {
+    let all = MOUNTED.lock();
+    let mut rest = all.iter().enumerate().skip(first);
+    rest.find_map(|(at, it)| {
+        let found = (it.namespace == namespace).then(|| it.super_block.upgrade());
+        found.flatten().map(|found| (at, found))
+    })
 }
 
 struct ProcFsType;
@@ -62,9 +102,17 @@ impl FileSystemType for ProcFsType {
         let caller = thread::current();
         // As on Linux: that of the processes the mounter makes.
         let namespace = caller.map(|caller| caller.children_namespace());
-        SuperBlock::new(try_arc(ProcFs {
-            root: root::inode(namespace.unwrap_or_default())?,
-        })?)
+        let namespace = namespace.unwrap_or_default();
+        let mounted = SuperBlock::new(try_arc(ProcFs {
+            root: root::inode(namespace.clone())?,
+        })?)?;
+        let mut all = MOUNTED.lock();
+        all.retain(|other| other.super_block.strong_count() > 0);
+        all.try_push(Mounted {
+            namespace: namespace.ino(),
+            super_block: Arc::downgrade(&mounted),
+        })?;
+        Ok(mounted)
     }
 }
 

@@ -233,6 +233,11 @@ impl Inode for Node {
             return Err(Errno::ESRCH);
         }
         let (item, scope) = self.find(name).ok_or(Errno::ENOENT)?;
+        if scope.is_process_folder(item)
+            && let Some(number) = parse_number(name)
+        {
+            scope.note_name(number)?;
+        }
         Ok(Node::new(item, scope)?)
     }
 

@@ -116,15 +116,15 @@ impl FileOps for OpenFile {
     /// Settings and tables of mounts are, other files are always ready and take no part in epoll(7).
     fn is_pollable(&self) -> bool {
         let is_setting = matches!(self.node.item.content, Content::Writable(..));
-        self.mounts.is_some() || is_setting && self.node.scope.process().is_err()
+        self.mounts.is_some() || is_setting && !self.node.scope.is_of_process()
     }
 }
 
 /// See [`super::process_of`].
-pub(super) fn process_of(file: &File) -> Option<Arc<Process>> {
-    let OpenFolder(node) = file.downcast::<OpenFolder>()?;
-    node.scope.is_process_folder(node.item).then_some(())?;
-    node.scope.process().ok().cloned()
+pub(super) fn process_of(file: &File) -> Result<Arc<Process>> {
+    let folder = file.downcast::<OpenFolder>().map(|OpenFolder(node)| node);
+    let node = folder.filter(|node| node.scope.is_process_folder(node.item));
+    node.ok_or(Errno::EBADF)?.scope.process()
 }
 
 /// An open folder. Position 0 and 1 are `.` and `..`, then the fixed entries, then the changing ones at

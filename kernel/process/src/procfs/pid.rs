@@ -61,7 +61,7 @@ macro_rules! common {
             mount_table("mountstats", 0o400, mounts::mountstats),
             Item { name: "ns", mode: 0o511, content: Content::Folder(namespaces::ITEMS) },
             Item::file("oom_score", |scope, to| {
-                Ok(writeln!(to, "{}", crate::oom::score(scope.process()?))?)
+                Ok(writeln!(to, "{}", crate::oom::score(&*scope.process()?))?)
             }),
             Item {
                 name: "oom_score_adj",
@@ -105,7 +105,8 @@ static THREAD: &[Item] = common![Item::file("children", children),];
 static TASKS: Dynamic = Dynamic {
     count: |scope| scope.process().map_or(0, |process| process.thread_count()),
     list: |scope| {
-        let threads = scope.process()?.threads();
+        let process = scope.process()?;
+        let threads = process.threads();
         let numbers = threads.map(|thread| scope.shown(thread.tid()));
         Ok(numbers.try_collect()?)
     },
@@ -114,8 +115,8 @@ static TASKS: Dynamic = Dynamic {
 
 fn find_task(scope: &Scope, number: Pid) -> Option<(&'static Item, Scope)> {
     let tid = scope.find(number)?;
-    let mut threads = scope.process().ok()?.threads();
-    let found = threads.any(|thread| thread.tid() == tid);
+    let process = scope.process().ok()?;
+    let found = process.threads().any(|thread| thread.tid() == tid);
     found.then(|| (&TASK, scope.with_thread(tid)))
 }
 
@@ -160,8 +161,9 @@ fn exe(scope: &Scope) -> Result<Path> {
 
 /// The children of the process, whichever of its threads made them.
 fn children(scope: &Scope, to: &mut Text) -> Result<()> {
+    let process = scope.process()?;
     let tree = tree::lock();
-    for child in tree.children(scope.process()?.pid()) {
+    for child in tree.children(process.pid()) {
         write!(to, "{} ", scope.shown(child.process.pid()))?;
     }
     Ok(())
@@ -224,8 +226,9 @@ pub(super) fn name(scope: &Scope) -> Result<[u8; 16]> {
     if let Ok(thread) = scope.thread() {
         return Ok(thread.name());
     }
+    let process = scope.process()?;
     let tree = tree::lock();
-    let node = tree.node_of(scope.process()?).ok_or(Errno::ESRCH)?;
+    let node = tree.node_of(&process).ok_or(Errno::ESRCH)?;
     node.zombie.map(|zombie| zombie.name).ok_or(Errno::ESRCH)
 }
 
@@ -260,7 +263,8 @@ fn set_oom_score_adj(scope: &Scope, to: &[u8]) -> Result<()> {
     if !(-1000..=1000).contains(&score) {
         return Err(Errno::EINVAL);
     }
-    let current = &scope.process()?.oom_score_adj;
+    let process = scope.process()?;
+    let current = &process.oom_score_adj;
     let capable =
         thread::current().is_none_or(|c| c.credentials().capable(fs::Capabilities::SYS_RESOURCE));
     if score < current.load(Ordering::Relaxed) && !capable {

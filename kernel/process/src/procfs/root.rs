@@ -62,9 +62,9 @@ static PROCESSES: Dynamic = Dynamic {
     },
     find: |scope, number| {
         let id = scope.find(number)?;
-        let process = tree::process_of(id)?;
-        let is_leader = process.pid() == id;
-        let scope = scope.with_process(process);
+        let process = tree::process_of(id)?.pid();
+        let is_leader = process == id;
+        let scope = scope.with_process(tree::lock().remember(process)?);
         // Not listed, but as on Linux a thread's id is taken, too.
         Some(if is_leader {
             (&pid::FOLDER, scope)

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 
+use fs::job_control::Id;
 use fs::{Kgid, Kuid, UserNamespace};
 
 use super::node::Item;
@@ -13,12 +14,13 @@ use crate::pid_namespace::PidNamespace;
 use crate::thread::Thread;
 use crate::{Pid, Process, tree};
 
-/// Which process, thread or descriptor a node is about.
+/// Which process, thread or descriptor a node is about. It keeps none of them: what is known of /proc may be kept long
+/// after they are gone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
     /// That of this /proc: what ids are called in it.
     namespace: PidNamespace,
-    process: Option<Arc<Process>>,
+    process: Option<Id>,
     /// In a `task` folder: that thread alone.
     thread: Option<Pid>,
     /// The thread names its process: /proc/TID.
@@ -34,7 +36,7 @@ impl Scope {
         }
     }
 
-    pub(super) fn with_process(&self, process: Arc<Process>) -> Self {
+    pub(super) fn with_process(&self, process: Id) -> Self {
         Self {
             process: Some(process),
             ..self.clone()
@@ -57,7 +59,7 @@ impl Scope {
         id: Pid,
         show: &mut dyn FnMut(Pid) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
-        let Some(process) = &self.process else {
+        let Ok(process) = self.process() else {
             return Ok(());
         };
         let own = process.pid_namespace();
@@ -91,9 +93,23 @@ impl Scope {
         }
     }
 
-    /// The process.
-    pub(super) fn process(&self) -> Result<&Arc<Process>> {
-        self.process.as_ref().ok_or(Errno::ESRCH)
+    /// The process, unless it was waited for.
+    pub(super) fn process(&self) -> Result<Arc<Process>> {
+        let id = self.process.ok_or(Errno::ESRCH)?;
+        tree::process_by(id).ok_or(Errno::ESRCH)
+    }
+
+    /// Whether this is about a process or a part of one.
+    pub(super) fn is_of_process(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The name of its process's folder may be kept from here on: it is to be forgotten when the process is gone.
+    ///
+    /// # Errors
+    /// `ENOMEM`, `ESRCH`.
+    pub(super) fn note_name(&self, number: Pid) -> Result<()> {
+        self.process()?.note_name((self.namespace.ino(), number))
     }
 
     /// Whether this is one thread rather than the process.
@@ -108,7 +124,7 @@ impl Scope {
                 let process = self.process()?;
                 let thread = tree::thread(tid).ok_or(Errno::ESRCH)?;
                 // The id may be another's by now.
-                if Arc::ptr_eq(thread.process(), process) {
+                if Arc::ptr_eq(thread.process(), &process) {
                     Ok(thread)
                 } else {
                     Err(Errno::ESRCH)
@@ -130,7 +146,7 @@ impl Scope {
 
     /// What tells it from others, as numbers.
     pub(super) fn numbers(&self) -> [i32; 3] {
-        let process = self.process.as_ref().map_or(0, |process| process.pid());
+        let process = self.process.map_or(0, Id::number);
         [
             process,
             self.thread.unwrap_or(0),
@@ -140,10 +156,10 @@ impl Scope {
 
     /// Whether what it is about is still there.
     pub(super) fn is_alive(&self) -> bool {
-        let Some(process) = &self.process else {
+        let Some(id) = self.process else {
             return true;
         };
-        let alive = tree::lock().node_of(process).is_some();
+        let alive = tree::process_by(id).is_some();
         let thread_alive = self.thread.is_none() || self.thread().is_ok();
         let open = |fd| self.thread().ok()?.files_if_alive()?.get(fd).ok();
         alive && thread_alive && self.fd.is_none_or(|fd| open(fd).is_some())
@@ -151,7 +167,7 @@ impl Scope {
 
     /// Who owns its files: the process's user, or root when it must not be looked into.
     pub(super) fn owner(&self, is_folder: bool) -> (Kuid, Kgid) {
-        let Some(process) = &self.process else {
+        let Ok(process) = self.process() else {
             return (Kuid::ROOT, Kgid::ROOT);
         };
         let dumpable = process.dumpable.load(Ordering::Relaxed) == 1;
@@ -178,6 +194,6 @@ impl Scope {
         let Some(caller) = crate::thread::current() else {
             return Ok(());
         };
-        access::check(&caller, target, By::FileSystem).map_err(|_| Errno::EACCES)
+        access::check(&caller, &target, By::FileSystem).map_err(|_| Errno::EACCES)
     }
 }

@@ -49,7 +49,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         .unwrap_or_default();
     let nice = i128::from(attributes.nice);
     let realtime = i128::from(attributes.priority);
-    let (ignored, caught) = state::ignored_and_caught(process);
+    let (ignored, caught) = state::ignored_and_caught(&process);
     let pending = thread.as_ref().map(|thread| state::pending(thread).0.0);
     let blocked = thread.as_ref().map(|thread| thread.blocked().0);
     // Only the first 31 signals fit.
@@ -58,7 +58,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         .as_ref()
         .map_or(process.start_ns(), |thread| thread.start_ns());
     let exit_signal = tree::lock()
-        .node_of(process)
+        .node_of(&process)
         .and_then(|node| node.exit_signal);
     let mut fields = [0; 49];
     // Indexed by the number in proc(5), less four.
@@ -99,7 +99,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
     put(39, kernel.as_ref().map_or(0, |kernel| kernel.cpu() as i128));
     put(40, realtime);
     put(41, attributes.policy.to_raw().into());
-    put_memory(process, &mut put);
+    put_memory(&process, &mut put);
     Ok(fields)
 }
 
@@ -133,7 +133,7 @@ fn zombie_usage(scope: &Scope) -> Usage {
         return Usage::default();
     };
     let tree = tree::lock();
-    tree.node_of(process)
+    tree.node_of(&process)
         .and_then(|node| node.zombie)
         .map(|z| z.usage)
         .unwrap_or_default()

@@ -20,12 +20,12 @@ pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     push_name(to, pid::trimmed(&pid::name(scope)?))?;
     let process = scope.process()?;
     let thread = scope.thread().ok();
-    write_identity(scope, process, thread.as_deref(), to)?;
+    write_identity(scope, &process, thread.as_deref(), to)?;
     if let Some(memory) = process.memory() {
         write_memory(&memory, to)?;
     }
     match &thread {
-        Some(thread) => write_thread(process, thread, to)?,
+        Some(thread) => write_thread(&process, thread, to)?,
         None => writeln!(to, "Threads:\t1")?,
     }
     Ok(())

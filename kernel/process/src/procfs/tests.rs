@@ -1,14 +1,18 @@
 //! Formats, against what Linux prints.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 
-use fs::{Credentials, MountFlags};
+use abi::Errno;
+use fs::{Credentials, MountFlags, OpenFlags};
 use machine::UserAddr;
 use memory::{AreaFlags, AreaInfo, Prot};
 
 use super::text::Text;
-use super::{limits, maps, mounts, status, sysctl, system};
+use super::{limits, maps, mounts, root, status, sysctl, system};
 use crate::rlimit::Limits;
+use crate::waiting::{self, Options, Which};
+use crate::{exit, tests};
 
 fn string(text: Text) -> String {
     String::from_utf8(text.into_bytes().unwrap().into_std()).unwrap()
@@ -110,4 +114,32 @@ fn meminfo_is_aligned_as_readers_expect() {
         first.starts_with("MemTotal:       ") && first.ends_with(" kB"),
         "{first}"
     );
+}
+
+#[test]
+fn what_is_known_of_the_dead_keeps_nothing_of_them() {
+    let parent = tests::process(None);
+    let child = tests::process(Some(parent.process()));
+    let pid = child.process().pid();
+    let root = root::inode(Default::default()).unwrap();
+    let folder = root.lookup(pid.to_string().as_bytes()).unwrap();
+    let stat = folder.lookup(b"stat").unwrap();
+    let opened = folder.clone().open(OpenFlags::default()).unwrap();
+    let ino = folder.metadata().unwrap().ino;
+    exit::exit_thread(&child, 0);
+    exit::finish(&child, None);
+    assert!(folder.lookup(b"status").is_ok(), "it is a zombie");
+    let process = Arc::downgrade(child.process());
+    drop(child);
+    let options = Options::NOHANG | Options::EXITED;
+    assert!(
+        waiting::wait(&parent, &Which::Pid(pid), options)
+            .unwrap()
+            .is_some()
+    );
+    assert!(process.upgrade().is_none());
+    assert_eq!(folder.lookup(b"stat").err(), Some(Errno::ESRCH));
+    assert!(!folder.is_current(b"stat", Some(&stat)));
+    assert_eq!(folder.metadata().map(|it| it.ino), Ok(ino));
+    drop(opened);
 }

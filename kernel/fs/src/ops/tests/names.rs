@@ -179,3 +179,35 @@ fn unnamed_files_exist_without_a_name() {
     assert_eq!(file.metadata().unwrap().nlink, 0);
     assert!(world.names("/").is_empty());
 }
+
+#[test]
+fn a_forgotten_name_goes_with_all_that_is_cached_below() {
+    let world = World::new();
+    for path in ["d", "d/e", "d/e/f", "d/g", "other"] {
+        world.mkdir(path).unwrap();
+    }
+    let root = world.find("/").unwrap().dentry.clone();
+    let known = ["d", "d/e", "d/e/f", "d/g"].map(|path| {
+        let dentry = world.find(path).unwrap().dentry.clone();
+        Arc::downgrade(&dentry)
+    });
+    let held = world.find("d/g").unwrap();
+    let other = Arc::downgrade(&world.find("other").unwrap().dentry);
+    root.super_block().forget(b"no such name");
+    root.super_block().forget(b"d");
+    // Other tests read beside this one.
+    sched::rcu::barrier();
+    // What is in use stays, and what is above it.
+    let stays: Vec<bool> = known.iter().map(|it| it.strong_count() > 0).collect();
+    assert_eq!(stays, [true, false, false, true]);
+    assert!(!held.dentry.is_removed() && other.strong_count() > 0);
+    assert!(!Arc::ptr_eq(
+        &held.dentry,
+        &world.find("d/g").unwrap().dentry
+    ));
+    drop(held);
+    sched::rcu::barrier();
+    assert!(known.iter().all(|it| it.strong_count() == 0));
+    // The file system has it still: it is found anew.
+    assert!(world.find("d/e/f").is_ok());
+}
