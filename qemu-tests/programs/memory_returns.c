@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/sysinfo.h>
+#include <sys/utsname.h>
 
 enum { PAGE = 4096, LOSS_LIMIT_KIB = 3 * 1024 };
 
@@ -163,6 +164,21 @@ static long missing_names(void) {
     return 1000;
 }
 
+// Root can have all cached names thrown away.
+static int drop_names(void) {
+    struct utsname system;
+    uname(&system);
+    if (!strstr(system.release, "nacre") || free_kib() == 0) return 1;
+    int file = open("/proc/sys/vm/drop_caches", O_WRONLY);
+    int is_dropped = write(file, "2", 1) == 1;
+    long before = free_kib();
+    missing_names();
+    long kept = before - free_kib();
+    is_dropped &= write(file, "2", 1) == 1;
+    close(file);
+    return is_dropped && kept > 128 && before - free_kib() < kept / 2;
+}
+
 static long sparse_mappings(void) {
     long count = 0;
     char *area = mmap(0, 1L << 38, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -237,6 +253,7 @@ int main(void) {
     try("locks", locks);
     try("memory files", memory_files);
     try("signals", signals);
+    TRUE(drop_names());
     TRUE(before - free_kib() < LOSS_LIMIT_KIB);
     return 0;
 }

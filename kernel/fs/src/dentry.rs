@@ -23,6 +23,7 @@ use crate::metadata::FileKind;
 mod cache;
 mod tree;
 
+pub use cache::drop_unused;
 pub(crate) use cache::{find as find_cached, forget_super_block};
 
 /// A name in a directory and the inode it stands for; without an inode it records that there is no such name.
@@ -137,6 +138,11 @@ impl Dentry {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether it was looked up since [`Self::take_use`] was last called.
+    fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Whether it was looked up since this was last asked.

@@ -52,7 +52,7 @@ mod walk;
 pub use anonymous::{AnonymousInode, place_of};
 pub use context::FsContext;
 pub use cred::{Capabilities, Credentials};
-pub use dentry::Dentry;
+pub use dentry::{Dentry, drop_unused};
 pub use fd_table::{FD_MAX, FdRef, FdTable, FdView};
 pub use file::File;
 pub use file_ops::{Allocate, DirSink, FileOps, Io, Seek, downcast, seek_in};

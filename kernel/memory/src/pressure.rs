@@ -17,10 +17,9 @@ use machine::frame::{Kind, LargeFrame, OutOfMemory};
 
 use crate::numbers;
 
-pub(crate) use killer::Freeing;
-pub use killer::{Verdict, set_killer};
+pub use killer::{Freeing, Verdict, set_killer};
 pub(crate) use lru::Lru;
-pub use shrink::{Shrink, reclaim, register, write_back_all};
+pub use shrink::{Shrink, drop_pages, reclaim, register, write_back_all};
 
 /// Frames that stay free for the kernel's own small objects.
 pub const RESERVE_FRAMES: usize = 256;

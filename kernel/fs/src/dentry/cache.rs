@@ -8,16 +8,17 @@
 //! **Writers** hold `CHANGES`, a leaf spin lock. What they take out is let go of with no spin lock held, once no
 //! reader can be at it.
 //!
-//! When memory is short a kernel thread empties the table: letting go of an inode may sleep, which who looks for
-//! memory must not.
+//! When memory is short a kernel thread takes out what was not looked up lately, and with the last name of an inode that
+//! nobody uses goes the inode: letting go of it may sleep, which who looks for memory must not. Nobody dies for want of
+//! memory while the thread is at it.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::Result;
 use collections::try_arc;
 use machine::sync::SpinLock;
-use memory::pressure::{self, Shrink};
+use memory::pressure::{self, Freeing, Shrink};
 use sched::WaitQueue;
 use sched::rcu::{self, Rcu, ReadGuard, Retired};
 use sched::thread::ThreadBuilder;
@@ -29,6 +30,10 @@ const SETS: usize = 2048;
 const WAYS: usize = 4;
 /// With fewer entries there is nothing worth taking back.
 const FEW: usize = 256;
+/// A small machine has fewer entries than the table has room for: one for so many frames.
+const FRAMES_PER_ENTRY: usize = 16;
+/// Entries that are let go of for each frame that is wanted: their objects share pages with others.
+const ENTRIES_PER_FRAME: usize = 16;
 
 type Set = [Rcu<Entry>; WAYS];
 
@@ -161,15 +166,18 @@ impl Changes {
                 _ => free = free.or(Some(way)),
             }
         }
-        if let Some(way) = free {
+        let is_full = self.len >= machine::frame::total() / FRAMES_PER_ENTRY;
+        if let Some(way) = free.filter(|_| !is_full || self.len <= FEW) {
             return way;
         }
         self.hand = self.hand.wrapping_add(1);
         let was_used =
             |way: &Rcu<Entry>| way.read(|entry| entry.is_some_and(|entry| entry.dentry.take_use()));
         let order = (0..WAYS).map(|step| &set[(self.hand + step) % WAYS]);
-        let unused = order.clone().find(|way| !was_used(way));
-        unused.unwrap_or(&set[self.hand % WAYS])
+        let mut taken = order.filter(|way| way.read(|entry| entry.is_some()));
+        let first = taken.clone().next();
+        let unused = taken.find(|way| !was_used(way));
+        unused.or(first).or(free).unwrap_or(&set[0])
     }
 
     /// Puts `new` in and counts what was there out.
@@ -184,28 +192,61 @@ impl Changes {
     }
 }
 
+/// Takes the entry of a way out if it `is_wanted`; whether it was.
+fn take_out(way: &Rcu<Entry>, is_wanted: impl Fn(&Entry) -> bool) -> bool {
+    let has = || way.read(|entry| entry.is_some_and(&is_wanted));
+    if !has() {
+        return false;
+    }
+    let mut changes = CHANGES.lock();
+    // Another one may be there by now.
+    let old = has().then(|| changes.replace(way, None)).flatten();
+    drop(changes);
+    let was_there = old.is_some();
+    old.into_iter().for_each(rcu::retire);
+    was_there
+}
+
 /// Takes out what `is_wanted` of the table, set by set, until `is_done`.
 fn clear(is_wanted: impl Fn(&Entry) -> bool, is_done: impl Fn() -> bool) {
     for set in &TABLE {
         if is_done() {
             return;
         }
-        let has = |way: &Rcu<Entry>| way.read(|entry| entry.is_some_and(&is_wanted));
         for way in set {
-            if !has(way) {
-                continue;
-            }
-            let mut changes = CHANGES.lock();
-            let old = if has(way) {
-                changes.replace(way, None)
-            } else {
-                None
-            };
-            drop(changes);
-            old.into_iter().for_each(rcu::retire);
+            take_out(way, &is_wanted);
         }
         sched::cond_resched();
     }
+}
+
+/// Takes up to `wanted` entries out, beginning behind where it last stopped: what was looked up since then stays if there
+/// is enough else. At least [`FEW`] stay.
+fn prune(wanted: usize) {
+    static HAND: AtomicUsize = AtomicUsize::new(0);
+    let mut left = wanted;
+    for step in 0..2 * SETS {
+        if left == 0 || CHANGES.lock().len <= FEW {
+            return;
+        }
+        let set = &TABLE[HAND.fetch_add(1, Ordering::Relaxed) % SETS];
+        for way in set {
+            let is_old = |entry: &Entry| step >= SETS || !entry.dentry.is_used();
+            if take_out(way, is_old) {
+                left = left.saturating_sub(1);
+            } else {
+                way.read(|entry| entry.map(|entry| entry.dentry.take_use()));
+            }
+        }
+        sched::cond_resched();
+    }
+}
+
+/// Lets go of every name that nobody uses, and of the inodes that only names kept (/proc/sys/vm/drop_caches). Waits until they
+/// are gone.
+pub fn drop_unused() {
+    clear(|_| true, || false);
+    rcu::barrier();
 }
 
 /// Lets go of every entry of `super_block`: its last mount is gone.
@@ -216,11 +257,14 @@ pub(crate) fn forget_super_block(super_block: &Arc<SuperBlock>) {
     );
 }
 
-/// The thread that empties the table.
+/// The thread that takes entries out when memory is short.
 #[derive(Debug, Default)]
 struct Pruner {
-    is_wanted: AtomicBool,
-    wanted: WaitQueue,
+    /// Entries; 0 when it has nothing to do.
+    wanted: AtomicUsize,
+    work: WaitQueue,
+    /// Held from when it is asked until it is done.
+    freeing: SpinLock<Option<Freeing>>,
 }
 
 impl Pruner {
@@ -236,21 +280,30 @@ impl Pruner {
         pressure::register(Arc::downgrade(&shrink))?;
         ThreadBuilder::new(b"dentries", move || {
             loop {
-                new.wanted
-                    .wait_until(|| new.is_wanted.swap(false, Ordering::AcqRel).then_some(()));
-                clear(|_| true, || CHANGES.lock().len <= FEW);
+                new.work();
             }
         })
         .spawn()
         .map(drop)
     }
+
+    fn work(&self) {
+        let wanted = || Some(self.wanted.load(Ordering::Acquire)).filter(|wanted| *wanted > 0);
+        prune(self.work.wait_until(wanted));
+        rcu::barrier();
+        let freeing = self.freeing.lock().take();
+        self.wanted.store(0, Ordering::Release);
+        drop(freeing);
+    }
 }
 
 impl Shrink for Pruner {
     /// What is freed is freed soon.
-    fn shrink(&self, _: usize) -> usize {
-        if !self.is_wanted.swap(true, Ordering::AcqRel) {
-            self.wanted.wake_all();
+    fn shrink(&self, wanted: usize) -> usize {
+        let entries = wanted.saturating_mul(ENTRIES_PER_FRAME);
+        if CHANGES.lock().len > FEW && self.wanted.fetch_max(entries, Ordering::AcqRel) == 0 {
+            *self.freeing.lock() = Some(Freeing::new());
+            self.work.wake_all();
         }
         0
     }

@@ -19,7 +19,7 @@ pub enum Verdict {
 }
 
 static KILLER: spin::Once<fn() -> Verdict> = spin::Once::new();
-/// Address spaces that are being freed.
+/// Address spaces and caches that are being freed.
 static FREEING: AtomicUsize = AtomicUsize::new(0);
 /// Threads that wait for memory.
 static FREED: WaitQueue = WaitQueue::new();
@@ -30,12 +30,16 @@ pub fn set_killer(killer: fn() -> Verdict) {
     KILLER.call_once(|| killer);
 }
 
-/// An address space is being freed, which nobody need die for: held meanwhile. At its end those who wait look again.
+/// An address space or a cache is being freed, which nobody need die for: held meanwhile. At its end those who wait look
+/// again.
 #[derive(Debug)]
-pub(crate) struct Freeing(());
+pub struct Freeing(());
 
 impl Freeing {
-    pub(crate) fn new() -> Self {
+    /// It begins.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it counts, and is no value")]
+    pub fn new() -> Self {
         FREEING.fetch_add(1, Ordering::Relaxed);
         Self(())
     }

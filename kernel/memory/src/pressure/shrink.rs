@@ -53,6 +53,16 @@ pub fn reclaim(wanted: usize) -> usize {
     freed
 }
 
+/// Lets go of every page of a file that can be read again and that nobody uses (/proc/sys/vm/drop_caches).
+pub fn drop_pages() {
+    let len = || lru::ROOT.lens();
+    let mut before = len();
+    // One look takes no more than what was not used since the last one.
+    while lru::ROOT.reclaim(usize::MAX) > 0 && len() != before {
+        before = len();
+    }
+}
+
 /// Writes back whatever is dirty anywhere (sync(2)); returns the first error after trying all.
 ///
 /// # Errors

@@ -96,6 +96,14 @@ static RANDOM: &[Item] = &[
 ];
 
 static VM: &[Item] = &[
+    Item {
+        name: "drop_caches",
+        mode: 0o200,
+        content: Content::Writable(
+            |_, to| line(DROPPED.load(Relaxed), to),
+            |_, from| drop_caches(from),
+        ),
+    },
     Item::file("max_map_count", |_, to| line(65530, to)),
     Item::file("min_free_kbytes", |_, to| {
         line(
@@ -110,6 +118,28 @@ static VM: &[Item] = &[
     Item::file("overcommit_ratio", |_, to| line(50, to)),
     Item::file("swappiness", |_, to| line(0, to)),
 ];
+
+/// What was last written to drop_caches.
+static DROPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Lets go of what can be read again: 1 for pages of files, 2 for names and inodes, 4 to say nothing (which is what happens
+/// here in any case).
+fn drop_caches(from: &[u8]) -> Result<()> {
+    let what = number(from)?;
+    let bits = u32::try_from(what).map_err(|_| Errno::EINVAL)?;
+    if !(1..=4).contains(&bits) {
+        return Err(Errno::EINVAL);
+    }
+    DROPPED.store(bits, Relaxed);
+    if bits & 1 != 0 {
+        memory::pressure::drop_pages();
+    }
+    if bits & 2 != 0 {
+        fs::drop_unused();
+    }
+    machine::frame::release_kept();
+    Ok(())
+}
 
 const fn writable(name: &'static str, show: Show, set: Set) -> Item {
     Item {
