@@ -11,7 +11,8 @@
 // NACRE_HOST=1 on the host; NACRE_FROM=NAME starts at that program (after a crash in the one
 // before); NACRE_LIMIT_MS=N ends a program after that time instead of 30 s; NACRE_MEMORY=1 prints at the end
 //
-//     [lost KIB]                 how much less memory is free than before the first program
+//     [init: KIB KiB of WHAT]    what has more memory than before the first program
+//     [lost KIB]                 how much less memory is free than then
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -151,20 +152,61 @@ static void run(const char *name) {
     while (waitpid(-1, &status, WNOHANG) > 0) continue;
 }
 
+// Where memory is, in KiB: lines of /proc/meminfo, and of /proc/slabinfo by their pages.
+struct use {
+    int count;
+    struct {
+        char name[NAME];
+        long kib;
+    } of[64];
+};
+
+static void look(struct use *use) {
+    char line[LINE];
+    use->count = 0;
+    FILE *meminfo = fopen("/proc/meminfo", "re"), *slabs = fopen("/proc/slabinfo", "re");
+    while (meminfo && use->count < 64 && fgets(line, sizeof line, meminfo)) {
+        if (sscanf(line, "%63[^:]: %ld kB", use->of[use->count].name, &use->of[use->count].kib) == 2) use->count++;
+    }
+    while (slabs && use->count < 64 && fgets(line, sizeof line, slabs)) {
+        const char *pages = strstr(line, "slabdata");
+        if (sscanf(line, "%63[^# ]", use->of[use->count].name) != 1 || !pages) continue;
+        use->of[use->count++].kib = 4 * atol(pages + sizeof "slabdata");
+    }
+    if (meminfo) fclose(meminfo);
+    if (slabs) fclose(slabs);
+}
+
+static void show_use(const struct use *before) {
+    static struct use now;
+    char line[LINE];
+    look(&now);
+    for (int i = 0; i < now.count; i++) {
+        for (int j = 0; j < before->count; j++) {
+            long more = now.of[i].kib - before->of[j].kib;
+            if (strcmp(now.of[i].name, before->of[j].name) || more == 0) continue;
+            snprintf(line, sizeof line, "[init: %ld KiB of %s]\n", more, now.of[i].name);
+            say(line);
+        }
+    }
+}
+
 static long free_kib(void) {
     struct sysinfo memory;
     return sysinfo(&memory) == 0 ? (long)(memory.freeram * memory.mem_unit / 1024) : 0;
 }
 
 // Ends what programs left running, throws away their files, and says what is missing then.
-static void show_lost(long before) {
+static void show_lost(long before, const struct use *use) {
     char line[LINE];
     kill(-1, SIGKILL);
     while (waitpid(-1, 0, 0) > 0 || errno == EINTR) continue;
     chdir("/");
     umount2("/tmp", MNT_DETACH);
     usleep(200000);
-    snprintf(line, sizeof line, "[lost %ld]\n", before - free_kib());
+    long lost = before - free_kib();
+    show_use(use);
+    snprintf(line, sizeof line, "[lost %ld]\n", lost);
     say(line);
 }
 
@@ -174,6 +216,8 @@ int main(void) {
     char name[NAME];
     if (limit) limit_ms = atol(limit);
     set_up(on_host);
+    static struct use use;
+    if (getenv("NACRE_MEMORY")) look(&use);
     long before = free_kib();
     FILE *list = fopen("/tests.list", "re");
     if (!list) say("[init: no /tests.list]\n");
@@ -184,7 +228,7 @@ int main(void) {
         run(name);
     }
     if (list) fclose(list);
-    if (getenv("NACRE_MEMORY")) show_lost(before);
+    if (getenv("NACRE_MEMORY")) show_lost(before, &use);
     say("[done]\n");
     if (on_host) return 0;
     sync();

@@ -45,11 +45,12 @@ enum Part {
     Containerd,
 }
 
-const ALL: [Part; 6] = [
+const ALL: [Part; 7] = [
     Part::Check,
     Part::Unit,
     Part::Qemu,
     Part::Budgets,
+    Part::Failures,
     Part::Kvm,
     Part::Containerd,
 ];

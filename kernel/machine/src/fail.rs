@@ -2,7 +2,7 @@
 //!
 //! The command-line word `nacre.fail_alloc=N` makes the N-th allocation after PID 1 has started fail, `N,M` that one and
 //! every M-th after it. Counted are allocations of the heap and frames that are taken with a handle. A log line says that it
-//! was hit; a run without that line has fewer allocations.
+//! was hit, and one at power-off how many there were and how many of them failed.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,6 +16,7 @@ static FIRST: AtomicU64 = AtomicU64::new(0);
 static EVERY: AtomicU64 = AtomicU64::new(0);
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 static SEEN: AtomicU64 = AtomicU64::new(0);
+static FAILED: AtomicU64 = AtomicU64::new(0);
 
 /// Reads the command line's word.
 pub(crate) fn set_up(value: Option<&str>) {
@@ -45,6 +46,14 @@ pub(crate) fn start() {
     }
 }
 
+/// The machine goes off: says what has become of it.
+pub(crate) fn report() {
+    if IS_ON && IS_STARTED.load(Ordering::Relaxed) {
+        let (failed, seen) = (FAILED.load(Ordering::Relaxed), SEEN.load(Ordering::Relaxed));
+        crate::log!("{WORD}: {failed} of {seen} allocations failed");
+    }
+}
+
 /// Whether this allocation is to fail.
 #[inline]
 pub(crate) fn is_due() -> bool {
@@ -65,5 +74,8 @@ fn is_next() -> bool {
     if number == first {
         crate::log!("{WORD}: allocation {number} fails");
     }
-    number == first || (number > first && every > 0 && (number - first).is_multiple_of(every))
+    let is_due =
+        number == first || (number > first && every > 0 && (number - first).is_multiple_of(every));
+    FAILED.fetch_add(u64::from(is_due), Ordering::Relaxed);
+    is_due
 }

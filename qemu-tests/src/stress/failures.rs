@@ -3,6 +3,8 @@
 //!
 //! What a program prints then is no matter: an error, or its end by the OOM killer. The kernel
 //! must live, give the memory back and power off.
+//!
+//! All numbers in bounded time: `N,M` for each N up to M lets each allocation fail in one of M boots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,23 @@ pub struct Failing {
     pub first: u64,
     /// The distance to the next, and so on.
     pub every: u64,
+}
+
+impl Failing {
+    /// None: to see how many there are.
+    pub const NEVER: Self = Self {
+        first: u64::MAX,
+        every: 0,
+    };
+}
+
+/// What the kernel counted in a boot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Allocations that failed.
+    pub failed: u64,
+    /// Allocations since PID 1's start.
+    pub seen: u64,
 }
 
 impl std::fmt::Display for Failing {
@@ -60,7 +79,7 @@ impl Failures {
     ///
     /// # Errors
     /// When QEMU cannot be started.
-    pub fn run(&self, failing: Failing) -> anyhow::Result<Result<(), String>> {
+    pub fn run(&self, failing: Failing) -> anyhow::Result<Result<Counts, String>> {
         let Failing { first, every } = failing;
         let boot = Boot {
             configuration: Configuration {
@@ -80,9 +99,10 @@ impl Failures {
         let session = Session::run(&boot)?;
         let log = self.folder.join(format!("failures-{first}-{every}.log"));
         fs::write(&log, session.lines.join("\n"))?;
+        let counts = counts(&session.lines).unwrap_or_default();
         Ok(match (session.trouble(), loss(&session.lines)) {
             (Some(trouble), _) => Err(trouble),
-            (None, _) if !session.lines.iter().any(|line| line.contains("fail_alloc")) => {
+            (None, _) if counts.seen == 0 || counts.failed == 0 && first != u64::MAX => {
                 Err("the kernel did not say that an allocation has failed".to_owned())
             }
             (None, Some(lost)) if lost > LOSS_LIMIT => {
@@ -92,7 +112,7 @@ impl Failures {
             (None, None) if !session.ended_without_init() => {
                 Err(format!("the programs did not end\n{}", session.tail()))
             }
-            (None, _) => Ok(()),
+            (None, _) => Ok(counts),
         })
     }
 }
@@ -105,9 +125,34 @@ fn loss(lines: &[String]) -> Option<i64> {
     })
 }
 
+/// The numbers in `nacre.fail_alloc: FAILED of SEEN allocations failed`.
+fn counts(lines: &[String]) -> Option<Counts> {
+    lines.iter().rev().find_map(|line| {
+        let (_, rest) = line.split_once("nacre.fail_alloc: ")?;
+        let (failed, rest) = rest.split_once(" of ")?;
+        let (seen, _) = rest.split_once(" allocations failed")?;
+        Some(Counts {
+            failed: failed.parse().ok()?,
+            seen: seen.parse().ok()?,
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::loss;
+    use super::{Counts, counts, loss};
+
+    #[test]
+    fn reads_what_was_counted() {
+        let lines = [
+            "nacre.fail_alloc: allocation 40 fails",
+            "[   4.2] nacre.fail_alloc: 17 of 1200 allocations failed",
+        ]
+        .map(str::to_owned);
+        let (failed, seen) = (17, 1200);
+        assert_eq!(counts(&lines), Some(Counts { failed, seen }));
+        assert_eq!(counts(&lines[..1]), None);
+    }
 
     #[test]
     fn reads_what_is_lost() {

@@ -21,6 +21,7 @@ const KEYBOARD_RESET: u8 = 0xfe;
 
 /// Turns the machine off in an orderly way.
 pub fn power_off() -> ! {
+    crate::fail::report();
     turn_off();
     port::out16(ACPI_CONTROL, ACPI_SLEEP_5);
     port::out8(DEBUG_EXIT, DEBUG_EXIT_POWER_OFF);
