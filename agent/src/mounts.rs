@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use agent_protocol::{FailureKind, Mount};
+use agent_protocol::{FailureKind, Mount, MountOptions};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
@@ -161,7 +161,7 @@ fn refused_mount(mount: &Mount, errno: Errno) -> Refusal {
 
 fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
     let destination = checked_destination(&mount.destination)?;
-    let options = Options::sort(mount)?;
+    let options = MountOptions::sort(&mount.options).map_err(|word| refused_option(word, mount))?;
     let (kind, source) = match mount.type_.as_str() {
         _ if options.bind || mount.type_ == "bind" => {
             let source = beneath(shared, &mount.source)?;
@@ -249,55 +249,6 @@ pub(crate) fn beneath(shared: &Path, path: &str) -> Answer<PathBuf> {
     Ok(full)
 }
 
-/// Mount options, sorted by who understands them.
-#[derive(Debug)]
-struct Options<'a> {
-    flags: MountFlags,
-    bind: bool,
-    recursive: bool,
-    /// For the file system itself.
-    data: Vec<&'a str>,
-}
-
-impl<'a> Options<'a> {
-    fn sort(mount: &'a Mount) -> Answer<Self> {
-        let flags = MountFlags::empty();
-        let mut sorted = Self {
-            flags,
-            bind: false,
-            recursive: false,
-            data: Vec::new(),
-        };
-        for option in &mount.options {
-            match option.as_str() {
-                // What a mount in a guest of its own is anyhow.
-                "defaults" | "private" | "rprivate" => {}
-                // The last word counts.
-                "rw" => sorted.flags -= MountFlags::RDONLY,
-                "suid" => sorted.flags -= MountFlags::NOSUID,
-                "dev" => sorted.flags -= MountFlags::NODEV,
-                "exec" => sorted.flags -= MountFlags::NOEXEC,
-                "bind" => sorted.bind = true,
-                "rbind" => (sorted.bind, sorted.recursive) = (true, true),
-                "ro" => sorted.flags |= MountFlags::RDONLY,
-                "nosuid" => sorted.flags |= MountFlags::NOSUID,
-                "nodev" => sorted.flags |= MountFlags::NODEV,
-                "noexec" => sorted.flags |= MountFlags::NOEXEC,
-                "relatime" => sorted.flags |= MountFlags::RELATIME,
-                "noatime" => sorted.flags |= MountFlags::NOATIME,
-                "nodiratime" => sorted.flags |= MountFlags::NODIRATIME,
-                "strictatime" => sorted.flags |= MountFlags::STRICTATIME,
-                "sync" => sorted.flags |= MountFlags::SYNCHRONOUS,
-                "dirsync" => sorted.flags |= MountFlags::DIRSYNC,
-                "remount" | "shared" | "slave" | "rshared" | "rslave" | "unbindable"
-                | "runbindable" => return Err(refused_option(option, mount)),
-                other => sorted.data.push(other),
-            }
-        }
-        Ok(sorted)
-    }
-}
-
 fn refused_option(option: &str, mount: &Mount) -> Refusal {
     Refusal::unsupported(format!(
         "the mount option \"{option}\" at {} is not supported",
@@ -323,13 +274,6 @@ mod tests {
             ..Default::default()
         };
         prepare(Path::new("/shared"), &mount).map_err(|refusal| refusal.to_string())
-    }
-
-    #[test]
-    fn the_last_word_of_a_pair_counts() {
-        let flags = |options| prepared("tmpfs", options).expect("a mount").flags;
-        assert_eq!(flags(&["ro", "noexec", "rw"]), MountFlags::NOEXEC);
-        assert_eq!(flags(&["rw", "suid", "nosuid"]), MountFlags::NOSUID);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use agent_protocol::{FailureKind, Rlimit, StartProcessRequest, User, WindowSize};
 use common::{Host, ID, alive, eventually, request};
-use host_runtime::agent::{AgentError, ProcessExit};
+use pod::{AgentError, ProcessExit};
 
 #[test]
 fn stdio_and_exit_code_come_back() {

@@ -10,10 +10,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use agent_protocol::StartProcessRequest;
+use cli::RunError;
+use cli::session::{LocalStdio, Session, Signal};
 use common::{Host, request};
-use host_runtime::agent::{Agent, ProcessExit};
-use host_runtime::cli::RunError;
-use host_runtime::cli::session::{LocalStdio, Session, Signal};
+use pod::{Container, PodError};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
@@ -32,14 +32,22 @@ fn pipe() -> (File, OwnedFd) {
     (File::from(OwnedFd::from(reader)), writer.into())
 }
 
-fn connect(agent: Agent, request: StartProcessRequest) -> Result<Outer, RunError> {
-    connect_to(pipe(), agent, request)
+/// The container of the tests, whose first process is to be this one.
+fn container(host: &Host, request: StartProcessRequest) -> Arc<Container> {
+    let container = host
+        .pod()
+        .create_container(&common::container("root"), request);
+    container.expect("a container")
+}
+
+fn connect(host: &Host, request: StartProcessRequest) -> Result<Outer, RunError> {
+    connect_to(pipe(), host, request)
 }
 
 /// Connects a session whose output goes to the second of `stdout`.
 fn connect_to(
     (stdout, stdout_writer): (File, OwnedFd),
-    agent: Agent,
+    host: &Host,
     request: StartProcessRequest,
 ) -> Result<Outer, RunError> {
     let (stdin_reader, stdin_writer) = std::io::pipe().expect("a pipe");
@@ -52,7 +60,7 @@ fn connect_to(
     let (signals, receiver) = channel();
     let (force, forced) = channel();
     let force = Box::new(move |signal| force.send(signal).expect("someone to tell"));
-    let session = Session::start(&Arc::new(agent), request, local, receiver, force)?;
+    let session = Session::start(&container(host, request), local, receiver, force)?;
     let stdin = Some(File::from(OwnedFd::from(stdin_writer)));
     Ok(Outer {
         session,
@@ -66,16 +74,13 @@ fn connect_to(
 
 #[test]
 fn stdio_goes_both_ways_and_the_code_comes_back() {
-    let host = Host::new();
+    let host = Host::with_root();
     let script = "read line; echo got $line; cat; echo oops >&2; exit 42";
-    let mut outer = connect(host.second_agent(), request("", &["sh", "-c", script])).expect("runs");
+    let mut outer = connect(&host, request("", &["sh", "-c", script])).expect("runs");
     let mut stdin = outer.stdin.take().expect("stdin");
     stdin.write_all(b"hello\nrest\n").expect("written");
     drop(stdin);
-    assert_eq!(
-        outer.session.wait().expect("an exit"),
-        ProcessExit::Code(42)
-    );
+    assert_eq!(outer.session.wait().expect("an exit").status, 42);
     let (mut stdout, mut stderr) = (String::new(), String::new());
     outer.stdout.read_to_string(&mut stdout).expect("stdout");
     outer.stderr.read_to_string(&mut stderr).expect("stderr");
@@ -87,34 +92,34 @@ fn stdio_goes_both_ways_and_the_code_comes_back() {
 
 #[test]
 fn output_to_a_closed_pipe_ends_the_program() {
-    let host = Host::new();
+    let host = Host::with_root();
     let script = ["sh", "-c", "while :; do echo y; done"];
-    let outer = connect(host.second_agent(), request("", &script)).expect("runs");
+    let outer = connect(&host, request("", &script)).expect("runs");
     drop(outer.stdout);
-    assert_eq!(
-        outer.session.wait().expect("an exit").shell_code(),
-        128 + 13
-    );
+    assert_eq!(outer.session.wait().expect("an exit").status, 128 + 13);
 }
 
 /// The run used to succeed although what the program had written was lost.
 #[test]
 fn output_that_cannot_be_written_is_a_failure() {
-    let host = Host::new();
+    let host = Host::with_root();
     let full = || File::options().write(true).open("/dev/full").expect("full");
     let request = request("", &["sh", "-c", "echo lost"]);
-    let outer = connect_to((full(), full().into()), host.second_agent(), request).expect("runs");
+    let outer = connect_to((full(), full().into()), &host, request).expect("runs");
     let error = outer.session.wait().expect_err("output is lost");
-    assert!(matches!(error, RunError::Output { .. }), "{error}");
+    assert!(
+        matches!(error, RunError::Pod(PodError::Output { .. })),
+        "{error}"
+    );
     assert_eq!(error.exit_code(), 125);
 }
 
 #[test]
 fn signals_reach_the_program_and_insisting_ends_it() {
-    let host = Host::new();
+    let host = Host::with_root();
     let script =
         "trap 'echo int' INT; trap 'echo term' TERM; echo go; while :; do sleep 0.02; done";
-    let mut outer = connect(host.second_agent(), request("", &["sh", "-c", script])).expect("runs");
+    let mut outer = connect(&host, request("", &["sh", "-c", script])).expect("runs");
     let mut wait_for = |wanted: &str| {
         let mut text = String::new();
         while !text.contains(wanted) {
@@ -131,16 +136,13 @@ fn signals_reach_the_program_and_insisting_ends_it() {
     outer.signals.send(Signal::Send(2)).expect("sent");
     assert_eq!(outer.forced.recv_timeout(Duration::from_secs(5)), Ok(2));
     host.agent.signal(common::ID, "", 9, false).expect("killed");
-    assert_eq!(
-        outer.session.wait().expect("an exit"),
-        ProcessExit::Signal(9)
-    );
+    assert_eq!(outer.session.wait().expect("an exit").status, 128 + 9);
 }
 
 #[test]
 fn a_program_that_is_not_there_has_its_exit_code() {
-    let host = Host::new();
-    let error = connect(host.second_agent(), request("", &["nope"]))
+    let host = Host::with_root();
+    let error = connect(&host, request("", &["nope"]))
         .err()
         .expect("refused");
     assert_eq!(error.exit_code(), 127);
@@ -148,7 +150,8 @@ fn a_program_that_is_not_there_has_its_exit_code() {
         error.to_string(),
         "cannot run \"nope\": no such file or directory"
     );
-    let error = connect(host.second_agent(), request("", &["/bin"]))
+    let host = Host::with_root();
+    let error = connect(&host, request("", &["/bin"]))
         .err()
         .expect("refused");
     assert_eq!(error.exit_code(), 126);
@@ -156,8 +159,8 @@ fn a_program_that_is_not_there_has_its_exit_code() {
 
 #[test]
 fn a_lost_agent_is_an_error_at_once() {
-    let mut host = Host::new();
-    let outer = connect(host.second_agent(), request("", &["sleep", "1000"])).expect("runs");
+    let mut host = Host::with_root();
+    let outer = connect(&host, request("", &["sleep", "1000"])).expect("runs");
     host.process.kill().expect("killed");
     let error = outer.session.wait().expect_err("lost");
     assert_eq!(error.exit_code(), 125);
@@ -171,7 +174,7 @@ fn a_lost_agent_is_an_error_at_once() {
 
 #[test]
 fn a_terminal_is_passed_through() {
-    let host = Host::new();
+    let host = Host::with_root();
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = rustix::pty::openpt(flags).expect("a terminal");
     rustix::pty::unlockpt(&master).expect("unlocked");
@@ -202,8 +205,8 @@ fn a_terminal_is_passed_through() {
         stderr: clone(),
     };
     let (signals, receiver) = channel();
-    let agent = Arc::new(host.second_agent());
-    let session = Session::start(&agent, asked, local, receiver, Box::new(|_| {})).expect("runs");
+    let container = container(&host, asked);
+    let session = Session::start(&container, local, receiver, Box::new(|_| {})).expect("runs");
     let mut master_file = File::from(master.try_clone().expect("a clone"));
     let mut text = String::new();
     let mut read_until = |wanted: &str| {
@@ -217,5 +220,5 @@ fn a_terminal_is_passed_through() {
     resize(40, 100);
     signals.send(Signal::WindowChanged).expect("sent");
     read_until("40 100");
-    assert_eq!(session.wait().expect("an exit"), ProcessExit::Code(6));
+    assert_eq!(session.wait().expect("an exit").status, 6);
 }

@@ -3,7 +3,8 @@
 //! [`AgentClient`] is the host's side and [`AgentService`] the agent's; both are generated and
 //! blocking. This file adds what the two sides must agree on besides the messages: the version,
 //! the vsock ports, the token that opens a stdio stream, and [`Failure`], which travels in the
-//! details of a ttrpc status so that a refusal keeps its kind and its errno.
+//! details of a ttrpc status so that a refusal keeps its kind and its errno, and how the words of
+//! [`MountOptions`] are read.
 
 #[allow(
     missing_docs,
@@ -20,10 +21,12 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/generated.rs"));
 }
 mod failure;
+mod mount_options;
 
 pub use failure::{failure_of, refuse};
 pub use generated::agent::*;
 pub use generated::agent_ttrpc::{Agent as AgentService, AgentClient, create_agent};
+pub use mount_options::MountOptions;
 
 /// The version of the protocol. Raised whenever an older peer would misunderstand; the two
 /// sides come out of one build, so there is no range to negotiate.

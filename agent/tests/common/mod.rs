@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_protocol::{CreateContainerRequest, Mount, StartProcessRequest};
-use host_runtime::agent::{Agent, ProcessExit, StdioStream, UnixLink};
+use pod::agent::{Agent, StdioStream};
+use pod::testing::LocalMachine;
+use pod::{Pod, ProcessExit};
 
 /// The container that [`Host::new`] creates.
 pub(crate) const ID: &str = "one";
@@ -37,6 +39,15 @@ impl Host {
 
     /// As [`Host::new`], with a container whose request `change` completes.
     pub(crate) fn with(change: impl FnOnce(&mut CreateContainerRequest)) -> Self {
+        let host = Self::with_root();
+        let mut request = container("root");
+        change(&mut request);
+        host.agent.create_container(&request).expect("a container");
+        host
+    }
+
+    /// Starts an agent with a root in its shared directory, and creates nothing.
+    pub(crate) fn with_root() -> Self {
         let host = Self::without_container();
         let root = host.directory.path().join("shared/root");
         for directory in ["bin", "etc", "tmp"] {
@@ -53,9 +64,6 @@ impl Host {
             "root:x:0:0::/root:/bin/sh\nu:x:7:8::/home/u:\n",
         )
         .expect("a user database");
-        let mut request = container("root");
-        change(&mut request);
-        host.agent.create_container(&request).expect("a container");
         host
     }
 
@@ -71,8 +79,8 @@ impl Host {
             .arg(&shared)
             .spawn()
             .expect("the agent");
-        let link = Arc::new(UnixLink::new(directory.path()));
-        let agent = Agent::connect(link, Duration::from_secs(10)).expect("a handshake");
+        let machine = Arc::new(LocalMachine::new(directory.path()));
+        let agent = Agent::connect(machine, Duration::from_secs(10)).expect("a handshake");
         Self {
             agent,
             process,
@@ -80,10 +88,10 @@ impl Host {
         }
     }
 
-    /// Another connection to the same agent, to give away.
-    pub(crate) fn second_agent(&self) -> Agent {
-        let link = Arc::new(UnixLink::new(self.directory.path()));
-        Agent::connect(link, Duration::from_secs(10)).expect("a handshake")
+    /// The same agent as a pod.
+    pub(crate) fn pod(&self) -> Pod {
+        let machine = Arc::new(LocalMachine::new(self.directory.path()));
+        Pod::start(machine, Arc::new(|_| {})).expect("a handshake")
     }
 
     /// Starts `args` as the container's first process.

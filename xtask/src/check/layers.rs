@@ -1,4 +1,4 @@
-//! Dependencies between the kernel's crates point down only.
+//! Dependencies between the crates of the kernel, and between those of the host runtime, point down only.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 /// The kernel's crates from the bottom up. Each may depend on those before it.
-const LAYERS: [&str; 11] = [
+const KERNEL: [&str; 11] = [
     "nacre-abi",
     "nacre-initramfs",
     "nacre-machine",
@@ -22,7 +22,32 @@ const LAYERS: [&str; 11] = [
     "nacre-kernel",
 ];
 
-/// Looks at the dependencies of every kernel crate.
+/// The host runtime's, likewise. What host and guest share lies below all of them.
+const HOST: [&str; 10] = [
+    "nacre-initramfs",
+    "nacre-agent-protocol",
+    "nacre-host-machine",
+    "nacre-devices",
+    "nacre-vmm",
+    "nacre-image",
+    "nacre-oci",
+    "nacre-pod",
+    "nacre-shim",
+    "nacre-cli",
+];
+
+/// Dependencies that point down and are not to be: what owns a machine knows it by the trait alone, and the two
+/// ways in know nothing of each other.
+const APART: [(&str, &str); 6] = [
+    ("nacre-image", "nacre-vmm"),
+    ("nacre-oci", "nacre-vmm"),
+    ("nacre-pod", "nacre-vmm"),
+    ("nacre-shim", "nacre-vmm"),
+    ("nacre-cli", "nacre-vmm"),
+    ("nacre-cli", "nacre-shim"),
+];
+
+/// Looks at the dependencies of every crate that has a layer.
 pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<Complaints> {
     let mut cargo = shell::cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1", "--quiet"]);
@@ -39,9 +64,12 @@ fn upward_edges(packages: &[Value]) -> Complaints {
         .iter()
         .filter_map(|package| package["name"].as_str())
         .collect();
-    let rank = |name: &str| LAYERS.iter().position(|layer| *layer == name);
     let mut complaints = Vec::new();
-    for package in packages {
+    for (package, layers) in packages
+        .iter()
+        .flat_map(|package| [&KERNEL[..], &HOST[..]].map(|layers| (package, layers)))
+    {
+        let rank = |name: &str| layers.iter().position(|layer| *layer == name);
         let name = package["name"].as_str().unwrap_or_default();
         let Some(layer) = rank(name) else { continue };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -49,6 +77,10 @@ fn upward_edges(packages: &[Value]) -> Complaints {
             let is_upward = rank(target).is_none_or(|below| below >= layer);
             if own.contains(&target) && is_upward {
                 complaints.push(format!("{name} depends on {target}, which is not below it"));
+            } else if APART.contains(&(name, target)) {
+                complaints.push(format!(
+                    "{name} depends on {target}, which it is not to know"
+                ));
             }
         }
     }
@@ -66,10 +98,17 @@ mod tests {
             { "name": "nacre-machine", "dependencies": [{ "name": "nacre-sched" }, { "name": "spin" }] },
             { "name": "nacre-fs", "dependencies": [{ "name": "nacre-agent" }] },
             { "name": "nacre-agent", "dependencies": [{ "name": "nacre-fs" }] },
+            { "name": "nacre-pod", "dependencies": [{ "name": "nacre-host-machine" }, { "name": "nacre-shim" }] },
+            { "name": "nacre-cli", "dependencies": [{ "name": "nacre-vmm" }, { "name": "nacre-pod" }] },
+            { "name": "nacre-vmm", "dependencies": [] },
+            { "name": "nacre-shim", "dependencies": [{ "name": "nacre-pod" }] },
+            { "name": "nacre-host-machine", "dependencies": [] },
         ]);
         let complaints = upward_edges(packages.as_array().expect("an array"));
-        assert_eq!(complaints.len(), 2, "{complaints:?}");
+        assert_eq!(complaints.len(), 4, "{complaints:?}");
         assert!(complaints[0].starts_with("nacre-machine depends on nacre-sched"));
         assert!(complaints[1].starts_with("nacre-fs depends on nacre-agent"));
+        assert!(complaints[2].starts_with("nacre-pod depends on nacre-shim"));
+        assert!(complaints[3].starts_with("nacre-cli depends on nacre-vmm"));
     }
 }

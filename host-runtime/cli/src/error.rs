@@ -1,0 +1,85 @@
+//! Why `nacre run` ended otherwise than by the program's own exit.
+
+use std::io;
+use std::path::PathBuf;
+
+use host_machine::MachineError;
+use image::boot::{BadArchive, ImagesNotFound};
+use pod::{Lost, PodError};
+
+use super::OWN_FAILURE;
+
+/// A failure of `nacre run`. `Display` gives one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The root file system cannot be used.
+    #[error("cannot use the root file system {}: {source}", path.display())]
+    Rootfs {
+        /// As given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The root file system is something else.
+    #[error("the root file system {} is not a directory", path.display())]
+    NotADirectory {
+        /// As given.
+        path: PathBuf,
+    },
+    /// No kernel or archive.
+    #[error(transparent)]
+    Images(#[from] ImagesNotFound),
+    /// The archive is of no use.
+    #[error(transparent)]
+    Archive(#[from] BadArchive),
+    /// A variable without a name.
+    #[error("the variable {given:?} has no name; write NAME=VALUE")]
+    Variable {
+        /// As given.
+        given: String,
+    },
+    /// `-t` without a terminal.
+    #[error("stdin is not a terminal; leave out -t, or -i")]
+    NotATerminal,
+    /// The terminal could not be set up.
+    #[error("cannot set up the terminal: {source}")]
+    Terminal {
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Signals or threads could not be set up.
+    #[error("cannot {what}: {source}")]
+    Host {
+        /// What was to be done.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The microVM could not be started.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The pod refused, or was lost.
+    #[error(transparent)]
+    Pod(#[from] PodError),
+    /// Nobody knows how the program ended.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The user insisted.
+    #[error("ended the microVM because of signal {signal}")]
+    Interrupted {
+        /// The signal.
+        signal: u8,
+    },
+}
+
+impl RunError {
+    /// What the command line exits with.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Pod(PodError::Agent(error)) => error.exit_code(),
+            Self::Interrupted { signal } => signal.saturating_add(128),
+            _ => OWN_FAILURE,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The `nacre` command line: `nacre run` starts one program in a microVM of its own.
+//!
+//! `run` goes from arguments to exit code; `session` connects a process in the guest with this
+//! one's stdio, terminal and signals and knows nothing of microVMs, so that tests give it an agent on the
+//! host; `terminal`, `size` and `timings` are small and alone. Every failure of nacre's own is one
+//! sentence on stderr and exit code 125, as with other container command lines.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod error;
+mod run;
+pub mod session;
+mod signals;
+mod size;
+mod terminal;
+mod timings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use host_machine::printing::tell;
+
+pub use error::RunError;
+
+/// The exit code of a failure that is not the program's.
+const OWN_FAILURE: u8 = 125;
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help goes to stdout and is no failure; nobody can be told if printing fails.
+            let _ = error.print();
+            return if error.use_stderr() {
+                OWN_FAILURE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let args::Command::Run(args) = args.command;
+    match run::run(&args) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            tell(format_args!("nacre: {error}"));
+            error.exit_code().into()
+        }
+    }
+}

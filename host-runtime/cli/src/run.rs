@@ -1,0 +1,261 @@
+//! `nacre run`, from its arguments to an exit code.
+//!
+//! Whatever goes wrong, the machine is dropped on the way out and its VMM with it, and the root
+//! file system was only ever shared, never mounted here: nothing stays.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use agent_protocol::{CreateContainerRequest, Mount, StartProcessRequest, User};
+use host_machine::printing::tell;
+use host_machine::{LogTarget, Machine, MachineError, MachineSpec, VmmProcess};
+use image::boot;
+use pod::Pod;
+
+use super::RunError;
+use super::args::RunArgs;
+use super::session::{Force, LocalStdio, Session};
+use super::signals::Caught;
+use super::terminal::RawTerminal;
+use super::timings::Marks;
+
+/// The container's name within its pod.
+const CONTAINER: &str = "run";
+/// What a program finds in `PATH` unless told otherwise.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs the program and gives the code to exit with.
+pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
+    check_rootfs(args)?;
+    if args.tty && args.interactive && !rustix::termios::isatty(io::stdin()) {
+        return Err(RunError::NotATerminal);
+    }
+    let spec = spec(args)?;
+    let request = process_request(args)?;
+    let caught = Caught::start()?;
+    let mut marks = Marks::new();
+    let aborted = |error| {
+        caught
+            .aborted()
+            .map_or(error, |signal| RunError::Interrupted { signal })
+    };
+    let machine = VmmProcess::start(&spec).map_err(|error| aborted(error.into()))?;
+    let machine: Arc<dyn Machine> = Arc::new(machine);
+    caught.ends(&machine);
+    marks.note("VMM ready");
+    let outcome = run_in(&machine, args, request, &caught, &mut marks);
+    // Threads may still hold the machine; it is to be gone when this process is.
+    machine.kill();
+    marks.note("microVM gone");
+    if args.timings {
+        // As in `tell`: what was measured is no reason to lose the exit code.
+        let _ = write!(io::stderr(), "{}", marks.table(&machine.timings()));
+    }
+    outcome.map_err(aborted)
+}
+
+/// Runs the program in a machine that has started, and powers that off.
+fn run_in(
+    machine: &Arc<dyn Machine>,
+    args: &RunArgs,
+    request: StartProcessRequest,
+    caught: &Caught,
+    marks: &mut Marks,
+) -> Result<u8, RunError> {
+    // Who waits for the one process needs no events.
+    let pod = Pod::start(Arc::clone(machine), Arc::new(|_| {}))?;
+    marks.note("agent answered");
+    let container = pod.create_container(&container_request(), request)?;
+    marks.note("container mounted");
+    let stdio = local_stdio(args.interactive)?;
+    // Before the program starts, so that it never sees a half-cooked key.
+    let raw = (args.tty && args.interactive)
+        .then(|| RawTerminal::enter(io::stdin()))
+        .transpose()
+        .map_err(|_| RunError::NotATerminal)?;
+    let forced = Arc::new(AtomicU8::new(0));
+    let session = Session::start(&container, stdio, caught.forward(), force(machine, &forced))?;
+    marks.note("program runs");
+    let exit = session.wait();
+    drop(raw);
+    if forced.load(Ordering::Acquire) != 0 {
+        return Err(RunError::Interrupted {
+            signal: forced.load(Ordering::Acquire),
+        });
+    }
+    // Lost output is no reason to lose what the program wrote to files.
+    if !matches!(exit, Err(RunError::Lost(_))) {
+        marks.note("program ended");
+        if let Err(error) = pod.power_off() {
+            tell(format_args!("nacre: {error}"));
+        }
+    }
+    exit.map(|exit| u8::try_from(exit.status).unwrap_or(u8::MAX))
+}
+
+/// What ends the microVM when the program ignores being asked.
+fn force(machine: &Arc<dyn Machine>, forced: &Arc<AtomicU8>) -> Force {
+    let (machine, forced) = (Arc::clone(machine), Arc::clone(forced));
+    Box::new(move |signal| {
+        forced.store(signal, Ordering::Release);
+        machine.kill();
+    })
+}
+
+fn check_rootfs(args: &RunArgs) -> Result<(), RunError> {
+    let path = &args.rootfs;
+    let metadata = std::fs::metadata(path).map_err(|source| RunError::Rootfs {
+        path: path.clone(),
+        source,
+    })?;
+    if metadata.is_dir() {
+        Ok(())
+    } else {
+        Err(RunError::NotADirectory { path: path.clone() })
+    }
+}
+
+fn spec(args: &RunArgs) -> Result<MachineSpec, RunError> {
+    let (kernel, initramfs) = image_files(args)?;
+    // The kernel first: where it is not, an archive beside it is not either.
+    std::fs::metadata(&kernel).map_err(|source| MachineError::Open {
+        what: "guest kernel",
+        path: kernel.clone(),
+        source,
+    })?;
+    boot::check_archive(&initramfs)?;
+    let mut spec = MachineSpec::new(kernel, initramfs);
+    spec.cpus = args.cpus;
+    spec.memory_bytes = args.memory.0;
+    spec.shared_dir = Some(args.rootfs.clone());
+    spec.log = args.log.clone().map_or(LogTarget::Discard, LogTarget::File);
+    Ok(spec)
+}
+
+/// The files as named; what is not named is found, the archive beside a named kernel.
+fn image_files(args: &RunArgs) -> Result<(PathBuf, PathBuf), RunError> {
+    match (&args.kernel, &args.initramfs) {
+        (Some(kernel), Some(initramfs)) => Ok((kernel.clone(), initramfs.clone())),
+        (Some(kernel), None) => Ok((kernel.clone(), kernel.with_file_name("initramfs.img"))),
+        (None, named) => {
+            let found = boot::locate()?;
+            Ok((found.kernel, named.clone().unwrap_or(found.initramfs)))
+        }
+    }
+}
+
+fn local_stdio(interactive: bool) -> Result<LocalStdio, RunError> {
+    use std::os::fd::AsFd;
+    let host = |source| RunError::Host {
+        what: "duplicate stdio",
+        source,
+    };
+    let stdin = io::stdin();
+    Ok(LocalStdio {
+        stdin: interactive
+            .then(|| stdin.as_fd().try_clone_to_owned())
+            .transpose()
+            .map_err(host)?,
+        stdout: io::stdout().as_fd().try_clone_to_owned().map_err(host)?,
+        stderr: io::stderr().as_fd().try_clone_to_owned().map_err(host)?,
+    })
+}
+
+/// The shared directory with what every Linux program expects mounted in it.
+fn container_request() -> CreateContainerRequest {
+    let mount = |destination: &str, kind: &str, options: &[&str], optional| Mount {
+        destination: destination.to_owned(),
+        type_: kind.to_owned(),
+        source: kind.to_owned(),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        optional,
+        ..Default::default()
+    };
+    let pts = [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ];
+    CreateContainerRequest {
+        id: CONTAINER.to_owned(),
+        mounts: vec![
+            mount("/proc", "proc", &["nosuid", "noexec", "nodev"], false),
+            mount(
+                "/dev",
+                "tmpfs",
+                &["nosuid", "strictatime", "mode=755", "size=65536k"],
+                false,
+            ),
+            mount("/dev/pts", "devpts", &pts, true),
+            mount(
+                "/dev/shm",
+                "tmpfs",
+                &["nosuid", "noexec", "nodev", "mode=1777"],
+                false,
+            ),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"], true),
+        ],
+        ..Default::default()
+    }
+}
+
+fn process_request(args: &RunArgs) -> Result<StartProcessRequest, RunError> {
+    let mut env = vec![PATH.to_owned()];
+    if args.tty {
+        let kind = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
+        env.push(format!("TERM={kind}"));
+    }
+    for given in &args.env {
+        set_variable(&mut env, given)?;
+    }
+    let user = User {
+        name: args.user.clone(),
+        // Root's own group, as a login gives it; not read when there is a name.
+        additional_gids: vec![0],
+        ..Default::default()
+    };
+    Ok(StartProcessRequest {
+        container_id: CONTAINER.to_owned(),
+        args: args.program.clone(),
+        env,
+        cwd: args.cwd.clone(),
+        user: Some(user).into(),
+        terminal: args.tty,
+        ..Default::default()
+    })
+}
+
+/// Sets `NAME=VALUE`, or `NAME` to its value here if it has one, in place of an earlier one.
+fn set_variable(env: &mut Vec<String>, given: &str) -> Result<(), RunError> {
+    let (name, value) = match given.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (given, std::env::var(given).ok()),
+    };
+    if name.is_empty() {
+        return Err(RunError::Variable {
+            given: given.to_owned(),
+        });
+    }
+    env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
+    env.extend(value.map(|value| format!("{name}={value}")));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::set_variable;
+
+    #[test]
+    fn variables_replace_and_need_a_name() {
+        let mut env = vec!["PATH=/bin".to_owned(), "A=1".to_owned()];
+        set_variable(&mut env, "PATH=/x=y").expect("a variable");
+        set_variable(&mut env, "NACRE_SURELY_NOT_SET").expect("nothing to set");
+        assert_eq!(env, ["A=1", "PATH=/x=y"]);
+        assert!(set_variable(&mut env, "=x").is_err());
+    }
+}

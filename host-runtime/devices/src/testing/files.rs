@@ -1,0 +1,197 @@
+//! A FUSE client that speaks to the file system device through its queue, and a tour of what it can do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::{BUFFERS, Driver, SharedMemory, WRITE};
+use crate::VirtioDevice as _;
+use crate::fs::{BIG_WRITES, Fs, MAX_PAGES};
+
+pub const ROOT: u64 = 1;
+pub const ENOENT: i32 = -2;
+pub const EINVAL: i32 = -22;
+pub const LOOKUP: u32 = 1;
+pub const SETATTR: u32 = 4;
+pub const READLINK: u32 = 5;
+pub const SYMLINK: u32 = 6;
+pub const MKNOD: u32 = 8;
+pub const MKDIR: u32 = 9;
+pub const UNLINK: u32 = 10;
+pub const RMDIR: u32 = 11;
+pub const LINK: u32 = 13;
+pub const OPEN: u32 = 14;
+pub const READ: u32 = 15;
+pub const WRITE_FILE: u32 = 16;
+pub const STATFS: u32 = 17;
+pub const RELEASE: u32 = 18;
+pub const FSYNC: u32 = 20;
+pub const INIT: u32 = 26;
+pub const OPENDIR: u32 = 27;
+pub const READDIR: u32 = 28;
+pub const CREATE: u32 = 35;
+pub const FALLOCATE: u32 = 43;
+pub const READDIRPLUS: u32 = 44;
+pub const RENAME2: u32 = 45;
+
+/// A mounted device.
+pub struct Client {
+    fs: Arc<Mutex<Fs<SharedMemory>>>,
+    driver: Driver,
+}
+
+impl Client {
+    pub fn mount(root: &Path) -> Self {
+        let root = root.to_str().expect("a plain name");
+        let fs = Fs::new(root).expect("procfs");
+        fs.open().expect("a directory");
+        let fs = Arc::new(Mutex::new(fs));
+        let driver = Driver::ready(fs.clone());
+        let mut client = Self { fs, driver };
+        let version = [
+            words(&[7, 31, 0x2_0000, BIG_WRITES | MAX_PAGES | 1]),
+            vec![0; 48],
+        ]
+        .concat();
+        let answer = client.call(INIT, ROOT, &version).expect("a version");
+        assert_eq!(answer[12..16], (BIG_WRITES | MAX_PAGES).to_le_bytes());
+        assert_eq!(answer[20..24], (1u32 << 20).to_le_bytes());
+        assert_eq!(answer[28..30], 256u16.to_le_bytes());
+        client
+    }
+
+    /// One request; the answer's body or its error.
+    pub fn call(&mut self, opcode: u32, node: u64, body: &[u8]) -> Result<Vec<u8>, i32> {
+        let length = u32::try_from(40 + body.len()).expect("short");
+        let mut request = words(&[length, opcode, 7, 0]);
+        request.extend_from_slice(&node.to_le_bytes());
+        request.extend_from_slice(&words(&[0, 0, 1, 0]));
+        request.extend_from_slice(body);
+        let answer = BUFFERS + 0x1_0000;
+        self.driver.put(BUFFERS, &request);
+        self.driver
+            .add(1, &[(BUFFERS, length, 0), (answer, 0x1_0000, WRITE)]);
+        self.fs.lock().expect("not poisoned").kicked(1);
+        let used = self.driver.used(1);
+        let [used] = used[..] else {
+            panic!("{} answers", used.len())
+        };
+        let bytes = self.driver.get(answer, used as usize);
+        let error = i32::from_le_bytes(bytes[4..8].try_into().expect("four"));
+        if error == 0 {
+            Ok(bytes[16..].to_vec())
+        } else {
+            Err(error)
+        }
+    }
+
+    /// A request about a name in a directory.
+    pub fn named(
+        &mut self,
+        opcode: u32,
+        node: u64,
+        before: &[u32],
+        name: &str,
+    ) -> Result<Vec<u8>, i32> {
+        let body = [words(before), name.as_bytes().to_vec(), vec![0]].concat();
+        self.call(opcode, node, &body)
+    }
+
+    pub fn lookup(&mut self, node: u64, name: &str) -> Result<u64, i32> {
+        self.named(LOOKUP, node, &[], name)
+            .map(|entry| long(&entry, 0))
+    }
+}
+
+pub fn words(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+pub fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"))
+}
+
+pub fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("nacre-fs-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(path.join("shared")).expect("a fresh folder");
+    path
+}
+
+/// Makes, writes, reads, renames, links, lists and removes in an empty directory; fails on the first refusal.
+pub fn work(client: &mut Client) {
+    let directory = client
+        .named(MKDIR, ROOT, &[0o755, 0o022], "dir")
+        .expect("made");
+    let directory = long(&directory, 0);
+    let created = client
+        .named(CREATE, ROOT, &[0o102, 0o644, 0o022, 0], "file")
+        .expect("made");
+    let (file, handle) = (long(&created, 0), long(&created, 128));
+    let io = |offset: u32, size: u32| {
+        [
+            handle.to_le_bytes().to_vec(),
+            words(&[offset, 0, size, 0, 0, 0, 0, 0]),
+        ]
+        .concat()
+    };
+    let written = client.call(WRITE_FILE, file, &[io(0, 5), b"hello".to_vec()].concat());
+    assert_eq!(written.expect("written")[..4], 5u32.to_le_bytes());
+    assert_eq!(client.call(READ, file, &io(1, 100)).expect("read"), b"ello");
+    client.call(FSYNC, file, &io(0, 0)[..16]).expect("synced");
+    let space = [handle.to_le_bytes().to_vec(), words(&[0, 0, 5, 0, 0, 0])].concat();
+    client.call(FALLOCATE, file, &space).expect("allocated");
+    // Mode, size, owner and both times, set to now.
+    let set = [
+        words(&[0b1_1011_1111, 0]),
+        vec![0; 8],
+        words(&[5, 0]),
+        vec![0; 44],
+        words(&[0o600, 0, 0, 0, 0]),
+    ];
+    let set = client.call(SETATTR, file, &set.concat()).expect("set");
+    assert_eq!(set[16 + 60..16 + 64], 0o100_600u32.to_le_bytes());
+    client.call(RELEASE, file, &io(0, 0)[..24]).expect("closed");
+    let target = [
+        directory.to_le_bytes().to_vec(),
+        words(&[0, 0]),
+        b"file\0renamed\0".to_vec(),
+    ];
+    client
+        .call(RENAME2, ROOT, &target.concat())
+        .expect("renamed");
+    let linked = client
+        .call(SYMLINK, ROOT, b"link\0dir/renamed\0")
+        .expect("linked");
+    assert_eq!(
+        client.call(READLINK, long(&linked, 0), &[]).expect("read"),
+        b"dir/renamed"
+    );
+    let hard = [file.to_le_bytes().to_vec(), b"gone\0".to_vec()].concat();
+    client.call(LINK, ROOT, &hard).expect("linked");
+    client.named(UNLINK, ROOT, &[], "gone").expect("removed");
+    client
+        .named(MKNOD, ROOT, &[0o10_644, 0, 0, 0], "pipe")
+        .expect("made");
+    client
+        .named(MKDIR, ROOT, &[0o755, 0], "empty")
+        .expect("made");
+    client.named(RMDIR, ROOT, &[], "empty").expect("removed");
+    client.call(STATFS, ROOT, &[]).expect("counted");
+    let opened = client.call(OPEN, file, &words(&[0, 0])).expect("opened");
+    client
+        .call(RELEASE, file, &[opened[..8].to_vec(), vec![0; 16]].concat())
+        .expect("closed");
+    let opened = client
+        .call(OPENDIR, ROOT, &words(&[0o20_0000, 0]))
+        .expect("opened");
+    for opcode in [READDIR, READDIRPLUS] {
+        let list = [opened[..8].to_vec(), words(&[0, 0, 4096, 0, 0, 0, 0, 0])].concat();
+        let entries = client.call(opcode, ROOT, &list).expect("listed");
+        let text = String::from_utf8_lossy(&entries).into_owned();
+        assert!(
+            text.contains("dir") && text.contains("link") && text.contains("pipe"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! How a microVM ended, as a value a caller can branch on and a sentence a person can act on.
+
+use serde::{Deserialize, Serialize};
+
+/// How a microVM ended. `Display` gives one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// The guest switched itself off: the one orderly end.
+    #[error("the guest powered off")]
+    PowerOff,
+    /// The guest asked for a reset; a Nacre microVM is not restarted.
+    #[error(
+        "the guest asked for a reboot, which ends a microVM; start it again if it should run on"
+    )]
+    Reset,
+    /// The guest kernel panicked and said so.
+    #[error("the guest kernel panicked: {message}; the console log has the details")]
+    GuestPanic {
+        /// The panic message as the console log has it.
+        message: String,
+    },
+    /// A CPU could not deliver a fault: the guest kernel is broken.
+    #[error(
+        "the guest's CPU {cpu} shut down after a triple fault{}; the guest kernel is broken, \
+         please report it with the console log", at_rip(.rip)
+    )]
+    TripleFault {
+        /// Which virtual CPU.
+        cpu: u32,
+        /// Where it was, if it could be read.
+        rip: Option<u64>,
+    },
+    /// KVM could not go on with a CPU.
+    #[error("KVM could not run the guest's CPU {cpu} any further: {what}")]
+    Kvm {
+        /// Which virtual CPU.
+        cpu: u32,
+        /// What KVM said, and where.
+        what: String,
+    },
+    /// The VMM process was killed.
+    #[error("the VMM process was killed by signal {signal}{}", signal_hint(*.signal))]
+    VmmKilled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Its owner ended the microVM.
+    #[error("the microVM was stopped by its owner")]
+    Stopped,
+    /// The VMM itself failed.
+    #[error("the VMM failed: {message}")]
+    VmmFailed {
+        /// What it said last.
+        message: String,
+    },
+}
+
+impl ExitReason {
+    /// Whether this is how a microVM should end; everything else means that work may be lost.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        matches!(self, Self::PowerOff)
+    }
+}
+
+fn at_rip(rip: &Option<u64>) -> String {
+    rip.map_or_else(String::new, |rip| format!(" at {rip:#x}"))
+}
+
+/// What most often sends this signal.
+fn signal_hint(signal: i32) -> &'static str {
+    match signal {
+        9 => " (SIGKILL): by an operator, or by the host's out-of-memory killer (see dmesg)",
+        15 => " (SIGTERM): by an operator or a service manager",
+        31 => {
+            " (SIGSYS): it made a system call that its seccomp filter does not allow, please report it"
+        }
+        _ => "",
+    }
+}

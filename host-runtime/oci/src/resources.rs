@@ -1,0 +1,145 @@
+//! `linux.resources`: what becomes the microVM's size, what holds in any, and what is refused.
+
+use oci_spec::runtime::{
+    LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources,
+};
+
+use super::{invalid, unsupported};
+use crate::OciError;
+use host_machine::MIN_MEMORY;
+
+/// What a microVM gets when the container sets no limit.
+const DEFAULT_MEMORY: u64 = 256 << 20;
+/// The weight that containerd gives every container: no wish at all.
+const DEFAULT_SHARES: u64 = 1024;
+
+/// A microVM's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) cpus: u32,
+    pub(super) memory_bytes: u64,
+}
+
+/// Checks all of it and gives the size.
+pub(super) fn size(resources: Option<&LinuxResources>) -> Result<Size, OciError> {
+    if let Some(resources) = resources {
+        resources.devices().iter().flatten().try_for_each(device)?;
+        if resources.pids().is_some_and(|pids| pids.limit() > 0) {
+            return Err(unsupported("linux.resources.pids.limit"));
+        }
+    }
+    Ok(Size {
+        cpus: cpus(resources.and_then(|resources| resources.cpu().as_ref()))?,
+        memory_bytes: memory(resources.and_then(|resources| resources.memory().as_ref()))?,
+    })
+}
+
+/// The devices of the guest are memory devices and terminals, which runc lets every container use, so it makes
+/// no difference whether all the others are denied or allowed. A rule about one of them would have to be kept.
+fn device(rule: &LinuxDeviceCgroup) -> Result<(), OciError> {
+    let of_any_kind = matches!(rule.typ(), None | Some(LinuxDeviceType::A));
+    let wildcard = |number: Option<i64>| number.is_none_or(|number| number < 0);
+    let of_all = of_any_kind && wildcard(rule.major()) && wildcard(rule.minor());
+    if of_all || rule.allow() {
+        return Ok(());
+    }
+    Err(unsupported(&format!(
+        "denying a single device ({}:{}) in linux.resources.devices",
+        rule.major().unwrap_or(-1),
+        rule.minor().unwrap_or(-1)
+    )))
+}
+
+/// A memory limit is the microVM's size: the guest cannot have more than that.
+fn memory(memory: Option<&LinuxMemory>) -> Result<u64, OciError> {
+    let limit = memory.and_then(LinuxMemory::limit);
+    let limit = limit.filter(|&limit| limit != 0 && limit != -1);
+    // Memory and swap together: without swap, what holds for the memory holds for both.
+    let swap = memory.and_then(LinuxMemory::swap).unwrap_or(0);
+    if swap > 0 && limit.is_none_or(|limit| swap < limit) {
+        return Err(invalid(&format!(
+            "the limit of {swap} bytes for memory and swap (linux.resources.memory.swap) is below that for \
+             memory alone; the guest has no swap"
+        )));
+    }
+    match limit {
+        None => Ok(DEFAULT_MEMORY),
+        Some(limit) => u64::try_from(limit).ok().filter(|&limit| limit >= MIN_MEMORY).ok_or_else(|| {
+            invalid(&format!("the memory limit of {limit} bytes is below the {MIN_MEMORY} that a microVM needs"))
+        }),
+    }
+}
+
+/// A CPU quota is a number of virtual CPUs; parts of a CPU are refused.
+fn cpus(cpu: Option<&LinuxCpu>) -> Result<u32, OciError> {
+    let Some(cpu) = cpu else { return Ok(1) };
+    if cpu
+        .shares()
+        .is_some_and(|shares| shares != 0 && shares != DEFAULT_SHARES)
+    {
+        return Err(unsupported("linux.resources.cpu.shares"));
+    }
+    let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok());
+    match (
+        quota.filter(|&quota| quota > 0),
+        // The kernel's own period, which 0 leaves as it is.
+        cpu.period().filter(|&period| period > 0).unwrap_or(100_000),
+    ) {
+        // A period of nothing is nothing.
+        (None, _) => Ok(1),
+        (Some(quota), period) if quota % period == 0 => {
+            u32::try_from(quota / period).map_err(|_| invalid("the CPU quota is out of range"))
+        }
+        (Some(quota), period) => Err(invalid(&format!(
+            "the CPU quota of {quota} µs in {period} µs is not a whole number of CPUs, which is what a microVM has"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Size, size};
+
+    fn of(resources: Value) -> Result<Size, String> {
+        let resources = serde_json::from_value(resources).expect("resources");
+        size(Some(&resources)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn limits_are_sizes() {
+        let got = of(json!({
+            "memory": {"limit": 134_217_728, "swap": 268_435_456},
+            "cpu": {"shares": 1024, "quota": 200_000, "period": 100_000},
+            "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3}],
+            "pids": {"limit": -1}
+        }));
+        let (cpus, memory_bytes) = (2, 128 << 20);
+        assert_eq!(got, Ok(Size { cpus, memory_bytes }));
+        let none = of(json!({"memory": {"limit": -1}, "cpu": {"quota": -1, "period": 0}}));
+        assert_eq!(none.map(|size| size.cpus), Ok(1));
+    }
+
+    #[test]
+    fn what_a_size_cannot_say_is_refused_by_name() {
+        for (resources, word) in [
+            (json!({"cpu": {"quota": 50_000}}), "whole number"),
+            (json!({"cpu": {"shares": 2}}), "linux.resources.cpu.shares"),
+            (json!({"memory": {"limit": 1_048_576}}), "memory limit"),
+            (json!({"memory": {"swap": 1_048_576}}), "memory.swap"),
+            (
+                json!({"memory": {"limit": 134_217_728, "swap": 1}}),
+                "memory.swap",
+            ),
+            (json!({"pids": {"limit": 9}}), "linux.resources.pids.limit"),
+            (
+                json!({"devices": [{"allow": false, "type": "c", "major": 1, "minor": 3}]}),
+                "1:3",
+            ),
+        ] {
+            let said = of(resources).expect_err(word);
+            assert!(said.contains(word), "{said}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! A pod: one machine, the agent in it, its containers and their processes.
+//!
+//! [`Pod`] is what every owner of a machine goes through: `nacre run` for one program, the containerd shim for
+//! what the Task API asks. A [`Container`] has processes by exec id, the empty one being its first; their
+//! standard streams are whatever descriptors the owner gives ([`Ends`]). What happens is told to one
+//! [`Observer`]. Nothing here knows containerd's types or how a machine works.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+mod container;
+mod error;
+mod event;
+mod pod;
+mod process;
+mod pump;
+mod stdio;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use agent::{Agent, AgentError, ProcessExit};
+pub use container::Container;
+pub use error::PodError;
+pub use event::{Event, Observer};
+pub use pod::Pod;
+pub use process::{Exit, Lost, Process, Stage};
+pub use stdio::{Broken, Ends, Patience};

@@ -1,0 +1,118 @@
+//! A pod: a machine whose agent has answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_protocol::{CreateContainerRequest, StartProcessRequest};
+use host_machine::{Machine, MachineError};
+
+use crate::agent::{Agent, AgentError};
+use crate::container::Container;
+use crate::error::PodError;
+use crate::event::Observer;
+
+/// How long a guest may take from its start until its agent answers.
+const BOOT_BOUND: Duration = Duration::from_secs(60);
+/// How long a guest may take to write back and power off.
+const POWER_OFF_BOUND: Duration = Duration::from_secs(10);
+/// How long the reason of a guest's end may take to be known once its connections have broken.
+const REASON_BOUND: Duration = Duration::from_secs(3);
+
+/// A machine and the agent in it.
+pub struct Pod {
+    parts: Parts,
+    observer: Observer,
+}
+
+/// What every container of a pod needs of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) agent: Arc<Agent>,
+}
+
+impl Pod {
+    /// Waits for the agent of a machine that has been started.
+    ///
+    /// # Errors
+    /// [`PodError::Ended`] when the microVM ends, [`PodError::Agent`] when the agent does not answer in time.
+    pub fn start(machine: Arc<dyn Machine>, observer: Observer) -> Result<Self, PodError> {
+        let agent = Agent::connect(Arc::clone(&machine), BOOT_BOUND);
+        let agent = Arc::new(agent.map_err(|error| explained(&*machine, error))?);
+        let parts = Parts { machine, agent };
+        Ok(Self { parts, observer })
+    }
+
+    /// Mounts what a container sees; `init` is what [`Container::start`] will start first.
+    ///
+    /// # Errors
+    /// The agent's refusal, or how the guest was lost.
+    pub fn create_container(
+        &self,
+        create: &CreateContainerRequest,
+        init: StartProcessRequest,
+    ) -> Result<Arc<Container>, PodError> {
+        let answer = self.parts.agent.create_container(create);
+        let skipped = self.parts.explained(answer)?.skipped_mounts;
+        let observer = Arc::clone(&self.observer);
+        let id = create.id.clone();
+        let container = Container::new(id, self.parts.clone(), observer, init, skipped);
+        Ok(Arc::new(container))
+    }
+
+    /// The pod's machine.
+    #[must_use]
+    pub fn machine(&self) -> &Arc<dyn Machine> {
+        &self.parts.machine
+    }
+
+    /// Ends the guest in order, so that nothing it wrote is lost; at once when it does not follow.
+    ///
+    /// # Errors
+    /// How it ended otherwise; it has ended in any case.
+    pub fn power_off(&self) -> Result<(), PodError> {
+        let asked = self.parts.agent.shutdown(Duration::ZERO);
+        // An answer may be lost because the guest followed at once.
+        match self.parts.machine.wait(Some(POWER_OFF_BOUND)) {
+            Some(reason) if reason.is_orderly() => Ok(()),
+            Some(reason) => Err(PodError::Disorderly { reason }),
+            None => {
+                self.parts.machine.kill();
+                Err(PodError::NoPowerOff {
+                    waited: POWER_OFF_BOUND,
+                    asked: asked.err(),
+                })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Pod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = &self.parts;
+        f.debug_struct("Pod")
+            .field("parts", parts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    /// An answer of the agent's, or why there is none.
+    pub(crate) fn explained<T>(&self, answer: Result<T, AgentError>) -> Result<T, PodError> {
+        answer.map_err(|error| explained(&*self.machine, error))
+    }
+}
+
+/// A broken connection is how a dead guest shows first; its end says more.
+fn explained(machine: &dyn Machine, error: AgentError) -> PodError {
+    let is_lost = matches!(
+        error,
+        AgentError::Transport { .. }
+            | AgentError::Stream { .. }
+            | AgentError::Link(MachineError::Ended { .. })
+    );
+    if is_lost && let Some(reason) = machine.wait(Some(REASON_BOUND)) {
+        return PodError::Ended { reason };
+    }
+    error.into()
+}

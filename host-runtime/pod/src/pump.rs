@@ -1,0 +1,101 @@
+//! Moving bytes between two descriptors, with plain reads and writes: the one loop for all streams.
+//!
+//! It is not `std::io::copy`, because that uses splice(2)
+//! on Linux, which keeps a pipe locked while it waits for the other side: whoever then closes the
+//! pipe, `ctr` for one, hangs in the kernel where not even SIGKILL reaches it.
+
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+/// Bytes moved at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Copies until the input ends, and calls `moved` for each piece; an input that fails has ended, too.
+///
+/// # Errors
+/// The error of an output that takes no more; what was read for it is lost.
+pub(crate) fn copy(from: impl AsFd, to: impl AsFd, mut moved: impl FnMut()) -> Result<(), Errno> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match rustix::io::read(&from, &mut buffer[..]) {
+            Ok(0) => return Ok(()),
+            Ok(length) => {
+                write_all(&to, &buffer[..length])?;
+                moved();
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait(&from, PollFlags::IN),
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Writes all of it, however often that takes.
+///
+/// # Errors
+/// As write(2), but for EINTR and EAGAIN.
+fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&to, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait(&to, PollFlags::OUT),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn wait(fd: impl AsFd, what: PollFlags) {
+    // Whatever it says, the next read or write knows.
+    let _ = rustix::event::poll(&mut [PollFd::new(&fd, what)], None);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::copy;
+
+    #[test]
+    fn copies_to_the_end_and_tells_a_broken_output() {
+        let (mut far, near) = UnixStream::pair().expect("a socket pair");
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        far.write_all(b"bytes").expect("a write");
+        drop(far);
+        assert_eq!(copy(&near, &writer, || {}), Ok(()));
+        drop(writer);
+        let mut seen = String::new();
+        reader.read_to_string(&mut seen).expect("a read");
+        assert_eq!(seen, "bytes");
+
+        let (mut far, near) = UnixStream::pair().expect("a socket pair");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        far.write_all(b"bytes").expect("a write");
+        assert_eq!(copy(&near, &writer, || {}), Err(rustix::io::Errno::PIPE));
+    }
+
+    /// `ctr run --detach` did not end: closing its end of the FIFO waited for the next output.
+    #[test]
+    fn a_silent_input_does_not_keep_the_output_from_being_closed() {
+        let (far, near) = UnixStream::pair().expect("a socket pair");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        std::thread::spawn(move || copy(&near, &writer, || {}));
+        // Long enough for the copy to wait for input.
+        std::thread::sleep(Duration::from_millis(100));
+        let (closed, waiting) = mpsc::channel();
+        std::thread::spawn(move || {
+            drop(reader);
+            closed.send(())
+        });
+        let in_time = waiting.recv_timeout(Duration::from_secs(5));
+        drop(far);
+        assert!(in_time.is_ok(), "closing the pipe hung");
+    }
+}

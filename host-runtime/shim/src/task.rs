@@ -1,0 +1,228 @@
+//! The one task of a daemon: a container in a pod of its own, and what containerd knows of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent_protocol::StartProcessRequest;
+use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskStart};
+use containerd_shim_protos::topics;
+use host_machine::printing::tell;
+use host_machine::{LogTarget, Machine, MachineSpec, VmmProcess};
+use image::{RootfsMount, SharedDir, boot};
+use pod::agent::printable;
+use pod::{Container, Event, Observer, Pod};
+
+use super::error::ShimError;
+use super::events::{Publisher, timestamp};
+use super::stdio::{Stdio, StdioPaths};
+
+/// A task that has been created.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) container: Arc<Container>,
+    pub(super) bundle: PathBuf,
+    // In this order: the guest goes before what it sees.
+    pod: Pod,
+    _shared: SharedDir,
+    /// By exec id.
+    stdio: Mutex<BTreeMap<String, Arc<Stdio>>>,
+}
+
+impl Task {
+    /// Boots the microVM and mounts what the container sees; starts nothing in it.
+    pub(super) fn create(
+        request: &CreateTaskRequest,
+        publisher: &Arc<Mutex<Publisher>>,
+    ) -> Result<Self, ShimError> {
+        refuse_unsupported(request)?;
+        let paths = StdioPaths {
+            terminal: request.terminal,
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+        };
+        paths.check()?;
+        let bundle = Path::new(&request.bundle);
+        let mut plan = oci::read(&request.id, bundle)?;
+        let mut shared = SharedDir::create(bundle)?;
+        shared.mount_rootfs(&rootfs_mounts(request), &plan.root)?;
+        for bind in &plan.binds {
+            plan.create.mounts[bind.mount].source =
+                shared.add_bind(&bind.source, bind.read_only)?;
+        }
+        let images = boot::locate()?;
+        let machine: Arc<dyn Machine> = Arc::new(VmmProcess::start(&MachineSpec {
+            cpus: plan.cpus,
+            memory_bytes: plan.memory_bytes,
+            shared_dir: Some(shared.path().to_owned()),
+            log: LogTarget::File(bundle.join("console.log")),
+            ..MachineSpec::new(images.kernel, images.initramfs)
+        })?);
+        if plan.init.oom_score_adj != 0 {
+            // On the host the microVM is the container. Its score inside orders its own processes.
+            set_oom_score(machine.pid(), plan.init.oom_score_adj)?;
+        }
+        let observer = observer(Arc::clone(publisher), machine.pid());
+        let pod = Pod::start(machine, observer)?;
+        plan.init.terminal = request.terminal;
+        let container = pod.create_container(&plan.create, plan.init)?;
+        for skipped in container.skipped_mounts() {
+            tell(format_args!(
+                "{}: the guest has nothing to mount on {}",
+                request.id,
+                printable(skipped)
+            ));
+        }
+        // A program that is not there fails Create, as with runc, not Start.
+        container.check()?;
+        let stdio = BTreeMap::from([(String::new(), Arc::new(Stdio::new(paths)))]);
+        Ok(Self {
+            container,
+            bundle: bundle.to_owned(),
+            pod,
+            _shared: shared,
+            stdio: Mutex::new(stdio),
+        })
+    }
+
+    /// The pid that stands for the container on the host: its machine's.
+    pub(super) fn pid(&self) -> u32 {
+        self.pod.machine().pid()
+    }
+
+    /// The stdio of a process.
+    pub(super) fn stdio(&self, exec_id: &str) -> Result<Arc<Stdio>, ShimError> {
+        let stdio = self.lock().get(exec_id).cloned();
+        stdio.ok_or_else(|| ShimError::NotFound {
+            what: format!("no process {exec_id} in container {}", self.container.id()),
+        })
+    }
+
+    /// Adds a process that [`Task::start`] will start.
+    pub(super) fn add_exec(
+        &self,
+        request: StartProcessRequest,
+        paths: StdioPaths,
+    ) -> Result<(), ShimError> {
+        paths.check()?;
+        let exec_id = request.exec_id.clone();
+        self.container.add_exec(request)?;
+        self.lock().insert(exec_id, Arc::new(Stdio::new(paths)));
+        Ok(())
+    }
+
+    /// Opens a process's stdio and starts it.
+    pub(super) fn start(&self, exec_id: &str) -> Result<(), ShimError> {
+        // Before its FIFOs are opened: one that runs keeps its own.
+        self.container.process(exec_id)?;
+        let ends = self.stdio(exec_id)?.open()?;
+        Ok(self.container.start(exec_id, ends)?)
+    }
+
+    /// Forgets an exec that has ended.
+    pub(super) fn delete_exec(&self, exec_id: &str) -> Result<pod::Exit, ShimError> {
+        let exit = self.container.delete_exec(exec_id)?;
+        self.lock().remove(exec_id);
+        Ok(exit)
+    }
+
+    /// Ends the microVM once the container's first process has ended.
+    pub(super) fn delete(&self) -> Result<pod::Exit, ShimError> {
+        let exit = self.container.delete()?;
+        self.shut_down();
+        Ok(exit)
+    }
+
+    /// Powers the guest off, by force when it does not follow.
+    pub(super) fn shut_down(&self) {
+        if let Err(error) = self.pod.power_off() {
+            tell(format_args!("{}: {error}", self.container.id()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Stdio>>> {
+        self.stdio.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rootfs_mounts(request: &CreateTaskRequest) -> Vec<RootfsMount> {
+    let steps = request.rootfs.iter().map(|mount| RootfsMount {
+        kind: mount.type_.clone(),
+        source: mount.source.clone(),
+        options: mount.options.clone(),
+    });
+    steps.collect()
+}
+
+/// Turns what happens in the pod into containerd's events.
+fn observer(publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
+    Arc::new(move |event| {
+        let publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Started {
+                container: container_id,
+                exec,
+            } if exec.is_empty() => {
+                let event = TaskStart {
+                    container_id,
+                    pid,
+                    ..Default::default()
+                };
+                publisher.publish(topics::TASK_START_EVENT_TOPIC, &event);
+            }
+            Event::Started { container, exec } => {
+                let event = TaskExecStarted {
+                    container_id: container,
+                    exec_id: exec,
+                    pid,
+                    ..Default::default()
+                };
+                publisher.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, &event);
+            }
+            Event::Exited {
+                container,
+                exec,
+                exit,
+            } => {
+                if let Some(lost) = exit.lost {
+                    tell(format_args!("{container}: lost process {exec:?}: {lost}"));
+                }
+                let event = TaskExit {
+                    id: if exec.is_empty() {
+                        container.clone()
+                    } else {
+                        exec
+                    },
+                    container_id: container,
+                    pid,
+                    exit_status: exit.status,
+                    exited_at: Some(timestamp(exit.at)).into(),
+                    ..Default::default()
+                };
+                publisher.publish(topics::TASK_EXIT_EVENT_TOPIC, &event);
+            }
+        }
+    })
+}
+
+/// What a Create request may ask for besides `config.json`, and does not get.
+fn refuse_unsupported(request: &CreateTaskRequest) -> Result<(), ShimError> {
+    let unsupported = |what: String| Err(ShimError::Unsupported { what });
+    if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
+        return unsupported("starting from a checkpoint".to_owned());
+    }
+    match request.options.as_ref() {
+        // Another runtime's options, all of them as they are by default, ask for nothing.
+        Some(options) if !options.value.is_empty() => {
+            unsupported(format!("a task option of {}", options.type_url))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_oom_score(pid: u32, score: i32) -> Result<(), ShimError> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string()).map_err(ShimError::file("write", path))
+}

@@ -1,0 +1,276 @@
+//! The VMM's main thread: waits for the parent, the guest's notifications, the streams' host ends and
+//! the machine's end, and hands each to whom it concerns.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::error::VmmError;
+use super::memory::SharedMemory;
+use super::reporter::Reporter;
+use devices::VirtioDevice;
+use devices::console::ConsoleLog;
+use devices::vsock::{STREAM_TOKEN, Vsock};
+use host_machine::ExitReason;
+use host_machine::control::{self, Event, MAX_MESSAGE, Request};
+
+const CONTROL: u64 = 0;
+const END: u64 = 1;
+/// The first token of a queue notification; the next ones follow it.
+const FIRST_KICK: u64 = 2;
+
+/// A device of this machine.
+pub type SharedDevice = devices::SharedDevice<SharedMemory>;
+
+/// The main thread's loop and all it polls.
+#[derive(Debug)]
+pub struct EventLoop {
+    poller: Arc<OwnedFd>,
+    control: OwnedFd,
+    reporter: Arc<Reporter>,
+    log: Arc<ConsoleLog>,
+    end_event: EventFd,
+    ender: Sender<ExitReason>,
+    ends: Receiver<ExitReason>,
+    /// What to do on each notification, by token less [`FIRST_KICK`].
+    kicks: Vec<Kick>,
+    vsock: Option<Arc<Mutex<Vsock<SharedMemory>>>>,
+}
+
+#[derive(Debug)]
+struct Kick {
+    device: SharedDevice,
+    queue: usize,
+    event: EventFd,
+}
+
+/// How a CPU thread ends the machine.
+#[derive(Debug)]
+pub struct Ender {
+    reasons: Sender<ExitReason>,
+    event: Option<EventFd>,
+}
+
+impl Ender {
+    /// Ends the machine.
+    pub fn end(self, reason: ExitReason) {
+        // The loop may already have another reason, and be gone.
+        let _ = self.reasons.send(reason);
+        if let Some(event) = self.event {
+            let _ = event.write(1);
+        }
+    }
+}
+
+impl EventLoop {
+    /// A loop that serves the control channel.
+    ///
+    /// # Errors
+    /// When the host is out of descriptors.
+    pub fn new(
+        control: OwnedFd,
+        reporter: Arc<Reporter>,
+        log: Arc<ConsoleLog>,
+    ) -> Result<Self, VmmError> {
+        let poller = epoll::create(CreateFlags::CLOEXEC).map_err(polled)?;
+        let end_event = EventFd::new(EFD_NONBLOCK).map_err(|source| VmmError::Io {
+            what: "make an event descriptor",
+            source,
+        })?;
+        let token = |token| EventData::new_u64(token);
+        epoll::add(&poller, &control, token(CONTROL), EventFlags::IN).map_err(polled)?;
+        epoll::add(&poller, borrow(&end_event), token(END), EventFlags::IN).map_err(polled)?;
+        let (ender, ends) = channel();
+        Ok(Self {
+            poller: Arc::new(poller),
+            control,
+            reporter,
+            log,
+            end_event,
+            ender,
+            ends,
+            kicks: Vec::new(),
+            vsock: None,
+        })
+    }
+
+    /// The poller, for those who add descriptors later.
+    #[must_use]
+    pub fn poller(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.poller)
+    }
+
+    /// A way to end the loop from another thread.
+    #[must_use]
+    pub fn ender(&self) -> Ender {
+        Ender {
+            reasons: self.ender.clone(),
+            event: self.end_event.try_clone().ok(),
+        }
+    }
+
+    /// Serves a device's queues here.
+    ///
+    /// # Errors
+    /// When the host's poller refuses.
+    pub fn add_device(
+        &mut self,
+        device: &SharedDevice,
+        kicks: Vec<EventFd>,
+    ) -> Result<(), VmmError> {
+        for (queue, event) in kicks.into_iter().enumerate() {
+            let token = EventData::new_u64(FIRST_KICK + self.kicks.len() as u64);
+            epoll::add(&*self.poller, borrow(&event), token, EventFlags::IN).map_err(polled)?;
+            self.kicks.push(Kick {
+                device: Arc::clone(device),
+                queue,
+                event,
+            });
+        }
+        Ok(())
+    }
+
+    /// Serves the socket device's queues and its streams here.
+    ///
+    /// # Errors
+    /// As [`add_device`](Self::add_device).
+    pub fn add_vsock(
+        &mut self,
+        vsock: Arc<Mutex<Vsock<SharedMemory>>>,
+        kicks: Vec<EventFd>,
+    ) -> Result<(), VmmError> {
+        self.vsock = Some(Arc::clone(&vsock));
+        let device: SharedDevice = vsock;
+        self.add_device(&device, kicks)
+    }
+
+    /// Runs until the machine ends, and says how.
+    ///
+    /// # Errors
+    /// When the poller fails.
+    pub fn run(mut self) -> Result<ExitReason, VmmError> {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            events.clear();
+            match epoll::wait(
+                &*self.poller,
+                rustix::buffer::spare_capacity(&mut events),
+                None,
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(polled(errno)),
+            }
+            for event in &events {
+                if let Some(reason) = self.handle(event.data.u64(), event.flags) {
+                    self.finish();
+                    return Ok(reason);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, token: u64, flags: EventFlags) -> Option<ExitReason> {
+        match token {
+            CONTROL => return self.handle_request(),
+            END => {
+                let _ = self.end_event.read();
+                return self.ends.try_recv().ok();
+            }
+            token if token & STREAM_TOKEN != 0 => {
+                if let Some(vsock) = &self.vsock {
+                    lock(vsock).stream_ready(token, flags);
+                }
+            }
+            token => {
+                let at = usize::try_from(token - FIRST_KICK).ok();
+                if let Some(kick) = at.and_then(|at| self.kicks.get(at)) {
+                    let _ = kick.event.read();
+                    lock(&kick.device).kicked(kick.queue);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes one request of the parent; when the parent is gone, so is the machine.
+    fn handle_request(&self) -> Option<ExitReason> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let message = control::receive::<Request>(self.control.as_fd(), &mut buffer);
+        match message {
+            Ok(Some((Request::Connect { id, port }, mut fds))) => match (&self.vsock, fds.pop()) {
+                (Some(vsock), Some(stream)) => lock(vsock).connect(id, port, stream),
+                _ => {
+                    let sentence = "the request came without a socket".to_owned();
+                    self.reporter.send(&Event::Refused { id, sentence });
+                }
+            },
+            Ok(Some((Request::Start(_), _))) | Err(Errno::BADMSG) => {}
+            Ok(None) | Err(_) => return Some(ExitReason::Stopped),
+        }
+        None
+    }
+
+    fn finish(&mut self) {
+        if let Some(vsock) = &self.vsock {
+            lock(vsock).finish();
+        }
+        self.log.flush();
+    }
+}
+
+/// Serves one device's queues on a thread of its own, for as long as the process lives.
+pub fn serve_device(device: &SharedDevice, kicks: &[EventFd]) {
+    let Ok(poller) = epoll::create(CreateFlags::CLOEXEC) else {
+        return;
+    };
+    for (queue, kick) in (0u64..).zip(kicks) {
+        if epoll::add(
+            &poller,
+            borrow(kick),
+            EventData::new_u64(queue),
+            EventFlags::IN,
+        )
+        .is_err()
+        {
+            return;
+        }
+    }
+    let mut events = Vec::with_capacity(kicks.len().max(1));
+    loop {
+        events.clear();
+        match epoll::wait(&poller, rustix::buffer::spare_capacity(&mut events), None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+        for event in &events {
+            let queue = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            if let Some(kick) = kicks.get(queue) {
+                let _ = kick.read();
+                device
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .kicked(queue);
+            }
+        }
+    }
+}
+
+fn lock<D: VirtioDevice<SharedMemory> + ?Sized>(device: &Mutex<D>) -> MutexGuard<'_, D> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn polled(errno: Errno) -> VmmError {
+    VmmError::Io {
+        what: "poll for events",
+        source: errno.into(),
+    }
+}
+
+/// The event descriptor's crate predates borrowed descriptors.
+fn borrow(event: &EventFd) -> BorrowedFd<'_> {
+    crate::sys::borrow_event(event)
+}

@@ -1,0 +1,346 @@
+//! Builds the machine in the order that KVM wants it and starts its threads.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+
+use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd};
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::ClockId;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::Files;
+use super::cmdline::CommandLine;
+use super::cpuid::CpuidTemplate;
+use super::elf::KernelImage;
+use super::error::{KernelFault, VmmError};
+use super::event_loop::{self, EventLoop, SharedDevice};
+use super::jail;
+use super::layout::{
+    ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
+};
+use super::load::{self, Slide};
+use super::memory::{GuestRam, SharedMemory};
+use super::ports::Ports;
+use super::reporter::Reporter;
+use super::seccomp;
+use super::vcpu::{self, Vcpu};
+use crate::sys::Vm;
+use devices::console::Console;
+use devices::console::ConsoleLog;
+use devices::fs::Fs;
+use devices::mmio::{Interrupt, MMIO_SIZE, MmioBus, QUEUE_NOTIFY, Transport};
+use devices::rng::Rng;
+use devices::vsock::Vsock;
+use host_machine::control::{Event, VmConfig};
+use host_machine::{ExitReason, Phase};
+
+const MSR_TSC: u32 = 0x10;
+
+/// A machine that is ready to run.
+#[derive(Debug)]
+pub struct Ready {
+    vm: Vm,
+    vcpus: Vec<Vcpu>,
+    event_loop: EventLoop,
+    fs: Option<(SharedDevice, Vec<EventFd>)>,
+    reporter: Arc<Reporter>,
+}
+
+/// Builds the machine that `config` describes.
+///
+/// # Errors
+/// When the host or an input does not allow it.
+pub fn build(
+    config: &VmConfig,
+    files: Files,
+    control: OwnedFd,
+    reporter: &Arc<Reporter>,
+) -> Result<Ready, VmmError> {
+    let image = read_kernel(files.kernel, &config.kernel)?;
+    let kvm = Kvm::new().map_err(failed("open /dev/kvm"))?;
+    let vm = kvm
+        .create_vm()
+        .map_err(failed("create a virtual machine"))?;
+    reporter.phase(Phase::VmCreated);
+    let cpuid = CpuidTemplate::of_host(&kvm)?;
+    let ram = GuestRam::new(config.memory_bytes, files.initramfs, &config.initramfs)?;
+    let vm =
+        Vm::new(vm, Arc::clone(&ram.memory), ARCHIVE_START).map_err(failed("map guest memory"))?;
+    create_interrupt_chips(&vm)?;
+
+    let log = Arc::new(ConsoleLog::new(files.log));
+    if !cpuid.missing.is_empty() {
+        let names = cpuid.missing.join(", ");
+        let note = format!("nacre-vmm: hidden, since this host's KVM cannot run it: {names}\n");
+        log.write(note.as_bytes());
+    }
+    let mut event_loop = EventLoop::new(control, Arc::clone(reporter), Arc::clone(&log))?;
+    let mut devices = Devices::new(&vm, &ram);
+    let console = Arc::new(Mutex::new(Console::new(Arc::clone(&log))));
+    let vsock = Vsock::new(GUEST_CID, event_loop.poller(), Arc::clone(reporter) as _);
+    let vsock = Arc::new(Mutex::new(vsock));
+    let console: SharedDevice = console;
+    event_loop.add_device(&console, devices.add(Arc::clone(&console))?)?;
+    let rng = Arc::new(Mutex::new(Rng::default()));
+    let rng: SharedDevice = rng;
+    event_loop.add_device(&rng, devices.add(Arc::clone(&rng))?)?;
+    event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
+    let fs = match (&config.shared_dir, files.shared_dir) {
+        (Some(name), Some(dir)) => Some(shared_dir(name, &dir, &mut devices)?),
+        _ => {
+            jail::enter_root(true)?;
+            None
+        }
+    };
+    jail::drop_capabilities(fs.is_some())?;
+    let device_count = devices.count();
+    let mmio = Arc::new(MmioBus::new(MMIO_START, devices.transports));
+    let ports = Arc::new(Ports::new(log, Arc::clone(reporter)));
+
+    let mut vcpus = Vec::new();
+    for index in 0..config.cpus {
+        let fd = vm
+            .fd()
+            .create_vcpu(index.into())
+            .map_err(failed("create a CPU"))?;
+        let leaves = cpuid.for_cpu(index, config.cpus)?;
+        fd.set_cpuid2(&leaves)
+            .map_err(failed("set a CPU's features"))?;
+        vcpus.push(Vcpu {
+            index,
+            fd,
+            ports: Arc::clone(&ports),
+            mmio: Arc::clone(&mmio),
+        });
+    }
+    let boot = &vcpus
+        .first()
+        .ok_or(VmmError::Start {
+            what: "it asks for no CPU",
+        })?
+        .fd;
+    let command_line = CommandLine {
+        cpus: config.cpus,
+        tsc_khz: boot.get_tsc_khz().ok().filter(|khz| *khz > 0),
+        epoch_ns: tsc_epoch_ns(boot),
+        devices: device_count,
+        hides_xsave: cpuid.hides_xsave,
+        features: cpuid.features(),
+        extra: &config.cmdline,
+    };
+    let entry = load::load(&ram, image, &command_line.build()?, random_slide()?)?;
+    vcpu::enter_at(boot, &entry).map_err(failed("set a CPU's registers"))?;
+    reporter.phase(Phase::Loaded);
+    Ok(Ready {
+        vm,
+        vcpus,
+        event_loop,
+        fs,
+        reporter: Arc::clone(reporter),
+    })
+}
+
+impl Ready {
+    /// Runs until the machine ends, and says how.
+    ///
+    /// # Errors
+    /// When a thread cannot be started or the poller fails.
+    pub fn run(self) -> Result<ExitReason, VmmError> {
+        let Self {
+            vm,
+            vcpus,
+            event_loop,
+            fs,
+            reporter,
+        } = self;
+        let serves_files = fs.is_some();
+        let threads = vcpus.len() + usize::from(serves_files) + 1;
+        // Passed twice: when all threads are up, and when the process is confined.
+        let barrier = Arc::new(Barrier::new(threads));
+        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
+            let barrier = Arc::clone(&barrier);
+            let confined = move || {
+                barrier.wait();
+                barrier.wait();
+                run();
+            };
+            let spawned = thread::Builder::new().name(name).spawn(confined);
+            spawned.map(drop).map_err(|source| VmmError::Io {
+                what: "start a thread",
+                source,
+            })
+        };
+        if let Some((device, kicks)) = fs {
+            let serve = move || event_loop::serve_device(&device, &kicks);
+            spawn("fs".to_owned(), Box::new(serve))?;
+        }
+        for vcpu in vcpus {
+            let ender = event_loop.ender();
+            let name = format!("cpu{}", vcpu.index);
+            spawn(name, Box::new(move || ender.end(vcpu.run())))?;
+        }
+        barrier.wait();
+        seccomp::confine(serves_files)?;
+        reporter.send(&Event::Started);
+        barrier.wait();
+        let reason = event_loop.run();
+        // The CPU threads end with the process; until then the machine stays.
+        drop(vm);
+        reason
+    }
+}
+
+/// The devices as they are put on the bus, one after the other.
+struct Devices<'a> {
+    vm: &'a Vm,
+    ram: &'a GuestRam,
+    transports: Vec<Transport<SharedMemory>>,
+}
+
+impl<'a> Devices<'a> {
+    fn new(vm: &'a Vm, ram: &'a GuestRam) -> Self {
+        Self {
+            vm,
+            ram,
+            transports: Vec::new(),
+        }
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.transports.len()).unwrap_or(0)
+    }
+
+    /// Puts a device on the bus; gives the events of its queues.
+    fn add(&mut self, device: SharedDevice) -> Result<Vec<EventFd>, VmmError> {
+        let vm = self.vm.fd();
+        let number = self.count();
+        let address = MMIO_START + u64::from(number) * MMIO_SIZE;
+        let new_event = |flags| EventFd::new(flags).map_err(io("make an event descriptor"));
+        let clone = |event: &EventFd| event.try_clone().map_err(io("copy an event descriptor"));
+        let line = new_event(EFD_NONBLOCK)?;
+        vm.register_irqfd(&line, MMIO_GSI + number)
+            .map_err(failed("wire an interrupt"))?;
+        let queues = device.lock().map_or(0, |device| device.queue_sizes().len());
+        let mut kicks = Vec::new();
+        for queue in 0..u32::try_from(queues).unwrap_or(0) {
+            let kick = new_event(EFD_NONBLOCK)?;
+            let notify = IoEventAddress::Mmio(address + QUEUE_NOTIFY);
+            vm.register_ioevent(&kick, &notify, queue)
+                .map_err(failed("wire a notification"))?;
+            kicks.push(kick);
+        }
+        let for_bus = kicks.iter().map(clone).collect::<Result<_, _>>()?;
+        let interrupt = Arc::new(Interrupt::new(line));
+        let memory = Arc::clone(&self.ram.memory);
+        self.transports
+            .push(Transport::new(device, memory, interrupt, for_bus));
+        Ok(kicks)
+    }
+}
+
+fn shared_dir(
+    name: &str,
+    dir: &OwnedFd,
+    devices: &mut Devices<'_>,
+) -> Result<(SharedDevice, Vec<EventFd>), VmmError> {
+    let failed = |source| VmmError::SharedDir {
+        path: name.to_owned(),
+        source,
+    };
+    rustix::process::fchdir(dir.as_fd()).map_err(|errno| failed(errno.into()))?;
+    raise_file_limit();
+    let fs = Fs::new(".").map_err(failed)?;
+    jail::enter_root(false)?;
+    fs.open().map_err(failed)?;
+    let fs: SharedDevice = Arc::new(Mutex::new(fs));
+    let kicks = devices.add(Arc::clone(&fs))?;
+    Ok((fs, kicks))
+}
+
+/// The server holds a descriptor for every inode the guest knows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // A low limit only makes the guest see EMFILE earlier.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
+fn read_kernel(file: File, name: &str) -> Result<KernelImage, VmmError> {
+    let broken = |what| VmmError::Kernel {
+        path: name.to_owned(),
+        what,
+    };
+    let mut bytes = Vec::new();
+    file.take(IMAGE_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io("read the guest kernel"))?;
+    if bytes.len() as u64 > IMAGE_MAX {
+        return Err(broken(KernelFault::TooBig(bytes.len() as u64)));
+    }
+    KernelImage::parse(&bytes).map_err(broken)
+}
+
+fn create_interrupt_chips(vm: &Vm) -> Result<(), VmmError> {
+    let vm = vm.fd();
+    if vm.check_extension(Cap::SetIdentityMapAddr) {
+        vm.set_identity_map_address(KVM_IDENTITY_MAP)
+            .map_err(failed("place its identity map"))?;
+    }
+    vm.set_tss_address(KVM_TSS)
+        .map_err(failed("place its task state"))?;
+    vm.create_irq_chip()
+        .map_err(failed("create the interrupt controllers"))
+}
+
+/// Unix time when the guest's time-stamp counter was zero.
+fn tsc_epoch_ns(vcpu: &VcpuFd) -> u64 {
+    let now = rustix::time::clock_gettime(ClockId::Realtime);
+    let now = u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(now.tv_nsec).unwrap_or(0);
+    let entry = kvm_msr_entry {
+        index: MSR_TSC,
+        ..kvm_msr_entry::default()
+    };
+    let ticks = Msrs::from_entries(&[entry]).ok().and_then(|mut msrs| {
+        let read = vcpu.get_msrs(&mut msrs).ok()?;
+        msrs.as_slice()
+            .first()
+            .filter(|_| read == 1)
+            .map(|msr| msr.data)
+    });
+    let khz = vcpu.get_tsc_khz().ok().filter(|khz| *khz > 0);
+    match (ticks, khz) {
+        (Some(ticks), Some(khz)) => {
+            let since = u128::from(ticks) * 1_000_000 / u128::from(khz);
+            now.saturating_sub(u64::try_from(since).unwrap_or(0))
+        }
+        _ => now,
+    }
+}
+
+fn random_slide() -> Result<Slide, VmmError> {
+    let mut random = [0; 16];
+    getrandom(&mut random, GetRandomFlags::empty()).map_err(|errno| VmmError::Io {
+        what: "get random bytes",
+        source: errno.into(),
+    })?;
+    Ok(Slide::from_random(random))
+}
+
+fn failed(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> VmmError {
+    move |source| VmmError::Kvm { what, source }
+}
+
+fn io(what: &'static str) -> impl Fn(std::io::Error) -> VmmError {
+    move |source| VmmError::Io { what, source }
+}

@@ -1,0 +1,67 @@
+//! Tells the parent what happens; shared by all threads of the VMM.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use devices::vsock::Attempts;
+use rustix::time::ClockId;
+
+use host_machine::Phase;
+use host_machine::control::{self, Event};
+
+/// The VMM's side of the control channel, for events.
+#[derive(Debug)]
+pub struct Reporter {
+    control: OwnedFd,
+    /// One bit a phase that was reported: a guest cannot flood the parent.
+    reported: AtomicU32,
+}
+
+impl Reporter {
+    /// Reports over `control`.
+    #[must_use]
+    pub fn new(control: OwnedFd) -> Self {
+        Self {
+            control,
+            reported: AtomicU32::new(0),
+        }
+    }
+
+    /// Reports a phase, the first time only.
+    pub fn phase(&self, phase: Phase) {
+        let bit = 1 << (phase as u32);
+        if self.reported.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.send(&Event::Phase {
+                phase,
+                ns: now_ns(),
+            });
+        }
+    }
+
+    /// Sends any event. A parent that is gone is seen by the event loop, not here.
+    pub fn send(&self, event: &Event) {
+        let _ = control::send(self.control.as_fd(), event, &[]);
+    }
+}
+
+impl Attempts for Reporter {
+    fn connected(&self, attempt: u64) {
+        self.phase(Phase::FirstConnection);
+        self.send(&Event::Connected { id: attempt });
+    }
+
+    fn refused(&self, attempt: u64, why: &str) {
+        let sentence = why.to_owned();
+        self.send(&Event::Refused {
+            id: attempt,
+            sentence,
+        });
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, which the parent shares.
+fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}

@@ -1,0 +1,336 @@
+//! The VMM process on a real /dev/kvm with guests of a few instructions: the boot contract's registers,
+//! the ports, every way to end, and every bad input as a sentence. SKIPPED where there is no KVM.
+
+#[path = "support/elf_image.rs"]
+mod elf_image;
+#[path = "support/guest.rs"]
+mod guest;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use guest::Code;
+use host_machine::{
+    ExitReason, LogTarget, MIN_MEMORY, Machine as _, MachineError, MachineSpec, Phase, VmmProcess,
+};
+
+/// A folder of one test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("nacre-vmm-{}-{number}", std::process::id()));
+        fs::create_dir(&path).expect("a fresh folder");
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        fs::write(self.path(name), bytes).expect("room for it");
+        self.path(name)
+    }
+
+    /// A machine that runs `code` and logs to `log`.
+    fn config(&self, code: &[u8]) -> MachineSpec {
+        let kernel = self.write("kernel.elf", &elf_image::image(code, 0, &[]));
+        let mut config = MachineSpec::new(kernel, self.write("initramfs.img", &[7; 5000]));
+        config.memory_bytes = MIN_MEMORY;
+        config.log = LogTarget::File(self.path("log"));
+        config.vmm = Some(PathBuf::from(env!("CARGO_BIN_EXE_nacre-vmm")));
+        config
+    }
+
+    /// What the guest wrote: the log without the VMM's own line at its start.
+    fn log(&self) -> Vec<u8> {
+        let log = fs::read(self.path("log")).expect("a log");
+        let line = log.iter().position(|byte| *byte == b'\n');
+        match line {
+            Some(end) if log.starts_with(b"nacre-vmm: ") => log[end + 1..].to_vec(),
+            _ => log,
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn no_kvm() -> bool {
+    let missing = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .err();
+    if let Some(error) = &missing {
+        println!("SKIPPED: /dev/kvm: {error}");
+    }
+    missing.is_some()
+}
+
+fn end(machine: &VmmProcess) -> ExitReason {
+    machine.wait(None).expect("it ends")
+}
+
+/// Runs `code` to its end.
+fn end_of(code: &[u8]) -> ExitReason {
+    let folder = Folder::new();
+    let machine = VmmProcess::start(&folder.config(code)).expect("it starts");
+    end(&machine)
+}
+
+#[test]
+fn a_guest_is_entered_as_the_contract_says_and_powers_off() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    let code = Code::default()
+        .print_command_line()
+        .out8(0x80, 1)
+        .out8(0x80, 4)
+        .power_off();
+    let mut config = folder.config(&code);
+    config.cmdline = vec!["PS1=a b".to_owned()];
+    config.cpus = 2;
+    let machine = VmmProcess::start(&config).expect("it starts");
+    assert_eq!(end(&machine), ExitReason::PowerOff);
+    let line = String::from_utf8(folder.log()).expect("text");
+    assert!(line.starts_with("nacre.cpus=2 "), "{line}");
+    assert!(line.contains(" nacre.epoch_ns=1"), "{line}");
+    assert!(
+        line.contains(" virtio_mmio.device=4K@0xd0002000:7 "),
+        "{line}"
+    );
+    assert!(line.ends_with(" PS1=\"a b\""), "{line}");
+    let timings = machine.timings();
+    let phases: Vec<Phase> = timings.iter().map(|(phase, _)| phase).collect();
+    let expected = [
+        Phase::VmmRunning,
+        Phase::VmCreated,
+        Phase::Loaded,
+        Phase::KernelEntry,
+        Phase::Init,
+        Phase::Exit,
+    ];
+    assert_eq!(phases, expected);
+    for (phase, at) in timings.iter() {
+        println!("{:20} {:>9.3} ms", phase.name(), at.as_secs_f64() * 1e3);
+    }
+}
+
+#[test]
+fn boot_information_is_where_rdi_points() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    let size = size_of::<bootloader_api::BootInfo>();
+    let code = Code::default()
+        .print_boot_info(u32::try_from(size).expect("small"))
+        .power_off();
+    let machine = VmmProcess::start(&folder.config(&code)).expect("it starts");
+    assert_eq!(end(&machine), ExitReason::PowerOff);
+    let info = folder.log();
+    assert_eq!(info.len(), size);
+    let at = std::mem::offset_of!(bootloader_api::BootInfo, ramdisk_len);
+    assert_eq!(info[at..at + 8], 5000u64.to_le_bytes());
+}
+
+#[test]
+fn every_end_has_its_reason() {
+    if no_kvm() {
+        return;
+    }
+    let panicked = Code::default()
+        .print("kernel panicked: no cheese\n")
+        .out8(0x505, 1)
+        .wait();
+    let message = "kernel panicked: no cheese".to_owned();
+    assert_eq!(end_of(&panicked), ExitReason::GuestPanic { message });
+    assert_eq!(
+        end_of(&Code::default().out8(0x64, 0xfe).wait()),
+        ExitReason::Reset
+    );
+    let faulted = end_of(&Code::default().raw(&[0x0f, 0x0b]).wait());
+    assert!(
+        matches!(faulted, ExitReason::TripleFault { cpu: 0, .. }),
+        "{faulted}"
+    );
+    println!("{faulted}");
+}
+
+#[test]
+fn a_killed_vmm_and_a_stopped_one_differ() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    let machine = VmmProcess::start(&folder.config(&Code::default().wait())).expect("it starts");
+    assert_eq!(machine.wait(Some(Duration::ZERO)), None);
+    let pid = i32::try_from(machine.pid())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::KILL)
+        .expect("it runs");
+    let reason = end(&machine);
+    assert_eq!(reason, ExitReason::VmmKilled { signal: 9 });
+    println!("{reason}");
+    let machine = VmmProcess::start(&folder.config(&Code::default().wait())).expect("it starts");
+    assert_eq!(machine.kill(), ExitReason::Stopped);
+}
+
+#[test]
+fn an_unanswered_connection_says_what_it_waited_for() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    let code = Code::default().out8(0x80, 1).wait();
+    let machine = VmmProcess::start(&folder.config(&code)).expect("it starts");
+    let error = machine
+        .connect(1024, Duration::from_millis(300))
+        .expect_err("no listener");
+    let sentence = error.to_string();
+    assert!(
+        sentence.contains("port 1024") && sentence.contains("PID 1"),
+        "{sentence}"
+    );
+    let code = Code::default().out8(0x80, 4).wait();
+    let machine = VmmProcess::start(&folder.config(&code)).expect("it starts");
+    let error = machine
+        .connect(1024, Duration::from_millis(300))
+        .expect_err("no listener");
+    assert!(
+        error.to_string().contains("vsock driver is not up"),
+        "{error}"
+    );
+    let code = Code::default().print("x\n").power_off();
+    let machine = VmmProcess::start(&folder.config(&code)).expect("it starts");
+    let error = machine
+        .connect(1024, Duration::from_secs(60))
+        .expect_err("it is gone");
+    assert!(
+        matches!(
+            error,
+            MachineError::Ended {
+                reason: ExitReason::PowerOff
+            }
+        ),
+        "{error}"
+    );
+}
+
+/// Starts what must not start, and gives the sentence.
+fn refusal(config: &MachineSpec) -> String {
+    let sentence = VmmProcess::start(config)
+        .expect_err("a bad input")
+        .to_string();
+    println!("{sentence}");
+    sentence
+}
+
+#[test]
+fn bad_input_is_refused_with_a_sentence() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    let good = || folder.config(&Code::default().wait());
+    let mut config = good();
+    for cpus in [0, 5, 1000] {
+        config.cpus = cpus;
+        assert!(refusal(&config).contains("a microVM has 1 to 4"));
+    }
+    let mut config = good();
+    config.memory_bytes = 1 << 20;
+    assert!(refusal(&config).contains("1 MiB of memory was asked for"));
+    let mut config = good();
+    config.kernel = folder.path("nowhere");
+    assert!(refusal(&config).contains("cannot open the guest kernel"));
+    config.kernel = folder.write("script", b"#!/bin/sh\n");
+    assert!(refusal(&config).contains("it is not an ELF file"));
+    let whole = elf_image::image(&[0xf4; 64], 0, &[]);
+    config.kernel = folder.write("cut", &whole[..whole.len() - 8]);
+    assert!(refusal(&config).contains("it is cut off"));
+    config.kernel = folder.write("empty", b"");
+    assert!(refusal(&config).contains("is empty"));
+    config.kernel = PathBuf::from("/proc");
+    assert!(refusal(&config).contains("is not a regular file"));
+    let mut config = good();
+    config.initramfs = folder.path("nowhere");
+    assert!(refusal(&config).contains("cannot open the initramfs archive"));
+    let mut config = good();
+    config.shared_dir = Some(folder.path("nowhere"));
+    assert!(refusal(&config).contains("cannot open the shared directory"));
+    config.shared_dir = Some(folder.write("file", b"x"));
+    assert!(refusal(&config).contains("is not a directory"));
+    let mut config = good();
+    config.cmdline = vec!["x".repeat(5000)];
+    assert!(refusal(&config).contains("command line"));
+    let mut config = good();
+    config.vmm = Some(folder.path("no-vmm"));
+    assert!(refusal(&config).contains("cannot start the VMM"));
+    assert!(no_vmm_left(), "a VMM is left");
+}
+
+/// Whether this process has no child that is a VMM.
+fn no_vmm_left() -> bool {
+    let own = std::process::id();
+    let path = format!("/proc/{own}/task");
+    let tasks = fs::read_dir(Path::new(&path)).expect("procfs");
+    let children =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    // Other tests of this program may be running VMMs: only zombies count.
+    children
+        .collect::<String>()
+        .split_whitespace()
+        .all(|child| {
+            let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            !stat.contains(") Z ")
+        })
+}
+
+#[test]
+fn a_vmm_with_a_shared_directory_is_jailed_and_leaves_no_mount() {
+    if no_kvm() {
+        return;
+    }
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("procfs");
+    let before = mounts();
+    let folder = Folder::new();
+    fs::create_dir(folder.path("shared")).expect("room for it");
+    let code = Code::default().out8(0x80, 4).wait();
+    let mut config = folder.config(&code);
+    config.shared_dir = Some(folder.path("shared"));
+    let machine = VmmProcess::start(&config).expect("it starts");
+    let status = fs::read_to_string(format!("/proc/{}/status", machine.pid()));
+    let status = status.expect("it runs");
+    assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
+    assert!(status.contains("Seccomp:\t2\n"), "{status}");
+    if rustix::process::geteuid().is_root() {
+        let root = fs::read_dir(format!("/proc/{}/root", machine.pid())).expect("it runs");
+        assert_eq!(root.count(), 0, "its root is the shared directory");
+        // No CAP_SYS_ADMIN (21), CAP_SYS_PTRACE (19), CAP_NET_ADMIN (12), CAP_SYS_MODULE (16).
+        let held = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:\t"))
+            .expect("there");
+        let held = u64::from_str_radix(held, 16).expect("a number");
+        assert_eq!(
+            held & (1 << 21 | 1 << 19 | 1 << 12 | 1 << 16),
+            0,
+            "{held:#x}"
+        );
+    }
+    assert_eq!(machine.kill(), ExitReason::Stopped);
+    assert_eq!(mounts(), before);
+}
