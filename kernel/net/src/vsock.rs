@@ -7,7 +7,6 @@
 mod connection;
 mod device;
 mod listener;
-mod packet;
 mod socket;
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 /// The kernel's crates from the bottom up. Each may depend on those before it.
-const KERNEL: [&str; 11] = [
+const KERNEL: [&str; 12] = [
     "nacre-abi",
     "nacre-initramfs",
+    "nacre-vsock-packet",
     "nacre-machine",
     "nacre-collections",
     "nacre-sched",
@@ -23,8 +24,9 @@ const KERNEL: [&str; 11] = [
 ];
 
 /// The host runtime's, likewise. What host and guest share lies below all of them.
-const HOST: [&str; 10] = [
+const HOST: [&str; 11] = [
     "nacre-initramfs",
+    "nacre-vsock-packet",
     "nacre-agent-protocol",
     "nacre-host-machine",
     "nacre-devices",

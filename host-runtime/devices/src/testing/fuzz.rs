@@ -9,11 +9,12 @@ use std::sync::Arc;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vsock_packet::{HEADER_LEN, Header, STREAM};
+use zerocopy::FromBytes;
 
 use super::{MMIO_START, Memory, SharedMemory};
 use crate::mmio::{Interrupt, MmioBus, Transport};
 use crate::vsock::mux::Mux;
-use crate::vsock::packet::{HEADER, Header, TYPE_STREAM};
 use crate::{Active, SharedDevice, VirtioDevice};
 
 /// The guest's context identifier.
@@ -43,18 +44,20 @@ pub fn fuzz_vsock_packets(input: &[u8]) {
         return;
     };
     let mut rest = input;
-    while let Some((header, after)) = rest.split_first_chunk::<HEADER>() {
-        let mut parsed = Header::parse(header);
+    while let Some((header, after)) = rest.split_first_chunk::<HEADER_LEN>() {
+        let Ok(mut parsed) = Header::read_from_bytes(header) else {
+            return;
+        };
         if header[0] & 3 != 0 {
-            parsed.source_cid = GUEST_CID;
-            parsed.destination_cid = 2;
-            parsed.source_port = PORT;
-            parsed.destination_port = port;
-            parsed.kind = TYPE_STREAM;
+            parsed.src_cid = GUEST_CID.into();
+            parsed.dst_cid = 2.into();
+            parsed.src_port = PORT.into();
+            parsed.dst_port = port.into();
+            parsed.kind = STREAM.into();
             parsed.op %= 9;
-            parsed.length %= 512;
+            parsed.len %= 512;
         }
-        let length = usize::try_from(parsed.length)
+        let length = usize::try_from(parsed.len.get())
             .unwrap_or(usize::MAX)
             .min(after.len());
         let (data, after) = after.split_at(length);

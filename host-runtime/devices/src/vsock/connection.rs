@@ -10,7 +10,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::packet::{Header, Op, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND, TYPE_STREAM};
+use vsock_packet::{Header, Op, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND, STREAM};
 
 /// How many bytes from the guest wait here at most.
 pub const BUFFER: u32 = 256 * 1024;
@@ -109,8 +109,8 @@ impl Connection {
 
     /// Takes note of what every packet of the guest says.
     pub fn note_credit(&mut self, header: &Header) {
-        self.peer_buffer = header.buffer_size;
-        self.peer_forwarded = header.forwarded;
+        self.peer_buffer = header.buf_alloc.get();
+        self.peer_forwarded = header.fwd_cnt.get();
     }
 
     /// The guest accepted.
@@ -162,16 +162,17 @@ impl Connection {
             Stage::Open => {}
         }
         if let Some(data) = self.read_host(capacity) {
-            let mut header = self.header(Op::ReadWrite);
-            header.length = u32::try_from(data.len()).unwrap_or(0);
-            self.sent = self.sent.wrapping_add(header.length);
+            let mut header = self.header(Op::Data);
+            let length = u32::try_from(data.len()).unwrap_or(0);
+            header.len = length.into();
+            self.sent = self.sent.wrapping_add(length);
             return Some((header, data));
         }
         let shutdown = self.shutdown_due();
         if shutdown != self.shutdown_sent {
             self.shutdown_sent = shutdown;
             let mut header = self.header(Op::Shutdown);
-            header.flags = shutdown;
+            header.flags = shutdown.into();
             return Some((header, Vec::new()));
         }
         let due = self.forwarded.wrapping_sub(self.told) >= CREDIT_STEP;
@@ -197,11 +198,11 @@ impl Connection {
     fn header(&mut self, op: Op) -> Header {
         self.told = self.forwarded;
         Header {
-            destination_port: self.guest_port,
-            kind: TYPE_STREAM,
-            op: op.number(),
-            buffer_size: BUFFER,
-            forwarded: self.forwarded,
+            dst_port: self.guest_port.into(),
+            kind: STREAM.into(),
+            op: op.to_raw().into(),
+            buf_alloc: BUFFER.into(),
+            fwd_cnt: self.forwarded.into(),
             ..Header::default()
         }
     }

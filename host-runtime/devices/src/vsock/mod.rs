@@ -1,11 +1,9 @@
 //! virtio socket (virtio 1.2, section 5.10): streams that the host opens to ports of the guest.
 //!
-//! [`packet`] is the wire, [`connection`] one stream, [`mux`] all of them; here they meet the queues
-//! and the poller. Everything runs on the event loop's thread.
+//! [`connection`] is one stream of packets, [`mux`] all of them; here they meet the queues and the poller. Everything runs on the event loop's thread.
 
 pub mod connection;
 pub mod mux;
-pub mod packet;
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -16,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use virtio_queue::QueueT;
+use vsock_packet::{HEADER_LEN, Header};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Active, Chain, MOST_IN_A_ROW, Space, VirtioDevice};
 use connection::BUFFER;
 use mux::{Mux, Outcome};
-use packet::{HEADER, Header};
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -227,15 +226,15 @@ fn fill_one<S: Space>(mux: &mut Mux, memory: &S::M, chain: Chain<S>) -> Option<(
     let Ok(mut writer) = chain.writer(memory) else {
         return Some((head, 0));
     };
-    let Some(capacity) = writer.available_bytes().checked_sub(HEADER) else {
+    let Some(capacity) = writer.available_bytes().checked_sub(HEADER_LEN) else {
         return Some((head, 0));
     };
     let (header, data) = mux.next(capacity.min(MOST_DATA))?;
     let written = writer
-        .write_all(&header.bytes())
+        .write_all(header.as_bytes())
         .and_then(|()| writer.write_all(&data));
     let length = if written.is_ok() {
-        HEADER + data.len()
+        HEADER_LEN + data.len()
     } else {
         0
     };
@@ -246,12 +245,12 @@ fn fill_one<S: Space>(mux: &mut Mux, memory: &S::M, chain: Chain<S>) -> Option<(
 /// an operation that does not exist, which breaks its connection.
 fn read_packet<S: Space>(memory: &S::M, chain: Chain<S>) -> Option<(Header, Vec<u8>)> {
     let mut reader = chain.reader(memory).ok()?;
-    let mut header = [0; HEADER];
+    let mut header = [0; HEADER_LEN];
     reader.read_exact(&mut header).ok()?;
-    let mut header = Header::parse(&header);
-    let length = usize::try_from(header.length).ok()?;
-    if header.length > BUFFER || length > reader.available_bytes() {
-        header.op = 0;
+    let mut header = Header::read_from_bytes(&header).ok()?;
+    let length = usize::try_from(header.len.get()).ok()?;
+    if header.len.get() > BUFFER || length > reader.available_bytes() {
+        header.op = 0.into();
         return Some((header, Vec::new()));
     }
     let mut data = vec![0; length];

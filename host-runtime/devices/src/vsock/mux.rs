@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use vsock_packet::{Header, Op, STREAM};
+
 use super::connection::{Connection, Stage};
-use super::packet::{Header, Op, TYPE_STREAM};
 
 /// The host's context identifier.
 const HOST_CID: u64 = 2;
@@ -82,12 +83,12 @@ impl Mux {
 
     /// Takes a packet from the guest.
     pub fn receive(&mut self, header: &Header, data: &[u8]) {
-        let valid = header.kind == TYPE_STREAM
-            && header.source_cid == self.guest_cid
-            && header.destination_cid == HOST_CID;
-        let op = Op::from_number(header.op);
-        let connection = self.connections.get_mut(&header.destination_port);
-        let connection = connection.filter(|found| valid && found.guest_port == header.source_port);
+        let valid =
+            header.kind == STREAM && header.src_cid == self.guest_cid && header.dst_cid == HOST_CID;
+        let op = Op::from_raw(header.op.get());
+        let host_port = header.dst_port.get();
+        let connection = self.connections.get_mut(&host_port);
+        let connection = connection.filter(|found| valid && header.src_port == found.guest_port);
         let Some(connection) = connection else {
             if op != Some(Op::Reset) {
                 self.answer_reset(header);
@@ -100,9 +101,9 @@ impl Mux {
                 connection.open();
                 self.outcomes.push(Outcome::Connected(attempt));
             }
-            (Some(Op::Reset), _) => self.remove(header.destination_port),
-            (Some(Op::Shutdown), Stage::Open) => connection.shut_down(header.flags),
-            (Some(Op::ReadWrite), Stage::Open) => connection.receive(data),
+            (Some(Op::Reset), _) => self.remove(host_port),
+            (Some(Op::Shutdown), Stage::Open) => connection.shut_down(header.flags.get()),
+            (Some(Op::Data), Stage::Open) => connection.receive(data),
             (Some(Op::CreditUpdate), _) => {}
             (Some(Op::CreditRequest), _) => connection.tell_credit(),
             (_, Stage::Resetting) => {}
@@ -131,9 +132,9 @@ impl Mux {
             let Some((mut header, data)) = connection.next(capacity) else {
                 continue;
             };
-            header.source_cid = HOST_CID;
-            header.destination_cid = self.guest_cid;
-            header.source_port = port;
+            header.src_cid = HOST_CID.into();
+            header.dst_cid = self.guest_cid.into();
+            header.src_port = port.into();
             if connection.stage == Stage::Resetting {
                 self.remove(port);
             }
@@ -168,12 +169,12 @@ impl Mux {
     fn answer_reset(&mut self, header: &Header) {
         if self.answers.len() < MOST_ANSWERS {
             self.answers.push_back(Header {
-                source_cid: header.destination_cid,
-                destination_cid: header.source_cid,
-                source_port: header.destination_port,
-                destination_port: header.source_port,
-                kind: TYPE_STREAM,
-                op: Op::Reset.number(),
+                src_cid: header.dst_cid,
+                dst_cid: header.src_cid,
+                src_port: header.dst_port,
+                dst_port: header.src_port,
+                kind: STREAM.into(),
+                op: Op::Reset.to_raw().into(),
                 ..Header::default()
             });
         }

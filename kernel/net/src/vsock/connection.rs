@@ -10,8 +10,7 @@ use machine::Frame;
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
 use sched::WaitQueue;
-
-use super::packet::{Header, Key, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
+use vsock_packet::{Header, Key, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 
 /// Bytes the peer may have sent that were not read yet.
 pub(super) const RECEIVE_BUFFER: u32 = 256 * 1024;

@@ -15,11 +15,11 @@ use machine::sync::SpinLock;
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
 use sched::WaitQueue;
 use sched::thread::ThreadBuilder;
+use vsock_packet::{HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND, STREAM};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::connection::{Connection, Phase};
 use super::listener::Listener;
-use super::packet::{HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND, STREAM};
 
 const RECEIVE_QUEUE: u16 = 0;
 const TRANSMIT_QUEUE: u16 = 1;

@@ -10,11 +10,11 @@ use machine::sync::SpinLock;
 use machine::virtio::Segment;
 use machine::{Frame, PAGE_SIZE};
 use memory::io::{IoReader, IoWriter};
+use vsock_packet::{End, Key};
 
 use super::connection::{Connection, Phase, copy_out};
 use super::device::{self, PAYLOAD_PAGES, Vsock};
 use super::listener::Listener;
-use super::packet::{End, Key};
 use crate::address::Address;
 use crate::options::{Options, end_of_wait};
 use crate::socket::{

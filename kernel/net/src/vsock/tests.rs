@@ -9,11 +9,11 @@ use fs::Events;
 use machine::virtio::fake::{self, FakeDevice, Pending};
 use memory::io::{IoReader, IoWriter};
 use sched::WaitQueue;
+use vsock_packet::{End, HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::device::{Queues, Vsock};
 use super::listener::Listener;
-use super::packet::{End, HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use super::socket::VsockSocket;
 use crate::socket::{Ancillary, ReceiveFlags, SendFlags, Shutdown, Socket};
 

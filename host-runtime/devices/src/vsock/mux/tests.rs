@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::super::connection::BUFFER;
-use super::super::packet::{SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
+use vsock_packet::{SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
+
 use super::*;
 
 const GUEST_CID: u64 = 3;
@@ -29,8 +30,8 @@ impl Guest {
         let mut guest = Self { mux, port, host };
         let (header, _) = guest.mux.next(4096).expect("a request");
         assert_eq!(
-            (header.op, header.destination_port),
-            (Op::Request.number(), GUEST_PORT)
+            (header.op.get(), header.dst_port.get()),
+            (Op::Request.to_raw(), GUEST_PORT)
         );
         guest
     }
@@ -45,28 +46,28 @@ impl Guest {
 
     fn header(&self, op: Op) -> Header {
         Header {
-            source_cid: GUEST_CID,
-            destination_cid: HOST_CID,
-            source_port: GUEST_PORT,
-            destination_port: self.port,
-            kind: TYPE_STREAM,
-            op: op.number(),
-            buffer_size: 4096,
+            src_cid: GUEST_CID.into(),
+            dst_cid: HOST_CID.into(),
+            src_port: GUEST_PORT.into(),
+            dst_port: self.port.into(),
+            kind: STREAM.into(),
+            op: op.to_raw().into(),
+            buf_alloc: 4096.into(),
             ..Header::default()
         }
     }
 
     fn send(&mut self, op: Op, flags: u32, data: &[u8]) {
         let mut header = self.header(op);
-        header.flags = flags;
-        header.length = u32::try_from(data.len()).expect("short");
+        header.flags = flags.into();
+        header.len = u32::try_from(data.len()).expect("short").into();
         self.mux.receive(&header, data);
     }
 
     fn next_op(&mut self) -> Option<(u16, u32)> {
         self.mux
             .next(4096)
-            .map(|(header, _)| (header.op, header.flags))
+            .map(|(header, _)| (header.op.get(), header.flags.get()))
     }
 
     fn ready(&mut self, readable: bool, gone: bool) {
@@ -78,14 +79,17 @@ impl Guest {
 #[test]
 fn data_flows_both_ways() {
     let mut guest = Guest::accepted();
-    guest.send(Op::ReadWrite, 0, b"from the guest");
+    guest.send(Op::Data, 0, b"from the guest");
     let mut read = [0; 14];
     guest.host.read_exact(&mut read).expect("data");
     assert_eq!(&read, b"from the guest");
     guest.host.write_all(b"from the host").expect("room");
     guest.ready(true, false);
     let (header, data) = guest.mux.next(4096).expect("data");
-    assert_eq!((header.op, header.forwarded), (Op::ReadWrite.number(), 14));
+    assert_eq!(
+        (header.op.get(), header.fwd_cnt.get()),
+        (Op::Data.to_raw(), 14)
+    );
     assert_eq!(data, b"from the host");
     assert_eq!(guest.next_op(), None);
 }
@@ -109,7 +113,7 @@ fn the_guests_credit_is_kept() {
     assert_eq!(data.len(), 1096);
     assert_eq!(guest.next_op(), None, "the guest's buffer is full");
     let mut header = guest.header(Op::CreditUpdate);
-    header.forwarded = 4096;
+    header.fwd_cnt = 4096.into();
     guest.mux.receive(&header, &[]);
     let (_, data) = guest.mux.next(3000).expect("data");
     assert_eq!(data.len(), 1904);
@@ -121,9 +125,9 @@ fn a_guest_that_ignores_its_credit_is_reset() {
     let packet = vec![1; 64 * 1024];
     // The host reads nothing: its socket fills, then the buffer, then it is too much.
     for _ in 0..64 {
-        guest.send(Op::ReadWrite, 0, &packet);
+        guest.send(Op::Data, 0, &packet);
     }
-    assert_eq!(guest.next_op(), Some((Op::Reset.number(), 0)));
+    assert_eq!(guest.next_op(), Some((Op::Reset.to_raw(), 0)));
     assert_eq!(guest.next_op(), None);
     assert!(guest.mux.get_mut(guest.port).is_none());
 }
@@ -132,7 +136,7 @@ fn a_guest_that_ignores_its_credit_is_reset() {
 fn what_the_host_takes_late_arrives_whole() {
     let mut guest = Guest::accepted();
     let sent: Vec<u8> = (0..BUFFER).map(|byte| (byte % 251) as u8).collect();
-    guest.send(Op::ReadWrite, 0, &sent);
+    guest.send(Op::Data, 0, &sent);
     guest.send(Op::Shutdown, SHUTDOWN_SEND, &[]);
     let mut read = vec![0; sent.len()];
     let half = sent.len() / 2;
@@ -142,7 +146,7 @@ fn what_the_host_takes_late_arrives_whole() {
     guest.ready(false, false);
     assert_eq!(read, sent);
     assert_eq!(guest.host.read(&mut [0; 1]).expect("the end"), 0);
-    assert_eq!(guest.next_op(), Some((Op::CreditUpdate.number(), 0)));
+    assert_eq!(guest.next_op(), Some((Op::CreditUpdate.to_raw(), 0)));
 }
 
 #[test]
@@ -155,13 +159,13 @@ fn each_direction_ends_alone() {
     guest.ready(true, false);
     assert_eq!(
         guest.next_op(),
-        Some((Op::Shutdown.number(), SHUTDOWN_SEND))
+        Some((Op::Shutdown.to_raw(), SHUTDOWN_SEND))
     );
-    guest.send(Op::ReadWrite, 0, b"still");
+    guest.send(Op::Data, 0, b"still");
     let mut read = [0; 5];
     guest.host.read_exact(&mut read).expect("data");
     guest.send(Op::Shutdown, SHUTDOWN_BOTH, &[]);
-    assert_eq!(guest.next_op(), Some((Op::Reset.number(), 0)));
+    assert_eq!(guest.next_op(), Some((Op::Reset.to_raw(), 0)));
     assert_eq!(guest.host.read(&mut read).expect("the end"), 0);
 }
 
@@ -174,14 +178,14 @@ fn a_host_that_hangs_up_ends_both() {
     guest.ready(true, true);
     let (header, data) = guest.mux.next(4096).expect("data");
     assert_eq!(
-        (header.op, data.as_slice()),
-        (Op::ReadWrite.number(), &b"last words"[..])
+        (header.op.get(), data.as_slice()),
+        (Op::Data.to_raw(), &b"last words"[..])
     );
     assert_eq!(
         guest.next_op(),
-        Some((Op::Shutdown.number(), SHUTDOWN_BOTH))
+        Some((Op::Shutdown.to_raw(), SHUTDOWN_BOTH))
     );
-    guest.send(Op::ReadWrite, 0, b"too late");
+    guest.send(Op::Data, 0, b"too late");
     guest.send(Op::Shutdown, SHUTDOWN_RECEIVE, &[]);
     guest.send(Op::Reset, 0, &[]);
     assert!(guest.mux.get_mut(guest.port).is_none());
@@ -191,18 +195,22 @@ fn a_host_that_hangs_up_ends_both() {
 fn a_guest_cannot_connect_to_the_host() {
     let mut mux = Mux::new(GUEST_CID);
     let request = Header {
-        source_cid: GUEST_CID,
-        destination_cid: HOST_CID,
-        source_port: 5,
-        destination_port: 22,
-        kind: TYPE_STREAM,
-        op: Op::Request.number(),
+        src_cid: GUEST_CID.into(),
+        dst_cid: HOST_CID.into(),
+        src_port: 5.into(),
+        dst_port: 22.into(),
+        kind: STREAM.into(),
+        op: Op::Request.to_raw().into(),
         ..Header::default()
     };
     mux.receive(&request, &[]);
     let (answer, _) = mux.next(4096).expect("an answer");
     assert_eq!(
-        (answer.op, answer.source_port, answer.destination_port),
+        (
+            answer.op.get(),
+            answer.src_port.get(),
+            answer.dst_port.get()
+        ),
         (3, 22, 5)
     );
     for _ in 0..10_000 {
