@@ -1,11 +1,10 @@
 //! What a forked child does before it becomes the program, and how it says what went wrong.
 //!
-//! The parent prepares everything in a [`Plan`]; the child only makes system calls. Its reports
-//! are fixed-size records on a pipe that closes when `execve` succeeds: an empty pipe is success.
+//! The parent prepares everything in a [`Plan`]; the child only makes system calls. Its [`report`] closes when
+//! `execve` succeeds: an empty one is success.
 
 use std::ffi::CString;
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{Access, FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -13,6 +12,7 @@ use rustix::process::{Gid, Pid, Resource, Rlimit};
 
 use crate::capabilities::Allowed;
 use crate::enter::Enter;
+use crate::report::{self, Report};
 use crate::sys::{self, CStrings};
 
 /// The process's stdin, stdout and stderr.
@@ -101,8 +101,6 @@ const STAGES: [Stage; 12] = [
 const TAG_OWN_NAMESPACE: u8 = 0xff;
 /// As that: the process is a sibling of the child, with this pid.
 const TAG_SIBLING: u8 = 0xfe;
-/// Bytes of a record: a tag and an errno.
-const RECORD: usize = 5;
 
 /// A started program.
 #[derive(Debug)]
@@ -124,50 +122,28 @@ pub(crate) struct Failed {
 /// `forked` learns of the child at once, before it can have ended. A child that fails becomes a
 /// zombie for the reaper like any other.
 pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Failed> {
-    let session = |errno| Failed {
+    let fork = |report: Report<'_>| plan.enter.fork(plan.purpose, || run(plan, report));
+    let (mut pid, records) = report::of_child(fork, forked).map_err(|errno| Failed {
         stage: Stage::Session,
         errno,
-    };
-    let (reader, writer) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(session)?;
-    let work = || run(plan, writer.as_fd());
-    let mut pid = plan
-        .enter
-        .fork(plan.purpose, work)
-        .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    forked(pid);
-    drop(writer);
-    let mut reports = Vec::new();
-    std::fs::File::from(reader)
-        .read_to_end(&mut reports)
-        .map_err(|error| session(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    })?;
     let mut own_namespace = false;
-    for record in reports.chunks_exact(RECORD) {
-        let value = i32::from_le_bytes([record[1], record[2], record[3], record[4]]);
-        let errno = errno_of(value);
-        match STAGES.get(usize::from(record[0])) {
+    for record in records {
+        let errno = record.errno();
+        match STAGES.get(usize::from(record.tag)) {
             Some(&stage) => return Err(Failed { stage, errno }),
-            None if record[0] == TAG_SIBLING => pid = Pid::from_raw(value).unwrap_or(pid),
+            None if record.tag == TAG_SIBLING => pid = Pid::from_raw(record.value).unwrap_or(pid),
             None => own_namespace = true,
         }
     }
     Ok(Started { pid, own_namespace })
 }
 
-/// An errno out of a record; a child may have been made to write anything.
-pub(crate) fn errno_of(raw: i32) -> Errno {
-    if (1..4096).contains(&raw) {
-        Errno::from_raw_os_error(raw)
-    } else {
-        Errno::IO
-    }
-}
-
-fn run(plan: &Plan, report: BorrowedFd<'_>) {
+fn run(plan: &Plan, report: Report<'_>) {
     match plan.enter.join_pids() {
         Ok(None) => {}
         // This one is done: its sibling goes on.
-        Ok(Some(sibling)) => return send(report, TAG_SIBLING, sibling.as_raw_pid()),
+        Ok(Some(sibling)) => return report.send(TAG_SIBLING, 0, sibling.as_raw_pid()),
         Err(errno) => return fail(report, Stage::Root, errno),
     }
     if let Err(Failed { stage, errno }) = become_program(plan, report) {
@@ -175,27 +151,20 @@ fn run(plan: &Plan, report: BorrowedFd<'_>) {
     }
 }
 
-fn fail(report: BorrowedFd<'_>, stage: Stage, errno: Errno) {
+fn fail(report: Report<'_>, stage: Stage, errno: Errno) {
     let tag = STAGES
         .iter()
         .position(|known| *known == stage)
         .unwrap_or_default();
-    send(
-        report,
+    report.send(
         u8::try_from(tag).unwrap_or_default(),
+        0,
         errno.raw_os_error(),
     );
 }
 
-fn send(report: BorrowedFd<'_>, tag: u8, value: i32) {
-    let value = value.to_le_bytes();
-    let record: [u8; RECORD] = [tag, value[0], value[1], value[2], value[3]];
-    // Nobody is left to tell if the pipe is gone.
-    let _ = rustix::io::write(report, &record);
-}
-
 /// The steps in an order in which each still has the rights and the view that it needs.
-fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
+fn become_program(plan: &Plan, report: Report<'_>) -> Result<(), Failed> {
     let at = |stage| move |errno| Failed { stage, errno };
     rustix::process::setsid().map_err(at(Stage::Session))?;
     // Before the root changes: the container need not have a /proc.
@@ -203,7 +172,7 @@ fn become_program(plan: &Plan, report: BorrowedFd<'_>) -> Result<(), Failed> {
         set_oom_score(score).map_err(at(Stage::OomScore))?;
     }
     if plan.enter.enter(plan.purpose).map_err(at(Stage::Root))? {
-        send(report, TAG_OWN_NAMESPACE, 0);
+        report.send(TAG_OWN_NAMESPACE, 0, 0);
     }
     attach(plan)?;
     enter_cwd(plan).map_err(at(Stage::Cwd))?;

@@ -17,6 +17,7 @@ mod mounts;
 mod pod;
 mod processes;
 mod refusal;
+mod report;
 mod service;
 mod start;
 mod stdio;

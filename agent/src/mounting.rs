@@ -5,16 +5,15 @@
 //! Like [`child`](crate::child), that child finds everything prepared and only makes system calls.
 
 use std::ffi::{CStr, CString};
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{Access, CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::path::DecInt;
 
-use crate::child::errno_of;
 use crate::refusal::{Answer, Refusal};
+use crate::report::{self, Report};
 use crate::sys;
 
 /// The device nodes that every container has: name, major and minor number.
@@ -89,13 +88,8 @@ pub(crate) enum Outcome {
 const DONE: u8 = 0;
 const SKIPPED: u8 = 1;
 const FAILED: u8 = 2;
-/// Bytes of a record: a tag, the mount's number and an errno.
-const RECORD: usize = 7;
 /// The number of what is not about one mount.
 const ROOT: usize = u16::MAX as usize;
-
-/// Where the child's errors go.
-type Report<'a> = BorrowedFd<'a>;
 
 /// Mounts everything beneath `root`, which becomes read-only at the end if asked.
 pub(crate) fn mount_each(
@@ -141,37 +135,19 @@ pub(crate) fn unmount_each(root: &CStr, destinations: &[CString], forked: impl F
 
 /// Runs `work` in a child and collects what it reports.
 fn in_child(forked: impl Fn(), work: impl FnOnce(Report<'_>)) -> Answer<Vec<Outcome>> {
-    let helper = |errno| Refusal::system("start the process that mounts", errno);
-    let io = |error: std::io::Error| helper(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-    let (reader, writer) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(helper)?;
-    sys::fork(|| work(writer.as_fd())).map_err(io)?;
-    forked();
-    drop(writer);
-    let mut bytes = Vec::new();
-    std::fs::File::from(reader)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    let outcome = |record: &[u8]| {
-        let index = usize::from(u16::from_le_bytes([record[1], record[2]]));
-        let errno = i32::from_le_bytes([record[3], record[4], record[5], record[6]]);
-        match record[0] {
-            DONE => Outcome::Done(index),
-            SKIPPED => Outcome::Skipped(index),
-            _ => Outcome::Failed(index, errno_of(errno)),
-        }
-    };
-    Ok(bytes.chunks_exact(RECORD).map(outcome).collect())
+    let fork = |report: Report<'_>| sys::fork(|| work(report));
+    let (_, records) = report::of_child(fork, |_| forked())
+        .map_err(|errno| Refusal::system("start the process that mounts", errno))?;
+    let outcomes = records.into_iter().map(|record| match record.tag {
+        DONE => Outcome::Done(record.index.into()),
+        SKIPPED => Outcome::Skipped(record.index.into()),
+        _ => Outcome::Failed(record.index.into(), record.errno()),
+    });
+    Ok(outcomes.collect())
 }
 
 fn send(report: Report<'_>, tag: u8, index: usize, errno: i32) {
-    let index = u16::try_from(index).unwrap_or(u16::MAX).to_le_bytes();
-    let errno = errno.to_le_bytes();
-    let record: [u8; RECORD] = [
-        tag, index[0], index[1], errno[0], errno[1], errno[2], errno[3],
-    ];
-    // Nobody is left to tell if the pipe is gone.
-    let _ = rustix::io::write(report, &record);
+    report.send(tag, u16::try_from(index).unwrap_or(u16::MAX), errno);
 }
 
 fn enter(root: &CStr) -> Result<(), Errno> {

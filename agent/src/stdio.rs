@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use agent_protocol::{FailureKind, TOKEN_LEN};
+use agent_protocol::{FailureKind, TOKEN_LEN, pump};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags};
@@ -26,8 +26,6 @@ const TOKEN_BOUND: Timespec = Timespec {
 };
 /// How many streams may wait for their process.
 const WAITING_MOST: usize = 256;
-/// Bytes moved at once.
-const CHUNK: usize = 32 * 1024;
 /// Stack of a thread that moves bytes: its buffer is on the heap.
 const PUMP_STACK: usize = 64 * 1024;
 
@@ -101,7 +99,8 @@ impl Streams {
 /// terminal stays as it is, as one does whose user types nothing more.
 pub(crate) fn pump_in(from: Arc<OwnedFd>, to: impl AsFd + Send + 'static) -> Answer<()> {
     spawn("stdin", move || {
-        copy(from.as_fd(), to.as_fd());
+        // Whichever side ended it, the stream has ended.
+        let _ = pump::copy(from.as_fd(), to.as_fd(), || {});
         // Told at once, the host need not send what nobody will read.
         let _ = rustix::net::shutdown(&*from, Shutdown::Both);
     })
@@ -115,7 +114,8 @@ pub(crate) fn pump_out(
     to: OwnedFd,
 ) -> Answer<()> {
     spawn(name, move || {
-        copy(from.as_fd(), to.as_fd());
+        // Whichever side ended it, the stream has ended.
+        let _ = pump::copy(from.as_fd(), to.as_fd(), || {});
         drop(from);
         let _ = rustix::net::shutdown(&to, Shutdown::Both);
     })
@@ -135,24 +135,4 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Answer<()> {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
         Refusal::system(format!("start a thread for {name}"), errno)
     })
-}
-
-/// Copies until the end of `from` or an error on either side, which ends a stream just as well.
-fn copy(from: impl AsFd, to: impl AsFd) {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let mut rest = match rustix::io::read(&from, &mut buffer[..]) {
-            Ok(0) => return,
-            Ok(length) => &buffer[..length],
-            Err(Errno::INTR) => continue,
-            Err(_) => return,
-        };
-        while !rest.is_empty() {
-            match rustix::io::write(&to, rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
 }

@@ -3,8 +3,8 @@
 //! [`AgentClient`] is the host's side and [`AgentService`] the agent's; both are generated and
 //! blocking. This file adds what the two sides must agree on besides the messages: the version,
 //! the vsock ports, the token that opens a stdio stream, and [`Failure`], which travels in the
-//! details of a ttrpc status so that a refusal keeps its kind and its errno, and how the words of
-//! [`MountOptions`] are read.
+//! details of a ttrpc status so that a refusal keeps its kind and its errno, how the words of
+//! [`MountOptions`] are read, and the loop that moves the bytes of a stream ([`pump`]).
 
 #[allow(
     missing_docs,
@@ -22,6 +22,7 @@ mod generated {
 }
 mod failure;
 mod mount_options;
+pub mod pump;
 
 pub use failure::{failure_of, refuse};
 pub use generated::agent::*;

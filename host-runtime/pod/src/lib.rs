@@ -13,7 +13,6 @@ mod error;
 mod event;
 mod pod;
 mod process;
-mod pump;
 mod stdio;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

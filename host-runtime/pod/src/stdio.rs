@@ -9,12 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use agent_protocol::{StartProcessRequest, WindowSize};
+use agent_protocol::{StartProcessRequest, WindowSize, pump};
 use rustix::io::Errno;
 
 use crate::agent::{Agent, AgentError, StdioStream};
 use crate::error::PodError;
-use crate::pump;
 
 /// Where a process's streams go on the host; what is `None` is `/dev/null` in the guest.
 #[derive(Debug)]

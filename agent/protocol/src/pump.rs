@@ -1,4 +1,5 @@
-//! Moving bytes between two descriptors, with plain reads and writes: the one loop for all streams.
+//! Moving bytes between two descriptors, with plain reads and writes: the one loop for the stdio streams
+//! of host and guest.
 //!
 //! It is not `std::io::copy`, because that uses splice(2)
 //! on Linux, which keeps a pipe locked while it waits for the other side: whoever then closes the
@@ -10,13 +11,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 /// Bytes moved at once.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 32 * 1024;
 
 /// Copies until the input ends, and calls `moved` for each piece; an input that fails has ended, too.
 ///
 /// # Errors
 /// The error of an output that takes no more; what was read for it is lost.
-pub(crate) fn copy(from: impl AsFd, to: impl AsFd, mut moved: impl FnMut()) -> Result<(), Errno> {
+pub fn copy(from: impl AsFd, to: impl AsFd, mut moved: impl FnMut()) -> Result<(), Errno> {
     let mut buffer = vec![0; CHUNK];
     loop {
         match rustix::io::read(&from, &mut buffer[..]) {
