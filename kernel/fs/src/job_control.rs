@@ -1,8 +1,8 @@
 //! What terminals and files need to know of processes: sessions, process groups, whom to signal, who asks.
 //!
 //! Processes are above this layer, so `process` implements [`JobControl`] and sets it at start-up;
-//! terminals call [`job_control`]. In unit tests, and before it is set, there is one process in
-//! session 0 that takes every signal and remembers nothing.
+//! terminals call [`job_control`]. In unit tests, and before it is set, there is one process, in no
+//! session, that takes every signal and knows no other.
 
 use alloc::sync::Arc;
 use core::any::Any;
@@ -13,37 +13,36 @@ use machine::sync::SpinLock;
 use crate::cred::Credentials;
 use crate::sigio::IoSignal;
 
-/// What goes by an id now, and never what goes by it later: ids of the dead are used again. By the kernel's own
-/// numbers; what goes to or comes from a program is translated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Id {
-    number: i32,
-    serial: u64,
+/// What an id stands for (`process::Pid`, which this layer does not know): a process, a thread, a group, a session.
+/// Never what has its number later.
+#[derive(Clone)]
+pub struct PidRef(Arc<dyn Any + Send + Sync>);
+
+impl PidRef {
+    /// A reference to `pid`.
+    #[must_use]
+    pub fn new(pid: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(pid)
+    }
+
+    /// What it refers to, by its own type.
+    #[must_use]
+    pub fn downcast<T: 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
 }
 
-impl Id {
-    /// Nothing.
-    pub const NONE: Self = Self {
-        number: 0,
-        serial: 0,
-    };
-
-    /// What has `number` and, of all that ever had it, `serial`.
-    #[must_use]
-    pub const fn new(number: i32, serial: u64) -> Self {
-        Self { number, serial }
+impl PartialEq for PidRef {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
+}
 
-    /// The number that it had when it was remembered.
-    #[must_use]
-    pub const fn number(self) -> i32 {
-        self.number
-    }
+impl Eq for PidRef {}
 
-    /// Whether this is something.
-    #[must_use]
-    pub fn is_some(self) -> bool {
-        self != Self::NONE
+impl core::fmt::Debug for PidRef {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "PidRef({:p})", Arc::as_ptr(&self.0))
     }
 }
 
@@ -53,7 +52,7 @@ pub trait ControllingTerminal: Any + Send + Sync {
     fn device(&self) -> (u32, u32);
 
     /// The foreground process group (`tpgid`), if there is one.
-    fn foreground_group(&self) -> Id;
+    fn foreground_group(&self) -> Option<PidRef>;
 
     /// The session's leader has exited: hang up the foreground group (SIGHUP and SIGCONT) and
     /// forget the session. The session has already let go of the terminal.
@@ -74,23 +73,23 @@ pub trait JobControl: Send + Sync {
     /// Who the calling thread is; `None` for the kernel's own threads.
     fn credentials(&self) -> Option<Arc<Credentials>>;
 
-    /// What the caller's PID namespace calls `id`; 0 when it does not see it, or it is gone.
-    fn shown(&self, id: Id) -> i32;
+    /// What the caller's PID namespace calls `pid`; 0 when it does not see it, or nothing goes by it any more.
+    fn shown(&self, pid: &PidRef) -> i32;
 
     /// What the caller's PID namespace calls `number`.
-    fn find(&self, number: i32) -> Option<Id>;
+    fn find(&self, number: i32) -> Option<PidRef>;
 
     /// The caller's session; none for a thread of the kernel.
-    fn session(&self) -> Id;
+    fn session(&self) -> Option<PidRef>;
 
     /// The caller's process group; none for a thread of the kernel.
-    fn group(&self) -> Id;
+    fn group(&self) -> Option<PidRef>;
 
     /// Whether the caller is the leader of its session.
     fn is_session_leader(&self) -> bool;
 
     /// The session that process group `group` is in; `None` when there is no such group.
-    fn session_of_group(&self, group: Id) -> Option<Id>;
+    fn session_of_group(&self, group: &PidRef) -> Option<PidRef>;
 
     /// Whether no member of the caller's group has a parent in the same session but another group:
     /// nobody could continue it.
@@ -100,10 +99,10 @@ pub trait JobControl: Send + Sync {
     fn is_blocked_or_ignored(&self, signal: u8) -> bool;
 
     /// Sends `signal` from the kernel to every process of `group`.
-    fn signal_group(&self, group: Id, signal: u8);
+    fn signal_group(&self, group: &PidRef, signal: u8);
 
     /// Sends `signal` from the kernel to the leader of `session`.
-    fn signal_session_leader(&self, session: Id, signal: u8);
+    fn signal_session_leader(&self, session: &PidRef, signal: u8);
 
     /// The controlling terminal of the caller's session.
     fn terminal(&self) -> Option<Terminal>;
@@ -116,7 +115,7 @@ pub trait JobControl: Send + Sync {
     fn set_terminal(&self, terminal: Option<Terminal>) -> Result<()>;
 
     /// Takes the controlling terminal from `session`, whoever calls (the terminal hung up).
-    fn disassociate(&self, session: Id);
+    fn disassociate(&self, session: &PidRef);
 
     /// Sends `signal` from the kernel to the calling thread.
     fn signal_caller(&self, signal: u8);
@@ -144,23 +143,23 @@ impl JobControl for Alone {
     fn credentials(&self) -> Option<Arc<Credentials>> {
         None
     }
-    fn shown(&self, id: Id) -> i32 {
-        id.number()
+    fn shown(&self, _: &PidRef) -> i32 {
+        0
     }
-    fn find(&self, number: i32) -> Option<Id> {
-        Some(Id::new(number, 0))
+    fn find(&self, _: i32) -> Option<PidRef> {
+        None
     }
-    fn session(&self) -> Id {
-        Id::NONE
+    fn session(&self) -> Option<PidRef> {
+        None
     }
-    fn group(&self) -> Id {
-        Id::NONE
+    fn group(&self) -> Option<PidRef> {
+        None
     }
     fn is_session_leader(&self) -> bool {
         true
     }
-    fn session_of_group(&self, group: Id) -> Option<Id> {
-        (group == Id::NONE).then_some(Id::NONE)
+    fn session_of_group(&self, _: &PidRef) -> Option<PidRef> {
+        None
     }
     fn group_is_orphaned(&self) -> bool {
         false
@@ -168,15 +167,15 @@ impl JobControl for Alone {
     fn is_blocked_or_ignored(&self, _: u8) -> bool {
         false
     }
-    fn signal_group(&self, _: Id, _: u8) {}
-    fn signal_session_leader(&self, _: Id, _: u8) {}
+    fn signal_group(&self, _: &PidRef, _: u8) {}
+    fn signal_session_leader(&self, _: &PidRef, _: u8) {}
     fn terminal(&self) -> Option<Terminal> {
         None
     }
     fn set_terminal(&self, _: Option<Terminal>) -> Result<()> {
         Ok(())
     }
-    fn disassociate(&self, _: Id) {}
+    fn disassociate(&self, _: &PidRef) {}
     fn signal_caller(&self, _: u8) {}
     fn signal_io(&self, _: &IoSignal) {}
 }

@@ -14,21 +14,21 @@ use sched::thread::ThreadBuilder;
 use crate::cred::Credentials;
 use crate::epoll::{Epoll, Interest, Mode};
 use crate::file::File;
-use crate::job_control::{Id, job_control};
+use crate::job_control::{PidRef, job_control};
 use crate::poll::Events;
 
 /// Who gets the signal. Those who are gone get none, whoever has their number now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum IoOwner {
     /// Nobody.
     #[default]
     Nobody,
     /// One thread (`F_OWNER_TID`).
-    Thread(Id),
+    Thread(PidRef),
     /// A process.
-    Process(Id),
+    Process(PidRef),
     /// A process group.
-    Group(Id),
+    Group(PidRef),
 }
 
 /// What a file's owner is to be told, and on whose behalf.

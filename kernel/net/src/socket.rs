@@ -6,6 +6,7 @@ use core::any::Any;
 use abi::raw::net as raw;
 use abi::{Errno, Result};
 use collections::Vec;
+use fs::job_control::PidRef;
 use fs::{Caller, Credentials, Events, File, Kgid, Kuid, Path, PollTable};
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
@@ -66,10 +67,10 @@ impl SocketType {
 }
 
 /// Who is at the other end (`struct ucred`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(missing_docs, reason = "unix(7) documents each name")]
 pub struct Peer {
-    pub pid: i32,
+    pub pid: Option<PidRef>,
     pub uid: Kuid,
     pub gid: Kgid,
 }
@@ -78,7 +79,7 @@ impl Peer {
     /// `SO_PEERCRED` of a socket without a peer, and `SCM_CREDENTIALS` of a message that was sent before anybody
     /// asked.
     pub const NOBODY: Peer = Peer {
-        pid: 0,
+        pid: None,
         uid: Kuid::INVALID,
         gid: Kgid::INVALID,
     };

@@ -17,14 +17,12 @@ use memory::AddressSpace;
 use sched::{ThreadBuilder, ThreadRef};
 
 use crate::completion::Completion;
-use crate::group::Relations;
 use crate::namespace::{self, NsProxy};
 use crate::own::Own;
-use crate::pid_namespace::PidNamespace;
+use crate::pid::{Pid, PidNumber};
 use crate::signal::{Actions, Signal};
 use crate::thread::{Resources, SharedFs, Start, Thread};
-use crate::tree;
-use crate::{Pid, Process, exit, timer, user_loop};
+use crate::{Process, exit, timer, tree, user_loop};
 
 bitflags::bitflags! {
     /// `CLONE_*` flags that there are.
@@ -139,17 +137,16 @@ pub fn clone(
     own: &mut Own,
     user: &UserContext,
     args: &CloneArgs,
-) -> Result<Pid> {
+) -> Result<PidNumber> {
     args.check()?;
     if !exit::may_add_thread(parent) {
         return Err(Errno::EAGAIN);
     }
     memory::pressure::ensure_headroom()?;
     let namespaces = child_namespaces(parent, args.flags)?;
-    let namespace = namespaces.pid_for_children.clone();
-    let tid = tree::lock().allocate_pid()?;
-    namespace.enter(tid)?;
-    clone_as(parent, own, user, args, tid, namespaces).inspect_err(|_| namespace.strike(tid))
+    let pid = Pid::new(&mut tree::lock(), &namespaces.pid_for_children)?;
+    let made = clone_as(parent, own, user, args, &pid, namespaces);
+    made.inspect_err(|_| pid.release(&mut tree::lock()))
 }
 
 /// As [`clone`], with the id that the child gets; gives what the parent calls it.
@@ -158,15 +155,15 @@ fn clone_as(
     own: &mut Own,
     user: &UserContext,
     args: &CloneArgs,
-    tid: Pid,
+    pid: &Arc<Pid>,
     namespaces: NsProxy,
-) -> Result<Pid> {
+) -> Result<PidNumber> {
     let flags = args.flags;
     let multi = parent.process().signals.lock().multi;
     let process = if flags.contains(CloneFlags::THREAD) {
         parent.process().clone()
     } else {
-        child_process(parent, tid, &namespaces.pid_for_children, args)?
+        child_process(parent, pid, args)?
     };
     let files = if flags.contains(CloneFlags::FILES) {
         own.files.share()
@@ -174,7 +171,7 @@ fn clone_as(
         own.files.duplicate()?
     };
     let start = child_start(parent, files.view(), flags, namespaces)?;
-    let child = Thread::new(tid, &process, start)?;
+    let child = Thread::new(pid.clone(), &process, start)?;
     let slack = parent.timer_slack_ns.load(Ordering::Relaxed);
     child.timer_slack_ns.store(slack, Ordering::Relaxed);
     let priority = parent.io_priority.load(Ordering::Relaxed);
@@ -190,7 +187,7 @@ fn clone_as(
     child.vfork.lock().clone_from(&vfork);
     let kernel = prepare(parent, &child, files, user, args)?;
     // Before it can have ended and lost its number.
-    let shown = parent.process().shown(tid);
+    let shown = parent.process().shown(pid);
     if let Err(errno) = publish::make_known(parent, own, &child, args, multi) {
         // Thread and kernel thread refer to each other.
         child.set_kernel(None);
@@ -225,12 +222,7 @@ fn child_namespaces(parent: &Thread, flags: CloneFlags) -> Result<NsProxy> {
     namespace::unshare(parent, flags)
 }
 
-fn child_process(
-    parent: &Thread,
-    pid: Pid,
-    namespace: &PidNamespace,
-    args: &CloneArgs,
-) -> Result<Arc<Process>> {
+fn child_process(parent: &Thread, pid: &Arc<Pid>, args: &CloneArgs) -> Result<Arc<Process>> {
     let old = parent.process();
     let memory = old.memory().ok_or(Errno::ESRCH)?;
     let memory = if args.flags.contains(CloneFlags::VM) {
@@ -238,26 +230,9 @@ fn child_process(
     } else {
         memory.fork()?
     };
-    let of_parent = args.flags.contains(CloneFlags::PARENT);
-    let relations = Relations {
-        parent: if of_parent {
-            old.parent_pid()
-        } else {
-            old.pid()
-        },
-        group: old.group_id(),
-        session: old.session_id(),
-    };
     let limits = old.limits().duplicate();
     let actions = child_actions(old, args.flags)?;
-    let process = Process::new(
-        pid,
-        namespace.clone(),
-        relations,
-        Some(memory),
-        actions,
-        limits,
-    )?;
+    let process = Process::new(pid.clone(), Some(memory), actions, limits)?;
     process.set_image(old.image());
     process.inherit(old);
     timer::watch_cpu_limit(&process);
@@ -347,8 +322,7 @@ fn prepare(
     let entry = move || {
         if let Some(addr) = set_tid {
             // The address is the program's: a bad one is its own affair, as on Linux.
-            let own = thread.process().shown(thread.tid());
-            let _ = memory::user::write(addr, &own);
+            let _ = memory::user::write(addr, &thread.tid());
         }
         let own = Own::new(&thread, files);
         user_loop::run(&thread, context.start(), own);

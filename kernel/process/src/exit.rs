@@ -8,13 +8,14 @@ use machine::UserAddr;
 
 use crate::group::Image;
 use crate::own::Own;
+use crate::pid::Pid;
+use crate::relations::{self, Moved, Zombie};
 use crate::rlimit::Resource;
 use crate::signal::{Disposition, Flags, SigInfo, Signal, code, send, stop};
 use crate::thread::Thread;
-use crate::tree::{self, Moved, Zombie};
-use crate::{Pid, Process, futex};
+use crate::{Process, futex, tree};
 
-const INIT: Pid = 1;
+const INIT: crate::PidNumber = 1;
 
 /// A wait status for an exit with `code` (exit(2)).
 #[must_use]
@@ -68,8 +69,8 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     }
     if last {
         end_process(thread);
-    } else if thread.tid() != process.pid() {
-        let gone = tree::lock().remove_this(thread);
+    } else if !thread.is_first() {
+        let gone = relations::remove_this(&mut tree::lock(), thread);
         drop(gone);
     }
     thread.set_kernel(None);
@@ -133,8 +134,7 @@ fn end_process(thread: &Arc<Thread>) {
     process.set_image(Image::default());
     hang_up_session(process);
     let status = process.signals.lock().exit.unwrap_or(0);
-    let pid = process.pid();
-    if pid == INIT {
+    if process.pid().global() == INIT {
         init_died(status);
     }
     let credentials = thread.credentials();
@@ -147,14 +147,14 @@ fn end_process(thread: &Arc<Thread>) {
     process.leave_credentials(credentials);
     let (orphaned, parent) = bury(thread, zombie);
     if let Some(group) = orphaned {
-        hang_up_group(group);
+        hang_up_group(&group);
     }
     process.exited.wake_all();
-    process.pid_namespace().member_ended();
+    process.pid_namespace().wake_waiting();
     match parent {
-        Some(parent) => announce_death(&parent, pid),
+        Some(parent) => announce_death(&parent, process),
         None => {
-            let reaped = tree::lock().reap(pid);
+            let reaped = relations::reap(&mut tree::lock(), process);
             drop(reaped);
         }
     }
@@ -162,7 +162,7 @@ fn end_process(thread: &Arc<Thread>) {
 
 /// Gives the children away and makes the process a zombie. Its group, when that is orphaned by it, and its
 /// parent.
-fn bury(thread: &Arc<Thread>, zombie: Zombie) -> (Option<Pid>, Option<Arc<Process>>) {
+fn bury(thread: &Arc<Thread>, zombie: Zombie) -> (Option<Arc<Pid>>, Option<Arc<Process>>) {
     let process = thread.process();
     loop {
         while let Some(moved) = move_orphans(process) {
@@ -170,26 +170,24 @@ fn bury(thread: &Arc<Thread>, zombie: Zombie) -> (Option<Pid>, Option<Arc<Proces
             sched::cond_resched();
         }
         let mut tree = tree::lock();
-        let Ok(orphaned) = tree.bury(process.pid(), zombie) else {
+        let Ok(orphaned) = relations::bury(&mut tree, process, zombie) else {
             continue;
         };
         // The first thread stays for its id, and for those who ask about it, until it is waited for.
-        let gone = if thread.tid() == process.pid() {
+        let gone = if thread.is_first() {
             None
         } else {
-            tree.remove_this(thread)
+            relations::remove_this(&mut tree, thread)
         };
-        let parent = tree
-            .node(process.parent_pid())
-            .map(|node| node.process.clone());
+        let parent = process.known(&tree).and_then(|node| node.parent().cloned());
         drop(tree);
         drop(gone);
         return (orphaned, parent);
     }
 }
 
-fn move_orphans(process: &Process) -> Option<Moved> {
-    tree::lock().move_orphans(process)
+fn move_orphans(process: &Arc<Process>) -> Option<Moved> {
+    relations::move_orphans(&mut tree::lock(), process)
 }
 
 /// What adopted children and those around them are told.
@@ -198,53 +196,53 @@ fn settle(parent: &Process, moved: &Moved, uid: Kuid) {
         signal_orphan(parent, child, uid);
     }
     for group in moved.orphaned.iter().flatten() {
-        hang_up_group(*group);
+        hang_up_group(group);
     }
-    let Some(reaper) = &moved.reaper else { return };
     for child in moved.children.iter().flatten() {
-        announce_death(reaper, child.pid());
+        announce_death(&moved.reaper, child);
     }
 }
 
 /// The init of a PID namespace takes everyone in it along, and is only dead when they are.
 fn end_namespace(init: &Process) {
     let namespace = init.pid_namespace();
-    namespace.close();
-    for id in namespace.ids() {
-        if let Some(other) = tree::process(id).filter(|_| id != init.pid()) {
-            kill_with_status(&other, i32::from(Signal::KILL.number()));
-        }
+    namespace.close(&mut tree::lock());
+    let others = || {
+        let all = relations::processes_of(namespace);
+        all.filter(|other| !core::ptr::eq(Arc::as_ptr(other), init))
+    };
+    for other in others() {
+        kill_with_status(&other, i32::from(Signal::KILL.number()));
     }
     namespace.wait_for_last_member();
-    for id in namespace.ids() {
-        if id == init.pid() {
-            continue;
-        }
+    for other in others() {
         let mut tree = tree::lock();
-        let is_dead = tree.node(id).is_some_and(|node| node.zombie.is_some());
-        let reaped = if is_dead { tree.reap(id) } else { None };
+        let is_dead = other.known(&tree).is_some_and(|node| node.zombie.is_some());
+        let reaped = is_dead.then(|| relations::reap(&mut tree, &other));
         drop(tree);
         drop(reaped);
     }
 }
 
-/// Tells `parent` that its child `pid` is dead; reaps at once what it does not want to wait for.
-fn announce_death(parent: &Arc<Process>, pid: Pid) {
+/// Tells `parent` that its child is dead, if it is; reaps at once what it does not want to wait for.
+fn announce_death(parent: &Arc<Process>, child: &Arc<Process>) {
     let action = parent.actions().lock().get(Signal::CHLD);
-    let (zombie, exit_signal, child) = {
+    let (zombie, exit_signal) = {
         let tree = tree::lock();
-        let Some(node) = tree.node(pid) else { return };
+        let Some(node) = child.known(&tree) else {
+            return;
+        };
         let Some(zombie) = node.zombie else { return };
-        (zombie, node.exit_signal, node.process.clone())
+        (zombie, node.exit_signal)
     };
     let is_chld = exit_signal == Some(Signal::CHLD);
     let unwanted = is_chld
         && (action.disposition == Disposition::Ignore || action.flags.contains(Flags::NOCLDWAIT));
     let silent = is_chld && action.disposition == Disposition::Ignore;
     // While the child still has a number.
-    let info = exit_signal.map(|signal| death_info(&child, parent, &zombie, signal));
+    let info = exit_signal.map(|signal| death_info(child, parent, &zombie, signal));
     if unwanted {
-        let reaped = tree::lock().reap(pid);
+        let reaped = relations::reap(&mut tree::lock(), child);
         drop(reaped);
     }
     if let Some(info) = info
@@ -288,19 +286,20 @@ fn signal_orphan(parent: &Process, child: &Arc<Process>, uid: Kuid) {
 
 /// A dying session leader takes the terminal from the session and hangs its foreground group up.
 fn hang_up_session(process: &Arc<Process>) {
-    if process.session_id() != process.pid() {
+    let mut tree = tree::lock();
+    if !process.leads_session(&tree) {
         return;
     }
-    let terminal = tree::lock()
-        .session_mut(process.pid())
-        .and_then(|s| s.terminal.take());
+    let session = process.pid().users_mut(&mut tree).session.as_mut();
+    let terminal = session.and_then(|session| session.terminal.take());
+    drop(tree);
     if let Some(terminal) = terminal {
         terminal.session_ended();
     }
 }
 
 /// A group with stopped members that nobody can continue any more: POSIX has them hung up and continued.
-fn hang_up_group(group: Pid) {
+fn hang_up_group(group: &Pid) {
     let mut tree = tree::lock();
     send::to_group(&mut tree, group, &SigInfo::kernel(Signal::HUP));
     send::to_group(&mut tree, group, &SigInfo::kernel(Signal::CONT));

@@ -6,30 +6,30 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use abi::Result;
 use collections::{Vec, try_arc};
 use fs::{Credentials, Kuid, Path, UserNamespace};
-use machine::sync::SpinLock;
+use machine::sync::{LockedBy, SpinLock};
 use memory::AddressSpace;
 use sched::WaitQueue;
 
-use crate::Pid;
+use crate::pid::{Pid, PidNumber};
 use crate::pid_namespace::PidNamespace;
 use crate::procfs::{self, FolderName};
+use crate::relations::Node;
 use crate::rlimit::Limits;
 use crate::signal::Actions;
 use crate::signal::state::SignalState;
-use crate::thread::Thread;
+use crate::thread::{Place, Thread};
 use crate::timer::Timers;
+use crate::tree::{TREE, Tree};
 use crate::usage::Usage;
 
 /// A thread group.
 #[derive(Debug)]
 pub struct Process {
-    pid: Pid,
-    /// Where its id and those it names are looked up. Its own for life.
-    pid_namespace: PidNamespace,
-    // Relations: written with the tree locked.
-    parent: AtomicI32,
-    group: AtomicI32,
-    session: AtomicI32,
+    pid: Arc<Pid>,
+    /// What it is to others.
+    pub(crate) node: LockedBy<Node, Tree>,
+    /// What its PID namespace calls its parent; written with the tree locked.
+    pub(crate) parent_number: AtomicI32,
     /// Threads, pending signals, stop and exit.
     pub(crate) signals: SpinLock<SignalState>,
     /// Shared with other processes by CLONE_SIGHAND without CLONE_THREAD.
@@ -80,32 +80,21 @@ struct Accounts {
     children: Usage,
 }
 
-/// The relations of a new process.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Relations {
-    pub(crate) parent: Pid,
-    pub(crate) group: Pid,
-    pub(crate) session: Pid,
-}
-
 impl Process {
     /// # Errors
     /// `ENOMEM`.
     pub(crate) fn new(
-        pid: Pid,
-        pid_namespace: PidNamespace,
-        relations: Relations,
+        pid: Arc<Pid>,
         memory: Option<Arc<AddressSpace>>,
         actions: Arc<SpinLock<Actions>>,
         limits: Limits,
     ) -> Result<Arc<Self>> {
-        let is_init = pid_namespace.shown(pid) == 1;
+        let is_init = pid.number() == 1;
+        let node = Node::new(&pid);
         let process = try_arc(Self {
             pid,
-            pid_namespace,
-            parent: AtomicI32::new(relations.parent),
-            group: AtomicI32::new(relations.group),
-            session: AtomicI32::new(relations.session),
+            node: LockedBy::new(&TREE, node),
+            parent_number: AtomicI32::new(0),
             signals: SpinLock::new(SignalState::default()),
             actions: SpinLock::new(actions),
             memory: SpinLock::new(memory),
@@ -129,45 +118,28 @@ impl Process {
     }
 
     /// Its id: that of its first thread.
+    #[inline]
     #[must_use]
-    pub fn pid(&self) -> Pid {
-        self.pid
+    pub fn pid(&self) -> &Arc<Pid> {
+        &self.pid
     }
 
-    /// The PID namespace it is in.
+    /// The PID namespace it is in, for life: the deepest that sees it.
     #[must_use]
     pub fn pid_namespace(&self) -> &PidNamespace {
-        &self.pid_namespace
+        self.pid.namespace()
     }
 
-    /// The id of its parent; 0 when it has none.
+    /// Whether it is the init of its PID namespace.
     #[must_use]
-    pub fn parent_pid(&self) -> Pid {
-        self.parent.load(Ordering::Relaxed)
+    pub fn is_namespace_init(&self) -> bool {
+        self.pid.number() == 1
     }
 
-    /// Its process group.
+    /// What its PID namespace calls `pid`; 0 when it does not see it.
     #[must_use]
-    pub fn group_id(&self) -> Pid {
-        self.group.load(Ordering::Relaxed)
-    }
-
-    /// Its session.
-    #[must_use]
-    pub fn session_id(&self) -> Pid {
-        self.session.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_parent_pid(&self, pid: Pid) {
-        self.parent.store(pid, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_group_id(&self, group: Pid) {
-        self.group.store(group, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_session_id(&self, session: Pid) {
-        self.session.store(session, Ordering::Relaxed);
+    pub fn shown(&self, pid: &Pid) -> PidNumber {
+        pid.number_in(self.pid_namespace())
     }
 
     /// When it started, in nanoseconds since boot.
@@ -242,12 +214,18 @@ impl Process {
 
     /// Its living threads, oldest first, as they are come to: takes no memory, and no lock between two of them.
     pub fn threads(&self) -> impl Iterator<Item = Arc<Thread>> {
-        let mut place = 0;
+        let mut place = Place::default();
         core::iter::from_fn(move || {
             let next = self.signals.lock().threads.behind(place).cloned()?;
-            place = next.place.load(Ordering::Relaxed);
+            place = next.place();
             Some(next)
         })
+    }
+
+    /// The living thread at this place.
+    #[must_use]
+    pub fn thread_at(&self, place: Place) -> Option<Arc<Thread>> {
+        self.signals.lock().threads.at(place).cloned()
     }
 
     /// How many threads it has.

@@ -10,10 +10,12 @@ use machine::user_mode::NewContext;
 use memory::AddressSpace;
 
 use crate::exec::{self, Request, strings::Strings};
-use crate::group::Relations;
 use crate::job_control::FromTree;
 use crate::namespace::NsProxy;
 use crate::own::Own;
+use crate::pid::Pid;
+use crate::pid_namespace::PidNamespace;
+use crate::relations::{self, Relations};
 use crate::rlimit::Limits;
 use crate::signal::{Actions, SignalSet};
 use crate::thread::{Resources, SharedFs, Start, Thread};
@@ -43,21 +45,20 @@ pub struct InitRequest<'a> {
 pub fn start_init(request: InitRequest<'_>) -> Result<()> {
     fs::job_control::set_job_control(&FromTree);
     timer::start_worker()?;
-    let pid = tree::lock().allocate_pid()?;
-    if pid != 1 {
+    let pid = Pid::new(&mut tree::lock(), &PidNamespace::INITIAL)?;
+    if pid.number() != 1 {
         return Err(Errno::EAGAIN);
     }
     let memory = AddressSpace::new(true)?;
+    let idle = Pid::idle()?;
     let relations = Relations {
-        parent: 0,
-        group: 0,
-        session: 0,
+        parent: None,
+        group: idle.clone(),
+        session: idle,
     };
     let actions = try_arc(SpinLock::new(Actions::default()))?;
     let process = Process::new(
-        pid,
-        Default::default(),
-        relations,
+        pid.clone(),
         Some(memory.clone()),
         actions,
         Limits::default(),
@@ -78,9 +79,9 @@ pub fn start_init(request: InitRequest<'_>) -> Result<()> {
     thread.set_kernel(Some(kernel.clone()));
     {
         let mut tree = tree::lock();
-        tree.add_process(&process, None)?;
-        tree.add_thread(&thread)?;
+        relations::add_thread(&mut tree, &thread)?;
         process.signals.lock().threads.push(&thread)?;
+        relations::add_process(&mut tree, &process, relations, None);
     }
     sched::thread::start(&kernel);
     Ok(())

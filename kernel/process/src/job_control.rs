@@ -3,12 +3,13 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::job_control::{Id, JobControl, Terminal};
+use fs::job_control::{JobControl, PidRef, Terminal};
 use fs::sigio::{IoOwner, IoSignal};
 use fs::{Capabilities, Credentials, Events, Kuid};
 
 use crate::signal::{Disposition, SigInfo, Signal, send};
-use crate::{Pid, Process, thread, tree};
+use crate::tree::{self, Tree};
+use crate::{Pid, Process, relations, thread};
 
 /// Answers from the tree, for the calling thread.
 pub(crate) struct FromTree;
@@ -42,35 +43,34 @@ fn may_signal(io: &IoSignal, process: &Process) -> bool {
 }
 
 fn signal_owner(io: &IoSignal, info: &SigInfo) {
-    let to_process = |process: &Arc<Process>| {
-        // A queue that is full loses the details, as on Linux: SIGIO says that something happened.
-        if may_signal(io, process) && send::to_process(process, info).is_err() {
-            let _ = send::to_process(process, &SigInfo::kernel(Signal::IO));
-        }
-    };
-    match io.owner {
+    match &io.owner {
         IoOwner::Nobody => {}
-        IoOwner::Thread(id) => {
-            if let Some(thread) = tree::thread_by(id)
+        IoOwner::Thread(pid) => {
+            let thread = at(pid, |tree, pid| pid.thread(tree).cloned());
+            if let Some(thread) = thread
                 && may_signal(io, thread.process())
             {
                 let _ = send::to_thread(&thread, info);
             }
         }
-        IoOwner::Process(id) => {
-            if let Some(process) = tree::process_by(id) {
-                to_process(&process);
+        IoOwner::Process(pid) => {
+            let process = at(pid, |tree, pid| pid.process(tree).cloned());
+            // A queue that is full loses the details, as on Linux: SIGIO says that something happened.
+            if let Some(process) = process
+                && may_signal(io, &process)
+                && send::to_process(&process, info).is_err()
+            {
+                let _ = send::to_process(&process, &SigInfo::kernel(Signal::IO));
             }
         }
-        IoOwner::Group(id) => {
-            let mut tree = tree::lock();
-            let Some(group) = tree.current(id) else {
-                return;
-            };
-            tree.for_each_member(group, |tree, member| {
-                if may_signal(io, member) {
-                    let _ = send::to_member(tree, member, info);
-                }
+        IoOwner::Group(group) => {
+            at(group, |tree, group| {
+                relations::for_each_member(tree, group, |tree, member| {
+                    if may_signal(io, member) {
+                        let _ = send::to_member(tree, member, info);
+                    }
+                });
+                None::<()>
             });
         }
     }
@@ -80,13 +80,9 @@ fn caller() -> Option<Arc<Process>> {
     thread::current().map(|thread| thread.process().clone())
 }
 
-/// What goes by an id of the caller's.
-fn remembered(which: fn(&Process) -> Pid) -> Id {
-    let Some(process) = caller() else {
-        return Id::NONE;
-    };
-    let tree = tree::lock();
-    tree.remember(which(&process)).unwrap_or(Id::NONE)
+/// Calls `act` with what a reference means, with the tree locked.
+fn at<R>(pid: &PidRef, act: impl FnOnce(&mut Tree, &Pid) -> Option<R>) -> Option<R> {
+    act(&mut tree::lock(), pid.downcast()?)
 }
 
 impl JobControl for FromTree {
@@ -94,36 +90,46 @@ impl JobControl for FromTree {
         thread::current().map(|thread| thread.credentials())
     }
 
-    fn shown(&self, id: Id) -> i32 {
-        let number = tree::lock().current(id).unwrap_or(0);
-        caller().map_or(number, |process| process.shown(number))
+    fn shown(&self, pid: &PidRef) -> i32 {
+        let shown = |caller: Arc<Process>| {
+            let show = |tree: &mut Tree, pid: &Pid| {
+                let is_there = !pid.users(tree).is_empty();
+                is_there.then(|| caller.shown(pid))
+            };
+            at(pid, show)
+        };
+        caller().and_then(shown).unwrap_or(0)
     }
 
-    fn find(&self, number: i32) -> Option<Id> {
-        let pid = caller().map_or(Some(number), |process| process.find(number))?;
-        tree::lock().remember(pid)
+    fn find(&self, number: i32) -> Option<PidRef> {
+        let pid = relations::find_pid(caller()?.pid_namespace(), number)?;
+        Some(PidRef::new(pid))
     }
 
-    fn session(&self) -> Id {
-        remembered(|process| process.session_id())
+    fn session(&self) -> Option<PidRef> {
+        Some(PidRef::new(caller()?.session()))
     }
 
-    fn group(&self) -> Id {
-        remembered(|process| process.group_id())
+    fn group(&self) -> Option<PidRef> {
+        Some(PidRef::new(caller()?.group()))
     }
 
     fn is_session_leader(&self) -> bool {
-        caller().is_some_and(|process| process.session_id() == process.pid())
+        caller().is_some_and(|process| process.leads_session(&tree::lock()))
     }
 
-    fn session_of_group(&self, group: Id) -> Option<Id> {
-        let tree = tree::lock();
-        let session = tree.session_of_group(tree.current(group)?)?;
-        tree.remember(session)
+    fn session_of_group(&self, group: &PidRef) -> Option<PidRef> {
+        at(group, |tree, group| {
+            let session = relations::session_of_group(tree, group)?;
+            Some(PidRef::new(session.clone()))
+        })
     }
 
     fn group_is_orphaned(&self) -> bool {
-        caller().is_some_and(|process| tree::lock().is_orphaned(process.group_id()))
+        let Some(group) = caller().map(|process| process.group()) else {
+            return false;
+        };
+        relations::is_orphaned(&tree::lock(), &group)
     }
 
     fn is_blocked_or_ignored(&self, signal: u8) -> bool {
@@ -134,38 +140,46 @@ impl JobControl for FromTree {
         thread.blocked().contains(signal) || action.disposition == Disposition::Ignore
     }
 
-    fn signal_group(&self, group: Id, signal: u8) {
+    fn signal_group(&self, group: &PidRef, signal: u8) {
         let Ok(signal) = Signal::new(i32::from(signal)) else {
             return;
         };
-        let mut tree = tree::lock();
-        if let Some(group) = tree.current(group) {
-            send::to_group(&mut tree, group, &SigInfo::kernel(signal));
-        }
+        at(group, |tree, group| {
+            send::to_group(tree, group, &SigInfo::kernel(signal));
+            None::<()>
+        });
     }
 
-    fn signal_session_leader(&self, session: Id, signal: u8) {
+    fn signal_session_leader(&self, session: &PidRef, signal: u8) {
         let signal = Signal::new(i32::from(signal));
-        if let (Some(leader), Ok(signal)) = (tree::process_by(session), signal) {
+        let leader = at(session, |tree, session| session.process(tree).cloned());
+        if let (Some(leader), Ok(signal)) = (leader, signal) {
             // A standard signal always finds room.
             let _ = send::to_process(&leader, &SigInfo::kernel(signal));
         }
     }
 
     fn terminal(&self) -> Option<Terminal> {
-        let session = caller()?.session_id();
-        tree::lock().session_mut(session)?.terminal.clone()
+        let caller = caller()?;
+        let tree = tree::lock();
+        let session = caller.known(&tree)?.session();
+        session.users(&tree).session.as_ref()?.terminal.clone()
     }
 
     fn set_terminal(&self, terminal: Option<Terminal>) -> Result<()> {
         let process = caller().ok_or(Errno::EPERM)?;
-        let session = process.session_id();
+        let pid = process.session();
         let mut tree = tree::lock();
-        let entry = tree.session_mut(session).ok_or(Errno::EPERM)?;
-        if terminal.is_some() && (session != process.pid() || entry.terminal.is_some()) {
+        let session = pid
+            .users_mut(&mut tree)
+            .session
+            .as_mut()
+            .ok_or(Errno::EPERM)?;
+        let leads = Arc::ptr_eq(&pid, process.pid());
+        if terminal.is_some() && (!leads || session.terminal.is_some()) {
             return Err(Errno::EPERM);
         }
-        let old = core::mem::replace(&mut entry.terminal, terminal);
+        let old = core::mem::replace(&mut session.terminal, terminal);
         drop(tree);
         drop(old);
         Ok(())
@@ -187,11 +201,11 @@ impl JobControl for FromTree {
         signal_owner(io, &info);
     }
 
-    fn disassociate(&self, session: Id) {
-        let mut tree = tree::lock();
-        let session = tree.current(session).and_then(|pid| tree.session_mut(pid));
-        let old = session.and_then(|session| session.terminal.take());
-        drop(tree);
+    fn disassociate(&self, session: &PidRef) {
+        let old = at(session, |tree, pid| {
+            let session = pid.users_mut(tree).session.as_mut()?;
+            session.terminal.take()
+        });
         drop(old);
     }
 }

@@ -1,8 +1,8 @@
 //! Processes and threads: ids, relations, signals, credentials, exec, futexes, timers, procfs.
 //!
 //! A user thread is a kernel thread of `sched` whose extension is a [`thread::Thread`]; it runs
-//! [`user_loop`]. A [`Process`] is a thread group. Who is whose parent, which group and session a
-//! process is in and which ids are taken stands in [`tree`].
+//! [`user_loop`]. A [`Process`] is a thread group. Whatever goes by an id refers to a [`Pid`]; who is whose parent, and
+//! which group and session a process is in, is the business of [`relations`], under the lock of the [`tree`].
 //!
 //! Lock order: the tree, a process's signal state, its timers. Each is a spin lock; nothing blocks
 //! and no user memory is touched with one held.
@@ -26,9 +26,11 @@ mod mem_stats;
 pub mod namespace;
 pub mod oom;
 pub mod own;
+pub mod pid;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod procfs;
+pub mod relations;
 pub mod restart;
 pub mod rlimit;
 pub mod signal;
@@ -44,12 +46,9 @@ pub mod waiting;
 
 pub use group::Process;
 pub use init::{InitRequest, start_init};
+pub use pid::{Pid, PidNumber};
 
 use core::sync::atomic::Ordering;
-
-/// An id of a process, thread, process group or session. Positive, except where a system call
-/// gives other numbers a meaning.
-pub type Pid = i32;
 
 /// Waits until `condition` returns something; `None` when `thread`, the calling one, is to exit. Other
 /// signals do not end the wait.

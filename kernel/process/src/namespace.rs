@@ -179,7 +179,7 @@ impl Namespace {
     fn parent(&self, caller: &Thread) -> Result<Self> {
         match self {
             Namespace::Pid(pids) => {
-                let parent = pids.parent().ok_or(Errno::EPERM)?;
+                let parent = pids.parent().cloned().ok_or(Errno::EPERM)?;
                 if !parent.is_within(caller.process().pid_namespace()) {
                     return Err(Errno::EPERM);
                 }

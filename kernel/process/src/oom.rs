@@ -12,11 +12,11 @@ use machine::sync::SpinLock;
 use memory::AddressSpace;
 use memory::pressure::{self, Verdict};
 
+use crate::pid_namespace::PidNamespace;
 use crate::signal::Signal;
 use crate::thread::Thread;
-use crate::{Process, exit, tree};
+use crate::{Process, exit, relations, tree};
 
-const INIT: crate::Pid = 1;
 /// How long a chosen process may take to die before another one has to.
 const PATIENCE_NS: u64 = 2_000_000_000;
 
@@ -187,12 +187,13 @@ impl Worst {
 
 /// Looks for the process that has to die. `is_impatient`: not one that is dying already.
 fn choose(is_impatient: bool, now_ns: u64) -> Choice {
-    let init_memory = tree::process(INIT).and_then(|init| init.memory());
+    let init = PidNamespace::INITIAL.init(&tree::lock()).cloned();
+    let init_memory = init.and_then(|init| init.memory());
     if let Some(victim) = take_candidate(init_memory.as_ref(), now_ns) {
         return Choice::Victim(victim);
     }
     let mut worst = Worst::new();
-    for process in tree::processes() {
+    for process in relations::processes() {
         let Some(memory) = victim_memory(&process, init_memory.as_ref()) else {
             continue;
         };
@@ -250,7 +251,7 @@ fn kill(victim: &Process) {
         .unwrap_or(name.len());
     machine::log!(
         "out of memory: killed process {} ({})",
-        victim.pid(),
+        victim.pid().global(),
         name[..len].escape_ascii()
     );
     exit::kill_with_status(victim, i32::from(Signal::KILL.number()));

@@ -1,12 +1,7 @@
-//! PID namespaces (pid_namespaces(7)): one process, a number in each namespace that sees it.
+//! PID namespaces (pid_namespaces(7)): one [`Pid`], a number in each namespace that sees it.
 //!
-//! Everywhere in the kernel an id is what the initial namespace calls it. Only what shows ids to
-//! programs or takes them from programs translates: system calls, the `si_pid` of signals, /proc.
-//! A namespace below the initial one keeps a table of both directions. An id is entered before its
-//! thread is known and struck off when the tree has no more use for it, as the id of a group or
-//! session included.
-//!
-//! Lock order: the tree, then one table at a time.
+//! A namespace knows which numbers are taken and by what; a [`Pid`] knows its numbers. Both are under the lock of
+//! the [`Tree`].
 
 use alloc::sync::Arc;
 use core::ops::Bound;
@@ -14,20 +9,23 @@ use core::ops::Bound;
 use abi::{Errno, Result};
 use collections::{Map, try_arc};
 use fs::UserNamespace;
-use machine::sync::SpinLock;
+use machine::sync::LockedBy;
 use sched::WaitQueue;
 
-use crate::tree::PID_MAX;
-use crate::{Pid, Process};
+use crate::Process;
+use crate::pid::{Pid, PidNumber};
+use crate::tree::{self, TREE, Tree};
 
+/// One more than the highest number.
+pub const PID_MAX: PidNumber = 32768;
+/// Where numbers go on after the highest was used: low ones stay with the first processes.
+const WRAP: PidNumber = 300;
 /// How deep namespaces nest below the initial one (Linux's `MAX_PID_NS_LEVEL`).
 const MOST_LEVELS: u32 = 32;
 /// The number of a namespace's first process, which adopts its orphans.
-const INIT: Pid = 1;
-/// Where numbers go on after the highest was used.
-const WRAP: Pid = 300;
+const INIT: PidNumber = 1;
 
-/// A PID namespace; the default is the initial one, where every id stands for itself.
+/// A PID namespace; the default is the initial one.
 #[derive(Debug, Clone, Default)]
 pub struct PidNamespace(Option<Arc<Inner>>);
 
@@ -38,30 +36,34 @@ struct Inner {
     /// Whose capabilities count in it.
     owner: UserNamespace,
     level: u32,
-    numbers: SpinLock<Numbers>,
+    table: LockedBy<Table, Tree>,
     /// Woken when a process in it, or below it, has ended.
     members_changed: WaitQueue,
 }
 
-/// Both directions of the translation.
-#[derive(Debug, Default)]
-struct Numbers {
-    last: Pid,
+/// What is taken.
+#[derive(Debug)]
+struct Table {
+    last: PidNumber,
     /// Its first process has ended, or is ending: nobody can join.
     closed: bool,
     /// Processes in it and below that are not dead.
     living: usize,
-    ids: Map<Pid, Pid>,
-    numbers: Map<Pid, Pid>,
+    pids: Map<PidNumber, Arc<Pid>>,
 }
 
+static INITIAL: LockedBy<Table, Tree> = LockedBy::new(&TREE, Table::new());
+
 impl PidNamespace {
-    /// An empty namespace below this one, owned by `owner`. The first process entered is its init.
+    /// The initial one, which sees everything.
+    pub const INITIAL: Self = Self(None);
+
+    /// An empty namespace below this one, owned by `owner`. The first process in it is its init.
     ///
     /// # Errors
     /// `ENOSPC` when namespaces nest too deep, `ENOMEM`.
     pub fn below(&self, owner: &UserNamespace) -> Result<Self> {
-        let level = self.0.as_ref().map_or(0, |inner| inner.level) + 1;
+        let level = self.level() + 1;
         if level > MOST_LEVELS {
             return Err(Errno::ENOSPC);
         }
@@ -70,7 +72,7 @@ impl PidNamespace {
             parent: self.clone(),
             owner: owner.clone(),
             level,
-            numbers: SpinLock::new(Numbers::default()),
+            table: LockedBy::new(&TREE, Table::new()),
             members_changed: WaitQueue::new(),
         })?)))
     }
@@ -81,10 +83,22 @@ impl PidNamespace {
         self.0.as_ref().map(|inner| inner.ino)
     }
 
+    /// How many it lies below.
+    #[inline]
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.0.as_ref().map_or(0, |inner| inner.level)
+    }
+
     /// The one that it lies in; `None` for the initial one.
     #[must_use]
-    pub fn parent(&self) -> Option<Self> {
-        self.0.as_ref().map(|inner| inner.parent.clone())
+    pub fn parent(&self) -> Option<&Self> {
+        self.0.as_ref().map(|inner| &inner.parent)
+    }
+
+    /// It, the one that it lies in, and so on to the initial one.
+    pub(crate) fn and_above(&self) -> impl Iterator<Item = &Self> {
+        core::iter::successors(Some(self), |at| at.parent())
     }
 
     /// The user namespace whose capabilities count in it.
@@ -101,146 +115,165 @@ impl PidNamespace {
         self.0.is_none()
     }
 
-    /// What this namespace calls `id`; 0 when it does not see it.
-    #[must_use]
-    pub fn shown(&self, id: Pid) -> Pid {
-        match &self.0 {
-            None => id,
-            Some(inner) => {
-                let numbers = inner.numbers.lock();
-                numbers.numbers.get(&id).copied().unwrap_or(0)
-            }
-        }
-    }
-
-    /// The id that this namespace calls `number`.
-    #[must_use]
-    pub fn find(&self, number: Pid) -> Option<Pid> {
-        match &self.0 {
-            None => Some(number),
-            Some(inner) => inner.numbers.lock().ids.get(&number).copied(),
-        }
-    }
-
     /// Whether this is `other` or lies below it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        let mut above = Some(self);
-        while let Some(namespace) = above {
-            if namespace == other {
-                return true;
-            }
-            above = namespace.0.as_ref().map(|inner| &inner.parent);
-        }
-        false
+        other.is_initial() || self.and_above().any(|at| at == other)
     }
 
-    /// Calls `show` with what each namespace from `top` down to this one calls `id`.
+    /// Calls `show` with each namespace from `top` down to this one.
     ///
     /// # Errors
     /// What `show` gives.
     pub fn for_each_below<E>(
         &self,
         top: &Self,
-        id: Pid,
-        show: &mut dyn FnMut(Pid) -> core::result::Result<(), E>,
+        show: &mut dyn FnMut(&Self) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
         if self != top
-            && let Some(inner) = &self.0
+            && let Some(parent) = self.parent()
         {
-            inner.parent.for_each_below(top, id, show)?;
+            parent.for_each_below(top, show)?;
         }
-        show(self.shown(id))
+        show(self)
     }
 
-    /// Gives `id` a number here and in each namespace above.
+    fn cell(&self) -> &LockedBy<Table, Tree> {
+        self.0.as_ref().map_or(&INITIAL, |inner| &inner.table)
+    }
+
+    /// What it calls `number`.
+    #[must_use]
+    pub fn find<'a>(&'a self, tree: &'a Tree, number: PidNumber) -> Option<&'a Arc<Pid>> {
+        self.cell().get(tree).pids.get(&number)
+    }
+
+    /// What has a number above `last`, by number.
+    pub fn above<'a>(
+        &'a self,
+        tree: &'a Tree,
+        last: PidNumber,
+    ) -> impl Iterator<Item = (PidNumber, &'a Arc<Pid>)> {
+        let above = (Bound::Excluded(last), Bound::Unbounded);
+        let pids = self.cell().get(tree).pids.range(above);
+        pids.map(|(number, pid)| (*number, pid))
+    }
+
+    /// The first process with a number above `last`, dead or alive.
+    #[must_use]
+    pub fn process_after<'a>(
+        &'a self,
+        tree: &'a Tree,
+        last: PidNumber,
+    ) -> Option<(PidNumber, &'a Arc<Process>)> {
+        let mut pids = self.above(tree, last);
+        pids.find_map(|(number, pid)| Some((number, pid.process(tree)?)))
+    }
+
+    /// The number given out last (/proc/loadavg).
+    #[must_use]
+    pub fn last_number(&self, tree: &Tree) -> PidNumber {
+        self.cell().get(tree).last
+    }
+
+    /// A number that is free.
     ///
     /// # Errors
-    /// `EAGAIN` when a namespace is full, `ENOMEM` when this one has lost its init.
-    pub(crate) fn enter(&self, id: Pid) -> Result<()> {
-        let Some(inner) = &self.0 else {
-            return Ok(());
-        };
-        inner.numbers.lock().enter(id)?;
-        inner
-            .parent
-            .enter(id)
-            .inspect_err(|_| inner.numbers.lock().strike(id))
+    /// `EAGAIN` when there is none, `ENOMEM` when it has lost its init.
+    pub(crate) fn free_number(&self, tree: &mut Tree) -> Result<PidNumber> {
+        let table = self.cell().get_mut(tree);
+        if table.closed {
+            return Err(Errno::ENOMEM);
+        }
+        for _ in 0..PID_MAX {
+            table.last += 1;
+            if table.last >= PID_MAX {
+                table.last = WRAP;
+            }
+            if !table.pids.contains_key(&table.last) {
+                return Ok(table.last);
+            }
+        }
+        Err(Errno::EAGAIN)
     }
 
-    /// Takes `id`'s numbers away again.
-    pub(crate) fn strike(&self, id: Pid) {
-        let mut at = self;
-        while let Some(inner) = &at.0 {
-            inner.numbers.lock().strike(id);
-            at = &inner.parent;
+    /// `number`, which is free, is `pid`'s.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn take_number(
+        &self,
+        tree: &mut Tree,
+        number: PidNumber,
+        pid: &Arc<Pid>,
+    ) -> Result<()> {
+        self.cell()
+            .get_mut(tree)
+            .pids
+            .try_insert(number, pid.clone())?;
+        Ok(())
+    }
+
+    /// `number` is free, if it was `pid`'s.
+    pub(crate) fn give_number(&self, tree: &mut Tree, number: PidNumber, pid: &Pid) {
+        let pids = &mut self.cell().get_mut(tree).pids;
+        if pids
+            .get(&number)
+            .is_some_and(|its| core::ptr::eq(Arc::as_ptr(its), pid))
+        {
+            pids.remove(&number);
         }
     }
 
-    /// The id of its init: the one that adopts orphans.
-    pub(crate) fn init(&self) -> Option<Pid> {
-        self.find(INIT)
+    /// Its init: the one that adopts orphans.
+    #[must_use]
+    pub fn init<'a>(&'a self, tree: &'a Tree) -> Option<&'a Arc<Process>> {
+        self.find(tree, INIT)?.process(tree)
     }
 
     /// Lets nobody in any more.
-    pub(crate) fn close(&self) {
-        if let Some(inner) = &self.0 {
-            inner.numbers.lock().closed = true;
-        }
+    pub(crate) fn close(&self, tree: &mut Tree) {
+        self.cell().get_mut(tree).closed = true;
     }
 
-    /// Counts a new process, which is about to enter the tree, in it and above.
+    /// Whether it takes a new process.
     ///
     /// # Errors
     /// `ENOMEM` when it has lost its init.
-    pub(crate) fn member_came(&self) -> Result<()> {
-        let mut at = self;
-        while let Some(inner) = &at.0 {
-            let mut numbers = inner.numbers.lock();
-            if numbers.closed && core::ptr::eq(at, self) {
-                return Err(Errno::ENOMEM);
-            }
-            numbers.living += 1;
-            drop(numbers);
-            at = &inner.parent;
+    pub(crate) fn check_open(&self, tree: &Tree) -> Result<()> {
+        if self.cell().get(tree).closed {
+            return Err(Errno::ENOMEM);
         }
         Ok(())
     }
 
+    /// Counts a new process in it and above.
+    pub(crate) fn member_came(&self, tree: &mut Tree) {
+        for at in self.and_above() {
+            at.cell().get_mut(tree).living += 1;
+        }
+    }
+
     /// A process in it, or below it, is dead.
-    pub(crate) fn member_ended(&self) {
-        let mut at = self;
-        while let Some(inner) = &at.0 {
-            let mut numbers = inner.numbers.lock();
-            numbers.living -= 1;
-            let is_last = numbers.living <= 1;
-            drop(numbers);
-            if is_last {
-                inner.members_changed.wake_all();
-            }
-            at = &inner.parent;
+    pub(crate) fn member_ended(&self, tree: &mut Tree) {
+        for at in self.and_above() {
+            at.cell().get_mut(tree).living -= 1;
+        }
+    }
+
+    /// Wakes who waits for the last members, here and above. Without the tree's lock.
+    pub(crate) fn wake_waiting(&self) {
+        for inner in self.and_above().filter_map(|at| at.0.as_ref()) {
+            inner.members_changed.wake_all();
         }
     }
 
     /// Waits, deaf to signals, until only its init is left.
     pub(crate) fn wait_for_last_member(&self) {
         if let Some(inner) = &self.0 {
-            let is_last = || (inner.numbers.lock().living <= 1).then_some(());
+            let is_last = || (inner.table.get(&tree::lock()).living <= 1).then_some(());
             inner.members_changed.wait_until(is_last);
         }
-    }
-
-    /// The ids that it has numbers for, one after the other.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = Pid> {
-        let mut last = 0;
-        core::iter::from_fn(move || {
-            sched::cond_resched();
-            let numbers = self.0.as_ref()?.numbers.lock();
-            let above = (Bound::Excluded(last), Bound::Unbounded);
-            let (number, id) = numbers.ids.range(above).next()?;
-            last = *number;
-            Some(*id)
-        })
     }
 }
 
@@ -254,90 +287,32 @@ impl PartialEq for PidNamespace {
     }
 }
 
-impl Numbers {
-    fn enter(&mut self, id: Pid) -> Result<()> {
-        if self.closed {
-            return Err(Errno::ENOMEM);
+impl Table {
+    const fn new() -> Self {
+        Self {
+            last: 0,
+            closed: false,
+            living: 0,
+            pids: Map::new(),
         }
-        // Left over when the last that went by it, as a group, was in a namespace above.
-        self.strike(id);
-        for _ in 0..PID_MAX {
-            self.last += 1;
-            if self.last >= PID_MAX {
-                self.last = WRAP;
-            }
-            if !self.ids.contains_key(&self.last) {
-                self.ids.try_insert(self.last, id)?;
-                if let Err(error) = self.numbers.try_insert(id, self.last) {
-                    self.ids.remove(&self.last);
-                    return Err(error.into());
-                }
-                return Ok(());
-            }
-        }
-        Err(Errno::EAGAIN)
-    }
-
-    fn strike(&mut self, id: Pid) {
-        if let Some(number) = self.numbers.remove(&id) {
-            self.ids.remove(&number);
-        }
-    }
-}
-
-impl Process {
-    /// Whether it is the init of its namespace.
-    #[must_use]
-    pub fn is_namespace_init(&self) -> bool {
-        self.pid_namespace().shown(self.pid()) == INIT
-    }
-
-    /// What this process calls `id`; 0 when it cannot see it.
-    #[must_use]
-    pub fn shown(&self, id: Pid) -> Pid {
-        self.pid_namespace().shown(id)
-    }
-
-    /// The id that this process calls `number`. Zero and negative numbers have meanings of their own.
-    #[must_use]
-    pub fn find(&self, number: Pid) -> Option<Pid> {
-        self.pid_namespace().find(number)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use abi::Errno;
-
-    use super::{PidNamespace, UserNamespace};
-
-    #[test]
-    fn each_namespace_counts_from_one_and_those_above_see_all() {
-        let initial = PidNamespace::default();
-        let outer = initial.below(&UserNamespace::INITIAL).expect("a namespace");
-        let inner = outer.below(&UserNamespace::INITIAL).expect("a namespace");
-        outer.enter(40).expect("a number");
-        inner.enter(41).expect("a number");
-        assert_eq!([40, 41].map(|id| outer.shown(id)), [1, 2]);
-        assert_eq!([40, 41].map(|id| inner.shown(id)), [0, 1]);
-        assert_eq!(initial.shown(41), 41);
-        assert_eq!(
-            (outer.find(2), inner.find(1), inner.find(2)),
-            (Some(41), Some(41), None)
-        );
-        assert!(inner.is_within(&outer) && inner.is_within(&initial) && !outer.is_within(&inner));
-        inner.strike(41);
-        assert_eq!((outer.shown(41), inner.shown(41)), (0, 0));
-    }
+    use super::*;
 
     #[test]
     fn a_namespace_without_its_init_takes_nobody() {
-        let outer = PidNamespace::default()
-            .below(&UserNamespace::INITIAL)
-            .expect("a namespace");
-        let inner = outer.below(&UserNamespace::INITIAL).expect("a namespace");
-        outer.close();
-        assert_eq!(inner.enter(7), Err(Errno::ENOMEM));
-        assert_eq!(inner.shown(7), 0);
+        let owner = UserNamespace::INITIAL;
+        let outer = PidNamespace::default().below(&owner).expect("a namespace");
+        let inner = outer.below(&owner).expect("a namespace");
+        assert!(inner.is_within(&outer) && inner.is_within(&PidNamespace::default()));
+        assert!(!outer.is_within(&inner));
+        let mut tree = tree::lock();
+        outer.close(&mut tree);
+        assert_eq!(Pid::new(&mut tree, &inner).err(), Some(Errno::ENOMEM));
+        assert!(inner.above(&tree, 0).next().is_none());
+        assert_eq!(outer.check_open(&tree), Err(Errno::ENOMEM));
     }
 }

@@ -9,7 +9,7 @@ use fs::{AnonymousInode, Events, File, FileOps, OpenFlags, PollTable};
 use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::thread::Thread;
-use crate::{Pid, Process, thread, tree};
+use crate::{PidNumber, Process, thread, tree};
 
 /// The process behind a pidfd. Readable once it has died.
 #[derive(Debug)]
@@ -26,18 +26,18 @@ impl PidFd {
 
     fn has_exited(&self) -> bool {
         let tree = tree::lock();
-        tree.node_of(&self.process)
+        self.process
+            .known(&tree)
             .is_none_or(|node| node.zombie.is_some())
     }
 
-    fn shown_pid(&self) -> Pid {
+    fn shown_pid(&self) -> PidNumber {
         // A process that was waited for has no id any more.
-        if tree::lock().node_of(&self.process).is_some() {
-            let id = self.process.pid();
-            thread::current().map_or(id, |caller| caller.process().shown(id))
-        } else {
-            -1
+        if self.process.known(&tree::lock()).is_none() {
+            return -1;
         }
+        let pid = self.process.pid();
+        thread::current().map_or(pid.global(), |caller| caller.process().shown(pid))
     }
 }
 

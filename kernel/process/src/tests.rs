@@ -8,7 +8,8 @@ use fs::Credentials;
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
 
-use crate::group::Relations;
+use crate::pid_namespace::PidNamespace;
+use crate::relations::{self, Relations};
 use crate::rlimit::Limits;
 use crate::signal::{
     Action, Actions, Disposition, Flags, Flow, SigInfo, Signal, SignalSet, deliver, send, state,
@@ -18,37 +19,41 @@ use crate::user_loop::Interrupted;
 use crate::waiting::{self, Options, Which};
 use crate::{Pid, Process, exit, tree};
 
-/// A process with one thread, a child of `parent`, in a session of its own when that is 0.
+/// A process with one thread, a child of `parent`, in a session of its own when that is none.
 pub(crate) fn process(parent: Option<&Arc<Process>>) -> Arc<Thread> {
     let pid = loop {
         // PID 1 is special: nobody here is it.
-        let pid = tree::lock().allocate_pid().unwrap();
-        if pid != 1 {
+        let pid = new_pid();
+        if pid.number() != 1 {
             break pid;
         }
     };
-    let relations = Relations {
-        parent: parent.map_or(0, |parent| parent.pid()),
-        group: parent.map_or(pid, |parent| parent.group_id()),
-        session: parent.map_or(pid, |parent| parent.session_id()),
-    };
     let actions = Arc::new(SpinLock::new(Actions::default()));
-    let process = Process::new(
-        pid,
-        Default::default(),
-        relations,
-        None,
-        actions,
-        Limits::default(),
-    )
-    .unwrap();
-    tree::lock()
-        .add_process(&process, Some(Signal::CHLD))
-        .unwrap();
-    thread_of(&process, pid)
+    let process = Process::new(pid.clone(), None, actions, Limits::default()).unwrap();
+    let thread = thread_of(&process, pid.clone());
+    let mut tree = tree::lock();
+    let relations = match parent {
+        Some(parent) => Relations::like(&tree, parent, Some(parent.clone())),
+        None => Relations {
+            parent: None,
+            group: pid.clone(),
+            session: pid,
+        },
+    };
+    relations::add_process(&mut tree, &process, relations, Some(Signal::CHLD));
+    drop(tree);
+    thread
 }
 
-fn thread_of(process: &Arc<Process>, tid: Pid) -> Arc<Thread> {
+fn new_pid() -> Arc<Pid> {
+    Pid::new(&mut tree::lock(), &PidNamespace::INITIAL).unwrap()
+}
+
+fn is_orphaned(group: &Pid) -> bool {
+    relations::is_orphaned(&tree::lock(), group)
+}
+
+fn thread_of(process: &Arc<Process>, pid: Arc<Pid>) -> Arc<Thread> {
     let start = Start {
         resources: Resources::default(),
         credentials: Arc::new(Credentials::root()),
@@ -61,8 +66,8 @@ fn thread_of(process: &Arc<Process>, tid: Pid) -> Arc<Thread> {
             pid_for_children: Default::default(),
         },
     };
-    let thread = Thread::new(tid, process, start).unwrap();
-    tree::lock().add_thread(&thread).unwrap();
+    let thread = Thread::new(pid, process, start).unwrap();
+    relations::add_thread(&mut tree::lock(), &thread).unwrap();
     process.signals.lock().threads.push(&thread).unwrap();
     thread
 }
@@ -99,41 +104,45 @@ const ANY_DEATH: Options = Options::NOHANG.union(Options::EXITED);
 fn a_dead_child_is_waited_for_once() {
     let parent = process(None);
     let child = child_of(&parent);
-    let pid = child.process().pid();
+    let pid = child.process().pid().clone();
     assert_eq!(waiting::wait(&parent, &Which::Any, ANY_DEATH), Ok(None));
     die(&child, 3);
-    let look = waiting::wait(&parent, &Which::Pid(pid), ANY_DEATH | Options::NOWAIT);
+    let look = waiting::wait(
+        &parent,
+        &Which::Pid(pid.clone()),
+        ANY_DEATH | Options::NOWAIT,
+    );
     assert_eq!(look.unwrap().unwrap().si_status(), 3);
     let report = waiting::wait(&parent, &Which::Any, ANY_DEATH)
         .unwrap()
         .unwrap();
-    assert_eq!((report.pid, report.status), (pid, 0x300));
+    assert_eq!((report.pid, report.status), (pid.number(), 0x300));
     assert_eq!(
         waiting::wait(&parent, &Which::Any, ANY_DEATH),
         Err(Errno::ECHILD)
     );
-    assert!(tree::process(pid).is_none() && tree::thread(pid).is_none());
+    assert!(pid.process_of(&tree::lock()).is_none());
 }
 
 #[test]
 fn waiting_chooses_by_id_and_group() {
     let parent = process(None);
     let (one, two) = (child_of(&parent), child_of(&parent));
-    tree::lock().set_group(two.process(), 0, 0).unwrap();
-    let group = two.process().pid();
+    let group = two.process().pid().clone();
+    relations::set_group(&mut tree::lock(), two.process(), two.process(), None).unwrap();
     die(&one, 1);
     die(&two, 2);
-    let report = waiting::wait(&parent, &Which::Group(group), ANY_DEATH)
+    let report = waiting::wait(&parent, &Which::Group(group.clone()), ANY_DEATH)
         .unwrap()
         .unwrap();
-    assert_eq!(report.pid, group);
+    assert_eq!(report.pid, group.number());
     let other = Which::Group(group);
     assert_eq!(
         waiting::wait(&parent, &other, ANY_DEATH),
         Err(Errno::ECHILD)
     );
     assert!(
-        waiting::wait(&parent, &Which::Pid(one.tid()), ANY_DEATH)
+        waiting::wait(&parent, &Which::Pid(one.pid()), ANY_DEATH)
             .unwrap()
             .is_some()
     );
@@ -144,9 +153,9 @@ fn who_ignores_sigchld_gets_no_zombies() {
     let parent = process(None);
     set_handler(&parent, Signal::CHLD, Disposition::Ignore, Flags::empty());
     let child = child_of(&parent);
-    let pid = child.tid();
+    let pid = child.pid();
     die(&child, 0);
-    assert!(tree::process(pid).is_none());
+    assert!(pid.process_of(&tree::lock()).is_none());
     assert_eq!(
         waiting::wait(&parent, &Which::Any, ANY_DEATH),
         Err(Errno::ECHILD)
@@ -156,13 +165,15 @@ fn who_ignores_sigchld_gets_no_zombies() {
 #[test]
 fn orphans_go_to_the_nearest_subreaper() {
     let reaper = process(None);
-    tree::lock().node_mut(reaper.tid()).unwrap().is_subreaper = true;
+    reaper.process().set_subreaper(true);
     let middle = child_of(&reaper);
     let orphan = child_of(&middle);
     die(&middle, 0);
-    assert_eq!(orphan.process().parent_pid(), reaper.tid());
+    let parent = orphan.process().parent().unwrap();
+    assert!(Arc::ptr_eq(&parent, reaper.process()));
+    assert_eq!(orphan.process().parent_number(), reaper.tid());
     die(&orphan, 9);
-    let which = Which::Pid(orphan.tid());
+    let which = Which::Pid(orphan.pid());
     let report = waiting::wait(&reaper, &which, ANY_DEATH).unwrap().unwrap();
     assert_eq!(report.status, 0x900);
 }
@@ -171,9 +182,8 @@ fn orphans_go_to_the_nearest_subreaper() {
 fn a_process_dies_with_its_last_thread_and_its_first_status_counts() {
     let parent = process(None);
     let first = child_of(&parent);
-    let pid = first.tid();
-    let second_tid = tree::lock().allocate_pid().unwrap();
-    let second = thread_of(first.process(), second_tid);
+    let pid = first.pid();
+    let second = thread_of(first.process(), new_pid());
     die(&first, 1);
     assert_eq!(waiting::wait(&parent, &Which::Any, ANY_DEATH), Ok(None));
     exit::exit_group(second.process(), 7);
@@ -189,52 +199,58 @@ fn a_process_dies_with_its_last_thread_and_its_first_status_counts() {
 fn groups_are_left_and_joined_within_a_session_only() {
     let shell = process(None);
     let (job, other) = (child_of(&shell), child_of(&shell));
+    let elsewhere = process(None);
     let caller = shell.process();
-    let (job_pid, other_pid) = (job.tid(), other.tid());
+    let (job, other) = (job.process(), other.process());
     let mut tree = tree::lock();
-    assert_eq!(tree.set_group(caller, job_pid, 0), Ok(()));
-    assert_eq!(tree.set_group(caller, other_pid, job_pid), Ok(()));
-    assert_eq!(other.process().group_id(), job_pid);
-    // A session's leader stays where it is.
-    assert_eq!(tree.set_group(caller, 0, job_pid), Err(Errno::EPERM));
-    assert_eq!(tree.set_group(caller, other_pid, 29_999), Err(Errno::EPERM));
-    assert_eq!(tree.set_group(caller, 29_999, 0), Err(Errno::ESRCH));
-    tree.node_mut(job_pid).unwrap().has_execed = true;
-    assert_eq!(
-        tree.set_group(caller, job_pid, other_pid),
-        Err(Errno::EACCES)
-    );
+    let mut set = |process: &Arc<Process>, group: Option<&Arc<Process>>| {
+        let group = group.map(|group| group.pid());
+        relations::set_group(&mut tree, caller, process, group)
+    };
+    assert_eq!(set(job, None), Ok(()));
+    assert_eq!(set(other, Some(job)), Ok(()));
+    // A session's leader stays where it is, and only children can be put anywhere.
+    assert_eq!(set(caller, Some(job)), Err(Errno::EPERM));
+    assert_eq!(set(other, Some(elsewhere.process())), Err(Errno::EPERM));
+    assert_eq!(set(elsewhere.process(), None), Err(Errno::ESRCH));
+    job.node.get_mut(&mut tree).has_execed = true;
+    let late = relations::set_group(&mut tree, caller, job, Some(other.pid()));
+    assert_eq!(late, Err(Errno::EACCES));
+    assert!(Arc::ptr_eq(other.known(&tree).unwrap().group(), job.pid()));
     // A group's leader cannot begin a session, a member can.
-    assert_eq!(tree.set_session(job.process()).err(), Some(Errno::EPERM));
-    assert!(tree.set_session(other.process()).is_ok());
-    assert_eq!(other.process().session_id(), other_pid);
-    assert_eq!(tree.set_group(caller, other_pid, 0), Err(Errno::EPERM));
+    let leader = relations::set_session(&mut tree, job);
+    assert_eq!(leader.err(), Some(Errno::EPERM));
+    assert!(relations::set_session(&mut tree, other).is_ok());
+    assert!(other.leads_session(&tree));
+    let led = relations::set_group(&mut tree, caller, other, None);
+    assert_eq!(led, Err(Errno::EPERM));
 }
 
 #[test]
 fn a_group_is_orphaned_without_a_parent_in_its_session() {
-    let shell = process(None);
+    let init = process(None);
+    init.process().set_subreaper(true);
+    let shell = child_of(&init);
+    assert!(relations::set_session(&mut tree::lock(), shell.process()).is_ok());
     let job = child_of(&shell);
-    let group = job.tid();
-    tree::lock().set_group(shell.process(), group, 0).unwrap();
-    assert!(!tree::lock().is_orphaned(group));
-    assert!(tree::lock().is_orphaned(shell.tid()));
+    let group = job.pid();
+    let set = |process: &Arc<Process>| {
+        relations::set_group(&mut tree::lock(), shell.process(), process, None).unwrap();
+    };
+    set(job.process());
+    assert!(!is_orphaned(&group));
+    assert!(is_orphaned(&shell.pid()));
     // The parent joins it: nobody outside is left.
     let other = child_of(&shell);
-    let (job_child, other_pid) = (child_of(&job), other.tid());
-    assert!(!tree::lock().is_orphaned(group));
+    let (job_child, other_pid) = (child_of(&job), other.pid());
+    assert!(!is_orphaned(&group));
     die(&job, 0);
-    assert!(
-        tree::lock().is_orphaned(group),
-        "its child was adopted by init"
-    );
+    assert!(is_orphaned(&group), "its child was adopted by init");
     die(&job_child, 0);
-    tree::lock()
-        .set_group(shell.process(), other_pid, 0)
-        .unwrap();
-    assert!(!tree::lock().is_orphaned(other_pid));
+    set(other.process());
+    assert!(!is_orphaned(&other_pid));
     die(&shell, 0);
-    assert!(tree::lock().is_orphaned(other_pid));
+    assert!(is_orphaned(&other_pid));
 }
 
 #[test]
@@ -270,8 +286,7 @@ fn the_dead_keep_nothing_of_what_they_were_sent() {
 fn a_fatal_signal_ends_every_thread_with_its_status() {
     let parent = process(None);
     let thread = child_of(&parent);
-    let second_tid = tree::lock().allocate_pid().unwrap();
-    let second = thread_of(thread.process(), second_tid);
+    let second = thread_of(thread.process(), new_pid());
     send_to(&thread, Signal::TERM);
     assert!(thread.needs_attention());
     assert_eq!(flow(&thread), Flow::Exit);
@@ -287,8 +302,7 @@ fn a_fatal_signal_ends_every_thread_with_its_status() {
 #[test]
 fn a_signal_goes_to_a_thread_that_does_not_block_it() {
     let first = process(None);
-    let second_tid = tree::lock().allocate_pid().unwrap();
-    let second = thread_of(first.process(), second_tid);
+    let second = thread_of(first.process(), new_pid());
     state::set_mask(&first, SignalSet::of(Signal::TERM));
     send_to(&first, Signal::TERM);
     assert!(!first.needs_attention() && second.needs_attention());

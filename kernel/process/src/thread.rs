@@ -12,14 +12,16 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, 
 use abi::Result;
 use collections::try_arc;
 use fs::{Credentials, Kuid};
-use machine::sync::SpinLock;
+use machine::sync::{LockedBy, SpinLock};
 
+use crate::Process;
 use crate::completion::Completion;
 use crate::namespace::NsProxy;
+use crate::pid::{Pid, PidNumber};
 use crate::pid_namespace::PidNamespace;
 use crate::restart::RestartBlock;
 use crate::signal::{Queue, Signal, SignalSet};
-use crate::{Pid, Process, tree};
+use crate::tree::{self, TREE, Tree};
 
 pub(crate) use resources::{Resources, SharedFs};
 use running::Running;
@@ -28,6 +30,8 @@ use running::Running;
 #[derive(Debug)]
 pub struct Thread {
     /// Its id. exec by a thread that is not the first makes it the first, so it can change.
+    pid: LockedBy<Arc<Pid>, Tree>,
+    /// The number of its id in its own PID namespace.
     tid: AtomicI32,
     /// Its place among the threads of its process.
     pub(crate) place: AtomicU64,
@@ -78,6 +82,10 @@ pub struct Thread {
     start_ns: u64,
 }
 
+/// Which thread of its process one is: unlike its id, it stays the same, and is never another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Place(pub(crate) u64);
+
 /// `sigaltstack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AlternateStack {
@@ -120,9 +128,10 @@ pub(crate) struct Start {
 impl Thread {
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn new(tid: Pid, process: &Arc<Process>, start: Start) -> Result<Arc<Self>> {
+    pub(crate) fn new(pid: Arc<Pid>, process: &Arc<Process>, start: Start) -> Result<Arc<Self>> {
         let thread = try_arc(Self {
-            tid: AtomicI32::new(tid),
+            tid: AtomicI32::new(pid.number()),
+            pid: LockedBy::new(&TREE, pid),
             place: AtomicU64::new(0),
             process: process.clone(),
             running: SpinLock::new(Running::default()),
@@ -156,14 +165,39 @@ impl Thread {
         Ok(thread)
     }
 
-    /// Its id.
+    /// What its PID namespace calls it.
+    #[inline]
     #[must_use]
-    pub fn tid(&self) -> Pid {
+    pub fn tid(&self) -> PidNumber {
         self.tid.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_tid(&self, tid: Pid) {
-        self.tid.store(tid, Ordering::Relaxed);
+    /// Which of its process's threads it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place(self.place.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is the first of its process: its id is the process's.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.tid() == self.process.pid().number()
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn pid(&self) -> Arc<Pid> {
+        self.pid.get(&tree::lock()).clone()
+    }
+
+    pub(crate) fn pid_in<'a>(&'a self, tree: &'a Tree) -> &'a Arc<Pid> {
+        self.pid.get(tree)
+    }
+
+    pub(crate) fn set_pid(&self, tree: &mut Tree, pid: Arc<Pid>) {
+        self.tid.store(pid.number(), Ordering::Relaxed);
+        let old = core::mem::replace(self.pid.get_mut(tree), pid);
+        drop(old);
     }
 
     /// The process it belongs to.

@@ -5,11 +5,13 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use fs::Kuid;
 
+use crate::pid::{Pid, PidNumber};
+use crate::relations::{self, Node, Reaped};
 use crate::signal::{Signal, code};
 use crate::thread::Thread;
-use crate::tree::{self, Node, Reaped, Tree};
+use crate::tree::{self, Tree};
 use crate::usage::Usage;
-use crate::{Pid, Process, exit};
+use crate::{Process, exit};
 
 bitflags::bitflags! {
     /// Options of wait4(2) and waitid(2).
@@ -39,19 +41,17 @@ bitflags::bitflags! {
 pub enum Which {
     /// Any.
     Any,
-    /// The one with this id.
-    Pid(Pid),
-    /// This one.
-    Process(Arc<Process>),
+    /// The one that goes by this.
+    Pid(Arc<Pid>),
     /// Those of a process group.
-    Group(Pid),
+    Group(Arc<Pid>),
 }
 
 /// What became of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// Which child, as its parent calls it.
-    pub pid: Pid,
+    pub pid: PidNumber,
     /// Its user, as its parent calls it.
     pub uid: u32,
     /// Status as wait4(2) gives it.
@@ -91,72 +91,72 @@ pub fn wait(thread: &Thread, which: &Which, options: Options) -> Result<Option<R
 }
 
 /// One look at the children: a report, nothing yet, or no such child.
-fn scan(parent: &Process, which: &Which, options: Options) -> Result<Option<Report>> {
+fn scan(parent: &Arc<Process>, which: &Which, options: Options) -> Result<Option<Report>> {
     let mut tree = tree::lock();
-    let Some(report) = find_report(&tree, parent, which, options) else {
+    let Some((child, report)) = find_report(&tree, parent, which, options) else {
         // Who is dead has nothing to say to someone who waits for stops.
-        let will_change = |child: &Node| {
-            is_meant(child, which, options)
-                && (child.zombie.is_none() || options.contains(Options::EXITED))
+        let will_change = |child: &Arc<Process>| {
+            let node = child.known(&tree);
+            node.is_some_and(|node| {
+                is_meant(node, which, options)
+                    && (node.zombie.is_none() || options.contains(Options::EXITED))
+            })
         };
         let any = match which {
-            Which::Pid(pid) => child_of(&tree, parent, *pid).is_some_and(will_change),
-            Which::Process(child) => child_of(&tree, parent, child.pid()).is_some_and(will_change),
-            _ => tree.children(parent.pid()).any(will_change),
+            Which::Pid(pid) => child_of(&tree, parent, pid).is_some_and(will_change),
+            _ => relations::children(&tree, parent).any(will_change),
         };
         return if any { Ok(None) } else { Err(Errno::ECHILD) };
     };
-    let uid = (tree.node(report.pid)).map_or(Kuid::ROOT, uid_of);
-    let shown = Report {
-        pid: parent.shown(report.pid),
-        uid: parent.shown_uid(uid),
-        ..report
-    };
-    let reaped = consume(&mut tree, parent, &report, options);
+    let child = child.clone();
+    let reaped = consume(&mut tree, parent, &child, &report, options);
     drop(tree);
     drop(reaped);
-    Ok(Some(shown))
+    Ok(Some(report))
 }
 
-fn find_report(tree: &Tree, parent: &Process, which: &Which, options: Options) -> Option<Report> {
-    let report = |child: &Node| {
-        let is_meant = is_meant(child, which, options);
-        is_meant.then(|| report_on(child, options)).flatten()
+fn find_report<'a>(
+    tree: &'a Tree,
+    parent: &'a Arc<Process>,
+    which: &'a Which,
+    options: Options,
+) -> Option<(&'a Arc<Process>, Report)> {
+    let report = |child: &'a Arc<Process>| {
+        let node = child.known(tree)?;
+        let is_meant = is_meant(node, which, options);
+        let report = is_meant.then(|| report_on(parent, child, node, options));
+        Some((child, report??))
     };
     match which {
-        Which::Pid(pid) => report(child_of(tree, parent, *pid)?),
-        Which::Process(child) => report(child_of(tree, parent, child.pid())?),
-        _ => tree.news(parent.pid()).find_map(report),
+        Which::Pid(pid) => report(child_of(tree, parent, pid)?),
+        _ => relations::news(tree, parent).find_map(report),
     }
 }
 
-fn child_of<'a>(tree: &'a Tree, parent: &Process, pid: Pid) -> Option<&'a Node> {
-    let node = tree.node(pid)?;
-    (node.process.parent_pid() == parent.pid()).then_some(node)
+fn child_of<'a>(tree: &'a Tree, parent: &Arc<Process>, pid: &'a Pid) -> Option<&'a Arc<Process>> {
+    let process = pid.process(tree)?;
+    let its_parent = process.known(tree)?.parent()?;
+    Arc::ptr_eq(its_parent, parent).then_some(process)
 }
 
 fn is_meant(child: &Node, which: &Which, options: Options) -> bool {
-    let process = &child.process;
     let by_id = match which {
-        Which::Any => true,
-        Which::Pid(pid) => process.pid() == *pid,
-        Which::Process(child) => Arc::ptr_eq(process, child),
-        Which::Group(group) => process.group_id() == *group,
+        Which::Any | Which::Pid(_) => true,
+        Which::Group(group) => Arc::ptr_eq(child.group(), group),
     };
     let is_clone = child.exit_signal != Some(Signal::CHLD);
     by_id && (options.contains(Options::ALL) || is_clone == options.contains(Options::CLONE))
 }
 
-fn report_on(child: &Node, options: Options) -> Option<Report> {
-    let pid = child.process.pid();
+fn report_on(parent: &Process, child: &Process, node: &Node, options: Options) -> Option<Report> {
     let report = |status, code| Report {
-        pid,
-        uid: 0,
+        pid: parent.shown(child.pid()),
+        uid: parent.shown_uid(uid_of(child, node)),
         status,
         code,
         usage: Usage::default(),
     };
-    if let Some(zombie) = child.zombie {
+    if let Some(zombie) = node.zombie {
         if !options.contains(Options::EXITED) {
             return None;
         }
@@ -166,38 +166,43 @@ fn report_on(child: &Node, options: Options) -> Option<Report> {
             ..report(zombie.status, code)
         });
     }
-    if let Some(signal) = child.stopped()
+    if let Some(signal) = node.stopped()
         && options.contains(Options::STOPPED)
     {
         let status = i32::from(signal.number()) << 8 | 0x7f;
         return Some(report(status, code::CLD_STOPPED));
     }
-    if child.continued() && options.contains(Options::CONTINUED) {
+    if node.continued() && options.contains(Options::CONTINUED) {
         return Some(report(0xffff, code::CLD_CONTINUED));
     }
     None
 }
 
-fn uid_of(child: &Node) -> Kuid {
-    if let Some(zombie) = child.zombie {
+fn uid_of(child: &Process, node: &Node) -> Kuid {
+    if let Some(zombie) = node.zombie {
         return zombie.uid;
     }
     child
-        .process
         .credentials()
         .map_or(Kuid::ROOT, |credentials| credentials.uid)
 }
 
 /// What a report uses up, unless NOWAIT. The caller drops what comes back without the lock.
-fn consume(tree: &mut Tree, parent: &Process, report: &Report, options: Options) -> Option<Reaped> {
+fn consume(
+    tree: &mut Tree,
+    parent: &Process,
+    child: &Arc<Process>,
+    report: &Report,
+    options: Options,
+) -> Option<Reaped> {
     if options.contains(Options::NOWAIT) {
         return None;
     }
     match report.code {
-        code::CLD_STOPPED | code::CLD_CONTINUED => tree.stop_was_told(report.pid),
+        code::CLD_STOPPED | code::CLD_CONTINUED => relations::stop_was_told(tree, child),
         _ => {
             parent.add_children_usage(report.usage);
-            return tree.reap(report.pid);
+            return relations::reap(tree, child);
         }
     }
     None

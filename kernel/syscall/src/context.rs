@@ -8,7 +8,7 @@ use machine::UserAddr;
 use machine::user_mode::UserContext;
 use process::own::Own;
 use process::thread::Thread;
-use process::{Pid, Process, tree};
+use process::{Pid, PidNumber, Process, relations};
 
 /// One system call on its way.
 #[derive(Debug)]
@@ -42,23 +42,29 @@ impl Context<'_> {
         self.own.fs()
     }
 
-    /// What the caller's PID namespace calls `id`; 0 when it does not see it.
+    /// What the caller's PID namespace calls `pid`; 0 when it does not see it.
     #[must_use]
-    pub fn shown(&self, id: Pid) -> Pid {
-        self.process().shown(id)
+    pub fn shown(&self, pid: &Pid) -> PidNumber {
+        self.process().shown(pid)
+    }
+
+    /// What the caller's PID namespace calls `number`.
+    #[must_use]
+    pub fn find_pid(&self, number: PidNumber) -> Option<Arc<Pid>> {
+        relations::find_pid(self.process().pid_namespace(), number)
     }
 
     /// The process of the thread that the caller's PID namespace calls `number`, dead or alive: nearly every call
     /// takes any thread's id for its process.
     #[must_use]
-    pub fn find_process(&self, number: Pid) -> Option<Arc<Process>> {
-        tree::process_of(self.process().find(number)?)
+    pub fn find_process(&self, number: PidNumber) -> Option<Arc<Process>> {
+        relations::find_process(self.process().pid_namespace(), number)
     }
 
     /// The process that the caller's PID namespace calls `number` by its first thread, dead or alive.
     #[must_use]
-    pub fn find_leader(&self, number: Pid) -> Option<Arc<Process>> {
-        tree::process(self.process().find(number)?)
+    pub fn find_leader(&self, number: PidNumber) -> Option<Arc<Process>> {
+        relations::find_leader(self.process().pid_namespace(), number)
     }
 
     /// What the caller's user namespace shows `user` as.
@@ -115,8 +121,8 @@ impl Context<'_> {
 
     /// The thread that the caller's PID namespace calls `number`; of a dead process the first one.
     #[must_use]
-    pub fn find_thread(&self, number: Pid) -> Option<Arc<Thread>> {
-        tree::thread(self.process().find(number)?)
+    pub fn find_thread(&self, number: PidNumber) -> Option<Arc<Thread>> {
+        relations::find_thread(self.process().pid_namespace(), number)
     }
 
     /// Argument `index` (0 to 5) as the register holds it.

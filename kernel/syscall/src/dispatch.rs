@@ -65,7 +65,7 @@ fn note_unknown(thread: &Thread, number: u64) {
         machine::notice!(
             "syscall: {} is not implemented; process {} got ENOSYS",
             number,
-            thread.process().pid()
+            thread.process().pid().global()
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Who the caller is and belongs to: ids of processes, threads, groups and sessions.
 
 use abi::{Errno, Result};
-use process::{Pid, Process, tree};
+use process::{PidNumber, Process, relations, tree};
 
 use crate::context::Context;
 use crate::table::Entry;
@@ -20,55 +20,60 @@ pub(crate) const CALLS: &[Entry] = &[
 ];
 
 fn sys_getpid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(cx.process().pid())))
+    Ok(id(cx.process().pid().number()))
 }
 
 fn sys_getppid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(cx.process().parent_pid())))
+    Ok(id(cx.process().parent_number()))
 }
 
 fn sys_gettid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(cx.thread.tid())))
+    Ok(id(cx.thread.tid()))
 }
 
 fn sys_setpgid(cx: &mut Context<'_>) -> Result<u64> {
     let (pid, group) = (cx.int(0), cx.int(1));
-    if pid < 0 {
-        return Err(Errno::ESRCH);
-    }
-    let process = cx.process();
-    let find = |number| match number {
-        1.. => process.find(number),
-        other => Some(other),
+    let process = match pid {
+        0 => cx.process().clone(),
+        1.. => {
+            // Threads other than the first have no group of their own.
+            let is_thread = || cx.find_thread(pid).map(|_| Errno::EINVAL);
+            let leader = cx.find_leader(pid);
+            leader.ok_or_else(|| is_thread().unwrap_or(Errno::ESRCH))?
+        }
+        _ => return Err(Errno::ESRCH),
     };
-    let pid = find(pid).ok_or(Errno::ESRCH)?;
-    // Another's group has to be there; a new one is named after its process.
-    let group = find(group).ok_or(Errno::EPERM)?;
-    tree::lock().set_group(process, pid, group)?;
+    let group = match group {
+        0 => None,
+        // Another's group has to be there; a new one is named after its process.
+        1.. => Some(cx.find_pid(group).ok_or(Errno::EPERM)?),
+        _ => return Err(Errno::EINVAL),
+    };
+    relations::set_group(&mut tree::lock(), cx.process(), &process, group.as_ref())?;
     Ok(0)
 }
 
 fn sys_getpgid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(named(cx, cx.int(0))?.group_id())))
+    Ok(id(cx.shown(&named(cx, cx.int(0))?.group())))
 }
 
 fn sys_getpgrp(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(cx.process().group_id())))
+    Ok(id(cx.shown(&cx.process().group())))
 }
 
 fn sys_setsid(cx: &mut Context<'_>) -> Result<u64> {
     let process = cx.process();
-    let old_terminal = tree::lock().set_session(process)?;
+    let old_terminal = relations::set_session(&mut tree::lock(), process)?;
     drop(old_terminal);
-    Ok(id(cx.shown(process.pid())))
+    Ok(id(process.pid().number()))
 }
 
 fn sys_getsid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(named(cx, cx.int(0))?.session_id())))
+    Ok(id(cx.shown(&named(cx, cx.int(0))?.session())))
 }
 
 /// The process with this id, 0 for the caller.
-pub(crate) fn named(cx: &Context<'_>, pid: Pid) -> Result<Arc<Process>> {
+pub(crate) fn named(cx: &Context<'_>, pid: PidNumber) -> Result<Arc<Process>> {
     match pid {
         0 => Ok(cx.process().clone()),
         1.. => cx.find_process(pid).ok_or(Errno::ESRCH),
@@ -77,6 +82,6 @@ pub(crate) fn named(cx: &Context<'_>, pid: Pid) -> Result<Arc<Process>> {
 }
 
 /// An id as a result; ids are positive.
-pub(crate) fn id(pid: Pid) -> u64 {
+pub(crate) fn id(pid: PidNumber) -> u64 {
     u64::from(pid.unsigned_abs())
 }

@@ -121,7 +121,8 @@ fn enter(cx: &mut Context<'_>, namespace: &Namespace) -> Result<u64> {
 
 fn is_alive(process: &Process) -> bool {
     let tree = tree::lock();
-    tree.node_of(process)
+    process
+        .known(&tree)
         .is_some_and(|node| node.zombie.is_none())
 }
 

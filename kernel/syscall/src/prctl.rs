@@ -174,13 +174,15 @@ fn set_name(cx: &Context<'_>) -> Result<u64> {
 }
 
 fn subreaper(cx: &Context<'_>) -> Result<u64> {
-    let pid = cx.process().pid();
+    let process = cx.process();
     if cx.int(0) == option::SET_CHILD_SUBREAPER {
-        let mut tree = tree::lock();
-        tree.node_mut(pid).ok_or(Errno::ESRCH)?.is_subreaper = cx.arg(1) != 0;
+        process.set_subreaper(cx.arg(1) != 0);
         return Ok(0);
     }
-    let is_subreaper = tree::lock().node(pid).is_some_and(|node| node.is_subreaper);
+    let is_subreaper = {
+        let tree = tree::lock();
+        process.known(&tree).is_some_and(|node| node.is_subreaper)
+    };
     memory::user::write(cx.addr(1), &u32::from(is_subreaper))?;
     Ok(0)
 }

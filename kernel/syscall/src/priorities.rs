@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use abi::{Errno, Result};
 use fs::Capabilities;
 use process::thread::Thread;
-use process::tree;
+use process::{relations, tree};
 use sched::Attributes;
 
 use crate::context::Context;
@@ -46,11 +46,11 @@ fn for_each_meant(
         Which::Process => note(thread_of(cx, who).and_then(|thread| act(&thread))),
         Which::Group => {
             let group = if who == 0 {
-                cx.process().group_id()
+                cx.process().group()
             } else {
-                cx.process().find(who).ok_or(Errno::ESRCH)?
+                cx.find_pid(who).ok_or(Errno::ESRCH)?
             };
-            tree::lock().for_each_member(group, |_, member| {
+            relations::for_each_member(&mut tree::lock(), &group, |_, member| {
                 for thread in member.threads() {
                     note(act(&thread));
                 }
@@ -63,7 +63,7 @@ fn for_each_meant(
                 let names = &cx.credentials().user_namespace;
                 names.kuid(who.cast_unsigned()).ok_or(Errno::ESRCH)?
             };
-            for process in tree::processes() {
+            for process in relations::processes() {
                 for thread in process.threads() {
                     if thread.credentials().uid == uid {
                         note(act(&thread));

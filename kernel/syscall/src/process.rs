@@ -174,9 +174,9 @@ fn sys_wait4(cx: &mut Context<'_>) -> Result<u64> {
     let which = match cx.int(0) {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => Which::Any,
-        0 => Which::Group(cx.process().group_id()),
-        group @ ..-1 => Which::Group(cx.process().find(-group).ok_or(Errno::ECHILD)?),
-        pid => Which::Pid(cx.process().find(pid).ok_or(Errno::ECHILD)?),
+        0 => Which::Group(cx.process().group()),
+        group @ ..-1 => Which::Group(cx.find_pid(-group).ok_or(Errno::ECHILD)?),
+        pid => Which::Pid(cx.find_pid(pid).ok_or(Errno::ECHILD)?),
     };
     let Some(report) = waiting::wait(cx.thread, &which, options | Options::EXITED)? else {
         return Ok(0);
@@ -201,9 +201,9 @@ fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
     }
     let which = match (cx.int(0), cx.int(1)) {
         (P_ALL, _) => Which::Any,
-        (P_PID, pid @ 1..) => Which::Pid(cx.process().find(pid).ok_or(Errno::ECHILD)?),
-        (P_PGID, 0) => Which::Group(cx.process().group_id()),
-        (P_PGID, group @ 1..) => Which::Group(cx.process().find(group).ok_or(Errno::ECHILD)?),
+        (P_PID, pid @ 1..) => Which::Pid(cx.find_pid(pid).ok_or(Errno::ECHILD)?),
+        (P_PGID, 0) => Which::Group(cx.process().group()),
+        (P_PGID, group @ 1..) => Which::Group(cx.find_pid(group).ok_or(Errno::ECHILD)?),
         (P_PIDFD, fd @ 0..) => {
             let file = cx.own.files.get(fd)?;
             let target = file.downcast::<PidFd>().ok_or(Errno::EBADF)?;
@@ -211,7 +211,7 @@ fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
                 Options::NOHANG,
                 options.contains(Options::NOHANG) || file.is_nonblocking(),
             );
-            Which::Process(target.process().clone())
+            Which::Pid(target.process().pid().clone())
         }
         _ => return Err(Errno::EINVAL),
     };
@@ -282,10 +282,11 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
         (Some(addr), Some(signal)) => Some(read_info(cx, addr, signal, target.pid())?),
         _ => None,
     };
-    if tree::lock().node_of(&target).is_none() {
-        return Err(Errno::ESRCH);
+    {
+        let tree = tree::lock();
+        target.known(&tree).ok_or(Errno::ESRCH)?;
+        state::check_permission(&tree, cx.thread, &target, signal)?;
     }
-    state::check_permission(cx.thread, &target, signal)?;
     let Some(signal) = signal else {
         return Ok(0);
     };
@@ -300,13 +301,13 @@ pub(crate) fn read_info(
     cx: &Context<'_>,
     addr: UserAddr,
     signal: Signal,
-    target: process::Pid,
+    target: &process::Pid,
 ) -> Result<SigInfo> {
     let mut bytes = [0; SIGINFO_SIZE];
     memory::user::read_bytes(addr, &mut bytes)?;
     let info = SigInfo::from_bytes(signal, &bytes);
     let pretends = info.code >= 0 || info.code == code::SI_TKILL;
-    if pretends && target != cx.process().pid() {
+    if pretends && !core::ptr::eq(target, Arc::as_ptr(cx.process().pid())) {
         return Err(Errno::EPERM);
     }
     Ok(info)

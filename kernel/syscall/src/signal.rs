@@ -1,12 +1,12 @@
 //! Signals: actions, masks, sending, waiting.
 
 use abi::{Errno, Result};
-use process::futex;
 use process::restart::RestartBlock;
 use process::signal::{
     self, Action, Disposition, Flags, Payload, SigInfo, Signal, SignalSet, StackT, code, send,
     state, wait,
 };
+use process::{futex, tree};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -203,8 +203,8 @@ fn sys_tgkill(cx: &mut Context<'_>) -> Result<u64> {
 
 fn kill_thread(
     cx: &Context<'_>,
-    pid: Option<process::Pid>,
-    tid: process::Pid,
+    pid: Option<process::PidNumber>,
+    tid: process::PidNumber,
     signal: Option<Signal>,
     info: Option<SigInfo>,
 ) -> Result<u64> {
@@ -215,7 +215,7 @@ fn kill_thread(
     if pid.is_some_and(|pid| cx.shown(target.process().pid()) != pid) {
         return Err(Errno::ESRCH);
     }
-    state::check_permission(cx.thread, target.process(), signal)?;
+    state::check_permission(&tree::lock(), cx.thread, target.process(), signal)?;
     let Some(signal) = signal else {
         return Ok(0);
     };
@@ -237,9 +237,9 @@ fn sys_rt_sigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::ESRCH);
     }
     let signal = optional_signal(number)?;
-    let target = cx.process().find(pid).ok_or(Errno::ESRCH)?;
+    let target = cx.find_pid(pid).ok_or(Errno::ESRCH)?;
     // What may not be said may not be said with no signal, either.
-    let info = read_info(cx, cx.addr(2), signal.unwrap_or(Signal::HUP), target)?;
+    let info = read_info(cx, cx.addr(2), signal.unwrap_or(Signal::HUP), &target)?;
     send::kill(cx.thread, pid, signal, Some(&info)).map(|()| 0)
 }
 
@@ -249,8 +249,8 @@ fn sys_rt_tgsigqueueinfo(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let signal = optional_signal(number)?;
-    let target = cx.process().find(pid).ok_or(Errno::ESRCH)?;
-    let info = read_info(cx, cx.addr(3), signal.unwrap_or(Signal::HUP), target)?;
+    let target = cx.find_pid(pid).ok_or(Errno::ESRCH)?;
+    let info = read_info(cx, cx.addr(3), signal.unwrap_or(Signal::HUP), &target)?;
     kill_thread(cx, Some(pid), tid, signal, Some(info))
 }
 

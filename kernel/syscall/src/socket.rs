@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use fs::job_control::PidRef;
 use fs::{Caller, Credentials, FdRef, File, OpenFlags, Path};
 use machine::UserAddr;
 use memory::user;
@@ -80,7 +81,7 @@ impl Asker {
 fn owner(cx: &Context<'_>) -> Owner {
     let credentials = cx.credentials().clone();
     let peer = Peer {
-        pid: cx.process().pid(),
+        pid: Some(PidRef::new(cx.process().pid().clone())),
         uid: credentials.euid,
         gid: credentials.egid,
     };
@@ -93,7 +94,7 @@ pub fn caller() -> Option<Peer> {
     let thread = process::thread::current()?;
     let credentials: Arc<Credentials> = thread.credentials();
     Some(Peer {
-        pid: thread.process().pid(),
+        pid: Some(PidRef::new(thread.process().pid().clone())),
         uid: credentials.uid,
         gid: credentials.gid,
     })

@@ -135,7 +135,7 @@ fn sys_reboot(cx: &mut Context<'_>) -> Result<u64> {
             HALT | POWER_OFF => Signal::INT,
             _ => return Err(Errno::EINVAL),
         };
-        let init = namespace.find(1).and_then(tree::process);
+        let init = namespace.init(&tree::lock()).cloned();
         let init = init.ok_or(Errno::ESRCH)?;
         exit::kill_with_status(&init, i32::from(signal.number()));
         // The caller sees no answer.

@@ -3,7 +3,7 @@
 use abi::{Errno, Result};
 use fs::Capabilities;
 use machine::UserAddr;
-use process::Pid;
+use process::PidNumber;
 use process::restart::RestartBlock;
 use process::usage::{Usage, ticks};
 use sched::Sleep;
@@ -36,8 +36,8 @@ pub(crate) enum Clock {
     /// Coarse and raw clocks show the same as the others, but nobody can sleep by them.
     RealtimeToRead,
     MonotonicToRead,
-    ProcessCpu(Pid, CpuTime),
-    ThreadCpu(Pid, CpuTime),
+    ProcessCpu(PidNumber, CpuTime),
+    ThreadCpu(PidNumber, CpuTime),
 }
 
 /// Which of the CPU time a clock shows.

@@ -3,11 +3,11 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::job_control::Id;
 use machine::UserAddr;
+use process::PidNumber;
 use process::signal::Signal;
+use process::thread::Place;
 use process::timer::{self, Interval, Notify, Setting, TimerClock, Which};
-use process::{Pid, tree};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -122,12 +122,12 @@ fn read_notify(cx: &Context<'_>, addr: Option<UserAddr>) -> Result<Notify> {
     }
 }
 
-fn is_own(cx: &Context<'_>, pid: Pid) -> bool {
-    pid == 0 || cx.process().find(pid) == Some(cx.process().pid())
+fn is_own(cx: &Context<'_>, pid: PidNumber) -> bool {
+    pid == 0 || pid == cx.process().pid().number()
 }
 
 /// A thread of the caller's, 0 for itself.
-fn own_thread(cx: &Context<'_>, number: Pid) -> Result<Id> {
+fn own_thread(cx: &Context<'_>, number: PidNumber) -> Result<Place> {
     let thread = match number {
         0 => cx.thread.clone(),
         number => cx.find_thread(number).ok_or(Errno::EINVAL)?,
@@ -135,7 +135,7 @@ fn own_thread(cx: &Context<'_>, number: Pid) -> Result<Id> {
     if !Arc::ptr_eq(thread.process(), cx.process()) {
         return Err(Errno::EINVAL);
     }
-    tree::lock().remember(thread.tid()).ok_or(Errno::EINVAL)
+    Ok(thread.place())
 }
 
 fn sys_timer_create(cx: &mut Context<'_>) -> Result<u64> {

@@ -159,12 +159,13 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
             if !is_master && !terminal.controls_caller() {
                 return Err(Errno::ENOTTY);
             }
-            let id = match command {
-                raw::TIOCGPGRP => terminal.foreground_group(),
-                _ if terminal.session().is_some() => terminal.session(),
-                _ => return Err(Errno::ENOTTY),
+            let number = match command {
+                raw::TIOCGPGRP => terminal
+                    .foreground_group()
+                    .map_or(0, |group| job_control().shown(&group)),
+                _ => job_control().shown(&terminal.session().ok_or(Errno::ENOTTY)?),
             };
-            put_bytes(arg, &job_control().shown(id).to_ne_bytes())
+            put_bytes(arg, &number.to_ne_bytes())
         }
         raw::TIOCSPGRP => terminal.set_foreground(get_int(arg)?).map(|()| 0),
         raw::TCFLSH => {

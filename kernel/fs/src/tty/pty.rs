@@ -336,9 +336,8 @@ impl FileOps for Master {
                     .filter(|signal| SIGNALS.contains(signal));
                 let signal = signal.and_then(|signal| u8::try_from(signal).ok());
                 let signal = signal.ok_or(Errno::EINVAL)?;
-                let group = self.pty.terminal.foreground_group();
-                if group.is_some() {
-                    job_control().signal_group(group, signal);
+                if let Some(group) = self.pty.terminal.foreground_group() {
+                    job_control().signal_group(&group, signal);
                 }
                 Ok(0)
             }

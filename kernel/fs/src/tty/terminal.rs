@@ -14,7 +14,7 @@ use sched::WaitQueue;
 use super::discipline::{Discipline, Outcome, SIGINT, SIGQUIT, SIGTSTP};
 use super::output::Output;
 use super::termios::{Cc, Termios};
-use crate::job_control::{Id, job_control};
+use crate::job_control::{PidRef, job_control};
 use crate::metadata::DeviceId;
 use crate::poll::{Events, PollTable};
 
@@ -84,10 +84,10 @@ pub struct Terminal {
 struct State {
     discipline: Discipline,
     window: WindowSize,
-    /// The session it controls; 0 for none.
-    session: Id,
+    /// The session it controls, if there is one.
+    session: Option<PidRef>,
     /// The foreground process group, if there is one.
-    foreground: Id,
+    foreground: Option<PidRef>,
     hung_up: bool,
     /// Only root may open it (TIOCEXCL).
     is_exclusive: bool,
@@ -102,7 +102,7 @@ struct State {
 struct Effects {
     readable: bool,
     /// The foreground group at the time.
-    foreground: Id,
+    foreground: Option<PidRef>,
     /// Signals for it; bit n is signal n.
     signals: u32,
     /// `TIOCPKT_*`.
@@ -129,8 +129,8 @@ impl Terminal {
             state: SpinLock::new(State {
                 discipline: Discipline::new(),
                 window: [0; 4],
-                session: Id::NONE,
-                foreground: Id::NONE,
+                session: None,
+                foreground: None,
                 hung_up: false,
                 is_exclusive: false,
                 typed: VecDeque::new(),
@@ -188,8 +188,10 @@ impl Terminal {
             self.input.wake_all();
         }
         for signal in [SIGINT, SIGQUIT, SIGTSTP] {
-            if effects.signals & 1 << signal != 0 && effects.foreground.is_some() {
-                job_control().signal_group(effects.foreground, signal);
+            if effects.signals & 1 << signal != 0
+                && let Some(foreground) = &effects.foreground
+            {
+                job_control().signal_group(foreground, signal);
             }
         }
     }
@@ -369,10 +371,10 @@ impl Terminal {
         let mut state = self.state.lock();
         let changed = state.window != size;
         state.window = size;
-        let foreground = state.foreground;
+        let foreground = state.foreground.clone();
         drop(state);
-        if changed && foreground.is_some() {
-            job_control().signal_group(foreground, SIGWINCH);
+        if changed && let Some(foreground) = foreground {
+            job_control().signal_group(&foreground, SIGWINCH);
         }
     }
 
@@ -459,7 +461,7 @@ impl State {
     /// Gives the discipline as much of what was typed as it has room for.
     fn take_in(&mut self, line: &dyn Line) -> Effects {
         let mut effects = Effects {
-            foreground: self.foreground,
+            foreground: self.foreground.clone(),
             ..Effects::default()
         };
         while self.discipline.accepts() {

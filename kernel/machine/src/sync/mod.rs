@@ -1,5 +1,5 @@
 //! Locks. What sleeping locks are made of is in [`LockCell`], what a sole owner looks at without a lock in
-//! [`OwnerCell`]; here are spin locks.
+//! [`OwnerCell`], what a lock elsewhere guards in [`LockedBy`]; here are spin locks.
 //!
 //! The guard's type shows what is off: [`SpinLock`] leaves interrupts as they are and
 //! is never taken by interrupt handlers; [`IrqLock`] keeps interrupts off while held.
@@ -14,6 +14,7 @@
 //! CPUs make to it meanwhile ([`crate::cpu::relax`]): it may have interrupts off.
 
 mod lock_cell;
+mod locked_by;
 mod owner_cell;
 
 use core::ops::{Deref, DerefMut};
@@ -24,6 +25,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use crate::interrupt::InterruptsOff;
 
 pub use lock_cell::{LockCell, ReadHold, WriteHold};
+pub use locked_by::LockedBy;
 pub use owner_cell::{Owner, OwnerCell, OwnerGuard};
 
 impl<T> LockCell<T> {
@@ -56,6 +58,11 @@ impl<T> SpinLock<T> {
     /// Takes the value out.
     pub fn into_inner(self) -> T {
         self.0.into_inner()
+    }
+
+    /// Where the value is.
+    pub(super) fn as_ptr(&self) -> *const T {
+        self.0.as_mut_ptr()
     }
 }
 

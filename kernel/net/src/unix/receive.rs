@@ -62,7 +62,7 @@ fn wait(sock: &Sock, flags: ReceiveFlags, deadline: Option<u64>) -> Result<Ready
 /// What `SCM_CREDENTIALS` says of a message: of one sent before anybody asked, nobody that there is.
 fn credentials_of(sock: &Sock, message: &Message) -> Option<Peer> {
     let wants = sock.options.passes_credentials();
-    wants.then(|| message.credentials.unwrap_or(Peer::NOBODY))
+    wants.then(|| message.credentials.clone().unwrap_or(Peer::NOBODY))
 }
 
 fn name_of(message: &Message) -> Option<Address> {
@@ -179,8 +179,8 @@ impl Pieces<'_> {
                 });
             };
             if self.sock.options.passes_credentials() {
-                match self.writer {
-                    Some(writer) if writer != message.credentials => {
+                match &self.writer {
+                    Some(writer) if *writer != message.credentials => {
                         return Ok(ControlFlow::Break(()));
                     }
                     Some(_) => {}
@@ -190,7 +190,7 @@ impl Pieces<'_> {
             if self.writer.is_none() {
                 self.received.from = name_of(&message);
             }
-            self.writer = Some(message.credentials);
+            self.writer = Some(message.credentials.clone());
             match self.take_one(&message, to) {
                 Ok(ControlFlow::Continue(())) => {}
                 Err(_) if self.received.len > 0 => return Ok(ControlFlow::Break(())),

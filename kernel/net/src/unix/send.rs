@@ -97,10 +97,10 @@ fn pack(
     if files.is_some() {
         flight::note(peer)?;
     }
-    let own = || caller().unwrap_or(socket.owner().peer);
-    let credentials = match ancillary.sender {
+    let own = || caller().unwrap_or_else(|| socket.owner().peer.clone());
+    let credentials = match &ancillary.sender {
         None if socket.sock().wants_credentials(peer) => Some(own()),
-        claimed => claimed,
+        claimed => claimed.clone(),
     };
     Ok(try_arc(Message::new(payload, files, credentials, charge))?)
 }

@@ -195,7 +195,7 @@ impl Sock {
     pub(super) fn peer_owner(&self) -> Option<(crate::socket::Peer, Arc<Credentials>)> {
         let state = self.state.lock();
         let owner = state.peer_owner.as_ref()?;
-        Some((owner.peer, owner.credentials.clone()))
+        Some((owner.peer.clone(), owner.credentials.clone()))
     }
 
     /// Shows the files in all messages.

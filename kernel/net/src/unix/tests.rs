@@ -13,10 +13,12 @@ use crate::options::Switches;
 use crate::socket::{
     Ancillary, Owner, Peer, ReceiveFlags, Received, SendFlags, Shutdown, Socket, SocketType,
 };
+use fs::job_control::PidRef;
 
 fn my_peer() -> Peer {
+    static PID: std::sync::LazyLock<PidRef> = std::sync::LazyLock::new(|| PidRef::new(Arc::new(7)));
     Peer {
-        pid: 7,
+        pid: Some(PID.clone()),
         uid: user(1),
         gid: UserNamespace::INITIAL.kgid(2).unwrap(),
     }

@@ -6,6 +6,7 @@ use abi::{Errno, Result};
 
 use super::{CloneArgs, CloneFlags};
 use crate::own::Own;
+use crate::relations::{self, Relations};
 use crate::thread::Thread;
 use crate::tree::{self, Tree};
 use crate::{Process, pidfd, timer};
@@ -20,7 +21,7 @@ pub(super) fn make_known(
 ) -> Result<()> {
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
         // The address is the program's: a bad one is its own affair, as on Linux.
-        let _ = memory::user::write(args.parent_tid, &parent.process().shown(child.tid()));
+        let _ = memory::user::write(args.parent_tid, &parent.process().shown(&child.pid()));
     }
     if !args.flags.contains(CloneFlags::PIDFD) {
         return publish(parent, child, args, multi);
@@ -45,15 +46,10 @@ fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs, multi: u64) -
             return Err(Errno::ERESTARTNOINTR);
         }
     }
-    let is_process = !args.flags.contains(CloneFlags::THREAD);
-    if is_process {
-        process.pid_namespace().member_came()?;
+    if !args.flags.contains(CloneFlags::THREAD) {
+        process.pid_namespace().check_open(&tree)?;
     }
-    enter_tree(&mut tree, parent, child, args).inspect_err(|_| {
-        if is_process {
-            process.pid_namespace().member_ended();
-        }
-    })?;
+    enter_tree(&mut tree, parent, child, args)?;
     let state = process.signals.lock();
     if state.has_work(child) {
         child.notify();
@@ -71,36 +67,29 @@ fn enter_tree(
     args: &CloneArgs,
 ) -> Result<()> {
     let process = child.process();
-    tree.add_thread(child)?;
-    let listed = process.signals.lock().threads.push(child);
-    let entered = listed.and_then(|()| enter_process(tree, parent, process, args));
-    if entered.is_err() {
-        process.signals.lock().threads.remove(child);
+    relations::add_thread(tree, child)?;
+    if let Err(errno) = process.signals.lock().threads.push(child) {
         // Not the last reference: the caller has one.
-        drop(tree.remove_this(child));
+        drop(relations::remove_this(tree, child));
+        return Err(errno);
     }
-    entered
+    if !args.flags.contains(CloneFlags::THREAD) {
+        enter_process(tree, parent, process, args);
+    }
+    Ok(())
 }
 
-fn enter_process(
-    tree: &mut Tree,
-    parent: &Thread,
-    process: &Arc<Process>,
-    args: &CloneArgs,
-) -> Result<()> {
-    if args.flags.contains(CloneFlags::THREAD) {
-        return Ok(());
-    }
-    // As they are now: what was read before may have changed.
+fn enter_process(tree: &mut Tree, parent: &Thread, process: &Arc<Process>, args: &CloneArgs) {
+    // As they are now: what was so before may have changed.
     let caller = parent.process();
-    process.set_group_id(caller.group_id());
-    process.set_session_id(caller.session_id());
-    if !args.flags.contains(CloneFlags::PARENT) {
-        return tree.add_process(process, args.exit_signal);
-    }
-    process.set_parent_pid(caller.parent_pid());
-    let exit_signal = tree.node(caller.pid()).and_then(|node| node.exit_signal);
-    tree.add_process(process, exit_signal)
+    let (parent, exit_signal) = match caller.known(tree) {
+        Some(node) if args.flags.contains(CloneFlags::PARENT) => {
+            (node.parent().cloned(), node.exit_signal)
+        }
+        _ => (Some(caller.clone()), args.exit_signal),
+    };
+    let relations = Relations::like(tree, caller, parent);
+    relations::add_process(tree, process, relations, exit_signal);
 }
 
 #[cfg(test)]
@@ -111,7 +100,6 @@ mod tests {
 
     use super::*;
     use crate::exit;
-    use crate::group::Relations;
     use crate::namespace::NsProxy;
     use crate::pid_namespace::PidNamespace;
     use crate::rlimit::Limits;
@@ -138,20 +126,14 @@ mod tests {
         })
     }
 
-    fn make(parent: &Arc<Thread>, pid: Pid, flags: CloneFlags) -> Result<Arc<Thread>> {
+    fn make(parent: &Arc<Thread>, pid: &Arc<Pid>, flags: CloneFlags) -> Result<Arc<Thread>> {
         let process = if flags.contains(CloneFlags::THREAD) {
             parent.process().clone()
         } else {
-            let relations = Relations {
-                parent: parent.tid(),
-                group: parent.process().group_id(),
-                session: parent.process().session_id(),
-            };
             let actions = try_arc(SpinLock::new(Actions::default()))?;
-            let namespace = PidNamespace::default();
-            Process::new(pid, namespace, relations, None, actions, Limits::default())?
+            Process::new(pid.clone(), None, actions, Limits::default())?
         };
-        let child = Thread::new(pid, &process, start()?)?;
+        let child = Thread::new(pid.clone(), &process, start()?)?;
         let args = CloneArgs::plain(flags);
         publish(parent, &child, &args, 0)?;
         Ok(child)
@@ -164,31 +146,33 @@ mod tests {
         for flags in [CloneFlags::empty(), CloneFlags::THREAD] {
             let threads = parent.process().thread_count();
             for nth in 1.. {
-                let pid = tree::lock().allocate_pid().unwrap();
                 fail_nth(nth);
-                let made = make(&parent, pid, flags);
+                let pid = Pid::new(&mut tree::lock(), &PidNamespace::INITIAL);
+                let made = pid.and_then(|pid| {
+                    let made = make(&parent, &pid, flags);
+                    made.inspect_err(|_| pid.release(&mut tree::lock()))
+                });
                 if fail_never() {
                     assert!(made.is_ok());
                     break;
                 }
                 assert_eq!(made.err(), Some(Errno::ENOMEM), "allocation {nth}");
                 let tree = tree::lock();
-                assert!(tree.node(pid).is_none() && tree.thread(pid).is_none());
-                assert_eq!(tree.children(parent.tid()).count(), 0);
+                assert_eq!(relations::children(&tree, parent.process()).count(), 0);
                 assert_eq!(tree.threads_of(user()), 0);
                 drop(tree);
                 assert_eq!(parent.process().thread_count(), threads);
             }
             // The next round begins without children.
-            let child = tree::lock()
-                .children(parent.tid())
-                .next()
-                .map(|n| n.process.pid());
-            if let Some(pid) = child {
-                let thread = tree::thread(pid).unwrap();
+            let child = {
+                let tree = tree::lock();
+                relations::children(&tree, parent.process()).next().cloned()
+            };
+            if let Some(child) = child {
+                let thread = child.main_thread().unwrap();
                 exit::exit_thread(&thread, 0);
                 exit::finish(&thread, None);
-                let reaped = tree::lock().reap(pid);
+                let reaped = relations::reap(&mut tree::lock(), &child);
                 drop(reaped);
             }
         }

@@ -13,7 +13,7 @@ use crate::group::Image;
 use crate::own::Own;
 use crate::signal::{Actions, Signal};
 use crate::thread::{AlternateStack, Thread};
-use crate::{exit, tree, wait_killable};
+use crate::{exit, relations, tree, wait_killable};
 
 /// `IF`: interrupts are on in user mode.
 const USER_RFLAGS: u64 = 0x200;
@@ -26,7 +26,7 @@ pub(super) fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
         if state.exit.is_some() || state.exec.is_some() {
             return Err(Errno::EINTR);
         }
-        if state.threads.len() == 1 && thread.tid() == process.pid() {
+        if state.threads.len() == 1 && thread.is_first() {
             return Ok(());
         }
         state.exec = Some(thread.tid());
@@ -48,11 +48,10 @@ pub(super) fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
 }
 
 fn become_leader(thread: &Arc<Thread>) {
-    let pid = thread.process().pid();
-    if thread.tid() == pid {
+    if thread.is_first() {
         return;
     }
-    let gone = tree::lock().take_over(thread, pid);
+    let gone = relations::take_over(&mut tree::lock(), thread);
     drop(gone);
 }
 
@@ -76,10 +75,9 @@ pub(super) fn commit(
     set_credentials(thread, own, prepared.privileges);
     {
         let mut tree = tree::lock();
-        if let Some(node) = tree.node_mut(process.pid()) {
-            node.has_execed = true;
-            node.exit_signal = Some(Signal::CHLD);
-        }
+        let node = process.node.get_mut(&mut tree);
+        node.has_execed = true;
+        node.exit_signal = Some(Signal::CHLD);
     }
     user.regs = Registers {
         rip: prepared.entry,

@@ -52,7 +52,7 @@ fn walk(thread: &Thread, head: UserAddr) -> Result<()> {
 
 fn mark(thread: &Thread, word: u64, is_pending: bool) -> Result<()> {
     let addr = UserAddr(word);
-    let tid = thread.process().shown(thread.tid()).unsigned_abs();
+    let tid = thread.tid().unsigned_abs();
     let mut value = memory::user::read::<u32>(addr)?;
     loop {
         if is_pending && value == 0 {

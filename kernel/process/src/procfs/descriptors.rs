@@ -10,7 +10,7 @@ use fs::{File, Link};
 use super::node::{Content, Dynamic, Item};
 use super::scope::Scope;
 use super::text::Text;
-use crate::Pid;
+use crate::PidNumber;
 use crate::thread;
 
 /// Entries of `fd`.
@@ -39,7 +39,7 @@ static INFO: Item = Item {
     content: Content::File(info),
 };
 
-fn list(scope: &Scope) -> Result<Vec<Pid>> {
+fn list(scope: &Scope) -> Result<Vec<PidNumber>> {
     scope.check_access()?;
     let files = scope.thread()?.files_if_alive().ok_or(Errno::ENOENT)?;
     let mut numbers = Vec::new();
@@ -52,7 +52,7 @@ fn list(scope: &Scope) -> Result<Vec<Pid>> {
     Ok(numbers)
 }
 
-fn find(scope: &Scope, fd: Pid, item: &'static Item) -> Option<(&'static Item, Scope)> {
+fn find(scope: &Scope, fd: PidNumber, item: &'static Item) -> Option<(&'static Item, Scope)> {
     scope.check_access().ok()?;
     let scope = scope.with_fd(fd);
     file(&scope).ok()?;

@@ -64,7 +64,7 @@ struct Mounted {
 static MOUNTED: SpinLock<Vec<Mounted>> = SpinLock::new(Vec::new());
 
 /// The folder of a process in the /procs of a PID namespace: which namespace, and the folder's name.
-pub(crate) type FolderName = (Option<u32>, crate::Pid);
+pub(crate) type FolderName = (Option<u32>, crate::PidNumber);
 
 /// Forgets what is known below these names, whose process was waited for. Without memory some of it is found to be out of
 /// date later.

@@ -8,7 +8,7 @@ use fs::{FileKind, FileOps, Inode, InodeBody, Link, Metadata, OpenFlags, SetAttr
 use super::open::{OpenFile, OpenFolder};
 use super::scope::Scope;
 use super::text::Text;
-use crate::Pid;
+use crate::PidNumber;
 
 /// Makes the text of a file.
 pub(crate) type Show = fn(&Scope, &mut Text) -> Result<()>;
@@ -41,9 +41,9 @@ pub(crate) struct Dynamic {
     /// How many of them are folders.
     pub(crate) count: fn(&Scope) -> usize,
     /// Their names, as numbers.
-    pub(crate) list: fn(&Scope) -> Result<Vec<Pid>>,
+    pub(crate) list: fn(&Scope) -> Result<Vec<PidNumber>>,
     /// What a number leads to.
-    pub(crate) find: fn(&Scope, Pid) -> Option<(&'static Item, Scope)>,
+    pub(crate) find: fn(&Scope, PidNumber) -> Option<(&'static Item, Scope)>,
 }
 
 /// An entry: its name (empty for changing ones), permissions and content.
@@ -170,7 +170,7 @@ pub(super) fn ino_of(item: &Item, scope: &Scope) -> u64 {
 }
 
 /// A number in its only spelling: no sign, no leading zero.
-fn parse_number(name: &[u8]) -> Option<Pid> {
+fn parse_number(name: &[u8]) -> Option<PidNumber> {
     let text = core::str::from_utf8(name).ok()?;
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let canonical = plain && (text == "0" || !text.starts_with('0'));

@@ -13,7 +13,7 @@ use super::node::{Content, Dynamic, Item, Show};
 use super::scope::Scope;
 use super::text::Text;
 use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, smaps, stat, status};
-use crate::{Pid, thread, tree};
+use crate::{PidNumber, relations, thread, tree};
 
 /// /proc/PID.
 pub(super) static FOLDER: Item = Item {
@@ -107,17 +107,20 @@ static TASKS: Dynamic = Dynamic {
     list: |scope| {
         let process = scope.process()?;
         let threads = process.threads();
-        let numbers = threads.map(|thread| scope.shown(thread.tid()));
+        let numbers = threads.map(|thread| scope.shown(&thread.pid()));
         Ok(numbers.try_collect()?)
     },
     find: find_task,
 };
 
-fn find_task(scope: &Scope, number: Pid) -> Option<(&'static Item, Scope)> {
-    let tid = scope.find(number)?;
+fn find_task(scope: &Scope, number: PidNumber) -> Option<(&'static Item, Scope)> {
+    let pid = scope.find(number)?;
     let process = scope.process().ok()?;
-    let found = process.threads().any(|thread| thread.tid() == tid);
-    found.then(|| (&TASK, scope.with_thread(tid)))
+    let thread = pid.thread(&tree::lock())?.clone();
+    // The first of a process that has others may have ended.
+    let found = process.thread_at(thread.place());
+    let is_found = found.is_some_and(|found| Arc::ptr_eq(&found, &thread));
+    is_found.then(|| (&TASK, scope.with_thread(pid)))
 }
 
 /// A file for the process's user alone.
@@ -163,8 +166,8 @@ fn exe(scope: &Scope) -> Result<Path> {
 fn children(scope: &Scope, to: &mut Text) -> Result<()> {
     let process = scope.process()?;
     let tree = tree::lock();
-    for child in tree.children(process.pid()) {
-        write!(to, "{} ", scope.shown(child.process.pid()))?;
+    for child in relations::children(&tree, &process) {
+        write!(to, "{} ", scope.shown(child.pid()))?;
     }
     Ok(())
 }
@@ -228,7 +231,7 @@ pub(super) fn name(scope: &Scope) -> Result<[u8; 16]> {
     }
     let process = scope.process()?;
     let tree = tree::lock();
-    let node = tree.node_of(&process).ok_or(Errno::ESRCH)?;
+    let node = process.known(&tree).ok_or(Errno::ESRCH)?;
     node.zombie.map(|zombie| zombie.name).ok_or(Errno::ESRCH)
 }
 

@@ -12,7 +12,7 @@ use super::scope::Scope;
 use super::text::Text;
 use super::{pid, sysctl, system};
 use crate::pid_namespace::PidNamespace;
-use crate::{Pid, thread, tree};
+use crate::{PidNumber, thread, tree};
 
 static ITEMS: &[Item] = &[
     link("self", |scope, to| own_id(scope, false, to)),
@@ -55,21 +55,21 @@ static PROCESSES: Dynamic = Dynamic {
     count: |_| tree::lock().process_count(),
     list: |scope| {
         let tree = tree::lock();
-        let numbers = tree.nodes().map(|node| scope.shown(node.process.pid()));
-        let mut seen: Vec<Pid> = numbers.filter(|number| *number > 0).try_collect()?;
-        seen.sort_unstable();
+        let pids = scope.namespace().above(&tree, 0);
+        let processes = pids.filter(|(_, pid)| pid.process(&tree).is_some());
+        let seen: Vec<PidNumber> = processes.map(|(number, _)| number).try_collect()?;
         Ok(seen)
     },
     find: |scope, number| {
-        let id = scope.find(number)?;
-        let process = tree::process_of(id)?.pid();
-        let is_leader = process == id;
-        let scope = scope.with_process(tree::lock().remember(process)?);
+        let pid = scope.find(number)?;
+        let process = pid.process_of(&tree::lock())?.pid().clone();
+        let is_leader = Arc::ptr_eq(&process, &pid);
+        let scope = scope.with_process(process);
         // Not listed, but as on Linux a thread's id is taken, too.
         Some(if is_leader {
             (&pid::FOLDER, scope)
         } else {
-            (&pid::FOLDER, scope.seen_by_thread(id))
+            (&pid::FOLDER, scope.seen_by_thread(pid))
         })
     },
 };
@@ -98,7 +98,7 @@ fn own_id(scope: &Scope, is_thread: bool, to: &mut Text) -> Result<()> {
         return Err(Errno::ENOENT);
     }
     if is_thread {
-        write!(to, "{pid}/task/{}", scope.shown(caller.tid()))?;
+        write!(to, "{pid}/task/{}", scope.shown(&caller.pid()))?;
     } else {
         write!(to, "{pid}")?;
     }

@@ -5,14 +5,14 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 
-use fs::job_control::Id;
 use fs::{Kgid, Kuid, UserNamespace};
 
 use super::node::Item;
 use crate::access::{self, By};
+use crate::pid::{Pid, PidNumber};
 use crate::pid_namespace::PidNamespace;
 use crate::thread::Thread;
-use crate::{Pid, Process, tree};
+use crate::{Process, relations, tree};
 
 /// Which process, thread or descriptor a node is about. It keeps none of them: what is known of /proc may be kept long
 /// after they are gone.
@@ -20,9 +20,9 @@ use crate::{Pid, Process, tree};
 pub(crate) struct Scope {
     /// That of this /proc: what ids are called in it.
     namespace: PidNamespace,
-    process: Option<Id>,
+    process: Option<Arc<Pid>>,
     /// In a `task` folder: that thread alone.
-    thread: Option<Pid>,
+    thread: Option<Arc<Pid>>,
     /// The thread names its process: /proc/TID.
     is_whole: bool,
     fd: Option<i32>,
@@ -36,48 +36,53 @@ impl Scope {
         }
     }
 
-    pub(super) fn with_process(&self, process: Id) -> Self {
+    pub(super) fn with_process(&self, process: Arc<Pid>) -> Self {
         Self {
             process: Some(process),
             ..self.clone()
         }
     }
 
-    /// What this /proc calls `id`; 0 when it does not show it.
-    pub(super) fn shown(&self, id: Pid) -> Pid {
-        self.namespace.shown(id)
+    /// What this /proc calls `pid`; 0 when it does not show it.
+    pub(super) fn shown(&self, pid: &Pid) -> PidNumber {
+        pid.number_in(&self.namespace)
     }
 
-    /// The id that this /proc calls `number`.
-    pub(super) fn find(&self, number: Pid) -> Option<Pid> {
-        self.namespace.find(number)
+    /// That of this /proc.
+    pub(super) fn namespace(&self) -> &PidNamespace {
+        &self.namespace
     }
 
-    /// Calls `show` with what each namespace from that of this /proc down to the process's own calls `id`.
+    /// What this /proc calls `number`.
+    pub(super) fn find(&self, number: PidNumber) -> Option<Arc<Pid>> {
+        relations::find_pid(&self.namespace, number)
+    }
+
+    /// Calls `show` with what each namespace from that of this /proc down to the process's own calls `pid`.
     pub(super) fn for_each_number<E>(
         &self,
-        id: Pid,
-        show: &mut dyn FnMut(Pid) -> core::result::Result<(), E>,
+        pid: &Pid,
+        show: &mut dyn FnMut(PidNumber) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
         let Ok(process) = self.process() else {
             return Ok(());
         };
         let own = process.pid_namespace();
-        own.for_each_below(&self.namespace, id, show)
+        own.for_each_below(&self.namespace, &mut |at| show(pid.number_in(at)))
     }
 
-    pub(super) fn with_thread(&self, tid: Pid) -> Self {
+    pub(super) fn with_thread(&self, pid: Arc<Pid>) -> Self {
         Self {
-            thread: Some(tid),
+            thread: Some(pid),
             ..self.clone()
         }
     }
 
     /// The process, by the id of one of its threads.
-    pub(super) fn seen_by_thread(&self, tid: Pid) -> Self {
+    pub(super) fn seen_by_thread(&self, pid: Arc<Pid>) -> Self {
         Self {
             is_whole: true,
-            ..self.with_thread(tid)
+            ..self.with_thread(pid)
         }
     }
 
@@ -95,8 +100,8 @@ impl Scope {
 
     /// The process, unless it was waited for.
     pub(super) fn process(&self) -> Result<Arc<Process>> {
-        let id = self.process.ok_or(Errno::ESRCH)?;
-        tree::process_by(id).ok_or(Errno::ESRCH)
+        let pid = self.process.as_ref().ok_or(Errno::ESRCH)?;
+        pid.process(&tree::lock()).cloned().ok_or(Errno::ESRCH)
     }
 
     /// Whether this is about a process or a part of one.
@@ -108,7 +113,7 @@ impl Scope {
     ///
     /// # Errors
     /// `ENOMEM`, `ESRCH`.
-    pub(super) fn note_name(&self, number: Pid) -> Result<()> {
+    pub(super) fn note_name(&self, number: PidNumber) -> Result<()> {
         self.process()?.note_name((self.namespace.ino(), number))
     }
 
@@ -119,24 +124,18 @@ impl Scope {
 
     /// The thread, or the process's first one that lives.
     pub(super) fn thread(&self) -> Result<Arc<Thread>> {
-        match self.thread {
-            Some(tid) => {
-                let process = self.process()?;
-                let thread = tree::thread(tid).ok_or(Errno::ESRCH)?;
-                // The id may be another's by now.
-                if Arc::ptr_eq(thread.process(), &process) {
-                    Ok(thread)
-                } else {
-                    Err(Errno::ESRCH)
-                }
-            }
+        match &self.thread {
+            Some(pid) => pid.thread(&tree::lock()).cloned().ok_or(Errno::ESRCH),
             None => self.process()?.main_thread().ok_or(Errno::ESRCH),
         }
     }
 
-    /// The id that it goes by in the kernel.
-    pub(super) fn id(&self) -> Result<Pid> {
-        Ok(self.thread.unwrap_or(self.process()?.pid()))
+    /// The id of the thread, or of the process.
+    pub(super) fn id(&self) -> Result<&Arc<Pid>> {
+        self.thread
+            .as_ref()
+            .or(self.process.as_ref())
+            .ok_or(Errno::ESRCH)
     }
 
     /// The descriptor number.
@@ -146,20 +145,20 @@ impl Scope {
 
     /// What tells it from others, as numbers.
     pub(super) fn numbers(&self) -> [i32; 3] {
-        let process = self.process.map_or(0, Id::number);
+        let process = self.process.as_ref();
         [
-            process,
-            self.thread.unwrap_or(0),
+            process.map_or(0, |pid| pid.global()),
+            self.thread.as_ref().map_or(0, |pid| pid.global()),
             self.fd.map_or(0, |fd| fd + 1),
         ]
     }
 
     /// Whether what it is about is still there.
     pub(super) fn is_alive(&self) -> bool {
-        let Some(id) = self.process else {
+        if self.process.is_none() {
             return true;
-        };
-        let alive = tree::process_by(id).is_some();
+        }
+        let alive = self.process().is_ok();
         let thread_alive = self.thread.is_none() || self.thread().is_ok();
         let open = |fd| self.thread().ok()?.files_if_alive()?.get(fd).ok();
         alive && thread_alive && self.fd.is_none_or(|fd| open(fd).is_some())

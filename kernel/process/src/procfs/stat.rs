@@ -11,7 +11,7 @@ use super::text::Text;
 use crate::rlimit::Resource;
 use crate::signal::state;
 use crate::usage::{Usage, ticks};
-use crate::{Process, tree};
+use crate::{Pid, Process, tree};
 
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     write!(to, "{} (", scope.shown(scope.id()?))?;
@@ -41,7 +41,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         _ => process.usage(),
     };
     let children = process.children_usage();
-    let (device, foreground) = terminal(scope, process.session_id());
+    let (device, foreground) = terminal(scope, &process.session());
     let kernel = thread.as_ref().and_then(|thread| thread.kernel());
     let attributes = thread
         .as_ref()
@@ -57,15 +57,20 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
     let start = thread
         .as_ref()
         .map_or(process.start_ns(), |thread| thread.start_ns());
-    let exit_signal = tree::lock()
-        .node_of(&process)
-        .and_then(|node| node.exit_signal);
+    let exit_signal = {
+        let tree = tree::lock();
+        process.known(&tree).and_then(|node| node.exit_signal)
+    };
+    let parent = process.parent();
     let mut fields = [0; 49];
     // Indexed by the number in proc(5), less four.
     let mut put = |number: usize, value: i128| fields[number - 4] = value;
-    put(4, scope.shown(process.parent_pid()).into());
-    put(5, scope.shown(process.group_id()).into());
-    put(6, scope.shown(process.session_id()).into());
+    put(
+        4,
+        parent.map_or(0, |parent| scope.shown(parent.pid()).into()),
+    );
+    put(5, scope.shown(&process.group()).into());
+    put(6, scope.shown(&process.session()).into());
     put(7, device);
     put(8, foreground);
     put(10, own.minor_faults.into());
@@ -133,23 +138,28 @@ fn zombie_usage(scope: &Scope) -> Usage {
         return Usage::default();
     };
     let tree = tree::lock();
-    tree.node_of(&process)
+    process
+        .known(&tree)
         .and_then(|node| node.zombie)
         .map(|z| z.usage)
         .unwrap_or_default()
 }
 
 /// `tty_nr` and `tpgid` of a session.
-fn terminal(scope: &Scope, session: crate::Pid) -> (i128, i128) {
-    let terminal = tree::lock()
-        .session_mut(session)
-        .and_then(|session| session.terminal.clone());
+fn terminal(scope: &Scope, session: &Pid) -> (i128, i128) {
+    let terminal = {
+        let tree = tree::lock();
+        let session = session.users(&tree).session.as_ref();
+        session.and_then(|session| session.terminal.clone())
+    };
     match terminal {
         Some(terminal) => {
             let (major, minor) = terminal.device();
             let number = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
-            let group = tree::lock().current(terminal.foreground_group());
-            (number.into(), scope.shown(group.unwrap_or(0)).into())
+            let group = terminal.foreground_group();
+            let group = group.as_ref().and_then(|group| group.downcast::<Pid>());
+            let shown = group.map_or(0, |group| scope.shown(group));
+            (number.into(), shown.into())
         }
         None => (0, -1),
     }

@@ -10,10 +10,10 @@ use memory::{AddressSpace, Statistics};
 use super::scope::Scope;
 use super::text::Text;
 use super::{pid, stat};
-use crate::Process;
 use crate::rlimit::Resource;
 use crate::signal::state;
 use crate::thread::Thread;
+use crate::{Pid, Process};
 
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     to.push(b"Name:\t")?;
@@ -61,15 +61,17 @@ fn write_identity(
     if let Some(fs) = thread.and_then(Thread::fs_if_alive) {
         writeln!(to, "Umask:\t{:04o}", fs.umask())?;
     }
-    let id = scope.id().unwrap_or(0);
-    let shown = |id| scope.shown(id);
+    let id = scope.id().unwrap_or(process.pid());
+    let shown = |id: &Pid| scope.shown(id);
     writeln!(
         to,
         "State:\t{letter} ({state})\nTgid:\t{}\nNgid:\t0\nPid:\t{}",
         shown(process.pid()),
         shown(id)
     )?;
-    writeln!(to, "PPid:\t{}\nTracerPid:\t0", shown(process.parent_pid()))?;
+    let parent = process.parent();
+    let parent = parent.map_or(0, |parent| shown(parent.pid()));
+    writeln!(to, "PPid:\t{parent}\nTracerPid:\t0")?;
     if let Some(c) = process.credentials() {
         let names = Scope::reader_namespace();
         let [uid, euid, suid, fsuid] =
@@ -90,8 +92,8 @@ fn write_identity(
     for (name, id) in [
         ("NStgid", process.pid()),
         ("NSpid", id),
-        ("NSpgid", process.group_id()),
-        ("NSsid", process.session_id()),
+        ("NSpgid", &process.group()),
+        ("NSsid", &process.session()),
     ] {
         write!(to, "{name}:")?;
         scope.for_each_number(id, &mut |number| write!(to, "\t{number}"))?;

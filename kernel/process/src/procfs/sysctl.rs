@@ -10,7 +10,7 @@ use fs::permission::sysctl as protected;
 use super::node::{Content, Item, Set, Show};
 use super::text::Text;
 use crate::uts::{Name, UtsNamespace};
-use crate::{rlimit, thread, tree, uts};
+use crate::{pid_namespace, rlimit, thread, uts};
 
 /// /proc/sys.
 pub(super) static ITEMS: &[Item] = &[
@@ -70,7 +70,7 @@ static KERNEL: &[Item] = &[
     Item::file("overflowgid", |_, to| line(65534, to)),
     Item::file("overflowuid", |_, to| line(65534, to)),
     Item::file("panic", |_, to| line(0, to)),
-    Item::file("pid_max", |_, to| line(tree::PID_MAX, to)),
+    Item::file("pid_max", |_, to| line(pid_namespace::PID_MAX, to)),
     Item::folder("random", RANDOM),
     Item::file("randomize_va_space", |_, to| line(2, to)),
     Item::file("sched_rt_period_us", |_, to| {

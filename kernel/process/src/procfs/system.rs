@@ -8,7 +8,7 @@ use sched::stats::CpuStat;
 
 use super::text::Text;
 use crate::usage::ticks;
-use crate::{load, tree, uts};
+use crate::{load, thread, tree, uts};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -48,7 +48,11 @@ pub(super) fn loadavg(to: &mut Text) -> Result<()> {
     let [one, five, fifteen] = load::averages().map(load::Average);
     let (threads, last) = {
         let tree = tree::lock();
-        (tree.thread_count(), tree.last_pid())
+        let reader = thread::current();
+        let last = reader.map_or(0, |reader| {
+            reader.process().pid_namespace().last_number(&tree)
+        });
+        (tree.thread_count(), last)
     };
     let running = sched::stats::runnable_threads();
     Ok(writeln!(
@@ -202,7 +206,7 @@ pub(super) fn stat(to: &mut Text) -> Result<()> {
         "intr 0\nctxt {}\nbtime {booted}\nprocesses {}\nprocs_running {}\nprocs_blocked 0\n\
          softirq 0 0 0 0 0 0 0 0 0 0 0\n",
         sum(|s| s.switches),
-        tree::lock().last_pid(),
+        tree::lock().made(),
         sched::stats::runnable_threads()
     )?)
 }

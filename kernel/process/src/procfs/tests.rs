@@ -120,9 +120,9 @@ fn meminfo_is_aligned_as_readers_expect() {
 fn what_is_known_of_the_dead_keeps_nothing_of_them() {
     let parent = tests::process(None);
     let child = tests::process(Some(parent.process()));
-    let pid = child.process().pid();
+    let pid = child.process().pid().clone();
     let root = root::inode(Default::default()).unwrap();
-    let folder = root.lookup(pid.to_string().as_bytes()).unwrap();
+    let folder = root.lookup(pid.number().to_string().as_bytes()).unwrap();
     let stat = folder.lookup(b"stat").unwrap();
     let opened = folder.clone().open(OpenFlags::default()).unwrap();
     let ino = folder.metadata().unwrap().ino;

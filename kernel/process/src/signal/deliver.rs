@@ -13,7 +13,7 @@ use super::{
 };
 use crate::thread::Thread;
 use crate::user_loop::{Interrupted, Restart};
-use crate::{timer, tree};
+use crate::{Process, relations, timer, tree};
 
 pub use frame::sigreturn;
 
@@ -126,10 +126,16 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
     }
 }
 
+fn is_in_orphaned_group(process: &Process) -> bool {
+    let tree = tree::lock();
+    let node = process.known(&tree);
+    node.is_none_or(|node| relations::is_orphaned(&tree, node.group()))
+}
+
 /// Terminal stops do nothing to a group that nobody could continue.
 fn stop_unless_orphaned(thread: &Thread, signal: Signal, continues: u64) {
     let process = thread.process();
-    if tree::lock().is_orphaned(process.group_id()) {
+    if is_in_orphaned_group(process) {
         return;
     }
     let mut state = process.signals.lock();

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::Signal;
-use crate::Pid;
+use crate::pid::PidNumber;
 
 /// Values of `si_code`.
 #[allow(missing_docs, reason = "sigaction(2) documents each name")]
@@ -51,14 +51,14 @@ pub enum Payload {
     /// Who sent it (kill, tgkill).
     Sender {
         /// `si_pid`.
-        pid: Pid,
+        pid: PidNumber,
         /// `si_uid`.
         uid: u32,
     },
     /// Who sent it, with a value (sigqueue).
     Queued {
         /// `si_pid`.
-        pid: Pid,
+        pid: PidNumber,
         /// `si_uid`.
         uid: u32,
         /// `si_value`.
@@ -76,7 +76,7 @@ pub enum Payload {
     /// A child changed.
     Child {
         /// `si_pid`.
-        pid: Pid,
+        pid: PidNumber,
         /// `si_uid`.
         uid: u32,
         /// `si_status`.
@@ -112,7 +112,7 @@ impl SigInfo {
 
     /// A signal that a process sends with kill(2).
     #[must_use]
-    pub fn user(signal: Signal, pid: Pid, uid: u32) -> Self {
+    pub fn user(signal: Signal, pid: PidNumber, uid: u32) -> Self {
         Self {
             signal,
             errno: 0,
@@ -208,7 +208,7 @@ impl SigInfo {
 
     /// `si_pid` and `si_uid`, where the cause has them.
     #[must_use]
-    pub fn sender(&self) -> Option<(Pid, u32)> {
+    pub fn sender(&self) -> Option<(PidNumber, u32)> {
         match self.payload {
             Payload::Sender { pid, uid }
             | Payload::Queued { pid, uid, .. }

@@ -7,11 +7,12 @@ use abi::{Errno, Result};
 
 use super::state::{SignalState, check_permission};
 use super::{Default, Disposition, SigInfo, Signal, SignalSet, stop};
+use crate::pid::{Pid, PidNumber};
 use crate::rlimit::Resource;
 use crate::signal::queue::Queued;
 use crate::thread::Thread;
 use crate::tree::{self, Tree};
-use crate::{Pid, Process};
+use crate::{Process, relations};
 
 /// Sends `info` to a process: any thread that does not block it may take it.
 ///
@@ -87,8 +88,8 @@ pub fn force(thread: &Arc<Thread>, info: &SigInfo) {
 }
 
 /// Sends a signal of the kernel's own to every member of a group; whether there was one.
-pub(crate) fn to_group(tree: &mut Tree, group: Pid, info: &SigInfo) -> bool {
-    tree.for_each_member(group, |tree, member| {
+pub(crate) fn to_group(tree: &mut Tree, group: &Pid, info: &SigInfo) -> bool {
+    relations::for_each_member(tree, group, |tree, member| {
         // A standard signal always finds room.
         let _ = to_member(tree, member, info);
     })
@@ -100,7 +101,7 @@ pub(crate) fn to_group(tree: &mut Tree, group: Pid, info: &SigInfo) -> bool {
 /// `ESRCH`, `EPERM`, `EAGAIN`.
 pub fn kill(
     sender: &Thread,
-    pid: Pid,
+    pid: PidNumber,
     signal: Option<Signal>,
     info: Option<&SigInfo>,
 ) -> Result<()> {
@@ -112,17 +113,21 @@ pub fn kill(
     };
     match pid {
         1.. => {
-            let target = namespace.find(pid).and_then(tree::process_of);
-            let target = target.ok_or(Errno::ESRCH)?;
-            let Some(info) = message.for_target(&target)? else {
-                return Ok(());
-            };
-            to_process(&target, &info)
+            let tree = tree::lock();
+            let target = namespace.find(&tree, pid);
+            let target = target.and_then(|target| target.process_of(&tree));
+            let target = target.ok_or(Errno::ESRCH)?.clone();
+            let info = message.for_target(&tree, &target);
+            drop(tree);
+            info?.map_or(Ok(()), |info| to_process(&target, &info))
         }
-        0 => message.send_to_group(sender.process().group_id()),
+        0 => message.send_to_group(&sender.process().group()),
         -1 => message.send_to_all(),
-        Pid::MIN => Err(Errno::ESRCH),
-        _ => message.send_to_group(namespace.find(-pid).ok_or(Errno::ESRCH)?),
+        PidNumber::MIN => Err(Errno::ESRCH),
+        _ => {
+            let group = relations::find_pid(namespace, -pid).ok_or(Errno::ESRCH)?;
+            message.send_to_group(&group)
+        }
     }
 }
 
@@ -135,8 +140,8 @@ struct Message<'a> {
 
 impl Message<'_> {
     /// What `target` is sent; `None` when it was only to be checked.
-    fn for_target(&self, target: &Process) -> Result<Option<SigInfo>> {
-        check_permission(self.sender, target, self.signal)?;
+    fn for_target(&self, tree: &Tree, target: &Process) -> Result<Option<SigInfo>> {
+        check_permission(tree, self.sender, target, self.signal)?;
         let Some(signal) = self.signal else {
             return Ok(None);
         };
@@ -147,17 +152,17 @@ impl Message<'_> {
     }
 
     fn send_in(&self, tree: &mut Tree, target: &Arc<Process>) -> Result<()> {
-        match self.for_target(target)? {
+        match self.for_target(tree, target)? {
             Some(info) => to_member(tree, target, &info),
             None => Ok(()),
         }
     }
 
     /// One success is enough. The tree stays locked, as on Linux: a fork cannot slip through.
-    fn send_to_group(&self, group: Pid) -> Result<()> {
+    fn send_to_group(&self, group: &Pid) -> Result<()> {
         let mut result = Err(Errno::ESRCH);
         let mut succeeded = false;
-        tree::lock().for_each_member(group, |tree, member| {
+        relations::for_each_member(&mut tree::lock(), group, |tree, member| {
             result = self.send_in(tree, member);
             succeeded |= result.is_ok();
         });
@@ -172,11 +177,10 @@ impl Message<'_> {
         let mut result = Err(Errno::ESRCH);
         let mut last = 0;
         let mut tree = tree::lock();
-        while let Some(node) = tree.node_after(last) {
-            last = node.process.pid();
-            let is_meant = namespace.shown(last) > 1 && last != own.pid();
-            let target = node.process.clone();
-            if is_meant {
+        while let Some((number, target)) = namespace.process_after(&tree, last) {
+            last = number;
+            let target = target.clone();
+            if number > 1 && !Arc::ptr_eq(&target, own) {
                 let sent = self.send_in(&mut tree, &target);
                 if sent != Err(Errno::EPERM) {
                     result = sent;

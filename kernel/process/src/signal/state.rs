@@ -7,9 +7,10 @@ use fs::Capabilities;
 
 use super::threads::Threads;
 use super::{Action, Queue, Signal, SignalSet};
-use crate::Pid;
 use crate::Process;
+use crate::pid::PidNumber;
 use crate::thread::Thread;
+use crate::tree::Tree;
 
 /// Locked as one; see [`super`].
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub struct SignalState {
     /// All threads are to exit, and the process with this wait status.
     pub(crate) exit: Option<i32>,
     /// All threads but this one are to exit: it calls exec.
-    pub(crate) exec: Option<Pid>,
+    pub(crate) exec: Option<PidNumber>,
     /// The process is stopped, or its threads are on their way to it, by this signal.
     pub(crate) stop: Option<Signal>,
     /// The stop is complete and was reported.
@@ -129,7 +130,12 @@ pub fn ignored_and_caught(process: &Process) -> (SignalSet, SignalSet) {
 ///
 /// # Errors
 /// `EPERM`.
-pub fn check_permission(sender: &Thread, target: &Process, signal: Option<Signal>) -> Result<()> {
+pub fn check_permission(
+    tree: &Tree,
+    sender: &Thread,
+    target: &Process,
+    signal: Option<Signal>,
+) -> Result<()> {
     let from = sender.credentials();
     let Some(to) = target.credentials() else {
         return Ok(());
@@ -137,8 +143,9 @@ pub fn check_permission(sender: &Thread, target: &Process, signal: Option<Signal
     let same_user = [from.uid, from.euid]
         .iter()
         .any(|id| *id == to.uid || *id == to.suid);
+    let session = |process: &Process| process.known(tree).map(|node| Arc::as_ptr(node.session()));
     let same_session_cont =
-        signal == Some(Signal::CONT) && sender.process().session_id() == target.session_id();
+        signal == Some(Signal::CONT) && session(sender.process()) == session(target);
     let own = core::ptr::eq(Arc::as_ptr(sender.process()), target);
     if own
         || same_user

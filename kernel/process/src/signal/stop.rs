@@ -11,6 +11,7 @@ use super::{Disposition, Flags, Payload, SigInfo, Signal, code, send};
 use fs::Kuid;
 
 use crate::Process;
+use crate::relations;
 use crate::thread::Thread;
 use crate::tree::{self, Tree};
 use crate::usage::ticks;
@@ -71,22 +72,21 @@ pub(crate) fn complete_if_all_parked(process: &Arc<Process>) {
     };
     let number = i32::from(signal.number());
     let mut tree = tree::lock();
-    tree.report_stop(process.pid(), Some(signal));
+    relations::report_stop(&mut tree, process, Some(signal));
     tell_parent(&tree, process, code::CLD_STOPPED, number);
 }
 
 /// Tells the parent that a stopped process goes on.
 pub(super) fn report_continued(tree: &mut Tree, process: &Arc<Process>) {
-    tree.report_stop(process.pid(), None);
+    relations::report_stop(tree, process, None);
     let number = i32::from(Signal::CONT.number());
     tell_parent(tree, process, code::CLD_CONTINUED, number);
 }
 
 fn tell_parent(tree: &Tree, process: &Process, code: i32, status: i32) {
-    let Some(node) = tree.node(process.parent_pid()) else {
+    let Some(parent) = process.known(tree).and_then(|node| node.parent()) else {
         return;
     };
-    let parent = &node.process;
     let action = parent.actions().lock().get(Signal::CHLD);
     let wanted =
         action.disposition != Disposition::Ignore && !action.flags.contains(Flags::NOCLDSTOP);

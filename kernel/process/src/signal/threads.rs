@@ -10,12 +10,12 @@ use core::sync::atomic::Ordering;
 use abi::Result;
 use collections::Map;
 
-use crate::thread::Thread;
+use crate::thread::{Place, Thread};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
-    places: Map<u64, Arc<Thread>>,
+    places: Map<Place, Arc<Thread>>,
     last: u64,
 }
 
@@ -27,14 +27,14 @@ impl Threads {
     pub(crate) fn push(&mut self, thread: &Arc<Thread>) -> Result<()> {
         self.last += 1;
         thread.place.store(self.last, Ordering::Relaxed);
-        self.places.try_insert(self.last, thread.clone())?;
+        self.places.try_insert(Place(self.last), thread.clone())?;
         Ok(())
     }
 
     /// Takes `thread` out, if it is here.
     pub(crate) fn remove(&mut self, thread: &Thread) {
         // Not the last reference: the caller has one.
-        self.places.remove(&thread.place.load(Ordering::Relaxed));
+        self.places.remove(&thread.place());
     }
 
     /// The threads, oldest first.
@@ -42,8 +42,13 @@ impl Threads {
         self.places.values()
     }
 
-    /// The oldest of those that came behind place `place`.
-    pub(crate) fn behind(&self, place: u64) -> Option<&Arc<Thread>> {
+    /// The thread at `place`.
+    pub(crate) fn at(&self, place: Place) -> Option<&Arc<Thread>> {
+        self.places.get(&place)
+    }
+
+    /// The oldest of those that came behind `place`.
+    pub(crate) fn behind(&self, place: Place) -> Option<&Arc<Thread>> {
         let behind = (Bound::Excluded(place), Bound::Unbounded);
         self.places.range(behind).next().map(|(_, thread)| thread)
     }

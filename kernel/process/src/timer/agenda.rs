@@ -99,7 +99,7 @@ fn work() {
             sched::cond_resched();
         }
         if LOST.swap(false, Ordering::SeqCst) {
-            for process in crate::tree::processes() {
+            for process in crate::relations::processes() {
                 super::enter_again(&process);
             }
         }

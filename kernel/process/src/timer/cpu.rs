@@ -18,10 +18,10 @@ use sched::ThreadRef;
 
 use super::posix::TimerClock;
 use super::{State, posix};
+use crate::Process;
 use crate::rlimit::{INFINITY, Limit, Resource};
 use crate::signal::{SigInfo, Signal, send};
 use crate::thread::Thread;
-use crate::{Process, tree};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Never look more often than this.
@@ -86,9 +86,10 @@ pub(super) fn arm(process: &Arc<Process>) {
 pub(super) fn arm_for(process: &Arc<Process>, clock: TimerClock, due_ns: u64) {
     match clock {
         TimerClock::Cpu {
-            thread: Some(id), ..
+            thread: Some(place),
+            ..
         } => {
-            if let Some(thread) = tree::thread_by(id) {
+            if let Some(thread) = process.thread_at(place) {
                 bring_forward(&thread, due_ns.saturating_sub(clock.now(process)));
             }
         }
@@ -143,11 +144,11 @@ fn look(thread: &Arc<Thread>) {
         // Standard signals always find room.
         let _ = send::to_process_by(thread, &SigInfo::kernel(signal));
     }
-    let mut next = posix::next_on_cpu(process, 0, thread.tid());
+    let mut next = posix::next_on_cpu(process, 0, thread.place());
     while let Some(id) = next {
         posix::look_at(process, id);
         sched::cond_resched();
-        next = posix::next_on_cpu(process, id.saturating_add(1), thread.tid());
+        next = posix::next_on_cpu(process, id.saturating_add(1), thread.place());
     }
     set_alarm(thread);
 }
@@ -162,7 +163,7 @@ fn set_alarm(thread: &Arc<Thread>) {
     let Some(kernel) = thread.kernel() else {
         return;
     };
-    let tid = Some(thread.tid());
+    let place = Some(thread.place());
     let state = process.timers.state.lock();
     let by_process = process_left(process, &state, clocks);
     let is_watched = by_process.is_some();
@@ -171,7 +172,7 @@ fn set_alarm(thread: &Arc<Thread>) {
         .watches_cpu
         .store(is_watched, Ordering::SeqCst);
     let by_process = by_process.map(|left| share_of(left, count));
-    let by_thread = posix::least_left(&state, tid, own);
+    let by_thread = posix::least_left(&state, place, own);
     let left = by_process.into_iter().chain(by_thread).min();
     let at_ns = left.map(|left| own[1].saturating_add(left.max(SHORTEST_NS)));
     kernel.set_run_alarm(at_ns);

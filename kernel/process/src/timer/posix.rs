@@ -3,16 +3,15 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use fs::job_control::Id;
 
 use super::agenda::{self, Due};
 use super::cpu;
 use super::itimer::{Armed, Interval};
+use crate::Process;
 use crate::rlimit::Resource;
 use crate::signal::{Payload, SigInfo, Signal, code, send};
-use crate::thread::Thread;
+use crate::thread::{Place, Thread};
 use crate::usage::Usage;
-use crate::{Pid, Process, tree};
 
 /// The most timers of a process, whatever its limit on signals allows.
 const MOST: usize = 4096;
@@ -27,7 +26,7 @@ pub enum TimerClock {
     /// CPU time of the process, or of one of its threads; all of it, or that in user mode.
     Cpu {
         /// The thread.
-        thread: Option<Id>,
+        thread: Option<Place>,
         /// Whether time in the kernel does not count.
         user_only: bool,
     },
@@ -49,7 +48,9 @@ impl TimerClock {
         };
         let usage = match thread {
             None => process.cpu_usage(),
-            Some(id) => tree::thread_by(id).map_or_else(Usage::default, |thread| thread.usage()),
+            Some(place) => process
+                .thread_at(place)
+                .map_or_else(Usage::default, |thread| thread.usage()),
         };
         if user_only {
             usage.user_ns
@@ -59,8 +60,8 @@ impl TimerClock {
     }
 
     /// Whether it is CPU time of the whole process (`None`) or of this thread.
-    fn is_cpu_of(self, of: Option<Pid>) -> bool {
-        matches!(self, TimerClock::Cpu { thread, .. } if thread.map(Id::number) == of)
+    fn is_cpu_of(self, of: Option<Place>) -> bool {
+        matches!(self, TimerClock::Cpu { thread, .. } if thread == of)
     }
 
     fn is_cpu(self) -> bool {
@@ -76,7 +77,7 @@ pub enum Notify {
     /// A signal to the process, with this value; `None` for the timer's id.
     Process(Signal, Option<u64>),
     /// A signal to a thread, with this value (SIGEV_THREAD_ID).
-    Thread(Id, Signal, u64),
+    Thread(Place, Signal, u64),
 }
 
 /// What timer_settime(2) sets.
@@ -238,20 +239,20 @@ pub fn overrun(process: &Process, id: i32) -> Result<i32> {
     Ok(state.posix.get(&id).ok_or(Errno::EINVAL)?.last_overrun)
 }
 
-/// The first timer from `from` on that waits for CPU time of the process, or of the thread `tid`.
-pub(super) fn next_on_cpu(process: &Process, from: i32, tid: Pid) -> Option<i32> {
+/// The first timer from `from` on that waits for CPU time of the process, or of the thread at `place`.
+pub(super) fn next_on_cpu(process: &Process, from: i32, place: Place) -> Option<i32> {
     let state = process.timers.state.lock();
     let mut timers = state.posix.range(from..);
     let is_meant = |timer: &Timer| {
         let clock = timer.clock;
-        timer.waits() && (clock.is_cpu_of(None) || clock.is_cpu_of(Some(tid)))
+        timer.waits() && (clock.is_cpu_of(None) || clock.is_cpu_of(Some(place)))
     };
     timers.find_map(|(id, timer)| is_meant(timer).then_some(*id))
 }
 
 /// How far off the first timer is that waits for CPU time of the process (`None`) or of a thread, which has used
 /// `clocks` (user time, and all of it).
-pub(super) fn least_left(state: &super::State, of: Option<Pid>, clocks: [u64; 2]) -> Option<u64> {
+pub(super) fn least_left(state: &super::State, of: Option<Place>, clocks: [u64; 2]) -> Option<u64> {
     let left = |timer: &Timer| {
         let TimerClock::Cpu { user_only, .. } = timer.clock else {
             return None;
@@ -325,11 +326,9 @@ fn send_signal(process: &Arc<Process>, id: i32, notify: Notify) {
         Notify::Process(signal, value) => {
             send::to_process(process, &info(signal, value.unwrap_or(own_id)))
         }
-        Notify::Thread(id, signal, value) => match tree::thread_by(id) {
-            Some(thread) if Arc::ptr_eq(thread.process(), process) => {
-                send::to_thread(&thread, &info(signal, value))
-            }
-            _ => Ok(()),
+        Notify::Thread(place, signal, value) => match process.thread_at(place) {
+            Some(thread) => send::to_thread(&thread, &info(signal, value)),
+            None => Ok(()),
         },
     };
 }

@@ -7,6 +7,8 @@ use abi::{Errno, Result};
 use fs::File;
 use fs::lock::{self, FileLock, LockFamily, LockKind, LockOwner};
 use memory::user;
+use process::pid_namespace::PidNamespace;
+use process::relations;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::usable_file;
@@ -46,7 +48,7 @@ fn sys_flock(cx: &mut Context<'_>) -> Result<u64> {
     let wanted = FileLock::whole(
         kind.unwrap_or(LockKind::Shared),
         LockOwner::Description(file.lock_id()),
-        cx.process().pid().unsigned_abs(),
+        cx.process().pid().global().unsigned_abs(),
     );
     if kind.is_none() {
         return lock::release(&file, LockFamily::Flock, &wanted).map(|()| 0);
@@ -77,13 +79,20 @@ pub(crate) fn get(cx: &Context<'_>, file: &File, is_ofd: bool) -> Result<u64> {
                 i64::try_from(held.end - held.start).unwrap_or(0)
             };
             asked.pid = match held.owner {
-                LockOwner::Table(_) => cx.shown(i32::try_from(held.pid).unwrap_or(0)),
+                LockOwner::Table(_) => owner_number(cx, held.pid),
                 LockOwner::Description(_) => -1,
             };
         }
     }
     user::write(cx.addr(2), &asked)?;
     Ok(0)
+}
+
+/// What the caller calls the process that the lock table knows by its number in the initial namespace.
+fn owner_number(cx: &Context<'_>, global: u32) -> i32 {
+    let number = i32::try_from(global).unwrap_or(0);
+    let pid = relations::find_pid(&PidNamespace::INITIAL, number);
+    pid.map_or(0, |pid| cx.shown(&pid))
 }
 
 /// `F_SETLK`, `F_SETLKW` and the OFD ones.
@@ -112,7 +121,7 @@ fn is_still_open(cx: &Context<'_>, file: &File) -> bool {
 }
 
 fn decode(cx: &Context<'_>, file: &File, asked: &UserLock, is_ofd: bool) -> Result<FileLock> {
-    let pid = cx.process().pid().unsigned_abs();
+    let pid = cx.process().pid().global().unsigned_abs();
     if is_ofd && asked.pid != 0 {
         return Err(Errno::EINVAL);
     }

@@ -3,9 +3,10 @@
 use abi::raw::general as raw;
 use abi::{Errno, Result};
 use fs::File;
+use fs::job_control::{PidRef, job_control};
 use fs::sigio::IoOwner;
 use memory::user;
-use process::tree;
+use process::{relations, tree};
 
 use crate::context::Context;
 
@@ -15,9 +16,9 @@ const SIGNAL_MAX: u64 = 64;
 /// One of the commands about a file's owner and signal.
 pub(super) fn fcntl(cx: &Context<'_>, file: &File, command: u32) -> Result<u64> {
     match command {
-        raw::F_GETOWN => Ok(i64::from(shown(cx, owner(file)).1).cast_unsigned()),
+        raw::F_GETOWN => Ok(i64::from(shown(&owner(file)).1).cast_unsigned()),
         raw::F_GETOWN_EX => {
-            let (kind, id) = shown(cx, owner(file));
+            let (kind, id) = shown(&owner(file));
             user::write(cx.addr(2), &[kind, id.abs()])?;
             Ok(0)
         }
@@ -51,8 +52,8 @@ fn owner(file: &File) -> IoOwner {
 }
 
 /// `F_OWNER_*` and the caller's number for the owner, negative for a group, 0 for one that is gone.
-fn shown(cx: &Context<'_>, owner: IoOwner) -> (i32, i32) {
-    let number = |id| cx.shown(tree::lock().current(id).unwrap_or(0));
+fn shown(owner: &IoOwner) -> (i32, i32) {
+    let number = |pid: &PidRef| job_control().shown(pid);
     let (kind, id) = match owner {
         IoOwner::Nobody => (raw::F_OWNER_PID, 0),
         IoOwner::Thread(id) => (raw::F_OWNER_TID, number(id)),
@@ -63,32 +64,29 @@ fn shown(cx: &Context<'_>, owner: IoOwner) -> (i32, i32) {
 }
 
 fn set_owner(cx: &Context<'_>, file: &File, kind: u32, id: i32) -> Result<u64> {
-    let tree = tree::lock();
-    let known = |id: i32| cx.process().find(id).ok_or(Errno::ESRCH);
-    let remember = |id: i32| tree.remember(id).ok_or(Errno::ESRCH);
+    let known = |id: i32| cx.find_pid(id).ok_or(Errno::ESRCH);
     let owner = match kind {
         raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP if id < 0 => {
             return Err(Errno::ESRCH);
         }
         raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP if id == 0 => IoOwner::Nobody,
         raw::F_OWNER_TID => {
-            let id = known(id)?;
-            tree.thread(id).ok_or(Errno::ESRCH)?;
-            IoOwner::Thread(remember(id)?)
+            let pid = known(id)?;
+            pid.thread(&tree::lock()).ok_or(Errno::ESRCH)?;
+            IoOwner::Thread(PidRef::new(pid))
         }
         raw::F_OWNER_PID => {
-            let id = known(id)?;
-            tree.node(id).ok_or(Errno::ESRCH)?;
-            IoOwner::Process(remember(id)?)
+            let pid = known(id)?;
+            pid.process(&tree::lock()).ok_or(Errno::ESRCH)?;
+            IoOwner::Process(PidRef::new(pid))
         }
         raw::F_OWNER_PGRP => {
-            let id = known(id)?;
-            tree.session_of_group(id).ok_or(Errno::ESRCH)?;
-            IoOwner::Group(remember(id)?)
+            let pid = known(id)?;
+            relations::session_of_group(&tree::lock(), &pid).ok_or(Errno::ESRCH)?;
+            IoOwner::Group(PidRef::new(pid))
         }
         _ => return Err(Errno::EINVAL),
     };
-    drop(tree);
     let credentials = cx.credentials();
     file.change_io_settings(credentials, |io| {
         io.owner = owner;

@@ -204,7 +204,7 @@ pub(crate) fn note_broken_pipe<T>(cx: &Context<'_>, result: Result<T>) -> Result
 
 /// Sends a signal that a failed call comes with to the caller: as if by itself.
 pub(crate) fn raise(cx: &Context<'_>, signal: Signal) {
-    let pid = cx.shown(cx.process().pid());
+    let pid = cx.process().pid().number();
     let uid = cx.shown_uid(cx.credentials().uid);
     // It fails only for a thread that is gone.
     let _ = send::to_thread(cx.thread, &SigInfo::user(signal, pid, uid));

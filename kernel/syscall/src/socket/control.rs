@@ -3,9 +3,11 @@
 use abi::raw::net as raw;
 use abi::{Errno, Result};
 use fs::Capabilities;
+use fs::job_control::PidRef;
 use machine::UserAddr;
 use memory::user;
 use net::{Ancillary, Peer, ReceiveFlags, Socket};
+use process::Pid;
 use process::rlimit::Resource;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -113,7 +115,7 @@ fn claimed(cx: &Context<'_>, data: &[u8]) -> Result<Peer> {
         .ok_or(Errno::EINVAL)?;
     let own_uids = [credentials.uid, credentials.euid, credentials.suid];
     let own_gids = [credentials.gid, credentials.egid, credentials.sgid];
-    let is_own = pid == cx.shown(cx.process().pid());
+    let is_own = pid == cx.process().pid().number();
     let pids_owner = cx.process().pid_namespace().owner();
     let pid_ok = is_own || credentials.ns_capable(&pids_owner, Capabilities::SYS_ADMIN);
     let uid_ok = own_uids.contains(&uid) || credentials.own_ns_capable(Capabilities::SETUID);
@@ -123,8 +125,15 @@ fn claimed(cx: &Context<'_>, data: &[u8]) -> Result<Peer> {
     }
     // Not only a number: somebody must have it.
     cx.find_process(pid).ok_or(Errno::ESRCH)?;
-    let pid = cx.process().find(pid).ok_or(Errno::ESRCH)?;
+    let pid = cx.find_pid(pid).ok_or(Errno::ESRCH)?;
+    let pid = Some(PidRef::new(pid));
     Ok(Peer { pid, uid, gid })
+}
+
+/// What the caller calls the process of `peer`, though that may be gone; 0 when it does not see it.
+pub(super) fn peer_number(cx: &Context<'_>, peer: &Peer) -> i32 {
+    let pid = peer.pid.as_ref().and_then(|pid| pid.downcast::<Pid>());
+    pid.map_or(0, |pid| cx.shown(pid))
 }
 
 /// Room for control messages in user memory, which fills (`put_cmsg`).
@@ -214,9 +223,9 @@ pub(super) fn write(
         used: 0,
         was_cut: false,
     };
-    if let Some(sender) = ancillary.sender {
+    if let Some(sender) = &ancillary.sender {
         let words = [
-            cx.shown(sender.pid).to_ne_bytes(),
+            peer_number(cx, sender).to_ne_bytes(),
             cx.shown_uid(sender.uid).to_ne_bytes(),
             cx.shown_gid(sender.gid).to_ne_bytes(),
         ];

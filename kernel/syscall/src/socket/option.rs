@@ -9,6 +9,7 @@ use fs::Capabilities;
 use memory::user;
 use net::{Peer, Socket, Switches};
 
+use super::control::peer_number;
 use super::socket;
 use crate::context::Context;
 
@@ -216,14 +217,14 @@ impl Value {
         Value::new(words.map(u64::to_ne_bytes).as_flattened())
     }
 
-    fn peer(cx: &Context<'_>, peer: Peer) -> Value {
+    fn peer(cx: &Context<'_>, peer: &Peer) -> Value {
         // Who is not there has no number, rather than the one of those who are elsewhere.
-        let (uid, gid) = match peer {
-            Peer::NOBODY => (u32::MAX, u32::MAX),
-            _ => (cx.shown_uid(peer.uid), cx.shown_gid(peer.gid)),
+        let (uid, gid) = match peer.pid {
+            None => (u32::MAX, u32::MAX),
+            Some(_) => (cx.shown_uid(peer.uid), cx.shown_gid(peer.gid)),
         };
         let words = [
-            cx.shown(peer.pid).to_ne_bytes(),
+            peer_number(cx, peer).to_ne_bytes(),
             uid.to_ne_bytes(),
             gid.to_ne_bytes(),
         ];
@@ -251,7 +252,7 @@ fn value_of(cx: &Context<'_>, socket: &dyn Socket, name: u32) -> Result<Value> {
             let linger = options.linger();
             Value::words([linger.is_some().into(), linger.unwrap_or(0)])
         }
-        raw::SO_PEERCRED => Value::peer(cx, socket.peer()),
+        raw::SO_PEERCRED => Value::peer(cx, &socket.peer()),
         SO_PEERNAME => Value::new(&socket.peer_name()?.to_bytes()),
         _ => {
             let switch = switch(name).ok_or(Errno::ENOPROTOOPT)?;

@@ -8,31 +8,37 @@ use abi::raw::general as raw;
 use abi::{Errno, Result};
 
 use super::Terminal;
-use crate::job_control::{ControllingTerminal, Id, Terminal as Controlling, job_control};
+use crate::job_control::{ControllingTerminal, PidRef, Terminal as Controlling, job_control};
 
 const SIGHUP: u8 = 1;
 const SIGCONT: u8 = 18;
 const SIGTTIN: u8 = 21;
 const SIGTTOU: u8 = 22;
 
+fn signal_caller_group(signal: u8) {
+    let processes = job_control();
+    if let Some(group) = processes.group() {
+        processes.signal_group(&group, signal);
+    }
+}
+
 impl Terminal {
     /// The other end is gone: readers see the end, writers `EIO`, the session hears SIGHUP.
     pub fn hang_up(&self) {
         let mut state = self.state.lock();
         state.hung_up = true;
-        let (session, foreground) = (state.session, state.foreground);
-        (state.session, state.foreground) = (Id::NONE, Id::NONE);
+        let (session, foreground) = (state.session.take(), state.foreground.take());
         drop(state);
         self.input.wake_all();
         self.output.wake_all();
-        if session.is_some() {
+        if let Some(session) = session {
             let processes = job_control();
-            processes.signal_session_leader(session, SIGHUP);
-            processes.signal_session_leader(session, SIGCONT);
-            if foreground.is_some() {
-                processes.signal_group(foreground, SIGHUP);
+            processes.signal_session_leader(&session, SIGHUP);
+            processes.signal_session_leader(&session, SIGCONT);
+            if let Some(foreground) = foreground {
+                processes.signal_group(&foreground, SIGHUP);
             }
-            processes.disassociate(session);
+            processes.disassociate(&session);
         }
     }
 
@@ -54,7 +60,7 @@ impl Terminal {
         if processes.is_blocked_or_ignored(SIGTTIN) || processes.group_is_orphaned() {
             return Err(Errno::EIO);
         }
-        processes.signal_group(processes.group(), SIGTTIN);
+        signal_caller_group(SIGTTIN);
         Err(Errno::ERESTARTSYS)
     }
 
@@ -79,7 +85,7 @@ impl Terminal {
         if processes.group_is_orphaned() {
             return Err(Errno::EIO);
         }
-        processes.signal_group(processes.group(), SIGTTOU);
+        signal_caller_group(SIGTTOU);
         Err(Errno::ERESTARTSYS)
     }
 
@@ -135,8 +141,8 @@ impl Terminal {
 
     /// The session it controls, if there is one.
     #[must_use]
-    pub fn session(&self) -> Id {
-        self.state.lock().session
+    pub fn session(&self) -> Option<PidRef> {
+        self.state.lock().session.clone()
     }
 
     /// Makes `group` the foreground process group (TIOCSPGRP).
@@ -153,18 +159,18 @@ impl Terminal {
         }
         let processes = job_control();
         let group = processes.find(group).ok_or(Errno::ESRCH)?;
-        let session = processes.session_of_group(group).ok_or(Errno::ESRCH)?;
+        let session = processes.session_of_group(&group).ok_or(Errno::ESRCH)?;
         let mut state = self.state.lock();
-        if session != state.session {
+        if state.session.as_ref() != Some(&session) {
             return Err(Errno::EPERM);
         }
-        state.foreground = group;
+        state.foreground = Some(group);
         Ok(())
     }
 
     fn forget_session(&self) {
         let mut state = self.state.lock();
-        (state.session, state.foreground) = (Id::NONE, Id::NONE);
+        (state.session, state.foreground) = (None, None);
     }
 }
 
@@ -173,16 +179,16 @@ impl ControllingTerminal for Terminal {
         (self.device.major, self.device.minor)
     }
 
-    fn foreground_group(&self) -> Id {
-        self.state.lock().foreground
+    fn foreground_group(&self) -> Option<PidRef> {
+        self.state.lock().foreground.clone()
     }
 
     fn session_ended(&self) {
-        let foreground = self.state.lock().foreground;
+        let foreground = self.state.lock().foreground.take();
         self.forget_session();
-        if foreground.is_some() {
-            job_control().signal_group(foreground, SIGHUP);
-            job_control().signal_group(foreground, SIGCONT);
+        if let Some(foreground) = foreground {
+            job_control().signal_group(&foreground, SIGHUP);
+            job_control().signal_group(&foreground, SIGCONT);
         }
     }
 }
