@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::sync::{Condvar, Mutex, Once, OnceLock};
 
 use abi::Result;
+use machine::frame::account::{self, AccountId};
 use machine::page_table::PageTable;
 
 use crate::stats::CpuStat;
@@ -49,6 +50,14 @@ impl ThreadData {
         Self {
             entry: Mutex::new(None),
             handle,
+        }
+    }
+
+    /// Only the calling thread's: that of another one is its std thread's own.
+    #[expect(clippy::unused_self, reason = "the other backend's task has it")]
+    pub(crate) fn set_account(&self, thread: &Thread, account: AccountId) {
+        if core::ptr::eq(thread, Arc::as_ptr(&current())) {
+            account::set_current(account);
         }
     }
 

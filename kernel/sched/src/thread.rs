@@ -7,6 +7,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use machine::frame::account::AccountId;
 use machine::intrusive::Link;
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
@@ -146,6 +147,12 @@ impl Thread {
         let previous = core::mem::replace(&mut *self.memory.lock(), memory);
         // Dropped outside the lock: it may be the last reference to a whole address space.
         drop(previous);
+    }
+
+    /// Sets the account that is charged for what it allocates; the root's at first. Whoever does keeps the account
+    /// open as long as the thread may run.
+    pub fn set_memory_account(&self, account: AccountId) {
+        self.backend.set_account(self, account);
     }
 
     /// What it is doing.

@@ -5,6 +5,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
+use super::account::{self, AccountId, Purpose};
 use super::lists::{BATCH, Lists};
 use super::meta::{FrameFlags, KINDS, Kind, Meta};
 use super::vmemmap::{self, Vmemmap};
@@ -89,21 +90,30 @@ pub(crate) fn meta(number: usize) -> &'static Meta {
     vmemmap::meta(number)
 }
 
-/// Takes a frame, which counts so many handles from the start, and says whether it is zero.
+/// Takes a frame, which counts so many handles from the start, and says whether it is zero. The running task pays.
+#[inline]
 pub(super) fn allocate(wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> {
+    let payer = account::charge_current(1, Purpose::Programs)?;
+    allocate_for(payer, wanted, handles)
+}
+
+/// As [`allocate`], for an account that has been charged.
+#[inline]
+fn allocate_for(payer: AccountId, wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> {
     match with_lists(|lists| lists.take(wanted)) {
         Some((number, is_zero)) => {
-            meta(number).start(handles);
+            meta(number).start(handles, payer);
             Some((phys_of(number), is_zero))
         }
-        None => allocate_from_zone(wanted, handles),
+        None => allocate_from_zone(payer, wanted, handles),
     }
 }
 
 /// Takes a frame when the list is empty, and fills the list.
 #[cold]
-fn allocate_from_zone(wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> {
-    let (number, is_zero, has_meta) = with_lists(|lists| {
+#[inline(never)]
+fn allocate_from_zone(payer: AccountId, wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> {
+    let taken = with_lists(|lists| {
         let mut zone = ZONE.lock();
         if !zone.is_started() {
             let (number, is_zero) = zone.take_early()?;
@@ -114,9 +124,13 @@ fn allocate_from_zone(wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> 
         note(&zone);
         let (number, is_zero) = lists.take(wanted).or_else(|| lists.take_other(wanted))?;
         Some((number, is_zero, true))
-    })?;
+    });
+    let Some((number, is_zero, has_meta)) = taken else {
+        account::uncharge(payer, 1);
+        return None;
+    };
     if has_meta {
-        meta(number).start(handles);
+        meta(number).start(handles, payer);
     }
     Some((phys_of(number), is_zero))
 }
@@ -145,9 +159,14 @@ fn fill(lists: &mut Lists, zone: &mut Zone, wanted: Wanted) {
     }
 }
 
-/// Takes a frame without handles, of unknown contents, for the kernel itself.
+/// Takes a frame without handles, of unknown contents, for the kernel itself. Stacks are charged by who has them: they
+/// are kept from one task to the next.
 pub(crate) fn take_raw(kind: Kind) -> Option<usize> {
-    let (phys, _) = allocate(Wanted::Any, 0)?;
+    let payer = match kind {
+        Kind::KernelStack => AccountId::ROOT,
+        _ => account::charge_current(1, Purpose::Kernel)?,
+    };
+    let (phys, _) = allocate_for(payer, Wanted::Any, 0)?;
     let number = number_of(phys);
     set_kind(number, kind);
     Some(number)
@@ -168,6 +187,7 @@ pub(crate) fn count_kind(kind: Kind, change: isize) {
 pub(super) fn release(number: usize) {
     let meta = meta(number);
     let (kind, is_zero) = (meta.kind(), meta.is_zero());
+    account::uncharge(meta.payer(), 1);
     // Its metadata would be the queue's links and the allocator's at the same time.
     assert!(
         !meta.flags().intersects(FrameFlags::QUEUES),
@@ -222,13 +242,36 @@ pub(super) fn count(kind: Kind) -> usize {
     usize::try_from(sum).unwrap_or(0)
 }
 
-/// Takes consecutive frames without handles, `2^order` and aligned to that, and says whether they are zero.
-pub(super) fn take_block(order: usize, wanted: Wanted) -> Option<(PhysAddr, bool)> {
-    let mut zone = ZONE.lock();
-    let (number, is_zero) = zone.take(&Vmemmap, order, wanted)?;
-    note(&zone);
-    meta(number).start(0);
-    Some((phys_of(number), is_zero))
+/// Takes consecutive frames without handles, `2^order` and aligned to that, and says whether they are zero. The running
+/// task is charged for some of them, which the first one's metadata says.
+pub(super) fn take_block(
+    order: usize,
+    wanted: Wanted,
+    charged: (usize, Purpose),
+) -> Option<(PhysAddr, bool)> {
+    let payer = account::charge_current(charged.0, charged.1)?;
+    let taken = {
+        let mut zone = ZONE.lock();
+        let taken = zone.take(&Vmemmap, order, wanted);
+        note(&zone);
+        taken
+    };
+    match taken {
+        Some((number, is_zero)) => {
+            meta(number).start(0, payer);
+            Some((phys_of(number), is_zero))
+        }
+        None => {
+            account::uncharge(payer, charged.0);
+            None
+        }
+    }
+}
+
+/// Gives back what [`take_block`] took, as many frames as were charged.
+pub(super) fn give_charged_block(phys: PhysAddr, frames: usize) {
+    account::uncharge(meta(number_of(phys)).payer(), frames);
+    give_block(phys, frames);
 }
 
 /// Gives consecutive frames back.
@@ -236,6 +279,11 @@ pub(super) fn give_block(phys: PhysAddr, frames: usize) {
     let mut zone = ZONE.lock();
     zone.give(&Vmemmap, number_of(phys), frames, false);
     note(&zone);
+}
+
+/// Frames that were taken, those among them that CPUs keep.
+pub(super) fn in_use() -> usize {
+    ZONE.lock().in_use()
 }
 
 /// Sets the most frames that may be in use.

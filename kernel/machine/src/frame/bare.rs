@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use super::account::{self, AccountId, Purpose};
 use super::meta::{FrameFlags, Kind, Meta};
 use super::zone::{MAX_ORDER, Wanted};
 use super::{OutOfMemory, allocator, bytes};
@@ -141,18 +142,32 @@ impl Frame {
         self.meta().map_or(Kind::Other, Meta::kind)
     }
 
-    /// Says which group's account the frame is on.
-    pub fn set_group(&self, group: u32) {
-        if let Some(meta) = self.meta() {
-            meta.group.store(group, Ordering::Relaxed);
+    /// The account that the frame is charged to.
+    #[must_use]
+    pub fn account(&self) -> AccountId {
+        self.meta().map_or(AccountId::ROOT, Meta::payer)
+    }
+
+    /// A pool keeps the frame from now on, which nobody pays for.
+    pub(crate) fn leave_account(phys: PhysAddr) {
+        let meta = allocator::meta(frame_number(phys));
+        let payer = meta.payer();
+        if payer != AccountId::ROOT {
+            meta.set_payer(AccountId::ROOT);
+            account::uncharge(payer, 1);
         }
     }
 
-    /// The group whose account the frame is on.
-    #[must_use]
-    pub fn group(&self) -> u32 {
-        self.meta()
-            .map_or(0, |meta| meta.group.load(Ordering::Relaxed))
+    /// The running task has it from the pool.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when its account is at its limit.
+    pub(crate) fn enter_account(phys: PhysAddr) -> Result<(), OutOfMemory> {
+        let payer = account::charge_current(1, Purpose::Programs).ok_or(OutOfMemory)?;
+        if payer != AccountId::ROOT {
+            allocator::meta(frame_number(phys)).set_payer(payer);
+        }
+        Ok(())
     }
 
     /// Clears flags, atomically; returns those that were set before.
@@ -241,6 +256,12 @@ pub fn at_hand() -> usize {
     allocator::at_hand()
 }
 
+/// Frames in use.
+#[must_use]
+pub fn in_use() -> usize {
+    allocator::in_use()
+}
+
 /// Frames that are free or as good as that, but kept by CPUs and pools: see [`release_kept`].
 #[must_use]
 pub fn kept() -> usize {
@@ -276,7 +297,7 @@ pub(crate) fn take_contiguous(frames: usize) -> Option<PhysAddr> {
     if order > MAX_ORDER {
         return None;
     }
-    let (phys, _) = allocator::take_block(order, Wanted::Any)?;
+    let (phys, _) = allocator::take_block(order, Wanted::Any, (frames, Purpose::Kernel))?;
     let spare = (1 << order) - frames;
     if spare > 0 {
         allocator::give_block(PhysAddr(phys.0 + (frames * PAGE_SIZE) as u64), spare);
@@ -289,7 +310,7 @@ pub(crate) fn take_contiguous(frames: usize) -> Option<PhysAddr> {
 /// # Safety
 /// Exactly the frames of one call of `take_contiguous`, which nothing uses any more.
 pub(crate) unsafe fn give_contiguous(phys: PhysAddr, frames: usize) {
-    allocator::give_block(phys, frames);
+    allocator::give_charged_block(phys, frames);
 }
 
 fn frame_number(phys: PhysAddr) -> usize {

@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicIsize, AtomicU8, AtomicUsize, Ordering};
 
 use super::OutOfMemory;
+use super::account::{self, AccountId, Purpose};
 use super::meta::{FrameFlags, KINDS, Kind, Meta};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 
@@ -32,6 +33,7 @@ pub(super) struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        account::uncharge(self.meta.payer(), 1);
         count_kind(self.meta.kind(), -1);
         USED.fetch_sub(1, Ordering::Relaxed);
     }
@@ -54,10 +56,21 @@ impl Frame {
             USED.fetch_sub(1, Ordering::Relaxed);
             return Err(OutOfMemory);
         }
+        let payer = if boot {
+            Some(AccountId::ROOT)
+        } else {
+            account::charge_current(1, Purpose::Programs)
+        };
+        let Some(payer) = payer else {
+            USED.fetch_sub(1, Ordering::Relaxed);
+            return Err(OutOfMemory);
+        };
+        let meta = Meta::default();
+        meta.set_payer(payer);
         Ok(Frame(Arc::new(Counted {
             page: Page([const { AtomicU8::new(0) }; PAGE_SIZE]),
             boot,
-            meta: Meta::default(),
+            meta,
         })))
     }
 
@@ -146,15 +159,10 @@ impl Frame {
         self.meta().kind()
     }
 
-    /// Says which group's account the frame is on.
-    pub fn set_group(&self, group: u32) {
-        self.meta().group.store(group, Ordering::Relaxed);
-    }
-
-    /// The group whose account the frame is on.
+    /// The account that the frame is charged to.
     #[must_use]
-    pub fn group(&self) -> u32 {
-        self.meta().group.load(Ordering::Relaxed)
+    pub fn account(&self) -> AccountId {
+        self.meta().payer()
     }
 
     /// Sets flags, atomically; returns those that were set before.
@@ -256,6 +264,12 @@ pub fn free() -> usize {
 #[must_use]
 pub fn at_hand() -> usize {
     free()
+}
+
+/// Frames in use.
+#[must_use]
+pub fn in_use() -> usize {
+    USED.load(Ordering::Relaxed)
 }
 
 /// Frames that CPUs and pools keep: the host's keep none.

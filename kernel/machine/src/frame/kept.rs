@@ -5,7 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::allocator;
+use super::{account, allocator};
 use crate::heap::bare::drain_stocks;
 use crate::interrupt::bare::FLUSH_VECTOR;
 use crate::page_table::spare;
@@ -56,4 +56,5 @@ fn drain_here() {
     // Objects first: their pages come to be free frames of this CPU.
     drain_stocks();
     allocator::drain_lists();
+    account::drain_stock();
 }

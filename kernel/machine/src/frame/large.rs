@@ -4,6 +4,7 @@
 use core::mem::ManuallyDrop;
 use core::sync::atomic::Ordering;
 
+use super::account::Purpose;
 use super::zone::Wanted;
 use super::{Kind, OutOfMemory, allocator, bytes};
 use crate::addr::{PAGE_SIZE, PhysAddr};
@@ -25,11 +26,14 @@ impl LargeFrame {
     /// [`OutOfMemory`] when there are not so many frames beside each other.
     pub fn alloc_zeroed() -> Result<LargeFrame, OutOfMemory> {
         fail::check()?;
-        let (phys, is_zero) = allocator::take_block(ORDER, Wanted::Zero).ok_or(OutOfMemory)?;
+        let (phys, is_zero) =
+            allocator::take_block(ORDER, Wanted::Zero, (FRAMES, Purpose::Programs))
+                .ok_or(OutOfMemory)?;
         let first = allocator::number_of(phys);
+        let payer = allocator::meta(first).payer();
         for number in first..first + FRAMES {
             let meta = allocator::meta(number);
-            meta.start(1);
+            meta.start(1, payer);
             meta.set_kind(Kind::Anon);
             if !is_zero {
                 let page = layout::at(PhysAddr((number * PAGE_SIZE) as u64));
@@ -65,7 +69,7 @@ impl Drop for LargeFrame {
                 meta.mark_taken();
             }
             allocator::count_kind(Kind::Anon, -FRAMES.cast_signed());
-            allocator::give_block(self.0, FRAMES);
+            allocator::give_charged_block(self.0, FRAMES);
             return;
         }
         for page in 0..FRAMES {

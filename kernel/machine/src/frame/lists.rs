@@ -63,6 +63,7 @@ impl Lists {
     }
 
     /// Takes a frame as wanted, and says whether it is zero.
+    #[inline]
     pub(crate) fn take(&mut self, wanted: Wanted) -> Option<(usize, bool)> {
         match wanted {
             Wanted::Zero => self.zero.pop().map(|number| (number, true)),

@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bitflags::bitflags;
 
+use super::account::AccountId;
+
 /// What a frame is used for: what /proc/meminfo shows. Set once, after the allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -60,8 +62,6 @@ bitflags! {
         const REFERENCED = 1 << 10;
         /// Not to be evicted (mlock).
         const UNEVICTABLE = 1 << 11;
-        /// Given to a memory cgroup's account.
-        const CHARGED = 1 << 12;
         /// What tells the queues apart that a frame may be in.
         const QUEUES = Self::LRU.bits() | Self::ACTIVE.bits();
     }
@@ -93,20 +93,30 @@ pub(crate) struct Meta {
     pub(crate) index: AtomicU64,
     /// For a page table, its entries in use; for a page in a queue, the number of its file.
     pub(crate) number: AtomicU32,
-    pub(crate) group: AtomicU32,
+    /// The account that pays for it; stays when the frame is freed, for nobody to read.
+    payer: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Meta>() == 32, "metadata is 32 bytes a frame");
 
 impl Meta {
-    /// Says of a frame just taken that nothing is known but whether its bytes are zero. Its taker's alone.
-    pub(crate) fn start(&self, count: u32) {
+    /// Says of a frame just taken that nothing is known but who pays for it. Its taker's alone.
+    pub(crate) fn start(&self, count: u32, payer: AccountId) {
         self.flags.store(0, Ordering::Relaxed);
         self.owner.store(0, Ordering::Relaxed);
         self.index.store(0, Ordering::Relaxed);
         self.number.store(0, Ordering::Relaxed);
-        self.group.store(0, Ordering::Relaxed);
+        self.set_payer(payer);
         self.count.store(count, Ordering::Release);
+    }
+
+    /// The account that the frame is charged to.
+    pub(crate) fn payer(&self) -> AccountId {
+        AccountId::from_raw(self.payer.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_payer(&self, payer: AccountId) {
+        self.payer.store(payer.to_raw(), Ordering::Relaxed);
     }
 
     /// Counts one more handle.
@@ -187,10 +197,10 @@ mod tests {
     #[test]
     fn handles_that_cannot_be_counted_keep_the_frame() {
         let meta = Meta::default();
-        meta.start(1);
+        meta.start(1, AccountId::ROOT);
         meta.add_handle();
         assert!(!meta.drop_handle() && meta.drop_handle());
-        meta.start(MOST_HANDLES - 1);
+        meta.start(MOST_HANDLES - 1, AccountId::ROOT);
         meta.add_handle();
         assert!(!meta.drop_handle());
         assert_eq!(meta.count.load(Ordering::Relaxed), MOST_HANDLES - 1);

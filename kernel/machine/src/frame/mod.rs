@@ -7,6 +7,7 @@
 //! `zone` is the allocator's policy and `lists` each CPU's stock in front of it, both tested on the host;
 //! `allocator` has the real memory. On the host a frame is a heap page.
 
+pub mod account;
 #[cfg(target_os = "none")]
 pub(crate) mod allocator;
 #[cfg(target_os = "none")]
@@ -35,10 +36,10 @@ mod vmemmap;
 pub(crate) mod zone;
 
 #[cfg(target_os = "none")]
-pub use bare::{Frame, at_hand, count, free, kept, limit, release_kept, set_limit, total};
+pub use bare::{Frame, at_hand, count, free, in_use, kept, limit, release_kept, set_limit, total};
 #[cfg(not(target_os = "none"))]
 pub use host::{
-    Frame, LargeFrame, at_hand, count, free, kept, limit, release_kept, set_limit, total,
+    Frame, LargeFrame, at_hand, count, free, in_use, kept, limit, release_kept, set_limit, total,
 };
 #[cfg(target_os = "none")]
 pub use large::LargeFrame;

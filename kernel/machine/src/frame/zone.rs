@@ -178,7 +178,7 @@ impl Zone {
     }
 
     /// Frames that were taken; metadata does not count.
-    fn in_use(&self) -> usize {
+    pub(crate) fn in_use(&self) -> usize {
         self.total - self.free - self.metadata
     }
 

@@ -63,6 +63,11 @@ impl Tables for Memory {
     fn alloc(&self) -> Result<PhysAddr, OutOfMemory> {
         let kept = SPARE.lock().take();
         if let Some(table) = kept {
+            if Frame::enter_account(table).is_err() {
+                // SAFETY: it was in the list, so nothing else has it.
+                unsafe { give_back(table) };
+                return Err(OutOfMemory);
+            }
             return Ok(table);
         }
         let table = Frame::alloc_zeroed()?;
@@ -71,6 +76,7 @@ impl Tables for Memory {
     }
 
     unsafe fn free(&self, table: PhysAddr) {
+        Frame::leave_account(table);
         {
             let mut spare = SPARE.lock();
             let count = spare.count;

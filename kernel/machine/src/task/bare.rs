@@ -5,9 +5,10 @@ use alloc::sync::Arc;
 use core::arch::global_asm;
 use core::cell::Cell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::frame::OutOfMemory;
+use crate::frame::account::AccountId;
 use crate::heap;
 use crate::interrupt;
 use crate::interrupt::bare::turn_on;
@@ -64,6 +65,8 @@ pub struct Task {
     entry: SpinLock<Option<Box<dyn FnOnce() + Send>>>,
     /// Some CPU runs on the stack, or has not let go of it yet.
     on_cpu: AtomicBool,
+    /// Who pays for what it allocates.
+    account: AtomicU32,
 }
 
 // SAFETY: `sp` is only touched by the CPU that set `on_cpu`.
@@ -98,7 +101,19 @@ impl Task {
             sp: Cell::new(sp),
             entry: SpinLock::new(Some(entry)),
             on_cpu: AtomicBool::new(false),
+            account: AtomicU32::new(AccountId::ROOT.to_raw()),
         })
+    }
+
+    /// The account that is charged for what it allocates.
+    #[inline]
+    pub(crate) fn account(&self) -> AccountId {
+        AccountId::from_raw(self.account.load(Ordering::Relaxed))
+    }
+
+    /// Sets that; whoever does keeps the account open as long as the task may run.
+    pub fn set_account(&self, account: AccountId) {
+        self.account.store(account.to_raw(), Ordering::Relaxed);
     }
 
     /// Turns the boot flow of this CPU into a task (the CPU's idle thread).
@@ -110,6 +125,7 @@ impl Task {
             sp: Cell::new(0),
             entry: SpinLock::new(None),
             on_cpu: AtomicBool::new(true),
+            account: AtomicU32::new(AccountId::ROOT.to_raw()),
         });
         percpu::here().current.set(Arc::into_raw(Arc::clone(&task)));
         task

@@ -20,7 +20,7 @@ use x86_64::registers::model_specific::GsBase;
 use super::descriptors::Tables;
 use super::fpu::FpuState;
 use crate::cpu::{CpuId, MAX_CPUS};
-use crate::frame::{OutOfMemory, allocator};
+use crate::frame::{OutOfMemory, account, allocator};
 use crate::heap;
 use crate::page_table::PageTable;
 use crate::task::Task;
@@ -65,6 +65,8 @@ pub(crate) struct Area {
     #[cfg(any(feature = "checks", debug_assertions))]
     pub(crate) held_locks: Cell<isize>,
     pub(crate) frames: allocator::Stock,
+    /// Frames that are charged to an account and not taken yet.
+    pub(crate) charged: account::Stocks,
     /// A block that the heap has put aside for the next allocation.
     pub(crate) reserved: heap::Slot,
     pub(crate) stocks: heap::bare::Stocks,
@@ -121,6 +123,7 @@ impl Area {
             #[cfg(any(feature = "checks", debug_assertions))]
             held_locks: Cell::new(0),
             frames: allocator::Stock::new(),
+            charged: account::Stocks::new(),
             reserved: heap::Slot::new(),
             stocks: heap::bare::Stocks::new(),
             tables: UnsafeCell::new(Tables::new()),

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 
 use crate::addr::PAGE_SIZE;
 use crate::fail;
+use crate::frame::account::Charge;
 use crate::frame::{Kind, OutOfMemory};
 use crate::heap::vmalloc;
 use crate::sync::IrqLock;
@@ -34,6 +35,8 @@ pub(crate) struct Stack {
     /// Gone only while the stack is dropped.
     memory: Option<Memory>,
     top: u64,
+    /// Whose it is pays for it, not who had its frames first.
+    _charge: Charge,
 }
 
 impl Stack {
@@ -42,6 +45,7 @@ impl Stack {
     /// # Errors
     /// [`OutOfMemory`]; nothing stays behind.
     pub(crate) fn new() -> Result<Stack, OutOfMemory> {
+        let charge = Charge::new(PAGES)?;
         let kept = KEPT.lock().take();
         let memory = match kept {
             Some(memory) => memory,
@@ -54,6 +58,7 @@ impl Stack {
         Ok(Stack {
             memory: Some(memory),
             top,
+            _charge: charge,
         })
     }
 

@@ -18,12 +18,13 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
+use machine::frame::account::AccountId;
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
 use machine::task::Task;
 
 use crate::stats::{CpuStat, bump};
-use crate::thread::ThreadRef;
+use crate::thread::{Thread, ThreadRef};
 
 pub(crate) use switch::{block, exit, idle, init_cpu, reschedule_if_needed, yield_now};
 pub(crate) use timers::{arm, cancel, run_alarm_changed, timer_interrupt};
@@ -79,6 +80,10 @@ impl ThreadData {
             on_cpu: AtomicBool::new(false),
             moved_ns: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn set_account(&self, _: &Thread, account: AccountId) {
+        self.task.set_account(account);
     }
 
     pub(crate) fn cpu(&self) -> usize {
