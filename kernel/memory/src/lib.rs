@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod errors;
+pub mod group;
 pub mod io;
 pub mod mapping;
 pub mod numbers;
@@ -24,6 +25,7 @@ pub mod space;
 pub mod user;
 
 pub use errors::{Seen, WriteErrors};
+pub use group::{MemoryGroup, OwnedGroup};
 pub use mapping::{Backing, Mapping, Quota, Readahead, WriteGuard};
 pub use page_source::{Origin, PageSource};
 pub use rmap::MappingList;

@@ -33,7 +33,7 @@ use machine::{Frame, PAGE_SIZE};
 use sched::WaitQueue;
 
 use crate::errors::WriteErrors;
-use crate::pressure::{self, Lru};
+use crate::pressure::FILES;
 use crate::rmap::MappingList;
 use pages::{Pages, Reclaimed};
 pub use read::Readahead;
@@ -112,8 +112,7 @@ pub struct Mapping {
     errors: WriteErrors,
     /// No new shared mapping may store (`F_SEAL_FUTURE_WRITE`).
     denies_new_stores: AtomicBool,
-    /// Where its pages queue, if it is a device mapping.
-    lru: &'static Lru,
+    /// Its pages queue.
     is_enrolled: AtomicBool,
 }
 
@@ -122,10 +121,6 @@ pub type WriteGuard<'a> = sched::MutexGuard<'a, ()>;
 
 impl Mapping {
     fn with_store(store: Store, size_bytes: u64) -> Result<Arc<Mapping>> {
-        Self::with_store_in(pressure::root_lru(), store, size_bytes)
-    }
-
-    fn with_store_in(lru: &'static Lru, store: Store, size_bytes: u64) -> Result<Arc<Mapping>> {
         let mapping = collections::try_arc_cyclic(|me: &Weak<Mapping>| Mapping {
             me: me.clone(),
             store,
@@ -137,7 +132,6 @@ impl Mapping {
             mappings: MappingList::new(),
             errors: WriteErrors::new(),
             denies_new_stores: AtomicBool::new(false),
-            lru,
             is_enrolled: AtomicBool::new(false),
         })?;
         Ok(mapping)
@@ -241,15 +235,15 @@ impl Mapping {
         if self.is_enrolled.load(Ordering::Acquire) {
             return Ok(());
         }
-        let number = self.lru.enrol(self.me.clone())?;
+        let number = FILES.enrol(self.me.clone())?;
         let mut pages = self.pages.lock();
         if pages.file().is_none() {
-            pages.set_queue(self.lru, number);
+            pages.set_file(number);
             self.is_enrolled.store(true, Ordering::Release);
             return Ok(());
         }
         drop(pages);
-        self.lru.dismiss(number);
+        FILES.dismiss(number);
         Ok(())
     }
 
@@ -321,7 +315,7 @@ impl Drop for Mapping {
             self.drop_pages(0..u64::MAX, false);
         }
         if let Some(file) = self.pages.get_mut().file() {
-            self.lru.dismiss(file);
+            FILES.dismiss(file);
         }
     }
 }

@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use machine::frame::{self, Kind};
 use machine::page_table::PageTable;
 
+use crate::group::MemoryGroup;
+
 /// Frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
@@ -68,6 +70,12 @@ pub static DIRTY: Counter = Counter(AtomicUsize::new(0));
 /// Pages that are being written back.
 pub static WRITEBACK: Counter = Counter(AtomicUsize::new(0));
 
+/// Pages in the active queues of all groups.
+fn active_file() -> usize {
+    let groups = MemoryGroup::ROOT.subtree();
+    groups.map(|group| group.queues().lens().0).sum()
+}
+
 /// How memory is used now.
 #[must_use]
 pub fn now() -> Numbers {
@@ -90,7 +98,7 @@ pub fn now() -> Numbers {
         shmem,
         anon: frame::count(Kind::Anon),
         anon_large: PageTable::all_large_pages() * 512,
-        active_file: crate::pressure::root_lru().lens().0.min(file),
+        active_file: active_file().min(file),
         mapped: PageTable::all_file_pages().min(file + shmem),
         dirty,
         writeback,

@@ -1,8 +1,11 @@
 //! Memory that runs short: who gives some back, who waits for it, and who dies for it.
 //!
 //! [`try_zeroed`] and [`try_copy`] take a frame that is at hand and wait for nothing. Whoever gets none and holds no
-//! spin lock calls [`make_room`], which takes pages back ([`reclaim`]) and at the end asks the OOM killer,
+//! spin lock calls [`make_room`], which takes pages back (`shrink`) and at the end asks the OOM killer,
 //! and tries again. Some frames stay free for what cannot wait ([`RESERVE_FRAMES`]).
+//!
+//! What is short is the machine or the calling thread's memory group, or one above that ([`MemoryGroup`]): pages are
+//! taken back there, and who dies is of there.
 //!
 //! Locking: what gives memory back may be asked with any sleeping lock held, so it takes its own locks only if
 //! they are free, and neither sleeps nor allocates.
@@ -13,13 +16,15 @@ mod shrink;
 
 use abi::{Errno, Result};
 use machine::Frame;
-use machine::frame::{Kind, LargeFrame, OutOfMemory};
+use machine::frame::{Kind, LargeFrame, OutOfMemory, account};
 
+use crate::group::MemoryGroup;
 use crate::numbers;
 
 pub use killer::{Freeing, Verdict, set_killer};
-pub(crate) use lru::Lru;
-pub use shrink::{Shrink, drop_pages, reclaim, register, write_back_all};
+pub(crate) use lru::{FILES, Queues};
+use shrink::reclaim_in;
+pub use shrink::{Shrink, drop_pages, register, write_back_all};
 
 /// Frames that stay free for the kernel's own small objects.
 pub const RESERVE_FRAMES: usize = 256;
@@ -27,8 +32,22 @@ pub const RESERVE_FRAMES: usize = 256;
 const BATCH: usize = 64;
 
 /// Whether a user may take another frame. What other CPUs keep does not count: this one could not have it.
-fn has_room() -> bool {
+fn has_frames() -> bool {
     machine::frame::at_hand() >= RESERVE_FRAMES
+}
+
+/// The group in which memory is short for the calling thread.
+fn short() -> Option<MemoryGroup> {
+    if !has_frames() {
+        return Some(MemoryGroup::ROOT);
+    }
+    if account::current_has_room() {
+        return None;
+    }
+    // There may be room by now.
+    let group = MemoryGroup::current().short()?;
+    group.note_max();
+    Some(group)
 }
 
 /// Makes sure that there is memory for what a system call is about to allocate.
@@ -36,10 +55,9 @@ fn has_room() -> bool {
 /// # Errors
 /// `ENOMEM` when there is not, even after taking back what can be.
 pub fn ensure_headroom() -> Result<()> {
-    if has_room() || reclaim(BATCH) > 0 {
-        Ok(())
-    } else {
-        Err(Errno::ENOMEM)
+    match short() {
+        Some(group) if reclaim_in(group, BATCH) == 0 => Err(Errno::ENOMEM),
+        _ => Ok(()),
     }
 }
 
@@ -50,40 +68,58 @@ pub fn ensure_headroom() -> Result<()> {
 /// `ENOMEM` when the calling thread is to die itself, or nobody can.
 pub fn make_room() -> Result<()> {
     loop {
-        if has_room() || reclaim(BATCH) > 0 || write_some_back() {
+        let Some(group) = short() else {
+            return Ok(());
+        };
+        if reclaim_in(group, BATCH) > 0 || write_some_back(group) {
             return Ok(());
         }
-        killer::kill_or_wait()?;
+        killer::kill_or_wait(group)?;
+    }
+}
+
+/// Takes back what a group has beyond `limit`, with the means of [`make_room`]; ends when there are none left, or
+/// the calling thread is to die.
+pub(crate) fn enforce(group: MemoryGroup, limit: usize) {
+    let thread = sched::thread::current();
+    loop {
+        let over = group.usage().saturating_sub(limit);
+        if over == 0 || thread.is_killed() {
+            return;
+        }
+        let is_less = reclaim_in(group, over.min(BATCH)) > 0 || write_some_back(group);
+        if !is_less && killer::kill_or_wait(group).is_err() {
+            return;
+        }
     }
 }
 
 /// Writes one file's dirty pages back, so that they can be taken. `false` when there are none.
-fn write_some_back() -> bool {
-    let mut is_relieved = false;
-    if numbers::DIRTY.get() > 0 {
-        lru::ROOT.each_file(|mapping| {
-            is_relieved = mapping.relieve();
-            is_relieved
-        });
+fn write_some_back(group: MemoryGroup) -> bool {
+    if numbers::DIRTY.get() == 0 {
+        return false;
     }
+    if group != MemoryGroup::ROOT {
+        return group.subtree().any(|group| group.queues().relieve_one());
+    }
+    let mut is_relieved = false;
+    FILES.each(|mapping| {
+        is_relieved = mapping.relieve();
+        is_relieved
+    });
     is_relieved
-}
-
-/// The queues that the pages of new files get into.
-pub(crate) const fn root_lru() -> &'static Lru {
-    &lru::ROOT
 }
 
 /// A frame of zeroes for a program's own memory, if there is one at hand.
 #[must_use]
 pub fn try_zeroed() -> Option<Frame> {
-    as_anonymous(has_room().then(Frame::alloc_zeroed))
+    as_anonymous(has_frames().then(Frame::alloc_zeroed))
 }
 
 /// A copy of `frame` for a program's own memory, if there is a frame at hand.
 #[must_use]
 pub fn try_copy(frame: &Frame) -> Option<Frame> {
-    as_anonymous(has_room().then(|| frame.duplicate()))
+    as_anonymous(has_frames().then(|| frame.duplicate()))
 }
 
 /// 2 MiB of zeroes for a program's own memory, if so much is at hand that nobody misses what it may not use of

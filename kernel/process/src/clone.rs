@@ -320,6 +320,8 @@ fn prepare(
     let memory = child.process().memory().ok_or(Errno::ESRCH)?;
     let thread = child.clone();
     let entry = move || {
+        let process = thread.process();
+        process.charge_to_group(&sched::thread::current());
         if let Some(addr) = set_tid {
             // The address is the program's: a bad one is its own affair, as on Linux.
             let _ = memory::user::write(addr, &thread.tid());

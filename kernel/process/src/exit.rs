@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use fs::{Capabilities, Kuid};
 use machine::UserAddr;
+use memory::MemoryGroup;
 
 use crate::group::Image;
 use crate::own::Own;
@@ -74,6 +75,8 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
         drop(gone);
     }
     thread.set_kernel(None);
+    // The process, which keeps its memory group, may be gone before the last of the thread is.
+    kernel.set_memory_account(MemoryGroup::ROOT.account());
 }
 
 /// Lets go of the address space as far as others in it are concerned.

@@ -7,7 +7,7 @@ use abi::Result;
 use collections::{Vec, try_arc};
 use fs::{Credentials, Kuid, Path, UserNamespace};
 use machine::sync::{LockedBy, SpinLock};
-use memory::AddressSpace;
+use memory::{AddressSpace, MemoryGroup, OwnedGroup};
 use sched::WaitQueue;
 
 use crate::pid::{Pid, PidNumber};
@@ -35,6 +35,8 @@ pub struct Process {
     /// Shared with other processes by CLONE_SIGHAND without CLONE_THREAD.
     actions: SpinLock<Arc<SpinLock<Actions>>>,
     memory: SpinLock<Option<Arc<AddressSpace>>>,
+    /// Who is charged for what it allocates; the root without.
+    memory_group: SpinLock<Option<Arc<OwnedGroup>>>,
     /// Woken when a child dies, stops or continues.
     pub(crate) child_events: WaitQueue,
     /// Where stopped threads wait.
@@ -61,6 +63,10 @@ pub struct Process {
     /// The init of its PID namespace: signals that would kill it by default are dropped.
     pub(crate) is_init: AtomicBool,
     start_ns: u64,
+}
+
+fn group_of(owned: Option<&Arc<OwnedGroup>>) -> MemoryGroup {
+    owned.map_or(MemoryGroup::ROOT, |owned| owned.group())
 }
 
 /// The program that runs.
@@ -98,6 +104,7 @@ impl Process {
             signals: SpinLock::new(SignalState::default()),
             actions: SpinLock::new(actions),
             memory: SpinLock::new(memory),
+            memory_group: SpinLock::new(None),
             child_events: WaitQueue::new(),
             stop_queue: WaitQueue::new(),
             signal_arrived: try_arc(WaitQueue::new())?,
@@ -154,6 +161,31 @@ impl Process {
         self.memory.lock().clone()
     }
 
+    /// The memory group that it is in.
+    #[must_use]
+    pub fn memory_group(&self) -> MemoryGroup {
+        group_of(self.memory_group.lock().as_ref())
+    }
+
+    /// Moves it to another memory group, the root without. What it has stays charged where it is.
+    pub fn set_memory_group(&self, group: Option<Arc<OwnedGroup>>) {
+        let old = core::mem::replace(&mut *self.memory_group.lock(), group);
+        for thread in self.threads() {
+            if let Some(kernel) = thread.kernel() {
+                self.charge_to_group(&kernel);
+            }
+        }
+        // Until now threads charged it.
+        drop(old);
+    }
+
+    /// Has the process's memory group charged for what a thread of its allocates: each thread does it first of all, so
+    /// that none misses a move.
+    pub(crate) fn charge_to_group(&self, kernel: &sched::Thread) {
+        let group = self.memory_group.lock();
+        kernel.set_memory_account(group_of(group.as_ref()).account());
+    }
+
     /// Whether all its threads have been told to end.
     pub(crate) fn is_exiting(&self) -> bool {
         self.signals.lock().exit.is_some()
@@ -208,6 +240,8 @@ impl Process {
         };
         copy(&self.dumpable, &parent.dumpable);
         copy(&self.personality, &parent.personality);
+        let group = parent.memory_group.lock().clone();
+        *self.memory_group.lock() = group;
         let score = parent.oom_score_adj.load(Ordering::Relaxed);
         self.oom_score_adj.store(score, Ordering::Relaxed);
     }

@@ -1,16 +1,17 @@
-//! Who dies when memory is short and nothing more can be taken back: the process that holds the most memory, by
-//! what its oom_score_adj makes of that. Whoever needed the memory waits for what it leaves.
+//! Who dies when memory is short and nothing more can be taken back: of the memory group that is at its limit and those
+//! below it the process that holds the most memory, by what its oom_score_adj makes of that. Whoever needed the memory
+//! waits for what it leaves.
 //!
 //! PID 1 dies only when it is the last one that could. While a chosen process is dying nobody looks for
 //! another one, so that many threads that wait cost no more than one. A look at all processes finds the worst
 //! [`CANDIDATES`], who die one after another before the next look: a fork bomb is many processes, each of them small.
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use machine::sync::SpinLock;
-use memory::AddressSpace;
 use memory::pressure::{self, Verdict};
+use memory::{AddressSpace, MemoryGroup};
 
 use crate::pid_namespace::PidNamespace;
 use crate::signal::Signal;
@@ -29,13 +30,9 @@ const CANDIDATES: usize = 64;
 const LOOK_LASTS_NS: u64 = 200_000_000;
 
 /// The worst processes of the last look, the very worst last.
-static WORST: SpinLock<Worst> = SpinLock::new(Worst::new());
-/// The process that was chosen last.
-static CHOSEN: SpinLock<Weak<Process>> = SpinLock::new(Weak::new());
-/// Until when it is waited for, on the monotonic clock.
-static PATIENT_UNTIL_NS: AtomicU64 = AtomicU64::new(0);
-/// Threads that found nobody to kill since a process last died.
-static WITHOUT_VICTIM: AtomicU32 = AtomicU32::new(0);
+static WORST: SpinLock<Worst> = SpinLock::new(Worst::new(MemoryGroup::ROOT));
+/// How often nobody is found before the calling thread's process has to die itself.
+const LOOKS_IN_VAIN: u32 = 200;
 
 /// Waits until there is memory for the small things that any system call may need; `false` when `thread`
 /// is to exit instead.
@@ -58,44 +55,58 @@ fn must_exit(thread: &Thread) -> bool {
     thread.process().signals.lock().must_exit(thread)
 }
 
-/// What a thread does that can have no memory: see [`pressure::set_killer`].
-pub fn kill_for_memory() -> Verdict {
+/// What a thread does that can have no memory because a group has none: see [`pressure::set_killer`].
+pub fn kill_for_memory(group: MemoryGroup) -> Verdict {
     let me = crate::thread::current();
     if me.as_ref().is_some_and(|thread| must_exit(thread)) {
         return Verdict::GiveUp;
     }
     let now_ns = sched::clock::monotonic_ns();
-    let is_impatient = now_ns > PATIENT_UNTIL_NS.load(Ordering::Relaxed);
-    let chosen = CHOSEN.lock().upgrade();
-    if !is_impatient && chosen.is_some_and(|process| process.memory().is_some()) {
+    let killing = group.killing();
+    let is_impatient = now_ns > killing.patient_until_ns.load(Ordering::Relaxed);
+    if !is_impatient && chosen(group).is_some_and(|process| process.memory().is_some()) {
         return Verdict::Wait;
     }
-    let victim = match choose(is_impatient, now_ns) {
+    let victim = match choose(group, is_impatient, now_ns) {
         Choice::Dying => return Verdict::Wait,
         Choice::Victim(victim) => victim,
         // Only PID 1 is left, and what has memory outside of processes: it may yet come back.
-        Choice::Nobody if WITHOUT_VICTIM.fetch_add(1, Ordering::Relaxed) < 200 => {
+        Choice::Nobody
+            if killing.without_victim.fetch_add(1, Ordering::Relaxed) < LOOKS_IN_VAIN =>
+        {
             return Verdict::Wait;
         }
+        // Who only sets the group's limit is not of the group.
         Choice::Nobody => match me {
-            Some(thread) => thread.process().clone(),
-            None => return Verdict::GiveUp,
+            Some(thread) if thread.process().memory_group().is_within(group) => {
+                thread.process().clone()
+            }
+            _ => return Verdict::GiveUp,
         },
     };
-    WITHOUT_VICTIM.store(0, Ordering::Relaxed);
-    *CHOSEN.lock() = Arc::downgrade(&victim);
-    PATIENT_UNTIL_NS.store(now_ns.saturating_add(PATIENCE_NS), Ordering::Relaxed);
-    kill(&victim);
+    killing.without_victim.store(0, Ordering::Relaxed);
+    let until_ns = now_ns.saturating_add(PATIENCE_NS);
+    killing.patient_until_ns.store(until_ns, Ordering::Relaxed);
+    let weak: Weak<Process> = Arc::downgrade(&victim);
+    let old = killing.chosen.lock().replace(weak);
+    drop(old);
+    kill(&victim, group);
     Verdict::Wait
 }
 
-/// How bad a process is.
-fn badness(process: &Process, memory: &AddressSpace) -> Option<i64> {
-    let adjustment = process.oom_score_adj.load(Ordering::Relaxed);
-    points(memory.resident(), adjustment, machine::frame::total())
+/// Who was chosen last in a group.
+fn chosen(group: MemoryGroup) -> Option<Arc<Process>> {
+    let chosen = group.killing().chosen.lock().as_ref()?.upgrade();
+    chosen?.downcast().ok()
 }
 
-/// The frames it holds, moved by its adjustment, a thousandth of all memory a point. `None` for one that
+/// How bad a process is among those that share `total` frames.
+fn badness(process: &Process, memory: &AddressSpace, total: usize) -> Option<i64> {
+    let adjustment = process.oom_score_adj.load(Ordering::Relaxed);
+    points(memory.resident(), adjustment, total)
+}
+
+/// The frames it holds, moved by its adjustment, a thousandth of what there is a point. `None` for one that
 /// must not be chosen.
 fn points(resident: u64, adjustment: i32, total: usize) -> Option<i64> {
     const NEVER: i32 = -1000;
@@ -109,7 +120,7 @@ fn points(resident: u64, adjustment: i32, total: usize) -> Option<i64> {
 pub(crate) fn score(process: &Process) -> i64 {
     let Some(badness) = process
         .memory()
-        .and_then(|memory| badness(process, &memory))
+        .and_then(|memory| badness(process, &memory, machine::frame::total()))
     else {
         return 0;
     };
@@ -129,16 +140,18 @@ enum Choice {
     Nobody,
 }
 
-/// What a look at all processes found, in order.
+/// What a look at all processes of a group found, in order.
 struct Worst {
+    group: MemoryGroup,
     processes: [Option<(i64, Weak<Process>)>; CANDIDATES],
     count: usize,
     until_ns: u64,
 }
 
 impl Worst {
-    const fn new() -> Self {
+    const fn new(group: MemoryGroup) -> Self {
         Self {
+            group,
             processes: [const { None }; CANDIDATES],
             count: 0,
             until_ns: 0,
@@ -185,15 +198,19 @@ impl Worst {
     }
 }
 
-/// Looks for the process that has to die. `is_impatient`: not one that is dying already.
-fn choose(is_impatient: bool, now_ns: u64) -> Choice {
+/// Looks for the process of a group that has to die. `is_impatient`: not one that is dying already.
+fn choose(group: MemoryGroup, is_impatient: bool, now_ns: u64) -> Choice {
     let init = PidNamespace::INITIAL.init(&tree::lock()).cloned();
     let init_memory = init.and_then(|init| init.memory());
-    if let Some(victim) = take_candidate(init_memory.as_ref(), now_ns) {
+    if let Some(victim) = take_candidate(group, init_memory.as_ref(), now_ns) {
         return Choice::Victim(victim);
     }
-    let mut worst = Worst::new();
+    let total = machine::frame::total().min(group.limit());
+    let mut worst = Worst::new(group);
     for process in relations::processes() {
+        if !process.memory_group().is_within(group) {
+            continue;
+        }
         let Some(memory) = victim_memory(&process, init_memory.as_ref()) else {
             continue;
         };
@@ -203,7 +220,7 @@ fn choose(is_impatient: bool, now_ns: u64) -> Choice {
             }
             return Choice::Dying;
         }
-        if let Some(badness) = badness(&process, &memory) {
+        if let Some(badness) = badness(&process, &memory, total) {
             worst.offer(badness, &process);
         }
     }
@@ -211,20 +228,25 @@ fn choose(is_impatient: bool, now_ns: u64) -> Choice {
     worst.until_ns = now_ns.saturating_add(LOOK_LASTS_NS);
     let old = core::mem::replace(&mut *WORST.lock(), worst);
     drop(old);
-    take_candidate(init_memory.as_ref(), now_ns).map_or(Choice::Nobody, Choice::Victim)
+    take_candidate(group, init_memory.as_ref(), now_ns).map_or(Choice::Nobody, Choice::Victim)
 }
 
 /// The worst process of the last look that can still die.
-fn take_candidate(init: Option<&Arc<AddressSpace>>, now_ns: u64) -> Option<Arc<Process>> {
+fn take_candidate(
+    group: MemoryGroup,
+    init: Option<&Arc<AddressSpace>>,
+    now_ns: u64,
+) -> Option<Arc<Process>> {
     loop {
         let next = {
             let mut worst = WORST.lock();
-            if now_ns > worst.until_ns {
+            if worst.group != group || now_ns > worst.until_ns {
                 return None;
             }
             worst.take()?
         };
         if let Some(process) = next.upgrade()
+            && process.memory_group().is_within(group)
             && victim_memory(&process, init).is_some()
             && !process.is_exiting()
         {
@@ -240,7 +262,7 @@ fn victim_memory(process: &Process, init: Option<&Arc<AddressSpace>>) -> Option<
     (!is_init).then_some(memory)
 }
 
-fn kill(victim: &Process) {
+fn kill(victim: &Process, group: MemoryGroup) {
     let name = victim
         .main_thread()
         .map(|thread| thread.name())
@@ -249,23 +271,96 @@ fn kill(victim: &Process) {
         .iter()
         .position(|&byte| byte == 0)
         .unwrap_or(name.len());
+    let at_limit = if group == MemoryGroup::ROOT {
+        ""
+    } else {
+        "memory group "
+    };
     machine::log!(
-        "out of memory: killed process {} ({})",
+        "{at_limit}out of memory: killed process {} ({})",
         victim.pid().global(),
         name[..len].escape_ascii()
     );
+    victim.memory_group().note_oom_kill();
     exit::kill_with_status(victim, i32::from(Signal::KILL.number()));
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CANDIDATES, Worst, points};
+    use alloc::sync::Arc;
+
+    use memory::pressure::Verdict;
+    use memory::{AddressSpace, MapRequest, MemoryGroup, OwnedGroup, Prot};
+
+    use super::{CANDIDATES, Worst, kill_for_memory, points};
+    use crate::Process;
+
+    fn space_of(pages: usize) -> Arc<AddressSpace> {
+        let space = AddressSpace::new(false).unwrap();
+        let prot = Prot::READ | Prot::WRITE;
+        let mut request = MapRequest::anonymous((pages * machine::PAGE_SIZE) as u64, prot);
+        request.populate = true;
+        space.map(request).unwrap();
+        assert_eq!(space.resident(), pages as u64);
+        space
+    }
+
+    /// A process of a group with so many pages.
+    fn member(group: &Arc<OwnedGroup>, pages: usize) -> Arc<Process> {
+        let process = crate::tests::process(None).process().clone();
+        drop(process.replace_memory(Some(space_of(pages))));
+        process.set_memory_group(Some(group.clone()));
+        process
+    }
+
+    #[test]
+    fn only_members_die_for_a_group() {
+        let group = |above| OwnedGroup::new(above, 1000).unwrap();
+        let short = group(None);
+        let below = group(Some(short.clone()));
+        let beside = group(None);
+        let small = member(&short, 2);
+        let large = member(&below, 20);
+        let largest = member(&beside, 200);
+        assert_eq!(kill_for_memory(short.group()), Verdict::Wait);
+        assert!(large.is_exiting() && !small.is_exiting() && !largest.is_exiting());
+        let killed = |group: &Arc<OwnedGroup>| group.group().events().oom_kill;
+        assert_eq!([&short, &below, &beside].map(killed), [1, 1, 0]);
+        // One that dies already is waited for.
+        assert_eq!(kill_for_memory(short.group()), Verdict::Wait);
+        assert!(!small.is_exiting());
+        drop(large.replace_memory(None));
+        assert_eq!(kill_for_memory(short.group()), Verdict::Wait);
+        assert!(small.is_exiting() && !largest.is_exiting());
+        drop(small.replace_memory(None));
+        // Who is not of the group does not die for it.
+        let looks = (0..1000).take_while(|_| kill_for_memory(short.group()) == Verdict::Wait);
+        assert!(looks.count() < 1000 && !largest.is_exiting());
+        // Those that another group's look found are not taken for this one's.
+        let last = member(&short, 1);
+        assert_eq!(kill_for_memory(beside.group()), Verdict::Wait);
+        assert!(largest.is_exiting() && !last.is_exiting());
+        assert_eq!([&short, &below, &beside].map(killed), [2, 1, 1]);
+    }
+
+    #[test]
+    fn children_are_in_the_group_of_their_parent() {
+        let group = OwnedGroup::new(None, 1000).unwrap();
+        let parent = member(&group, 1);
+        let child = crate::tests::process(Some(&parent)).process().clone();
+        assert_eq!(child.memory_group(), MemoryGroup::ROOT);
+        child.inherit(&parent);
+        assert_eq!(child.memory_group(), group.group());
+        child.set_memory_group(None);
+        assert_eq!(child.memory_group(), MemoryGroup::ROOT);
+        assert_eq!(parent.memory_group(), group.group());
+    }
 
     #[test]
     fn the_worst_die_one_after_another() {
         let thread = crate::tests::process(None);
         let offered = |badness: &[i64]| {
-            let mut worst = Worst::new();
+            let mut worst = Worst::new(MemoryGroup::ROOT);
             for badness in badness {
                 worst.offer(*badness, thread.process());
             }

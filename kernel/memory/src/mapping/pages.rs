@@ -13,7 +13,7 @@ use machine::Frame;
 use machine::frame::Place;
 
 use crate::numbers::{DIRTY, WRITEBACK};
-use crate::pressure::Lru;
+use crate::pressure::Queues;
 
 /// Uses from which on a page is used often.
 const OFTEN: u8 = 2;
@@ -23,8 +23,8 @@ pub(super) struct Pages {
     pages: Map<u64, Page>,
     /// Pages stored to since they were last written back; those on their way are among them until they arrive.
     dirty: Set<u64>,
-    /// Where the pages queue, and the number that tells whose they are: those that can be read again.
-    queue: Option<(&'static Lru, u32)>,
+    /// The number that tells whose the pages are in their queues: those that can be read again.
+    file: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -84,13 +84,13 @@ impl Pages {
     }
 
     /// Pages queue from now on; before the first one.
-    pub(super) fn set_queue(&mut self, lru: &'static Lru, file: u32) {
-        self.queue = Some((lru, file));
+    pub(super) fn set_file(&mut self, file: u32) {
+        self.file = Some(file);
     }
 
     /// The number that the pages carry.
     pub(super) fn file(&self) -> Option<u32> {
-        self.queue.map(|(_, file)| file)
+        self.file
     }
 
     /// Looks a page up.
@@ -183,15 +183,15 @@ impl Pages {
     }
 
     fn enqueue(&self, frame: &Frame, index: u64) {
-        if let Some((lru, file)) = self.queue {
-            lru.add(frame, file, index);
+        if let Some(file) = self.file {
+            Queues::of(frame).add(frame, file, index);
         }
     }
 
     /// Takes a page that is about to go out of queue and counters.
     fn forget(&mut self, index: u64, page: &Page) {
-        if let Some((lru, _)) = self.queue {
-            lru.remove(&page.frame);
+        if self.file.is_some() {
+            Queues::of(&page.frame).remove(&page.frame);
         }
         self.set_clean(index);
         if page.is_writeback {
@@ -268,8 +268,8 @@ impl Pages {
             return Reclaimed::Not;
         }
         if core::mem::take(&mut page.uses) >= OFTEN {
-            if let Some((lru, file)) = self.queue {
-                lru.activate(&page.frame, file, place.index);
+            if let Some(file) = self.file {
+                Queues::of(&page.frame).activate(&page.frame, file, place.index);
             }
             return Reclaimed::Not;
         }

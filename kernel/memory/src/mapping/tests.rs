@@ -66,9 +66,14 @@ impl Backing for Disk {
 fn over(disk: &Arc<Disk>) -> Arc<Mapping> {
     let backing: Arc<dyn Backing> = disk.clone();
     let len = disk.bytes.lock().unwrap().len() as u64;
-    // Queues of its own: tests run side by side.
-    let lru = Box::leak(Box::new(Lru::new()));
-    Mapping::with_store_in(lru, Store::Device(Arc::downgrade(&backing)), len).unwrap()
+    Mapping::with_backing(Arc::downgrade(&backing), len).unwrap()
+}
+
+/// Queues of its own for what the calling thread brings in: tests run side by side.
+fn queues() -> (Arc<crate::OwnedGroup>, &'static crate::pressure::Queues) {
+    let owned = crate::group::tests::enter(usize::MAX);
+    let queues = owned.group().queues();
+    (owned, queues)
 }
 
 fn read(mapping: &Mapping, offset: u64, len: usize) -> Result<Vec<u8>> {
@@ -216,12 +221,13 @@ fn a_change_at_the_backing_shows_but_stores_stay() {
 
 #[test]
 fn shrinking_takes_clean_pages_nobody_uses() {
+    let (_group, queues) = queues();
     let disk = Disk::with(vec![1; 10 * PAGE_SIZE]);
     let mapping = over(&disk);
     read(&mapping, 0, 10 * PAGE_SIZE).unwrap();
     let held = mapping.page(3, false).unwrap();
     store(&mapping, 5 * PAGE, b"dirty");
-    assert_eq!(mapping.lru.reclaim(100), 8);
+    assert_eq!(queues.reclaim(100), 8);
     assert_eq!(mapping.page(3, false).unwrap().phys(), held.phys());
     assert_eq!(read(&mapping, 5 * PAGE, 5).unwrap(), b"dirty");
     assert!(!mapping.evict(5), "a dirty page went");
@@ -381,6 +387,7 @@ fn a_sealed_mapping_refuses_stores() {
 #[test]
 fn mapped_pages_go_when_memory_is_short_and_come_back_when_touched() {
     use crate::space::{AddressSpace, MapRequest, Prot};
+    let (_group, queues) = queues();
     let disk = Disk::with(
         (0..8 * PAGE_SIZE)
             .map(|at| (at / PAGE_SIZE) as u8)
@@ -410,7 +417,7 @@ fn mapped_pages_go_when_memory_is_short_and_come_back_when_touched() {
     assert_eq!(space.resident(), before + 8);
     store(&mapping, 3 * PAGE, b"x");
     // The page that was stored to stays.
-    let freed = mapping.lru.reclaim(8);
+    let freed = queues.reclaim(8);
     assert_eq!((freed, mapping.pages_cached()), (7, 1));
     assert_eq!(space.resident(), before + 1);
     let reads = disk.reads.lock().unwrap().len();
@@ -420,5 +427,5 @@ fn mapped_pages_go_when_memory_is_short_and_come_back_when_touched() {
     let shown = MapRequest::file(mapping.clone(), 0, 8 * PAGE, Prot::READ);
     let base = space.map(shown).unwrap();
     space.lock(base, 8 * PAGE, true, false).unwrap();
-    assert_eq!(mapping.lru.reclaim(8), 0);
+    assert_eq!(queues.reclaim(8), 0);
 }

@@ -1,4 +1,4 @@
-//! Which pages of files are worth keeping: two queues of all pages that can be read again, as Linux has them.
+//! Which pages of files are worth keeping: two queues of a group's pages that can be read again, as Linux has them.
 //!
 //! A page comes in as inactive. The oldest inactive page goes first; one that was used twice since the last look is
 //! moved to the active queue, and the oldest of those becomes inactive when there are more of them than of the others. A
@@ -7,7 +7,7 @@
 //!
 //! What has no store to be read from again (anonymous memory, tmpfs) is in no queue while there is no swap.
 //!
-//! Locking: a mapping's page list, then the queues. Reclaim holds neither when it asks a mapping. [`Files`] is a leaf.
+//! Locking: a mapping's page list, then the queues. Reclaim holds neither when it asks a mapping. [`FILES`] is a leaf.
 
 use alloc::sync::{Arc, Weak};
 
@@ -17,30 +17,31 @@ use machine::Frame;
 use machine::frame::{FrameFlags, Place, Queue};
 use machine::sync::SpinLock;
 
+use crate::group::MemoryGroup;
 use crate::mapping::Mapping;
 
 /// Pages looked at for one that goes, before it is taken as a success that some have gone.
 const LOOKS: usize = 8;
 
-/// The pages of files, by age, and the files.
+/// The pages of files that a group has paid for, by age.
 #[derive(Debug)]
-pub(crate) struct Lru {
-    queues: SpinLock<Queues>,
-    files: SpinLock<Files>,
-}
-
-/// The queues of the whole machine: the root group's.
-pub(super) static ROOT: Lru = Lru::new();
+pub(crate) struct Queues(SpinLock<Lists>);
 
 #[derive(Debug)]
-struct Queues {
+struct Lists {
     active: Queue,
     inactive: Queue,
 }
 
 /// Mappings by the number that their pages carry.
 #[derive(Debug)]
-struct Files {
+pub(crate) struct Files(SpinLock<Numbers>);
+
+/// All mappings whose pages queue.
+pub(crate) static FILES: Files = Files::new();
+
+#[derive(Debug)]
+struct Numbers {
     slots: Vec<Option<Weak<Mapping>>>,
     /// Numbers that are free again.
     free: Vec<u32>,
@@ -48,58 +49,27 @@ struct Files {
     hand: usize,
 }
 
-impl Lru {
+impl Queues {
     pub(crate) const fn new() -> Self {
-        Self {
-            queues: SpinLock::new(Queues {
-                active: Queue::new(FrameFlags::QUEUES),
-                inactive: Queue::new(FrameFlags::LRU),
-            }),
-            files: SpinLock::new(Files {
-                slots: Vec::new(),
-                free: Vec::new(),
-                hand: 0,
-            }),
-        }
+        Self(SpinLock::new(Lists {
+            active: Queue::new(FrameFlags::QUEUES),
+            inactive: Queue::new(FrameFlags::LRU),
+        }))
     }
 
-    /// Gives a mapping the number that its pages are to carry; until [`Self::dismiss`].
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn enrol(&self, mapping: Weak<Mapping>) -> Result<u32> {
-        let mut files = self.files.lock();
-        if let Some(number) = files.free.pop() {
-            if let Some(slot) = files.slots.get_mut(number as usize) {
-                *slot = Some(mapping);
-            }
-            return Ok(number);
-        }
-        // Room to take it back is made now: that must not fail.
-        let room = files.slots.len() + 1;
-        files.free.try_reserve(room)?;
-        let number = u32::try_from(files.slots.len()).map_err(|_| abi::Errno::ENOMEM)?;
-        files.slots.try_push(Some(mapping))?;
-        Ok(number)
-    }
-
-    /// Takes a number back. None of its pages is in the queues any more.
-    pub(crate) fn dismiss(&self, number: u32) {
-        let mut files = self.files.lock();
-        let gone = files.slots.get_mut(number as usize).and_then(Option::take);
-        let _ = files.free.push_within_capacity(number);
-        drop(files);
-        drop(gone);
+    /// Those that a page is in, or comes to.
+    pub(crate) fn of(frame: &Frame) -> &'static Queues {
+        MemoryGroup::of(frame).queues()
     }
 
     /// A page came in. Under its mapping's page list, as all of these.
     pub(crate) fn add(&self, frame: &Frame, file: u32, index: u64) {
-        self.queues.lock().inactive.push(frame, file, index);
+        self.0.lock().inactive.push(frame, file, index);
     }
 
     /// A page is about to go.
     pub(crate) fn remove(&self, frame: &Frame) {
-        let mut queues = self.queues.lock();
+        let mut queues = self.0.lock();
         if !queues.inactive.remove(frame) {
             queues.active.remove(frame);
         }
@@ -107,7 +77,7 @@ impl Lru {
 
     /// A page is used often.
     pub(crate) fn activate(&self, frame: &Frame, file: u32, index: u64) {
-        let mut queues = self.queues.lock();
+        let mut queues = self.0.lock();
         if queues.inactive.remove(frame) {
             queues.active.push(frame, file, index);
         }
@@ -115,7 +85,7 @@ impl Lru {
 
     /// Pages in the active and in the inactive queue.
     pub(crate) fn lens(&self) -> (usize, usize) {
-        let queues = self.queues.lock();
+        let queues = self.0.lock();
         (queues.active.len(), queues.inactive.len())
     }
 
@@ -134,7 +104,7 @@ impl Lru {
                 break;
             };
             // It may be the last reference, which is dropped with no lock held.
-            if let Some(mapping) = self.file(place.file) {
+            if let Some(mapping) = FILES.get(place.file) {
                 freed += usize::from(mapping.take_back(place));
             }
             sched::cond_resched();
@@ -142,29 +112,89 @@ impl Lru {
         freed
     }
 
+    /// Writes one file back that has pages here and dirty ones. `false` when there is none.
+    pub(crate) fn relieve_one(&self) -> bool {
+        let (active, inactive) = self.lens();
+        let mut last = None;
+        for _ in 0..active + inactive {
+            let Some(place) = self.next(true) else {
+                return false;
+            };
+            // Neighbours are of the same file most often.
+            if last.replace(place.file) != Some(place.file)
+                && FILES
+                    .get(place.file)
+                    .is_some_and(|mapping| mapping.relieve())
+            {
+                return true;
+            }
+            sched::cond_resched();
+        }
+        false
+    }
+
     /// The oldest inactive page, which is the youngest from now on. `is_pressed`: active ones become inactive even if
     /// there are few.
     fn next(&self, is_pressed: bool) -> Option<Place> {
-        let mut queues = self.queues.lock();
-        let Queues { active, inactive } = &mut *queues;
+        let mut queues = self.0.lock();
+        let Lists { active, inactive } = &mut *queues;
         if is_pressed || inactive.len() < active.len() {
             active.move_oldest(inactive);
             active.move_oldest(inactive);
         }
         inactive.rotate()
     }
+}
 
-    fn file(&self, number: u32) -> Option<Arc<Mapping>> {
-        let files = self.files.lock();
+impl Files {
+    const fn new() -> Self {
+        Self(SpinLock::new(Numbers {
+            slots: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
+        }))
+    }
+
+    /// Gives a mapping the number that its pages are to carry; until [`Self::dismiss`].
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn enrol(&self, mapping: Weak<Mapping>) -> Result<u32> {
+        let mut files = self.0.lock();
+        if let Some(number) = files.free.pop() {
+            if let Some(slot) = files.slots.get_mut(number as usize) {
+                *slot = Some(mapping);
+            }
+            return Ok(number);
+        }
+        // Room to take it back is made now: that must not fail.
+        let room = files.slots.len() + 1;
+        files.free.try_reserve(room)?;
+        let number = u32::try_from(files.slots.len()).map_err(|_| abi::Errno::ENOMEM)?;
+        files.slots.try_push(Some(mapping))?;
+        Ok(number)
+    }
+
+    /// Takes a number back. None of its pages is in the queues any more.
+    pub(crate) fn dismiss(&self, number: u32) {
+        let mut files = self.0.lock();
+        let gone = files.slots.get_mut(number as usize).and_then(Option::take);
+        let _ = files.free.push_within_capacity(number);
+        drop(files);
+        drop(gone);
+    }
+
+    fn get(&self, number: u32) -> Option<Arc<Mapping>> {
+        let files = self.0.lock();
         files.slots.get(number as usize)?.as_ref()?.upgrade()
     }
 
     /// Calls `act` with each mapping, beginning behind the one where it last stopped, until it returns true.
-    pub(crate) fn each_file(&self, mut act: impl FnMut(&Mapping) -> bool) {
-        let count = self.files.lock().slots.len();
+    pub(crate) fn each(&self, mut act: impl FnMut(&Mapping) -> bool) {
+        let count = self.0.lock().slots.len();
         for _ in 0..count {
             let next = {
-                let mut files = self.files.lock();
+                let mut files = self.0.lock();
                 let at = files.hand.checked_rem(files.slots.len()).unwrap_or(0);
                 files.hand = at + 1;
                 let slot = files.slots.get(at).and_then(Option::as_ref);
@@ -184,23 +214,23 @@ mod tests {
 
     #[test]
     fn numbers_of_files_are_used_again() {
-        let lru = Lru::new();
+        let files = Files::new();
         let numbers: Vec<u32> = {
             let mut numbers = Vec::new();
             for _ in 0..3 {
-                numbers.try_push(lru.enrol(Weak::new()).unwrap()).unwrap();
+                numbers.try_push(files.enrol(Weak::new()).unwrap()).unwrap();
             }
             numbers
         };
         assert_eq!(numbers.as_slice(), [0, 1, 2]);
-        lru.dismiss(1);
-        assert_eq!(lru.enrol(Weak::new()), Ok(1));
-        assert_eq!(lru.enrol(Weak::new()), Ok(3));
+        files.dismiss(1);
+        assert_eq!(files.enrol(Weak::new()), Ok(1));
+        assert_eq!(files.enrol(Weak::new()), Ok(3));
     }
 
     #[test]
     fn what_is_used_often_goes_last() {
-        let lru = Lru::new();
+        let lru = Queues::new();
         let frames: Vec<Frame> = {
             let mut frames = Vec::new();
             for index in 0..6 {

@@ -3,13 +3,18 @@
 //! Locking: the list is a leaf spin lock, never held while one of its members is asked.
 
 use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::Result;
 use collections::Vec;
 use machine::frame;
 use machine::sync::SpinLock;
 
-use super::lru;
+use super::lru::FILES;
+use crate::group::MemoryGroup;
+
+/// How often other caches are asked before a process of a group dies.
+const ROUNDS: usize = 4;
 
 /// Something that can free frames on request.
 pub trait Shrink: Send + Sync {
@@ -37,15 +42,38 @@ pub fn register(shrinker: Weak<dyn Shrink>) -> Result<()> {
     SHRINKERS.add(shrinker)
 }
 
-/// Takes `wanted` frames back: what CPUs and pools keep, the pages of files that are least worth keeping, what other
-/// caches have. Returns how many came back. May give the CPU away: no spin lock may be held.
-pub fn reclaim(wanted: usize) -> usize {
+/// Takes `wanted` frames back in a group and those below it: what CPUs and pools keep, the pages of files that are
+/// least worth keeping, what other caches have. Returns how many came back. May give the CPU away: no spin lock may be
+/// held.
+pub(super) fn reclaim_in(group: MemoryGroup, wanted: usize) -> usize {
+    if group == MemoryGroup::ROOT {
+        return reclaim(wanted);
+    }
+    let pages = reclaim_pages(group, wanted);
+    if pages > 0 {
+        return pages;
+    }
+    let before = group.usage();
+    // What CPUs hold charged, and objects whose pages it has paid for.
+    frame::release_kept();
+    // Other caches are nobody's: a neighbour's entries may go along with the group's own, which is better than that a
+    // process dies for what can be found again. What counts is what the group has less of.
+    for _ in 0..ROUNDS {
+        if group.usage() < before || SHRINKERS.reclaim(wanted) == 0 {
+            break;
+        }
+        frame::release_kept();
+    }
+    before.saturating_sub(group.usage())
+}
+
+fn reclaim(wanted: usize) -> usize {
     let mut freed = 0;
     if frame::kept() >= wanted {
         freed += frame::release_kept();
     }
     if freed < wanted {
-        freed += lru::ROOT.reclaim(wanted - freed);
+        freed += reclaim_pages(MemoryGroup::ROOT, wanted - freed);
     }
     if freed < wanted {
         freed += SHRINKERS.reclaim(wanted - freed);
@@ -53,13 +81,32 @@ pub fn reclaim(wanted: usize) -> usize {
     freed
 }
 
+/// Takes pages of files back that a group or one below it has paid for, from one group more or less after the
+/// other.
+fn reclaim_pages(group: MemoryGroup, wanted: usize) -> usize {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let count = group.subtree().count();
+    let turn = TURN.fetch_add(1, Ordering::Relaxed) % count.max(1);
+    let in_turn = group.subtree().skip(turn).chain(group.subtree().take(turn));
+    let mut freed = 0;
+    for member in in_turn {
+        if freed >= wanted {
+            break;
+        }
+        freed += member.queues().reclaim(wanted - freed);
+    }
+    freed
+}
+
 /// Lets go of every page of a file that can be read again and that nobody uses (/proc/sys/vm/drop_caches).
 pub fn drop_pages() {
-    let len = || lru::ROOT.lens();
-    let mut before = len();
-    // One look takes no more than what was not used since the last one.
-    while lru::ROOT.reclaim(usize::MAX) > 0 && len() != before {
-        before = len();
+    for group in MemoryGroup::ROOT.subtree() {
+        let queues = group.queues();
+        let mut before = queues.lens();
+        // One look takes no more than what was not used since the last one.
+        while queues.reclaim(usize::MAX) > 0 && queues.lens() != before {
+            before = queues.lens();
+        }
     }
 }
 
@@ -69,7 +116,7 @@ pub fn drop_pages() {
 /// What the file systems say.
 pub fn write_back_all() -> Result<()> {
     let mut outcome = Ok(());
-    lru::ROOT.each_file(|mapping| {
+    FILES.each(|mapping| {
         outcome = outcome.and(mapping.write_back(0..u64::MAX));
         false
     });

@@ -1,0 +1,281 @@
+//! Memory groups: what a cgroup of the memory controller is to memory. Each has an account that its tasks' frames are
+//! charged to (`machine::frame::account`), a limit that can be changed at any moment, queues of its pages, and counts of
+//! what happened at its limit. The root group is the machine, or as much of it as its limit says.
+//!
+//! A thread is charged for what it allocates, by the account of its task; a process hands its group on to its children
+//! (`process::Process::memory_group`). What reaches a limit is reclaimed in that group and those below it
+//! ([`crate::pressure`]), and then a process of theirs dies.
+//!
+//! [`MemoryGroup`] names a group, [`OwnedGroup`] keeps it. When the last owner is gone, pages that are still in use
+//! stay charged and in their queues, and its number is not given out again before the last one is freed.
+//!
+//! Locking: counters are atomics; the queues' lock is [`crate::pressure`]'s.
+
+use alloc::sync::{Arc, Weak};
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use abi::{Errno, Result};
+use machine::Frame;
+use machine::frame::account::{self, AccountId, Table};
+use machine::sync::SpinLock;
+
+use crate::pressure::{self, Queues};
+
+/// A group, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryGroup(AccountId);
+
+/// Keeps a group open, and those above it.
+#[derive(Debug)]
+pub struct OwnedGroup {
+    group: MemoryGroup,
+    /// Closed after it.
+    _above: Option<Arc<OwnedGroup>>,
+}
+
+/// What happened in a group or below it (`memory.events`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Events {
+    /// The limit was reached.
+    pub max: u64,
+    /// Nothing could be taken back.
+    pub oom: u64,
+    /// A process died for it.
+    pub oom_kill: u64,
+}
+
+/// What the OOM killer remembers of a group.
+#[derive(Debug)]
+pub struct Killing {
+    /// Who was chosen last.
+    pub chosen: SpinLock<Option<Weak<dyn Any + Send + Sync>>>,
+    /// Until when that one is waited for, on the monotonic clock.
+    pub patient_until_ns: AtomicU64,
+    /// How often nobody was found since somebody was.
+    pub without_victim: AtomicU32,
+}
+
+/// What memory knows of a group beside its account.
+#[derive(Debug)]
+struct State {
+    queues: Queues,
+    max: AtomicU64,
+    oom: AtomicU64,
+    oom_kill: AtomicU64,
+    /// Address spaces that its threads are freeing.
+    freeing: AtomicUsize,
+    killing: Killing,
+}
+
+static ROOT: State = State::new();
+static STATES: Table<State> = Table::new(State::new);
+
+impl State {
+    const fn new() -> Self {
+        Self {
+            queues: Queues::new(),
+            max: AtomicU64::new(0),
+            oom: AtomicU64::new(0),
+            oom_kill: AtomicU64::new(0),
+            freeing: AtomicUsize::new(0),
+            killing: Killing {
+                chosen: SpinLock::new(None),
+                patient_until_ns: AtomicU64::new(0),
+                without_victim: AtomicU32::new(0),
+            },
+        }
+    }
+
+    /// As a new group has it. No page is in the queues: its account was free.
+    fn reset(&self) {
+        for count in [&self.max, &self.oom, &self.oom_kill] {
+            count.store(0, Ordering::Relaxed);
+        }
+        self.killing.patient_until_ns.store(0, Ordering::Relaxed);
+        self.killing.without_victim.store(0, Ordering::Relaxed);
+        drop(self.killing.chosen.lock().take());
+    }
+}
+
+impl MemoryGroup {
+    /// The machine's.
+    pub const ROOT: MemoryGroup = MemoryGroup(AccountId::ROOT);
+
+    /// That of the calling thread.
+    #[must_use]
+    pub fn current() -> Self {
+        Self(account::current())
+    }
+
+    /// The one that a frame is charged to.
+    pub(crate) fn of(frame: &Frame) -> Self {
+        Self(frame.account())
+    }
+
+    /// The account, for [`sched::Thread::set_memory_account`].
+    #[must_use]
+    pub const fn account(self) -> AccountId {
+        self.0
+    }
+
+    /// The group above.
+    #[must_use]
+    pub fn parent(self) -> Option<Self> {
+        account::parent(self.0).map(Self)
+    }
+
+    /// Whether it is `other` or below it.
+    #[must_use]
+    pub fn is_within(self, other: Self) -> bool {
+        other == Self::ROOT || self.up().any(|group| group == other)
+    }
+
+    /// It and those above it.
+    fn up(self) -> impl Iterator<Item = Self> {
+        core::iter::successors(Some(self), |group| group.parent())
+    }
+
+    /// Whether programs may have another page as far as its own limit goes.
+    pub(crate) fn has_room(self) -> bool {
+        if self == Self::ROOT {
+            return machine::frame::at_hand() >= pressure::RESERVE_FRAMES;
+        }
+        account::has_room(self.0)
+    }
+
+    /// Which of it and those above it has no room; not the root.
+    pub(crate) fn short(self) -> Option<Self> {
+        account::short(self.0).map(Self)
+    }
+
+    /// It and those below it, those among them that are closed and still have pages.
+    pub(crate) fn subtree(self) -> impl Iterator<Item = Self> {
+        account::all()
+            .map(Self)
+            .filter(move |group| group.is_within(self))
+    }
+
+    /// Frames charged to it and those below it; a few of them may be held for the next ones.
+    #[must_use]
+    pub fn usage(self) -> usize {
+        account::usage(self.0)
+    }
+
+    /// The most that it was; not known of the root.
+    #[must_use]
+    pub fn peak(self) -> Option<usize> {
+        account::peak(self.0)
+    }
+
+    /// The most frames that may be charged.
+    #[must_use]
+    pub fn limit(self) -> usize {
+        account::limit(self.0)
+    }
+
+    /// Sets the limit. What is charged beyond it is taken back, or else processes of the group die, as far as they can
+    /// and unless the calling thread is to die. The root's limit is what /proc/meminfo says there is.
+    pub fn set_limit(self, frames: usize) {
+        account::set_limit(self.0, frames);
+        pressure::enforce(self, frames);
+    }
+
+    /// What happened in it and below.
+    #[must_use]
+    pub fn events(self) -> Events {
+        let state = self.state();
+        Events {
+            max: state.max.load(Ordering::Relaxed),
+            oom: state.oom.load(Ordering::Relaxed),
+            oom_kill: state.oom_kill.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What the OOM killer remembers of it.
+    #[must_use]
+    pub fn killing(self) -> &'static Killing {
+        &self.state().killing
+    }
+
+    /// One of its processes was killed for memory.
+    pub fn note_oom_kill(self) {
+        self.note(|state| &state.oom_kill);
+    }
+
+    pub(crate) fn note_max(self) {
+        self.note(|state| &state.max);
+    }
+
+    pub(crate) fn note_oom(self) {
+        self.note(|state| &state.oom);
+    }
+
+    fn note(self, count: impl Fn(&'static State) -> &'static AtomicU64) {
+        for group in self.up() {
+            count(group.state()).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an address space that is being freed, or one less.
+    pub(crate) fn count_freeing(self, more: bool) {
+        for group in self.up() {
+            let freeing = &group.state().freeing;
+            if more {
+                freeing.fetch_add(1, Ordering::Relaxed);
+            } else {
+                freeing.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether an address space is being freed in it or below.
+    pub(crate) fn is_freeing(self) -> bool {
+        self.state().freeing.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn queues(self) -> &'static Queues {
+        &self.state().queues
+    }
+
+    fn state(self) -> &'static State {
+        if self == Self::ROOT {
+            return &ROOT;
+        }
+        // Made when the group was; a frame names no other.
+        STATES.get(self.0.index()).unwrap_or(&ROOT)
+    }
+}
+
+impl OwnedGroup {
+    /// A group of at most `limit` frames, below another one or the root.
+    ///
+    /// # Errors
+    /// `ENOMEM`, also when there are too many.
+    pub fn new(above: Option<Arc<OwnedGroup>>, limit: usize) -> Result<Arc<Self>> {
+        let parent = above.as_ref().map_or(MemoryGroup::ROOT, |it| it.group);
+        let id = account::open(parent.0, limit).map_err(|_| Errno::ENOMEM)?;
+        let made = STATES.make(id.index()).map(State::reset);
+        let group = Self {
+            group: MemoryGroup(id),
+            _above: above,
+        };
+        made.map_err(|_| Errno::ENOMEM)?;
+        Ok(collections::try_arc(group)?)
+    }
+
+    /// The group.
+    #[must_use]
+    pub const fn group(&self) -> MemoryGroup {
+        self.group
+    }
+}
+
+impl Drop for OwnedGroup {
+    fn drop(&mut self) {
+        account::close(self.group.0);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
