@@ -24,6 +24,8 @@ pub(crate) struct CommandLine<'a> {
     pub(crate) console: &'a str,
     /// Whether the log is to have only what an operator must know.
     pub(crate) is_quiet: bool,
+    /// What may be used of the memory that there is, as the word says it.
+    pub(crate) memory: Option<&'a str>,
     /// Whether CPUs that do not get on are reported.
     pub(crate) has_watchdog: bool,
     /// argv of PID 1, its own name first.
@@ -38,6 +40,7 @@ impl<'a> CommandLine<'a> {
             init: DEFAULT_INIT,
             console: DEFAULT_CONSOLE,
             is_quiet: false,
+            memory: None,
             has_watchdog: cfg!(feature = "checks"),
             args: Vec::new(),
             environment: DEFAULT_ENVIRONMENT.to_vec(), // infallible: start-up
@@ -64,6 +67,7 @@ impl<'a> CommandLine<'a> {
                 self.console = device.split_once(',').map_or(device, |(device, _)| device);
             }
             ("quiet", None) => self.is_quiet = true,
+            ("nacre.memory", Some(size)) => self.memory = Some(size),
             ("nacre.watchdog", None) => self.has_watchdog = true,
             (key, Some(_)) if IGNORED_KEYS.contains(&key) => {}
             (key, _) if key.contains('.') => {}
@@ -76,6 +80,17 @@ impl<'a> CommandLine<'a> {
             }
         }
     }
+}
+
+/// A number of bytes, or of KiB, MiB or GiB with `K`, `M` or `G` behind it.
+pub(crate) fn size_bytes(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' => (&text[..text.len() - 1], 10),
+        b'M' => (&text[..text.len() - 1], 20),
+        b'G' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// The text without the quotes around it.
@@ -110,7 +125,7 @@ impl<'a> Iterator for Words<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::CommandLine;
+    use super::{CommandLine, size_bytes};
 
     #[test]
     fn unknown_words_are_for_init() {
@@ -128,6 +143,18 @@ mod tests {
         assert_eq!((line.init, line.console), ("/bin/sh", "hvc0"));
         assert_eq!(line.args, ["/bin/sh"]);
         assert_eq!(line.environment, ["HOME=/", "TERM=linux"]);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let line = CommandLine::parse("nacre.memory=64M x");
+        assert_eq!(line.memory.and_then(size_bytes), Some(64 << 20));
+        assert_eq!(line.args, ["/init", "x"]);
+        assert_eq!(size_bytes("4096"), Some(4096));
+        assert_eq!(size_bytes("3G"), Some(3 << 30));
+        for wrong in ["", "M", "-1K", "1MB", "1.5G", "99999999999999G", "é"] {
+            assert_eq!(size_bytes(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

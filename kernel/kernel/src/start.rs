@@ -12,7 +12,7 @@ use machine::boot::BootConfig;
 use machine::{log, power};
 use sched::ThreadBuilder;
 
-use crate::command_line::CommandLine;
+use crate::command_line::{CommandLine, size_bytes};
 use crate::devices;
 
 /// The boot phase when devices work; see the boot contract in ARCHITECTURE.md.
@@ -54,6 +54,9 @@ fn start(config: &BootConfig) {
     }
     process::user_loop::set_syscall_entry(syscall::dispatch::dispatch);
     memory::pressure::set_killer(process::oom::kill_for_memory);
+    if let Some(size) = line.memory {
+        limit_memory(size);
+    }
     net::set_caller(syscall::caller);
     devices::start(&config.command_line, line.console);
     power::mark_phase(PHASE_DEVICES);
@@ -72,6 +75,17 @@ fn tell_failed_start(init: &str, errno: Errno) {
             "init: cannot start {init}: ENOMEM: the machine has {total} KiB of memory beside the kernel: give it more"
         ),
         _ => log!("init: cannot start {init}: {errno}"),
+    }
+}
+
+/// Sets what may be used of the memory that there is; it can be changed later.
+fn limit_memory(size: &str) {
+    let frames = size_bytes(size)
+        .and_then(|bytes| usize::try_from(bytes / machine::PAGE_SIZE as u64).ok())
+        .filter(|frames| *frames > 0);
+    match frames {
+        Some(frames) => memory::MemoryGroup::ROOT.set_limit(frames),
+        None => log!("nacre.memory={size}: not a size; all memory may be used"),
     }
 }
 

@@ -278,7 +278,8 @@ pub(crate) fn first_user_instruction() {
     power::mark_phase(4);
     fail::start();
     if TELL_BOOT_COST.load(Ordering::Relaxed) {
-        let used = (allocator::total() - allocator::free()) * PAGE_SIZE / 1024;
-        crate::log!("boot: {cost} instructions to PID 1, {used} KiB in use");
+        let total = allocator::total() * PAGE_SIZE / 1024;
+        let used = total.saturating_sub(allocator::free() * PAGE_SIZE / 1024);
+        crate::log!("boot: {cost} instructions to PID 1, {used} KiB in use of {total}");
     }
 }
