@@ -2,6 +2,7 @@
 #include "test.h"
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 #include <termios.h>
 
 static int master, slave;
@@ -332,12 +333,146 @@ static void raw_input(void) {
     close_pair();
 }
 
+// Waits until this many bytes can be read; what is expected comes at once but on a busy machine.
+static void await(int from, int bytes) {
+    int there = -1;
+    for (int i = 0; i < 3000 && ioctl(from, FIONREAD, &there) == 0 && there != bytes; i++) sleep_ms(1);
+}
+
+static void type(const char *bytes, int readable) {
+    (void)!write(master, bytes, strlen(bytes));
+    await(slave, readable);
+}
+
+// One read, which does not wait.
+static void once(const char *what, int from) {
+    struct text text;
+    text.len = read(from, text.bytes, sizeof text.bytes);
+    if (text.len < 0) say("%s: %s\n", what, strerrorname_np(errno));
+    if (text.len >= 0) shown(what, &text);
+}
+
+// Lines that were typed in one mode and are read in another.
+static void changes_of_mode(void) {
+    open_pair();
+    fcntl(slave, F_SETFL, O_NONBLOCK);
+    local(0, ECHO);
+    type("one\ntwo\nth", 8);
+    local(0, ICANON);
+    await(slave, 10);
+    local(ICANON, 0);
+    once("lines become one", slave);
+    once("no more", slave);
+    type("ree\n", 4);
+    once("the next", slave);
+    type("one\n\004two\n", 8);
+    local(0, ICANON);
+    once("an end of file seen raw", slave);
+    type("a\nb\nc", 5);
+    local(ICANON, 0);
+    char byte;
+    SHOW(read(slave, &byte, 1));
+    once("typed raw", slave);
+    once("no more", slave);
+    close_pair();
+}
+
+// A character is not erased in part.
+static void partial_characters(void) {
+    static const char *const typed[] = {
+        "\200\201\177\n", "a\303\251\251\177\n", "\200\201\025\n", "\200\201\027\n", "\200a\025\n",
+    };
+    open_pair();
+    struct termios now;
+    tcgetattr(slave, &now);
+    now.c_iflag |= IUTF8;
+    tcsetattr(slave, TCSANOW, &now);
+    for (unsigned i = 0; i < sizeof typed / sizeof *typed; i++) {
+        (void)!write(master, typed[i], strlen(typed[i]));
+        struct text line = received(slave), echo = received(master);
+        shown("line", &line);
+        shown("echo", &echo);
+    }
+    close_pair();
+}
+
+// TCFLSH at the master: its input is the terminal's output.
+static void flushed_from_the_master(void) {
+    static char bytes[64 * 1024];
+    open_pair();
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    fcntl(slave, F_SETFL, O_NONBLOCK);
+    int on = 1, off = 0;
+    ioctl(master, TIOCPKT, &on);
+    (void)!write(slave, "put out", 7);
+    await(master, 7);
+    SHOW(ioctl(master, TCFLSH, TCIFLUSH));
+    once("flushed at the master", master);
+    SHOW(ioctl(master, TCFLSH, 5));
+    (void)!write(slave, "put out\n", 8);
+    await(master, 9);
+    SHOW(ioctl(slave, TCFLSH, TCOFLUSH));
+    once("flushed at the terminal", master);
+    once("what the master has", master);
+    SHOW(ioctl(slave, TCFLSH, TCIOFLUSH));
+    once("both", master);
+    type("\003", 0);
+    await(master, 2);
+    once("a signal flushes", master);
+    ioctl(master, TIOCPKT, &off);
+    raw_mode();
+    memset(bytes, 'x', sizeof bytes);
+    while (write(slave, bytes, sizeof bytes) > 0) sleep_ms(1);
+    struct pollfd one = {slave, POLLOUT, 0};
+    SHOW(ioctl(master, TCFLSH, TCIFLUSH));
+    SHOW(poll(&one, 1, 3000));
+    while (write(master, bytes, sizeof bytes) > 0) sleep_ms(1);
+    one.fd = master;
+    SHOW(ioctl(slave, TCFLSH, TCIFLUSH));
+    SHOW(poll(&one, 1, 3000));
+    close_pair();
+}
+
+// The other end of a master, its name, and numbers without a devpts.
+static void peers(void) {
+    open_pair();
+    char path[40], link[100] = "";
+    int peer = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", peer);
+    TRUE(readlink(path, link, sizeof link - 1) > 0 && strcmp(link, name) == 0);
+    close(peer);
+    struct stat st;
+    fstat(slave, &st);
+    mknod("/tmp/terminal", S_IFCHR | 0600, st.st_rdev);
+    OK(open("/tmp/terminal", O_RDWR | O_NOCTTY));
+    unlink("/tmp/terminal");
+    mknod("/tmp/ptmx", S_IFCHR | 0600, makedev(5, 2));
+    OK(open("/tmp/ptmx", O_RDWR | O_NOCTTY));
+    unlink("/tmp/ptmx");
+    pid_t child = fork_clean();
+    if (child == 0) {
+        setsid();
+        pid_t id = 0;
+        SHOW(ioctl(master, TIOCSCTTY, 0));
+        SHOW(ioctl(slave, TIOCGSID, &id));
+        TRUE(id == getpid());
+        SHOW(ioctl(master, TIOCNOTTY));
+        _exit(0);
+    }
+    show_end("a terminal by its master", child);
+    close_pair();
+}
+
 int main(void) {
     raw_input();
     editing();
     full_queues();
     packets();
     exclusive();
+    changes_of_mode();
+    partial_characters();
+    flushed_from_the_master();
+    peers();
     blocked_writers();
     return 0;
 }

@@ -1,30 +1,33 @@
 //! devpts: `ptmx`, and a node for each pseudo-terminal whose master is open. Each mount is an instance of its own.
 //!
-//! A `ptmx` outside devpts (devtmpfs has one) makes terminals in the first instance that was mounted.
-//! Locking: `ptys` is a leaf.
+//! A `ptmx` outside devpts (devtmpfs has one) makes terminals in the instance that is mounted at `pts` beside it.
+//! [`nodes`] are what one sees of an instance. Locking: `ptys` is a leaf.
 
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::fmt::Write;
 
 use abi::{Errno, Result};
-use collections::{Map, String, TryCollect, Vec, try_arc, try_arc_cyclic, try_format};
+use collections::{Map, String, try_arc, try_arc_cyclic, try_format};
 use machine::sync::SpinLock;
-use memory::io::IoWriter;
 
 use super::pty::{Master, Pty, SLAVE_MAJOR};
 use crate::cred::Credentials;
 use crate::device::{self, CharDriver, Reach};
 use crate::file::File;
-use crate::file_ops::{DirSink, FileOps, Io, Seek, seek_in};
+use crate::file_ops::FileOps;
 use crate::file_system::{FileSystem, FileSystemType, FsFlags, MountRequest, SuperBlock};
 use crate::flags::OpenFlags;
-use crate::inode::{Inode, InodeBody};
-use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, StatFs, Timestamp};
+use crate::inode::Inode;
+use crate::metadata::{DeviceId, FileKind, Metadata, StatFs};
 use crate::path::Path;
 use crate::user_namespace::{Kgid, Kuid, UserNamespace};
 use crate::walk::find_child;
 use crate::{AnonymousInode, downcast};
+
+mod nodes;
+
+use nodes::{Node, Root, device_node};
 
 const INITIAL: UserNamespace = UserNamespace::INITIAL;
 
@@ -32,7 +35,6 @@ const INITIAL: UserNamespace = UserNamespace::INITIAL;
 const PTMX: DeviceId = DeviceId::new(5, 2);
 /// `DEVPTS_SUPER_MAGIC`.
 const MAGIC: u64 = 0x1cd1;
-const ROOT_INO: u64 = 1;
 const PTMX_INO: u64 = 2;
 /// The terminal with index 0 has this number.
 const FIRST_INO: u64 = 3;
@@ -92,8 +94,6 @@ struct Entry {
     node: Arc<Node>,
 }
 
-static FIRST: SpinLock<Weak<DevPts>> = SpinLock::new(Weak::new());
-
 /// The file system type `devpts`.
 #[derive(Debug, Clone, Copy)]
 pub struct DevPtsType;
@@ -104,13 +104,7 @@ impl FileSystemType for DevPtsType {
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
-        let instance = DevPts::new(Options::parse(request)?)?;
-        let mut first = FIRST.lock();
-        if first.strong_count() == 0 {
-            *first = Arc::downgrade(&instance);
-        }
-        drop(first);
-        SuperBlock::new(instance)
+        SuperBlock::new(DevPts::new(Options::parse(request)?)?)
     }
 }
 
@@ -123,15 +117,6 @@ impl DevPts {
             ptmx: SpinLock::new(ptmx),
             this: this.clone(),
         })?)
-    }
-
-    /// The instance that `path` is in, or the first one.
-    fn at(path: &Path) -> Result<Arc<DevPts>> {
-        let fs: Arc<dyn Any + Send + Sync> = path.dentry.super_block().fs().clone();
-        match fs.downcast::<DevPts>() {
-            Ok(instance) => Ok(instance),
-            Err(_) => FIRST.lock().upgrade().ok_or(Errno::ENODEV),
-        }
     }
 
     /// A new terminal for `owner`.
@@ -155,10 +140,7 @@ impl DevPts {
         let mut meta = device_node(FIRST_INO + u64::from(index), self.options.mode, id);
         meta.uid = self.options.uid.unwrap_or(owner.fsuid);
         meta.gid = self.options.gid.unwrap_or(owner.fsgid);
-        let node = try_arc(Node {
-            meta: SpinLock::new(meta),
-            body: InodeBody::new(),
-        })?;
+        let node = Node::new(&meta)?;
         let entry = Entry {
             pty: pty.clone(),
             node,
@@ -178,27 +160,13 @@ impl DevPts {
     }
 }
 
-fn device_node(ino: u64, mode: u32, rdev: DeviceId) -> Metadata {
-    let now = Timestamp::now();
-    Metadata {
-        rdev,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        ..Metadata::new(ino, FileKind::CharDevice, mode)
-    }
-}
-
 impl FileSystem for DevPts {
     fn name(&self) -> &'static str {
         "devpts"
     }
 
     fn root(&self) -> Result<Arc<dyn Inode>> {
-        Ok(try_arc(Root {
-            instance: self.this.clone(),
-            body: InodeBody::new(),
-        })?)
+        Root::of(self.this.clone())
     }
 
     fn flags(&self) -> FsFlags {
@@ -233,197 +201,26 @@ impl FileSystem for DevPts {
     }
 }
 
-/// A device node.
-#[derive(Debug)]
-struct Node {
-    meta: SpinLock<Metadata>,
-    body: InodeBody,
+/// The instance that `path` is in.
+fn instance_of(path: &Path) -> Option<Arc<DevPts>> {
+    let fs: Arc<dyn Any + Send + Sync> = path.dentry.super_block().fs().clone();
+    fs.downcast::<DevPts>().ok()
 }
 
-impl Inode for Node {
-    fn body(&self) -> &InodeBody {
-        &self.body
-    }
-
-    fn kind(&self) -> FileKind {
-        FileKind::CharDevice
-    }
-
-    fn metadata(&self) -> Result<Metadata> {
-        Ok(*self.meta.lock())
-    }
-
-    fn set_attr(&self, change: &SetAttr) -> Result<()> {
-        apply(&mut self.meta.lock(), change)
-    }
-}
-
-fn apply(meta: &mut Metadata, change: &SetAttr) -> Result<()> {
-    if change.size.is_some() {
-        return Err(Errno::EINVAL);
-    }
-    meta.apply(change);
-    Ok(())
-}
-
-/// `ptmx` of an instance.
-struct Ptmx {
-    instance: Weak<DevPts>,
-    body: InodeBody,
-}
-
-impl Inode for Ptmx {
-    fn body(&self) -> &InodeBody {
-        &self.body
-    }
-
-    fn kind(&self) -> FileKind {
-        FileKind::CharDevice
-    }
-
-    fn metadata(&self) -> Result<Metadata> {
-        self.instance
-            .upgrade()
-            .map(|instance| *instance.ptmx.lock())
-            .ok_or(Errno::ENODEV)
-    }
-
-    fn set_attr(&self, change: &SetAttr) -> Result<()> {
-        let instance = self.instance.upgrade().ok_or(Errno::ENODEV)?;
-        apply(&mut instance.ptmx.lock(), change)
-    }
-}
-
-/// The directory.
-struct Root {
-    instance: Weak<DevPts>,
-    body: InodeBody,
-}
-
-impl Root {
-    fn instance(&self) -> Result<Arc<DevPts>> {
-        self.instance.upgrade().ok_or(Errno::ENODEV)
-    }
-}
-
-/// The index that a name is written for, without leading zeroes.
-fn index_of(name: &[u8]) -> Option<u32> {
-    let is_written = match name {
-        [b'0'] => true,
-        [first, ..] => (b'1'..=b'9').contains(first),
-        [] => false,
-    };
-    let text = core::str::from_utf8(name).ok().filter(|_| is_written)?;
-    text.parse().ok()
-}
-
-impl Inode for Root {
-    fn body(&self) -> &InodeBody {
-        &self.body
-    }
-
-    fn kind(&self) -> FileKind {
-        FileKind::Directory
-    }
-
-    fn metadata(&self) -> Result<Metadata> {
-        Ok(Metadata {
-            nlink: 2,
-            ..Metadata::new(ROOT_INO, FileKind::Directory, 0o755)
-        })
-    }
-
-    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        let instance = self.instance()?;
-        if name == b"ptmx" {
-            return Ok(try_arc(Ptmx {
-                instance: self.instance.clone(),
-                body: InodeBody::new(),
-            })?);
-        }
-        let index = index_of(name).ok_or(Errno::ENOENT)?;
-        let found = instance
-            .ptys
-            .lock()
-            .get(&index)
-            .map(|entry| entry.node.clone());
-        Ok(found.ok_or(Errno::ENOENT)?)
-    }
-
-    fn is_current(&self, name: &[u8], child: Option<&Arc<dyn Inode>>) -> bool {
-        if name == b"ptmx" {
-            return true;
-        }
-        let (Ok(now), Some(child)) = (self.lookup(name), child) else {
-            return false;
-        };
-        core::ptr::addr_eq(Arc::as_ptr(&now), Arc::as_ptr(child))
-    }
-
-    fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        Ok(try_arc(OpenRoot {
-            instance: self.instance()?,
-        })?)
-    }
-}
-
-struct OpenRoot {
-    instance: Arc<DevPts>,
-}
-
-impl FileOps for OpenRoot {
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn seek(&self, position: u64, to: Seek) -> Result<u64> {
-        seek_in(u64::MAX >> 1, position, to)
-    }
-
-    fn read(&self, _: &mut IoWriter<'_>, _: &Io) -> Result<usize> {
-        Err(Errno::EISDIR)
-    }
-
-    fn is_pollable(&self) -> bool {
-        false
-    }
-
-    fn read_dir(&self, from: u64, sink: &mut dyn DirSink) -> Result<u64> {
-        let fixed: [(&[u8], u64, FileKind); 3] = [
-            (b".", ROOT_INO, FileKind::Directory),
-            (b"..", ROOT_INO, FileKind::Directory),
-            (b"ptmx", PTMX_INO, FileKind::CharDevice),
-        ];
-        let mut at = from;
-        for (name, ino, kind) in fixed.into_iter().skip(usize::try_from(from).unwrap_or(3)) {
-            if !sink.add(name, ino, kind, at + 1) {
-                return Ok(at);
-            }
-            at += 1;
-        }
-        // Position 3 + index is that of a terminal.
-        let first = u32::try_from(at - 3).unwrap_or(u32::MAX);
-        let indices: Vec<u32> = self
-            .instance
-            .ptys
-            .lock()
-            .range(first..)
-            .map(|(index, _)| *index)
-            .try_collect()?;
-        for index in indices {
-            let (name, number) = (try_format!("{index}")?, u64::from(index));
-            if !sink.add(
-                name.as_bytes(),
-                FIRST_INO + number,
-                FileKind::CharDevice,
-                number + 4,
-            ) {
-                return Ok(at);
-            }
-            at = number + 4;
-        }
-        Ok(at)
-    }
+/// The instance that is mounted at `pts` beside `ptmx`, and its root there: the one that a `ptmx` outside devpts means, so
+/// that who has a `/dev` of their own has terminals of their own (Linux's `devpts_acquire`).
+///
+/// # Errors
+/// `ENOENT` without such a name, `ENODEV` for anything else there.
+fn instance_beside(ptmx: &Path) -> Result<(Arc<DevPts>, Path)> {
+    let directory = ptmx.dentry.parent().ok_or(Errno::ENOENT)?;
+    // What something is mounted on is known.
+    let dentry = directory.cached_child(b"pts").ok_or(Errno::ENOENT)?;
+    let mount = ptmx.mount.clone();
+    let place = Path { mount, dentry }.top();
+    let is_root = place.is_mount_root() && place.dentry.parent().is_none();
+    let instance = instance_of(&place).filter(|_| is_root);
+    Ok((instance.ok_or(Errno::ENODEV)?, place))
 }
 
 /// Opens masters (`ptmx`) and terminals (major 136).
@@ -437,13 +234,18 @@ impl CharDriver for Driver {
         flags: OpenFlags,
         credentials: &Arc<Credentials>,
     ) -> Result<Arc<dyn FileOps>> {
-        let instance = DevPts::at(path)?;
+        let own = instance_of(path);
         if id == PTMX {
+            let instance = match own {
+                Some(instance) => instance,
+                None => instance_beside(path)?.0,
+            };
             let pty = instance.make(credentials)?;
             return Ok(try_arc(Master::new(pty, path, &instance))?);
         }
-        let pty = instance.pty(id.minor).ok_or(Errno::EIO)?;
-        pty.open_slave(flags, credentials)
+        // The number alone, of a node made elsewhere, says nothing: each instance has its own.
+        let pty = own.and_then(|instance| instance.pty(id.minor));
+        pty.ok_or(Errno::EIO)?.open_slave(flags, credentials)
     }
 }
 
@@ -458,6 +260,33 @@ pub(super) fn register() -> Result<()> {
     device::register_major(SLAVE_MAJOR, driver)
 }
 
+/// Where the terminal of an open master is, if its devpts can be found from the ptmx that was opened (Linux's
+/// `devpts_mntget`).
+fn node_of(master: &Master) -> Option<Path> {
+    let mut ptmx = master.path.clone()?;
+    // Up from a ptmx that is mounted by itself, to what it was mounted on.
+    while ptmx.is_mount_root() {
+        let Some(below) = ptmx.mount.mounted_on() else {
+            break;
+        };
+        ptmx = below;
+    }
+    let own = instance_of(&ptmx).filter(|instance| master.is_of(instance));
+    let (mount, directory) = match own {
+        Some(_) => (ptmx.mount, ptmx.dentry.parent()?),
+        None => {
+            let (instance, root) = instance_beside(&ptmx).ok()?;
+            master
+                .is_of(&instance)
+                .then_some((root.mount, root.dentry))?
+        }
+    };
+    let name = try_format!("{}", master.pty.index).ok()?;
+    let dentry = find_child(&directory, name.as_bytes(), false).ok()?;
+    let is_device = dentry.kind() == Some(FileKind::CharDevice);
+    is_device.then_some(Path { mount, dentry })
+}
+
 /// Opens the terminal of an open master (TIOCGPTPEER), for the syscall layer to give a descriptor.
 ///
 /// # Errors
@@ -465,18 +294,8 @@ pub(super) fn register() -> Result<()> {
 pub fn open_peer(master: &File, flags: OpenFlags) -> Result<Arc<File>> {
     let end: &Master = downcast(master.ops()).ok_or(Errno::ENOTTY)?;
     let ops = end.pty.open_slave(flags, master.credentials())?;
-    // In devpts the node is beside the ptmx; elsewhere its mount is not known.
-    let name = try_format!("{}", end.pty.index)?;
-    let node = end.path.as_ref().and_then(|ptmx| {
-        let dentry = find_child(&ptmx.dentry.parent()?, name.as_bytes(), false).ok()?;
-        let is_device = dentry.kind() == Some(FileKind::CharDevice);
-        is_device.then(|| Path {
-            mount: ptmx.mount.clone(),
-            dentry,
-        })
-    });
     let credentials = master.credentials();
-    match node {
+    match node_of(end) {
         Some(path) => File::new(path, ops, flags, credentials),
         None => File::anonymous(AnonymousInode::file_like("tty")?, ops, flags, credentials),
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Discipline::receive`] takes what was typed: control characters become [`Outcome`]s, lines are
 //! edited and echoed. [`Discipline::take`] is read(2), [`Discipline::process_output`] is what
-//! `c_oflag` makes of output. No locks, no waiting: [`super::terminal`] has those.
+//! `c_oflag` makes of output; [`editing`] rubs out. No locks, no waiting: [`super::terminal`] has those.
 
 use abi::raw::general as raw;
 use collections::{Vec, VecDeque};
@@ -22,6 +22,16 @@ enum Input {
     LineEnd(u8),
     /// The end-of-file character: ends a read, is not read itself.
     EndOfFile,
+}
+
+impl Input {
+    /// What stands for it where marks mean nothing.
+    fn byte(self) -> u8 {
+        match self {
+            Input::Byte(byte) | Input::LineEnd(byte) => byte,
+            Input::EndOfFile => 0,
+        }
+    }
 }
 
 /// What a received byte calls for beside echo.
@@ -155,8 +165,8 @@ impl Discipline {
         let is_extended = termios.has_local(raw::IEXTEN);
         if termios.is(Cc::Erase, byte) {
             if termios.has_local(raw::ECHO) && !termios.has_local(raw::ECHOE) {
-                if !self.edit.is_empty() {
-                    self.edit.truncate(self.last_character());
+                if let Some(last) = self.last_character() {
+                    self.edit.truncate(last);
                     self.screen.echo(byte, &termios, echo);
                 }
             } else {
@@ -229,71 +239,6 @@ impl Discipline {
     fn echo(&mut self, byte: u8, echo: &mut Output) {
         if self.termios.has_local(raw::ECHO) {
             self.screen.echo(byte, &self.termios, echo);
-        }
-    }
-
-    /// Where the last character of the line being edited starts.
-    fn last_character(&self) -> usize {
-        let is_utf8 = self.termios.has_input(raw::IUTF8);
-        let mut at = self.edit.len().saturating_sub(1);
-        while is_utf8 && at > 0 && self.edit[at] & 0xc0 == 0x80 {
-            at -= 1;
-        }
-        at
-    }
-
-    fn erase_character(&mut self, echo: &mut Output) {
-        let Some(last) = self.edit.get(self.last_character()) else {
-            return;
-        };
-        let last = *last;
-        self.edit.truncate(self.last_character());
-        if self.termios.has_local(raw::ECHO) {
-            self.screen.rub_out(last, &self.edit, &self.termios, echo);
-        }
-    }
-
-    fn erase_word(&mut self, echo: &mut Output) {
-        // Letters of Latin 1 and the first bytes of UTF-8 characters, as Linux's isalnum() has it.
-        let is_word = |byte: u8| {
-            byte.is_ascii_alphanumeric()
-                || byte == b'_'
-                || byte >= 0xc0 && byte != 0xd7 && byte != 0xf7
-        };
-        let mut in_word = false;
-        while let Some(last) = self.edit.get(self.last_character()) {
-            if is_word(*last) {
-                in_word = true;
-            } else if in_word {
-                break;
-            }
-            self.erase_character(echo);
-        }
-    }
-
-    fn kill_line(&mut self, byte: u8, echo: &mut Output) {
-        let visually = [raw::ECHO, raw::ECHOE, raw::ECHOK, raw::ECHOKE];
-        if visually.iter().all(|flag| self.termios.has_local(*flag)) {
-            while !self.edit.is_empty() {
-                self.erase_character(echo);
-            }
-            return;
-        }
-        if self.edit.is_empty() {
-            return;
-        }
-        self.edit.clear();
-        self.echo(byte, echo);
-        if self.termios.has_local(raw::ECHO) && self.termios.has_local(raw::ECHOK) {
-            self.screen.output(b'\n', &self.termios, echo);
-        }
-    }
-
-    fn reprint(&mut self, byte: u8, echo: &mut Output) {
-        self.screen.echo(byte, &self.termios, echo);
-        self.screen.output(b'\n', &self.termios, echo);
-        for byte in &self.edit {
-            self.screen.echo(*byte, &self.termios, echo);
         }
     }
 
@@ -379,27 +324,38 @@ impl Discipline {
         self.held() < INPUT_MAX - 1 || (self.termios.is_canonical() && self.ready.is_empty())
     }
 
-    /// New settings. What was typed under the old ones stays and can be read under the new.
+    /// New settings. What was typed under the old ones stays and can be read under the new; where it was cut into lines
+    /// is forgotten with the mode. What is there as the canonical mode begins is one line.
     pub(super) fn set_termios(&mut self, new: &Termios) {
         let was_canonical = self.termios.is_canonical();
         self.termios = *new;
-        if was_canonical && !new.is_canonical() {
-            let line = self.edit.iter().copied().map(Input::Byte);
-            if self.ready.try_reserve(line.len()).is_ok() && self.ready.try_extend(line).is_ok() {
-                self.edit.clear();
-            }
-        }
-        let becomes_canonical = !was_canonical && new.is_canonical();
-        if becomes_canonical
-            && !self.ready.is_empty()
-            && self.lines == 0
-            && self.ready.try_push_back(Input::EndOfFile).is_ok()
-        {
-            // Bytes typed without lines are readable at once.
-            self.lines = 1;
+        if was_canonical != new.is_canonical() {
+            self.forget_lines();
         }
         if !new.has_input(raw::IXON) {
             self.is_stopped = false;
+        }
+    }
+
+    fn forget_lines(&mut self) {
+        let line = self.edit.iter().copied().map(Input::Byte);
+        if self.ready.try_reserve(line.len()).is_ok() && self.ready.try_extend(line).is_ok() {
+            self.edit.clear();
+        }
+        for input in self.ready.iter_mut() {
+            *input = Input::Byte(input.byte());
+        }
+        self.lines = 0;
+        self.literal_next = false;
+        if self.termios.is_canonical()
+            && let Some(last) = self.ready.back_mut()
+        {
+            *last = match last.byte() {
+                // What stands for an end-of-file character.
+                0 => Input::EndOfFile,
+                byte => Input::LineEnd(byte),
+            };
+            self.lines = 1;
         }
     }
 
@@ -408,6 +364,8 @@ impl Discipline {
         self.screen.output(byte, &self.termios, output);
     }
 }
+
+mod editing;
 
 #[cfg(test)]
 mod tests;

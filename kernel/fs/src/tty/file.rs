@@ -169,12 +169,7 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
         }
         raw::TIOCSPGRP => terminal.set_foreground(get_int(arg)?).map(|()| 0),
         raw::TCFLSH => {
-            let (input, output) = match arg {
-                0 => (true, false),
-                1 => (false, true),
-                2 => (true, true),
-                _ => return Err(Errno::EINVAL),
-            };
+            let (input, output) = flushed(arg)?;
             changing(terminal, is_master)?;
             terminal.flush(input, output);
             Ok(0)
@@ -209,6 +204,19 @@ pub(super) fn ioctl(terminal: &Terminal, command: u32, arg: u64, is_master: bool
         // Typing for somebody else, as Linux answers since it can be turned off.
         raw::TIOCSTI => Err(Errno::EIO),
         _ => Err(Errno::ENOTTY),
+    }
+}
+
+/// What TCFLSH's argument names: input, output.
+///
+/// # Errors
+/// `EINVAL`.
+pub(super) fn flushed(arg: u64) -> Result<(bool, bool)> {
+    match arg {
+        0 => Ok((true, false)),
+        1 => Ok((false, true)),
+        2 => Ok((true, true)),
+        _ => Err(Errno::EINVAL),
     }
 }
 

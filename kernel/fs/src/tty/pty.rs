@@ -28,6 +28,8 @@ use crate::poll::{Events, PollTable};
 pub(super) const SLAVE_MAJOR: u32 = 136;
 /// Output that may wait for the master to read it.
 const OUTPUT_MAX: usize = 16 * 1024;
+/// Bytes of output that a flush at the terminal's end does not reach any more.
+const MASTER_QUEUE: usize = 4095;
 const CHUNK: usize = 1024;
 const SIGNALS: core::ops::RangeInclusive<i32> = 1..=64;
 const TIOCSIG: u32 = 0x4004_5436;
@@ -68,7 +70,8 @@ impl Line for PtyLine {
     }
 
     fn flush(&self) {
-        self.bytes.lock().clear();
+        // What the master's own line discipline has taken in on Linux stays.
+        self.bytes.lock().truncate(MASTER_QUEUE);
     }
 
     fn note(&self, bits: u8) {
@@ -195,6 +198,11 @@ impl Master {
         }
     }
 
+    /// Whether its terminal is one of `instance`.
+    pub(super) fn is_of(&self, instance: &Arc<DevPts>) -> bool {
+        core::ptr::eq(self.instance.as_ptr(), Arc::as_ptr(instance))
+    }
+
     /// A master without a file system, for tests.
     #[cfg(test)]
     pub(super) fn detached(pty: Arc<Pty>) -> Master {
@@ -235,6 +243,19 @@ impl Master {
         })??;
         self.pty.terminal.line_ready();
         Ok(taken)
+    }
+
+    /// TCFLSH seen from here: input is what the terminal has put out, output is what was typed.
+    fn flush(&self, what: u64) -> Result<()> {
+        let (input, output) = file::flushed(what)?;
+        if input {
+            self.pty.line.bytes.lock().clear();
+            self.pty.terminal.line_ready();
+        }
+        if output {
+            self.pty.terminal.forget_typed();
+        }
+        Ok(())
     }
 
     /// Types some of `bytes`, waiting until there is room for one; how many.
@@ -317,6 +338,9 @@ impl FileOps for Master {
             }
             raw::TIOCGPTLCK => put_int(arg, self.pty.is_locked.load(Ordering::Relaxed).into()),
             raw::FIONREAD => put_int(arg, self.pty.line.bytes.lock().len()),
+            // The terminal becomes the caller's, whichever end is named.
+            raw::TIOCSCTTY => self.pty.terminal.acquire().map(|()| 0),
+            raw::TCFLSH => self.flush(arg).map(|()| 0),
             raw::TIOCOUTQ => put_int(arg, 0),
             raw::TIOCPKT => {
                 let on = get_int(arg)? != 0;
