@@ -1,6 +1,10 @@
 // epoll: level and edge triggers, one-shot, changes, nesting.
 #include "test.h"
+#include <poll.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 static int epoll;
 
@@ -15,6 +19,63 @@ static void show(const char *what, int timeout_ms) {
 static int control(int operation, int descriptor, unsigned events, unsigned long data) {
     struct epoll_event event = {.events = events, .data.u64 = data};
     return epoll_ctl(epoll, operation, descriptor, &event);
+}
+
+// Of processes that wait for one file with EPOLLEXCLUSIVE, in instances of their own, each event wakes one. The others
+// wait on, and a thread that does not wait keeps no event from those that do.
+static void exclusive(int watched, int (*happen)(void)) {
+    int told[2];
+    pid_t children[3];
+    pipe(told);
+    int idle = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE};
+    epoll_ctl(idle, EPOLL_CTL_ADD, watched, &event);
+    for (int i = 0; i < 3; i++) {
+        children[i] = fork_clean();
+        if (children[i] == 0) {
+            int own = epoll_create1(0);
+            epoll_ctl(own, EPOLL_CTL_ADD, watched, &event);
+            write(told[1], "+", 1);
+            if (epoll_wait(own, &event, 1, -1) == 1) write(told[1], "!", 1);
+            pause();
+        }
+    }
+    char byte;
+    for (int i = 0; i < 3; i++) read(told[0], &byte, 1);
+    sleep_ms(50);
+    struct pollfd one = {told[0], POLLIN, 0};
+    for (int i = 0; i < 3; i++) {
+        TRUE(happen() >= 0);
+        TRUE(read(told[0], &byte, 1) == 1);
+        SHOW(poll(&one, 1, 30));
+    }
+    for (int i = 0; i < 3; i++) {
+        kill(children[i], SIGKILL);
+        waitpid(children[i], NULL, 0);
+    }
+    SHOW(epoll_wait(idle, &event, 1, 0));
+    close(idle);
+    close(told[0]);
+    close(told[1]);
+}
+
+static int counter, address_fd;
+static struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0exclusive-epoll"};
+
+static int count_up(void) { return eventfd_write(counter, 1); }
+
+static int connect_once(void) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    return connect(fd, (void *)&address, sizeof address);
+}
+
+static void exclusive_waits(void) {
+    counter = eventfd(0, 0);
+    exclusive(counter, count_up);
+    address_fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    bind(address_fd, (void *)&address, sizeof address);
+    listen(address_fd, 10);
+    exclusive(address_fd, connect_once);
 }
 
 int main(void) {
@@ -92,5 +153,6 @@ int main(void) {
     sigset_t mask;
     sigemptyset(&mask);
     SHOW(epoll_pwait(epoll, &event, 1, 10, &mask));
+    exclusive_waits();
     return 0;
 }

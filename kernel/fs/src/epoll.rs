@@ -2,7 +2,8 @@
 //!
 //! Every watched file has an [`Item`] that is registered with the file's wait queues. A wake-up puts the
 //! item's number on the ready list; epoll_wait takes numbers off it, asks the files, and puts
-//! level-triggered ones that are ready back. Of the threads in epoll_wait one is woken at a time.
+//! level-triggered ones that are ready back. Of the threads in epoll_wait one is woken at a time; of the instances that
+//! watch a file with `EPOLLEXCLUSIVE`, the first that a thread waits for keeps a wake-up from the others.
 //!
 //! Locking: `items` (sleeping) is held while files are asked; `Ready::list` is taken by wake-ups in
 //! interrupt context, so it never allocates there: room is reserved when an item is added.
@@ -23,13 +24,12 @@ use crate::flags::OpenFlags;
 use crate::poll::{Events, PollTable};
 
 mod items;
+mod nesting;
 #[cfg(test)]
 mod tests;
 
 use items::{Item, ItemWaker, Items, Ready};
 
-/// How deep epoll instances may watch each other.
-const NESTING_MAX: usize = 4;
 /// Takes a ready item, its file and the events.
 type Take<'a> = dyn FnMut(&Item, &Arc<File>, Events) -> Result<()> + 'a;
 
@@ -40,7 +40,7 @@ bitflags::bitflags! {
     /// How an interest is treated, beside the events (epoll_ctl(2)).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Mode: u32 {
-        /// `EPOLLEXCLUSIVE`: all waiters are woken nevertheless, which the flag allows.
+        /// `EPOLLEXCLUSIVE`: of the instances that watch a file so, one that a thread waits for is told.
         const EXCLUSIVE = 1 << 28;
         /// `EPOLLWAKEUP`: nothing here suspends.
         const WAKEUP = 1 << 29;
@@ -163,7 +163,11 @@ impl Epoll {
             is_listed: AtomicBool::new(false),
             ready: self.ready.clone(),
         })?;
-        let mut table = PollTable::new(waker.clone());
+        let mut table = if interest.mode.contains(Mode::EXCLUSIVE) {
+            PollTable::of_taker(waker.clone())
+        } else {
+            PollTable::new(waker.clone())
+        };
         let now = file.poll(Some(&mut table)) & (interest.events | Events::ALWAYS);
         table.check()?;
         let item = Item {
@@ -349,40 +353,6 @@ impl Epoll {
             let item = items.by_number.get(number);
             item.is_some_and(|item| !item.poll_if_open().is_empty())
         })
-    }
-
-    fn check_nesting(&self, inner: &Epoll) -> Result<()> {
-        if core::ptr::eq(self, inner) {
-            return Err(Errno::EINVAL);
-        }
-        if inner.depth_without(self, 1)? + self.ready.height()? > NESTING_MAX {
-            Err(Errno::ELOOP)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// How deep instances are nested below this one, which must not contain `forbidden`.
-    fn depth_without(&self, forbidden: &Epoll, depth: usize) -> Result<usize> {
-        if core::ptr::eq(self, forbidden) || depth > NESTING_MAX {
-            return Err(Errno::ELOOP);
-        }
-        let mut inner = Vec::new();
-        for item in self.items.lock().by_number.values() {
-            if let Some(file) = item.file.upgrade()
-                && file.downcast::<Epoll>().is_some()
-            {
-                inner.try_push(file)?;
-            }
-        }
-        let mut deepest = depth;
-        for file in &inner {
-            if let Some(inner) = file.downcast::<Epoll>() {
-                deepest = deepest.max(inner.depth_without(forbidden, depth + 1)?);
-            }
-            sched::cond_resched();
-        }
-        Ok(deepest)
     }
 }
 

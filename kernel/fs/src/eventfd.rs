@@ -79,7 +79,7 @@ impl FileOps for EventFd {
             None if io.nonblocking => return Err(Errno::EAGAIN),
             None => self.queue.wait_interruptible(|| self.try_take())?,
         };
-        self.queue.wake_all();
+        self.queue.wake_one();
         to.write(&taken.to_ne_bytes())
     }
 
@@ -100,7 +100,7 @@ impl FileOps for EventFd {
             None if io.nonblocking => return Err(Errno::EAGAIN),
             None => self.queue.wait_interruptible(|| self.try_add(value))?,
         }
-        self.queue.wake_all();
+        self.queue.wake_one();
         Ok(8)
     }
 

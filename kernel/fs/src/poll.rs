@@ -55,6 +55,8 @@ impl Events {
 pub struct PollTable {
     waker: Arc<dyn Wake>,
     registrations: Vec<Registration>,
+    /// The waker takes wake-ups, so that others need not be told of them.
+    takes: bool,
     /// Some queue could not be entered for want of memory.
     failed: bool,
 }
@@ -66,8 +68,16 @@ impl PollTable {
         Self {
             waker,
             registrations: Vec::new(),
+            takes: false,
             failed: false,
         }
+    }
+
+    /// A table whose queues ask `waker` to take wake-ups, as one of those that do.
+    pub(crate) fn of_taker(waker: Arc<dyn Wake>) -> Self {
+        let mut table = Self::new(waker);
+        table.takes = true;
+        table
     }
 
     /// Listens to `queue` from now on.
@@ -76,7 +86,13 @@ impl PollTable {
             self.failed = true;
             return;
         }
-        self.failed = match queue.register(self.waker.clone()) {
+        let waker = self.waker.clone();
+        let registered = if self.takes {
+            queue.register_taker(waker)
+        } else {
+            queue.register(waker)
+        };
+        self.failed = match registered {
             Ok(registration) => self
                 .registrations
                 .push_within_capacity(registration)

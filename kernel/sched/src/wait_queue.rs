@@ -7,56 +7,26 @@
 //! wake them after it, or the CPU that runs them would start with spinning on it. A condition that is not
 //! met must not wake the queue that it is waited for on: its thread would never sleep (builds with checks panic).
 
-use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::AtomicUsize;
 
 use abi::Result;
-use collections::try_arc;
-use machine::intrusive::{Link, List};
+use machine::intrusive::List;
 use machine::sync::{IrqGuard, IrqLock};
 
 use crate::handshake::Occupied;
-use crate::park::{Hook, Sleep, park_with};
+use crate::park::{Sleep, park_with};
 use crate::thread::{Thread, ThreadRef};
+
+mod entry;
+mod pollers;
+
+use entry::Entry;
+use pollers::{Poller, Pollers};
+pub use pollers::{Registration, Wake};
 
 /// How many are taken out under the lock at a time.
 const BATCH: usize = 8;
-/// How many pollers are looked at for ones that are over when another one comes.
-const SWEEP: usize = 16;
-
-/// Something that is told about each wake-up of a queue, such as an epoll item.
-pub trait Wake: Send + Sync {
-    /// The queue was woken. Runs where the queue is woken, which may be in interrupt context or with a
-    /// spin lock held: it may set flags, take [`IrqLock`]s of its own and wake other queues, nothing else.
-    fn wake(&self);
-}
-
-/// Keeps a [`Wake`] registered; dropping it unregisters.
-#[must_use = "dropping a registration unregisters it"]
-pub struct Registration {
-    poller: Arc<Poller>,
-    /// Keeps alive what the queue knows weakly.
-    _waker: Arc<dyn Wake>,
-}
-
-impl core::fmt::Debug for Registration {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Registration({:p})", Arc::as_ptr(&self.poller))
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.poller.is_over.store(true, Ordering::Release);
-    }
-}
-
-/// What a queue has of a registration. It may be there a while after the registration is dropped.
-struct Poller {
-    waker: Weak<dyn Wake>,
-    is_over: AtomicBool,
-    link: Link<Poller>,
-}
 
 /// A queue of waiting threads and registered pollers.
 pub struct WaitQueue {
@@ -71,11 +41,9 @@ struct Waiters {
     together: List<Thread>,
     /// Those of which one is woken at a time, the next one first.
     alone: List<Thread>,
-    pollers: List<Poller>,
-    /// How many pollers there may be before those that are over are thrown out, and how many are still to be
-    /// looked at for that: a few at a time, with interrupts off.
-    sweep_at: usize,
-    to_sweep: usize,
+    pollers: Pollers,
+    /// Those of which the first that takes a wake-up has it, beside who waits alone.
+    takers: Pollers,
 }
 
 impl Default for WaitQueue {
@@ -99,9 +67,8 @@ impl WaitQueue {
             waiters: IrqLock::new(Waiters {
                 together: List::new(),
                 alone: List::new(),
-                pollers: List::new(),
-                sweep_at: 0,
-                to_sweep: 0,
+                pollers: Pollers::new(),
+                takers: Pollers::new(),
             }),
         }
     }
@@ -197,8 +164,8 @@ impl WaitQueue {
         self.wait(Sleep::Uninterruptible, Some(deadline_ns), condition)
     }
 
-    /// Wakes every thread that waits together with others, one of those that wait alone, and tells every
-    /// poller.
+    /// Wakes every thread that waits together with others and tells every poller; then one of those that take a wake-up
+    /// for themselves: the first registered so that takes it, else a thread that waits alone.
     pub fn wake_one(&self) {
         self.wake(1);
     }
@@ -221,6 +188,7 @@ impl WaitQueue {
         let mut left = Left {
             pollers: usize::MAX,
             together: usize::MAX,
+            takers: usize::MAX,
             alone,
         };
         while !left.is_over() {
@@ -237,6 +205,12 @@ impl WaitQueue {
                 first.wake();
                 return;
             }
+            if let Woken::Taker(waker) = first {
+                // Asked without the lock, and one after the other: the next one is asked if this one does not take it.
+                drop(waiters);
+                left.alone -= usize::from(waker.wake_to_take());
+                continue;
+            }
             self.wake_batch(waiters, first, &mut left);
         }
     }
@@ -246,6 +220,9 @@ impl WaitQueue {
     fn wake_batch(&self, mut waiters: IrqGuard<'_, Waiters>, first: Woken, left: &mut Left) {
         let mut batch = [const { None }; BATCH];
         for slot in &mut batch {
+            if left.is_at_takers() {
+                break;
+            }
             *slot = waiters.next(left);
             if slot.is_none() {
                 break;
@@ -264,23 +241,35 @@ impl WaitQueue {
     /// # Errors
     /// `ENOMEM`; `waker` is not told then.
     pub fn register(&self, waker: Arc<dyn Wake>) -> Result<Registration> {
-        let poller = try_arc(Poller {
-            waker: Arc::downgrade(&waker),
-            is_over: AtomicBool::new(false),
-            link: Link::new(),
-        })?;
+        self.register_in(waker, |waiters| &mut waiters.pollers)
+    }
+
+    /// As [`Self::register`], for one that need not be told of each wake-up: those registered so are asked in turn until one
+    /// has taken it ([`Wake::wake_to_take`]; `EPOLLEXCLUSIVE`).
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn register_taker(&self, waker: Arc<dyn Wake>) -> Result<Registration> {
+        self.register_in(waker, |waiters| &mut waiters.takers)
+    }
+
+    fn register_in(
+        &self,
+        waker: Arc<dyn Wake>,
+        list: impl FnOnce(&mut Waiters) -> &mut Pollers,
+    ) -> Result<Registration> {
+        let poller = Poller::new(&waker)?;
         let mut waiters = self.waiters.lock();
-        waiters.sweep();
-        // A new link is free.
-        let _ = waiters
-            .pollers
-            .push_back(poller.clone(), |poller| &poller.link);
+        list(&mut waiters).add(poller.clone());
         self.occupied.count_up(waiters.len());
         drop(waiters);
-        Ok(Registration {
-            poller,
-            _waker: waker,
-        })
+        Ok(Registration::new(poller, waker))
+    }
+
+    /// Whether somebody waits, or has left a registration.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        !self.occupied.is_empty()
     }
 
     fn address(&self) -> usize {
@@ -292,6 +281,7 @@ impl WaitQueue {
 struct Left {
     pollers: usize,
     together: usize,
+    takers: usize,
     alone: usize,
 }
 
@@ -300,11 +290,16 @@ impl Left {
         self.pollers == 0 && self.together == 0 && self.alone == 0
     }
 
+    fn is_at_takers(&self) -> bool {
+        self.pollers == 0 && self.together == 0 && self.takers > 0
+    }
+
     /// No more than there are now: those that come later wait for something later.
     fn bound(&mut self, waiters: &Waiters) {
         self.pollers = self.pollers.min(waiters.pollers.len());
         self.together = self.together.min(waiters.together.len());
-        self.alone = self.alone.min(waiters.alone.len());
+        self.takers = self.takers.min(waiters.takers.len());
+        self.alone = self.alone.min(waiters.alone.len() + self.takers);
     }
 }
 
@@ -312,6 +307,7 @@ impl Left {
 enum Woken {
     Thread(ThreadRef),
     Poller(Arc<dyn Wake>),
+    Taker(Arc<dyn Wake>),
 }
 
 impl Woken {
@@ -321,34 +317,26 @@ impl Woken {
             Woken::Thread(thread) => {
                 thread.wake();
             }
-            Woken::Poller(waker) => waker.wake(),
+            Woken::Poller(waker) | Woken::Taker(waker) => waker.wake(),
         }
     }
 }
 
 impl Waiters {
     fn len(&self) -> usize {
-        self.together.len() + self.alone.len() + self.pollers.len()
+        self.together.len() + self.alone.len() + self.pollers.len() + self.takers.len()
     }
 
-    /// The next one to wake. Pollers stay and go round: when as many were told as there were when the wake-up
-    /// began, each was told after that.
+    /// The next one to wake. Takers come before threads that wait alone; whether one took it is for the caller to count.
     fn next(&mut self, left: &mut Left) -> Option<Woken> {
-        if self.pollers.len() == 1
-            && left.pollers == 1
-            && let Some(waker) = self.pollers.front().and_then(Poller::live)
-        {
-            left.pollers = 0;
+        if let Some(waker) = self.pollers.next(&mut left.pollers) {
             return Some(Woken::Poller(waker));
         }
-        while left.pollers > 0 {
-            left.pollers -= 1;
-            let poller = self.pollers.pop_front()?;
-            if let Some(waker) = poller.live() {
-                // Its link was in this list just now, so it is free.
-                let _ = self.pollers.push_back(poller, |poller| &poller.link);
-                return Some(Woken::Poller(waker));
-            }
+        if left.together == 0
+            && left.alone > 0
+            && let Some(waker) = self.takers.next(&mut left.takers)
+        {
+            return Some(Woken::Taker(waker));
         }
         let list = if left.together > 0 {
             left.together -= 1;
@@ -361,105 +349,14 @@ impl Waiters {
         };
         list.pop_front().map(Woken::Thread)
     }
-
-    /// Throws out pollers that are over, when there are many by now.
-    fn sweep(&mut self) {
-        if self.to_sweep == 0 {
-            if self.pollers.len() < self.sweep_at {
-                return;
-            }
-            self.to_sweep = self.pollers.len();
-        }
-        for _ in 0..self.to_sweep.min(SWEEP) {
-            self.to_sweep -= 1;
-            let Some(poller) = self.pollers.pop_front() else {
-                break;
-            };
-            if !poller.is_over.load(Ordering::Acquire) {
-                // Its link was in this list just now, so it is free.
-                let _ = self.pollers.push_back(poller, |poller| &poller.link);
-            }
-        }
-        if self.to_sweep == 0 {
-            self.sweep_at = 2 * self.pollers.len() + 4;
-        }
-    }
 }
 
 impl Drop for WaitQueue {
     /// In steps: one poll(2) may have left a poller for each entry of its set.
     fn drop(&mut self) {
-        let pollers = &mut self.waiters.get_mut().pollers;
-        while pollers.len() > SWEEP {
-            drop(pollers.pop_front());
-            crate::thread::cond_resched();
-        }
-    }
-}
-
-impl Poller {
-    fn live(&self) -> Option<Arc<dyn Wake>> {
-        if self.is_over.load(Ordering::Acquire) {
-            None
-        } else {
-            self.waker.upgrade()
-        }
-    }
-}
-
-/// One wait on a queue.
-struct Entry<'a> {
-    queue: &'a WaitQueue,
-    is_alone: bool,
-}
-
-impl Hook for Entry<'_> {
-    fn enqueue(&self, thread: &ThreadRef, level: usize, was_woken: bool) {
-        let mut waiters = self.queue.waiters.lock();
-        let thread = thread.clone();
-        // The link is free: this level of this thread waits here alone.
-        let _ = if !self.is_alone {
-            waiters
-                .together
-                .push_back(thread, |thread| thread.wait_link(level))
-        } else if was_woken {
-            waiters
-                .alone
-                .push_front(thread, |thread| thread.wait_link(level))
-        } else {
-            waiters
-                .alone
-                .push_back(thread, |thread| thread.wait_link(level))
-        };
-        self.queue.occupied.count_up(waiters.len());
-    }
-
-    fn dequeue(&self, thread: &Thread, level: usize) -> bool {
-        let link = thread.wait_link(level);
-        if !link.is_linked() {
-            return false;
-        }
-        let mut waiters = self.queue.waiters.lock();
-        let list = if self.is_alone {
-            &mut waiters.alone
-        } else {
-            &mut waiters.together
-        };
-        let found = list.remove(link);
-        self.queue.occupied.count_down(waiters.len());
-        drop(waiters);
-        found.is_some()
-    }
-
-    fn pass_on(&self) {
-        if self.is_alone {
-            self.queue.wake_one();
-        }
-    }
-
-    #[cfg(any(feature = "checks", debug_assertions))]
-    fn address(&self) -> usize {
-        self.queue.address()
+        let waiters = self.waiters.get_mut();
+        waiters.pollers.clear_in_steps();
+        waiters.takers.clear_in_steps();
     }
 }
 

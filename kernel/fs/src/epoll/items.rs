@@ -45,20 +45,6 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// How many instances watch each other above this one.
-    pub(super) fn height(&self) -> Result<usize> {
-        let mut outer = Vec::new();
-        for ready in self.outer.lock().iter().filter_map(Weak::upgrade) {
-            outer.try_push(ready)?;
-        }
-        let mut highest = 0;
-        for ready in &outer {
-            highest = highest.max(ready.height()? + 1);
-            sched::cond_resched();
-        }
-        Ok(highest)
-    }
-
     /// `outer` watches this instance from now on.
     pub(super) fn add_outer(&self, outer: &Arc<Ready>) -> Result<()> {
         let mut all = self.outer.lock();
@@ -105,6 +91,14 @@ impl Wake for ItemWaker {
         self.list();
         self.ready.queue.wake_one();
         self.ready.pollers.wake_all();
+    }
+
+    /// Taken if a thread is in epoll_wait(2). If none is, the item is on the list all the same, and another instance's
+    /// thread need not wait for this one's.
+    fn wake_to_take(&self) -> bool {
+        let is_waited_for = self.ready.queue.is_waited_for();
+        self.wake();
+        is_waited_for
     }
 }
 

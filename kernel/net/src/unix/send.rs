@@ -131,7 +131,7 @@ fn piece(
         flight::forget(peer);
     }
     pushed?;
-    peer.changed.wake_all();
+    peer.changed.wake_one();
     Ok(len)
 }
 
@@ -167,7 +167,7 @@ fn message(
         }
     }
     put?;
-    receiver.changed.wake_all();
+    receiver.changed.wake_one();
     Ok(len)
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::thread::{self, ThreadBuilder};
 use abi::Errno;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use machine::sync::SpinLock;
 use std::time::{Duration, Instant};
 
@@ -336,4 +336,57 @@ fn a_registration_without_memory_is_an_error() {
     assert_eq!(refused.err(), Some(Errno::ENOMEM));
     queue.wake_all();
     assert_eq!(Arc::strong_count(&flag), 1, "nothing is left behind");
+}
+
+#[test]
+fn one_of_those_that_take_wake_ups_is_told() {
+    struct Taker {
+        takes: AtomicBool,
+        told: AtomicU64,
+    }
+    impl Wake for Taker {
+        fn wake(&self) {
+            self.told.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn wake_to_take(&self) -> bool {
+            self.wake();
+            self.takes.load(Ordering::SeqCst)
+        }
+    }
+    let taker = |takes| {
+        Arc::new(Taker {
+            takes: AtomicBool::new(takes),
+            told: AtomicU64::new(0),
+        })
+    };
+    let queue = WaitQueue::new();
+    let all = [taker(false), taker(true), taker(true)];
+    let every = Arc::new(Flag(AtomicU64::new(0)));
+    let mut kept: Vec<_> = all
+        .iter()
+        .map(|taker| queue.register_taker(taker.clone()).unwrap())
+        .collect();
+    kept.push(queue.register(every.clone()).unwrap());
+    let told = || [0, 1, 2].map(|at: usize| all[at].told.load(Ordering::SeqCst));
+    queue.wake_one();
+    assert_eq!(
+        told(),
+        [1, 1, 0],
+        "the first does not take it, the second does"
+    );
+    queue.wake_one();
+    assert_eq!(told(), [1, 1, 1], "in turn");
+    queue.wake_one();
+    assert_eq!(told(), [2, 2, 1]);
+    queue.wake_all();
+    assert_eq!(told(), [3, 3, 2]);
+    assert_eq!(every.0.load(Ordering::SeqCst), 4);
+    kept.truncate(1);
+    queue.wake_one();
+    queue.wake_one();
+    assert_eq!(told(), [5, 3, 2], "nobody takes it, and it ends");
+    drop(kept);
+    queue.wake_one();
+    assert!(!queue.is_waited_for());
 }
