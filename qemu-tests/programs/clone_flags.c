@@ -3,6 +3,7 @@
 #include <linux/futex.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/prctl.h>
 
 static char stack[65536] __attribute__((aligned(16)));
 static volatile int shared;
@@ -37,6 +38,35 @@ static void refused(const char *what, unsigned long flags) {
     if (result == 0) _exit(0);
     say("%s: %ld %s\n", what, result < 0 ? result : 1, result < 0 ? strerrorname_np(errno) : "");
     if (result > 0) waitpid((pid_t)result, 0, __WALL);
+}
+
+// An orphan's own exit signal is no longer asked for: its reaper waits for it as for any child.
+static void orphan(const char *what, unsigned long signal, int ends_first) {
+    int status = 0;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        pid_t parent = getpid();
+        if (syscall(SYS_clone, signal, 0, 0, 0, 0) == 0) {
+            // As a zombie already, or alive, when its parent goes.
+            while (!ends_first && getppid() == parent) usleep(1000);
+            _exit(9);
+        }
+        if (ends_first) waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOWAIT | __WALL);
+        _exit(0);
+    }
+    waitpid(child, 0, 0);
+    pid_t found = waitpid(-1, &status, 0);
+    say("%s: %s %x\n", what, found > 0 ? "waited for" : strerrorname_np(errno), (unsigned)status);
+}
+
+static void orphans(void) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    orphan("orphan without a signal", 0, 0);
+    orphan("orphan with another signal", SIGWINCH, 0);
+    orphan("dead orphan without a signal", 0, 1);
+    orphan("dead orphan with another signal", SIGWINCH, 1);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
 int main(void) {
@@ -117,5 +147,6 @@ int main(void) {
     SHOW(unshare(CLONE_FILES));
     SHOW(unshare(CLONE_FS));
     SHOW(unshare(0x1));
+    orphans();
     return 0;
 }
