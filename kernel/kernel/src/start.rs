@@ -145,7 +145,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
         log!("another kernel panic on CPU {cpu}: {}", info.message());
         power::panicked();
     }
-    if THREADS_RUN.load(Ordering::Acquire) {
+    if THREADS_RUN.load(Ordering::Acquire) && sched::thread::is_there() {
         let thread = sched::thread::current();
         let name = thread.name();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -396,6 +396,12 @@ pub fn current() -> ThreadRef {
     backend::current()
 }
 
+/// Whether there is a calling thread: not while this CPU starts.
+#[must_use]
+pub fn is_there() -> bool {
+    backend::is_online()
+}
+
 /// Ends the calling thread. Its page table and address space are let go first; its stack when
 /// the CPU has left it.
 pub fn exit() -> ! {

@@ -8,6 +8,7 @@ use machine::cpu::MAX_CPUS;
 use machine::intrusive::List;
 use machine::sync::IrqLock;
 
+use super::watchdog::Suspicion;
 use crate::run_queue::{Member, RunQueue};
 use crate::stats::CpuStat;
 use crate::thread::{Thread, ThreadBuilder, ThreadRef};
@@ -33,11 +34,12 @@ pub(super) struct Cpu {
     pub(super) rotation_ns: AtomicU64,
     /// When a group that is throttled here may run again.
     pub(super) period_ns: AtomicU64,
-    /// When this CPU looks at all next, since when it was seen idle with threads that wait, and since when it
-    /// was in the kernel when that was reported; see [`super::watchdog`].
+    /// When this CPU looks next whether all is well, what it has found of itself, and what its neighbour has found of
+    /// it; see [`super::watchdog`].
     pub(super) watchdog_ns: AtomicU64,
-    pub(super) idles_since_ns: AtomicU64,
-    pub(super) reported_ns: AtomicU64,
+    pub(super) in_kernel: Suspicion,
+    pub(super) overdue: Suspicion,
+    pub(super) idles: Suspicion,
     /// When the current thread was given the CPU.
     pub(super) switched_in_ns: AtomicU64,
     /// What the machine's timer is set to. Written by this CPU with interrupts off.
@@ -89,8 +91,9 @@ impl Cpu {
             rotation_ns: AtomicU64::new(0),
             period_ns: AtomicU64::new(NEVER),
             watchdog_ns: AtomicU64::new(NEVER),
-            idles_since_ns: AtomicU64::new(NEVER),
-            reported_ns: AtomicU64::new(0),
+            in_kernel: Suspicion::new(),
+            overdue: Suspicion::new(),
+            idles: Suspicion::new(),
             switched_in_ns: AtomicU64::new(0),
             armed_ns: AtomicU64::new(NEVER),
             active_table: AtomicUsize::new(0),
@@ -147,7 +150,7 @@ impl Cpu {
             queue.idle = Some(idle.clone());
         }
         self.set_current(idle);
-        self.is_online.store(true, Ordering::Release);
+        self.is_online.store(true, Ordering::SeqCst);
     }
 
     /// Threads that run or wait here.

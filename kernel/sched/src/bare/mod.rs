@@ -105,6 +105,10 @@ pub(crate) fn current() -> ThreadRef {
     cpu::here().current()
 }
 
+pub(crate) fn is_online() -> bool {
+    cpu::here().is_online.load(Ordering::Relaxed)
+}
+
 /// Makes a page table active on this CPU; `None` leaves the kernel half.
 pub(crate) fn activate(table: Option<&Arc<PageTable>>) {
     let active = &cpu::here().active_table;

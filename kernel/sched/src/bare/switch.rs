@@ -7,7 +7,7 @@ use machine::interrupt::{self, InterruptsOff};
 use machine::sync::IrqGuard;
 
 use super::cpu::{self, Afterwards, Cpu, NEVER, Queue};
-use super::{timers, wake};
+use super::{timers, wake, watchdog};
 use crate::attributes::Policy;
 use crate::run_queue::{FAIR_BAND, slice_ns};
 use crate::stats::bump;
@@ -16,6 +16,7 @@ use crate::thread::{Thread, ThreadRef};
 pub(crate) fn init_cpu() {
     let _off = InterruptsOff::new();
     cpu::here().adopt();
+    watchdog::join();
 }
 
 /// The idle thread: runs what is ready, else waits for an interrupt.

@@ -156,6 +156,10 @@ fn start_slice(cpu: &Cpu, is_preempted: bool, now: u64) {
 /// Another CPU put a thread on this one's queue, or wants user code to stop for a signal.
 pub(crate) fn reschedule_interrupt() {
     let cpu = super::cpu::here();
+    if !cpu.is_online.load(Ordering::Relaxed) {
+        // It has no thread yet, and looks for all this when it has.
+        return;
+    }
     let now = crate::clock::monotonic_ns();
     if cpu.waiting.load(Ordering::Relaxed) > 0 && cpu.slice_end_ns.load(Ordering::Relaxed) == NEVER
     {

@@ -1,10 +1,14 @@
 //! The watchdog: tells of CPUs that do not get on, when it is turned on (`nacre.watchdog`, or builds with checks).
 //!
-//! Each CPU looks at all of them once a second, from its timer interrupt. A CPU is reported that has been in
-//! the kernel for two seconds without a moment at which it could be given away (with its stack, which its own
-//! interrupt handler prints), that idles while threads wait for it, or whose timer is long overdue.
+//! Each CPU looks once a second, from its timer interrupt: at itself, whether it has been in the kernel for long without a
+//! moment at which it could be given away, and at its neighbour, whether that idles while threads wait for it or
+//! its timer is long overdue. What looks wrong is looked at more often and reported when it stays so; the stack
+//! is printed by the CPU's own interrupt handler.
+//!
+//! A virtual CPU may not be run by its host for seconds, and its clock goes on. So no time is measured from
+//! then on: looks are counted, and a CPU that makes them is being run, as its neighbour is on any fair host.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use machine::interrupt::{self, InterruptsOff};
 use machine::log;
@@ -14,22 +18,55 @@ use super::{timers, wake};
 
 /// How often each CPU looks.
 const PERIOD_NS: u64 = 1_000_000_000;
-/// After how long in the kernel a CPU is asked to give way at the next opportunity.
-const ASKED_AFTER_NS: u64 = 500_000_000;
-/// After how long it is reported.
-const REPORTED_AFTER_NS: u64 = 2_000_000_000;
+/// How often it looks at what seems wrong.
+const SOON_NS: u64 = 2_000_000;
+/// After how long something seems wrong. A CPU in the kernel is then asked to give way at the next opportunity.
+const SUSPECTED_AFTER_NS: u64 = 500_000_000;
+/// How many looks find the same before it is reported: with what came before them, two seconds.
+const REPORTED_AFTER: u32 = 750;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
-/// Turns it on, on all CPUs.
+/// What one look after the other has found of a CPU. Written by the CPU that looks.
+pub(super) struct Suspicion {
+    /// What would be another if the CPU had got on.
+    state: AtomicU64,
+    looks: AtomicU32,
+}
+
+impl Suspicion {
+    pub(super) const fn new() -> Self {
+        Self {
+            state: AtomicU64::new(NEVER),
+            looks: AtomicU32::new(0),
+        }
+    }
+
+    /// Notes what a look has found, `None` when all is well. True once for a state that lasts.
+    fn lasts(&self, state: Option<u64>) -> bool {
+        let state = state.unwrap_or(NEVER);
+        if self.state.swap(state, Ordering::Relaxed) != state || state == NEVER {
+            self.looks.store(0, Ordering::Relaxed);
+            return false;
+        }
+        self.looks.fetch_add(1, Ordering::Relaxed) + 1 == REPORTED_AFTER
+    }
+
+    fn is_raised(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != NEVER
+    }
+}
+
+/// Turns it on, on all CPUs that run by now; the others see that it is on when they begin.
 pub(crate) fn start() {
-    IS_ON.store(true, Ordering::Release);
+    // Both sides store first and look then: one of them sees the other.
+    IS_ON.store(true, Ordering::SeqCst);
     let _off = InterruptsOff::new();
-    for cpu in 0..machine::cpu::count() {
-        if cpu == machine::cpu::current() {
+    for (number, cpu) in CPUS.iter().enumerate().take(machine::cpu::count()) {
+        if number == machine::cpu::current() {
             join();
-        } else {
-            interrupt::send_reschedule(cpu);
+        } else if cpu.is_online.load(Ordering::SeqCst) {
+            interrupt::send_reschedule(number);
         }
     }
 }
@@ -37,72 +74,85 @@ pub(crate) fn start() {
 /// This CPU takes part from now on, if the watchdog is on. Interrupts are off.
 pub(super) fn join() {
     let cpu = here();
-    if IS_ON.load(Ordering::Relaxed) && cpu.watchdog_ns.load(Ordering::Relaxed) == NEVER {
+    if IS_ON.load(Ordering::SeqCst) && cpu.watchdog_ns.load(Ordering::Relaxed) == NEVER {
         let next = crate::clock::monotonic_ns() + PERIOD_NS;
         cpu.watchdog_ns.store(next, Ordering::Relaxed);
         timers::ensure(cpu, next);
     }
 }
 
-/// The timer of this CPU fired: looks at all CPUs, if it is time. Interrupts are off.
+/// The timer of this CPU fired: looks, if it is time. Interrupts are off.
 pub(super) fn look(cpu: &Cpu, now: u64) {
     let due = cpu.watchdog_ns.load(Ordering::Relaxed);
     if due > now {
         timers::ensure(cpu, due);
         return;
     }
-    cpu.watchdog_ns.store(now + PERIOD_NS, Ordering::Relaxed);
-    timers::ensure(cpu, now + PERIOD_NS);
-    let running = CPUS.iter().enumerate().take(machine::cpu::count());
-    for (number, other) in running {
-        let armed = other.armed_ns.load(Ordering::Relaxed);
-        if armed < now.saturating_sub(REPORTED_AFTER_NS) && number != machine::cpu::current() {
-            log!(
-                "watchdog: CPU {number}: the timer is overdue by {} ms",
-                (now - armed) / 1_000_000
-            );
-            interrupt::send_reschedule(number);
-        }
-        if other.is_idle.load(Ordering::Relaxed) {
-            look_at_idle(number, other, now);
-        } else {
-            look_at_busy(number, other, now);
-        }
+    let me = machine::cpu::current();
+    let neighbour = (me + 1) % machine::cpu::count();
+    look_at_self(me, cpu, now);
+    if neighbour != me {
+        look_at_timer(neighbour, &CPUS[neighbour], now);
+        look_at_queue(neighbour, &CPUS[neighbour]);
     }
-}
-
-fn look_at_idle(number: usize, cpu: &Cpu, now: u64) {
-    let waiting = cpu.waiting.load(Ordering::Relaxed);
-    let since = cpu.idles_since_ns.load(Ordering::Relaxed);
-    if waiting == 0 {
-        cpu.idles_since_ns.store(NEVER, Ordering::Relaxed);
-    } else if since == NEVER {
-        cpu.idles_since_ns.store(now, Ordering::Relaxed);
-    } else if since + REPORTED_AFTER_NS < now {
-        log!("watchdog: CPU {number} idles while {waiting} threads wait for it");
-        cpu.idles_since_ns.store(now, Ordering::Relaxed);
-        interrupt::send_reschedule(number);
-    }
-}
-
-fn look_at_busy(number: usize, cpu: &Cpu, now: u64) {
-    cpu.idles_since_ns.store(NEVER, Ordering::Relaxed);
-    let thread = cpu.current();
-    let Some(since) = thread.account.in_kernel_since() else {
-        return;
+    let next = if cpu.in_kernel.is_raised() || CPUS[neighbour].is_suspected() {
+        now + SOON_NS
+    } else {
+        now + PERIOD_NS
     };
-    let stays = now.saturating_sub(since);
-    if stays > ASKED_AFTER_NS {
-        wake::prod(number);
+    cpu.watchdog_ns.store(next, Ordering::Relaxed);
+    timers::ensure(cpu, next);
+}
+
+impl Cpu {
+    /// Whether its neighbour has found anything.
+    fn is_suspected(&self) -> bool {
+        self.overdue.is_raised() || self.idles.is_raised()
     }
-    if stays > REPORTED_AFTER_NS && cpu.reported_ns.swap(since, Ordering::Relaxed) != since {
+}
+
+fn look_at_self(me: usize, cpu: &Cpu, now: u64) {
+    let is_idle = cpu.is_idle.load(Ordering::Relaxed);
+    let thread = cpu.current();
+    let since = thread
+        .account
+        .in_kernel_since()
+        .filter(|since| !is_idle && now.saturating_sub(*since) > SUSPECTED_AFTER_NS);
+    if since.is_some() {
+        wake::prod(me);
+    }
+    if cpu.in_kernel.lasts(since) {
         let name = thread.name();
         let len = name.iter().position(|byte| *byte == 0);
         log!(
-            "watchdog: CPU {number} has been in the kernel for {} ms, thread {thread:?} \"{}\"",
-            stays / 1_000_000,
+            "watchdog: CPU {me} has been in the kernel for {} ms, thread {thread:?} \"{}\"",
+            since.map_or(0, |since| (now - since) / 1_000_000),
             name[..len.unwrap_or(name.len())].escape_ascii()
         );
+        interrupt::send_report(me);
+    }
+}
+
+/// A timer that is overdue means that interrupts are off, or that the interrupt was lost.
+fn look_at_timer(number: usize, cpu: &Cpu, now: u64) {
+    let armed = cpu.armed_ns.load(Ordering::Relaxed);
+    let is_overdue = armed < now.saturating_sub(SUSPECTED_AFTER_NS);
+    if cpu.overdue.lasts(is_overdue.then_some(armed)) {
+        log!(
+            "watchdog: CPU {number}: the timer is overdue by {} ms",
+            (now - armed) / 1_000_000
+        );
         interrupt::send_report(number);
+    }
+}
+
+/// A thread that was just queued is no trouble: an idle CPU that gets on wakes, and its idle time grows.
+fn look_at_queue(number: usize, cpu: &Cpu) {
+    let waiting = cpu.waiting.load(Ordering::Relaxed);
+    let idles = waiting > 0 && cpu.is_idle.load(Ordering::Relaxed);
+    let idle_ns = cpu.idle_ns.load(Ordering::Relaxed);
+    if cpu.idles.lasts(idles.then_some(idle_ns)) {
+        log!("watchdog: CPU {number} idles while {waiting} threads wait for it");
+        interrupt::send_reschedule(number);
     }
 }
