@@ -47,13 +47,18 @@ pub const CONFIGURATIONS: [Configuration; 4] = [
     },
 ];
 
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Microvm => "microvm",
+            Self::Q35 => "q35",
+        })
+    }
+}
+
 impl std::fmt::Display for Configuration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let machine = match self.machine {
-            Machine::Microvm => "microvm",
-            Machine::Q35 => "q35",
-        };
-        write!(f, "{machine}-{}", self.cpus)
+        write!(f, "{}-{}", self.machine, self.cpus)
     }
 }
 
@@ -95,32 +100,8 @@ impl Boot {
     ///
     /// # Errors
     /// When QEMU cannot be started.
-    pub fn run(&self, mut on_line: impl FnMut(&str) -> bool) -> anyhow::Result<End> {
-        let mut child = self
-            .command()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start qemu-system-x86_64")?;
-        let lines = read_lines(&mut child)?;
-        let start = Instant::now();
-        let end = loop {
-            let left = self.limit.saturating_sub(start.elapsed());
-            match lines.recv_timeout(self.silence_limit.min(left)) {
-                Ok(line) if on_line(&line) => {}
-                Ok(_) => break End::Stopped,
-                Err(RecvTimeoutError::Disconnected) => break End::Exited,
-                Err(RecvTimeoutError::Timeout) => {
-                    let seconds = start.elapsed().as_secs();
-                    break End::TimedOut(format!("no end after {seconds} s"));
-                }
-            }
-        };
-        if end != End::Exited {
-            child.kill()?;
-        }
-        child.wait()?;
-        Ok(end)
+    pub fn run(&self, on_line: impl FnMut(&str) -> bool) -> anyhow::Result<End> {
+        run(&mut self.command(), self.silence_limit, self.limit, on_line)
     }
 
     fn command(&self) -> Command {
@@ -151,9 +132,42 @@ impl Boot {
     }
 }
 
+/// As [`Boot::run`], with any program that prints a console.
+pub(crate) fn run(
+    command: &mut Command,
+    silence_limit: Duration,
+    limit: Duration,
+    mut on_line: impl FnMut(&str) -> bool,
+) -> anyhow::Result<End> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let lines = read_lines(&mut child)?;
+    let start = Instant::now();
+    let end = loop {
+        let left = limit.saturating_sub(start.elapsed());
+        match lines.recv_timeout(silence_limit.min(left)) {
+            Ok(line) if on_line(&line) => {}
+            Ok(_) => break End::Stopped,
+            Err(RecvTimeoutError::Disconnected) => break End::Exited,
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = start.elapsed().as_secs();
+                break End::TimedOut(format!("no end after {seconds} s"));
+            }
+        }
+    };
+    if end != End::Exited {
+        child.kill()?;
+    }
+    child.wait()?;
+    Ok(end)
+}
+
 /// Reads the child's console in a thread of its own, so that reading can time out.
 fn read_lines(child: &mut Child) -> anyhow::Result<mpsc::Receiver<String>> {
-    let mut console = BufReader::new(child.stdout.take().context("QEMU has no console")?);
+    let mut console = BufReader::new(child.stdout.take().context("it has no console")?);
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut line = Vec::new();

@@ -7,8 +7,9 @@ use anyhow::bail;
 use qemu_tests::Report;
 use qemu_tests::qemu::{Configuration, Machine};
 use qemu_tests::stress::Jitter;
-use qemu_tests::stress::driver::{Driver, Turn};
+use qemu_tests::stress::driver::{Driver, Place, Turn};
 use qemu_tests::stress::failures::{Failing, Failures};
+use qemu_tests::stress::waits::Waits;
 
 use crate::build::{self, Image};
 use crate::packages;
@@ -32,9 +33,12 @@ pub(crate) struct StressArguments {
     /// How many CPUs; alternates between 2 and 4 when it is not given
     #[arg(long)]
     cpus: Option<u32>,
-    /// q35 rather than microvm; alternates when neither is given
+    /// microvm, q35, or kvm for `nacre run`; alternates between the first two when none is given
     #[arg(long)]
     machine: Option<String>,
+    /// Instead of random calls, so many short boots of programs that wait for children and timers
+    #[arg(long, conflicts_with = "seeds")]
+    boots: Option<u64>,
     /// Let the CPUs stand still now and then
     #[arg(long)]
     jitter: bool,
@@ -52,25 +56,42 @@ pub(crate) fn run(workspace: &Workspace, arguments: &StressArguments) -> anyhow:
         Some(kernel) => (kernel.clone(), true),
         None => (build::image(workspace)?.kernel, false),
     };
-    let machine = match arguments.machine.as_deref() {
-        None => None,
-        Some("microvm") => Some(Machine::Microvm),
-        Some("q35") => Some(Machine::Q35),
-        Some(other) => bail!("there is no machine {other}; microvm and q35 are there"),
-    };
+    let place = place(workspace, arguments.machine.as_deref())?;
+    if let Some(boots) = arguments.boots {
+        return waits(
+            workspace,
+            arguments,
+            (&kernel, is_linux),
+            place.as_ref(),
+            boots,
+        );
+    }
     let driver = build(workspace, &kernel, is_linux)?;
     let mut report = Report::default();
     for seed in arguments.seed..arguments.seed + arguments.seeds {
         let mut turn = nth(seed, arguments.calls);
         turn.uid = arguments.uid.unwrap_or(turn.uid);
-        turn.configuration.cpus = arguments.cpus.unwrap_or(turn.configuration.cpus);
-        turn.configuration.machine = machine.unwrap_or(turn.configuration.machine);
+        turn.cpus = arguments.cpus.unwrap_or(turn.cpus);
+        turn.place = place.clone().unwrap_or(turn.place);
         turn.is_traced = arguments.trace;
-        if arguments.jitter {
-            turn.jitter = Jitter::Stops;
-        }
-        report.note(turn, driver.run(&turn)?);
+        turn.jitter = arguments.jitter();
+        let outcome = driver.run(&turn)?;
+        report.note(turn, outcome);
     }
+    finish(&report)
+}
+
+impl StressArguments {
+    fn jitter(&self) -> Jitter {
+        if self.jitter {
+            Jitter::Stops
+        } else {
+            Jitter::None
+        }
+    }
+}
+
+fn finish(report: &Report) -> anyhow::Result<()> {
     println!("{}", report.totals());
     if !report.failed.is_empty() {
         bail!("{} tests failed", report.failed.len());
@@ -78,9 +99,63 @@ pub(crate) fn run(workspace: &Workspace, arguments: &StressArguments) -> anyhow:
     Ok(())
 }
 
-/// The part of `cargo xtask test --full`: a few seeds on each machine, each user, with jitter and without.
+/// The machine that was asked for, if one was.
+fn place(workspace: &Workspace, name: Option<&str>) -> anyhow::Result<Option<Place>> {
+    Ok(match name {
+        None => None,
+        Some("microvm") => Some(Place::Qemu(Machine::Microvm)),
+        Some("q35") => Some(Place::Qemu(Machine::Q35)),
+        Some("kvm") => Some(Place::Kvm(build::host_tools(workspace)?)),
+        Some(other) => bail!("there is no machine {other}; microvm, q35 and kvm are there"),
+    })
+}
+
+/// Short boots of what waits, on 2 and 4 CPUs in turn.
+fn waits(
+    workspace: &Workspace,
+    arguments: &StressArguments,
+    (kernel, is_linux): (&Path, bool),
+    place: Option<&Place>,
+    boots: u64,
+) -> anyhow::Result<()> {
+    let needed = [packages::QEMU, packages::STATIC_C, packages::BUSYBOX].concat();
+    packages::require("the boots that wait", &needed)?;
+    let waits = Waits::build(&workspace.target.join("stress"), kernel, is_linux)?;
+    let mut report = Report::default();
+    for seed in arguments.seed..arguments.seed + boots {
+        let mut configuration = configuration(seed);
+        match place {
+            Some(Place::Qemu(machine)) => configuration.machine = *machine,
+            Some(Place::Kvm(_)) => bail!("--boots needs QEMU: --machine microvm or q35"),
+            None => {}
+        }
+        configuration.cpus = arguments.cpus.unwrap_or(configuration.cpus);
+        note_waits(&mut report, &waits, configuration, seed, arguments.jitter())?;
+    }
+    finish(&report)
+}
+
+fn note_waits(
+    report: &mut Report,
+    waits: &Waits,
+    configuration: Configuration,
+    seed: u64,
+    jitter: Jitter,
+) -> anyhow::Result<()> {
+    let outcome = waits.run(configuration, seed, jitter)?;
+    report.note(
+        format!("waits/{configuration}/seed-{seed}{jitter}"),
+        outcome,
+    );
+    Ok(())
+}
+
+/// The part of `cargo xtask test --full`: a few seeds on each machine, each user, with jitter and without; boots that
+/// wait.
 pub(crate) fn test(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
     const SEEDS: u64 = 16;
+    const KVM_SEEDS: u64 = 4;
+    const BOOTS: u64 = 20;
     let driver = build(workspace, &image.kernel, false)?;
     let mut report = Report::default();
     for seed in 1..=SEEDS {
@@ -88,7 +163,29 @@ pub(crate) fn test(workspace: &Workspace, image: &Image) -> anyhow::Result<Repor
         if seed > SEEDS / 2 {
             turn.jitter = Jitter::Stops;
         }
-        report.note(turn, driver.run(&turn)?);
+        let outcome = driver.run(&turn)?;
+        report.note(turn, outcome);
+    }
+    let nacre = build::host_tools(workspace)?;
+    for seed in 1..=KVM_SEEDS {
+        let mut turn = nth(seed * 2, 10_000);
+        turn.place = Place::Kvm(nacre.clone());
+        if Path::new("/dev/kvm").exists() {
+            let outcome = driver.run(&turn)?;
+            report.note(turn, outcome);
+        } else {
+            report.skip(turn.to_string(), "/dev/kvm is not there");
+        }
+    }
+    let waits = Waits::build(&workspace.target.join("stress"), &image.kernel, false)?;
+    for seed in 1..=BOOTS {
+        note_waits(
+            &mut report,
+            &waits,
+            configuration(seed),
+            seed,
+            Jitter::Stops,
+        )?;
     }
     Ok(report)
 }
@@ -131,17 +228,24 @@ fn build(workspace: &Workspace, kernel: &Path, is_linux: bool) -> anyhow::Result
     Driver::build(&workspace.target.join("stress"), kernel, is_linux)
 }
 
+/// The seed's machine: kinds and numbers of CPUs alternate.
+fn configuration(seed: u64) -> Configuration {
+    Configuration {
+        machine: if seed & 1 == 0 {
+            Machine::Microvm
+        } else {
+            Machine::Q35
+        },
+        cpus: if seed & 2 == 0 { 2 } else { 4 },
+    }
+}
+
 /// The seed's turn: machines, users and numbers of CPUs alternate.
 fn nth(seed: u64, calls: u64) -> Turn {
+    let Configuration { machine, cpus } = configuration(seed);
     Turn {
-        configuration: Configuration {
-            machine: if seed & 1 == 0 {
-                Machine::Microvm
-            } else {
-                Machine::Q35
-            },
-            cpus: if seed & 2 == 0 { 2 } else { 4 },
-        },
+        place: Place::Qemu(machine),
+        cpus,
         seed,
         calls,
         uid: if seed & 4 == 0 { 1000 } else { 0 },

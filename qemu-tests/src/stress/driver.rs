@@ -1,20 +1,34 @@
-//! Random system calls: `qemu-tests/driver` as PID 1, with a seed for each boot.
+//! Random system calls: `qemu-tests/driver` as PID 1 under QEMU, or as the program of `nacre run` on KVM, with a seed for
+//! each boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::{Jitter, SILENCE_LIMIT, Session};
 use crate::archive::{self, Item, Tree};
 use crate::programs;
-use crate::qemu::{Boot, Configuration};
+use crate::qemu::{Boot, Configuration, Machine};
 
-const SOURCES: [&str; 3] = ["main.c", "arguments.c", "calls.c"];
+const SOURCES: [&str; 7] = [
+    "main.c",
+    "worker.c",
+    "arguments.c",
+    "structures.c",
+    "descriptors.c",
+    "health.c",
+    "calls.c",
+];
 /// What may be missing of the free memory at the end, in KiB.
 const LOSS_LIMIT: i64 = 3 * 1024;
+/// The longest that a boot may take, on a host that does other work, too.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// The folder of the root in which half of the workers are on KVM: that of virtio-fs.
+const SHARE: &str = "/work";
 
 /// The driver, compiled and packed.
 #[derive(Debug)]
@@ -22,13 +36,35 @@ pub struct Driver {
     folder: PathBuf,
     kernel: PathBuf,
     initramfs: PathBuf,
+    program: PathBuf,
+    exit: PathBuf,
+}
+
+/// Where it runs.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// QEMU's machine of this kind.
+    Qemu(Machine),
+    /// `nacre run`, the program at this path.
+    Kvm(PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Qemu(machine) => machine.fmt(f),
+            Self::Kvm(_) => f.write_str("kvm"),
+        }
+    }
 }
 
 /// One boot of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Turn {
     /// The machine.
-    pub configuration: Configuration,
+    pub place: Place,
+    /// Its number of CPUs.
+    pub cpus: u32,
     /// What the random sequences start from.
     pub seed: u64,
     /// How many calls to make, about.
@@ -44,13 +80,14 @@ pub struct Turn {
 impl std::fmt::Display for Turn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            configuration,
+            place,
+            cpus,
             seed,
             uid,
             jitter,
             ..
         } = self;
-        write!(f, "driver/{configuration}/uid-{uid}/seed-{seed}{jitter}")
+        write!(f, "driver/{place}-{cpus}/uid-{uid}/seed-{seed}{jitter}")
     }
 }
 
@@ -62,29 +99,16 @@ impl Driver {
     pub fn build(folder: &Path, kernel: &Path, is_linux: bool) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let source_dir = programs::source_dir().join("driver");
-        let init = folder.join("driver");
-        let output = Command::new("gcc")
-            .args([
-                "-O1",
-                "-std=gnu17",
-                "-Wall",
-                "-Wextra",
-                "-Wno-unused-result",
-            ])
-            .args(["-static", "-pthread", "-o"])
-            .arg(&init)
-            .args(SOURCES.map(|source| source_dir.join(source)))
-            .output()
-            .context("cannot start gcc")?;
-        if !output.status.success() {
-            bail!("gcc: {}", String::from_utf8_lossy(&output.stderr));
-        }
+        let program = super::compile(
+            &SOURCES.map(|source| source_dir.join(source)),
+            &folder.join("driver"),
+        )?;
         let exit = programs::source_dir().join("bench/exit.c");
         let exit = programs::compile(&exit, &folder.join("exit"))?.file;
         let mut tree: Tree = ["dev", "proc", "tmp", "bin", "sys"]
             .map(|name| (name.to_owned(), Item::Directory))
             .to_vec();
-        for (name, file) in [("init", init), ("bin/exit", exit)] {
+        for (name, file) in [("init", &program), ("bin/exit", &exit)] {
             tree.push((name.to_owned(), Item::File(fs::read(file)?, true)));
         }
         let initramfs = folder.join("driver.img");
@@ -97,30 +121,20 @@ impl Driver {
             folder: folder.to_owned(),
             kernel: kernel.to_owned(),
             initramfs,
+            program,
+            exit,
         })
     }
 
     /// Boots once.
     ///
     /// # Errors
-    /// When QEMU cannot be started.
+    /// When the machine cannot be started.
     pub fn run(&self, turn: &Turn) -> anyhow::Result<Result<(), String>> {
-        let (seed, calls, uid) = (turn.seed, turn.calls, turn.uid);
-        let traced = u8::from(turn.is_traced);
-        let boot = Boot {
-            configuration: turn.configuration,
-            kernel: self.kernel.clone(),
-            initramfs: self.initramfs.clone(),
-            command_line: format!(
-                "console=ttyS0 quiet panic=-1 nacre.watchdog DRIVER_SEED={seed} DRIVER_CALLS={calls} DRIVER_UID={uid} \
-                 DRIVER_TRACE={traced}"
-            ),
-            counts_instructions: false,
-            extra_arguments: turn.jitter.arguments(&self.folder, seed)?,
-            silence_limit: SILENCE_LIMIT,
-            limit: Duration::from_secs(600),
+        let session = match &turn.place {
+            Place::Qemu(machine) => Session::run(&self.boot(*machine, turn)?)?,
+            Place::Kvm(nacre) => self.on_kvm(nacre, turn)?,
         };
-        let session = Session::run(&boot)?;
         let log = self.folder.join(format!("{turn}.log").replace('/', "-"));
         fs::write(&log, session.lines.join("\n"))?;
         Ok(match (session.trouble(), loss(&session.lines)) {
@@ -132,6 +146,66 @@ impl Driver {
             (None, Some(_)) => Ok(()),
         })
     }
+
+    fn boot(&self, machine: Machine, turn: &Turn) -> anyhow::Result<Boot> {
+        let settings = settings(turn);
+        Ok(Boot {
+            configuration: Configuration {
+                machine,
+                cpus: turn.cpus,
+            },
+            kernel: self.kernel.clone(),
+            initramfs: self.initramfs.clone(),
+            command_line: format!(
+                "console=ttyS0 quiet panic=-1 nacre.watchdog {}",
+                settings.join(" ")
+            ),
+            counts_instructions: false,
+            extra_arguments: turn.jitter.arguments(&self.folder, turn.seed)?,
+            silence_limit: SILENCE_LIMIT,
+            limit: LIMIT,
+        })
+    }
+
+    /// As a container's program, with the host's folder as its root.
+    fn on_kvm(&self, nacre: &Path, turn: &Turn) -> anyhow::Result<Session> {
+        let root = self.folder.join("root");
+        if root.exists() {
+            fs::remove_dir_all(&root)
+                .with_context(|| format!("cannot empty {}", root.display()))?;
+        }
+        for name in ["dev", "proc", "sys", "tmp", "bin", "work"] {
+            fs::create_dir_all(root.join(name))?;
+        }
+        fs::copy(&self.program, root.join("driver"))?;
+        fs::copy(&self.exit, root.join("bin/exit"))?;
+        let log = self.folder.join("kvm-console.log");
+        fs::write(&log, "")?;
+        let mut command = Command::new(nacre);
+        command.args(["run", "--memory", "256M", "--cpus", &turn.cpus.to_string()]);
+        command.arg("--rootfs").arg(&root).arg("--log").arg(&log);
+        command.arg("--kernel").arg(&self.kernel);
+        for setting in settings(turn) {
+            command.args(["-e", &setting]);
+        }
+        command.args(["-e", &format!("DRIVER_SHARE={SHARE}")]);
+        command.args(["--", "/driver"]);
+        let mut session = Session::of(&mut command, SILENCE_LIMIT, LIMIT)?;
+        let console = fs::read(&log)?;
+        let console = String::from_utf8_lossy(&console);
+        session.lines.extend(console.lines().map(str::to_owned));
+        Ok(session)
+    }
+}
+
+/// What the driver finds in its environment.
+fn settings(turn: &Turn) -> Vec<String> {
+    vec![
+        format!("DRIVER_SEED={}", turn.seed),
+        format!("DRIVER_CALLS={}", turn.calls),
+        format!("DRIVER_UID={}", turn.uid),
+        format!("DRIVER_TRACE={}", u8::from(turn.is_traced)),
+    ]
 }
 
 /// The number in `[driver done calls N lost KIB]`.

@@ -1,21 +1,27 @@
 //! Runs that look for what nobody thought of: random system calls ([`driver`]), allocations that
-//! fail ([`failures`]), CPUs that stand still now and then ([`Jitter`]). They have no expectation but that
+//! fail ([`failures`]), programs that wait ([`waits`]), CPUs that stand still now and then ([`Jitter`]). They have no expectation but that
 //! the machine lives, gives its memory back and powers off.
 
 pub mod driver;
 pub mod failures;
 mod jitter;
+pub mod waits;
 
 pub use jitter::Jitter;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::qemu::{Boot, End};
+use anyhow::{Context, bail};
+
+use crate::qemu::{self, Boot, End};
 
 /// What the kernel prints when something is wrong with it.
-const ALARMS: [&str; 4] = [
+const ALARMS: [&str; 5] = [
     "panic",
     "watchdog",
+    " alarm:",
     "does not die",
     "out of memory in the kernel",
 ];
@@ -32,6 +38,20 @@ impl Session {
     pub(crate) fn run(boot: &Boot) -> anyhow::Result<Self> {
         let mut lines = Vec::new();
         let end = boot.run(|line| {
+            lines.push(line.trim_end().to_owned());
+            true
+        })?;
+        Ok(Self { lines, end })
+    }
+
+    /// Runs a program that boots a machine, and reads to its end.
+    pub(crate) fn of(
+        command: &mut Command,
+        silence_limit: Duration,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut lines = Vec::new();
+        let end = qemu::run(command, silence_limit, limit, |line| {
             lines.push(line.trim_end().to_owned());
             true
         })?;
@@ -69,3 +89,18 @@ impl Session {
 
 /// How long a machine may say nothing, on a host that does other work, too.
 const SILENCE_LIMIT: Duration = Duration::from_secs(150);
+
+/// Compiles a program of `qemu-tests/driver` from its sources.
+fn compile(sources: &[PathBuf], program: &Path) -> anyhow::Result<PathBuf> {
+    let output = Command::new("gcc")
+        .args(["-O1", "-std=gnu17", "-Wall", "-Wextra"])
+        .args(["-Wno-unused-result", "-static", "-pthread", "-o"])
+        .arg(program)
+        .args(sources)
+        .output()
+        .context("cannot start gcc")?;
+    if !output.status.success() {
+        bail!("gcc: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(program.to_owned())
+}
