@@ -54,17 +54,42 @@ pub struct TimerSpec {
 pub struct TimerFd {
     clock: TimerClock,
     shared: Arc<Shared>,
-    timer: Mutex<Timer>,
-    /// The period that was set last, also with a timer that was not armed, or has ended.
-    interval_ns: AtomicU64,
-    /// Set against the wall clock, so a change of that moves it: the time and interval that were asked for.
-    on_wall: SpinLock<Option<TimerSpec>>,
+    state: Mutex<State>,
     /// `TFD_TIMER_CANCEL_ON_SET`.
     is_cancellable: AtomicBool,
     /// The clock was set since.
     is_cancelled: AtomicBool,
     /// The flags it was last set with, for /proc/PID/fdinfo.
     settings: AtomicU32,
+}
+
+/// How it is set. A period goes on when somebody looks at it: a timer that nobody reads expires once, however short
+/// its period is.
+#[derive(Debug)]
+struct State {
+    timer: Timer,
+    /// When the timer expires next, or has expired while nobody looked.
+    deadline_ns: u64,
+    /// The period that was set last, also with a timer that was not armed, or has ended.
+    interval_ns: u64,
+    /// Set against the wall clock, so a change of that moves it: the moment of that clock for `deadline_ns`.
+    wall_ns: Option<u64>,
+}
+
+impl State {
+    /// Arms the timer, which has expired, for its next time after now. Returns how often it was due since.
+    fn go_on(&mut self) -> u64 {
+        let now_ns = clock::monotonic_ns();
+        let late_ns = now_ns.saturating_sub(self.deadline_ns);
+        let Some(missed) = late_ns.checked_div(self.interval_ns) else {
+            return 0;
+        };
+        let step_ns = self.interval_ns.saturating_mul(missed + 1);
+        self.deadline_ns = self.deadline_ns.saturating_add(step_ns);
+        self.wall_ns = self.wall_ns.map(|wall_ns| wall_ns.saturating_add(step_ns));
+        self.timer.arm(self.deadline_ns);
+        missed
+    }
 }
 
 /// Timers that a change of the wall clock concerns.
@@ -102,16 +127,19 @@ impl TimerFd {
         memory::pressure::ensure_headroom()?;
         let shared = try_arc(Shared::default())?;
         let expired = shared.clone();
-        let timer = Timer::new(try_box(move |count| {
-            expired.expirations.fetch_add(count, Ordering::AcqRel);
+        let timer = Timer::new(try_box(move || {
+            expired.expirations.fetch_add(1, Ordering::AcqRel);
             expired.queue.wake_all();
         })?)?;
         let ops = try_arc(Self {
             clock,
             shared,
-            timer: Mutex::new(timer),
-            interval_ns: AtomicU64::new(0),
-            on_wall: SpinLock::new(None),
+            state: Mutex::new(State {
+                timer,
+                deadline_ns: 0,
+                interval_ns: 0,
+                wall_ns: None,
+            }),
             is_cancellable: AtomicBool::new(false),
             is_cancelled: AtomicBool::new(false),
             settings: AtomicU32::new(0),
@@ -134,25 +162,25 @@ impl TimerFd {
 
     /// Sets or disarms it and returns what was set (timerfd_settime(2)).
     pub fn set(&self, new: TimerSpec, is_absolute: bool, cancels: bool) -> TimerSpec {
-        let timer = self.timer.lock();
+        let mut state = self.state.lock();
         let on_wall = is_absolute && self.clock.is_wall() && new.value_ns != 0;
         let settings = u32::from(is_absolute) | u32::from(cancels) << 1;
         self.settings.store(settings, Ordering::Relaxed);
-        *self.on_wall.lock() = on_wall.then_some(new);
         self.is_cancellable
             .store(on_wall && cancels, Ordering::Release);
         self.is_cancelled.store(false, Ordering::Release);
-        let old = self.remaining(&timer);
-        self.interval_ns.store(new.interval_ns, Ordering::Relaxed);
-        timer.cancel();
+        let old = self.left(&mut state);
+        state.timer.cancel();
         self.shared.expirations.store(0, Ordering::Release);
+        state.interval_ns = new.interval_ns;
+        state.wall_ns = on_wall.then_some(new.value_ns);
         if new.value_ns != 0 {
-            let deadline = match (is_absolute, self.clock.is_wall()) {
+            state.deadline_ns = match (is_absolute, self.clock.is_wall()) {
                 (false, _) => clock::monotonic_ns().saturating_add(new.value_ns),
                 (true, false) => new.value_ns,
                 (true, true) => clock::monotonic_of_realtime(new.value_ns),
             };
-            timer.arm(deadline, new.interval_ns);
+            state.timer.arm(state.deadline_ns);
         }
         old
     }
@@ -160,37 +188,36 @@ impl TimerFd {
     /// Time left and period (timerfd_gettime(2)).
     #[must_use]
     pub fn get(&self) -> TimerSpec {
-        self.remaining(&self.timer.lock())
+        self.left(&mut self.state.lock())
     }
 
-    fn remaining(&self, timer: &Timer) -> TimerSpec {
+    fn left(&self, state: &mut State) -> TimerSpec {
+        let expirations = &self.shared.expirations;
+        if state.timer.deadline_ns().is_none() && expirations.load(Ordering::Acquire) > 0 {
+            expirations.fetch_add(state.go_on(), Ordering::AcqRel);
+        }
         // One that is due but was not seen to yet is still armed: not 0.
-        let left =
-            |(deadline, _): (u64, u64)| deadline.saturating_sub(clock::monotonic_ns()).max(1);
+        let left = |deadline: u64| deadline.saturating_sub(clock::monotonic_ns()).max(1);
         TimerSpec {
-            value_ns: timer.remaining().map_or(0, left),
-            interval_ns: self.interval_ns.load(Ordering::Relaxed),
+            value_ns: state.timer.deadline_ns().map_or(0, left),
+            interval_ns: state.interval_ns,
         }
     }
 
     /// Arms the timer anew for the clock as it is now, or ends it.
     fn clock_was_set(&self) {
-        let timer = self.timer.lock();
-        let Some(spec) = *self.on_wall.lock() else {
+        let mut state = self.state.lock();
+        let Some(wall_ns) = state.wall_ns else {
             return;
         };
         if self.is_cancellable.load(Ordering::Acquire) {
             self.is_cancelled.store(true, Ordering::Release);
         }
-        let is_armed = timer.remaining().is_some();
-        if is_armed && self.shared.expirations.load(Ordering::Acquire) == 0 {
-            timer.cancel();
-            timer.arm(
-                clock::monotonic_of_realtime(spec.value_ns),
-                spec.interval_ns,
-            );
+        if state.timer.deadline_ns().is_some() {
+            state.deadline_ns = clock::monotonic_of_realtime(wall_ns);
+            state.timer.arm(state.deadline_ns);
         }
-        drop(timer);
+        drop(state);
         self.shared.queue.wake_all();
     }
 
@@ -200,8 +227,18 @@ impl TimerFd {
             self.shared.expirations.store(0, Ordering::Release);
             return Some(Err(Errno::ECANCELED));
         }
+        if self.shared.expirations.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut state = self.state.lock();
         let count = self.shared.expirations.swap(0, Ordering::AcqRel);
-        (count > 0).then_some(Ok(count))
+        if count == 0 {
+            // Somebody was faster.
+            return None;
+        }
+        let is_over = state.timer.deadline_ns().is_none();
+        let more = if is_over { state.go_on() } else { 0 };
+        Some(Ok(count + more))
     }
 }
 
@@ -281,6 +318,35 @@ mod tests {
         assert_eq!(u64::from_ne_bytes(bytes), 1);
         assert_eq!(timer.get(), TimerSpec::default());
         assert!(file.poll(None).is_empty());
+    }
+
+    #[test]
+    fn a_period_goes_on_when_somebody_looks() {
+        let root = Arc::new(Credentials::root());
+        let file = TimerFd::create(TimerClock::Monotonic, OpenFlags::empty(), &root).unwrap();
+        let timer: &TimerFd = file.downcast().unwrap();
+        let every = |interval_ns| TimerSpec {
+            value_ns: 1,
+            interval_ns,
+        };
+        timer.set(every(1), false, false);
+        let begun = std::time::Instant::now();
+        while file.poll(None).is_empty() && begun.elapsed().as_secs() < 60 {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(core::time::Duration::from_millis(5));
+        let expired = || timer.shared.expirations.load(Ordering::SeqCst);
+        assert_eq!(expired(), 1, "nobody has looked");
+        let mut bytes = [0; 8];
+        assert_eq!(file.read(&mut IoWriter::kernel(&mut bytes)), Ok(8));
+        assert!(u64::from_ne_bytes(bytes) > 5_000_000);
+        timer.set(every(3_600_000_000_000), false, false);
+        while file.poll(None).is_empty() && begun.elapsed().as_secs() < 60 {
+            std::thread::yield_now();
+        }
+        let left = timer.get();
+        assert!(left.value_ns > 1 && left.value_ns <= left.interval_ns);
+        assert_eq!(expired(), 1, "what was looked at is still to be read");
     }
 
     #[test]

@@ -227,9 +227,7 @@ fn run_timers() {
         if let Some(timed) = heap.pop_expired(now) {
             timed.slot().home.store(NOWHERE, Ordering::SeqCst);
             drop(heap);
-            if let Some(next) = timed.clone().expired(now) {
-                arm(next, timed);
-            }
+            timed.expired();
             heap = timers();
             continue;
         }

@@ -365,9 +365,8 @@ impl Timed for Thread {
         &self.sleep_timer
     }
 
-    fn expired(self: Arc<Self>, _now: u64) -> Option<u64> {
+    fn expired(self: Arc<Self>) {
         self.wake();
-        None
     }
 }
 

@@ -1,4 +1,5 @@
-//! Timers: a callback at a deadline of the monotonic clock, once or periodically.
+//! Timers: a callback at a deadline of the monotonic clock. Nothing is armed again by its own expiry: a period that a user
+//! sets, however short, and however many there are, must not keep CPUs in interrupt handlers.
 //!
 //! Each CPU has a heap of the timers armed on it and keeps the machine's one-shot timer set for the
 //! earliest. Callbacks run in interrupt context: they wake threads and set flags.
@@ -21,55 +22,45 @@ pub struct Timer(Arc<Inner>);
 struct Inner {
     slot: Slot,
     deadline_ns: AtomicU64,
-    period_ns: AtomicU64,
-    callback: Box<dyn Fn(u64) + Send + Sync>,
+    callback: Box<dyn Fn() + Send + Sync>,
 }
 
 impl core::fmt::Debug for Timer {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Timer({:?})", self.remaining())
+        write!(f, "Timer({:?})", self.deadline_ns())
     }
 }
 
 impl Timer {
-    /// A timer that is not armed. `callback` is given the number of expirations since the last call
-    /// (1, or more for a periodic timer that is behind).
+    /// A timer that is not armed.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(callback: Box<dyn Fn(u64) + Send + Sync>) -> Result<Self> {
+    pub fn new(callback: Box<dyn Fn() + Send + Sync>) -> Result<Self> {
         Ok(Self(try_arc(Inner {
             slot: Slot::new(),
             deadline_ns: AtomicU64::new(0),
-            period_ns: AtomicU64::new(0),
             callback,
         })?))
     }
 
-    /// Arms it for `deadline_ns` of the monotonic clock, and every `period_ns` from then on unless that
-    /// is 0, in place of what was set before.
-    pub fn arm(&self, deadline_ns: u64, period_ns: u64) {
+    /// Arms it for `deadline_ns` of the monotonic clock, in place of what was set before.
+    pub fn arm(&self, deadline_ns: u64) {
         backend::cancel(&self.0.slot);
         self.0.deadline_ns.store(deadline_ns, Ordering::Relaxed);
-        self.0.period_ns.store(period_ns, Ordering::Relaxed);
         backend::arm(deadline_ns, self.0.clone());
     }
 
     /// Cancels it. A callback that has begun on another CPU may still be running.
     pub fn cancel(&self) {
-        self.0.period_ns.store(0, Ordering::Relaxed);
         backend::cancel(&self.0.slot);
     }
 
-    /// The next deadline and the period, when armed.
+    /// The deadline, when armed.
     #[must_use]
-    pub fn remaining(&self) -> Option<(u64, u64)> {
-        (self.0.slot.home.load(Ordering::Acquire) != NOWHERE).then(|| {
-            (
-                self.0.deadline_ns.load(Ordering::Relaxed),
-                self.0.period_ns.load(Ordering::Relaxed),
-            )
-        })
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let is_armed = self.0.slot.home.load(Ordering::Acquire) != NOWHERE;
+        is_armed.then(|| self.0.deadline_ns.load(Ordering::Relaxed))
     }
 }
 
@@ -84,20 +75,8 @@ impl Timed for Inner {
         &self.slot
     }
 
-    fn expired(self: Arc<Self>, now: u64) -> Option<u64> {
-        let (deadline, period) = (
-            self.deadline_ns.load(Ordering::Relaxed),
-            self.period_ns.load(Ordering::Relaxed),
-        );
-        let Some(behind) = now.saturating_sub(deadline).checked_div(period) else {
-            (self.callback)(1);
-            return None;
-        };
-        let expirations = behind + 1;
-        let next = deadline.saturating_add(period.saturating_mul(expirations));
-        self.deadline_ns.store(next, Ordering::Relaxed);
-        (self.callback)(expirations);
-        Some(next)
+    fn expired(self: Arc<Self>) {
+        (self.callback)();
     }
 }
 

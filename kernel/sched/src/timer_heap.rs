@@ -10,8 +10,8 @@ use machine::intrusive::{Link, Tree};
 pub(crate) trait Timed: Send + Sync {
     /// Its place among the deadlines.
     fn slot(&self) -> &Slot;
-    /// The deadline has passed. Interrupts are off, no lock is held. Returns the next one.
-    fn expired(self: Arc<Self>, now: u64) -> Option<u64>;
+    /// The deadline has passed. Interrupts are off, no lock is held.
+    fn expired(self: Arc<Self>);
 }
 
 /// On no CPU.
@@ -82,9 +82,7 @@ mod tests {
         fn slot(&self) -> &Slot {
             &self.0
         }
-        fn expired(self: Arc<Self>, _: u64) -> Option<u64> {
-            None
-        }
+        fn expired(self: Arc<Self>) {}
     }
 
     #[test]

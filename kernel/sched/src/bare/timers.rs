@@ -82,9 +82,7 @@ pub(crate) fn timer_interrupt() {
             due
         };
         let Some(timed) = due else { break };
-        if let Some(next) = timed.clone().expired(now) {
-            arm(next, timed);
-        }
+        timed.expired();
     }
     let slice_end = cpu.slice_end_ns.load(Ordering::Relaxed);
     if slice_end <= now {
