@@ -41,7 +41,7 @@ pub(crate) struct ThreadData {
     entry: SpinLock<Option<Box<dyn FnOnce() + Send>>>,
     /// The CPU whose queue lock guards it. Changed by the waker, or by a thief under both locks.
     cpu: AtomicUsize,
-    /// Running or on a queue; guarded by the queue lock of `cpu`.
+    /// Running, on a queue or on its way there, or at its end: wakers leave it alone. Guarded by the queue lock of `cpu`.
     is_queued: AtomicBool,
     /// Counted in the run queue of `cpu`, whose lock guards it; not while it moves.
     is_attached: AtomicBool,

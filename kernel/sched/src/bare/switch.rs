@@ -51,6 +51,7 @@ pub(crate) fn block(me: &ThreadRef) {
         let _ = charge(cpu, &mut queue, me, now);
         me.account.stop();
         set_aside(&mut queue, me, now);
+        me.backend.is_queued.store(false, Ordering::Relaxed);
         if let Some(next) = queue.pop(cpu) {
             switch(cpu, queue, me.clone(), next, now, Afterwards::Nothing);
             return;
@@ -153,10 +154,10 @@ fn limit_of(queue: &Queue, thread: &Thread, end: u64, now: u64) -> u64 {
     left.map_or(end, |left| end.min(now.saturating_add(left)))
 }
 
-/// The running thread leaves the queue.
+/// The running thread leaves the queue. It stays `is_queued` unless it sleeps: whoever is late with a wake-up must not
+/// queue one that has ended or is on its way to another CPU.
 fn set_aside(queue: &mut Queue, me: &Thread, now: u64) {
     queue.ready.detach(me, now);
-    me.backend.is_queued.store(false, Ordering::Relaxed);
     me.backend.is_attached.store(false, Ordering::Relaxed);
 }
 

@@ -21,15 +21,32 @@ pub(crate) fn launch(thread: &ThreadRef) {
 
 /// Queues a thread whose state the caller just moved from asleep to runnable.
 pub(crate) fn make_runnable(thread: &ThreadRef) {
-    let home = thread.backend.cpu();
-    let on_cpu = thread.backend.on_cpu.load(Ordering::Acquire);
-    let target = if on_cpu { home } else { choose(thread, home) };
+    let mut home = thread.backend.cpu();
+    let mut target = if thread.backend.on_cpu.load(Ordering::Relaxed) {
+        home
+    } else {
+        choose(thread, home)
+    };
     let mut queue = CPUS[home].queue.lock();
+    // It may have run, slept again and moved since the caller made it runnable: only with the lock of the CPU that
+    // it is on is anything certain.
+    while thread.backend.cpu() != home {
+        drop(queue);
+        home = thread.backend.cpu();
+        target = home;
+        queue = CPUS[home].queue.lock();
+    }
     if thread.backend.is_queued.load(Ordering::Relaxed) {
-        // It has not gone to sleep yet; `block` will see that it need not.
+        // It has not gone to sleep yet; `block` will see that it need not. Or another waker was faster.
         return;
     }
+    if thread.backend.on_cpu.load(Ordering::Acquire) {
+        // Its stack is in use there.
+        target = home;
+    }
     if target != home {
+        // Taken: whoever else may wake it leaves it alone.
+        thread.backend.is_queued.store(true, Ordering::Relaxed);
         drop(queue);
         queue = CPUS[target].queue.lock();
     }
@@ -197,6 +214,11 @@ pub(crate) fn affinity_changed(thread: &ThreadRef) {
     let cpu = &CPUS[home];
     let queued = {
         let mut queue = cpu.queue.lock();
+        if thread.backend.cpu() != home {
+            // It has moved meanwhile, and may have been allowed to where it is by the mask before this one.
+            drop(queue);
+            return affinity_changed(thread);
+        }
         if thread.backend.on_cpu.load(Ordering::Acquire) {
             None
         } else {
