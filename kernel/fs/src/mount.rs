@@ -31,6 +31,8 @@ pub struct Mount {
     id: u32,
     super_block: Arc<SuperBlock>,
     root: Arc<Dentry>,
+    /// Its top is not that of the file system (a bind mount).
+    is_part: bool,
     source: Arc<[u8]>,
     flags: AtomicU32,
     unbindable: AtomicBool,
@@ -73,6 +75,7 @@ impl Mount {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             super_block: super_block.clone(),
             root: root.clone(),
+            is_part: root.parent().is_some(),
             source,
             flags: AtomicU32::new(flags.bits()),
             unbindable: AtomicBool::new(false),
@@ -135,6 +138,11 @@ impl Mount {
     pub fn is_read_only(&self) -> bool {
         self.flags().contains(MountFlags::RDONLY)
             || self.super_block.flags().contains(FsFlags::READ_ONLY)
+    }
+
+    /// Whether `dentry` of its file system is at its top or below.
+    pub(crate) fn shows(&self, dentry: &Arc<Dentry>) -> bool {
+        !self.is_part || self.root.is_ancestor_of(dentry)
     }
 
     /// What it is mounted on; `None` at the top of a tree.

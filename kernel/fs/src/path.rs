@@ -96,27 +96,31 @@ impl Path {
     }
 
     /// The directory above, across mounts, not above `root`; `self` at the top.
-    #[must_use]
-    pub fn parent(&self, root: &Path) -> Path {
+    ///
+    /// # Errors
+    /// `ENOENT` when the mount shows a part of its file system, and the place was moved out of that: what is above is not
+    /// for those who see the mount only.
+    pub fn parent(&self, root: &Path) -> Result<Path> {
         let mut at = self.clone();
         loop {
             if at == *root {
-                return at;
+                return Ok(at);
             }
             if !at.is_mount_root() {
                 break;
             }
             match at.mount.mounted_on() {
                 Some(below) => at = below,
-                None => return at,
+                None => return Ok(at),
             }
         }
         match at.dentry.parent() {
-            Some(dentry) => Path {
+            Some(dentry) if at.mount.shows(&dentry) => Ok(Path {
                 mount: at.mount,
                 dentry,
-            },
-            None => at,
+            }),
+            Some(_) => Err(Errno::ENOENT),
+            None => Ok(at),
         }
     }
 

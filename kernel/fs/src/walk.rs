@@ -277,7 +277,7 @@ impl<'p> Walk<'p> {
         }
         self.root();
         let above = match &self.root {
-            Some(root) => self.at.parent(root).top(),
+            Some(root) => self.at.parent(root)?.top(),
             None => return Err(Errno::ENOENT),
         };
         self.cross_to(above)?;
@@ -354,7 +354,7 @@ impl<'p> Walk<'p> {
     }
 
     /// `dentry` of the directory reached, at the top of what is mounted on it.
-    fn on_top(&self, dentry: Arc<Dentry>) -> Result<Path> {
+    pub(crate) fn on_top(&self, dentry: Arc<Dentry>) -> Result<Path> {
         let path = Path {
             mount: self.at.mount.clone(),
             dentry,

@@ -119,7 +119,9 @@ impl Caller<'_> {
             if !goes_up || !self.may_search(&at.dentry) {
                 return Some(Reached::Until(at, done));
             }
-            let above = at.parent(&self.fs.root()).top();
+            let Ok(above) = at.parent(&self.fs.root()).map(Path::top) else {
+                return Some(Reached::Until(at, done));
+            };
             done += b"..".len();
             let Some(next) = skip_slashes(path, done) else {
                 return Some(Reached::End(above));
@@ -198,8 +200,7 @@ impl Caller<'_> {
 }
 
 fn may_pass(directory: &Dentry, credentials: &Credentials) -> bool {
-    let overriding = Capabilities::DAC_OVERRIDE | Capabilities::DAC_READ_SEARCH;
-    credentials.effective.intersects(overriding)
+    credentials.capable_over_all(Capabilities::DAC_OVERRIDE)
         || directory.inode().is_some_and(|inode| {
             inode.answers_at_once()
                 && permission::check(inode.as_ref(), credentials, Access::EXEC).is_ok()

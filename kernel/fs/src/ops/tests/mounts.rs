@@ -250,3 +250,27 @@ fn a_copied_namespace_is_its_own() {
     assert!(copy.names("m").is_empty());
     assert_eq!(world.names("/m"), ["f"]);
 }
+
+#[test]
+fn what_is_moved_out_of_a_bind_mount_does_not_lead_out_of_it() {
+    let world = World::new();
+    for directory in ["a", "a/b", "a/b/c", "m"] {
+        world.mkdir(directory).unwrap();
+    }
+    bind(&world, "a/b", "m", BindMode::One).unwrap();
+    let inside = world.find("m/c").unwrap();
+    let above = |path: &str| {
+        let found = world
+            .caller()
+            .lookup(&inside, path.as_bytes(), LookupFlags::FOLLOW);
+        found.map(|path| world.spell(&path))
+    };
+    assert_eq!(above(".."), Ok("/m".into()));
+    assert_eq!(above("../../a"), Ok("/a".into()));
+    world.rename("a/b/c", "a/c").unwrap();
+    for path in ["..", "../", "../..", "./../b", "../m"] {
+        assert_eq!(above(path), Err(Errno::ENOENT), "{path}");
+    }
+    // The file system's own way up is there for who came that way.
+    assert!(world.find("a/c/../b").is_ok());
+}
