@@ -188,6 +188,13 @@ impl Dentry {
         self.children.lock().values().find_map(Weak::upgrade)
     }
 
+    /// The file system says that `name` in `directory` means something else by now: takes it out there. Nothing happens to
+    /// one that was moved meanwhile, which the name does not mean any more.
+    pub(crate) fn expire(&self, directory: &Dentry, name: &[u8]) {
+        directory.forget_child(name, self, true);
+        cache::forget(self, directory, name);
+    }
+
     /// Moves it to `name` in `directory`; without memory the cache forgets it instead, and the new name is looked
     /// up when it is used. Call with both directories' locks held.
     pub(crate) fn move_to(self: &Arc<Self>, directory: &Arc<Dentry>, name: &[u8]) {
@@ -211,7 +218,11 @@ impl Dentry {
         drop(children);
         drop(old);
         match entered {
-            Ok(_) => cache::keep(self, directory, &name, generation),
+            Ok(_) => {
+                // Who found its old name out of date before it was moved may have said otherwise ([`Self::expire`]).
+                self.removed.store(false, Ordering::Release);
+                cache::keep(self, directory, &name, generation);
+            }
             Err(_) => self.removed.store(true, Ordering::Release),
         }
     }
@@ -235,12 +246,13 @@ impl Dentry {
             (place.parent.clone(), place.name.clone())
         };
         if let Some(parent) = parent {
-            parent.forget_child(&name, self);
+            parent.forget_child(&name, self, false);
             cache::forget(self, &parent, &name);
         }
     }
 
-    fn forget_child(&self, name: &[u8], child: &Dentry) {
+    /// Takes `child` off the list if it is there as `name`; as one that is removed if `is_removed`.
+    fn forget_child(&self, name: &[u8], child: &Dentry, is_removed: bool) {
         let mut children = self.children.lock();
         let is_it = children
             .get(name)
@@ -248,6 +260,9 @@ impl Dentry {
         let removed = if is_it {
             // With the list locked: who finds the name listed (`keep_child`) has read the generation before this.
             child.end_name();
+            if is_removed {
+                child.removed.store(true, Ordering::Release);
+            }
             children.remove_entry(name)
         } else {
             None
@@ -264,13 +279,13 @@ impl Drop for Dentry {
         let name = self.place.get_mut().name.clone();
         let mut next = self.place.get_mut().parent.take();
         if let Some(parent) = &next {
-            parent.forget_child(&name, self);
+            parent.forget_child(&name, self, false);
         }
         while let Some(mut ancestor) = next.take().and_then(Arc::into_inner) {
             let name = ancestor.place.get_mut().name.clone();
             next = ancestor.place.get_mut().parent.take();
             if let Some(parent) = &next {
-                parent.forget_child(&name, &ancestor);
+                parent.forget_child(&name, &ancestor, false);
             }
         }
     }

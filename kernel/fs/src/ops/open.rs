@@ -173,16 +173,11 @@ impl Caller<'_> {
             if slash {
                 return Err(Errno::EISDIR);
             }
-            let Some(child) = self.child_or_create(&walk, &name, how)? else {
-                let dentry = walk.at.dentry.cached_child(&name).ok_or(Errno::ENOENT)?;
-                return Ok(Found {
-                    path: Path {
-                        mount: walk.at.mount,
-                        dentry,
-                    },
-                    is_new: true,
-                });
-            };
+            let found = self.child_or_create(&walk, &name, how)?;
+            if found.is_new {
+                return Ok(found);
+            }
+            let child = found.path;
             if how.flags.contains(OpenFlags::EXCL) {
                 return Err(Errno::EEXIST);
             }
@@ -203,27 +198,35 @@ impl Caller<'_> {
         }
     }
 
-    /// The existing child, or `None` after making it.
-    fn child_or_create(&self, walk: &Walk<'_>, name: &[u8], how: &OpenHow) -> Result<Option<Path>> {
+    /// The child, made if need be. What was made is known by its dentry: its name may mean another's file by now.
+    fn child_or_create(&self, walk: &Walk<'_>, name: &[u8], how: &OpenHow) -> Result<Found> {
         let directory = &walk.at;
+        let existing = |path| Found {
+            path,
+            is_new: false,
+        };
         let exists = |child: &Arc<Dentry>| child.inode().is_some();
-        if current_child(&directory.dentry, name)
-            .as_ref()
-            .is_some_and(exists)
-        {
-            return walk.child(name).map(Some);
+        if let Some(child) = current_child(&directory.dentry, name).filter(exists) {
+            directory.dentry.keep_child(&child, name);
+            return walk.on_top(child).map(existing);
         }
         let guard = directory.dentry.dir_lock().write();
-        if find_or_absent_locked(&directory.dentry, name)?.is_some() {
+        if let Some(child) = find_or_absent_locked(&directory.dentry, name)? {
             drop(guard);
-            return walk.child(name).map(Some);
+            return walk.on_top(child).map(existing);
         }
         if directory.dentry.is_removed() {
             return Err(Errno::ENOENT);
         }
         permission::check_path(directory, self.credentials, Access::WRITE | Access::EXEC)?;
-        self.make_locked(directory, name, NewKind::Regular, how.mode & 0o7777)?;
-        Ok(None)
+        let dentry = self.make_locked(directory, name, NewKind::Regular, how.mode & 0o7777)?;
+        Ok(Found {
+            path: Path {
+                mount: directory.mount.clone(),
+                dentry,
+            },
+            is_new: true,
+        })
     }
 
     fn open_found(&self, found: Found, flags: OpenFlags) -> Result<Arc<File>> {

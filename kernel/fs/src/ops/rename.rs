@@ -108,6 +108,9 @@ impl Caller<'_> {
             return Ok(());
         }
         self.check_rename(from, to, &source, target.as_ref(), exchange)?;
+        // As in rmdir: nobody may make an entry in a directory between "it is empty" and "it is replaced".
+        let replaced = target.as_ref().filter(|it| it.is_directory() && !exchange);
+        let _inner = replaced.map(|it| it.dir_lock().write());
         self.do_rename(from, to, &source, target.as_ref(), flags)
     }
 

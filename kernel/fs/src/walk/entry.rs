@@ -89,6 +89,6 @@ pub(crate) fn current_child(directory: &Arc<Dentry>, name: &[u8]) -> Option<Arc<
     if directory.inode()?.is_current(name, child.inode()) {
         return Some(child);
     }
-    child.mark_removed();
+    child.expire(directory, name);
     None
 }

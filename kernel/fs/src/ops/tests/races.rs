@@ -123,3 +123,111 @@ fn a_directory_that_may_not_be_searched_hides_known_names() {
     assert_eq!(user.find("d/none").err(), Some(Errno::EACCES));
     assert!(world.find("d/f").is_ok());
 }
+
+/// Two users make the same name at once in a directory that all may write to: neither is given the other's file.
+#[test]
+fn what_was_made_is_what_is_opened() {
+    let world = World::new();
+    world.mkdir("s").unwrap();
+    let place = world.find("s").unwrap();
+    world.caller().chmod(&place, 0o777).unwrap();
+    let user = world.as_user(1000, 1000);
+    let done = AtomicBool::new(false);
+    let secret = OpenHow {
+        flags: OpenFlags::RDWR | OpenFlags::CREAT | OpenFlags::EXCL,
+        mode: 0o600,
+        resolve: LookupFlags::empty(),
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                match user.open("s/f", OpenFlags::RDWR | OpenFlags::CREAT) {
+                    Ok(file) => {
+                        let uid = file.inode().unwrap().metadata().unwrap().uid;
+                        assert_eq!(uid, user.credentials.fsuid, "another's private file");
+                    }
+                    Err(errno) => assert!([Errno::EACCES, Errno::ENOENT].contains(&errno)),
+                }
+            }
+        });
+        for _ in 0..2 * ROUNDS {
+            let _ = world.caller().unlink(&world.cwd(), b"s/f");
+            let _ = world.caller().open(&world.cwd(), b"s/f", &secret);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// As above without another user: the name is forgotten at once when there is no memory to remember it.
+#[test]
+fn a_file_that_was_made_is_opened_or_memory_is_short() {
+    use machine::heap::testing;
+    let world = World::new();
+    let flags = OpenFlags::RDWR | OpenFlags::CREAT | OpenFlags::EXCL;
+    for nth in 1..100 {
+        let name = format!("f{nth}");
+        testing::fail_nth(nth);
+        let opened = world.open(&name, flags);
+        if testing::fail_never() {
+            assert!(opened.is_ok() && nth > 3);
+            return;
+        }
+        if let Err(errno) = opened {
+            assert!([Errno::ENOMEM, Errno::ENOSPC].contains(&errno), "{errno:?}");
+        }
+    }
+    panic!("each allocation fails");
+}
+
+/// A directory is replaced only while it is empty, whoever makes files in it.
+#[test]
+fn no_file_is_made_in_a_directory_that_was_replaced() {
+    let world = World::new();
+    for directory in ["from", "to"] {
+        world.mkdir(directory).unwrap();
+    }
+    let made = AtomicBool::new(false);
+    let flags = OpenFlags::RDWR | OpenFlags::CREAT | OpenFlags::EXCL;
+    for _ in 0..ROUNDS {
+        let _ = world.mkdir("from");
+        let place = world.find("to").unwrap();
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| {
+                let how = OpenHow {
+                    flags,
+                    mode: 0o600,
+                    resolve: LookupFlags::empty(),
+                };
+                let file = world.caller().open(&place, b"f", &how);
+                made.store(file.is_ok(), Ordering::SeqCst);
+            });
+            world.rename("from", "to")
+        });
+        let is_there = world.find("to/f").is_ok();
+        match outcome {
+            Ok(()) => assert!(
+                !made.load(Ordering::SeqCst),
+                "a file in a removed directory"
+            ),
+            Err(errno) => {
+                assert_eq!(errno, Errno::ENOTEMPTY);
+                assert!(is_there);
+                world.caller().unlink(&world.cwd(), b"to/f").unwrap();
+            }
+        }
+    }
+}
+
+/// What is found to be out of date under its old name stays what it is under its new one.
+#[test]
+fn a_name_that_is_out_of_date_does_not_remove_what_was_moved() {
+    let world = World::new();
+    world.mkdir("a").unwrap();
+    let (root, moved) = (world.cwd(), world.find("a").unwrap());
+    world.rename("a", "b").unwrap();
+    moved.dentry.expire(&root.dentry, b"a");
+    assert!(!moved.dentry.is_removed());
+    assert!(Arc::ptr_eq(&world.find("b").unwrap().dentry, &moved.dentry));
+    moved.dentry.expire(&root.dentry, b"b");
+    assert!(moved.dentry.is_removed());
+}

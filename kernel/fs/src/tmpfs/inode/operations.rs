@@ -59,14 +59,22 @@ impl Inode for TmpInode {
         let any: Arc<dyn Any + Send + Sync> = target.clone();
         let target: Arc<TmpInode> = any.downcast().map_err(|_| Errno::EXDEV)?;
         pressure::ensure_headroom()?;
-        if target.has_names() {
+        let has_names = target.has_names();
+        if has_names {
             // A further name takes memory as a file does, and counts as one.
             self.usage.take_inode()?;
         } else if !target.is_linkable.swap(false, Ordering::Relaxed) {
             return Err(Errno::ENOENT);
         }
         target.change_links(1);
-        self.insert(name, &target)
+        self.insert(name, &target).inspect_err(|_| {
+            target.change_links(-1);
+            if has_names {
+                self.usage.give_inode();
+            } else {
+                target.is_linkable.store(true, Ordering::Relaxed);
+            }
+        })
     }
 
     fn unlink(&self, name: &[u8], _: &Arc<dyn Inode>) -> Result<()> {
