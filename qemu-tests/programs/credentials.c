@@ -2,6 +2,8 @@
 #include "test.h"
 #include <grp.h>
 #include <sys/fsuid.h>
+#include <sys/prctl.h>
+#include <sys/uio.h>
 
 static void show_ids(void) {
     uid_t u[3];
@@ -57,6 +59,38 @@ static void as_user(void) {
     SHOW(execl("/tmp/group", "x", (char *)0));
 }
 
+// Who may look into a process while it executes a set-user-id program sees the old memory, or nothing: never the new one
+// (EFAULT: what is looked for is only in the old).
+static void looked_at_in_exec(void) {
+    char *mark = mmap((void *)0x20000000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    chmod("/tmp/setuid", 04755);
+    pid_t user = fork_clean();
+    if (user == 0) {
+        int strays = 0, seen = 0;
+        setgid(1000);
+        setuid(1000);
+        prctl(PR_SET_DUMPABLE, 1);
+        for (int round = 0; round < 60; round++) {
+            pid_t child = fork_clean();
+            if (child == 0) {
+                dup2(open("/dev/null", O_WRONLY), 1);
+                for (int i = 0; i < 100; i++) open("/dev/null", O_RDONLY | O_CLOEXEC);
+                execl("/tmp/setuid", "as root", (char *)0);
+                _exit(1);
+            }
+            char byte;
+            struct iovec here = {&byte, 1}, there = {mark, 1};
+            while (process_vm_readv(child, &here, 1, &there, 1, 0) == 1) seen = 1;
+            strays += errno == EFAULT;
+            waitpid(child, 0, 0);
+        }
+        SHOW(seen);
+        SHOW(strays);
+        _exit(0);
+    }
+    show_end("looked at in exec", user);
+}
+
 int main(void) {
     show_ids();
     close(open("/tmp/roots", O_WRONLY | O_CREAT, 0600));
@@ -102,5 +136,6 @@ int main(void) {
     }
     show_end("executed by a user", child);
     SHOW(setgroups(-1, 0));
+    looked_at_in_exec();
     return 0;
 }

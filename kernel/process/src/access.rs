@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use fs::Capabilities;
+use memory::AddressSpace;
 
 use crate::Process;
 use crate::thread::Thread;
@@ -16,6 +17,23 @@ pub enum By {
     FileSystem,
     /// The real ones (`PTRACE_MODE_REALCREDS`): what a system call names.
     Real,
+}
+
+/// The memory of `target`, if `caller` may look into that; `None` when it has none any more.
+///
+/// The memory is taken first: exec makes a process what its new program is before it gives it the program's memory. The
+/// other way round a check of the old program could be followed by the memory of a new one with more privileges.
+///
+/// # Errors
+/// As [`check`].
+pub fn memory_of(
+    caller: &Thread,
+    target: &Arc<Process>,
+    by: By,
+) -> Result<Option<Arc<AddressSpace>>> {
+    let memory = target.memory();
+    check(caller, target, by)?;
+    Ok(memory)
 }
 
 /// Whether `caller` may look into `target`: its own process, one of the same user that can do no more than the

@@ -250,8 +250,7 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
         return Ok(0);
     }
     let target = cx.find_process(cx.int(0)).ok_or(Errno::ESRCH)?;
-    access::check(cx.thread, &target, By::Real)?;
-    let remote = target.memory().ok_or(Errno::ESRCH)?;
+    let remote = access::memory_of(cx.thread, &target, By::Real)?.ok_or(Errno::ESRCH)?;
     let mut pairs = Pairs::new(&own, &theirs);
     let mut buffer = [0; 512];
     let mut done = 0u64;

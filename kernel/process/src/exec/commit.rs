@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 use machine::user_mode::{Registers, UserContext};
+use memory::AddressSpace;
 
 use super::Prepared;
 use super::privileges::New;
@@ -63,7 +64,13 @@ pub(super) fn commit(
     prepared: Prepared,
 ) {
     let process = thread.process();
-    switch_memory(thread, &prepared);
+    // Who may look into the process is decided by what it is then: nobody must find the new program's memory with the
+    // old one's credentials (see `access::memory_of`), nor the memory of one that hid itself as that of one that does not.
+    let is_dumpable = set_credentials(thread, own, prepared.privileges);
+    switch_memory(thread, &prepared.memory);
+    process
+        .dumpable
+        .store(u32::from(is_dumpable), Ordering::Release);
     process.set_image(Image {
         exe: prepared.file.path().cloned(),
         auxv: prepared.auxv,
@@ -72,7 +79,6 @@ pub(super) fn commit(
     close_files(thread, own);
     reset_signals(thread, prepared.actions);
     process.timers.delete_posix();
-    set_credentials(thread, own, prepared.privileges);
     {
         let mut tree = tree::lock();
         let node = process.node.get_mut(&mut tree);
@@ -88,8 +94,7 @@ pub(super) fn commit(
     user.reset_fpu();
 }
 
-fn switch_memory(thread: &Arc<Thread>, prepared: &Prepared) {
-    let memory = &prepared.memory;
+fn switch_memory(thread: &Arc<Thread>, memory: &Arc<AddressSpace>) {
     // With the old memory still active: what is cleared on exit is cleared there.
     exit::release_words(thread);
     if let Some(kernel) = thread.kernel() {
@@ -125,18 +130,19 @@ fn reset_signals(thread: &Thread, spare: Arc<SpinLock<Actions>>) {
     let _ = thread.take_restart();
 }
 
-fn set_credentials(thread: &Thread, own: &mut Own, new: New) {
+/// Whether the program may be dumped, and so looked into by its user, once its memory is in place.
+fn set_credentials(thread: &Thread, own: &mut Own, new: New) -> bool {
     let old = own.credentials();
     let has_changed = old.euid != new.credentials.euid || old.egid != new.credentials.egid;
     let hides = new.is_secure || has_changed || !new.is_readable;
-    thread
-        .process()
-        .dumpable
-        .store(u32::from(!hides), Ordering::Relaxed);
+    if hides {
+        thread.process().dumpable.store(0, Ordering::Relaxed);
+    }
     if has_changed || new.is_secure {
         thread.set_parent_death_signal(0);
     }
     own.put_credentials(thread, new.credentials);
+    !hides
 }
 
 fn base_name(path: &[u8]) -> &[u8] {

@@ -11,7 +11,6 @@ use super::scope::Scope;
 use super::text::Text;
 
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
-    scope.check_access()?;
     for_each_area(scope, |_, area| write_line(to, area))
 }
 
@@ -21,12 +20,12 @@ pub(super) const NAME_COLUMN: usize = 73;
 /// Areas that are looked at with the address space locked once.
 const AT_ONCE: usize = 64;
 
-/// Calls `act` for each area of the process, and offers the CPU in between.
+/// Calls `act` for each area of the process, which the caller may look into, and offers the CPU in between.
 pub(super) fn for_each_area(
     scope: &Scope,
     mut act: impl FnMut(&AddressSpace, &AreaInfo) -> Result<()>,
 ) -> Result<()> {
-    let Some(memory) = scope.process()?.memory() else {
+    let Some(memory) = scope.memory()? else {
         return Ok(());
     };
     let mut from = UserAddr(0);

@@ -16,8 +16,7 @@ const PIECE: usize = 2048;
 
 /// Opens the memory that the process has now; who may look into it is asked once, here.
 pub(super) fn open(scope: &Scope) -> Result<Arc<dyn FileOps>> {
-    scope.check_access()?;
-    let memory = scope.process()?.memory();
+    let memory = scope.memory()?;
     let file = try_arc(Memory {
         space: memory.as_ref().map(Arc::downgrade).unwrap_or_default(),
     })?;

@@ -8,6 +8,7 @@ use abi::{Errno, Result};
 use collections::{TryCollect, Vec};
 use fs::{Link, Path};
 use machine::UserAddr;
+use memory::AddressSpace;
 
 use super::node::{Content, Dynamic, Item, Show};
 use super::scope::Scope;
@@ -34,18 +35,16 @@ macro_rules! common {
     ($($more:expr,)*) => {
         &[
             secret("auxv", |scope, to| {
+                let image = scope.process()?.image();
                 scope.check_access()?;
-                to.push(&scope.process()?.image().auxv)
+                to.push(&image.auxv)
             }),
             Item::file("cgroup", |_, to| to.push(b"0::/\n")),
-            Item::file("cmdline", |scope, to| strings(scope, false, to)),
+            Item::file("cmdline", |scope, to| strings(scope.process()?.memory(), false, to)),
             Item { name: "comm", mode: 0o644, content: Content::Writable(comm, set_comm) },
             link("cwd", |scope, to| shown(scope, cwd, to), |scope| leads(scope, cwd)),
             // The process may have become another program since the file was opened.
-            secret("environ", |scope, to| {
-                scope.check_access()?;
-                strings(scope, true, to)
-            }),
+            secret("environ", |scope, to| strings(scope.memory()?, true, to)),
             link("exe", |scope, to| shown(scope, exe, to), |scope| leads(scope, exe)),
             Item { name: "fd", mode: 0o500, content: Content::Dynamic(&[], &descriptors::LINKS) },
             Item { name: "fdinfo", mode: 0o555, content: Content::Dynamic(&[], &descriptors::INFOS) },
@@ -194,9 +193,9 @@ pub(super) fn display(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Argument or environment strings, as they stand in the process's memory now.
-fn strings(scope: &Scope, environment: bool, to: &mut Text) -> Result<()> {
+fn strings(memory: Option<Arc<AddressSpace>>, environment: bool, to: &mut Text) -> Result<()> {
     const PIECE: usize = 1024;
-    let Some(memory) = scope.process()?.memory() else {
+    let Some(memory) = memory else {
         return Ok(());
     };
     let layout = memory.layout();

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use abi::{Errno, Result};
 
 use fs::{Kgid, Kuid, UserNamespace};
+use memory::AddressSpace;
 
 use super::node::Item;
 use crate::access::{self, By};
@@ -185,6 +186,13 @@ impl Scope {
         reader.map_or(UserNamespace::INITIAL, |reader| {
             reader.credentials().user_namespace.clone()
         })
+    }
+
+    /// The memory of the process, which the caller may look into; taken before the check, as [`access::memory_of`] does.
+    pub(super) fn memory(&self) -> Result<Option<Arc<AddressSpace>>> {
+        let memory = self.process()?.memory();
+        self.check_access()?;
+        Ok(memory)
     }
 
     /// Whether the caller may look into the process (ptrace(2), "access mode checking").

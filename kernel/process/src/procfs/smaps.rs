@@ -13,7 +13,6 @@ use super::text::Text;
 /// A block for each mapping.
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     const PAGE_KIB: usize = PAGE_SIZE >> 10;
-    scope.check_access()?;
     maps::for_each_area(scope, |memory, area| {
         maps::write_line(to, area)?;
         let size = area.range.end.0 - area.range.start.0;
@@ -32,7 +31,6 @@ pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
 
 /// One block for all of them.
 pub(super) fn rollup(scope: &Scope, to: &mut Text) -> Result<()> {
-    scope.check_access()?;
     let mut sum = Footprint::default();
     let (mut locked_sum, mut range) = (0, None);
     maps::for_each_area(scope, |memory, area| {

@@ -104,18 +104,24 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
     put(39, kernel.as_ref().map_or(0, |kernel| kernel.cpu() as i128));
     put(40, realtime);
     put(41, attributes.policy.to_raw().into());
-    put_memory(&process, &mut put);
+    put_memory(scope, &process, &mut put);
     Ok(fields)
 }
 
-/// The fields about memory.
-fn put_memory(process: &Process, put: &mut dyn FnMut(usize, i128)) {
+/// The fields about memory; where things are in it only for who may look into the process.
+fn put_memory(scope: &Scope, process: &Process, put: &mut dyn FnMut(usize, i128)) {
     let Some(memory) = process.memory() else {
         return;
     };
     let (statistics, layout) = (memory.statistics(), memory.layout());
     put(23, i128::from(statistics.total) * PAGE_SIZE as i128);
     put(24, statistics.resident.into());
+    if scope.check_access().is_err() {
+        // As Linux says "somewhere".
+        put(26, 1);
+        put(27, 1);
+        return;
+    }
     let places = [
         (26, layout.start_code),
         (27, layout.end_code),
