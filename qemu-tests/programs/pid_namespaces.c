@@ -242,6 +242,29 @@ static void entering(void) {
     close(fd);
 }
 
+// Who was put in from outside dies with the namespace, and is its parent's to wait for.
+static void put_in_from_outside(void) {
+    pid_t init = clone_into(CLONE_NEWPID);
+    if (init == 0)
+        for (;;) pause();
+    int fd = syscall(SYS_pidfd_open, init, 0);
+    pid_t helper = fork();
+    if (helper == 0) {
+        setns(fd, CLONE_NEWPID);
+        pid_t child = clone_into(0);
+        if (child == 0)
+            for (;;) pause();
+        kill(init, SIGKILL);
+        int status;
+        say("waited: %d", waitpid(child, &status, 0) == child);
+        say(", %s\n", outcome(status));
+        _exit(0);
+    }
+    waitpid(helper, NULL, 0);
+    waitpid(init, NULL, 0);
+    close(fd);
+}
+
 static void credentials_cross(void) {
     int pair[2];
     socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
@@ -292,7 +315,7 @@ static void refusals(void) {
 int main(void) {
     pipe(ready);
     void (*tests[])(void) = {numbers_inside, signals_to_init, the_end_of_init, orphans, unshared,
-                             proc_inside, entering, credentials_cross, restarting, refusals};
+                             proc_inside, entering, put_in_from_outside, credentials_cross, restarting, refusals};
     for (unsigned i = 0; i < sizeof tests / sizeof *tests; i++) {
         say("-- %u\n", i);
         tests[i]();

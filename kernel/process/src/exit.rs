@@ -220,8 +220,12 @@ fn end_namespace(init: &Process) {
     namespace.wait_for_last_member();
     for other in others() {
         let mut tree = tree::lock();
-        let is_dead = other.known(&tree).is_some_and(|node| node.zombie.is_some());
-        let reaped = is_dead.then(|| relations::reap(&mut tree, &other));
+        // Who was put in from outside (setns(2)) is its parent's there to wait for.
+        let is_left = other.known(&tree).is_some_and(|node| {
+            let is_inside = |parent: &Arc<Process>| parent.pid_namespace().is_within(namespace);
+            node.zombie.is_some() && node.parent().is_none_or(is_inside)
+        });
+        let reaped = is_left.then(|| relations::reap(&mut tree, &other));
         drop(tree);
         drop(reaped);
     }
