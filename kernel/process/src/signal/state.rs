@@ -42,6 +42,12 @@ impl SignalState {
         self.must_exit(thread) || self.stop.is_some() || !self.ready(thread).is_empty()
     }
 
+    /// The signal of a stop that all threads have come to, and that is not complete yet.
+    pub(crate) fn complete_stop(&self) -> Option<Signal> {
+        let is_due = !self.is_stopped && self.parked == self.threads.len();
+        self.stop.filter(|_| is_due)
+    }
+
     /// Whether `thread` is to exit because of the others.
     pub(crate) fn must_exit(&self, thread: &Thread) -> bool {
         self.exit.is_some() || self.exec.is_some_and(|by| by != thread.tid())

@@ -60,18 +60,18 @@ fn set_parked(thread: &Thread, is_parked: bool) {
 
 /// Completes a stop when no thread is left to park. Also called when a thread exits.
 pub(crate) fn complete_if_all_parked(process: &Arc<Process>) {
-    let signal = {
-        let mut state = process.signals.lock();
-        match state.stop {
-            Some(signal) if !state.is_stopped && state.parked == state.threads.len() => {
-                state.is_stopped = true;
-                signal
-            }
-            _ => return,
-        }
-    };
-    let number = i32::from(signal.number());
+    if process.signals.lock().complete_stop().is_none() {
+        return;
+    }
+    // With the tree locked, too: a SIGCONT that comes now is reported behind the stop, not before it.
     let mut tree = tree::lock();
+    let mut state = process.signals.lock();
+    let Some(signal) = state.complete_stop() else {
+        return;
+    };
+    state.is_stopped = true;
+    drop(state);
+    let number = i32::from(signal.number());
     relations::report_stop(&mut tree, process, Some(signal));
     tell_parent(&tree, process, code::CLD_STOPPED, number);
 }
