@@ -102,21 +102,64 @@ impl AddressSpace {
                 let areas = self.areas.read();
                 self.look(&areas, page, access)?
             };
-            match look {
-                Look::Done => return Ok(()),
-                Look::Ask(source, index, write) => {
-                    // It is at hand then, unless it is taken away again; only under the lock can nobody do that.
-                    source.page(index, write).map_err(|errno| match errno {
-                        Errno::ENOMEM => FaultError::OutOfMemory,
-                        _ => FaultError::Bus,
-                    })?;
-                }
-                Look::GrowStack => self.areas.write().grow_stack(page)?,
-                Look::MakeRoom => {
-                    pressure::make_room().map_err(|_| FaultError::OutOfMemory)?;
-                }
+            if !self.go_on(look, page)? {
+                return Ok(());
             }
         }
+    }
+
+    /// Calls `act` with the frame at a page that was made present for `access`, while nobody can put another one there
+    /// and none is shared with a child: what is written reaches what this address shows, and nothing else.
+    pub(super) fn with_page(
+        &self,
+        page: u64,
+        access: Access,
+        act: impl FnOnce(&Frame),
+    ) -> Outcome<()> {
+        loop {
+            let look = {
+                let areas = self.areas.read();
+                let is_shared = (areas.tree.find(page)).is_some_and(|(_, area)| area.is_shared());
+                let access = Access {
+                    force: access.force && !is_shared,
+                    ..access
+                };
+                let look = self.look(&areas, page, access)?;
+                if matches!(look, Look::Done)
+                    && let Some((frame, perms)) = self.table.query(UserAddr(page))
+                    && may_be_used(access, &frame, perms)
+                {
+                    act(&frame);
+                    return Ok(());
+                }
+                look
+            };
+            self.go_on(look, page)?;
+            // Another fault was faster, and made less of the page than was asked for here.
+            if sched::thread::killed() {
+                return Err(FaultError::OutOfMemory);
+            }
+            sched::cond_resched();
+        }
+    }
+
+    /// Does what a look has to have done without the lock; whether to look again.
+    fn go_on(&self, look: Look, page: u64) -> Outcome<bool> {
+        match look {
+            Look::Done => return Ok(false),
+            Look::Ask(source, index, write) => {
+                // It is at hand then, unless it is taken away again; only under the lock can nobody do that.
+                source.page(index, write).map_err(|errno| match errno {
+                    Errno::ENOMEM => FaultError::OutOfMemory,
+                    _ => FaultError::Bus,
+                })?;
+            }
+            Look::GrowStack => self.areas.write().grow_stack(page)?,
+            Look::MakeRoom => {
+                pressure::make_room().map_err(|_| FaultError::OutOfMemory)?;
+            }
+        }
+        Ok(true)
     }
 
     fn look(&self, areas: &Areas, page: u64, access: Access) -> Outcome<Look> {
@@ -308,6 +351,12 @@ impl AddressSpace {
             Err(_) => Look::MakeRoom,
         }
     }
+}
+
+/// Whether a page that is there is good for an access by the kernel: one that is stored to by force, which the program may
+/// not do itself, has to be the program's alone (the table's handle, and the one just made by asking).
+fn may_be_used(access: Access, frame: &Frame, perms: Perms) -> bool {
+    !access.write || perms.contains(Perms::WRITE) || (access.force && frame.handles() <= 2)
 }
 
 fn check_access(area: &Area, access: Access) -> Outcome<()> {

@@ -47,54 +47,39 @@ impl AddressSpace {
             let Some(here) = at.checked_add(done as u64) else {
                 break;
             };
-            let Some(frame) = self.frame_for(here, access) else {
-                break;
-            };
             let part = (PAGE_SIZE - here.page_offset()).min(len - done);
-            act(&frame, here.page_offset(), done, part);
+            let touched = here < UserAddr::LIMIT
+                && (self.with_page(here.page_base().0, access, |frame| {
+                    act(frame, here.page_offset(), done, part);
+                }))
+                .is_ok();
+            if !touched {
+                break;
+            }
             done += part;
         }
         done
     }
 
-    /// The frame that `addr` shows, made present; `None` where there is nothing, or not for `write`.
+    /// The frame that `addr` shows, made present; `None` where there is nothing, or not for `write`. It may be taken
+    /// away at any time: to be looked at, not to be used.
     #[must_use]
     pub fn frame_at(&self, addr: UserAddr, write: bool) -> Option<Frame> {
-        self.frame_for(
-            addr,
-            Access {
-                write,
-                exec: false,
-                force: false,
-                is_absent: false,
-            },
-        )
-    }
-
-    fn frame_for(&self, addr: UserAddr, access: Access) -> Option<Frame> {
-        let is_shared = self.is_shared(addr);
         let access = Access {
-            force: access.force && !is_shared,
-            ..access
+            write,
+            exec: false,
+            force: false,
+            is_absent: false,
         };
-        // Another thread may take the page away between touching it and looking it up.
-        for _ in 0..16 {
-            self.touch(addr, access).ok()?;
-            if let Some((frame, _)) = self.table.query(addr) {
-                return Some(frame);
-            }
+        if addr >= UserAddr::LIMIT {
+            return None;
         }
-        None
-    }
-
-    /// Whether `addr` is in a shared mapping.
-    #[must_use]
-    pub fn is_shared(&self, addr: UserAddr) -> bool {
-        self.areas
-            .read()
-            .tree
-            .find(addr.0)
-            .is_some_and(|(_, area)| area.is_shared())
+        let mut found = None;
+        self.with_page(addr.page_base().0, access, |frame| {
+            found = Some(frame.clone());
+        })
+        .ok()?;
+        found
     }
 
     /// What names the byte at `addr` for everyone who maps it: the source and the offset in it. `None`

@@ -526,3 +526,35 @@ fn clearing_frees_everything() {
     );
     assert_eq!(byte(base), Err(Errno::EFAULT));
 }
+
+/// What is written from outside reaches the mapping that allowed it, or nothing: not what another thread puts in its place
+/// in the meantime, and that the program may only read.
+#[test]
+fn a_write_from_outside_does_not_reach_what_is_mapped_next() {
+    let space = space();
+    enter(&space);
+    let file: Arc<dyn PageSource> = Mapping::in_memory(None, PAGE).unwrap();
+    let place = anonymous(&space, 1);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let write = || {
+            while !done.load(Ordering::Relaxed) {
+                space.write_at(place, b"mine", false);
+            }
+        };
+        scope.spawn(write);
+        scope.spawn(write);
+        for _ in 0..20_000 {
+            let request = MapRequest::file(file.clone(), 0, PAGE, Prot::READ).at(place);
+            space.map(request).unwrap();
+            space.resolve(place, false).unwrap();
+            let request = MapRequest::anonymous(PAGE, RW).at(place);
+            space.map(request).unwrap();
+            space.resolve(place, true).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let mut bytes = [0; 4];
+    file.page(0, false).unwrap().read(0, &mut bytes);
+    assert_eq!(bytes, [0; 4], "the file's page was written to");
+}
