@@ -124,6 +124,21 @@ fn without_pages_to_take_back_the_fault_fails() {
 }
 
 #[test]
+fn a_fault_on_shared_memory_asks_for_a_death_too() {
+    let group = enter(64);
+    let mapping = Mapping::in_memory(None, 100 * PAGE_SIZE as u64).unwrap();
+    let space = AddressSpace::new(false).unwrap();
+    let mut request =
+        MapRequest::file(mapping, 0, 100 * PAGE_SIZE as u64, Prot::READ | Prot::WRITE);
+    request.flags |= crate::AreaFlags::SHARED;
+    let base = space.map(request).unwrap();
+    let touched = (0..100)
+        .try_for_each(|page| space.resolve(UserAddr(base.0 + page * PAGE_SIZE as u64), true));
+    assert_eq!(touched, Err(FaultError::OutOfMemory));
+    assert!(group.group().events().oom > 0, "nobody was asked");
+}
+
+#[test]
 fn a_limit_that_moves_below_the_usage_reclaims() {
     let disk = Arc::new(Disk::default());
     let group = enter(10_000);

@@ -20,6 +20,9 @@ use crate::pressure;
 /// Pages of a file that one fault makes present when they are at hand.
 const AROUND: usize = 16;
 
+/// How often a source without memory is asked again after room was made: others may have taken that.
+const MOST_TRIES: usize = 64;
+
 /// Why a fault could not be resolved, as the signal says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultError {
@@ -147,13 +150,7 @@ impl AddressSpace {
     fn go_on(&self, look: Look, page: u64) -> Outcome<bool> {
         match look {
             Look::Done => return Ok(false),
-            Look::Ask(source, index, write) => {
-                // It is at hand then, unless it is taken away again; only under the lock can nobody do that.
-                source.page(index, write).map_err(|errno| match errno {
-                    Errno::ENOMEM => FaultError::OutOfMemory,
-                    _ => FaultError::Bus,
-                })?;
-            }
+            Look::Ask(source, index, write) => ask(&*source, index, write)?,
             Look::GrowStack => self.areas.write().grow_stack(page)?,
             Look::MakeRoom => {
                 pressure::make_room().map_err(|_| FaultError::OutOfMemory)?;
@@ -357,6 +354,20 @@ impl AddressSpace {
 /// not do itself, has to be the program's alone (the table's handle, and the one just made by asking).
 fn may_be_used(access: Access, frame: &Frame, perms: Perms) -> bool {
     !access.write || perms.contains(Perms::WRITE) || (access.force && frame.handles() <= 2)
+}
+
+/// Has a source bring a page in. It is at hand then, unless it is taken away again; only under the area lock can nobody
+/// do that.
+fn ask(source: &dyn PageSource, index: u64, write: bool) -> Outcome<()> {
+    for _ in 0..MOST_TRIES {
+        match source.page(index, write) {
+            Ok(_) => return Ok(()),
+            // The source takes back what it can, but nobody dies for it.
+            Err(Errno::ENOMEM) => pressure::make_room().map_err(|_| FaultError::OutOfMemory)?,
+            Err(_) => return Err(FaultError::Bus),
+        }
+    }
+    Err(FaultError::OutOfMemory)
 }
 
 fn check_access(area: &Area, access: Access) -> Outcome<()> {
