@@ -152,8 +152,113 @@ static void threads(int advice) {
     count("threads", shared, 0, 2048, 6);
 }
 
+// How much of the memory around an address is in large pages, in units of them; -1 where there are none of it.
+static long large_around(const char *at) {
+    char line[256];
+    int is_inside = 0;
+    long kib = 0;
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+    while (fgets(line, sizeof line, smaps)) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            is_inside = start < (unsigned long)at + 6 * LARGE && end > (unsigned long)at - LARGE;
+        long some = 0;
+        if (is_inside && sscanf(line, "AnonHugePages: %ld kB", &some) == 1) kib += some;
+    }
+    fclose(smaps);
+    return kib * 1024 / LARGE;
+}
+
+static int has_large;
+
+// How much of it is in large pages; whatever where memory was too much in pieces to have any.
+static void expect(const char *what, const char *at, long wanted) {
+    long is = large_around(at);
+    if (is == wanted || !has_large) say("%s: as many large pages as it should have\n", what);
+    else say("%s: %ld large pages, not %ld\n", what, is, wanted);
+}
+
+// What fork, stores and changes of a part leave of large pages, and that a parent has its own again afterwards.
+static void kept(void) {
+    char *at = area(4, MADV_HUGEPAGE);
+    mprotect(at - P, P, PROT_NONE);
+    say("untouched: %ld large\n", large_around(at));
+    fill(at, 0, 2048, 7);
+    has_large = large_around(at) == 4;
+    int to_child[2], to_parent[2];
+    char byte = 0;
+    pipe(to_child);
+    pipe(to_parent);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        count("child's", at, 0, 2048, 7);
+        expect("child", at, 4);
+        fill(at, 5, 6, 8);
+        fill(at, 600, 601, 8);
+        expect("child that stored to two", at, 2);
+        fflush(stdout);
+        write(to_parent[1], &byte, 1);
+        read(to_child[0], &byte, 1);
+        count("child's own", at, 5, 6, 8);
+        count("child's, the parent stored to others", at, 6, 600, 7);
+        count("child's, the parent stored to others", at, 1024, 2048, 7);
+        fflush(stdout);
+        _exit(0);
+    }
+    read(to_parent[0], &byte, 1);
+    count("parent's", at, 0, 2048, 7);
+    expect("parent", at, 4);
+    // Of the first one the child has all but one page still.
+    fill(at, 5, 8, 9);
+    fill(at, 1024, 1025, 9);
+    expect("parent that stored to two", at, 2);
+    write(to_child[1], &byte, 1);
+    waitpid(child, 0, 0);
+    fill(at, 0, 1024, 9);
+    count("parent's again", at, 0, 1025, 9);
+    count("and the rest", at, 1025, 2048, 7);
+    expect("parent alone again", at, 2);
+    SHOW(mprotect(at + 3 * LARGE / 2, P, PROT_READ));
+    expect("a part protected", at, 1);
+    SHOW(madvise(at + 3 * P, P, MADV_DONTNEED));
+    expect("a part dropped", at, 1);
+    SHOW(munmap(at + 4 * LARGE - P, P));
+    expect("a part unmapped", at, 0);
+    munmap(at, 4 * LARGE);
+}
+
+// A fork that copies some of it, over and over: more than there is memory for if any of it stays.
+static void exits(void) {
+    long right = 0;
+    for (int round = 0; round < 24; round++) {
+        pid_t child = fork();
+        if (child == 0) {
+            char *at = area(6, MADV_HUGEPAGE);
+            for (int page = 0; page < 6; page++) at[page * LARGE] = 1;
+            pid_t grandchild = fork();
+            if (grandchild == 0) {
+                for (int page = 0; page < 6; page += 2) at[page * LARGE + 7 * P] = 1;
+                if (round % 2 == 0) munmap(at + LARGE, LARGE);
+                _exit(0);
+            }
+            at[LARGE] = 2;
+            if (round % 3 == 0) _exit(0);
+            waitpid(grandchild, 0, 0);
+            at[3 * LARGE] = 3;
+            _exit(at[LARGE] == 2 && at[7 * P] == 0 ? 0 : 1);
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        right += status == 0;
+    }
+    printf("rounds: %ld right\n", right);
+}
+
 int main(void) {
     signal(SIGSEGV, fault);
+    kept();
+    exits();
     SHOW(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
     for (int advice = MADV_HUGEPAGE; advice <= MADV_NOHUGEPAGE; advice++) {
         printf("advice %d\n", advice);

@@ -1,5 +1,5 @@
 //! Where two CPUs meet, in all orders that the memory model allows (`loom`): a grace period of RCU against readers
-//! that come and go idle, and the word of a sleeping lock against those who wait for it.
+//! that come and go idle, the word of a sleeping lock against those who wait for it, and faults that fill a page table.
 //!
 //! The files under test are compiled in here, with loom's atomics in place of the machine's.
 #![allow(
@@ -22,6 +22,13 @@ mod epochs;
 )]
 #[path = "../src/sync/lock_cell.rs"]
 mod lock_cell;
+#[allow(
+    dead_code,
+    clippy::cast_possible_truncation,
+    reason = "not all of it is tried here; indices are below 512"
+)]
+#[path = "../src/page_table/usage.rs"]
+mod usage;
 
 use atomic::{AtomicU32, AtomicU64, Ordering};
 use epochs::{Epochs, FIRST, IDLE, Seen};
@@ -147,5 +154,34 @@ fn readers_and_a_writer_keep_each_other_out() {
         for reader in readers {
             reader.join().unwrap();
         }
+    });
+}
+
+#[test]
+fn faults_at_one_table_set_each_entry_once_and_count_all() {
+    loom::model(|| {
+        let word = Arc::new(AtomicU32::new(0));
+        let entries = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let fault = |word: &AtomicU32, entries: &[AtomicU64; 2], at: usize, value: u64| {
+            let mut usage = usage::lock(word, thread::yield_now);
+            let is_free = entries[at].load(Ordering::Relaxed) == 0;
+            if is_free {
+                entries[at].store(value, Ordering::Release);
+                usage.add(at);
+            }
+            usage.store(word);
+            is_free
+        };
+        let other = {
+            let (word, entries) = (word.clone(), entries.clone());
+            thread::spawn(move || fault(&word, &entries, 0, 1) || fault(&word, &entries, 1, 1))
+        };
+        let first = fault(&word, &entries, 0, 2);
+        let second = fault(&word, &entries, 1, 2);
+        let others = other.join().unwrap();
+        assert!(first || others);
+        assert!(second || entries[1].load(Ordering::Relaxed) == 1);
+        let usage = usage::Usage::of(&word);
+        assert_eq!((usage.count(), usage.indices()), (2, 0..2));
     });
 }

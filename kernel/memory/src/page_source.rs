@@ -27,6 +27,15 @@ pub trait PageSource: Any + Send + Sync {
         None
     }
 
+    /// As [`Self::page_at_hand`] for pages from `first` on that nobody stores to, where there is no frame yet.
+    fn pages_at_hand(&self, first: u64, frames: &mut [Option<Frame>]) {
+        for (index, frame) in (first..).zip(frames) {
+            if frame.is_none() {
+                *frame = self.page_at_hand(index, false);
+            }
+        }
+    }
+
     /// Length in bytes; a fault on a page wholly past it is SIGBUS.
     fn size_bytes(&self) -> u64;
 

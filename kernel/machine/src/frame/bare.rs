@@ -193,7 +193,8 @@ impl Frame {
         }
     }
 
-    /// The owner's word of an anonymous frame: where the table is that is put aside for a large page.
+    /// The owner's word of a frame: how many share a large page that it is the first of; for a page table, the list of
+    /// those put aside.
     pub(crate) fn owner_word(phys: PhysAddr) -> &'static AtomicU64 {
         &allocator::meta(frame_number(phys)).owner
     }

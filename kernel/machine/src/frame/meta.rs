@@ -128,6 +128,11 @@ impl Meta {
 
     /// Counts one handle less; whether it was the last.
     pub(crate) fn drop_handle(&self) -> bool {
+        if self.count.load(Ordering::Acquire) == 1 {
+            // Handles are made of handles, so nobody else changes it.
+            self.count.store(0, Ordering::Relaxed);
+            return true;
+        }
         let before = self.count.fetch_sub(1, Ordering::Release);
         if before > MOST_HANDLES {
             self.saturate();
@@ -146,9 +151,10 @@ impl Meta {
         Kind::ALL.get(number).copied().unwrap_or(Kind::Other)
     }
 
+    /// Before anybody else has a reason to note something in the flags.
     pub(crate) fn set_kind(&self, kind: Kind) {
-        self.flags.fetch_and(!KIND, Ordering::Relaxed);
-        self.flags.fetch_or(kind as u32, Ordering::Release);
+        let others = self.flags.load(Ordering::Relaxed) & !KIND;
+        self.flags.store(others | kind as u32, Ordering::Release);
     }
 
     pub(crate) fn set(&self, flags: FrameFlags) -> FrameFlags {
@@ -167,8 +173,10 @@ impl Meta {
         self.flags.load(Ordering::Relaxed) & ZERO != 0
     }
 
+    /// For a frame that has one handle left.
     pub(crate) fn mark_zero(&self) {
-        self.flags.fetch_or(ZERO, Ordering::Relaxed);
+        let others = self.flags.load(Ordering::Relaxed);
+        self.flags.store(others | ZERO, Ordering::Relaxed);
     }
 
     /// Marks the first frame of a free block; under the allocator's lock.

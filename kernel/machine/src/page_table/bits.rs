@@ -14,6 +14,8 @@ pub(crate) const WRITE: u64 = PageTableFlags::WRITABLE.bits();
 pub(crate) const USER: u64 = PageTableFlags::USER_ACCESSIBLE.bits();
 /// The CPU has used the entry.
 pub(crate) const ACCESSED: u64 = PageTableFlags::ACCESSED.bits();
+/// The CPU has stored through the entry.
+pub(crate) const DIRTY: u64 = PageTableFlags::DIRTY.bits();
 /// In an entry above the leaves: it maps a large page itself.
 pub(crate) const LARGE: u64 = PageTableFlags::HUGE_PAGE.bits();
 /// Free for software: the page is boot memory, which is not counted.
@@ -51,23 +53,67 @@ pub(super) fn is_large(entry: u64) -> bool {
     is_used(entry) && entry & LARGE != 0
 }
 
-/// The entry for a page: its physical address, with [`BOOT_MEMORY`] and [`LARGE`] where that holds. Boot memory is
-/// constant: its entry never gives [`Perms::WRITE`], so that a store faults and finds a copy.
-pub(super) fn encode(page: u64, perms: Perms) -> u64 {
-    if perms.contains(Perms::NO_ACCESS) {
-        return (page ^ ADDRESS) | KEPT;
+/// What makes entries of pages, all with the same permissions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encoder {
+    /// The bits of a present entry; `KEPT` of one that nobody may access.
+    bits: u64,
+    /// What is inverted of the address.
+    inverted: u64,
+}
+
+impl Encoder {
+    pub(super) fn new(perms: Perms) -> Self {
+        if perms.contains(Perms::NO_ACCESS) {
+            return Self {
+                bits: KEPT,
+                inverted: ADDRESS,
+            };
+        }
+        let mut bits = PRESENT | USER;
+        if perms.contains(Perms::WRITE) {
+            bits |= WRITE;
+        }
+        if !perms.contains(Perms::EXEC) {
+            bits |= NO_EXEC;
+        }
+        Self { bits, inverted: 0 }
     }
-    let write = if perms.contains(Perms::WRITE) && page & BOOT_MEMORY == 0 {
-        WRITE
-    } else {
-        0
-    };
-    let no_exec = if perms.contains(Perms::EXEC) {
-        0
-    } else {
-        NO_EXEC
-    };
-    page | PRESENT | USER | write | no_exec
+
+    /// Whether a used entry is surely as this would make it.
+    #[inline]
+    pub(super) fn is_like(self, entry: u64) -> bool {
+        (entry ^ self.bits) & (PRESENT | KEPT | WRITE | NO_EXEC) == 0
+    }
+
+    /// The entry for a page: its physical address, with [`BOOT_MEMORY`] and [`LARGE`] where that holds. Boot memory is
+    /// constant: its entry never gives [`Perms::WRITE`], so that a store faults and finds a copy.
+    #[inline]
+    pub(super) fn encode(self, page: u64) -> u64 {
+        const { assert!(BOOT_MEMORY >> 8 == WRITE) };
+        (page ^ self.inverted) | self.bits & !((page & BOOT_MEMORY) >> 8)
+    }
+}
+
+/// One entry, as [`Encoder::encode`] makes it.
+pub(super) fn encode(page: u64, perms: Perms) -> u64 {
+    Encoder::new(perms).encode(page)
+}
+
+/// An entry without [`Perms::WRITE`]; it is as present as before.
+pub(super) fn read_only(entry: u64) -> u64 {
+    entry & !WRITE
+}
+
+/// An entry without what the CPU noted in it.
+pub(super) fn unmarked(entry: u64) -> u64 {
+    entry & !(ACCESSED | DIRTY)
+}
+
+/// Whether entry `new` allows less than CPUs may know that have used `old`.
+pub(super) fn takes_away(old: u64, new: u64) -> bool {
+    let is_lost = old & !new & (PRESENT | WRITE) | !old & new & NO_EXEC;
+    old & PRESENT != 0 && is_lost != 0
 }
 
 /// What [`encode`] was given for the page of an entry.
@@ -114,6 +160,14 @@ mod tests {
                 };
                 assert_eq!((page_of(entry), perms_of(entry)), (page, kept));
                 assert_eq!(entry & PRESENT == 0, perms == Perms::NO_ACCESS);
+                let is_as_wished = kept == perms;
+                assert_eq!(Encoder::new(perms).is_like(entry | ACCESSED), is_as_wished);
+                assert!(!takes_away(entry, entry | DIRTY));
+                let silent = encode(page, Perms::NO_ACCESS);
+                assert_eq!(takes_away(entry, silent), entry & PRESENT != 0);
+                assert!(!takes_away(silent, entry));
+                assert_eq!(perms_of(read_only(entry)), kept - Perms::WRITE);
+                assert_eq!(unmarked(entry | ACCESSED | DIRTY), entry);
             }
         }
     }

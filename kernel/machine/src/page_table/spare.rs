@@ -3,9 +3,10 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::bits::ENTRIES;
 use super::tree::Tables;
 use crate::addr::PhysAddr;
-use crate::frame::{Frame, Kind, OutOfMemory};
+use crate::frame::{Frame, Kind, LargeFrame, OutOfMemory};
 use crate::sync::SpinLock;
 use crate::x86::paging;
 
@@ -90,16 +91,30 @@ impl Tables for Memory {
         unsafe { give_back(table) };
     }
 
-    fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {
-        paging::entry(table, index)
+    fn entries(&self, table: PhysAddr) -> &[AtomicU64; ENTRIES] {
+        paging::entries(table)
     }
 
-    fn put_aside(&self, page: u64, table: PhysAddr) {
-        Frame::owner_word(PhysAddr(page)).store(table.0, Ordering::Relaxed);
+    // A list, whose links are the owner's words of table `above` and of the tables in it.
+    fn put_aside(&self, above: PhysAddr, table: PhysAddr) {
+        let first = Frame::owner_word(above);
+        let next = first.load(Ordering::Relaxed);
+        Frame::owner_word(table).store(next, Ordering::Relaxed);
+        first.store(table.0, Ordering::Relaxed);
     }
 
-    fn take_aside(&self, page: u64) -> PhysAddr {
-        PhysAddr(Frame::owner_word(PhysAddr(page)).swap(0, Ordering::Relaxed))
+    fn take_aside(&self, above: PhysAddr) -> PhysAddr {
+        let first = Frame::owner_word(above);
+        let table = PhysAddr(first.load(Ordering::Relaxed));
+        assert!(table.0 != 0, "a large page without a table put aside");
+        let next = Frame::owner_word(table).swap(0, Ordering::Relaxed);
+        first.store(next, Ordering::Relaxed);
+        table
+    }
+
+    fn share_out(&self, page: u64) {
+        // SAFETY: the entry that is about to be replaced had the share.
+        unsafe { LargeFrame::from_phys(PhysAddr(page)) }.into_frames();
     }
 
     fn usage(&self, table: PhysAddr) -> &AtomicU32 {

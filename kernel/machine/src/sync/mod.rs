@@ -163,19 +163,19 @@ impl<T: ?Sized> DerefMut for IrqGuard<'_, T> {
 
 /// One spin lock in this CPU's count of held ones; nothing in builds without checks.
 #[derive(Debug)]
-struct Held;
+pub(crate) struct Held;
 
 #[cfg(not(any(feature = "checks", debug_assertions)))]
 impl Held {
     #[inline]
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Held
     }
 }
 
 #[cfg(any(feature = "checks", debug_assertions))]
 impl Held {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         crate::cpu::count_held_locks(1);
         Held
     }

@@ -40,12 +40,17 @@ const KERNEL_ROOT_ENTRY: usize = 256;
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static KERNEL: IrqLock<()> = IrqLock::new(());
 
-/// An entry of a table, as an atomic: the CPU reads (and marks) it at any time.
-pub(crate) fn entry(table: PhysAddr, index: usize) -> &'static AtomicU64 {
-    let entries: *const AtomicU64 = layout::at(table);
+/// The entries of a table, as atomics: the CPU reads (and marks) them at any time.
+pub(crate) fn entries(table: PhysAddr) -> &'static [AtomicU64; ENTRIES] {
+    let entries: *const [AtomicU64; ENTRIES] = layout::at(table);
     // SAFETY: `table` is a frame that holds a page table, mapped in the direct map, kept by the
-    // tree it belongs to; `index` is masked to its 512 entries; all access is atomic.
-    unsafe { &*entries.wrapping_add(index & (ENTRIES - 1)) }
+    // tree it belongs to; all access is atomic.
+    unsafe { &*entries }
+}
+
+/// An entry of a table.
+pub(crate) fn entry(table: PhysAddr, index: usize) -> &'static AtomicU64 {
+    &entries(table)[index & (ENTRIES - 1)]
 }
 
 /// The kernel-only root table.

@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) is_to_drain: AtomicBool,
     pub(crate) apic_id: AtomicU32,
     pub(crate) frame_counts: allocator::Counts,
+    /// Entries of user page tables that are pages of files, that came on this CPU, less those that went.
+    pub(crate) file_pages: AtomicUsize,
 }
 
 impl Deref for Area {
@@ -119,6 +121,7 @@ impl Area {
                 is_to_drain: AtomicBool::new(false),
                 apic_id: AtomicU32::new(0),
                 frame_counts: allocator::Counts::new(),
+                file_pages: AtomicUsize::new(0),
             },
             #[cfg(any(feature = "checks", debug_assertions))]
             held_locks: Cell::new(0),

@@ -11,6 +11,12 @@ use super::{MOST_BYTES, Mapping, PAGE, Store, offset_in_page};
 use crate::io::IoReader;
 use crate::pressure;
 
+/// A page of boot memory.
+fn page_of(boot: &'static [u8], index: u64) -> Option<&'static [u8]> {
+    let start = usize::try_from(index).ok()?.checked_mul(PAGE_SIZE)?;
+    boot.get(start..start.checked_add(PAGE_SIZE)?)
+}
+
 impl Mapping {
     /// The frame of page `index` if there is one, boot memory included; `None` for a hole.
     pub(super) fn at_hand(&self, index: u64) -> Option<Frame> {
@@ -22,13 +28,45 @@ impl Mapping {
         self.boot_page(index).and_then(Frame::from_boot_memory)
     }
 
+    /// The frames of pages from `first` on, where there is none yet, boot memory included. Each lock is taken once.
+    pub(super) fn pages_at_hand(&self, first: u64, frames: &mut [Option<Frame>]) {
+        let end = self.end_index();
+        let mut absent = 0_u64;
+        let mut pages = self.pages.lock();
+        for (n, frame) in frames.iter_mut().enumerate().take(64) {
+            let index = first + n as u64;
+            if frame.is_some() || index >= end {
+                continue;
+            }
+            match pages.find(index) {
+                Found::Ready(found) => *frame = Some(found),
+                Found::Busy => {}
+                Found::Absent => absent |= 1 << n,
+            }
+        }
+        drop(pages);
+        if absent == 0 {
+            return;
+        }
+        let boot = self.boot_memory();
+        for (n, frame) in frames.iter_mut().enumerate().take(64) {
+            if absent & 1 << n != 0 {
+                let page = page_of(boot, first + n as u64);
+                *frame = page.and_then(Frame::from_boot_memory);
+            }
+        }
+    }
+
     fn boot_page(&self, index: u64) -> Option<&'static [u8]> {
-        let Store::Memory { boot, .. } = &self.store else {
-            return None;
-        };
-        let boot: &'static [u8] = *boot.lock();
-        let start = usize::try_from(index).ok()?.checked_mul(PAGE_SIZE)?;
-        boot.get(start..start.checked_add(PAGE_SIZE)?)
+        page_of(self.boot_memory(), index)
+    }
+
+    /// The part of the archive that the file began as; empty when it is none.
+    fn boot_memory(&self) -> &'static [u8] {
+        match &self.store {
+            Store::Memory { boot, .. } => *boot.lock(),
+            Store::Device(_) => &[],
+        }
     }
 
     /// The frame of page `index`, to be written to: made if there is none, copied if it is boot memory.

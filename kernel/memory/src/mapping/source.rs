@@ -62,6 +62,10 @@ impl PageSource for Mapping {
         }
     }
 
+    fn pages_at_hand(&self, first: u64, frames: &mut [Option<Frame>]) {
+        Mapping::pages_at_hand(self, first, frames);
+    }
+
     fn size_bytes(&self) -> u64 {
         Mapping::size_bytes(self)
     }

@@ -429,3 +429,24 @@ fn mapped_pages_go_when_memory_is_short_and_come_back_when_touched() {
     space.lock(base, 8 * PAGE, true, false).unwrap();
     assert_eq!(queues.reclaim(8), 0);
 }
+
+#[test]
+fn pages_at_hand_are_those_of_one_look_each() {
+    let file = Mapping::in_memory(None, 6 * PAGE).unwrap();
+    for index in [1, 2, 4] {
+        file.write(index * PAGE, &mut IoReader::kernel(b"some"))
+            .unwrap();
+    }
+    let mine = Frame::alloc_zeroed().unwrap();
+    let mut frames = [const { None }; 8];
+    frames[1] = Some(mine.clone());
+    PageSource::pages_at_hand(&*file, 0, &mut frames);
+    for (index, frame) in (0..).zip(&frames) {
+        let expected = match index {
+            1 => Some(mine.phys()),
+            _ => file.page_at_hand(index, false).map(|frame| frame.phys()),
+        };
+        assert_eq!(frame.as_ref().map(Frame::phys), expected, "page {index}");
+    }
+    assert_eq!(frames.iter().flatten().count(), 3);
+}

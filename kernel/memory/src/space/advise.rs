@@ -8,7 +8,7 @@ use machine::UserAddr;
 use super::area::{Area, AreaFlags, Prot};
 use super::fault::FaultError;
 use super::map::Stopped;
-use super::{AddressSpace, PAGE, wrapping_range};
+use super::{AddressSpace, PAGE, unmap_pages, wrapping_range};
 
 const NORMAL: u32 = 0;
 const RANDOM: u32 = 1;
@@ -125,7 +125,7 @@ impl AddressSpace {
             if refused {
                 return Err(Errno::EINVAL);
             }
-            self.unmap_pages(part);
+            unmap_pages(&mut areas.pages, part);
         }
         drop(areas);
         self.check_covered(range)

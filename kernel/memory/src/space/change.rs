@@ -9,7 +9,7 @@ use machine::UserAddr;
 use machine::page_table::Perms;
 
 use super::area::{Area, AreaFlags, Prot};
-use super::{AddressSpace, Areas, PAGE, addresses, page_range, wrapping_range};
+use super::{AddressSpace, Areas, PAGE, addresses, page_range, protect_pages, wrapping_range};
 use crate::pressure;
 
 const MS_ASYNC: u32 = 1;
@@ -40,18 +40,9 @@ impl AddressSpace {
         if end > range.start {
             let range = range.start..end;
             areas.tree.update(range.clone(), |area| area.prot = prot)?;
-            self.apply_prot(&areas, range);
+            areas.apply_prot(&range);
         }
         outcome
-    }
-
-    /// Brings the page table in line with the areas of a range.
-    fn apply_prot(&self, areas: &Areas, range: Range<u64>) {
-        for (start, area) in areas.tree.overlapping(range.clone()) {
-            let part = start.max(range.start)..area.end.min(range.end);
-            // Private pages get their store permission back by a fault that looks who owns them.
-            self.protect_pages(part, area.perms_before_store());
-        }
     }
 
     /// msync(2): `flags` are the `MS_*` bits.
@@ -109,7 +100,7 @@ impl AddressSpace {
         let mut residency = Vec::try_with_capacity(super::page_count(&range))?;
         let mut page = range.start;
         while page < range.end {
-            let is_mapped = self.table.mapped(addresses(page..page + PAGE)) > 0;
+            let is_mapped = areas.pages.mapped(addresses(page..page + PAGE)) > 0;
             let is_resident = is_mapped
                 || areas.tree.find(page).is_some_and(|(start, area)| {
                     let index = area.page_index(start, page);
@@ -137,11 +128,21 @@ impl AddressSpace {
     /// Perms of a page, for tests.
     #[cfg(test)]
     pub(super) fn perms_at(&self, addr: u64) -> Option<Perms> {
-        self.table.query(UserAddr(addr)).map(|(_, perms)| perms)
+        let areas = self.areas.read();
+        areas.pages.query(UserAddr(addr)).map(|page| page.perms)
     }
 }
 
 impl Areas {
+    /// Brings the page table in line with the areas of a range.
+    fn apply_prot(&mut self, range: &Range<u64>) {
+        for (start, area) in self.tree.overlapping(range.clone()) {
+            let part = start.max(range.start)..area.end.min(range.end);
+            // Private pages get their store permission back by a fault that looks who owns them.
+            protect_pages(&mut self.pages, part, area.perms_before_store());
+        }
+    }
+
     /// How far a range is mapped without a gap by areas that agree, and what stands in the way then.
     pub(super) fn agreeing(
         &self,

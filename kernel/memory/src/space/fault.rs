@@ -7,7 +7,7 @@
 use alloc::sync::Arc;
 
 use abi::Errno;
-use machine::page_table::Perms;
+use machine::page_table::{Mapped, Mapper, Perms};
 use machine::user_mode::PageFault;
 use machine::{Frame, UserAddr};
 
@@ -54,6 +54,7 @@ struct Place<'a> {
     page: u64,
     start: u64,
     area: &'a Area,
+    pages: &'a Mapper,
 }
 
 /// What the first look came to.
@@ -129,10 +130,10 @@ impl AddressSpace {
                 };
                 let look = self.look(&areas, page, access)?;
                 if matches!(look, Look::Done)
-                    && let Some((frame, perms)) = self.table.query(UserAddr(page))
-                    && may_be_used(access, &frame, perms)
+                    && let Some(mapped) = areas.pages.query(UserAddr(page))
+                    && may_be_used(access, &mapped)
                 {
-                    act(&frame);
+                    act(&mapped.frame);
                     return Ok(());
                 }
                 look
@@ -165,17 +166,23 @@ impl AddressSpace {
         };
         check_access(area, access)?;
         area.note_copied(access.write && !area.is_shared());
-        let place = Place { page, start, area };
+        let pages = &areas.pages;
+        let place = Place {
+            page,
+            start,
+            area,
+            pages,
+        };
         // The CPU's word that nothing was there may be out of date: `fill` never replaces, and
         // the access simply faults again.
         if !access.is_absent
-            && let Some((frame, perms)) = self.table.query(UserAddr(page))
+            && let Some(mapped) = pages.query(UserAddr(page))
         {
-            return Ok(self.upgrade(&place, access, &frame, perms));
+            return Ok(upgrade(&place, access, &mapped));
         }
         match area.source.clone() {
             None => self.appear_anonymous(&place, access),
-            Some(source) => self.appear_from(&place, access, source),
+            Some(source) => appear_from(&place, access, source),
         }
     }
 
@@ -188,10 +195,10 @@ impl AddressSpace {
             let Some(frame) = pressure::try_zeroed() else {
                 return Ok(Look::MakeRoom);
             };
-            Ok(self.fill(place, frame, place.area.perms()))
+            Ok(fill(place, frame, place.area.perms()))
         } else {
             let zero = zero_frame().map_err(|_| FaultError::OutOfMemory)?;
-            Ok(self.fill(place, zero.clone(), place.area.perms() - Perms::WRITE))
+            Ok(fill(place, zero.clone(), place.area.perms() - Perms::WRITE))
         }
     }
 
@@ -208,152 +215,155 @@ impl AddressSpace {
             return false;
         }
         // Looked at first: 2 MiB are not zeroed for nothing.
-        self.table.is_vacant(UserAddr(start))
+        place.pages.is_vacant(UserAddr(start))
             && pressure::try_large(area.flags.contains(AreaFlags::LARGE)).is_some_and(|frame| {
-                let filled = self.table.fill_large(UserAddr(start), frame, area.perms());
+                let filled = place.pages.fill_large(UserAddr(start), frame, area.perms());
                 filled == Ok(true)
             })
     }
+}
 
-    /// Nothing is there yet: a page of the source, or a private copy of it.
-    fn appear_from(
-        &self,
-        place: &Place<'_>,
-        access: Access,
-        source: Arc<dyn PageSource>,
-    ) -> Outcome<Look> {
-        let index = place.area.page_index(place.start, place.page);
-        let size = source.size_bytes();
-        if index >= size.div_ceil(PAGE) {
-            return Err(FaultError::Bus);
-        }
-        let shared_write = access.write && place.area.is_shared();
-        let Some(frame) = source.page_at_hand(index, shared_write) else {
-            return Ok(Look::Ask(source, index, shared_write));
-        };
-        if shared_write {
-            return Ok(self.fill(place, frame, place.area.perms()));
-        }
-        if access.write {
-            return Ok(match pressure::try_copy(&frame) {
-                Some(copy) => self.fill(place, copy, place.area.perms()),
-                None => Look::MakeRoom,
-            });
-        }
-        let perms = place.area.perms_before_store();
-        let look = self.fill(place, frame, perms);
-        if matches!(look, Look::Done) {
-            self.fill_around(place, &*source, size, perms);
-        }
-        Ok(look)
+/// Nothing is there yet: a page of the source, or a private copy of it.
+fn appear_from(place: &Place<'_>, access: Access, source: Arc<dyn PageSource>) -> Outcome<Look> {
+    let index = place.area.page_index(place.start, place.page);
+    let size = source.size_bytes();
+    if index >= size.div_ceil(PAGE) {
+        return Err(FaultError::Bus);
     }
+    if !access.write {
+        return Ok(match fill_around(place, &*source, size) {
+            Some(look) => look,
+            None => Look::Ask(source, index, false),
+        });
+    }
+    let shared_write = place.area.is_shared();
+    let Some(frame) = source.page_at_hand(index, shared_write) else {
+        return Ok(Look::Ask(source, index, shared_write));
+    };
+    if shared_write {
+        return Ok(fill(place, frame, place.area.perms()));
+    }
+    Ok(match pressure::try_copy(&frame) {
+        Some(copy) => fill(place, copy, place.area.perms()),
+        None => Look::MakeRoom,
+    })
+}
 
-    /// Maps the pages around a file page that was read, as far as they are at hand.
-    fn fill_around(&self, place: &Place<'_>, source: &dyn PageSource, size: u64, perms: Perms) {
-        let window = place.page & !(AROUND as u64 * PAGE - 1);
-        let first = window.max(place.start);
-        let source_end = place
-            .start
-            .saturating_add(size.saturating_sub(place.area.offset));
-        let end = (window + AROUND as u64 * PAGE)
-            .min(place.area.end)
-            .min(source_end.next_multiple_of(PAGE));
-        if first >= end {
-            return;
+/// Maps a file page that is read, and those around it as far as they are at hand; `None` when it is not itself.
+fn fill_around(place: &Place<'_>, source: &dyn PageSource, size: u64) -> Option<Look> {
+    let window = place.page & !(AROUND as u64 * PAGE - 1);
+    let first = window.max(place.start);
+    let source_end = place
+        .start
+        .saturating_add(size.saturating_sub(place.area.offset));
+    let end = (window + AROUND as u64 * PAGE)
+        .min(place.area.end)
+        .min(source_end.next_multiple_of(PAGE));
+    let first_index = place.area.page_index(place.start, first);
+    // Asked before the page table is locked: the source has locks of its own.
+    let mut frames = [const { None }; AROUND];
+    let pages = super::page_count(&(first..end)).min(AROUND);
+    let present = super::page_count(&(first..place.page));
+    source.pages_at_hand(first_index, &mut frames[..pages]);
+    frames.get(present)?.as_ref()?;
+    let perms = place.area.perms_before_store();
+    Some(fill_all(
+        place,
+        UserAddr(first),
+        &mut frames[..pages],
+        perms,
+    ))
+}
+
+/// Something is there, but not for this access.
+fn upgrade(place: &Place<'_>, access: Access, mapped: &Mapped) -> Look {
+    let area = place.area;
+    let (frame, perms) = (&mapped.frame, mapped.perms);
+    if !access.write {
+        let wanted = area.perms();
+        if perms.contains(Perms::NO_ACCESS) && !wanted.contains(Perms::NO_ACCESS) {
+            set_perms(place, wanted - Perms::WRITE);
+        } else if access.exec && !perms.contains(Perms::EXEC) {
+            set_perms(place, perms | (wanted & Perms::EXEC));
         }
-        let first_index = place.area.page_index(place.start, first);
-        // Asked before the page table is locked: the source has locks of its own.
-        let mut frames = [const { None }; AROUND];
-        let pages = super::page_count(&(first..end)).min(AROUND);
-        let present = super::page_count(&(first..place.page));
-        for (n, frame) in frames[..pages].iter_mut().enumerate() {
-            if n != present {
-                *frame = source.page_at_hand(first_index + n as u64, false);
+        return Look::Done;
+    }
+    if perms.contains(Perms::WRITE) {
+        return Look::Done;
+    }
+    if let (true, Some(source)) = (area.is_shared(), &area.source) {
+        let index = area.page_index(place.start, place.page);
+        if source.tracks_stores() {
+            // The source may have replaced the page that is mapped here, boot memory by a copy for instance, and
+            // be about to take it out of all mappings: a store would be lost, or reach memory that nobody
+            // may store to.
+            let current = source.page_at_hand(index, true);
+            let is_current = current.as_ref().map(Frame::phys) == Some(frame.phys());
+            if current.is_some() && !is_current {
+                place.pages.unmap_page(UserAddr(place.page));
+            }
+            if !is_current {
+                return Look::Ask(source.clone(), index, true);
             }
         }
-        // No memory for a table is no failure: these pages were not asked for.
-        let _ = self
-            .table
-            .fill(UserAddr(first), &mut frames[..pages], perms);
+        set_perms(place, area.perms());
+    } else if is_sole(mapped) {
+        set_perms(place, area.perms());
+    } else {
+        return replace_by_copy(place, frame);
     }
+    Look::Done
+}
 
-    /// Something is there, but not for this access.
-    fn upgrade(&self, place: &Place<'_>, access: Access, frame: &Frame, perms: Perms) -> Look {
-        let area = place.area;
-        if !access.write {
-            let wanted = area.perms();
-            if perms.contains(Perms::NO_ACCESS) && !wanted.contains(Perms::NO_ACCESS) {
-                self.set_perms(place, wanted - Perms::WRITE);
-            } else if access.exec && !perms.contains(Perms::EXEC) {
-                self.set_perms(place, perms | (wanted & Perms::EXEC));
-            }
-            return Look::Done;
-        }
-        if perms.contains(Perms::WRITE) {
-            return Look::Done;
-        }
-        if let (true, Some(source)) = (area.is_shared(), &area.source) {
-            let index = area.page_index(place.start, place.page);
-            if source.tracks_stores() {
-                // The source may have replaced the page that is mapped here, boot memory by a copy for instance, and
-                // be about to take it out of all mappings: a store would be lost, or reach memory that nobody
-                // may store to.
-                let current = source.page_at_hand(index, true);
-                let is_current = current.as_ref().map(Frame::phys) == Some(frame.phys());
-                if current.is_some() && !is_current {
-                    self.unmap_pages(place.page..place.page + PAGE);
-                }
-                if !is_current {
-                    return Look::Ask(source.clone(), index, true);
-                }
-            }
-            self.set_perms(place, area.perms());
-        } else if frame.handles() <= 2 {
-            // Only the table's handle and the one just made by asking: nobody else has the page.
-            self.set_perms(place, area.perms());
-        } else {
-            return self.replace_by_copy(place, frame);
-        }
-        Look::Done
-    }
+fn replace_by_copy(place: &Place<'_>, frame: &Frame) -> Look {
+    let is_zero = zero_frame().is_ok_and(|zero| zero.phys() == frame.phys());
+    let copy = if is_zero {
+        pressure::try_zeroed()
+    } else {
+        pressure::try_copy(frame)
+    };
+    let Some(copy) = copy else {
+        return Look::MakeRoom;
+    };
+    // Another thread may have been faster, and have stored to its copy already: then that one stays.
+    place
+        .pages
+        .replace(UserAddr(place.page), frame, copy, place.area.perms());
+    Look::Done
+}
 
-    fn replace_by_copy(&self, place: &Place<'_>, frame: &Frame) -> Look {
-        let is_zero = zero_frame().is_ok_and(|zero| zero.phys() == frame.phys());
-        let copy = if is_zero {
-            pressure::try_zeroed()
-        } else {
-            pressure::try_copy(frame)
-        };
-        let Some(copy) = copy else {
-            return Look::MakeRoom;
-        };
-        // Another thread may have been faster, and have stored to its copy already: then that one stays.
-        self.table
-            .replace(UserAddr(place.page), frame, copy, place.area.perms());
-        Look::Done
-    }
+fn set_perms(place: &Place<'_>, perms: Perms) {
+    place.pages.protect_page(UserAddr(place.page), perms);
+}
 
-    fn set_perms(&self, place: &Place<'_>, perms: Perms) {
-        self.table.protect_page(UserAddr(place.page), perms);
-    }
+/// Maps a page unless one is there by now.
+fn fill(place: &Place<'_>, frame: Frame, perms: Perms) -> Look {
+    fill_all(place, UserAddr(place.page), &mut [Some(frame)], perms)
+}
 
-    /// Maps a page unless one is there by now.
-    fn fill(&self, place: &Place<'_>, frame: Frame, perms: Perms) -> Look {
-        match self
-            .table
-            .fill(UserAddr(place.page), &mut [Some(frame)], perms)
-        {
-            Ok(_) => Look::Done,
-            // No frame for a table.
-            Err(_) => Look::MakeRoom,
-        }
+/// Maps pages from an address on, where none are by now.
+fn fill_all(
+    place: &Place<'_>,
+    start: UserAddr,
+    frames: &mut [Option<Frame>],
+    perms: Perms,
+) -> Look {
+    match place.pages.fill(start, frames, perms) {
+        Ok(_) => Look::Done,
+        // No frame for a table.
+        Err(_) => Look::MakeRoom,
     }
 }
 
 /// Whether a page that is there is good for an access by the kernel: one that is stored to by force, which the program may
-/// not do itself, has to be the program's alone (the table's handle, and the one just made by asking).
-fn may_be_used(access: Access, frame: &Frame, perms: Perms) -> bool {
-    !access.write || perms.contains(Perms::WRITE) || (access.force && frame.handles() <= 2)
+/// not do itself, has to be the program's alone.
+fn may_be_used(access: Access, mapped: &Mapped) -> bool {
+    !access.write || mapped.perms.contains(Perms::WRITE) || (access.force && is_sole(mapped))
+}
+
+/// Whether nobody else has a page that was just asked for: that is one handle, the table's the other.
+fn is_sole(mapped: &Mapped) -> bool {
+    mapped.frame.handles() <= 2 && mapped.large.unwrap_or(0) == 0
 }
 
 /// Has a source bring a page in. It is at hand then, unless it is taken away again; only under the area lock can nobody

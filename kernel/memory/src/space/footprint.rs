@@ -1,13 +1,13 @@
 //! What of a range of addresses is in memory, whose it is and who shares it: /proc/PID/smaps.
 //!
 //! A page table's entry and a page cache own a handle to their frame each, so the handles tell how many map a page.
-//! Nothing is locked between two pages: the figures are those of a moment each.
+//! Nothing is locked between two pieces: the figures are those of a moment each.
 
 use core::ops::{AddAssign, Range};
 
+use machine::UserAddr;
 use machine::frame::Kind;
-use machine::page_table::Perms;
-use machine::{Frame, UserAddr};
+use machine::page_table::{Mapped, Perms};
 
 use super::{AddressSpace, PAGE};
 
@@ -30,6 +30,8 @@ pub struct Footprint {
     pub private_dirty: u64,
     /// Not of a file.
     pub anonymous: u64,
+    /// Of `anonymous`, what is in pages of 2 MiB.
+    pub large: u64,
 }
 
 impl AddAssign for Footprint {
@@ -42,6 +44,7 @@ impl AddAssign for Footprint {
         self.private_clean += other.private_clean;
         self.private_dirty += other.private_dirty;
         self.anonymous += other.anonymous;
+        self.large += other.large;
     }
 }
 
@@ -59,9 +62,12 @@ impl AddressSpace {
 
     fn add_footprint(&self, range: Range<u64>, steps: &[u64], sum: &mut Footprint) {
         let Some((step, finer)) = steps.split_first() else {
-            for at in range.step_by(machine::PAGE_SIZE) {
-                if let Some((frame, perms)) = self.table.query(UserAddr(at)) {
-                    *sum += of_page(&frame, perms);
+            {
+                let areas = self.areas.read();
+                for at in range.step_by(machine::PAGE_SIZE) {
+                    if let Some(page) = areas.pages.query(UserAddr(at)) {
+                        *sum += of_page(&page);
+                    }
                 }
             }
             sched::cond_resched();
@@ -70,7 +76,8 @@ impl AddressSpace {
         let mut at = range.start;
         while at < range.end {
             let end = ((at | (step - 1)) + 1).min(range.end);
-            if self.table.mapped(UserAddr(at)..UserAddr(end)) > 0 {
+            let mapped = self.areas.read().pages.mapped(UserAddr(at)..UserAddr(end));
+            if mapped > 0 {
                 self.add_footprint(at..end, finer, sum);
             }
             at = end;
@@ -78,14 +85,15 @@ impl AddressSpace {
     }
 }
 
-fn of_page(frame: &Frame, perms: Perms) -> Footprint {
+fn of_page(mapped: &Mapped) -> Footprint {
+    let (frame, perms) = (&mapped.frame, mapped.perms);
     let is_file = matches!(frame.kind(), Kind::File | Kind::Shmem);
     // Beside the one that was just made and the cache's.
     let others = 1 + usize::from(is_file);
     // Who maps pages of the boot archive is not counted: they are told as if it was nobody else.
     let users = match frame.handles() {
         many if many > u32::MAX as usize => 1,
-        handles => handles.saturating_sub(others).max(1),
+        handles => handles.saturating_sub(others).max(1) + mapped.large.unwrap_or(0),
     };
     // Pages of files are mapped writable from the first store on until they are written back.
     let is_dirty = match frame.kind() {
@@ -97,6 +105,7 @@ fn of_page(frame: &Frame, perms: Perms) -> Footprint {
         resident: PAGE,
         proportional: share,
         proportional_dirty: if is_dirty { share } else { 0 },
+        large: if mapped.large.is_some() { PAGE } else { 0 },
         anonymous: if frame.kind() == Kind::Anon { PAGE } else { 0 },
         ..Footprint::default()
     };

@@ -10,7 +10,7 @@ use abi::{Errno, Result};
 
 use super::area::{Area, AreaFlags};
 use super::tree::AreaTree;
-use super::{AddressSpace, Areas, by_parts};
+use super::{AddressSpace, Areas, by_parts, new_mapper};
 
 impl AddressSpace {
     /// A copy for fork(2): private memory is shared until either side stores to it.
@@ -21,6 +21,7 @@ impl AddressSpace {
         let mut areas = self.areas.write();
         let child = Self::with(Areas {
             tree: AreaTree::default(),
+            pages: new_mapper()?,
             bases: areas.bases.clone(),
             layout: areas.layout,
             limits: areas.limits,
@@ -29,38 +30,38 @@ impl AddressSpace {
             peak_resident: 0,
         })?;
         child.set_denies_large(self.denies_large());
-        let outcome = self.copy_areas(&mut areas, &child);
+        let outcome = copy_areas(&mut areas, &child);
         drop(areas);
         outcome?;
         Ok(child)
     }
+}
 
-    fn copy_areas(&self, areas: &mut Areas, child: &AddressSpace) -> Result<()> {
-        let mut theirs = child.areas.write();
-        theirs.tree.reserve_appends(areas.tree.len())?;
-        for (start, area) in areas.tree.iter() {
-            if area.flags.contains(AreaFlags::DONT_FORK) {
-                continue;
-            }
-            if let Some(mappings) = area.source.as_deref().and_then(|source| source.mappings()) {
-                mappings.add(&child.me)?;
-            }
-            let mut copy = area.clone();
-            // Locks are not inherited (mlock(2)).
-            copy.flags.remove(AreaFlags::LOCKED);
-            let is_wiped = area.flags.contains(AreaFlags::WIPE_ON_FORK);
-            copy.is_copied = AtomicBool::new(area.is_copied() && !is_wiped);
-            theirs.tree.append(start, copy)?;
-            if !is_wiped && has_private_pages(area) {
-                by_parts(start..area.end, |part| {
-                    self.table.share_with(&child.table, part)
-                })
-                .map_err(|_| Errno::ENOMEM)?;
-            }
-            sched::cond_resched();
+fn copy_areas(areas: &mut Areas, child: &AddressSpace) -> Result<()> {
+    let theirs = &mut *child.areas.write();
+    theirs.tree.reserve_appends(areas.tree.len())?;
+    for (start, area) in areas.tree.iter() {
+        if area.flags.contains(AreaFlags::DONT_FORK) {
+            continue;
         }
-        Ok(())
+        if let Some(mappings) = area.source.as_deref().and_then(|source| source.mappings()) {
+            mappings.add(&child.me)?;
+        }
+        let mut copy = area.clone();
+        // Locks are not inherited (mlock(2)).
+        copy.flags.remove(AreaFlags::LOCKED);
+        let is_wiped = area.flags.contains(AreaFlags::WIPE_ON_FORK);
+        copy.is_copied = AtomicBool::new(area.is_copied() && !is_wiped);
+        theirs.tree.append(start, copy)?;
+        if !is_wiped && has_private_pages(area) {
+            by_parts(start..area.end, |part| {
+                areas.pages.share_with(&mut theirs.pages, part)
+            })
+            .map_err(|_| Errno::ENOMEM)?;
+        }
+        sched::cond_resched();
     }
+    Ok(())
 }
 
 fn has_private_pages(area: &Area) -> bool {

@@ -12,7 +12,9 @@ use super::fault::{Access, FaultError};
 use super::placement::LOWEST;
 use super::request::{MapRequest, Placement};
 use super::tree::Removed;
-use super::{AddressSpace, Areas, PAGE, addresses, page_range, round_up};
+use super::{
+    AddressSpace, Areas, PAGE, addresses, page_range, protect_pages, round_up, unmap_pages,
+};
 use crate::mapping::Mapping;
 use crate::pressure;
 use crate::rmap::WritableMapping;
@@ -156,7 +158,7 @@ impl AddressSpace {
         };
         self.note_peak(areas);
         areas.tree.remove(range, removed)?;
-        self.unmap_pages(touched);
+        unmap_pages(&mut areas.pages, touched);
         Ok(())
     }
 
@@ -219,12 +221,12 @@ impl AddressSpace {
         with_copies: bool,
     ) {
         // Faults are kept off: none may map a page that the source has let go of meanwhile.
-        let areas = self.areas.write();
+        let areas = &mut *self.areas.write();
         for (start, area) in areas.tree.iter() {
             if let Some(range) = shown(start, area, source, pages.clone())
                 && (with_copies || !area.is_copied())
             {
-                self.unmap_pages(range);
+                unmap_pages(&mut areas.pages, range);
             }
             sched::cond_resched();
         }
@@ -234,9 +236,10 @@ impl AddressSpace {
     /// at work here: whether it did. Private copies stay.
     pub(crate) fn try_evict(&self, source: &dyn crate::PageSource, page: u64) -> bool {
         // As above: faults are kept off.
-        let Some(areas) = self.areas.try_write() else {
+        let Some(mut areas) = self.areas.try_write() else {
             return false;
         };
+        let areas = &mut *areas;
         for (start, area) in areas.tree.iter() {
             let Some(range) = shown(start, area, source, page..page + 1) else {
                 continue;
@@ -244,26 +247,26 @@ impl AddressSpace {
             if area.flags.contains(AreaFlags::LOCKED) {
                 return false;
             }
-            if area.is_copied() && self.table.mapped(addresses(range.clone())) > 0 {
+            if area.is_copied() && areas.pages.mapped(addresses(range.clone())) > 0 {
                 // It may be a copy of its own, or the page: too little to gain to find out.
                 return false;
             }
-            if self.table.take_accessed(addresses(range.clone())) {
+            if areas.pages.take_accessed(addresses(range.clone())) {
                 return false;
             }
-            self.table.unmap(addresses(range));
+            areas.pages.unmap(addresses(range));
         }
         true
     }
 
     /// Makes shared mappings of pages of `source` ask again before the next store.
     pub(crate) fn expect_stores(&self, source: &dyn crate::PageSource, pages: Range<u64>) {
-        let areas = self.areas.write();
+        let areas = &mut *self.areas.write();
         for (start, area) in areas.tree.iter() {
             if area.is_shared()
                 && let Some(range) = shown(start, area, source, pages.clone())
             {
-                self.protect_pages(range, area.perms_before_store());
+                protect_pages(&mut areas.pages, range, area.perms_before_store());
             }
         }
     }

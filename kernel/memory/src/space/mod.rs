@@ -1,6 +1,7 @@
 //! Address spaces: the areas of a process and the page table that shows what has been touched.
 //!
-//! One sleeping lock guards the areas. It is held while pages are mapped, never while one is read in, and
+//! One sleeping lock guards the areas and what is mapped. Faults share it; what takes pages or tables out has it
+//! alone. It is held while pages are mapped, never while one is read in, and
 //! nothing that may close a file is dropped under it ([`tree::Removed`]).
 
 mod advise;
@@ -26,7 +27,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
-use machine::page_table::{PageTable, Perms};
+use machine::page_table::{Mapper, PageTable, Perms};
 use machine::{Frame, PAGE_SIZE, UserAddr};
 
 use crate::pressure::Freeing;
@@ -58,6 +59,8 @@ pub struct AddressSpace {
 #[derive(Debug)]
 struct Areas {
     tree: AreaTree,
+    /// What has been touched of them.
+    pages: Mapper,
     bases: Bases,
     layout: Layout,
     limits: Limits,
@@ -83,6 +86,7 @@ impl AddressSpace {
     pub fn new(randomize: bool) -> Result<Arc<AddressSpace>> {
         Self::with(Areas {
             tree: AreaTree::default(),
+            pages: new_mapper()?,
             bases: Bases::new(randomize),
             layout: Layout::default(),
             limits: Limits::default(),
@@ -93,8 +97,7 @@ impl AddressSpace {
     }
 
     fn with(areas: Areas) -> Result<Arc<AddressSpace>> {
-        crate::pressure::ensure_headroom()?;
-        let table = PageTable::new().map_err(|_| Errno::ENOMEM)?;
+        let table = areas.pages.table().clone();
         let areas = sched::RwLock::new(areas);
         Ok(collections::try_arc_cyclic(|me| AddressSpace {
             table,
@@ -142,23 +145,14 @@ impl AddressSpace {
         }
     }
 
-    /// Takes the pages of a range out of the page table.
-    fn unmap_pages(&self, range: Range<u64>) {
-        let Ok(()) = by_parts::<Infallible>(range, |part| Ok(self.table.unmap(part)));
-    }
-
-    /// Sets what the page table allows for the pages of a range.
-    fn protect_pages(&self, range: Range<u64>, perms: Perms) {
-        let Ok(()) = by_parts::<Infallible>(range, |part| Ok(self.table.protect(part, perms)));
-    }
-
     /// Drops every mapping at once, as the last thread exits; a leftover reference costs little then.
     pub fn clear(&self) {
         let removed = {
             let _freeing = Freeing::new();
             let mut areas = self.areas.write();
             self.note_peak(&mut areas);
-            self.unmap_pages(areas.tree.bounds());
+            let bounds = areas.tree.bounds();
+            unmap_pages(&mut areas.pages, bounds);
             areas.tree.take_all()
         };
         // Outside the lock: this may close files.
@@ -171,13 +165,30 @@ impl AddressSpace {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        // Not left to the page table: a CPU that is lazy may have that for a long time yet.
-        let range = self.areas.get_mut().tree.bounds();
+        let areas = self.areas.get_mut();
+        let range = areas.tree.bounds();
         if !range.is_empty() {
             let _freeing = Freeing::new();
-            self.unmap_pages(range);
+            unmap_pages(&mut areas.pages, range);
         }
     }
+}
+
+/// # Errors
+/// `ENOMEM`.
+fn new_mapper() -> Result<Mapper> {
+    crate::pressure::ensure_headroom()?;
+    Mapper::new().map_err(|_| Errno::ENOMEM)
+}
+
+/// Takes the pages of a range out.
+fn unmap_pages(pages: &mut Mapper, range: Range<u64>) {
+    let Ok(()) = by_parts::<Infallible>(range, |part| Ok(pages.unmap(part)));
+}
+
+/// Sets what is allowed for the pages of a range.
+fn protect_pages(pages: &mut Mapper, range: Range<u64>, perms: Perms) {
+    let Ok(()) = by_parts::<Infallible>(range, |part| Ok(pages.protect(part, perms)));
 }
 
 /// The part of a loop over a range that a call of the page table did; the CPU may be given away in between.

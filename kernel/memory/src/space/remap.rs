@@ -180,7 +180,7 @@ impl AddressSpace {
         copy.offset = area.offset.wrapping_add(remap.old.start - start);
         copy.end = target_range.end;
         areas.tree.insert(target, copy)?;
-        if moved_len > 0 && !area.is_shared() && self.move_pages(moved, target).is_err() {
+        if moved_len > 0 && !area.is_shared() && areas.move_pages(moved, target).is_err() {
             areas.tree.remove(target_range, removed)?;
             return Err(Errno::ENOMEM);
         }
@@ -191,20 +191,20 @@ impl AddressSpace {
     }
 }
 
-impl AddressSpace {
+impl Areas {
     /// Moves the pages of a range to start at `target`, where nothing is.
     ///
     /// # Errors
     /// `ENOMEM`; all pages are where they were then.
-    fn move_pages(&self, from: Range<u64>, target: u64) -> Result<()> {
+    fn move_pages(&mut self, from: Range<u64>, target: u64) -> Result<()> {
         let shift = target.wrapping_sub(from.start);
-        let moved = by_parts(from.clone(), |part| self.table.relocate(part, shift));
+        let moved = by_parts(from.clone(), |part| self.pages.relocate(part, shift));
         if moved.is_ok() {
             return Ok(());
         }
         // The tables they come from are still there, so that going back needs no memory.
         let back = target..from.end.wrapping_add(shift);
-        by_parts(back, |part| self.table.relocate(part, shift.wrapping_neg()))
+        by_parts(back, |part| self.pages.relocate(part, shift.wrapping_neg()))
             .map_err(|_| Errno::ENOMEM)?;
         Err(Errno::ENOMEM)
     }

@@ -70,7 +70,7 @@ fn write_size(to: &mut dyn Write, name: &str, bytes: u64) -> fmt::Result {
 }
 
 fn write_footprint(to: &mut dyn Write, footprint: &Footprint, locked: u64) -> fmt::Result {
-    // Which pages were used lately, and which are large, is not told: the page tables are not asked for it.
+    // Which pages were used lately is not told: nobody asks the page tables but who takes pages away.
     let lines = [
         ("Rss", footprint.resident),
         ("Pss", footprint.proportional),
@@ -81,6 +81,7 @@ fn write_footprint(to: &mut dyn Write, footprint: &Footprint, locked: u64) -> fm
         ("Private_Dirty", footprint.private_dirty),
         ("Anonymous", footprint.anonymous),
         ("LazyFree", 0),
+        ("AnonHugePages", footprint.large),
         ("ShmemPmdMapped", 0),
         ("FilePmdMapped", 0),
         ("Shared_Hugetlb", 0),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::super::bits::encode;
+use super::super::bits::{LARGE, encode};
 use super::*;
 use crate::page_table::Perms;
 
@@ -16,7 +16,9 @@ struct Table([AtomicU64; ENTRIES]);
 #[derive(Default)]
 struct Heap {
     alive: Mutex<BTreeMap<u64, &'static AtomicU32>>,
-    aside: Mutex<BTreeMap<u64, PhysAddr>>,
+    aside: Mutex<BTreeMap<u64, Vec<PhysAddr>>>,
+    /// Large pages whose shares were made handles.
+    shared_out: Mutex<Vec<u64>>,
     most: Option<usize>,
 }
 
@@ -59,16 +61,22 @@ impl Tables for Heap {
         assert_eq!(usage.load(Ordering::Relaxed), 0);
     }
 
-    fn entry(&self, table: PhysAddr, index: usize) -> &AtomicU64 {
-        &self.of(table).0[index]
+    fn entries(&self, table: PhysAddr) -> &[AtomicU64; ENTRIES] {
+        &self.of(table).0
     }
 
-    fn put_aside(&self, page: u64, table: PhysAddr) {
-        assert_eq!(self.aside.lock().unwrap().insert(page, table), None);
+    fn put_aside(&self, above: PhysAddr, table: PhysAddr) {
+        let mut aside = self.aside.lock().unwrap();
+        aside.entry(above.0).or_default().push(table);
     }
 
-    fn take_aside(&self, page: u64) -> PhysAddr {
-        self.aside.lock().unwrap().remove(&page).unwrap()
+    fn take_aside(&self, above: PhysAddr) -> PhysAddr {
+        let mut aside = self.aside.lock().unwrap();
+        aside.get_mut(&above.0).unwrap().pop().unwrap()
+    }
+
+    fn share_out(&self, page: u64) {
+        self.shared_out.lock().unwrap().push(page);
     }
 
     fn usage(&self, table: PhysAddr) -> &AtomicU32 {
@@ -93,12 +101,23 @@ fn entry(page: u64) -> u64 {
 }
 
 fn map(tree: &Tree<Heap>, page: u64) {
-    let table = tree.leaf_table(page * PAGE).unwrap();
+    let table = tree.table_for(page * PAGE, LEAF).unwrap();
     tree.set(table, index(page * PAGE, LEAF), entry(page));
 }
 
+fn map_large(tree: &Tree<Heap>, addr: u64, page: u64, perms: Perms) -> bool {
+    let above = tree.table_for(addr, LARGE_LEVEL).unwrap();
+    let aside = tree.memory.alloc().unwrap();
+    let is_mapped = tree.map_large((above, addr), encode(page | LARGE, perms), aside);
+    if !is_mapped {
+        // SAFETY: it did not get into the tree.
+        unsafe { tree.memory.free(aside) };
+    }
+    is_mapped
+}
+
 /// Takes a range out in as many steps as it needs; what was in it.
-fn take_all(tree: &Tree<Heap>, range: Range<u64>) -> Vec<u64> {
+fn take_all(tree: &mut Tree<Heap>, range: Range<u64>) -> Vec<u64> {
     let mut taken = Vec::new();
     let mut at = range.start;
     while at < range.end {
@@ -120,7 +139,7 @@ fn take_all(tree: &Tree<Heap>, range: Range<u64>) -> Vec<u64> {
 
 #[test]
 fn a_tree_agrees_with_a_map_and_keeps_no_empty_table() {
-    let tree = tree();
+    let mut tree = tree();
     let mut model = BTreeMap::new();
     let mut random = 1_u64;
     let mut below = |bound: u64| {
@@ -142,7 +161,7 @@ fn a_tree_agrees_with_a_map_and_keeps_no_empty_table() {
                 }
             }
             1 => {
-                let mut taken = take_all(&tree, start * PAGE..end * PAGE);
+                let mut taken = take_all(&mut tree, start * PAGE..end * PAGE);
                 let mut expected: Vec<_> = model.range(start..end).map(|(_, v)| *v).collect();
                 model.retain(|page, _| !(start..end).contains(page));
                 taken.sort_unstable();
@@ -161,7 +180,7 @@ fn a_tree_agrees_with_a_map_and_keeps_no_empty_table() {
             }
         }
     }
-    let left = take_all(&tree, 0..UserAddr::LIMIT.0);
+    let left = take_all(&mut tree, 0..UserAddr::LIMIT.0);
     assert_eq!(left.len(), model.len());
     assert_eq!(tree.memory.count(), 1, "only the root is left");
 }
@@ -170,22 +189,22 @@ fn a_tree_agrees_with_a_map_and_keeps_no_empty_table() {
 fn tables_that_a_failure_left_empty_go_with_the_next_unmap() {
     let mut tree = tree();
     tree.memory.most = Some(3);
-    assert_eq!(tree.leaf_table(5 * PAGE), Err(OutOfMemory));
+    assert_eq!(tree.table_for(5 * PAGE, LEAF), Err(OutOfMemory));
     assert_eq!(tree.memory.count(), 3);
-    assert!(take_all(&tree, 0..PAGE * 16).is_empty());
+    assert!(take_all(&mut tree, 0..PAGE * 16).is_empty());
     assert_eq!(tree.memory.count(), 1);
 }
 
 #[test]
 fn sparse_mappings_cost_no_tables_once_they_are_gone() {
-    let tree = tree();
+    let mut tree = tree();
     for n in 0..200 {
         map(&tree, n * 512);
     }
     assert!(tree.memory.count() > 200);
     for n in 0..200 {
         assert_eq!(
-            take_all(&tree, n * 512 * PAGE..(n * 512 + 1) * PAGE).len(),
+            take_all(&mut tree, n * 512 * PAGE..(n * 512 + 1) * PAGE).len(),
             1
         );
     }
@@ -195,7 +214,7 @@ fn sparse_mappings_cost_no_tables_once_they_are_gone() {
 #[test]
 #[should_panic(expected = "outside user space")]
 fn the_kernels_half_has_no_leaf_tables_here() {
-    let _ = tree().leaf_table(0xffff_8000_0000_0000);
+    let _ = tree().table_for(0xffff_8000_0000_0000, LEAF);
 }
 
 #[test]
@@ -225,16 +244,12 @@ fn pages_of(tree: &Tree<Heap>, range: Range<u64>) -> Vec<u64> {
 
 #[test]
 fn large_pages_are_split_without_a_change_of_what_is_mapped() {
-    let tree = tree();
+    let mut tree = tree();
     let (page, len) = (77 << 21, large::LARGE_LEN);
     let before = tree.memory.count();
     for (at, perms) in [(4 * len, Perms::WRITE), (6 * len, Perms::NO_ACCESS)] {
-        assert_eq!(tree.map_large(at, page + at, perms), Ok(true));
-        assert_eq!(
-            tree.map_large(at, page, perms),
-            Ok(false),
-            "something is there"
-        );
+        assert!(map_large(&tree, at, page + at, perms));
+        assert!(!map_large(&tree, at, page, perms), "something is there");
     }
     let everything = 0..8 * len;
     assert_eq!(tree.count(everything.clone()) as u64, 2 * LARGE_PAGES);
@@ -247,23 +262,29 @@ fn large_pages_are_split_without_a_change_of_what_is_mapped() {
     assert!(tree.large_at(4 * len).is_none());
     assert_eq!(pages_of(&tree, everything.clone()), mapped);
     assert_eq!(tree.count(everything.clone()) as u64, 2 * LARGE_PAGES);
-    let mut taken = take_all(&tree, 4 * len..4 * len + 5 * PAGE);
-    taken.extend(take_all(&tree, 0..UserAddr::LIMIT.0));
+    let mut taken = take_all(&mut tree, 4 * len..4 * len + 5 * PAGE);
+    taken.extend(take_all(&mut tree, 0..UserAddr::LIMIT.0));
     assert_eq!(taken, mapped);
     assert_eq!(tree.memory.count(), before, "the tables are back");
-    assert!(tree.memory.aside.lock().unwrap().is_empty());
+    assert!(
+        tree.memory
+            .aside
+            .lock()
+            .unwrap()
+            .values()
+            .all(Vec::is_empty)
+    );
+    let shared_out = core::mem::take(&mut *tree.memory.shared_out.lock().unwrap());
+    assert_eq!(shared_out, [page + 4 * len, page + 6 * len]);
 }
 
 #[test]
 fn whole_large_pages_are_visited_and_taken_as_they_are() {
-    let tree = tree();
+    let mut tree = tree();
     let len = large::LARGE_LEN;
     let before = tree.memory.count();
     for n in 0..20 {
-        assert_eq!(
-            tree.map_large(n * len, (n + 1) * len, Perms::WRITE),
-            Ok(true)
-        );
+        assert!(map_large(&tree, n * len, (n + 1) * len, Perms::WRITE));
     }
     map(&tree, 20 * LARGE_PAGES + 3);
     let mut seen = Vec::new();
@@ -274,9 +295,61 @@ fn whole_large_pages_are_visited_and_taken_as_they_are() {
     assert_eq!(seen.len(), 20);
     assert_eq!(seen[0], (LARGE_PAGES, true));
     assert_eq!(seen[19], (20 * LARGE_PAGES + 3, false));
-    assert_eq!(tree.split_all(&(2 * len..4 * len)), 2);
-    let taken = take_all(&tree, 0..UserAddr::LIMIT.0);
+    assert!(tree.split_at(2 * len).is_some() && tree.split_at(4 * len - PAGE).is_some());
+    assert!(tree.split_at(2 * len).is_none(), "it is split");
+    let taken = take_all(&mut tree, 0..UserAddr::LIMIT.0);
     assert_eq!(taken.len(), 18 + 2 * ENTRIES + 1);
     assert_eq!(taken.iter().filter(|value| is_large(**value)).count(), 18);
     assert_eq!(tree.memory.count(), before, "the tables are back");
+}
+
+#[test]
+fn cpus_fill_one_table_side_by_side() {
+    let tree = tree();
+    let table = tree.table_for(0, LEAF).unwrap();
+    let fill = |from: usize| {
+        let mut filled = 0;
+        for index in (from..ENTRIES).step_by(2).chain(0..8) {
+            let mut entries = tree.lock(table);
+            if entries.is_free(index) {
+                entries.fill(index, entry(index as u64));
+                filled += 1;
+            }
+        }
+        filled
+    };
+    let filled = std::thread::scope(|scope| {
+        let other = scope.spawn(|| fill(1));
+        fill(0) + other.join().unwrap()
+    });
+    assert_eq!(filled, ENTRIES, "each entry was set once");
+    let usage = tree.usage(table);
+    assert_eq!((usage.count(), usage.indices()), (ENTRIES, 0..ENTRIES));
+    let mut entries = tree.lock(table);
+    (0..ENTRIES).for_each(|index| entries.clear(index));
+    drop(entries);
+    assert!(tree.usage(table).is_empty());
+}
+
+#[test]
+fn what_is_sparse_is_walked_in_proportion_to_what_is_there() {
+    let mut tree = tree();
+    // One page in each of a few places of a TiB.
+    let pages = [3, 1 << 20, (1 << 20) + 513, 1 << 27];
+    for page in pages {
+        map(&tree, page);
+    }
+    let mut seen = Vec::new();
+    let range = 0..1 << 40;
+    let stopped = tree.visit(range.clone(), &mut |leaf| {
+        seen.push(leaf.addr / PAGE);
+        Visit::Continue
+    });
+    assert_eq!((seen.as_slice(), stopped), (&pages[..], range.end));
+    let stopped = tree.visit(PAGE * 4..range.end, &mut |_| Visit::Stop);
+    assert_eq!(stopped, ((1 << 20) + 1) * PAGE);
+    assert_eq!(tree.count(range.clone()), pages.len());
+    assert_eq!(tree.count(PAGE * 4..PAGE * (1 << 27)), 2);
+    assert_eq!(take_all(&mut tree, range).len(), pages.len());
+    assert_eq!(tree.memory.count(), 1);
 }
