@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use agent_protocol::{CreateContainerRequest, Mount, StartProcessRequest, User};
+use agent_protocol::{CreateContainerRequest, Mount, SHARED_TAG, StartProcessRequest, User};
 use host_machine::printing::tell;
-use host_machine::{LogTarget, Machine, MachineError, MachineSpec, VmmProcess};
+use host_machine::{LogTarget, Machine, MachineError, MachineSpec, Memory, Share, VmmProcess};
 use image::boot;
 use pod::Pod;
 
@@ -52,6 +52,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
     if args.timings {
         // As in `tell`: what was measured is no reason to lose the exit code.
         let _ = write!(io::stderr(), "{}", marks.table(&machine.timings()));
+        let _ = write!(io::stderr(), "{}", marks.counts());
     }
     outcome.map_err(aborted)
 }
@@ -88,6 +89,10 @@ fn run_in(
     // Lost output is no reason to lose what the program wrote to files.
     if !matches!(exit, Err(RunError::Lost(_))) {
         marks.note("program ended");
+        if args.timings {
+            // A guest that has just died has nothing to count.
+            marks.count(machine.stats().ok());
+        }
         if let Err(error) = pod.power_off() {
             tell(format_args!("nacre: {error}"));
         }
@@ -128,8 +133,11 @@ fn spec(args: &RunArgs) -> Result<MachineSpec, RunError> {
     boot::check_archive(&initramfs)?;
     let mut spec = MachineSpec::new(kernel, initramfs);
     spec.cpus = args.cpus;
-    spec.memory_bytes = args.memory.0;
-    spec.shared_dir = Some(args.rootfs.clone());
+    spec.memory = Memory::fixed(args.memory.0);
+    spec.shares = vec![Share {
+        tag: SHARED_TAG.to_owned(),
+        dir: args.rootfs.clone(),
+    }];
     spec.log = args.log.clone().map_or(LogTarget::Discard, LogTarget::File);
     Ok(spec)
 }

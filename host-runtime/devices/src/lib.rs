@@ -16,6 +16,7 @@ pub mod testing;
 pub mod vsock;
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use virtio_queue::{Queue, QueueT};
@@ -51,6 +52,8 @@ pub trait Notifier: Debug + Send + Sync {
 pub trait VirtioDevice<S: Space>: Debug + Send {
     /// The device type's number in the virtio specification.
     fn id(&self) -> u32;
+    /// What people call it.
+    fn name(&self) -> &'static str;
     /// The largest size of each queue.
     fn queue_sizes(&self) -> &'static [u16];
     /// The device's own feature bits; the transport adds the general ones.
@@ -84,6 +87,8 @@ pub struct Active<S> {
     pub notifier: Arc<dyn Notifier>,
     /// What the guest's notifications become, a queue each; written to here when there is more to do.
     pub kicks: Arc<[EventFd]>,
+    /// Counts the chains that were used.
+    pub requests: Arc<AtomicU64>,
 }
 
 impl<S: Space> Active<S> {
@@ -113,12 +118,18 @@ impl<S: Space> Active<S> {
                 Err(_) => return,
             }
         }
+        self.count(MOST_IN_A_ROW - left);
         if left < MOST_IN_A_ROW {
             self.notify(at);
         }
         if left == 0 {
             self.kick(at);
         }
+    }
+
+    /// Adds to what has been counted of this device.
+    pub fn count(&self, used: usize) {
+        self.requests.fetch_add(used as u64, Ordering::Relaxed);
     }
 
     /// Makes the thread of this device come back to a queue.
@@ -161,6 +172,7 @@ mod tests {
             queues: vec![queue],
             notifier: Arc::new(mmio::Interrupt::new(event())),
             kicks: Arc::new([event()]),
+            requests: Arc::default(),
         };
         driver.add(0, &[(BUFFERS, 1, 0)]);
         let mut handled = 0;
@@ -171,6 +183,7 @@ mod tests {
             0
         });
         assert_eq!(handled, MOST_IN_A_ROW);
+        assert_eq!(active.requests.load(Ordering::Relaxed), 1024);
         assert_eq!(active.kicks[0].read().expect("it comes back"), 1);
     }
 }

@@ -26,6 +26,10 @@ impl<S: Space> VirtioDevice<S> for Rng<S> {
         4
     }
 
+    fn name(&self) -> &'static str {
+        "rng"
+    }
+
     fn queue_sizes(&self) -> &'static [u16] {
         &[64]
     }

@@ -25,6 +25,26 @@ pub enum MachineError {
         /// As asked.
         bytes: u64,
     },
+    /// What no machine has yet.
+    #[error("a microVM cannot have {what} yet; leave it out")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// A request to a running machine was refused.
+    #[error("{sentence}")]
+    Refused {
+        /// What the VMM said.
+        sentence: String,
+    },
+    /// It was not answered.
+    #[error("waited {} s for the VMM to {what}", .waited.as_secs())]
+    NoAnswer {
+        /// What it was asked to do.
+        what: &'static str,
+        /// For how long was waited.
+        waited: Duration,
+    },
     /// A command-line word the kernel could not take.
     #[error(
         "the kernel command-line word {word:?} is empty or has bytes that are not printable ASCII"

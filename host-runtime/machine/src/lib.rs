@@ -12,6 +12,7 @@ mod exit;
 pub mod printing;
 mod process;
 mod spec;
+mod stats;
 mod timings;
 
 use std::fmt::Debug;
@@ -21,7 +22,11 @@ use std::time::Duration;
 pub use error::MachineError;
 pub use exit::ExitReason;
 pub use process::VmmProcess;
-pub use spec::{LogTarget, MAX_CPUS, MAX_MEMORY, MIN_MEMORY, MachineSpec};
+pub use spec::{
+    Attachment, Backing, Boot, Disk, LogTarget, MAX_CPUS, MAX_MEMORY, MIN_MEMORY, MachineSpec,
+    Memory, Net, Share,
+};
+pub use stats::{DeviceStats, Stats};
 pub use timings::{Phase, Timings};
 
 /// A running, or ended, microVM. All calls may be made from any thread; dropping the last owner ends it.
@@ -37,6 +42,36 @@ pub trait Machine: Debug + Send + Sync {
 
     /// Ends the microVM at once, without the guest's consent, and waits until nothing of it runs.
     fn kill(&self) -> ExitReason;
+
+    /// Stops the guest's CPUs, until [`Machine::resume`]. Its connections stay.
+    ///
+    /// # Errors
+    /// When the machine has ended or a CPU does not stop.
+    fn pause(&self) -> Result<(), MachineError>;
+
+    /// Lets the guest's CPUs run on.
+    ///
+    /// # Errors
+    /// When the machine has ended.
+    fn resume(&self) -> Result<(), MachineError>;
+
+    /// What has been counted since the start.
+    ///
+    /// # Errors
+    /// When the machine has ended.
+    fn stats(&self) -> Result<Stats, MachineError>;
+
+    /// Gives the running guest something more.
+    ///
+    /// # Errors
+    /// [`MachineError::Refused`] names what a machine cannot take while it runs.
+    fn attach(&self, what: Attachment) -> Result<(), MachineError>;
+
+    /// Takes it back.
+    ///
+    /// # Errors
+    /// As [`Machine::attach`].
+    fn detach(&self, what: Attachment) -> Result<(), MachineError>;
 
     /// The phases reached so far.
     fn timings(&self) -> Timings;

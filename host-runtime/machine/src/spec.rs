@@ -1,8 +1,12 @@
-//! What a caller asks for, and the checks that need no KVM.
+//! What a machine is made of, and the checks that need no KVM.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::MachineError;
 
@@ -12,6 +16,120 @@ pub const MAX_CPUS: u32 = 4;
 pub const MIN_MEMORY: u64 = 32 << 20;
 /// The most guest memory: what the address map leaves room for, in bytes.
 pub const MAX_MEMORY: u64 = 256 << 30;
+/// The most directories that a machine shares with its guest.
+const MAX_SHARES: usize = 1;
+
+/// What a microVM is made of.
+#[derive(Debug)]
+pub struct MachineSpec {
+    /// What its CPUs run first.
+    pub boot: Boot,
+    /// How many virtual CPUs, 1 to [`MAX_CPUS`].
+    pub cpus: u32,
+    /// Its memory.
+    pub memory: Memory,
+    /// What it sees of the host's files.
+    pub shares: Vec<Share>,
+    /// Its networks.
+    pub nets: Vec<Net>,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// Where its console log goes.
+    pub log: LogTarget,
+    /// The VMM's program; `None` for the `nacre-vmm` beside the running program.
+    pub vmm: Option<PathBuf>,
+}
+
+/// The guest's kernel and what it starts from.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// The kernel, `kernel.elf`.
+    pub kernel: PathBuf,
+    /// The archive with PID 1, `initramfs.img`.
+    pub initramfs: PathBuf,
+    /// Further words for the kernel command line, `KEY=VALUE` becoming PID 1's environment.
+    pub cmdline: Vec<String>,
+}
+
+/// Guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// How much the guest has at its start, in bytes, at least [`MIN_MEMORY`]; rounded up to 2 MiB.
+    pub size: u64,
+    /// How much it may ever have, in bytes.
+    pub most: u64,
+    /// What it is made of on the host.
+    pub backing: Backing,
+}
+
+impl Memory {
+    /// Memory that stays as it is, the VMM's own.
+    #[must_use]
+    pub fn fixed(bytes: u64) -> Self {
+        Self {
+            size: bytes,
+            most: bytes,
+            backing: Backing::Anonymous,
+        }
+    }
+}
+
+/// What guest memory is made of on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backing {
+    /// Private pages of the VMM, there once the guest touches them.
+    Anonymous,
+    /// A file without a name that device back ends in other processes map, too.
+    Shared,
+}
+
+/// A directory of the host in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The virtio-fs tag that the guest mounts it by.
+    pub tag: String,
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Net {
+    /// The host's tap.
+    pub tap: String,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// A file with its blocks.
+    pub file: PathBuf,
+}
+
+/// Something that a machine can be given, or lose, while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attachment {
+    /// A directory.
+    Share(Share),
+    /// A network.
+    Net(Net),
+    /// A disk.
+    Disk(Disk),
+}
+
+impl Attachment {
+    /// What it is, in a sentence.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Share(share) => format!("the share {}", share.tag),
+            Self::Net(net) => format!("the network {}", net.tap),
+            Self::Disk(disk) => format!("the disk {}", disk.file.display()),
+        }
+    }
+}
 
 /// Where the guest's console log (kernel messages, panics) goes.
 #[derive(Debug, Default)]
@@ -25,57 +143,56 @@ pub enum LogTarget {
     Fd(OwnedFd),
 }
 
-/// What a microVM is made of.
-#[derive(Debug)]
-pub struct MachineSpec {
-    /// The guest kernel, `kernel.elf`.
-    pub kernel: PathBuf,
-    /// The archive with PID 1, `initramfs.img`.
-    pub initramfs: PathBuf,
-    /// How many virtual CPUs, 1 to [`MAX_CPUS`].
-    pub cpus: u32,
-    /// Guest memory in bytes, at least [`MIN_MEMORY`]; rounded up to 2 MiB.
-    pub memory_bytes: u64,
-    /// The directory that the guest sees as virtio-fs tag `root`.
-    pub shared_dir: Option<PathBuf>,
-    /// Further words for the kernel command line, `KEY=VALUE` becoming PID 1's environment.
-    pub cmdline: Vec<String>,
-    /// The console log.
-    pub log: LogTarget,
-    /// The VMM binary; `None` for the `nacre-vmm` beside the running program.
-    pub vmm: Option<PathBuf>,
-}
-
 impl MachineSpec {
     /// One CPU, 256 MiB, nothing shared, no log.
     #[must_use]
     pub fn new(kernel: impl Into<PathBuf>, initramfs: impl Into<PathBuf>) -> Self {
         Self {
-            kernel: kernel.into(),
-            initramfs: initramfs.into(),
+            boot: Boot {
+                kernel: kernel.into(),
+                initramfs: initramfs.into(),
+                cmdline: Vec::new(),
+            },
             cpus: 1,
-            memory_bytes: 256 << 20,
-            shared_dir: None,
-            cmdline: Vec::new(),
+            memory: Memory::fixed(256 << 20),
+            shares: Vec::new(),
+            nets: Vec::new(),
+            disks: Vec::new(),
             log: LogTarget::Discard,
             vmm: None,
         }
     }
 
-    /// Checks the numbers; files are checked when they are opened.
+    /// Checks the numbers, and that nothing is asked for that no machine has yet; files are checked when they are
+    /// opened.
     pub(crate) fn check(&self) -> Result<(), MachineError> {
         if self.cpus == 0 || self.cpus > MAX_CPUS {
             return Err(MachineError::Cpus { cpus: self.cpus });
         }
-        if self.memory_bytes < MIN_MEMORY || self.memory_bytes > MAX_MEMORY {
-            return Err(MachineError::Memory {
-                bytes: self.memory_bytes,
-            });
+        let bytes = self.memory.size;
+        if !(MIN_MEMORY..=MAX_MEMORY).contains(&bytes) {
+            return Err(MachineError::Memory { bytes });
         }
-        if let Some(word) = self.cmdline.iter().find(|word| !is_word(word)) {
+        let words = &self.boot.cmdline;
+        if let Some(word) = words.iter().find(|word| !is_word(word)) {
             return Err(MachineError::CommandLineWord { word: word.clone() });
         }
-        Ok(())
+        let unsupported = |what: String| Err(MachineError::Unsupported { what });
+        if self.memory.most != bytes {
+            return unsupported("memory that grows".to_owned());
+        }
+        if self.memory.backing != Backing::Anonymous {
+            return unsupported("shared guest memory".to_owned());
+        }
+        if let Some(share) = self.shares.get(MAX_SHARES) {
+            return unsupported(format!("a second share ({})", share.tag));
+        }
+        let nets = self.nets.iter().cloned().map(Attachment::Net);
+        let mut others = nets.chain(self.disks.iter().cloned().map(Attachment::Disk));
+        match others.next() {
+            Some(other) => unsupported(other.name()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -93,24 +210,18 @@ pub(crate) fn open_image(what: &'static str, path: &Path) -> Result<OwnedFd, Mac
     };
     let file = File::open(path).map_err(open)?;
     let metadata = file.metadata().map_err(open)?;
+    let path = path.to_owned();
     if !metadata.is_file() {
-        return Err(MachineError::NotAFile {
-            what,
-            path: path.to_owned(),
-        });
+        return Err(MachineError::NotAFile { what, path });
     }
     if metadata.len() == 0 {
-        return Err(MachineError::EmptyFile {
-            what,
-            path: path.to_owned(),
-        });
+        return Err(MachineError::EmptyFile { what, path });
     }
     Ok(file.into())
 }
 
-/// Opens the shared directory as a place, without reading it.
+/// Opens a shared directory as a place, without reading it.
 pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, MachineError> {
-    use rustix::fs::{Mode, OFlags};
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         rustix::io::Errno::NOTDIR => MachineError::NotADirectory {
@@ -124,26 +235,83 @@ pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, MachineError> {
     })
 }
 
-/// Opens the console log's target.
+/// Opens the console log's target. A FIFO is neither waited for nor waited on: without a reader, or with one that
+/// has enough, what is written to it is lost, and the guest goes on.
 pub(crate) fn open_log(log: &LogTarget) -> Result<OwnedFd, MachineError> {
-    let open_append = |path: &Path| {
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|source| MachineError::Open {
-                what: "console log",
-                path: path.to_owned(),
-                source,
-            })
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| MachineError::Open {
+            what: "console log",
+            path,
+            source,
+        }
+    };
+    let open = |path: &Path| {
+        let is_fifo = path.metadata().is_ok_and(|file| file.file_type().is_fifo());
+        let mut options = OpenOptions::new();
+        match is_fifo {
+            true => options
+                .read(true)
+                .write(true)
+                .custom_flags(OFlags::NONBLOCK.bits().cast_signed()),
+            false => options.append(true).create(true),
+        };
+        options.open(path).map(OwnedFd::from).map_err(failed(path))
     };
     match log {
-        LogTarget::Discard => open_append(Path::new("/dev/null")).map(Into::into),
-        LogTarget::File(path) => open_append(path).map(Into::into),
-        LogTarget::Fd(fd) => fd.try_clone().map_err(|source| MachineError::Open {
-            what: "console log",
-            path: PathBuf::from("(inherited descriptor)"),
-            source,
-        }),
+        LogTarget::Discard => open(Path::new("/dev/null")),
+        LogTarget::File(path) => open(path),
+        LogTarget::Fd(fd) => fd
+            .try_clone()
+            .map_err(failed(Path::new("(inherited descriptor)"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_machine_has_is_refused_by_name() {
+        let refused = |change: fn(&mut MachineSpec)| {
+            let mut spec = MachineSpec::new("k", "i");
+            spec.check().expect("the default is right");
+            change(&mut spec);
+            spec.check().expect_err("unsupported").to_string()
+        };
+        let share = |tag: &str| Share {
+            tag: tag.to_owned(),
+            dir: PathBuf::from("/"),
+        };
+        assert!(refused(|spec| spec.memory.most *= 2).contains("memory that grows"));
+        assert!(refused(|spec| spec.memory.backing = Backing::Shared).contains("shared guest"));
+        let disk = |spec: &mut MachineSpec| {
+            let file = PathBuf::from("/x.img");
+            spec.disks.push(Disk { file });
+        };
+        assert!(refused(disk).contains("the disk /x.img"));
+        let net = |spec: &mut MachineSpec| {
+            let tap = "tap0".to_owned();
+            spec.nets.push(Net { tap });
+        };
+        assert!(refused(net).contains("the network tap0"));
+        let mut spec = MachineSpec::new("k", "i");
+        spec.shares = vec![share("a"), share("b")];
+        let said = spec.check().expect_err("two shares").to_string();
+        assert!(said.contains("a second share (b)"), "{said}");
+    }
+
+    /// The run used to wait for a reader, and to ignore SIGTERM meanwhile.
+    #[test]
+    fn a_fifo_without_a_reader_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("nacre-log-{}", std::process::id()));
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).expect("a FIFO");
+        let opened = open_log(&LogTarget::File(path.clone()));
+        std::fs::remove_file(&path).expect("still there");
+        let fifo = File::from(opened.expect("it does not wait"));
+        let written = (0..1000).map(|_| std::io::Write::write(&mut &fifo, &[0; 4096]));
+        let full = written.filter_map(Result::err).next().expect("it is full");
+        assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
     }
 }

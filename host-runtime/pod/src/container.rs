@@ -117,6 +117,7 @@ impl Container {
     /// # Errors
     /// The agent's refusal, with the process as it was; or how the guest was lost.
     pub fn start(self: &Arc<Self>, exec_id: &str, ends: Ends) -> Result<(), PodError> {
+        self.parts.check_runs()?;
         let process = self.process(exec_id)?;
         if !process.claim_start() {
             return Err(PodError::State {
@@ -193,11 +194,16 @@ impl Container {
     ///
     /// # Errors
     /// [`PodError::NotFound`] for one that has ended, [`PodError::State`] for one that has not started unless the
-    /// signal is SIGKILL, which ends it.
+    /// signal is SIGKILL, which ends it. In a paused pod SIGKILL resumes it, and others are refused.
     pub fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<(), PodError> {
         let process = self.process(exec_id)?;
         match process.stage() {
             Stage::Running => {
+                if signal == SIGKILL && self.parts.is_paused() {
+                    // As Linux has it of the frozen: nothing keeps a process from being killed.
+                    self.parts.resume()?;
+                }
+                self.parts.check_runs()?;
                 self.parts.agent.signal(&self.id, exec_id, signal, all)?;
                 if signal == SIGKILL {
                     // Clients delete the process next, and on one kernel the kill would be done by now.
@@ -233,6 +239,7 @@ impl Container {
     /// # Errors
     /// As the agent has it.
     pub fn resize(&self, exec_id: &str, rows: u32, columns: u32) -> Result<(), PodError> {
+        self.parts.check_runs()?;
         Ok(self.parts.agent.resize(&self.id, exec_id, rows, columns)?)
     }
 
@@ -241,6 +248,7 @@ impl Container {
     /// # Errors
     /// As the agent has it.
     pub fn pids(&self) -> Result<Vec<u32>, PodError> {
+        self.parts.check_runs()?;
         let listed = self.parts.agent.list_processes(&self.id)?;
         let pids = listed.processes.iter();
         Ok(pids

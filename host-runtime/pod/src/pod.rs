@@ -1,6 +1,7 @@
 //! A pod: a machine whose agent has answered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent_protocol::{CreateContainerRequest, StartProcessRequest};
@@ -29,6 +30,7 @@ pub struct Pod {
 pub(crate) struct Parts {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) agent: Arc<Agent>,
+    paused: Arc<AtomicBool>,
 }
 
 impl Pod {
@@ -39,7 +41,11 @@ impl Pod {
     pub fn start(machine: Arc<dyn Machine>, observer: Observer) -> Result<Self, PodError> {
         let agent = Agent::connect(Arc::clone(&machine), BOOT_BOUND);
         let agent = Arc::new(agent.map_err(|error| explained(&*machine, error))?);
-        let parts = Parts { machine, agent };
+        let parts = Parts {
+            machine,
+            agent,
+            paused: Arc::default(),
+        };
         Ok(Self { parts, observer })
     }
 
@@ -66,11 +72,39 @@ impl Pod {
         &self.parts.machine
     }
 
+    /// Stops everything in the pod where it is.
+    ///
+    /// # Errors
+    /// As [`Machine::pause`].
+    pub fn pause(&self) -> Result<(), PodError> {
+        self.parts.machine.pause()?;
+        self.parts.paused.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// As [`Machine::resume`].
+    pub fn resume(&self) -> Result<(), PodError> {
+        self.parts.resume()
+    }
+
+    /// Whether the pod is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.parts.is_paused()
+    }
+
     /// Ends the guest in order, so that nothing it wrote is lost; at once when it does not follow.
     ///
     /// # Errors
     /// How it ended otherwise; it has ended in any case.
     pub fn power_off(&self) -> Result<(), PodError> {
+        if self.is_paused() {
+            // One that cannot be resumed has ended, which the wait below tells.
+            let _ = self.resume();
+        }
         let asked = self.parts.agent.shutdown(Duration::ZERO);
         // An answer may be lost because the guest followed at once.
         match self.parts.machine.wait(Some(POWER_OFF_BOUND)) {
@@ -97,6 +131,26 @@ impl std::fmt::Debug for Pod {
 }
 
 impl Parts {
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn resume(&self) -> Result<(), PodError> {
+        self.machine.resume()?;
+        self.paused.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Refuses what a paused guest could not answer.
+    pub(crate) fn check_runs(&self) -> Result<(), PodError> {
+        match self.is_paused() {
+            true => Err(PodError::State {
+                what: "the pod is paused; resume it first".to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// An answer of the agent's, or why there is none.
     pub(crate) fn explained<T>(&self, answer: Result<T, AgentError>) -> Result<T, PodError> {
         answer.map_err(|error| explained(&*self.machine, error))

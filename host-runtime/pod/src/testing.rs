@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use host_machine::{ExitReason, Machine, MachineError, Timings};
+use host_machine::{Attachment, ExitReason, Machine, MachineError, Stats, Timings};
 
 /// The agent that was started with `--listen DIR`, which has a socket for each port there.
 #[derive(Debug)]
@@ -48,11 +48,37 @@ impl Machine for LocalMachine {
         ExitReason::Stopped
     }
 
+    fn pause(&self) -> Result<(), MachineError> {
+        Err(no("pause"))
+    }
+
+    fn resume(&self) -> Result<(), MachineError> {
+        Err(no("resume"))
+    }
+
+    fn stats(&self) -> Result<Stats, MachineError> {
+        Ok(Stats::default())
+    }
+
+    fn attach(&self, what: Attachment) -> Result<(), MachineError> {
+        Err(no(&what.name()))
+    }
+
+    fn detach(&self, what: Attachment) -> Result<(), MachineError> {
+        Err(no(&what.name()))
+    }
+
     fn timings(&self) -> Timings {
         Timings::default()
     }
 
     fn pid(&self) -> u32 {
         std::process::id()
+    }
+}
+
+fn no(what: &str) -> MachineError {
+    MachineError::Refused {
+        sentence: format!("an agent on this host is no machine: {what}"),
     }
 }

@@ -11,7 +11,9 @@ use containerd_shim_protos::api::{
     ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
     StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
 };
-use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskExecAdded, TaskIO};
+use containerd_shim_protos::events::task::{
+    TaskCreate, TaskDelete, TaskExecAdded, TaskIO, TaskPaused, TaskResumed,
+};
 use containerd_shim_protos::ttrpc::{Result, TtrpcContext};
 use containerd_shim_protos::{Task as TaskApi, topics};
 
@@ -124,6 +126,7 @@ impl TaskApi for Service {
         let stdio = task.stdio(&request.exec_id)?;
         let (status, exit) = match process.stage() {
             Stage::Created | Stage::Starting => (Status::CREATED, None),
+            Stage::Running if task.pod().is_paused() => (Status::PAUSED, None),
             Stage::Running => (Status::RUNNING, None),
             Stage::Stopped(exit) => (Status::STOPPED, Some(exit)),
         };
@@ -264,12 +267,29 @@ impl TaskApi for Service {
         Ok(Empty::default())
     }
 
-    fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> Result<Empty> {
-        Err(ShimError::Unimplemented { call: "Pause" }.into())
+    /// All of the container: its microVM.
+    fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Result<Empty> {
+        let task = self.task(&request.id)?;
+        task.pod().pause().map_err(ShimError::from)?;
+        let event = TaskPaused {
+            container_id: request.id,
+            ..Default::default()
+        };
+        self.publisher()
+            .publish(topics::TASK_PAUSED_EVENT_TOPIC, &event);
+        Ok(Empty::default())
     }
 
-    fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> Result<Empty> {
-        Err(ShimError::Unimplemented { call: "Resume" }.into())
+    fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Result<Empty> {
+        let task = self.task(&request.id)?;
+        task.pod().resume().map_err(ShimError::from)?;
+        let event = TaskResumed {
+            container_id: request.id,
+            ..Default::default()
+        };
+        self.publisher()
+            .publish(topics::TASK_RESUMED_EVENT_TOPIC, &event);
+        Ok(Empty::default())
     }
 
     fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> Result<Empty> {

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agent_protocol::StartProcessRequest;
+use agent_protocol::{SHARED_TAG, StartProcessRequest};
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskStart};
 use containerd_shim_protos::topics;
-use host_machine::printing::tell;
-use host_machine::{LogTarget, Machine, MachineSpec, VmmProcess};
+use host_machine::printing::{printable, tell};
+use host_machine::{LogTarget, Machine, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
-use pod::agent::printable;
 use pod::{Container, Event, Observer, Pod};
 
 use super::error::ShimError;
@@ -55,8 +54,11 @@ impl Task {
         let images = boot::locate()?;
         let machine: Arc<dyn Machine> = Arc::new(VmmProcess::start(&MachineSpec {
             cpus: plan.cpus,
-            memory_bytes: plan.memory_bytes,
-            shared_dir: Some(shared.path().to_owned()),
+            memory: Memory::fixed(plan.memory_bytes),
+            shares: vec![Share {
+                tag: SHARED_TAG.to_owned(),
+                dir: shared.path().to_owned(),
+            }],
             log: LogTarget::File(bundle.join("console.log")),
             ..MachineSpec::new(images.kernel, images.initramfs)
         })?);
@@ -133,6 +135,11 @@ impl Task {
         let exit = self.container.delete()?;
         self.shut_down();
         Ok(exit)
+    }
+
+    /// The pod of this one container.
+    pub(super) fn pod(&self) -> &Pod {
+        &self.pod
     }
 
     /// Powers the guest off, by force when it does not follow.

@@ -2,6 +2,7 @@
 //! the machine's end, and hands each to whom it concerns.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,12 +12,14 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::error::VmmError;
 use super::memory::SharedMemory;
+use super::pause::CpuThreads;
 use super::reporter::Reporter;
 use devices::VirtioDevice;
 use devices::console::ConsoleLog;
+use devices::mmio::MmioBus;
 use devices::vsock::{STREAM_TOKEN, Vsock};
-use host_machine::ExitReason;
-use host_machine::control::{self, Event, MAX_MESSAGE, Request};
+use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request};
+use host_machine::{DeviceStats, ExitReason, Stats};
 
 const CONTROL: u64 = 0;
 const END: u64 = 1;
@@ -39,6 +42,31 @@ pub struct EventLoop {
     /// What to do on each notification, by token less [`FIRST_KICK`].
     kicks: Vec<Kick>,
     vsock: Option<Arc<Mutex<Vsock<SharedMemory>>>>,
+}
+
+/// What the owner's requests are about, once the machine runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The CPUs' threads.
+    pub cpus: CpuThreads,
+    /// How often each CPU came out of the guest.
+    pub exits: Vec<Arc<AtomicU64>>,
+    /// The devices.
+    pub bus: Arc<MmioBus<SharedMemory>>,
+}
+
+impl Running {
+    fn stats(&self) -> Stats {
+        let exits = self.exits.iter().map(|exits| exits.load(Ordering::Relaxed));
+        let devices = self.bus.requests().map(|(name, requests)| DeviceStats {
+            name: name.to_owned(),
+            requests,
+        });
+        Stats {
+            exits: exits.collect(),
+            devices: devices.collect(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -152,7 +180,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// When the poller fails.
-    pub fn run(mut self) -> Result<ExitReason, VmmError> {
+    pub fn run(mut self, running: &Running) -> Result<ExitReason, VmmError> {
         let mut events = Vec::with_capacity(64);
         loop {
             events.clear();
@@ -165,7 +193,7 @@ impl EventLoop {
                 Err(errno) => return Err(polled(errno)),
             }
             for event in &events {
-                if let Some(reason) = self.handle(event.data.u64(), event.flags) {
+                if let Some(reason) = self.handle(event.data.u64(), event.flags, running) {
                     self.finish();
                     return Ok(reason);
                 }
@@ -173,9 +201,9 @@ impl EventLoop {
         }
     }
 
-    fn handle(&mut self, token: u64, flags: EventFlags) -> Option<ExitReason> {
+    fn handle(&mut self, token: u64, flags: EventFlags, running: &Running) -> Option<ExitReason> {
         match token {
-            CONTROL => return self.handle_request(),
+            CONTROL => return self.handle_request(running),
             END => {
                 let _ = self.end_event.read();
                 return self.ends.try_recv().ok();
@@ -197,21 +225,54 @@ impl EventLoop {
     }
 
     /// Takes one request of the parent; when the parent is gone, so is the machine.
-    fn handle_request(&self) -> Option<ExitReason> {
+    fn handle_request(&self, running: &Running) -> Option<ExitReason> {
         let mut buffer = vec![0; MAX_MESSAGE];
-        let message = control::receive::<Request>(self.control.as_fd(), &mut buffer);
-        match message {
-            Ok(Some((Request::Connect { id, port }, mut fds))) => match (&self.vsock, fds.pop()) {
-                (Some(vsock), Some(stream)) => lock(vsock).connect(id, port, stream),
-                _ => {
-                    let sentence = "the request came without a socket".to_owned();
-                    self.reporter.send(&Event::Refused { id, sentence });
+        match control::receive::<Call>(self.control.as_fd(), &mut buffer) {
+            Ok(Some((call, fds))) => {
+                if let Some(reply) = self.serve(call.id, call.request, fds, running) {
+                    self.reporter.answer(call.id, reply);
                 }
-            },
-            Ok(Some((Request::Start(_), _))) | Err(Errno::BADMSG) => {}
-            Ok(None) | Err(_) => return Some(ExitReason::Stopped),
+                None
+            }
+            // Nothing that could be answered.
+            Err(Errno::BADMSG) => None,
+            Ok(None) | Err(_) => Some(ExitReason::Stopped),
         }
-        None
+    }
+
+    /// Does what is asked; `None` when the answer comes later.
+    fn serve(
+        &self,
+        id: u64,
+        request: Request,
+        mut fds: Vec<OwnedFd>,
+        running: &Running,
+    ) -> Option<Result<Reply, String>> {
+        let done = |()| Reply::Done;
+        Some(match request {
+            Request::Connect { port } => match (&self.vsock, fds.pop()) {
+                (Some(vsock), Some(stream)) => {
+                    lock(vsock).connect(id, port, stream);
+                    return None;
+                }
+                _ => Err("the request came without a socket".to_owned()),
+            },
+            Request::Pause => running.cpus.stop().map(done),
+            Request::Resume => {
+                running.cpus.start();
+                Ok(Reply::Done)
+            }
+            Request::Stats => Ok(Reply::Stats(running.stats())),
+            Request::Start(_) => Err("the machine has been started before".to_owned()),
+            Request::Attach(what) => Err(format!(
+                "{} cannot be attached to a running microVM yet; start it with it",
+                what.name()
+            )),
+            Request::Detach(what) => Err(format!(
+                "{} cannot be detached from a running microVM yet",
+                what.name()
+            )),
+        })
     }
 
     fn finish(&mut self) {

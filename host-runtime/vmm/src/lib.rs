@@ -18,6 +18,7 @@ pub mod load;
 pub mod machine;
 pub mod memory;
 pub mod page_tables;
+pub mod pause;
 pub mod ports;
 pub mod probe;
 pub mod reporter;
@@ -31,7 +32,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use host_machine::control::{self, Event, MAX_MESSAGE, Request, VmConfig};
+use host_machine::control::{
+    self, Call, Event, FIRST_CALL, MAX_MESSAGE, Reply, Request, ShareConfig, VERSION, VmConfig,
+};
 use host_machine::{ExitReason, Phase};
 
 use error::VmmError;
@@ -46,8 +49,8 @@ pub struct Files {
     pub initramfs: File,
     /// The console log's target.
     pub log: File,
-    /// The shared directory.
-    pub shared_dir: Option<OwnedFd>,
+    /// The shared directory, if there is one.
+    pub share: Option<(ShareConfig, OwnedFd)>,
 }
 
 /// Runs one microVM over the control channel on standard input.
@@ -63,41 +66,57 @@ pub fn run() -> ExitCode {
     let reporter = Arc::new(Reporter::new(for_events));
     report_panics(&reporter);
     reporter.phase(Phase::VmmRunning);
-    match jailed.and_then(|()| start(control, &reporter)) {
-        Ok(reason) => {
-            reporter.phase(Phase::Exit);
-            reporter.send(&Event::Exit { reason });
-            ExitCode::SUCCESS
+    let mut has_started = false;
+    let outcome = jailed.and_then(|()| {
+        let (config, files) = receive_start(&control)?;
+        let ready = machine::build(&config, files, control, &reporter)?;
+        ready.run(|| {
+            has_started = true;
+            reporter.answer(FIRST_CALL, Ok(Reply::Done));
+        })
+    });
+    let (reason, code) = match outcome {
+        Ok(reason) => (reason, ExitCode::SUCCESS),
+        Err(error) if !has_started => {
+            reporter.answer(FIRST_CALL, Err(error.to_string()));
+            return ExitCode::FAILURE;
         }
         Err(error) => {
-            reporter.send(&Event::Failed {
-                sentence: error.to_string(),
-            });
-            ExitCode::FAILURE
+            let message = error.to_string();
+            (ExitReason::VmmFailed { message }, ExitCode::FAILURE)
         }
-    }
-}
-
-fn start(control: OwnedFd, reporter: &Arc<Reporter>) -> Result<ExitReason, VmmError> {
-    let (config, files) = receive_start(&control)?;
-    let machine = machine::build(&config, files, control, reporter)?;
-    machine.run()
+    };
+    reporter.phase(Phase::Exit);
+    reporter.event(Event::Exit { reason });
+    code
 }
 
 fn receive_start(control: &OwnedFd) -> Result<(VmConfig, Files), VmmError> {
     let bad = |what| VmmError::Start { what };
     let mut buffer = vec![0; MAX_MESSAGE];
-    let message = control::receive::<Request>(control.as_fd(), &mut buffer);
-    let Ok(Some((Request::Start(config), fds))) = message else {
+    let message = control::receive::<Call>(control.as_fd(), &mut buffer);
+    let Ok(Some((call, fds))) = message else {
         return Err(bad("the first message is not one"));
+    };
+    if call.version != VERSION {
+        return Err(bad("it is of another version of the protocol"));
+    }
+    let Request::Start(config) = call.request else {
+        return Err(bad("the first message is another one"));
     };
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| bad("a descriptor is missing"));
+    let (kernel, initramfs, log) = (next()?.into(), next()?.into(), next()?.into());
+    let share = match &config.shares[..] {
+        [] => None,
+        [share] => Some((share.clone(), next()?)),
+        _ => return Err(bad("it has several shares")),
+    };
     let files = Files {
-        kernel: next()?.into(),
-        initramfs: next()?.into(),
-        log: next()?.into(),
-        shared_dir: config.shared_dir.as_ref().map(|_| next()).transpose()?,
+        kernel,
+        initramfs,
+        log,
+        share,
     };
     Ok((config, files))
 }
@@ -107,7 +126,7 @@ fn report_panics(reporter: &Arc<Reporter>) {
     let reporter = Arc::clone(reporter);
     std::panic::set_hook(Box::new(move |info| {
         let message = format!("{info}; please report it");
-        reporter.send(&Event::Exit {
+        reporter.event(Event::Exit {
             reason: ExitReason::VmmFailed { message },
         });
         std::process::exit(101);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Barrier, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd};
@@ -17,13 +17,14 @@ use super::cmdline::CommandLine;
 use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
-use super::event_loop::{self, EventLoop, SharedDevice};
+use super::event_loop::{self, EventLoop, Running, SharedDevice};
 use super::jail;
 use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
 };
 use super::load::{self, Slide};
 use super::memory::{GuestRam, SharedMemory};
+use super::pause::{self, CpuThreads, Gate};
 use super::ports::Ports;
 use super::reporter::Reporter;
 use super::seccomp;
@@ -31,11 +32,11 @@ use super::vcpu::{self, Vcpu};
 use crate::sys::Vm;
 use devices::console::Console;
 use devices::console::ConsoleLog;
-use devices::fs::Fs;
+use devices::fs::{Fs, TAG_LEN};
 use devices::mmio::{Interrupt, MMIO_SIZE, MmioBus, QUEUE_NOTIFY, Transport};
 use devices::rng::Rng;
 use devices::vsock::Vsock;
-use host_machine::control::{Event, VmConfig};
+use host_machine::control::{ShareConfig, VmConfig};
 use host_machine::{ExitReason, Phase};
 
 const MSR_TSC: u32 = 0x10;
@@ -47,7 +48,8 @@ pub struct Ready {
     vcpus: Vec<Vcpu>,
     event_loop: EventLoop,
     fs: Option<(SharedDevice, Vec<EventFd>)>,
-    reporter: Arc<Reporter>,
+    bus: Arc<MmioBus<SharedMemory>>,
+    gate: Arc<Gate>,
 }
 
 /// Builds the machine that `config` describes.
@@ -67,7 +69,7 @@ pub fn build(
         .map_err(failed("create a virtual machine"))?;
     reporter.phase(Phase::VmCreated);
     let cpuid = CpuidTemplate::of_host(&kvm)?;
-    let ram = GuestRam::new(config.memory_bytes, files.initramfs, &config.initramfs)?;
+    let ram = GuestRam::new(config.memory.size, files.initramfs, &config.initramfs)?;
     let vm =
         Vm::new(vm, Arc::clone(&ram.memory), ARCHIVE_START).map_err(failed("map guest memory"))?;
     create_interrupt_chips(&vm)?;
@@ -89,9 +91,9 @@ pub fn build(
     let rng: SharedDevice = rng;
     event_loop.add_device(&rng, devices.add(Arc::clone(&rng))?)?;
     event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
-    let fs = match (&config.shared_dir, files.shared_dir) {
-        (Some(name), Some(dir)) => Some(shared_dir(name, &dir, &mut devices)?),
-        _ => {
+    let fs = match &files.share {
+        Some((share, dir)) => Some(shared_dir(share, dir, &mut devices)?),
+        None => {
             jail::enter_root(true)?;
             None
         }
@@ -101,22 +103,15 @@ pub fn build(
     let mmio = Arc::new(MmioBus::new(MMIO_START, devices.transports));
     let ports = Arc::new(Ports::new(log, Arc::clone(reporter)));
 
-    let mut vcpus = Vec::new();
-    for index in 0..config.cpus {
-        let fd = vm
-            .fd()
-            .create_vcpu(index.into())
-            .map_err(failed("create a CPU"))?;
-        let leaves = cpuid.for_cpu(index, config.cpus)?;
-        fd.set_cpuid2(&leaves)
-            .map_err(failed("set a CPU's features"))?;
-        vcpus.push(Vcpu {
-            index,
-            fd,
-            ports: Arc::clone(&ports),
-            mmio: Arc::clone(&mmio),
-        });
-    }
+    let gate = Arc::new(Gate::default());
+    let vcpus = create_vcpus(&vm, &cpuid, config.cpus, |index, fd| Vcpu {
+        index,
+        fd,
+        ports: Arc::clone(&ports),
+        mmio: Arc::clone(&mmio),
+        gate: Arc::clone(&gate),
+        exits: Arc::default(),
+    })?;
     let boot = &vcpus
         .first()
         .ok_or(VmmError::Start {
@@ -140,58 +135,67 @@ pub fn build(
         vcpus,
         event_loop,
         fs,
-        reporter: Arc::clone(reporter),
+        bus: mmio,
+        gate,
     })
 }
 
 impl Ready {
-    /// Runs until the machine ends, and says how.
+    /// Runs until the machine ends, and says how; `started` is called when the CPUs are about to run.
     ///
     /// # Errors
     /// When a thread cannot be started or the poller fails.
-    pub fn run(self) -> Result<ExitReason, VmmError> {
+    pub fn run(self, started: impl FnOnce()) -> Result<ExitReason, VmmError> {
         let Self {
             vm,
             vcpus,
             event_loop,
             fs,
-            reporter,
+            bus,
+            gate,
         } = self;
         let serves_files = fs.is_some();
         let threads = vcpus.len() + usize::from(serves_files) + 1;
+        pause::prepare()?;
         // Passed twice: when all threads are up, and when the process is confined.
         let barrier = Arc::new(Barrier::new(threads));
-        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
-            let barrier = Arc::clone(&barrier);
-            let confined = move || {
-                barrier.wait();
-                barrier.wait();
-                run();
-            };
-            let spawned = thread::Builder::new().name(name).spawn(confined);
-            spawned.map(drop).map_err(|source| VmmError::Io {
-                what: "start a thread",
-                source,
-            })
-        };
         if let Some((device, kicks)) = fs {
             let serve = move || event_loop::serve_device(&device, &kicks);
-            spawn("fs".to_owned(), Box::new(serve))?;
+            spawn("fs".to_owned(), &barrier, serve)?;
         }
-        for vcpu in vcpus {
+        let exits = vcpus.iter().map(|vcpu| Arc::clone(&vcpu.exits)).collect();
+        let cpus = vcpus.into_iter().map(|vcpu| {
             let ender = event_loop.ender();
             let name = format!("cpu{}", vcpu.index);
-            spawn(name, Box::new(move || ender.end(vcpu.run())))?;
-        }
+            spawn(name, &barrier, move || ender.end(vcpu.run()))
+        });
+        let cpus = cpus.collect::<Result<_, _>>()?;
+        let cpus = CpuThreads::new(gate, cpus);
         barrier.wait();
         seccomp::confine(serves_files)?;
-        reporter.send(&Event::Started);
+        started();
         barrier.wait();
-        let reason = event_loop.run();
+        let reason = event_loop.run(&Running { cpus, exits, bus });
         // The CPU threads end with the process; until then the machine stays.
         drop(vm);
         reason
     }
+}
+
+/// Starts a thread that runs once the process is confined.
+fn spawn(
+    name: String,
+    barrier: &Arc<Barrier>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, VmmError> {
+    let barrier = Arc::clone(barrier);
+    let confined = move || {
+        barrier.wait();
+        barrier.wait();
+        run();
+    };
+    let spawned = thread::Builder::new().name(name).spawn(confined);
+    spawned.map_err(io("start a thread"))
 }
 
 /// The devices as they are put on the bus, one after the other.
@@ -243,17 +247,22 @@ impl<'a> Devices<'a> {
 }
 
 fn shared_dir(
-    name: &str,
+    share: &ShareConfig,
     dir: &OwnedFd,
     devices: &mut Devices<'_>,
 ) -> Result<(SharedDevice, Vec<EventFd>), VmmError> {
     let failed = |source| VmmError::SharedDir {
-        path: name.to_owned(),
+        path: share.path.clone(),
         source,
     };
+    if share.tag.len() > TAG_LEN {
+        return Err(VmmError::Start {
+            what: "a share's tag is too long",
+        });
+    }
     rustix::process::fchdir(dir.as_fd()).map_err(|errno| failed(errno.into()))?;
     raise_file_limit();
-    let fs = Fs::new(".").map_err(failed)?;
+    let fs = Fs::new(&share.tag, ".").map_err(failed)?;
     jail::enter_root(false)?;
     fs.open().map_err(failed)?;
     let fs: SharedDevice = Arc::new(Mutex::new(fs));
@@ -288,6 +297,24 @@ fn read_kernel(file: File, name: &str) -> Result<KernelImage, VmmError> {
         return Err(broken(KernelFault::TooBig(bytes.len() as u64)));
     }
     KernelImage::parse(&bytes).map_err(broken)
+}
+
+/// Makes the CPUs, each with its own features.
+fn create_vcpus(
+    vm: &Vm,
+    cpuid: &CpuidTemplate,
+    count: u32,
+    vcpu: impl Fn(u32, VcpuFd) -> Vcpu,
+) -> Result<Vec<Vcpu>, VmmError> {
+    let create = |index: u32| {
+        let fd = vm.fd().create_vcpu(index.into());
+        let fd = fd.map_err(failed("create a CPU"))?;
+        let leaves = cpuid.for_cpu(index, count)?;
+        fd.set_cpuid2(&leaves)
+            .map_err(failed("set a CPU's features"))?;
+        Ok(vcpu(index, fd))
+    };
+    (0..count).map(create).collect()
 }
 
 fn create_interrupt_chips(vm: &Vm) -> Result<(), VmmError> {

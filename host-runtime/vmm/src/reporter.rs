@@ -7,7 +7,7 @@ use devices::vsock::Attempts;
 use rustix::time::ClockId;
 
 use host_machine::Phase;
-use host_machine::control::{self, Event};
+use host_machine::control::{self, Event, Message, Reply};
 
 /// The VMM's side of the control channel, for events.
 #[derive(Debug)]
@@ -31,31 +31,35 @@ impl Reporter {
     pub fn phase(&self, phase: Phase) {
         let bit = 1 << (phase as u32);
         if self.reported.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-            self.send(&Event::Phase {
-                phase,
-                ns: now_ns(),
-            });
+            let ns = now_ns();
+            self.event(Event::Phase { phase, ns });
         }
     }
 
-    /// Sends any event. A parent that is gone is seen by the event loop, not here.
-    pub fn send(&self, event: &Event) {
-        let _ = control::send(self.control.as_fd(), event, &[]);
+    /// Tells something unasked.
+    pub fn event(&self, event: Event) {
+        self.send(&Message::Event(event));
+    }
+
+    /// Answers the call of this number.
+    pub fn answer(&self, id: u64, reply: Result<Reply, String>) {
+        self.send(&Message::Answer { id, reply });
+    }
+
+    /// A parent that is gone is seen by the event loop, not here.
+    fn send(&self, message: &Message) {
+        let _ = control::send(self.control.as_fd(), message, &[]);
     }
 }
 
 impl Attempts for Reporter {
     fn connected(&self, attempt: u64) {
         self.phase(Phase::FirstConnection);
-        self.send(&Event::Connected { id: attempt });
+        self.answer(attempt, Ok(Reply::Done));
     }
 
     fn refused(&self, attempt: u64, why: &str) {
-        let sentence = why.to_owned();
-        self.send(&Event::Refused {
-            id: attempt,
-            sentence,
-        });
+        self.answer(attempt, Err(why.to_owned()));
     }
 }
 

@@ -9,6 +9,7 @@ use seccompiler::{
 };
 
 use super::error::VmmError;
+use super::pause;
 
 /// Memory, threads, time, waiting, and descriptors that are already there. A thread that was started
 /// before the filter may still be setting itself up when it comes.
@@ -134,6 +135,10 @@ fn program(serves_files: bool) -> Result<BpfProgram, String> {
     });
     let controls: Result<_, _> = controls.into_iter().collect();
     rules.insert(
+        libc::SYS_tgkill,
+        vec![kick().map_err(|error| error.to_string())?],
+    );
+    rules.insert(
         libc::SYS_ioctl,
         controls.map_err(|error| error.to_string())?,
     );
@@ -145,6 +150,15 @@ fn program(serves_files: bool) -> Result<BpfProgram, String> {
     );
     let program = filter.and_then(BpfProgram::try_from);
     program.map_err(|error| error.to_string())
+}
+
+/// The signal that stops a CPU, to a thread of this process.
+fn kick() -> Result<SeccompRule, seccompiler::BackendError> {
+    let is = |argument, value: u64| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    };
+    let signal = u64::try_from(pause::signal()).unwrap_or(u64::MAX);
+    SeccompRule::new(vec![is(0, std::process::id().into())?, is(2, signal)?])
 }
 
 fn refused(message: String) -> VmmError {

@@ -1,6 +1,7 @@
 //! One virtual CPU: its registers at entry, and the loop that runs it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -9,6 +10,7 @@ use devices::mmio::MmioBus;
 
 use super::load::Entry;
 use super::memory::SharedMemory;
+use super::pause::Gate;
 use super::ports::Ports;
 use crate::sys;
 use host_machine::ExitReason;
@@ -33,6 +35,10 @@ pub struct Vcpu {
     pub fd: VcpuFd,
     /// I/O ports.
     pub ports: Arc<Ports>,
+    /// Passed before each entry to the guest.
+    pub gate: Arc<Gate>,
+    /// How often it came out of the guest.
+    pub exits: Arc<AtomicU64>,
     /// Device registers in memory.
     pub mmio: Arc<MmioBus<SharedMemory>>,
 }
@@ -42,7 +48,10 @@ impl Vcpu {
     #[must_use]
     pub fn run(mut self) -> ExitReason {
         loop {
-            match self.fd.run() {
+            self.gate.pass();
+            let exit = self.fd.run();
+            self.exits.fetch_add(1, Ordering::Relaxed);
+            match exit {
                 Ok(VcpuExit::IoOut(port, data)) => {
                     if let Some(reason) = self.ports.write(port, data) {
                         return reason;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use guest::Code;
 use host_machine::{
-    ExitReason, LogTarget, MIN_MEMORY, Machine as _, MachineError, MachineSpec, Phase, VmmProcess,
+    Attachment, Disk, ExitReason, LogTarget, MIN_MEMORY, Machine as _, MachineError, MachineSpec,
+    Memory, Phase, Share, VmmProcess,
 };
 
 /// A folder of one test, gone with it.
@@ -41,7 +42,7 @@ impl Folder {
     fn config(&self, code: &[u8]) -> MachineSpec {
         let kernel = self.write("kernel.elf", &elf_image::image(code, 0, &[]));
         let mut config = MachineSpec::new(kernel, self.write("initramfs.img", &[7; 5000]));
-        config.memory_bytes = MIN_MEMORY;
+        config.memory = Memory::fixed(MIN_MEMORY);
         config.log = LogTarget::File(self.path("log"));
         config.vmm = Some(PathBuf::from(env!("CARGO_BIN_EXE_nacre-vmm")));
         config
@@ -76,6 +77,11 @@ fn no_kvm() -> bool {
     missing.is_some()
 }
 
+fn share(dir: PathBuf) -> Vec<Share> {
+    let tag = "root".to_owned();
+    vec![Share { tag, dir }]
+}
+
 fn end(machine: &VmmProcess) -> ExitReason {
     machine.wait(None).expect("it ends")
 }
@@ -99,7 +105,7 @@ fn a_guest_is_entered_as_the_contract_says_and_powers_off() {
         .out8(0x80, 4)
         .power_off();
     let mut config = folder.config(&code);
-    config.cmdline = vec!["PS1=a b".to_owned()];
+    config.boot.cmdline = vec!["PS1=a b".to_owned()];
     config.cpus = 2;
     let machine = VmmProcess::start(&config).expect("it starts");
     assert_eq!(end(&machine), ExitReason::PowerOff);
@@ -251,30 +257,30 @@ fn bad_input_is_refused_with_a_sentence() {
         assert!(refusal(&config).contains("a microVM has 1 to 4"));
     }
     let mut config = good();
-    config.memory_bytes = 1 << 20;
+    config.memory = Memory::fixed(1 << 20);
     assert!(refusal(&config).contains("1 MiB of memory was asked for"));
     let mut config = good();
-    config.kernel = folder.path("nowhere");
+    config.boot.kernel = folder.path("nowhere");
     assert!(refusal(&config).contains("cannot open the guest kernel"));
-    config.kernel = folder.write("script", b"#!/bin/sh\n");
+    config.boot.kernel = folder.write("script", b"#!/bin/sh\n");
     assert!(refusal(&config).contains("it is not an ELF file"));
     let whole = elf_image::image(&[0xf4; 64], 0, &[]);
-    config.kernel = folder.write("cut", &whole[..whole.len() - 8]);
+    config.boot.kernel = folder.write("cut", &whole[..whole.len() - 8]);
     assert!(refusal(&config).contains("it is cut off"));
-    config.kernel = folder.write("empty", b"");
+    config.boot.kernel = folder.write("empty", b"");
     assert!(refusal(&config).contains("is empty"));
-    config.kernel = PathBuf::from("/proc");
+    config.boot.kernel = PathBuf::from("/proc");
     assert!(refusal(&config).contains("is not a regular file"));
     let mut config = good();
-    config.initramfs = folder.path("nowhere");
+    config.boot.initramfs = folder.path("nowhere");
     assert!(refusal(&config).contains("cannot open the initramfs archive"));
     let mut config = good();
-    config.shared_dir = Some(folder.path("nowhere"));
+    config.shares = share(folder.path("nowhere"));
     assert!(refusal(&config).contains("cannot open the shared directory"));
-    config.shared_dir = Some(folder.write("file", b"x"));
+    config.shares = share(folder.write("file", b"x"));
     assert!(refusal(&config).contains("is not a directory"));
     let mut config = good();
-    config.cmdline = vec!["x".repeat(5000)];
+    config.boot.cmdline = vec!["x".repeat(5000)];
     assert!(refusal(&config).contains("command line"));
     let mut config = good();
     config.vmm = Some(folder.path("no-vmm"));
@@ -310,7 +316,7 @@ fn a_vmm_with_a_shared_directory_is_jailed_and_leaves_no_mount() {
     fs::create_dir(folder.path("shared")).expect("room for it");
     let code = Code::default().out8(0x80, 4).wait();
     let mut config = folder.config(&code);
-    config.shared_dir = Some(folder.path("shared"));
+    config.shares = share(folder.path("shared"));
     let machine = VmmProcess::start(&config).expect("it starts");
     let status = fs::read_to_string(format!("/proc/{}/status", machine.pid()));
     let status = status.expect("it runs");
@@ -333,4 +339,81 @@ fn a_vmm_with_a_shared_directory_is_jailed_and_leaves_no_mount() {
     }
     assert_eq!(machine.kill(), ExitReason::Stopped);
     assert_eq!(mounts(), before);
+}
+
+#[test]
+fn cpus_stop_run_on_and_are_counted() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    // Writes for ever: out dx, al; jmp back.
+    let code = Code::default()
+        .out8(0x80, 4)
+        .out8(0x3f8, b'.')
+        .raw(&[0xee, 0xeb, 0xfd])
+        .wait();
+    let mut config = folder.config(&code);
+    config.cpus = 2;
+    let machine = VmmProcess::start(&config).expect("it starts");
+    let exits = || machine.stats().expect("it runs").exits;
+    let wait_for_more = || {
+        let before = exits()[0];
+        while exits()[0] == before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    for _ in 0..10 {
+        wait_for_more();
+        machine.pause().expect("both CPUs stop");
+        let before = exits();
+        assert_eq!(before.len(), 2);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(exits(), before, "nothing runs");
+        machine.pause().expect("stopped already");
+        machine.resume().expect("they run on");
+    }
+    wait_for_more();
+    let devices = machine.stats().expect("it runs").devices;
+    let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!(names, ["console", "rng", "vsock"]);
+    machine.pause().expect("both CPUs stop");
+    assert_eq!(machine.kill(), ExitReason::Stopped);
+    let gone = machine.resume().expect_err("it is gone");
+    assert!(matches!(gone, MachineError::Ended { .. }), "{gone}");
+}
+
+#[test]
+fn what_cannot_be_attached_is_refused_by_name() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    let machine = VmmProcess::start(&folder.config(&Code::default().wait())).expect("it starts");
+    let disk = || {
+        let file = PathBuf::from("/data.img");
+        Attachment::Disk(Disk { file })
+    };
+    for refused in [machine.attach(disk()), machine.detach(disk())] {
+        let said = refused.expect_err("refused").to_string();
+        assert!(said.starts_with("the disk /data.img cannot be"), "{said}");
+    }
+    assert_eq!(machine.kill(), ExitReason::Stopped);
+}
+
+#[test]
+fn a_vmm_that_dies_with_words_on_stderr_is_quoted() {
+    if no_kvm() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::new();
+    let mut config = folder.config(&Code::default().wait());
+    let script = "#!/bin/sh\nprintf 'free(): \\033 bad\\nbye' >&2\nexit 3\n";
+    let vmm = folder.write("vmm", script.as_bytes());
+    fs::set_permissions(&vmm, fs::Permissions::from_mode(0o755)).expect("ours");
+    config.vmm = Some(vmm);
+    let said = refusal(&config);
+    let quoted = "it ended with code 3 and said: free(): \\u{1b} bad\\nbye";
+    assert!(said.contains(quoted), "{said}");
 }

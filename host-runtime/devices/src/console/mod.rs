@@ -34,6 +34,10 @@ impl<S: Space> VirtioDevice<S> for Console<S> {
         3
     }
 
+    fn name(&self) -> &'static str {
+        "console"
+    }
+
     fn queue_sizes(&self) -> &'static [u16] {
         &[64, 64]
     }

@@ -16,8 +16,8 @@ use fuse_backend_rs::transport::{Reader, VirtioFsWriter, Writer};
 
 use super::{Active, Chain, Space, VirtioDevice};
 
-/// The name the guest mounts by.
-const TAG: &[u8] = b"root";
+/// Bytes of the tag in the configuration space.
+pub const TAG_LEN: usize = 36;
 /// The number of FUSE_INIT, the length of its request with header, and of its answer up to the last
 /// field that is changed here.
 const OPCODE_INIT: u32 = 26;
@@ -34,19 +34,21 @@ const CACHE_TIME: Duration = Duration::from_secs(1);
 
 /// The file system device.
 pub struct Fs<S> {
+    /// What the guest mounts it by, at most [`TAG_LEN`] bytes.
+    tag: String,
     server: Server<Arc<PassthroughFs>>,
     fs: Arc<PassthroughFs>,
     active: Option<Active<S>>,
 }
 
 impl<S> Fs<S> {
-    /// A server of what `root` will be when [`open`](Self::open) is called.
+    /// A server of what `root` will be when [`open`](Self::open) is called, for the guest to mount by `tag`.
     ///
     /// It needs the host's procfs here, and no more later.
     ///
     /// # Errors
     /// When there is no procfs.
-    pub fn new(root: &str) -> io::Result<Self> {
+    pub fn new(tag: &str, root: &str) -> io::Result<Self> {
         let config = Config {
             root_dir: root.to_owned(),
             entry_timeout: CACHE_TIME,
@@ -60,6 +62,7 @@ impl<S> Fs<S> {
         };
         let fs = Arc::new(PassthroughFs::new(config)?);
         Ok(Self {
+            tag: tag.to_owned(),
             server: Server::new(Arc::clone(&fs)),
             fs,
             active: None,
@@ -88,6 +91,10 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
         26
     }
 
+    fn name(&self) -> &'static str {
+        "fs"
+    }
+
     /// High-priority requests (forgets), then requests.
     fn queue_sizes(&self) -> &'static [u16] {
         &[128, 256]
@@ -95,8 +102,8 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
 
     /// The tag, padded to 36 bytes, and the number of request queues.
     fn config(&self) -> Vec<u8> {
-        let mut config = TAG.to_vec();
-        config.resize(36, 0);
+        let mut config = self.tag.clone().into_bytes();
+        config.resize(TAG_LEN, 0);
         config.extend_from_slice(&1u32.to_le_bytes());
         config
     }

@@ -3,7 +3,7 @@
 //! One [`Transport`] a device, all on one [`MmioBus`]. The registers lock is taken before the device's;
 //! device threads take the device's only. Queue notifications do not come here: KVM turns them into events.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use virtio_queue::{Queue, QueueT};
@@ -57,6 +57,14 @@ impl<S: Space> MmioBus<S> {
         if let Some((transport, offset)) = self.find(address) {
             transport.write(offset, data);
         }
+    }
+
+    /// The name of each device and how many requests it has served.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.transports.iter().map(|transport| {
+            let name = lock(&transport.device).name();
+            (name, transport.requests.load(Ordering::Relaxed))
+        })
     }
 
     fn find(&self, address: u64) -> Option<(&Transport<S>, u64)> {
@@ -123,6 +131,7 @@ pub struct Transport<S> {
     interrupt: Arc<Interrupt>,
     /// Written to when the guest notifies a queue by a register write that KVM did not take, and by devices.
     kicks: Arc<[EventFd]>,
+    requests: Arc<AtomicU64>,
     registers: Mutex<Registers>,
 }
 
@@ -155,6 +164,7 @@ impl<S: Space> Transport<S> {
             memory,
             interrupt,
             kicks: kicks.into(),
+            requests: Arc::default(),
             registers: Mutex::new(registers),
         }
     }
@@ -217,6 +227,7 @@ impl<S: Space> Transport<S> {
                     queues,
                     notifier: Arc::clone(&self.interrupt) as Arc<dyn Notifier>,
                     kicks: Arc::clone(&self.kicks),
+                    requests: Arc::clone(&self.requests),
                 }),
                 None => {
                     registers.status |= STATUS_NEEDS_RESET;

@@ -43,7 +43,7 @@ pub struct Client {
 impl Client {
     pub fn mount(root: &Path) -> Self {
         let root = root.to_str().expect("a plain name");
-        let fs = Fs::new(root).expect("procfs");
+        let fs = Fs::new("root", root).expect("procfs");
         fs.open().expect("a directory");
         let fs = Arc::new(Mutex::new(fs));
         let driver = Driver::ready(fs.clone());

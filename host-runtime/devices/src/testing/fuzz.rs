@@ -193,6 +193,7 @@ fn active(
         queues: queues.collect(),
         notifier: Arc::new(Interrupt::new(line)),
         kicks: Arc::new([]),
+        requests: Arc::default(),
     }
 }
 

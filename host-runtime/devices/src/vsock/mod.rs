@@ -152,6 +152,10 @@ impl<S: Space> VirtioDevice<S> for Vsock<S> {
         19
     }
 
+    fn name(&self) -> &'static str {
+        "vsock"
+    }
+
     /// Receive, transmit, event.
     fn queue_sizes(&self) -> &'static [u16] {
         &[128, 128, 16]
@@ -183,6 +187,7 @@ impl<S: Space> VirtioDevice<S> for Vsock<S> {
 /// Puts packets into receive buffers while there are both.
 fn fill<S: Space>(mux: &mut Mux, active: &mut Active<S>) {
     let used = fill_buffers(mux, active);
+    active.count(used);
     if used > 0 {
         active.notify(RECEIVE);
     }

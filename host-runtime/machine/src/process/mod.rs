@@ -7,7 +7,7 @@ mod state;
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -17,13 +17,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
 
-use crate::control::{self, Request, VmConfig};
-use crate::{ExitReason, Machine, MachineError, MachineSpec, Phase, Timings, spec};
+use crate::control::{self, Call, Reply, Request, ShareConfig, VERSION, VmConfig};
+use crate::{
+    Attachment, ExitReason, Machine, MachineError, MachineSpec, Phase, Stats, Timings, spec,
+};
 use state::{Shared, Waited};
 
 /// How long a VMM may take to build its machine.
 const SETUP_BOUND: Duration = Duration::from_secs(20);
+/// How long a VMM may take to answer a request that waits for nothing but itself.
+const ANSWER_BOUND: Duration = Duration::from_secs(20);
 /// The pauses between connection attempts.
 const RETRY_FIRST: Duration = Duration::from_millis(2);
 const RETRY_MOST: Duration = Duration::from_millis(100);
@@ -48,18 +53,22 @@ impl VmmProcess {
         let (vm, fds) = open_inputs(spec)?;
         check_kvm()?;
         let (ours, theirs) = channel()?;
+        // The VMM never waits for a reader, who reads what it has said when it has ended.
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let (said, stderr) =
+            rustix::pipe::pipe_with(flags).map_err(|errno| channel_error(errno.into()))?;
         let path = spec.vmm.clone().unwrap_or_else(vmm_beside_us);
         let child = Command::new(&path)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .env_clear()
             // A terminal's keys are for the owner, which decides what they mean for the guest.
             .process_group(0)
             .spawn()
             .map_err(|source| MachineError::Spawn { path, source })?;
         let pid = child.id();
-        let shared = Arc::new(Shared::new(started, child));
+        let shared = Arc::new(Shared::new(started, child, said));
         let reader = state::spawn_reader(&shared, ours.try_clone().map_err(channel_error)?)?;
         let machine = Self {
             control: ours,
@@ -68,14 +77,43 @@ impl VmmProcess {
             pid,
         };
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        // A VMM that is already gone shows in the wait below, with its reason.
-        let _ = control::send(machine.control.as_fd(), &Request::Start(vm), &fds);
-        match machine.shared.wait_started(SETUP_BOUND) {
-            Waited::Done(Ok(())) => Ok(machine),
+        match machine.call(Request::Start(vm), &fds, SETUP_BOUND) {
+            Waited::Done(Ok(_)) => Ok(machine),
             Waited::Done(Err(sentence)) => Err(MachineError::Setup { sentence }),
             Waited::Ended(reason) => Err(MachineError::Ended { reason }),
             Waited::TimedOut => Err(MachineError::SetupTimeout {
                 waited: SETUP_BOUND,
+            }),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    fn call(
+        &self,
+        request: Request,
+        fds: &[BorrowedFd<'_>],
+        bound: Duration,
+    ) -> Waited<Result<Reply, String>> {
+        let id = self.shared.new_call();
+        let call = Call {
+            version: VERSION,
+            id,
+            request,
+        };
+        // A VMM that is already gone shows in the wait, with its reason.
+        let _ = control::send(self.control.as_fd(), &call, fds);
+        self.shared.wait_answer(id, bound)
+    }
+
+    /// A request whose answer depends on the VMM alone; `what` it is to do, for messages.
+    fn ask(&self, what: &'static str, request: Request) -> Result<Reply, MachineError> {
+        match self.call(request, &[], ANSWER_BOUND) {
+            Waited::Done(Ok(reply)) => Ok(reply),
+            Waited::Done(Err(sentence)) => Err(MachineError::Refused { sentence }),
+            Waited::Ended(reason) => Err(MachineError::Ended { reason }),
+            Waited::TimedOut => Err(MachineError::NoAnswer {
+                what,
+                waited: ANSWER_BOUND,
             }),
         }
     }
@@ -98,13 +136,11 @@ impl Machine for VmmProcess {
         let mut pause = RETRY_FIRST;
         loop {
             let (ours, theirs) = UnixStream::pair().map_err(channel_error)?;
-            let id = self.shared.new_attempt();
-            let request = Request::Connect { id, port };
-            // A VMM that is gone shows in the wait below, with its reason.
-            let _ = control::send(self.control.as_fd(), &request, &[theirs.as_fd()]);
+            let request = Request::Connect { port };
+            let answer = self.call(request, &[theirs.as_fd()], left());
             drop(theirs);
-            let last = match self.shared.wait_attempt(id, left()) {
-                Waited::Done(Ok(())) => return Ok(ours),
+            let last = match answer {
+                Waited::Done(Ok(_)) => return Ok(ours),
                 Waited::Done(Err(sentence)) => sentence,
                 Waited::Ended(reason) => return Err(MachineError::Ended { reason }),
                 Waited::TimedOut => return Err(timeout("the guest did not answer".to_owned())),
@@ -124,6 +160,34 @@ impl Machine for VmmProcess {
     fn kill(&self) -> ExitReason {
         self.shared.kill();
         self.shared.wait_end()
+    }
+
+    fn pause(&self) -> Result<(), MachineError> {
+        self.ask("stop the guest's CPUs", Request::Pause).map(drop)
+    }
+
+    fn resume(&self) -> Result<(), MachineError> {
+        let request = Request::Resume;
+        self.ask("let the guest's CPUs run on", request).map(drop)
+    }
+
+    fn stats(&self) -> Result<Stats, MachineError> {
+        match self.ask("count", Request::Stats)? {
+            Reply::Stats(stats) => Ok(stats),
+            Reply::Done => Err(MachineError::Refused {
+                sentence: "the VMM answered something else than was asked".to_owned(),
+            }),
+        }
+    }
+
+    fn attach(&self, what: Attachment) -> Result<(), MachineError> {
+        let request = Request::Attach(what);
+        self.ask("attach a device", request).map(drop)
+    }
+
+    fn detach(&self, what: Attachment) -> Result<(), MachineError> {
+        let request = Request::Detach(what);
+        self.ask("detach a device", request).map(drop)
     }
 
     fn timings(&self) -> Timings {
@@ -147,24 +211,26 @@ impl Drop for VmmProcess {
 
 /// Opens every file the microVM needs, in the order the channel's contract names.
 fn open_inputs(spec: &MachineSpec) -> Result<(VmConfig, Vec<OwnedFd>), MachineError> {
+    let boot = &spec.boot;
     let mut fds = vec![
-        spec::open_image("guest kernel", &spec.kernel)?,
-        spec::open_image("initramfs archive", &spec.initramfs)?,
+        spec::open_image("guest kernel", &boot.kernel)?,
+        spec::open_image("initramfs archive", &boot.initramfs)?,
         spec::open_log(&spec.log)?,
     ];
-    if let Some(dir) = &spec.shared_dir {
-        fds.push(spec::open_dir(dir)?);
+    for share in &spec.shares {
+        fds.push(spec::open_dir(&share.dir)?);
     }
+    let shares = spec.shares.iter().map(|share| ShareConfig {
+        tag: share.tag.clone(),
+        path: share.dir.display().to_string(),
+    });
     let vm = VmConfig {
-        kernel: spec.kernel.display().to_string(),
-        initramfs: spec.initramfs.display().to_string(),
-        shared_dir: spec
-            .shared_dir
-            .as_ref()
-            .map(|dir| dir.display().to_string()),
+        kernel: boot.kernel.display().to_string(),
+        initramfs: boot.initramfs.display().to_string(),
+        shares: shares.collect(),
         cpus: spec.cpus,
-        memory_bytes: spec.memory_bytes,
-        cmdline: spec.cmdline.clone(),
+        memory: spec.memory,
+        cmdline: boot.cmdline.clone(),
     };
     Ok((vm, fds))
 }

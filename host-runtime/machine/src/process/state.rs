@@ -14,11 +14,15 @@ use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
 
-use crate::control::{self, Event, MAX_MESSAGE};
+use crate::control::{self, Event, MAX_MESSAGE, Message, Reply};
+use crate::printing::{printable, tell};
 use crate::{ExitReason, MachineError, Phase, Timings};
 
 /// How long a VMM that has hung up may take to end before it is killed.
 const REAP_BOUND: Duration = Duration::from_secs(2);
+
+/// How many bytes of the VMM's last words are read.
+const SAID: usize = 4096;
 
 /// How a bounded wait ended.
 pub(super) enum Waited<T> {
@@ -32,6 +36,8 @@ pub(super) enum Waited<T> {
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// What the VMM says outside of the channel: its C library's last words, for one.
+    said: OwnedFd,
     /// When the start was asked for, by `CLOCK_MONOTONIC`, which the VMM shares.
     started_ns: u64,
 }
@@ -39,25 +45,23 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     child: Child,
-    started: Option<Result<(), String>>,
     timings: Timings,
-    next_attempt: u64,
-    /// The answers to connection attempts that someone still waits for.
-    attempts: HashMap<u64, Option<Result<(), String>>>,
+    next_call: u64,
+    /// The answers to calls that someone still waits for.
+    calls: HashMap<u64, Option<Result<Reply, String>>>,
     reported: Option<ExitReason>,
     exit: Option<ExitReason>,
     killed_by_owner: bool,
 }
 
 impl Shared {
-    pub(super) fn new(started: Instant, child: Child) -> Self {
+    pub(super) fn new(started: Instant, child: Child, said: OwnedFd) -> Self {
         let ago = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
         let state = State {
             child,
-            started: None,
             timings: Timings::default(),
-            next_attempt: 0,
-            attempts: HashMap::new(),
+            next_call: 0,
+            calls: HashMap::new(),
             reported: None,
             exit: None,
             killed_by_owner: false,
@@ -65,31 +69,28 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
+            said,
             started_ns: monotonic_ns().saturating_sub(ago),
         }
-    }
-
-    pub(super) fn wait_started(&self, bound: Duration) -> Waited<Result<(), String>> {
-        self.wait_for(bound, |state| state.started.take())
     }
 
     pub(super) fn wait_phase(&self, phase: Phase, bound: Duration) -> Waited<()> {
         self.wait_for(bound, |state| state.timings.get(phase).map(|_| ()))
     }
 
-    pub(super) fn new_attempt(&self) -> u64 {
+    pub(super) fn new_call(&self) -> u64 {
         let mut state = self.lock();
-        state.next_attempt += 1;
-        let id = state.next_attempt;
-        state.attempts.insert(id, None);
+        state.next_call += 1;
+        let id = state.next_call;
+        state.calls.insert(id, None);
         id
     }
 
-    pub(super) fn wait_attempt(&self, id: u64, bound: Duration) -> Waited<Result<(), String>> {
+    pub(super) fn wait_answer(&self, id: u64, bound: Duration) -> Waited<Result<Reply, String>> {
         let waited = self.wait_for(bound, |state| {
-            state.attempts.get_mut(&id).and_then(Option::take)
+            state.calls.get_mut(&id).and_then(Option::take)
         });
-        self.lock().attempts.remove(&id);
+        self.lock().calls.remove(&id);
         waited
     }
 
@@ -164,18 +165,20 @@ impl Shared {
         }
     }
 
-    fn apply(&self, event: Event) {
+    fn apply(&self, message: Message) {
         let mut state = self.lock();
-        match event {
-            Event::Started => state.started = Some(Ok(())),
-            Event::Failed { sentence } => state.started = Some(Err(sentence)),
-            Event::Phase { phase, ns } => {
+        match message {
+            Message::Answer { id, reply } => {
+                // Nobody waits any more for an answer that came too late.
+                if let Some(slot) = state.calls.get_mut(&id) {
+                    *slot = Some(reply);
+                }
+            }
+            Message::Event(Event::Phase { phase, ns }) => {
                 let at = Duration::from_nanos(ns.saturating_sub(self.started_ns));
                 state.timings.note(phase, at);
             }
-            Event::Connected { id } => answer(&mut state, id, Ok(())),
-            Event::Refused { id, sentence } => answer(&mut state, id, Err(sentence)),
-            Event::Exit { reason } => state.reported = Some(reason),
+            Message::Event(Event::Exit { reason }) => state.reported = Some(reason),
         }
         self.changed.notify_all();
     }
@@ -183,6 +186,10 @@ impl Shared {
     /// Reaps the VMM and settles how the microVM ended.
     fn settle(&self) {
         let status = self.reap();
+        let said = last_words(&self.said);
+        if !said.is_empty() {
+            tell(format_args!("nacre-vmm: {said}"));
+        }
         let mut state = self.lock();
         let since_start = monotonic_ns().saturating_sub(self.started_ns);
         state
@@ -191,7 +198,7 @@ impl Shared {
         let reason = match state.reported.take() {
             Some(reason) => reason,
             None if state.killed_by_owner => ExitReason::Stopped,
-            None => reason_of(status),
+            None => reason_of(status, &said),
         };
         state.exit = Some(reason);
         self.changed.notify_all();
@@ -235,8 +242,8 @@ pub(super) fn spawn_reader(
 fn read_events(shared: &Shared, control: &OwnedFd) {
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
-        match control::receive::<Event>(control.as_fd(), &mut buffer) {
-            Ok(Some((event, _fds))) => shared.apply(event),
+        match control::receive::<Message>(control.as_fd(), &mut buffer) {
+            Ok(Some((message, _fds))) => shared.apply(message),
             Ok(None) => break,
             Err(_) => {
                 // A VMM that speaks nonsense is not to be trusted any further.
@@ -248,27 +255,29 @@ fn read_events(shared: &Shared, control: &OwnedFd) {
     shared.settle();
 }
 
-fn answer(state: &mut State, id: u64, result: Result<(), String>) {
-    if let Some(slot) = state.attempts.get_mut(&id) {
-        *slot = Some(result);
-    }
-}
-
-fn reason_of(status: io::Result<ExitStatus>) -> ExitReason {
+fn reason_of(status: io::Result<ExitStatus>, said: &str) -> ExitReason {
     match status {
         Ok(status) => match (status.signal(), status.code()) {
             (Some(signal), _) => ExitReason::VmmKilled { signal },
             (None, code) => ExitReason::VmmFailed {
-                message: format!(
-                    "it ended with code {} and gave no reason",
-                    code.unwrap_or(0)
-                ),
+                message: match (code.unwrap_or(0), said) {
+                    (code, "") => format!("it ended with code {code} and gave no reason"),
+                    (code, said) => format!("it ended with code {code} and said: {said}"),
+                },
             },
         },
         Err(error) => ExitReason::VmmFailed {
             message: format!("it could not be waited for: {error}"),
         },
     }
+}
+
+/// What is in the pipe, which does not block, as one line.
+fn last_words(said: &OwnedFd) -> String {
+    let mut bytes = vec![0; SAID];
+    let length = rustix::io::read(said, &mut bytes[..]).unwrap_or(0);
+    let words = String::from_utf8_lossy(&bytes[..length]).into_owned();
+    printable(words.trim_end())
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.

@@ -6,9 +6,7 @@ use std::time::Duration;
 use agent_protocol::{Failure, FailureKind, failure_of};
 
 use host_machine::MachineError;
-
-/// Characters of one sentence of the guest's that anybody gets to see.
-const MOST_WORDS: usize = 1000;
+use host_machine::printing::printable;
 
 /// Why the agent did not do what it was asked. `Display` gives one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -92,29 +90,4 @@ fn sentence(failure: &Failure) -> String {
         return "the agent in the guest refused without saying why".to_owned();
     }
     printable(&failure.message)
-}
-
-/// A guest's words with everything escaped that would move a cursor or begin a line.
-#[must_use]
-pub fn printable(words: &str) -> String {
-    let plain = |character: char| match character.is_control() {
-        true => character.escape_default().collect(),
-        false => character.to_string(),
-    };
-    words.chars().take(MOST_WORDS).map(plain).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{MOST_WORDS, printable};
-
-    #[test]
-    fn a_guests_words_stay_on_their_line() {
-        assert_eq!(printable("no \"ä\""), "no \"ä\"");
-        assert_eq!(
-            printable("a\nlevel=info\u{1b}[2J"),
-            "a\\nlevel=info\\u{1b}[2J"
-        );
-        assert_eq!(printable(&"x".repeat(1 << 20)).len(), MOST_WORDS);
-    }
 }

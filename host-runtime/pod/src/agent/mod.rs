@@ -25,7 +25,6 @@ use host_machine::Machine;
 use ttrpc::context::{self, Context};
 
 pub use error::AgentError;
-pub use error::printable;
 
 /// How long a call may take that only looks something up or passes something on.
 const CALL_BOUND: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_protocol::WaitProcessResponse;
-use host_machine::{ExitReason, Machine, MachineError, Timings};
+use host_machine::{Attachment, ExitReason, Machine, MachineError, Stats, Timings};
 
 use super::{Agent, AgentError, ProcessExit, exit_of};
 
@@ -33,6 +33,26 @@ impl Machine for One {
 
     fn kill(&self) -> ExitReason {
         ExitReason::Stopped
+    }
+
+    fn pause(&self) -> Result<(), MachineError> {
+        unreachable!("only connected to")
+    }
+
+    fn resume(&self) -> Result<(), MachineError> {
+        unreachable!("only connected to")
+    }
+
+    fn stats(&self) -> Result<Stats, MachineError> {
+        unreachable!("only connected to")
+    }
+
+    fn attach(&self, _: Attachment) -> Result<(), MachineError> {
+        unreachable!("only connected to")
+    }
+
+    fn detach(&self, _: Attachment) -> Result<(), MachineError> {
+        unreachable!("only connected to")
     }
 
     fn timings(&self) -> Timings {

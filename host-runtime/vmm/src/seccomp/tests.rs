@@ -62,7 +62,7 @@ fn no_requests_reach_out_of_the_directory() {
     std::os::unix::fs::symlink("../secret", shared.join("link")).expect("room");
     let root = shared.to_str().expect("a plain name").to_owned();
     let served = std::thread::spawn(move || {
-        let mut fs = Fs::<SharedMemory>::new(&root).expect("procfs");
+        let mut fs = Fs::<SharedMemory>::new("root", &root).expect("procfs");
         fs.open().expect("a directory");
         let line = EventFd::new(EFD_NONBLOCK).expect("a descriptor");
         confine_thread(true);
