@@ -4,7 +4,8 @@
 //! [`fs::FsContext`], which threads share by other rules. A [`Namespace`] of any kind has a number, a user
 //! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of IPC,
 //! networks, control groups and clocks there is one each, the initial one. Users have theirs
-//! ([`UserNamespace`]) by their credentials; unshare(2) refuses to make more.
+//! ([`UserNamespace`]) by their credentials. To make more of those is refused, as by a Linux that is built without
+//! them; [`make`] is where a kind that can be made comes in.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -12,8 +13,8 @@ use core::fmt;
 use abi::{Errno, Result};
 use collections::{String, try_arc, try_format};
 use fs::{
-    File, FileKind, FileOps, Inode, InodeBody, Metadata, MountNamespace, OpenFlags, Path,
-    Timestamp, UserNamespace,
+    Capabilities, File, FileKind, FileOps, Inode, InodeBody, Metadata, MountNamespace, OpenFlags,
+    Path, Timestamp, UserNamespace,
 };
 
 use crate::clone::CloneFlags;
@@ -52,6 +53,21 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All that are made by who has CAP_SYS_ADMIN, in the order in which that happens.
+    const BY_ADMIN: [Self; 7] = [
+        Kind::Mount,
+        Kind::Uts,
+        Kind::Ipc,
+        Kind::Pid,
+        Kind::Cgroup,
+        Kind::Net,
+        Kind::Time,
+    ];
+
+    fn is_wanted(self, flags: CloneFlags) -> bool {
+        flags.bits() & u64::from(self.flag()) != 0
+    }
+
     /// Its name in /proc/PID/ns.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -307,21 +323,46 @@ fn open(caller: &Thread, namespace: Namespace) -> Result<Arc<File>> {
 /// caller.
 ///
 /// # Errors
-/// `EINVAL`, `ENOSPC`.
+/// `EPERM` without CAP_SYS_ADMIN; `EINVAL` for a kind of which there is one; `ENOSPC`, `ENOMEM`.
 pub fn unshare(own: &Thread, flags: CloneFlags) -> Result<NsProxy> {
     let mut new = own.namespaces();
-    let owner = &own.credentials().user_namespace;
-    if flags.contains(CloneFlags::NEWUTS) {
-        new.uts = new.uts.duplicate(owner)?;
+    // First, as it would give the privilege to make the others.
+    if Kind::User.is_wanted(flags) {
+        make(Kind::User, own, &mut new)?;
     }
-    if flags.contains(CloneFlags::NEWPID) {
-        let pids = own.process().pid_namespace();
-        if new.pid_for_children != *pids {
-            return Err(Errno::EINVAL);
-        }
-        new.pid_for_children = pids.below(owner)?;
+    let wanted = || {
+        Kind::BY_ADMIN
+            .into_iter()
+            .filter(|kind| kind.is_wanted(flags))
+    };
+    if wanted().next().is_some() && !own.credentials().own_ns_capable(Capabilities::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    for kind in wanted() {
+        make(kind, own, &mut new)?;
     }
     Ok(new)
+}
+
+/// A namespace of this kind, for `own` to go on with.
+fn make(kind: Kind, own: &Thread, new: &mut NsProxy) -> Result<()> {
+    let owner = &own.credentials().user_namespace;
+    match kind {
+        // With the root directory that it comes with: the caller's business.
+        Kind::Mount => {}
+        Kind::Uts => new.uts = new.uts.duplicate(owner)?,
+        Kind::Pid => {
+            let pids = own.process().pid_namespace();
+            if new.pid_for_children != *pids {
+                return Err(Errno::EINVAL);
+            }
+            new.pid_for_children = pids.below(owner)?;
+        }
+        Kind::Cgroup | Kind::Ipc | Kind::Net | Kind::Time | Kind::User => {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn start_clone(cx: &mut Context<'_>, args: &CloneArgs) -> Result<u64> {
 const EXIT_SIGNAL: u64 = 0xff;
 
 pub(crate) fn clone_flags(bits: u64) -> Result<CloneFlags> {
-    // Namespaces that are not there, and what clone3 added, are refused by not being known.
+    // What clone3 added is refused by not being known.
     CloneFlags::from_bits(bits).ok_or(Errno::EINVAL)
 }
 
