@@ -22,7 +22,7 @@ use machine::cpu::CpuId;
 use machine::intrusive::{List, Tree};
 
 pub use entity::{Entity, Member, Rank};
-pub use group::{Group, GroupQueue};
+pub use group::{Group, GroupQueue, LimitStatistics};
 use realtime::RealtimeUse;
 pub use realtime::{PERIOD_NS as REALTIME_PERIOD_NS, RUNTIME_NS as REALTIME_RUNTIME_NS};
 pub use weight::{FAIR_BAND, UNIT_WEIGHT, standing, virtual_time};
@@ -376,7 +376,7 @@ impl RunQueue {
     }
 
     fn throttle(&mut self, queue: &Arc<GroupQueue>, now_ns: u64) {
-        let Some(ready) = queue.throttle() else {
+        let Some(ready) = queue.throttle(now_ns) else {
             return;
         };
         // It was not throttled, so the link is free.
@@ -420,7 +420,7 @@ impl RunQueue {
     pub fn next_period_ns(&self) -> Option<u64> {
         let mut next: Option<u64> = None;
         self.throttled.for_each(|queue| {
-            let ends = queue.period_ends_ns();
+            let ends = queue.resumes_ns();
             next = Some(next.map_or(ends, |next| next.min(ends)));
         });
         next

@@ -5,12 +5,13 @@
 //!
 //! **Limit.** In each period the group may run for its quota, all CPUs together. A CPU takes what it runs out of
 //! the group's pool in portions of [`PORTION_NS`]. When the pool is empty the CPU's queue is throttled: it
-//! leaves its parent's level, and comes back with the next period.
+//! leaves its parent's level, and comes back with the next period. A CPU that the group's last thread leaves gives
+//! back what is left of its portion, so that a thread that goes round finds it elsewhere.
 //!
 //! Locks: a queue's level, then the pool. Levels are only touched with their CPU's queue lock held.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use collections::{Vec, try_arc};
@@ -51,18 +52,40 @@ struct Pool {
     left_ns: u64,
     /// When the next period begins.
     ends_ns: u64,
+    /// A CPU found nothing in this period.
+    was_empty: bool,
+    statistics: LimitStatistics,
+}
+
+/// What became of a group's limit (cpu.stat).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LimitStatistics {
+    /// Periods in which the group ran (`nr_periods`).
+    pub periods: u64,
+    /// Of these, those in which it was throttled somewhere (`nr_throttled`).
+    pub throttled_periods: u64,
+    /// For how long, all CPUs together (`throttled_usec`).
+    pub throttled_ns: u64,
 }
 
 impl Pool {
     fn take(&mut self, now_ns: u64) -> u64 {
         if now_ns >= self.ends_ns {
+            self.statistics.periods += 1;
+            self.statistics.throttled_periods += u64::from(core::mem::take(&mut self.was_empty));
             self.left_ns = self.quota_ns;
             let periods = (now_ns - self.ends_ns) / self.period_ns + 1;
             self.ends_ns += periods * self.period_ns;
         }
         let taken = self.left_ns.min(PORTION_NS);
         self.left_ns -= taken;
+        self.was_empty |= taken == 0;
         taken
+    }
+
+    /// Takes back what a CPU has not used, maybe of an earlier period.
+    fn give_back(&mut self, left_ns: u64) {
+        self.left_ns = self.left_ns.saturating_add(left_ns).min(self.quota_ns);
     }
 }
 
@@ -81,6 +104,8 @@ impl Group {
                 period_ns: 1,
                 left_ns: 0,
                 ends_ns: 0,
+                was_empty: false,
+                statistics: LimitStatistics::default(),
             }),
         })?;
         let mut queues = Vec::try_with_capacity(cpus)?;
@@ -96,6 +121,8 @@ impl Group {
                 threads: AtomicUsize::new(0),
                 is_throttled: AtomicBool::new(false),
                 throttle_link: Link::new(),
+                throttled_at_ns: AtomicU64::new(0),
+                resumes_ns: AtomicU64::new(0),
                 portion_ns: AtomicI64::new(0),
             })?)?;
         }
@@ -128,17 +155,25 @@ impl Group {
             if period_ns == 0 {
                 return Err(Errno::EINVAL);
             }
-            *self.common.pool.lock() = Pool {
+            let mut pool = self.common.pool.lock();
+            *pool = Pool {
                 quota_ns,
                 period_ns,
                 left_ns: quota_ns,
                 ends_ns: now_ns.saturating_add(period_ns),
+                ..*pool
             };
         }
         self.common
             .is_limited
             .store(limit.is_some(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What became of its limits since it was made. What is throttled now counts when it runs again.
+    #[must_use]
+    pub fn statistics(&self) -> LimitStatistics {
+        self.common.pool.lock().statistics
     }
 }
 
@@ -156,6 +191,9 @@ pub struct GroupQueue {
     threads: AtomicUsize,
     is_throttled: AtomicBool,
     throttle_link: Link<GroupQueue>,
+    throttled_at_ns: AtomicU64,
+    /// While throttled: when the period ends in which the pool was empty. Others may have begun the next one by then.
+    resumes_ns: AtomicU64,
     /// What is left of the portion; below zero when a thread ran on.
     portion_ns: AtomicI64,
 }
@@ -209,7 +247,20 @@ impl GroupQueue {
     /// A thread goes, here or below; whether it was the last.
     pub(super) fn count_out(&self) -> bool {
         self.common.threads.fetch_sub(1, Ordering::Relaxed);
-        self.threads.fetch_sub(1, Ordering::Relaxed) == 1
+        let was_last = self.threads.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_last && self.common.is_limited.load(Ordering::Relaxed) {
+            self.give_back();
+        }
+        was_last
+    }
+
+    /// What is left of the portion is for other CPUs; what was run beyond it stays owed.
+    fn give_back(&self) {
+        let left = self.portion_ns.load(Ordering::Relaxed);
+        if left > 0 {
+            self.portion_ns.store(0, Ordering::Relaxed);
+            self.common.pool.lock().give_back(left.unsigned_abs());
+        }
     }
 
     /// Its part of the group's weight: as many of the group's threads as are here.
@@ -242,9 +293,9 @@ impl GroupQueue {
         &self.throttle_link
     }
 
-    /// When the next period begins.
-    pub(super) fn period_ends_ns(&self) -> u64 {
-        self.common.pool.lock().ends_ns
+    /// While throttled: when it may run again.
+    pub(super) fn resumes_ns(&self) -> u64 {
+        self.resumes_ns.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_throttled(&self) -> bool {
@@ -269,6 +320,7 @@ impl GroupQueue {
         while left <= 0 {
             let portion = pool.take(now_ns);
             if portion == 0 {
+                self.resumes_ns.store(pool.ends_ns, Ordering::Relaxed);
                 break;
             }
             left = left.saturating_add_unsigned(portion);
@@ -288,10 +340,11 @@ impl GroupQueue {
     }
 
     /// Marks it throttled; the threads that its parent no longer sees. `None` when it is already.
-    pub(super) fn throttle(&self) -> Option<usize> {
+    pub(super) fn throttle(&self, now_ns: u64) -> Option<usize> {
         if self.is_throttled.swap(true, Ordering::Relaxed) {
             return None;
         }
+        self.throttled_at_ns.store(now_ns, Ordering::Relaxed);
         Some(self.ready.load(Ordering::Relaxed))
     }
 
@@ -305,6 +358,8 @@ impl GroupQueue {
             return None;
         }
         self.is_throttled.store(false, Ordering::Relaxed);
+        let since = self.throttled_at_ns.load(Ordering::Relaxed);
+        self.common.pool.lock().statistics.throttled_ns += now_ns.saturating_sub(since);
         Some(self.ready.load(Ordering::Relaxed))
     }
 }

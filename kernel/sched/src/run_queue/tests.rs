@@ -312,6 +312,55 @@ fn a_throttled_group_takes_threads_and_shows_none() {
 }
 
 #[test]
+fn a_limit_holds_on_all_cpus_together_and_what_it_takes_is_counted() {
+    const CPUS: usize = 4;
+    let group = Group::new(None, CPUS).expect("memory");
+    let limit = Some((150 * MS, 100 * MS));
+    group.set_limit(limit, 0).expect("valid");
+    let mut queues: Vec<_> = (0..CPUS).map(RunQueue::new).collect();
+    let tasks: Vec<_> = (0..CPUS)
+        .map(|name| task(name, Attributes::default(), Some(&group)))
+        .collect();
+    for (queue, task) in queues.iter_mut().zip(&tasks) {
+        enter(queue, task);
+    }
+    for ms in 0..10_000 {
+        queues.iter_mut().for_each(|queue| run(queue, ms, 1));
+    }
+    let ran = |task: &Arc<Task>| task.ran_ns.load(Ordering::Relaxed) / MS;
+    let all: u64 = tasks.iter().map(ran).sum();
+    assert!((14_900..=15_100).contains(&all), "{all} ms of 15000");
+    let found = group.statistics();
+    assert!((98..=100).contains(&found.periods), "{found:?}");
+    assert!((98..=100).contains(&found.throttled_periods), "{found:?}");
+    // What all CPUs had, less what was run.
+    let throttled = found.throttled_ns / MS;
+    assert!((24_500..=25_200).contains(&throttled), "{found:?}");
+}
+
+#[test]
+fn who_goes_round_finds_the_whole_limit_everywhere() {
+    const CPUS: usize = 4;
+    let group = Group::new(None, CPUS).expect("memory");
+    group.set_limit(Some((8 * MS, 100 * MS)), 0).expect("valid");
+    let mut queues: Vec<_> = (0..CPUS).map(RunQueue::new).collect();
+    let task = task(0, Attributes::default(), Some(&group));
+    let mut ran_ms = 0;
+    for cpu in (0..CPUS).cycle() {
+        let queue = &mut queues[cpu];
+        enter_at(queue, &task, ran_ms);
+        let thread = as_task(queue.pop().expect("it waits"));
+        ran_ms += 1;
+        let must_stop = queue.charge(&*thread, MS, ran_ms * MS);
+        queue.detach(&*thread, ran_ms * MS);
+        if must_stop {
+            break;
+        }
+    }
+    assert_eq!(ran_ms, 8);
+}
+
+#[test]
 fn stealing_takes_the_last_that_may_go_out_of_groups_too() {
     let group = Group::new(None, 2).expect("memory");
     let mut queues = [RunQueue::new(0), RunQueue::new(1)];
