@@ -107,11 +107,11 @@ impl JobControl for FromTree {
     }
 
     fn session(&self) -> Option<PidRef> {
-        Some(PidRef::new(caller()?.session()))
+        Some(PidRef::new(caller()?.read_session()))
     }
 
     fn group(&self) -> Option<PidRef> {
-        Some(PidRef::new(caller()?.group()))
+        Some(PidRef::new(caller()?.read_group()))
     }
 
     fn is_session_leader(&self) -> bool {
@@ -126,7 +126,7 @@ impl JobControl for FromTree {
     }
 
     fn group_is_orphaned(&self) -> bool {
-        let Some(group) = caller().map(|process| process.group()) else {
+        let Some(group) = caller().map(|process| process.read_group()) else {
             return false;
         };
         relations::is_orphaned(&tree::lock(), &group)
@@ -168,7 +168,7 @@ impl JobControl for FromTree {
 
     fn set_terminal(&self, terminal: Option<Terminal>) -> Result<()> {
         let process = caller().ok_or(Errno::EPERM)?;
-        let pid = process.session();
+        let pid = process.read_session();
         let mut tree = tree::lock();
         let session = pid
             .users_mut(&mut tree)

@@ -186,21 +186,21 @@ impl Process {
             .load(core::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Its process group.
+    /// Its process group. Takes the tree's lock: who has it looks at [`Self::known`].
     #[must_use]
-    pub fn group(&self) -> Arc<Pid> {
+    pub fn read_group(&self) -> Arc<Pid> {
         self.node.get(&tree::lock()).group.clone()
     }
 
-    /// Its session.
+    /// Its session. Takes the tree's lock.
     #[must_use]
-    pub fn session(&self) -> Arc<Pid> {
+    pub fn read_session(&self) -> Arc<Pid> {
         self.node.get(&tree::lock()).session.clone()
     }
 
-    /// Its parent; none of the first process, and of one that was waited for.
+    /// Its parent; none of the first process, and of one that was waited for. Takes the tree's lock.
     #[must_use]
-    pub fn parent(&self) -> Option<Arc<Process>> {
+    pub fn read_parent(&self) -> Option<Arc<Process>> {
         self.node.get(&tree::lock()).parent.clone()
     }
 

@@ -142,7 +142,7 @@ fn waiting_chooses_by_id_and_group() {
         Err(Errno::ECHILD)
     );
     assert!(
-        waiting::wait(&parent, &Which::Pid(one.pid()), ANY_DEATH)
+        waiting::wait(&parent, &Which::Pid(one.read_pid()), ANY_DEATH)
             .unwrap()
             .is_some()
     );
@@ -153,7 +153,7 @@ fn who_ignores_sigchld_gets_no_zombies() {
     let parent = process(None);
     set_handler(&parent, Signal::CHLD, Disposition::Ignore, Flags::empty());
     let child = child_of(&parent);
-    let pid = child.pid();
+    let pid = child.read_pid();
     die(&child, 0);
     assert!(pid.process_of(&tree::lock()).is_none());
     assert_eq!(
@@ -169,11 +169,11 @@ fn orphans_go_to_the_nearest_subreaper() {
     let middle = child_of(&reaper);
     let orphan = child_of(&middle);
     die(&middle, 0);
-    let parent = orphan.process().parent().unwrap();
+    let parent = orphan.process().read_parent().unwrap();
     assert!(Arc::ptr_eq(&parent, reaper.process()));
     assert_eq!(orphan.process().parent_number(), reaper.tid());
     die(&orphan, 9);
-    let which = Which::Pid(orphan.pid());
+    let which = Which::Pid(orphan.read_pid());
     let report = waiting::wait(&reaper, &which, ANY_DEATH).unwrap().unwrap();
     assert_eq!(report.status, 0x900);
 }
@@ -182,7 +182,7 @@ fn orphans_go_to_the_nearest_subreaper() {
 fn a_process_dies_with_its_last_thread_and_its_first_status_counts() {
     let parent = process(None);
     let first = child_of(&parent);
-    let pid = first.pid();
+    let pid = first.read_pid();
     let second = thread_of(first.process(), new_pid());
     die(&first, 1);
     assert_eq!(waiting::wait(&parent, &Which::Any, ANY_DEATH), Ok(None));
@@ -233,16 +233,16 @@ fn a_group_is_orphaned_without_a_parent_in_its_session() {
     let shell = child_of(&init);
     assert!(relations::set_session(&mut tree::lock(), shell.process()).is_ok());
     let job = child_of(&shell);
-    let group = job.pid();
+    let group = job.read_pid();
     let set = |process: &Arc<Process>| {
         relations::set_group(&mut tree::lock(), shell.process(), process, None).unwrap();
     };
     set(job.process());
     assert!(!is_orphaned(&group));
-    assert!(is_orphaned(&shell.pid()));
+    assert!(is_orphaned(&shell.read_pid()));
     // The parent joins it: nobody outside is left.
     let other = child_of(&shell);
-    let (job_child, other_pid) = (child_of(&job), other.pid());
+    let (job_child, other_pid) = (child_of(&job), other.read_pid());
     assert!(!is_orphaned(&group));
     die(&job, 0);
     assert!(is_orphaned(&group), "its child was adopted by init");

@@ -184,9 +184,9 @@ impl Thread {
         self.tid() == self.process.pid().number()
     }
 
-    /// Its id.
+    /// Its id. Takes the tree's lock.
     #[must_use]
-    pub fn pid(&self) -> Arc<Pid> {
+    pub fn read_pid(&self) -> Arc<Pid> {
         self.pid.get(&tree::lock()).clone()
     }
 

@@ -54,11 +54,11 @@ fn sys_setpgid(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_getpgid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(&named(cx, cx.int(0))?.group())))
+    Ok(id(cx.shown(&named(cx, cx.int(0))?.read_group())))
 }
 
 fn sys_getpgrp(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(&cx.process().group())))
+    Ok(id(cx.shown(&cx.process().read_group())))
 }
 
 fn sys_setsid(cx: &mut Context<'_>) -> Result<u64> {
@@ -69,7 +69,7 @@ fn sys_setsid(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_getsid(cx: &mut Context<'_>) -> Result<u64> {
-    Ok(id(cx.shown(&named(cx, cx.int(0))?.session())))
+    Ok(id(cx.shown(&named(cx, cx.int(0))?.read_session())))
 }
 
 /// The process with this id, 0 for the caller.

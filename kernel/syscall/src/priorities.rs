@@ -46,7 +46,7 @@ fn for_each_meant(
         Which::Process => note(thread_of(cx, who).and_then(|thread| act(&thread))),
         Which::Group => {
             let group = if who == 0 {
-                cx.process().group()
+                cx.process().read_group()
             } else {
                 cx.find_pid(who).ok_or(Errno::ESRCH)?
             };

@@ -174,7 +174,7 @@ fn sys_wait4(cx: &mut Context<'_>) -> Result<u64> {
     let which = match cx.int(0) {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => Which::Any,
-        0 => Which::Group(cx.process().group()),
+        0 => Which::Group(cx.process().read_group()),
         group @ ..-1 => Which::Group(cx.find_pid(-group).ok_or(Errno::ECHILD)?),
         pid => Which::Pid(cx.find_pid(pid).ok_or(Errno::ECHILD)?),
     };
@@ -202,7 +202,7 @@ fn sys_waitid(cx: &mut Context<'_>) -> Result<u64> {
     let which = match (cx.int(0), cx.int(1)) {
         (P_ALL, _) => Which::Any,
         (P_PID, pid @ 1..) => Which::Pid(cx.find_pid(pid).ok_or(Errno::ECHILD)?),
-        (P_PGID, 0) => Which::Group(cx.process().group()),
+        (P_PGID, 0) => Which::Group(cx.process().read_group()),
         (P_PGID, group @ 1..) => Which::Group(cx.find_pid(group).ok_or(Errno::ECHILD)?),
         (P_PIDFD, fd @ 0..) => {
             let file = cx.own.files.get(fd)?;

@@ -21,7 +21,7 @@ pub(super) fn make_known(
 ) -> Result<()> {
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
         // The address is the program's: a bad one is its own affair, as on Linux.
-        let _ = memory::user::write(args.parent_tid, &parent.process().shown(&child.pid()));
+        let _ = memory::user::write(args.parent_tid, &parent.process().shown(&child.read_pid()));
     }
     if !args.flags.contains(CloneFlags::PIDFD) {
         return publish(parent, child, args, multi);

@@ -106,7 +106,7 @@ static TASKS: Dynamic = Dynamic {
     list: |scope| {
         let process = scope.process()?;
         let threads = process.threads();
-        let numbers = threads.map(|thread| scope.shown(&thread.pid()));
+        let numbers = threads.map(|thread| scope.shown(&thread.read_pid()));
         Ok(numbers.try_collect()?)
     },
     find: find_task,

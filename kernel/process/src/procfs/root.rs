@@ -98,7 +98,7 @@ fn own_id(scope: &Scope, is_thread: bool, to: &mut Text) -> Result<()> {
         return Err(Errno::ENOENT);
     }
     if is_thread {
-        write!(to, "{pid}/task/{}", scope.shown(&caller.pid()))?;
+        write!(to, "{pid}/task/{}", scope.shown(&caller.read_pid()))?;
     } else {
         write!(to, "{pid}")?;
     }

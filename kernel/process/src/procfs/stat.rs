@@ -41,7 +41,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         _ => process.usage(),
     };
     let children = process.children_usage();
-    let (device, foreground) = terminal(scope, &process.session());
+    let (device, foreground) = terminal(scope, &process.read_session());
     let kernel = thread.as_ref().and_then(|thread| thread.kernel());
     let attributes = thread
         .as_ref()
@@ -61,7 +61,7 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         let tree = tree::lock();
         process.known(&tree).and_then(|node| node.exit_signal)
     };
-    let parent = process.parent();
+    let parent = process.read_parent();
     let mut fields = [0; 49];
     // Indexed by the number in proc(5), less four.
     let mut put = |number: usize, value: i128| fields[number - 4] = value;
@@ -69,8 +69,8 @@ fn fields(scope: &Scope) -> Result<[i128; 49]> {
         4,
         parent.map_or(0, |parent| scope.shown(parent.pid()).into()),
     );
-    put(5, scope.shown(&process.group()).into());
-    put(6, scope.shown(&process.session()).into());
+    put(5, scope.shown(&process.read_group()).into());
+    put(6, scope.shown(&process.read_session()).into());
     put(7, device);
     put(8, foreground);
     put(10, own.minor_faults.into());

@@ -69,7 +69,7 @@ fn write_identity(
         shown(process.pid()),
         shown(id)
     )?;
-    let parent = process.parent();
+    let parent = process.read_parent();
     let parent = parent.map_or(0, |parent| shown(parent.pid()));
     writeln!(to, "PPid:\t{parent}\nTracerPid:\t0")?;
     if let Some(c) = process.credentials() {
@@ -92,8 +92,8 @@ fn write_identity(
     for (name, id) in [
         ("NStgid", process.pid()),
         ("NSpid", id),
-        ("NSpgid", &process.group()),
-        ("NSsid", &process.session()),
+        ("NSpgid", &process.read_group()),
+        ("NSsid", &process.read_session()),
     ] {
         write!(to, "{name}:")?;
         scope.for_each_number(id, &mut |number| write!(to, "\t{number}"))?;

@@ -121,7 +121,7 @@ pub fn kill(
             drop(tree);
             info?.map_or(Ok(()), |info| to_process(&target, &info))
         }
-        0 => message.send_to_group(&sender.process().group()),
+        0 => message.send_to_group(&sender.process().read_group()),
         -1 => message.send_to_all(),
         PidNumber::MIN => Err(Errno::ESRCH),
         _ => {
