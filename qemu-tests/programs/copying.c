@@ -66,6 +66,12 @@ static void full_pipes(void) {
     behind = 5, ahead = 8;
     SHOW(copy_file_range(file, &behind, file, &ahead, 100, 0));
     SHOW(copy_file_range(file, &behind, file, &ahead, SIZE_MAX, 0));
+    off_t before_all = -1, start = 0;
+    SHOW(copy_file_range(file, &before_all, limited, &start, 1, 0));
+    SHOW(copy_file_range(file, &start, limited, &before_all, 1, 0));
+    before_all = -5;
+    SHOW(copy_file_range(file, &before_all, limited, &start, 1, 0));
+    SHOW(sendfile(limited, file, &before_all, 5));
     SHOW(copy_file_range(ends[0], NULL, directory, NULL, 5, 0));
     SHOW(copy_file_range(ends[0], NULL, file, NULL, 5, 0));
     SHOW(fallocate(ends[1], FALLOC_FL_PUNCH_HOLE, 0, 5));

@@ -1,6 +1,7 @@
 // Which families and types socket(2) takes, and which of the two it says is wrong.
 #include "test.h"
 #include <sys/socket.h>
+#include <sys/un.h>
 
 // Like netlink on a kernel without it: nobody has had DECnet for years.
 enum { ABSENT = 12 };
@@ -24,5 +25,21 @@ int main(void) {
     SHOW(send(ends[0], "raw", 3, 0));
     char text[8];
     SHOW(recv(ends[1], text, sizeof text, 0));
+    // Addresses of another family than the socket's.
+    struct sockaddr_un address = {.sun_family = AF_INET, .sun_path = "/tmp/family"};
+    const struct sockaddr *other = (void *)&address;
+    int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+    for (int i = 0; i < 3; i++) {
+        for (int family = 0; family < 2; family++) {
+            address.sun_family = family ? AF_INET : AF_UNSPEC;
+            int fd = socket(AF_UNIX, types[i], 0);
+            SHOW(bind(fd, other, sizeof address));
+            SHOW(bind(fd, other, 2));
+            SHOW(bind(fd, other, 1));
+            SHOW(sendto(fd, "x", 1, MSG_NOSIGNAL, other, sizeof address));
+            SHOW(connect(fd, other, sizeof address));
+            close(fd);
+        }
+    }
     return 0;
 }

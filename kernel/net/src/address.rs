@@ -95,7 +95,7 @@ pub enum UnixName {
     Abstract(NameBytes),
 }
 
-/// An address of a family that is supported.
+/// An address as the caller gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address {
     /// `AF_UNSPEC`: dissolves an association.
@@ -109,18 +109,21 @@ pub enum Address {
         /// Which port of it.
         port: u32,
     },
+    /// Of a family that no socket here is of.
+    Other(u16),
 }
 
 impl Address {
     /// Reads a `struct sockaddr` of the length that the caller gave.
     ///
     /// # Errors
-    /// `EINVAL` for a length that does not fit the family, `EAFNOSUPPORT` for another family.
+    /// `EINVAL` for a length that does not fit the family. What another family means is for the socket to say.
     pub fn from_bytes(bytes: &[u8]) -> Result<Address> {
         let (family, rest) = bytes
             .split_first_chunk::<FAMILY_LEN>()
             .ok_or(Errno::EINVAL)?;
-        match u32::from(u16::from_ne_bytes(*family)) {
+        let family = u16::from_ne_bytes(*family);
+        match u32::from(family) {
             raw::AF_UNSPEC => Ok(Address::Unspecified),
             raw::AF_UNIX => unix_name(rest).map(Address::Unix),
             raw::AF_VSOCK => {
@@ -136,7 +139,7 @@ impl Address {
                     cid: word(8),
                 })
             }
-            _ => Err(Errno::EAFNOSUPPORT),
+            _ => Ok(Address::Other(family)),
         }
     }
 
@@ -148,6 +151,7 @@ impl Address {
         let family = |family: u32| (family as u16).to_ne_bytes();
         match self {
             Address::Unspecified => bytes.add(&family(raw::AF_UNSPEC)),
+            Address::Other(family) => bytes.add(&family.to_ne_bytes()),
             Address::Unix(name) => {
                 bytes.add(&family(raw::AF_UNIX));
                 match name {
@@ -245,7 +249,7 @@ mod tests {
     fn wrong_lengths_and_families_are_refused() {
         assert_eq!(Address::from_bytes(&[1]), Err(Errno::EINVAL));
         assert_eq!(Address::from_bytes(&[40, 0, 0, 0]), Err(Errno::EINVAL));
-        assert_eq!(Address::from_bytes(&[2, 0, 0, 0]), Err(Errno::EAFNOSUPPORT));
+        assert_eq!(Address::from_bytes(&[2, 0, 0, 0]), Ok(Address::Other(2)));
         assert_eq!(
             Address::from_bytes(&[&[1, 0][..], &[b'x'; 109]].concat()),
             Err(Errno::EINVAL)

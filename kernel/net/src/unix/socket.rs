@@ -97,7 +97,7 @@ impl UnixSocket {
                 }
                 Some(peer)
             }
-            Address::Vsock { .. } => return Err(Errno::EINVAL),
+            Address::Vsock { .. } | Address::Other(_) => return Err(Errno::EINVAL),
         };
         let mut state = self.sock.state.lock();
         state.phase = if peer.is_some() {
@@ -283,7 +283,7 @@ impl Socket for UnixSocket {
         match (self.sock.kind, address) {
             (SocketType::Datagram, _) => self.connect_datagram(address, requester),
             (_, Address::Unix(name)) => self.connect_stream(name, nonblocking, requester),
-            (_, Address::Unspecified | Address::Vsock { .. }) => Err(Errno::EINVAL),
+            _ => Err(Errno::EINVAL),
         }
     }
 

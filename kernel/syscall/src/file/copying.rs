@@ -312,12 +312,16 @@ fn sys_copy_file_range(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EXDEV);
     }
     let (is_same, size) = (from.key()? == to.key()?, from.metadata()?.size);
+    // Counted as numbers without a sign, so that a negative offset is past all ends first.
+    for addr in [cx.optional_addr(1), cx.optional_addr(3)]
+        .into_iter()
+        .flatten()
+    {
+        let offset: u64 = user::read(addr)?;
+        offset.checked_add(cx.arg(4)).ok_or(Errno::EOVERFLOW)?;
+    }
     let mut from = Side::new(from, cx.optional_addr(1))?;
     let mut to = Side::new(to, cx.optional_addr(3))?;
-    let end_of = |side: &Side<'_>| side.at.map_or(Some(0), |(at, _)| at.checked_add(cx.arg(4)));
-    if end_of(&from).is_none() || end_of(&to).is_none() {
-        return Err(Errno::EOVERFLOW);
-    }
     // There is no more than the file has.
     let left = from.at.map_or(0, |(at, _)| size.saturating_sub(at));
     let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
