@@ -2,7 +2,8 @@
 // and threads, and looks what is left of the memory when they are gone. PID 1, or the program of a container.
 //
 // The environment says how: DRIVER_SEED, DRIVER_CALLS (of one boot), DRIVER_ROUND, DRIVER_WORKERS, DRIVER_THREADS, DRIVER_UID;
-// DRIVER_SHARE=PATH lets half of the workers use that folder; DRIVER_TRACE=1 prints each call before it is made. Prints
+// DRIVER_SHARE=PATH lets half of the workers use that folder; DRIVER_TRACE=1 prints each call before it is made;
+// DRIVER_SLOWNESS=N gives everything N times as long. Prints
 //
 //     [driver round N calls N free KIB]
 //     [driver worker does not die]       a process that SIGKILL does not end in time, and then
@@ -31,6 +32,7 @@
 
 #include "worker.h"
 
+// Of a machine of ordinary speed; DRIVER_SLOWNESS says how many times as long all takes.
 enum { LIFE_MS = 4000, DEATH_MS = 20000, ROUND_MS = 60000 };
 
 struct shared *shared;
@@ -50,7 +52,7 @@ static long now_ms(void) {
 
 // Kills everything but us (and, in a container, its first process), and waits until it is gone.
 static void end_all(void) {
-    long end = now_ms() + DEATH_MS;
+    long end = now_ms() + DEATH_MS * settings.slowness;
     kill(-1, SIGKILL);
     for (;;) {
         pid_t child = waitpid(-1, 0, WNOHANG);
@@ -79,7 +81,7 @@ static void make_devices(void) {
 }
 
 static void keep_workers(unsigned number, uint64_t until) {
-    long ends[MAX_WORKERS] = {0}, last = now_ms() + ROUND_MS, looked = 0;
+    long ends[MAX_WORKERS] = {0}, last = now_ms() + ROUND_MS * settings.slowness, looked = 0;
     unsigned life = number * 1000, shown = 0;
     pid_t *pids = shared->workers;
     while (__atomic_load_n(&shared->calls, __ATOMIC_RELAXED) < until && now_ms() < last) {
@@ -100,7 +102,7 @@ static void keep_workers(unsigned number, uint64_t until) {
             if (child == 0) work(i, life);
             pids[i] = child > 0 ? child : 0;
             life++;
-            ends[i] = now_ms() + LIFE_MS;
+            ends[i] = now_ms() + LIFE_MS * settings.slowness;
         }
         if (now_ms() > looked + 300) {
             check_answers(0);
@@ -174,6 +176,7 @@ static void read_settings(void) {
     settings.uid = (unsigned)setting("DRIVER_UID", 0);
     settings.traces = (unsigned)setting("DRIVER_TRACE", 0);
     settings.folder = getenv("DRIVER_SHARE");
+    settings.slowness = (long)setting("DRIVER_SLOWNESS", 1);
     round_calls = setting("DRIVER_ROUND", 10000);
     if (settings.workers > MAX_WORKERS) settings.workers = MAX_WORKERS;
     if (settings.threads > MAX_THREADS) settings.threads = MAX_THREADS;

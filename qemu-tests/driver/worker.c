@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STACK = 64 * 1024, TIMERS = 12, OFTEN_NS = 5000000 };
+enum { STACK = 64 * 1024, TIMERS = 12, OFTEN_NS = 5000000, SECOND_NS = 1000000000 };
 static const rlim_t LARGEST_FILE = 64 << 20;
 
 struct settings settings;
@@ -56,7 +56,8 @@ static void touch(long place, long how) {
 // above those that calls name.
 static void keep_moving(void) {
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGURG};
-    struct itimerspec often = {{0, OFTEN_NS}, {0, OFTEN_NS}};
+    struct timespec tick = {OFTEN_NS * settings.slowness / SECOND_NS, OFTEN_NS * settings.slowness % SECOND_NS};
+    struct itimerspec often = {tick, tick};
     int timer = -1, made[TIMERS + 1], count = 0;
     event._sigev_un._tid = (int)syscall(SYS_gettid);
     while (count <= TIMERS && syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) == 0 && timer < TIMERS) made[count++] = timer;
@@ -66,7 +67,8 @@ static void keep_moving(void) {
 
 static void handle_signals(void) {
     struct sigaction action = {.sa_handler = ignore}, on_fault = {.sa_handler = fault};
-    struct itimerval often = {{0, OFTEN_NS / 1000}, {0, OFTEN_NS / 1000}};
+    struct timeval tick = {OFTEN_NS * settings.slowness / SECOND_NS, OFTEN_NS * settings.slowness % SECOND_NS / 1000};
+    struct itimerval often = {tick, tick};
     for (int signal = 1; signal <= SIGRTMAX; signal++) {
         int is_fault = signal == SIGSEGV || signal == SIGBUS;
         if (signal != SIGILL && signal != SIGFPE) sigaction(signal, is_fault ? &on_fault : &action, 0);
@@ -126,7 +128,7 @@ static void in_child(struct random *random, const struct call *call) {
     pid_t child = fork();
     if (child == 0) live(&own, call);
     if (child < 0) return;
-    for (int i = 0; i < 20 && waitpid(child, 0, WNOHANG) == 0; i++) usleep(500);
+    for (int i = 0; i < 20 && waitpid(child, 0, WNOHANG) == 0; i++) usleep((useconds_t)(500 * settings.slowness));
     kill(child, SIGKILL);
     waitpid(child, 0, 0);
 }

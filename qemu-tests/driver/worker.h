@@ -6,6 +6,7 @@ extern struct settings {
     uint64_t seed, share;
     unsigned workers, threads, uid, traces;
     const char *folder;
+    long slowness;
 } settings;
 
 // One worker's life; `life` counts those that this place has had.
