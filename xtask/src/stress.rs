@@ -45,6 +45,9 @@ pub(crate) struct StressArguments {
     /// Print each call to the console before it is made: slow, and for one seed
     #[arg(long)]
     trace: bool,
+    /// Boot the kernel with the feature `checks`
+    #[arg(long, conflicts_with = "linux")]
+    checks: bool,
     /// Boot this Linux kernel (a vmlinuz) instead of ours, to test the driver
     #[arg(long, value_name = "FILE")]
     linux: Option<PathBuf>,
@@ -54,6 +57,7 @@ pub(crate) struct StressArguments {
 pub(crate) fn run(workspace: &Workspace, arguments: &StressArguments) -> anyhow::Result<()> {
     let (kernel, is_linux) = match &arguments.linux {
         Some(kernel) => (kernel.clone(), true),
+        None if arguments.checks => (build::checked_kernel(workspace)?, false),
         None => (build::image(workspace)?.kernel, false),
     };
     let place = place(workspace, arguments.machine.as_deref())?;
