@@ -78,6 +78,26 @@ static void exclusive_waits(void) {
     exclusive(address_fd, connect_once);
 }
 
+// One watches another by many descriptors, on several levels: a wake-up would go a million ways.
+static void many_ways(void) {
+    struct epoll_event event = {.events = EPOLLIN};
+    int source = eventfd(0, 0), instances[4], copies[4 * 60], count = 0, refused = 0;
+    for (int i = 0; i < 4; i++) instances[i] = epoll_create1(0);
+    epoll_ctl(instances[0], EPOLL_CTL_ADD, source, &event);
+    for (int level = 1; level < 4; level++)
+        for (int i = 0; i < 60; i++) {
+            int copy = copies[count++] = dup(instances[level - 1]);
+            if (epoll_ctl(instances[level], EPOLL_CTL_ADD, copy, &event) == 0) continue;
+            if (errno == EINVAL) refused = level;
+            break;
+        }
+    TRUE(refused >= 2);
+    SHOW(write(source, &(uint64_t){1}, 8));
+    for (int i = 0; i < count; i++) close(copies[i]);
+    for (int i = 0; i < 4; i++) close(instances[i]);
+    close(source);
+}
+
 int main(void) {
     int ends[2], more[2];
     char byte;
@@ -154,5 +174,6 @@ int main(void) {
     sigemptyset(&mask);
     SHOW(epoll_pwait(epoll, &event, 1, 10, &mask));
     exclusive_waits();
+    many_ways();
     return 0;
 }

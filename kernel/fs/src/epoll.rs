@@ -116,7 +116,8 @@ impl Epoll {
     /// `EPOLL_CTL_ADD`.
     ///
     /// # Errors
-    /// `EEXIST`, `EPERM` for a file that cannot be waited for, `EINVAL` for itself, `ELOOP` for a cycle or too deep nesting.
+    /// `EEXIST`, `EPERM` for a file that cannot be waited for, `EINVAL` for itself or on too many ways, `ELOOP` for a cycle
+    /// or too deep nesting.
     pub fn add(&self, fd: i32, file: &Arc<File>, interest: Interest) -> Result<()> {
         let (waker, now) = self.enter(fd, file, interest)?;
         if !now.is_empty() {
@@ -179,9 +180,11 @@ impl Epoll {
             _table: table,
         };
         items.add(number, item)?;
-        if let Some(inner) = inner
-            && let Err(errno) = inner.ready.add_outer(&self.ready)
-        {
+        let nested = inner.map_or(Ok(()), |inner| {
+            inner.ready.add_outer(&self.ready)?;
+            inner.check_paths()
+        });
+        if let Err(errno) = nested {
             let removed = items.remove(number);
             drop(items);
             drop(removed);

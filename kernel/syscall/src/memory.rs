@@ -255,6 +255,9 @@ fn transfer(cx: &Context<'_>, direction: Direction) -> Result<u64> {
     let mut buffer = [0; 512];
     let mut done = 0u64;
     while let Some((here, there, len)) = pairs.next(buffer.len()) {
+        if sched::thread::killed() {
+            break;
+        }
         let chunk = &mut buffer[..len];
         let copied = match direction {
             Direction::Read => {

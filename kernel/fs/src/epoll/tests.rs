@@ -234,3 +234,29 @@ fn an_edge_above_does_not_hear_of_what_a_wait_below_leaves() {
     assert_eq!(now(&inner), vec![7]);
     assert_eq!(now(&outer), Vec::<u64>::new());
 }
+
+#[test]
+fn a_wake_up_does_not_go_on_too_many_ways() {
+    let epolls: Vec<_> = (0..4)
+        .map(|_| Epoll::create(&credentials()).unwrap())
+        .collect();
+    let source = event(0);
+    add(&epolls[0], 0, &source, wanting(IN, 1)).unwrap();
+    let mut refused = None;
+    for (inner, outer) in epolls.iter().zip(&epolls[1..]) {
+        for fd in 0..40 {
+            if let Err(errno) = add(outer, fd, inner, wanting(IN, 2)) {
+                refused.get_or_insert((fd, errno));
+                break;
+            }
+        }
+    }
+    // Forty ways into the second, and twice as many by a third.
+    assert_eq!(refused, Some((1, Errno::EINVAL)));
+    // Those into the second count twice now.
+    let first = (40..60).find(|fd| add(&epolls[1], *fd, &epolls[0], wanting(IN, 2)).is_err());
+    assert_eq!(first, Some(49));
+    signal(&source);
+    assert_eq!(now(&epolls[0]), [1]);
+    assert!(!now(&epolls[1]).is_empty() && !now(&epolls[2]).is_empty());
+}
