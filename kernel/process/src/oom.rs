@@ -12,6 +12,7 @@ use core::sync::atomic::Ordering;
 use machine::sync::SpinLock;
 use memory::pressure::{self, Verdict};
 use memory::{AddressSpace, MemoryGroup};
+use sched::{Attributes, Policy};
 
 use crate::pid_namespace::PidNamespace;
 use crate::signal::Signal;
@@ -283,6 +284,22 @@ fn kill(victim: &Process, group: MemoryGroup) {
     );
     victim.memory_group().note_oom_kill();
     exit::kill_with_status(victim, i32::from(Signal::KILL.number()));
+    hasten(victim);
+}
+
+/// Lets the threads of a process that is to die run before others: those that wait for its memory may be very many.
+fn hasten(victim: &Process) {
+    let first = Attributes {
+        policy: Policy::Fifo,
+        priority: 1,
+        ..Attributes::default()
+    };
+    for thread in victim.threads() {
+        if let Some(kernel) = thread.kernel() {
+            // Valid: it is a constant.
+            let _ = kernel.set_attributes(first);
+        }
+    }
 }
 
 #[cfg(test)]
