@@ -43,8 +43,20 @@ static void say(const char *text) {
     }
 }
 
+// A call that may fail for want of memory on purpose: the next allocation does not.
+#define PATIENTLY(call) \
+    ({ \
+        long result_ = -1; \
+        for (int try_ = 0; try_ < 10; try_++) { \
+            errno = 0; \
+            result_ = (long)(call); \
+            if (errno != ENOMEM && errno != EAGAIN) break; \
+        } \
+        result_; \
+    })
+
 static void mount_one(const char *type, const char *dir, const char *data) {
-    if (mount(type, dir, type, 0, data) == 0) return;
+    if (PATIENTLY(mount(type, dir, type, 0, data)) == 0) return;
     char line[LINE];
     snprintf(line, sizeof line, "[init: mounting %s on %s: %s]\n", type, dir, strerror(errno));
     say(line);
@@ -54,8 +66,8 @@ static void set_up(int on_host) {
     mount_one("tmpfs", "/tmp", "mode=1777");
     mount_one("devtmpfs", "/dev", 0);
     if (!on_host) {
-        int console = open("/dev/console", O_RDWR);
-        for (int fd = 0; console >= 0 && fd < 3; fd++) dup2(console, fd);
+        int console = (int)PATIENTLY(open("/dev/console", O_RDWR));
+        for (int fd = 0; console >= 0 && fd < 3; fd++) PATIENTLY(dup2(console, fd));
         if (console > 2) close(console);
     }
     mount_one("proc", "/proc", 0);
@@ -73,7 +85,7 @@ static long now_ms(void) {
 }
 
 static pid_t start(const char *name, int output) {
-    pid_t child = fork();
+    pid_t child = (pid_t)PATIENTLY(fork());
     if (child != 0) return child;
     char path[LINE];
     char *const arguments[] = {(char *)name, "one", "two words", 0};
@@ -125,7 +137,7 @@ static void run(const char *name) {
     int ends[2], status = 0;
     snprintf(line, sizeof line, "[begin %s]\n", name);
     say(line);
-    if (pipe(ends) != 0) {
+    if (PATIENTLY(pipe(ends)) != 0) {
         say("[init: no pipe]\n");
         return;
     }
@@ -202,7 +214,7 @@ static void show_lost(long before, const struct use *use) {
     kill(-1, SIGKILL);
     while (waitpid(-1, 0, 0) > 0 || errno == EINTR) continue;
     chdir("/");
-    umount2("/tmp", MNT_DETACH);
+    PATIENTLY(umount2("/tmp", MNT_DETACH));
     usleep(200000);
     long lost = before - free_kib();
     show_use(use);
@@ -219,7 +231,8 @@ int main(void) {
     static struct use use;
     if (getenv("NACRE_MEMORY")) look(&use);
     long before = free_kib();
-    FILE *list = fopen("/tests.list", "re");
+    FILE *list = (FILE *)PATIENTLY(fopen("/tests.list", "re"));
+    if ((long)list == -1) list = 0;
     if (!list) say("[init: no /tests.list]\n");
     while (list && fgets(name, sizeof name, list)) {
         name[strcspn(name, "\n")] = 0;

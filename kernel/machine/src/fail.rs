@@ -1,12 +1,18 @@
 //! Allocations that fail on purpose, in builds with `checks`.
 //!
 //! The command-line word `nacre.fail_alloc=N` makes the N-th allocation after PID 1 has started fail, `N,M` that one and
-//! every M-th after it. Counted are allocations of the heap and frames that are taken with a handle. A log line says that it
-//! was hit, and one at power-off how many there were and how many of them failed.
+//! every M-th after it. `paths:N,M` makes allocations fail by the calls that led to them: each path fails when it is first
+//! seen, if its hash divided by M leaves N. So M boots let each path fail once, and what follows one failure is not
+//! disturbed by the next at once.
+//!
+//! Counted are allocations of the heap and frames that are taken with a handle. A log line says that one was hit, and one at
+//! power-off how many there were and how many of them failed.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::frame::OutOfMemory;
+
+mod paths;
 
 const IS_ON: bool = cfg!(feature = "checks");
 const WORD: &str = "nacre.fail_alloc";
@@ -14,6 +20,8 @@ const WORD: &str = "nacre.fail_alloc";
 static FIRST: AtomicU64 = AtomicU64::new(0);
 /// Allocations from one that fails to the next; 0 when one fails alone.
 static EVERY: AtomicU64 = AtomicU64::new(0);
+/// Whether the two are about paths.
+static BY_PATH: AtomicBool = AtomicBool::new(false);
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
@@ -27,11 +35,16 @@ pub(crate) fn set_up(value: Option<&str>) {
         );
         return;
     }
-    let (first, every) = value.split_once(',').unwrap_or((value, "0"));
+    let by_path = value.strip_prefix("paths:");
+    let (first, every) = by_path
+        .unwrap_or(value)
+        .split_once(',')
+        .unwrap_or((value, "0"));
     match (first.parse(), every.parse()) {
-        (Ok(first), Ok(every)) => {
+        (Ok(first), Ok(every)) if by_path.is_none() || first < every => {
             FIRST.store(first, Ordering::Relaxed);
             EVERY.store(every, Ordering::Relaxed);
+            BY_PATH.store(by_path.is_some(), Ordering::Relaxed);
         }
         _ => crate::log!(
             "{WORD}={value}: not a number, or two with a comma between; nothing will fail"
@@ -41,7 +54,7 @@ pub(crate) fn set_up(value: Option<&str>) {
 
 /// PID 1 starts: allocations count from here on.
 pub(crate) fn start() {
-    if IS_ON && FIRST.load(Ordering::Relaxed) > 0 {
+    if IS_ON && (FIRST.load(Ordering::Relaxed) > 0 || BY_PATH.load(Ordering::Relaxed)) {
         IS_STARTED.store(true, Ordering::Relaxed);
     }
 }
@@ -51,6 +64,10 @@ pub(crate) fn report() {
     if IS_ON && IS_STARTED.load(Ordering::Relaxed) {
         let (failed, seen) = (FAILED.load(Ordering::Relaxed), SEEN.load(Ordering::Relaxed));
         crate::log!("{WORD}: {failed} of {seen} allocations failed");
+        if BY_PATH.load(Ordering::Relaxed) {
+            let (paths, left_out) = paths::counts();
+            crate::log!("{WORD}: {paths} paths, and {left_out} allocations on more of them");
+        }
     }
 }
 
@@ -71,11 +88,13 @@ fn is_next() -> bool {
     let number = SEEN.fetch_add(1, Ordering::Relaxed) + 1;
     let first = FIRST.load(Ordering::Relaxed);
     let every = EVERY.load(Ordering::Relaxed);
-    if number == first {
+    let is_due = if BY_PATH.load(Ordering::Relaxed) {
+        paths::first_seen().is_some_and(|path| path % every == first)
+    } else {
+        number == first || (number > first && every > 0 && (number - first).is_multiple_of(every))
+    };
+    if is_due && FAILED.fetch_add(1, Ordering::Relaxed) == 0 {
         crate::log!("{WORD}: allocation {number} fails");
     }
-    let is_due =
-        number == first || (number > first && every > 0 && (number - first).is_multiple_of(every));
-    FAILED.fetch_add(u64::from(is_due), Ordering::Relaxed);
     is_due
 }

@@ -4,7 +4,8 @@
 //! What a program prints then is no matter: an error, or its end by the OOM killer. The kernel
 //! must live, give the memory back and power off.
 //!
-//! All numbers in bounded time: `N,M` for each N up to M lets each allocation fail in one of M boots.
+//! A boot has a million allocations, too many to let each fail in a boot of its own. But there are few ways to come to one: with
+//! `paths:N,M` each path of calls to an allocation fails when it is first seen, in one of M boots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,19 +21,21 @@ const LOSS_LIMIT: i64 = 3 * 1024;
 
 /// Which allocations fail.
 #[derive(Debug, Clone, Copy)]
-pub struct Failing {
-    /// The first, counted from PID 1's start.
-    pub first: u64,
-    /// The distance to the next, and so on.
-    pub every: u64,
-}
-
-impl Failing {
-    /// None: to see how many there are.
-    pub const NEVER: Self = Self {
-        first: u64::MAX,
-        every: 0,
-    };
+pub enum Failing {
+    /// By their number, from PID 1's start.
+    Numbers {
+        /// The first.
+        first: u64,
+        /// The distance to the next, and so on.
+        every: u64,
+    },
+    /// The first on each path whose hash, divided by `of`, leaves `part`.
+    Paths {
+        /// Less than `of`.
+        part: u64,
+        /// Parts there are.
+        of: u64,
+    },
 }
 
 /// What the kernel counted in a boot.
@@ -42,11 +45,23 @@ pub struct Counts {
     pub failed: u64,
     /// Allocations since PID 1's start.
     pub seen: u64,
+    /// Paths to them, if those were counted.
+    pub paths: u64,
+}
+
+impl Failing {
+    /// The command line's word.
+    fn word(self) -> String {
+        match self {
+            Self::Numbers { first, every } => format!("{first},{every}"),
+            Self::Paths { part, of } => format!("paths:{part},{of}"),
+        }
+    }
 }
 
 impl std::fmt::Display for Failing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "failures/{},{}", self.first, self.every)
+        write!(f, "failures/{}", self.word())
     }
 }
 
@@ -80,7 +95,7 @@ impl Failures {
     /// # Errors
     /// When QEMU cannot be started.
     pub fn run(&self, failing: Failing) -> anyhow::Result<Result<Counts, String>> {
-        let Failing { first, every } = failing;
+        let word = failing.word();
         let boot = Boot {
             configuration: Configuration {
                 machine: Machine::Microvm,
@@ -89,7 +104,7 @@ impl Failures {
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
             command_line: format!(
-                "console=ttyS0 quiet panic=-1 nacre.fail_alloc={first},{every} NACRE_MEMORY=1 NACRE_LIMIT_MS=4000"
+                "console=ttyS0 quiet panic=-1 nacre.fail_alloc={word} NACRE_MEMORY=1 NACRE_LIMIT_MS=4000"
             ),
             counts_instructions: false,
             extra_arguments: Vec::new(),
@@ -97,12 +112,14 @@ impl Failures {
             limit: Duration::from_secs(600),
         };
         let session = Session::run(&boot)?;
-        let log = self.folder.join(format!("failures-{first}-{every}.log"));
+        let log = self
+            .folder
+            .join(format!("failures-{}.log", word.replace([':', ','], "-")));
         fs::write(&log, session.lines.join("\n"))?;
         let counts = counts(&session.lines).unwrap_or_default();
         Ok(match (session.trouble(), loss(&session.lines)) {
             (Some(trouble), _) => Err(trouble),
-            (None, _) if counts.seen == 0 || counts.failed == 0 && first != u64::MAX => {
+            (None, _) if counts.failed == 0 => {
                 Err("the kernel did not say that an allocation has failed".to_owned())
             }
             (None, Some(lost)) if lost > LOSS_LIMIT => {
@@ -125,15 +142,21 @@ fn loss(lines: &[String]) -> Option<i64> {
     })
 }
 
-/// The numbers in `nacre.fail_alloc: FAILED of SEEN allocations failed`.
+/// The numbers in `nacre.fail_alloc: FAILED of SEEN allocations failed` and `nacre.fail_alloc: PATHS paths, …`.
 fn counts(lines: &[String]) -> Option<Counts> {
-    lines.iter().rev().find_map(|line| {
-        let (_, rest) = line.split_once("nacre.fail_alloc: ")?;
-        let (failed, rest) = rest.split_once(" of ")?;
+    let told = || {
+        let told = |line: &'_ String| Some(line.split_once("nacre.fail_alloc: ")?.1.to_owned());
+        lines.iter().rev().filter_map(told)
+    };
+    let number = |text: &str| text.parse::<u64>().ok();
+    let paths = told().find_map(|told| number(told.split_once(" paths,")?.0));
+    told().find_map(|told| {
+        let (failed, rest) = told.split_once(" of ")?;
         let (seen, _) = rest.split_once(" allocations failed")?;
         Some(Counts {
-            failed: failed.parse().ok()?,
-            seen: seen.parse().ok()?,
+            failed: number(failed)?,
+            seen: number(seen)?,
+            paths: paths.unwrap_or(0),
         })
     })
 }
@@ -149,9 +172,16 @@ mod tests {
             "[   4.2] nacre.fail_alloc: 17 of 1200 allocations failed",
         ]
         .map(str::to_owned);
-        let (failed, seen) = (17, 1200);
-        assert_eq!(counts(&lines), Some(Counts { failed, seen }));
+        let found = |paths| Counts {
+            failed: 17,
+            seen: 1200,
+            paths,
+        };
+        assert_eq!(counts(&lines), Some(found(0)));
         assert_eq!(counts(&lines[..1]), None);
+        let path = "nacre.fail_alloc: 99 paths, and 0 allocations on more of them".to_owned();
+        let with_paths = [&lines[..], &[path]].concat();
+        assert_eq!(counts(&with_paths), Some(found(99)));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn build(workspace: &Workspace, variant: Variant) -> anyhow::Result<P
         .args(["--package", "nacre-kernel", "--profile", "kernel"])
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            flags(workspace, &toolchain).join("\x1f"),
+            flags(workspace, &toolchain, variant).join("\x1f"),
         );
     shell::run(&mut command)?;
     let built = toolchain
@@ -57,12 +57,16 @@ pub(crate) fn build(workspace: &Workspace, variant: Variant) -> anyhow::Result<P
     Ok(kernel)
 }
 
-fn flags(workspace: &Workspace, toolchain: &Toolchain) -> Vec<String> {
+fn flags(workspace: &Workspace, toolchain: &Toolchain, variant: Variant) -> Vec<String> {
     let mut flags = remapped_paths(workspace, toolchain.library_source().as_deref());
     let mut codegen = vec![
         "relocation-model=pic".to_owned(),
         "link-arg=--build-id=none".to_owned(),
     ];
+    if variant == Variant::Checks {
+        // Allocations are told apart by the calls that led to them.
+        codegen.push("force-frame-pointers=yes".to_owned());
+    }
     if workspace.root.join(LINKER_SCRIPT).is_file() {
         codegen.push(format!("link-arg=-T{LINKER_SCRIPT}"));
     }

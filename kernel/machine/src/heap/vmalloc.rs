@@ -82,6 +82,13 @@ pub(crate) unsafe fn give(at: NonNull<u8>, pages: usize) {
     SLOTS.lock().give(&FirstEntry, slot);
 }
 
+/// Where the piece of `pages` pages ends that a byte lies in, if it can be of such a piece.
+pub(crate) fn end_of(at: u64, pages: usize) -> Option<u64> {
+    let page = at.checked_sub(START).filter(|_| at < END)? / PAGE_SIZE as u64;
+    let end = address(Slot::of_page(page)) + ((GUARD + pages) * PAGE_SIZE) as u64;
+    (at < end).then_some(end)
+}
+
 fn take_slot(order: usize) -> Result<Slot, OutOfMemory> {
     loop {
         let mut slots = SLOTS.lock();

@@ -9,6 +9,7 @@ pub(crate) mod cpu_setup;
 pub(crate) mod descriptors;
 pub(crate) mod features;
 pub(crate) mod fpu;
+pub(crate) mod frames;
 pub(crate) mod ioapic;
 pub(crate) mod layout;
 pub(crate) mod paging;

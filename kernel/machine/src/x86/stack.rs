@@ -13,7 +13,7 @@ use crate::heap::vmalloc;
 use crate::sync::IrqLock;
 
 /// Pages of a kernel stack.
-const PAGES: usize = 8;
+pub(crate) const PAGES: usize = 8;
 /// Stacks that are kept: what a program that is started and ended over and over needs.
 const MOST_KEPT: usize = 4;
 
