@@ -179,6 +179,18 @@ static int drop_names(void) {
     return is_dropped && kept > 128 && before - free_kib() < kept / 2;
 }
 
+// What is known of each in /proc goes with it.
+static long names_in_proc(void) {
+    for (long i = 0; i < 500; i++) {
+        pid_t child = fork();
+        if (child == 0) _exit(open("/proc/self/oom_score_adj", O_RDONLY) < 0 || open("/proc/self/task", O_RDONLY) < 0);
+        int status = 1;
+        waitpid(child, &status, 0);
+        if (status != 0) return 0;
+    }
+    return 500;
+}
+
 static long sparse_mappings(void) {
     long count = 0;
     char *area = mmap(0, 1L << 38, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -249,6 +261,7 @@ int main(void) {
     try("deep folders", deep_folders);
     try("files", files);
     try("missing names", missing_names);
+    try("names in /proc", names_in_proc);
     try("sparse mappings", sparse_mappings);
     try("locks", locks);
     try("memory files", memory_files);
