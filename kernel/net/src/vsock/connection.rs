@@ -54,6 +54,8 @@ pub(super) struct Connection {
     pub(super) state: SpinLock<State>,
     /// Woken for everything that a waiter may wait for.
     pub(super) changed: WaitQueue,
+    /// Held by the reader whose turn it is; comes before `state`.
+    turn: sched::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Connection {
             key,
             state: SpinLock::new(state),
             changed: WaitQueue::new(),
+            turn: sched::Mutex::new(()),
         })?)
     }
 
@@ -154,6 +157,10 @@ impl State {
     ) -> (bool, Option<Frame>) {
         if len > (RECEIVE_BUFFER as usize).saturating_sub(self.received_len) {
             return (false, Some(frame));
+        }
+        if len == 0 {
+            // Nothing to keep, and nothing that a reader could take off.
+            return (true, Some(frame));
         }
         if self.is_deaf {
             self.count_read(len);
@@ -298,6 +305,8 @@ pub(super) fn copy_out(
     peek: bool,
     recycle: impl Fn(Frame),
 ) -> Result<usize> {
+    // Between a look and the taking off another reader would take the same bytes, and take off those behind them.
+    let _turn = connection.turn.lock();
     let mut done = 0;
     while to.remaining() > 0 {
         let skip = if peek { done } else { 0 };

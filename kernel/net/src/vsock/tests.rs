@@ -12,6 +12,7 @@ use sched::WaitQueue;
 use vsock_packet::{End, HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::connection::{Connection, Phase, copy_out};
 use super::device::{Queues, Vsock};
 use super::listener::Listener;
 use super::socket::VsockSocket;
@@ -246,10 +247,7 @@ fn connecting_is_answered_or_refused() {
         assert_eq!(host.next().0, Op::Request);
         host.send(answer, 0, &[], 10);
         let state = connection.state.lock();
-        assert_eq!(
-            state.phase == super::connection::Phase::Established,
-            expected
-        );
+        assert_eq!(state.phase == Phase::Established, expected);
         assert_eq!(state.error, (!expected).then_some(Errno::ECONNRESET));
         drop(state);
         host.vsock.forget(key);
@@ -268,4 +266,46 @@ fn packets_that_cannot_be_are_dropped() {
     }
     host.send(Op::Data, 0, b"fine", 10);
     assert_eq!(read(&socket, 9), Ok(b"fine".to_vec()));
+}
+
+/// Two readers of one stream get each byte once; an empty packet gives none.
+#[test]
+fn readers_take_turns() {
+    const PIECES: usize = 60;
+    const LEN: usize = 2000;
+    let key = Key {
+        local_port: 1,
+        peer: End { cid: HOST, port: 2 },
+    };
+    for _ in 0..50 {
+        let connection = Connection::new(key, Phase::Established).unwrap();
+        let take_in = |byte: u8, len: usize| {
+            let frame = machine::Frame::alloc_zeroed().unwrap();
+            frame.fill(0, len, byte);
+            assert!(connection.state.lock().take_in(frame, 0, len).0);
+        };
+        take_in(0, 0);
+        for piece in 0..PIECES {
+            take_in(u8::try_from(piece).unwrap(), LEN);
+            take_in(0, 0);
+        }
+        let read = || {
+            let (mut counts, mut bytes) = ([0_usize; PIECES], [0; 300]);
+            loop {
+                let mut to = IoWriter::kernel(&mut bytes);
+                let len = copy_out(&connection, &mut to, false, drop).unwrap();
+                if len == 0 {
+                    return counts;
+                }
+                bytes[..len]
+                    .iter()
+                    .for_each(|byte| counts[usize::from(*byte)] += 1);
+            }
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(read);
+            (read(), other.join().unwrap())
+        });
+        assert!(one.iter().zip(other).all(|(a, b)| a + b == LEN));
+    }
 }
