@@ -198,7 +198,7 @@ fn clone_as(
     let kernel = prepare(parent, &child, files, user, args)?;
     // Before it can have ended and lost its number.
     let shown = parent.process().shown(pid);
-    if let Err(errno) = publish::make_known(parent, own, &child, args, multi) {
+    if let Err(errno) = publish::make_known(parent, own, (pid, &child), args, multi) {
         // Thread and kernel thread refer to each other.
         child.set_kernel(None);
         return Err(errno);

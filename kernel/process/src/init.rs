@@ -79,7 +79,7 @@ pub fn start_init(request: InitRequest<'_>) -> Result<()> {
     thread.set_kernel(Some(kernel.clone()));
     {
         let mut tree = tree::lock();
-        relations::add_thread(&mut tree, &thread)?;
+        relations::add_thread(&mut tree, process.pid(), &thread)?;
         process.signals.lock().threads.push(&thread)?;
         relations::add_process(&mut tree, &process, relations, None);
     }

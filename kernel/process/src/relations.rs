@@ -346,9 +346,7 @@ pub(crate) fn report_stop(tree: &mut Tree, process: &Arc<Process>, stopped: Opti
     }
     node.stopped = stopped;
     node.continued = stopped.is_none();
-    if let Some(parent) = node.parent.clone() {
-        set_news(tree, &parent, process, true);
-    }
+    tell_parent(tree, process, true);
 }
 
 /// The parent was told of the stop or the end of it.
@@ -357,9 +355,17 @@ pub(crate) fn stop_was_told(tree: &mut Tree, process: &Arc<Process>) {
     node.stopped = None;
     node.continued = false;
     let is_dead = node.zombie.is_some();
-    if let Some(parent) = node.parent.clone() {
-        set_news(tree, &parent, process, is_dead);
-    }
+    tell_parent(tree, process, is_dead);
+}
+
+/// Its parent has something to be told of it, or no longer.
+fn tell_parent(tree: &mut Tree, process: &Arc<Process>, is_news: bool) {
+    // Taken out meanwhile: a counted reference would cost atomic instructions.
+    let Some(parent) = process.node.get_mut(tree).parent.take() else {
+        return;
+    };
+    set_news(tree, &parent, process, is_news);
+    process.node.get_mut(tree).parent = Some(parent);
 }
 
 fn set_news(tree: &mut Tree, parent: &Process, process: &Arc<Process>, is_news: bool) {
@@ -374,13 +380,12 @@ fn set_news(tree: &mut Tree, parent: &Process, process: &Arc<Process>, is_news: 
     }
 }
 
-/// Makes a thread known under its id.
+/// Makes a thread known under its id, `pid`.
 ///
 /// # Errors
 /// `ENOMEM`; nothing has changed then.
-pub(crate) fn add_thread(tree: &mut Tree, thread: &Arc<Thread>) -> Result<()> {
+pub(crate) fn add_thread(tree: &mut Tree, pid: &Pid, thread: &Arc<Thread>) -> Result<()> {
     tree.count_user(thread.real_uid())?;
-    let pid = thread.pid_in(tree).clone();
     pid.users_mut(tree).thread = Some(thread.clone());
     tree.threads += 1;
     tree.made += 1;

@@ -30,7 +30,7 @@ pub(crate) fn process(parent: Option<&Arc<Process>>) -> Arc<Thread> {
     };
     let actions = Arc::new(SpinLock::new(Actions::default()));
     let process = Process::new(pid.clone(), None, actions, Limits::default()).unwrap();
-    let thread = thread_of(&process, pid.clone());
+    let thread = thread_of(&process, &pid);
     let mut tree = tree::lock();
     let relations = match parent {
         Some(parent) => Relations::like(&tree, parent, Some(parent.clone())),
@@ -53,7 +53,7 @@ fn is_orphaned(group: &Pid) -> bool {
     relations::is_orphaned(&tree::lock(), group)
 }
 
-fn thread_of(process: &Arc<Process>, pid: Arc<Pid>) -> Arc<Thread> {
+fn thread_of(process: &Arc<Process>, pid: &Arc<Pid>) -> Arc<Thread> {
     let start = Start {
         resources: Resources::default(),
         credentials: Arc::new(Credentials::root()),
@@ -66,8 +66,8 @@ fn thread_of(process: &Arc<Process>, pid: Arc<Pid>) -> Arc<Thread> {
             pid_for_children: Default::default(),
         },
     };
-    let thread = Thread::new(pid, process, start).unwrap();
-    relations::add_thread(&mut tree::lock(), &thread).unwrap();
+    let thread = Thread::new(pid.clone(), process, start).unwrap();
+    relations::add_thread(&mut tree::lock(), pid, &thread).unwrap();
     process.signals.lock().threads.push(&thread).unwrap();
     thread
 }
@@ -183,7 +183,7 @@ fn a_process_dies_with_its_last_thread_and_its_first_status_counts() {
     let parent = process(None);
     let first = child_of(&parent);
     let pid = first.read_pid();
-    let second = thread_of(first.process(), new_pid());
+    let second = thread_of(first.process(), &new_pid());
     die(&first, 1);
     assert_eq!(waiting::wait(&parent, &Which::Any, ANY_DEATH), Ok(None));
     exit::exit_group(second.process(), 7);
@@ -286,7 +286,7 @@ fn the_dead_keep_nothing_of_what_they_were_sent() {
 fn a_fatal_signal_ends_every_thread_with_its_status() {
     let parent = process(None);
     let thread = child_of(&parent);
-    let second = thread_of(thread.process(), new_pid());
+    let second = thread_of(thread.process(), &new_pid());
     send_to(&thread, Signal::TERM);
     assert!(thread.needs_attention());
     assert_eq!(flow(&thread), Flow::Exit);
@@ -302,7 +302,7 @@ fn a_fatal_signal_ends_every_thread_with_its_status() {
 #[test]
 fn a_signal_goes_to_a_thread_that_does_not_block_it() {
     let first = process(None);
-    let second = thread_of(first.process(), new_pid());
+    let second = thread_of(first.process(), &new_pid());
     state::set_mask(&first, SignalSet::of(Signal::TERM));
     send_to(&first, Signal::TERM);
     assert!(!first.needs_attention() && second.needs_attention());

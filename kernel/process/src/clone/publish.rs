@@ -6,6 +6,7 @@ use abi::{Errno, Result};
 
 use super::{CloneArgs, CloneFlags};
 use crate::own::Own;
+use crate::pid::Pid;
 use crate::relations::{self, Relations};
 use crate::thread::Thread;
 use crate::tree::{self, Tree};
@@ -15,26 +16,31 @@ use crate::{Process, pidfd, timer};
 pub(super) fn make_known(
     parent: &Arc<Thread>,
     own: &mut Own,
-    child: &Arc<Thread>,
+    (pid, child): (&Arc<Pid>, &Arc<Thread>),
     args: &CloneArgs,
     multi: u64,
 ) -> Result<()> {
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
         // The address is the program's: a bad one is its own affair, as on Linux.
-        let _ = memory::user::write(args.parent_tid, &parent.process().shown(&child.read_pid()));
+        let _ = memory::user::write(args.parent_tid, &parent.process().shown(pid));
     }
     if !args.flags.contains(CloneFlags::PIDFD) {
-        return publish(parent, child, args, multi);
+        return publish(parent, (pid, child), args, multi);
     }
     let fd = pidfd::install(parent, own, child.process())?;
     let known = memory::user::write(args.pidfd, &fd);
-    let known = known.and_then(|()| publish(parent, child, args, multi));
+    let known = known.and_then(|()| publish(parent, (pid, child), args, multi));
     known.inspect_err(|_| drop(own.files.remove(fd)))
 }
 
 /// Makes the child known: from here on others can find and signal it. `multi` is from before it was begun:
 /// a signal to a group or to all that came since must not miss the child.
-fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs, multi: u64) -> Result<()> {
+fn publish(
+    parent: &Thread,
+    (pid, child): (&Pid, &Arc<Thread>),
+    args: &CloneArgs,
+    multi: u64,
+) -> Result<()> {
     let process = child.process();
     let mut tree = tree::lock();
     {
@@ -49,7 +55,7 @@ fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs, multi: u64) -
     if !args.flags.contains(CloneFlags::THREAD) {
         process.pid_namespace().check_open(&tree)?;
     }
-    enter_tree(&mut tree, parent, child, args)?;
+    enter_tree(&mut tree, parent, (pid, child), args)?;
     let state = process.signals.lock();
     if state.has_work(child) {
         child.notify();
@@ -63,11 +69,11 @@ fn publish(parent: &Thread, child: &Arc<Thread>, args: &CloneArgs, multi: u64) -
 fn enter_tree(
     tree: &mut Tree,
     parent: &Thread,
-    child: &Arc<Thread>,
+    (pid, child): (&Pid, &Arc<Thread>),
     args: &CloneArgs,
 ) -> Result<()> {
     let process = child.process();
-    relations::add_thread(tree, child)?;
+    relations::add_thread(tree, pid, child)?;
     if let Err(errno) = process.signals.lock().threads.push(child) {
         // Not the last reference: the caller has one.
         drop(relations::remove_this(tree, child));
@@ -105,7 +111,7 @@ mod tests {
     use crate::rlimit::Limits;
     use crate::signal::{Actions, SignalSet};
     use crate::thread::{Resources, Start};
-    use crate::{Pid, tree};
+    use crate::tree;
 
     fn user() -> fs::Kuid {
         fs::UserNamespace::INITIAL.kuid(54321).unwrap()
@@ -135,7 +141,7 @@ mod tests {
         };
         let child = Thread::new(pid.clone(), &process, start()?)?;
         let args = CloneArgs::plain(flags);
-        publish(parent, &child, &args, 0)?;
+        publish(parent, (pid, &child), &args, 0)?;
         Ok(child)
     }
 

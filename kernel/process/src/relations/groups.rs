@@ -82,21 +82,25 @@ fn ties_to_outside(tree: &Tree, process: &Process) -> bool {
 /// Counts `process` as a tie of its group or no longer; its group, if that orphaned it.
 pub(super) fn update_tie(tree: &mut Tree, process: &Process) -> Option<Arc<Pid>> {
     let is_tie = ties_to_outside(tree, process);
-    let (was_tie, group) = set_tie(tree, process, is_tie);
-    (was_tie && !is_tie && is_orphaned(tree, &group)).then_some(group)
+    let group = set_tie(tree, process, is_tie)?;
+    (!is_tie && is_orphaned(tree, &group)).then_some(group)
 }
 
-/// Whether it was a tie before, and its group.
-fn set_tie(tree: &mut Tree, process: &Process, is_tie: bool) -> (bool, Arc<Pid>) {
+/// Its group, if that has changed.
+fn set_tie(tree: &mut Tree, process: &Process, is_tie: bool) -> Option<Arc<Pid>> {
     let node = process.node.get_mut(tree);
-    let was_tie = core::mem::replace(&mut node.is_tie, is_tie);
-    let pid = node.group.clone();
-    if was_tie != is_tie
-        && let Some(group) = pid.users_mut(tree).group.as_mut()
-    {
-        group.ties = group.ties + usize::from(is_tie) - usize::from(was_tie);
+    if core::mem::replace(&mut node.is_tie, is_tie) == is_tie {
+        return None;
     }
-    (was_tie, pid)
+    let pid = node.group.clone();
+    if let Some(group) = pid.users_mut(tree).group.as_mut() {
+        if is_tie {
+            group.ties += 1;
+        } else {
+            group.ties -= 1;
+        }
+    }
+    Some(pid)
 }
 
 /// As [`update_tie`], for a process that has changed its group and its children.
@@ -217,7 +221,8 @@ pub(crate) fn join_group(
 
 /// Takes a process out of its group. What comes back is as of [`set_session`].
 pub(crate) fn leave_group(tree: &mut Tree, process: &Arc<Process>) -> Option<Terminal> {
-    let (_, group) = set_tie(tree, process, false);
+    set_tie(tree, process, false);
+    let group = process.node.get(tree).group.clone();
     Of::Members(&group).unlink(tree, process);
     if Of::Members(&group).first(tree).is_some() {
         return None;

@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 
 use super::list::Of;
-use super::{Zombie, adopt, groups, set_news};
+use super::{Zombie, adopt, groups, set_news, tell_parent};
 use crate::Process;
 use crate::pid::Pid;
 use crate::pid_namespace::PidNamespace;
@@ -98,9 +98,7 @@ pub(crate) fn bury(
     node.zombie = Some(zombie);
     node.stopped = None;
     node.continued = false;
-    if let Some(parent) = node.parent.clone() {
-        set_news(tree, &parent, process, true);
-    }
+    tell_parent(tree, process, true);
     process.pid_namespace().member_ended(tree);
     let orphaned = groups::update_tie(tree, process);
     Ok(orphaned.filter(|group| groups::has_stopped_member(tree, group)))
