@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::counts::{self, Counts};
+use super::counts::bare::{self as counts, Counts};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::{Frame, Kind, LargeFrame, OutOfMemory};
 use crate::heap;
@@ -49,13 +49,13 @@ impl PageTable {
     /// How many pages it has.
     #[must_use]
     pub fn resident(&self) -> usize {
-        self.counts.pages()
+        self.counts.sum().pages()
     }
 
     /// How many of them are pages of files, shared memory among them.
     #[must_use]
     pub fn file_pages(&self) -> usize {
-        self.counts.files()
+        self.counts.sum().files()
     }
 
     /// Entries of all page tables that are pages of files.

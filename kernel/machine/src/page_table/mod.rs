@@ -17,7 +17,10 @@ mod bare;
     allow(dead_code, reason = "only tested on the host")
 )]
 pub(crate) mod bits;
-#[cfg(target_os = "none")]
+#[cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "only tested on the host")
+)]
 mod counts;
 #[cfg(target_os = "none")]
 mod entry;
