@@ -8,7 +8,6 @@ use core::ops::Range;
 use super::Perms;
 use super::bits::{ENTRIES, Encoder, LARGE, LEAF, index, is_used, read_only, unmarked};
 use super::entry::{add_owner, frame_of, large_frame_of, large_handle, with_perms};
-use super::gather::Gather;
 use super::mapper::{Change, Mapper, count_file};
 use super::tree::large::{LARGE_LEN, LARGE_LEVEL};
 use super::tree::walk::Place;
@@ -60,25 +59,23 @@ impl Mapper {
     /// Takes the pages of the first part of a page-aligned range out, and frees them and the tables that are
     /// empty then once no TLB has them. Returns the end of the part.
     pub fn unmap(&mut self, range: Range<UserAddr>) -> UserAddr {
-        let mut gather = Gather::new();
         self.split_ends(&range);
-        let end = self.tree.take(range.start.0..range.end.0, &mut gather);
-        if !gather.is_empty() {
-            let pages = pages_between(range.start, end);
-            if gather.tables().is_empty() {
-                self.table.flush(range.start.0, pages);
-            } else {
-                self.table.flush_everywhere(range.start.0, pages);
-            }
-            self.release(&mut gather);
+        let end = self.tree.take(range.start.0..range.end.0, &mut self.gather);
+        if !self.gather.is_empty() {
+            self.free_gathered(range.start.0, pages_between(range.start, end));
         }
         UserAddr(end)
     }
 
-    /// Frees what was gathered, after the flush.
-    fn release(&self, gather: &mut Gather) {
-        let pages = gather.pages();
-        self.forget_large_pages(gather.large_pages());
+    /// Makes CPUs forget what was gathered, of `pages` pages from an address on, and frees it.
+    fn free_gathered(&mut self, start: u64, pages: u64) {
+        if self.gather.tables().is_empty() {
+            self.table.flush(start, pages);
+        } else {
+            self.table.flush_everywhere(start, pages);
+        }
+        let pages = self.gather.pages();
+        self.forget_large_pages(self.gather.large_pages());
         let mut files = 0;
         let mut let_go = |value| {
             if value & LARGE != 0 {
@@ -90,8 +87,8 @@ impl Mapper {
             let frame = unsafe { frame_of(value) };
             files += count_file(value, &frame);
         };
-        // SAFETY: the caller made all CPUs that have the tree loaded forget what was gathered.
-        unsafe { self.tree.release(gather, &mut let_go) };
+        // SAFETY: all CPUs that have the tree loaded have just forgotten what was gathered.
+        unsafe { self.tree.release(&mut self.gather, &mut let_go) };
         self.table
             .counts
             .add(pages.wrapping_neg(), files.wrapping_neg());

@@ -11,6 +11,7 @@ const TABLES: usize = 12;
 const STEP: usize = 3;
 
 /// Entries and tables that no tree refers to any more.
+#[derive(Debug)]
 pub(super) struct Gather {
     entries: [u64; ENTRIES],
     entry_count: usize,

@@ -15,6 +15,7 @@ use super::Perms;
 use super::bare::PageTable;
 use super::bits::{BOOT_MEMORY, Encoder, LEAF, index, is_used, perms_of, takes_away, unmarked};
 use super::entry::{another_handle, entry_for, frame_of, large_handle, maps, with_perms};
+use super::gather::Gather;
 use super::spare::Memory;
 use super::tree::{Found, Tables, Tree};
 use crate::addr::{PAGE_SIZE, PhysAddr, UserAddr};
@@ -27,6 +28,8 @@ pub struct Mapper {
     pub(super) table: Arc<PageTable>,
     pub(super) tree: Tree<Memory>,
     pub(super) structure: SpinLock<()>,
+    /// Empty but while something is taken out: it costs more to make than a small unmap.
+    pub(super) gather: Gather,
 }
 
 /// What is mapped at an address.
@@ -89,6 +92,7 @@ impl Mapper {
                 root,
             },
             structure: SpinLock::new(()),
+            gather: Gather::new(),
         })
     }
 
