@@ -13,8 +13,8 @@ use crate::x86::{apic, cpu_setup, layout, paging, percpu, port};
 
 /// Physical address of the page that starting CPUs run on.
 const TRAMPOLINE: u64 = 0x8000;
-/// How long a CPU may take to arrive.
-const PATIENCE_NS: u64 = 1_000_000_000;
+/// How long a CPU may take to begin. A busy host may not run a virtual CPU for seconds.
+const PATIENCE_NS: u64 = 30_000_000_000;
 /// The wait after INIT that real hardware wants; virtual CPUs need none.
 const AFTER_INIT_NS: u64 = 10_000;
 const MADT_LOCAL_APIC: u8 = 0;
@@ -23,9 +23,11 @@ const CPU_ENABLED: u8 = 1;
 
 static WANTED: AtomicU64 = AtomicU64::new(0);
 static MAIN: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-/// The CPU being started, and the one that has arrived last.
-static STARTING: AtomicUsize = AtomicUsize::new(0);
+/// The CPU being started, and the one that has arrived last. The CPU takes its number from `STARTING`, or the
+/// boot CPU takes it back and goes on without it: one of them, so that no CPU comes that nobody counts on.
+static STARTING: AtomicUsize = AtomicUsize::new(NOBODY);
 static ARRIVED: AtomicUsize = AtomicUsize::new(0);
+const NOBODY: usize = usize::MAX;
 
 unsafe extern "C" {
     static trampoline_start: u8;
@@ -104,7 +106,8 @@ pub(super) fn set_wanted(count: Option<u64>) {
 }
 
 /// Starts the other CPUs; each runs `main` once it is set up and never returns from it. A CPU that
-/// does not arrive is named in the log, and the rest go on without it.
+/// does not arrive is named in the log, and those that have arrived go on without it and those behind it: it might
+/// still come, to the page, the stack and the number of the one being started then.
 ///
 /// # Panics
 /// When it is called again: numbers and stacks of CPUs are given once.
@@ -118,8 +121,9 @@ pub fn start_other_cpus(main: fn() -> !) {
     let boot = apic::id();
     let mut next = 1;
     let mut prepared = false;
+    let mut all_arrived = true;
     for_each_apic_id(&mut |apic_id| {
-        if apic_id == boot || next >= MAX_CPUS {
+        if apic_id == boot || next >= MAX_CPUS || !all_arrived {
             return;
         }
         if !prepared {
@@ -129,10 +133,11 @@ pub fn start_other_cpus(main: fn() -> !) {
         if start(next, apic_id) {
             next += 1;
         } else {
-            crate::log!("CPU with APIC id {apic_id} does not start; going on without it");
+            all_arrived = false;
+            crate::log!("CPU with APIC id {apic_id} does not start; going on with {next}");
         }
     });
-    if prepared {
+    if prepared && all_arrived {
         // A mapping that is only removed cannot fail.
         let _ = paging::map_low_page(PhysAddr(TRAMPOLINE), 0);
     }
@@ -218,19 +223,19 @@ fn start(id: usize, apic_id: u32) -> bool {
     apic::send_init(apic_id);
     wait(AFTER_INIT_NS, id);
     apic::send_startup(apic_id, (TRAMPOLINE >> 12) as u8);
-    let arrived = wait(PATIENCE_NS, id);
-    if !arrived {
-        // Or it might still come, and take the stack and the number of the one that is started next.
-        apic::send_init(apic_id);
-    }
-    // The CPU keeps its stack, if only because it may have just arrived.
+    // The CPU keeps its stack, however late it comes.
     let _kept = core::mem::ManuallyDrop::new(stack);
-    arrived
+    if wait(PATIENCE_NS, id) {
+        return true;
+    }
+    let taken_back = STARTING.compare_exchange(id, NOBODY, Ordering::AcqRel, Ordering::Acquire);
+    // A CPU that has its number is on its way, and may be given threads at any moment.
+    taken_back.is_err() && wait(u64::MAX, id)
 }
 
 /// Waits until CPU `id` has arrived, for at most `ns`.
 fn wait(ns: u64, id: usize) -> bool {
-    let end = crate::time::now_ns() + ns;
+    let end = crate::time::now_ns().saturating_add(ns);
     while ARRIVED.load(Ordering::Acquire) != id {
         if crate::time::now_ns() > end {
             return false;
@@ -242,7 +247,13 @@ fn wait(ns: u64, id: usize) -> bool {
 
 /// The first Rust instruction on another CPU, on its own stack.
 extern "C" fn other_cpu_main() -> ! {
-    let id = STARTING.load(Ordering::Acquire);
+    let id = STARTING.swap(NOBODY, Ordering::AcqRel);
+    if id == NOBODY {
+        // Too late; interrupts are off.
+        loop {
+            x86_64::instructions::hlt();
+        }
+    }
     percpu::start_other_cpu(id);
     cpu_setup::enable_features();
     cpu_setup::finish(false);
