@@ -44,6 +44,11 @@ static void call_rename(void) {
     rename("/tmp/name-a", "/tmp/name-b");
     rename("/tmp/name-b", "/tmp/name-a");
 }
+static void call_stat_link(void) {
+    struct stat status;
+    stat("/tmp/linked/link", &status);
+}
+static void call_open_link(void) { close(open("/tmp/linked/link", O_RDONLY)); }
 static void call_readlink(void) { readlink("/tmp/link", buffer, sizeof buffer); }
 static void call_getcwd(void) { syscall(SYS_getcwd, buffer, sizeof buffer); }
 static void call_readdir(void) {
@@ -80,6 +85,7 @@ static void make_all(void) {
     make(deep);
     make("/tmp/name-a");
     need(symlink("file", "/tmp/link"), "symlink");
+    need(symlink("/tmp", "/tmp/linked"), "symlink");
     need(mkdir("/tmp/list", 0700), "mkdir /tmp/list");
     for (int i = 0; i < ENTRIES; i++) {
         sprintf(path, "/tmp/list/entry-%d", i);
@@ -99,6 +105,8 @@ void rows_of_files(void) {
     row("create+unlink", MANY, 1, call_create);
     row("mkdir+rmdir", MANY, 1, call_mkdir);
     row("rename", MANY, 2, call_rename);
+    row("stat-link", MANY, 1, call_stat_link);
+    row("open+close-link", MANY, 1, call_open_link);
     row("readlink", MANY, 1, call_readlink);
     row("getcwd", MANY, 1, call_getcwd);
     row("readdir-30", 20, 1, call_readdir);

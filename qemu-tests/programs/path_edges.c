@@ -227,6 +227,103 @@ static void as_nobody(void) {
     close(closed);
 }
 
+// What a path through links leads to. Asked twice: the second time the names are known.
+static void goes(const char *path) {
+    for (int round = 0; round < 2; round++) {
+        struct stat st, own;
+        int found = stat(path, &st), there = lstat(path, &own);
+        const char *error = found ? strerrorname_np(errno) : "";
+        int fd = open(path, O_RDONLY), made = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+        const char *exists = made < 0 ? strerrorname_np(errno) : "made";
+        long size = found ? -1 : S_ISDIR(st.st_mode) ? 0 : (long)st.st_size;
+        say("%s: %s %ld %s, %s, %s\n", path, error, size, !there && S_ISLNK(own.st_mode) ? "link" : "",
+            fd < 0 ? "closed" : "open", exists);
+        close(fd);
+        if (made >= 0) {
+            close(made);
+            unlink(path);
+        }
+    }
+}
+
+static void through_links(void) {
+    mkdir("l", 0755);
+    chdir("l");
+    mkdir("a", 0755);
+    mkdir("a/b", 0755);
+    int fd = open("a/b/c", O_CREAT | O_WRONLY, 0644);
+    (void)!write(fd, "12345", 5);
+    close(fd);
+    symlink("a/b", "directory");
+    symlink("a/b/c", "file");
+    symlink("/tmp/path_edges/l/a/b", "absolute");
+    symlink("///tmp//path_edges/./l/file", "slashes");
+    symlink("a/../a/b/c", "up");
+    symlink("../../l/directory/c", "a/climbs");
+    symlink("a/b/c/", "file-slash");
+    symlink("a/b/none", "none");
+    symlink(".", "here");
+    symlink("/", "root");
+    symlink("second", "first");
+    symlink("first", "second");
+    symlink("directory", "chain0");
+    for (int i = 1; i < 45; i++) {
+        char name[20], target[20];
+        sprintf(name, "chain%d", i);
+        sprintf(target, "chain%d", i - 1);
+        symlink(target, name);
+    }
+    const char *paths[] = {
+        "directory/c", "directory/./c", "directory/", "directory/none", "directory/c/", "directory/c/x",
+        "directory", "file", "file/", "file/x", "absolute/c", "slashes", "up", "a/climbs", "file-slash",
+        "none", "none/", "none/x", "here/here/here/file", "here/here/here/here/here/here/here/here/here/file",
+        "root/tmp/path_edges/l/here/file", "first", "first/x", "chain2/c", "chain3/c", "chain4/c", "chain7/c",
+        "chain20/../b/c", "chain39/c", "chain40/c", "directory/../b/c", "here/directory/../climbs",
+    };
+    for (unsigned i = 0; i < sizeof paths / sizeof *paths; i++) goes(paths[i]);
+    // Forty links in one path, and one more.
+    char many[250] = "";
+    for (int i = 0; i < 40; i++) strcat(many, "here/");
+    goes(strcat(many, "a"));
+    strcpy(strrchr(many, '/'), "/here");
+    goes(many);
+    // Known links change.
+    OK(unlink("file"));
+    OK(symlink("a/climbs", "file"));
+    goes("slashes");
+    OK(rename("a/b", "a/moved"));
+    goes("directory/c");
+    goes("slashes");
+    OK(mkdir("a/b", 0755));
+    goes("directory/c");
+    OK(rename("a/moved/c", "directory/c"));
+    goes("slashes");
+    // A link to where something is mounted.
+    OK(mount("none", "a/b", "tmpfs", 0, "size=64k"));
+    goes("directory/c");
+    fd = open("directory/c", O_CREAT | O_WRONLY, 0644);
+    (void)!write(fd, "123", 3);
+    close(fd);
+    goes("slashes");
+    OK(symlink("/tmp/path_edges/l/a/climbs", "directory/back"));
+    goes("absolute/back");
+    OK(umount("a/b"));
+    goes("absolute/back");
+    goes("slashes");
+    // Who may not search the directory behind a link.
+    OK(chmod("a/b", 0));
+    pid_t child = fork();
+    if (child == 0) {
+        setresuid(65534, 65534, 65534);
+        goes("directory/c");
+        goes("slashes");
+        fflush(stdout);
+        _exit(0);
+    }
+    show_end("through links", child);
+    chdir("..");
+}
+
 int main(void) {
     umask(022);
     mkdir("/tmp/path_edges", 0755);
@@ -246,6 +343,7 @@ int main(void) {
     unnamed();
     modes();
     as_nobody();
+    through_links();
     chdir("/");
     system("rm -rf /tmp/path_edges");
     return 0;

@@ -219,6 +219,12 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::EINVAL)
     }
 
+    /// What `readlink` answers, if that is known at once and the same for as long as the inode lives. Asked in an RCU
+    /// read section, so it must neither sleep nor allocate.
+    fn target_at_hand(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// Where a walk through this symbolic link goes; differs from `readlink` only for magic links.
     ///
     /// # Errors

@@ -125,7 +125,11 @@ pub fn check_link_source(inode: &dyn Inode, credentials: &Credentials) -> Result
 ///
 /// # Errors
 /// `EACCES` for another's link in a sticky directory that everyone may write to.
-pub fn check_follow(directory: &Path, link: &dyn Inode, credentials: &Credentials) -> Result<()> {
+pub fn check_follow(
+    directory: &dyn Inode,
+    link: &dyn Inode,
+    credentials: &Credentials,
+) -> Result<()> {
     if sysctl::PROTECTED_SYMLINKS.load(Ordering::Relaxed) == 0 {
         return Ok(());
     }

@@ -21,6 +21,7 @@ use crate::permission::{self, Access};
 
 mod cached;
 mod entry;
+mod links;
 
 pub use cached::Base;
 use cached::{Reached, end_of_name, skip_slashes};
@@ -100,11 +101,14 @@ impl Caller<'_> {
             return Ok(self.place_of(base));
         }
         check_len(path)?;
-        let found = match self.walk_cached(base, path, flags, true) {
+        let mut links = 0;
+        let found = match self.walk_cached(base, path, flags, true, &mut links) {
             Some(Reached::End(found)) => found,
             Some(Reached::Missing) => return Err(Errno::ENOENT),
             Some(Reached::Until(at, done)) => {
-                self.walk_rest(Walk::from(self, at, path, done, flags), flags)?
+                let mut walk = Walk::from(self, at, path, done, flags);
+                walk.links = links;
+                self.walk_rest(walk, flags)?
             }
             None => self.walk_rest(Walk::slow(self, base, path, flags)?, flags)?,
         };
@@ -166,12 +170,15 @@ impl<'p> Walk<'p> {
         flags: LookupFlags,
     ) -> Result<Self> {
         check_len(path)?;
-        match caller.walk_cached(base, path, flags, false) {
-            Some(Reached::End(at)) => Ok(Self::from(caller, at, path, path.len(), flags)),
-            Some(Reached::Until(at, done)) => Ok(Self::from(caller, at, path, done, flags)),
-            Some(Reached::Missing) => Err(Errno::ENOENT),
-            None => Self::slow(caller, base, path, flags),
-        }
+        let mut links = 0;
+        let mut walk = match caller.walk_cached(base, path, flags, false, &mut links) {
+            Some(Reached::End(at)) => Self::from(caller, at, path, path.len(), flags),
+            Some(Reached::Until(at, done)) => Self::from(caller, at, path, done, flags),
+            Some(Reached::Missing) => return Err(Errno::ENOENT),
+            None => return Self::slow(caller, base, path, flags),
+        };
+        walk.links = links;
+        Ok(walk)
     }
 
     /// A walk that has come to `at`, with the first `done` bytes of `path`.
@@ -317,10 +324,7 @@ impl<'p> Walk<'p> {
                 self.at = child;
                 Ok(())
             }
-            Some(FileKind::Symlink) => {
-                self.follow(&child, false)?;
-                self.hurry()
-            }
+            Some(FileKind::Symlink) => self.follow(&child, false),
             _ => Err(Errno::ENOTDIR),
         }
     }
@@ -331,7 +335,11 @@ impl<'p> Walk<'p> {
             return Ok(());
         }
         let (rest, base) = (&self.rest[self.done..], Base::Place(&self.at));
-        match self.caller.walk_cached(base, rest, self.flags, false) {
+        let links = &mut self.links;
+        match self
+            .caller
+            .walk_cached(base, rest, self.flags, false, links)
+        {
             Some(Reached::Until(at, more)) => {
                 self.at = at;
                 self.done += more;
@@ -371,12 +379,14 @@ impl<'p> Walk<'p> {
             return Err(Errno::ELOOP);
         }
         if self.done >= self.rest.len() {
-            permission::check_follow(&self.at, link.inode()?.as_ref(), self.caller.credentials)?;
+            let directory = self.at.inode()?.as_ref();
+            permission::check_follow(directory, link.inode()?.as_ref(), self.caller.credentials)?;
         }
         match link.inode()?.follow()? {
-            Link::Target(target) => self.go_through(target, slash),
-            Link::Jump(path) => self.jump(path, slash),
+            Link::Target(target) => self.go_through(target, slash)?,
+            Link::Jump(path) => self.jump(path, slash)?,
         }
+        self.hurry()
     }
 
     fn go_through(&mut self, mut target: Vec<u8>, slash: bool) -> Result<()> {

@@ -1,7 +1,11 @@
 //! The part of a walk that takes no locks and counts no references (Linux's rcu-walk): through names that the table
 //! of names knows, in file systems whose entries only the VFS changes. It stops before whatever is in doubt
-//! (a symbolic link, an unknown name, a directory that may not be searched), and [`Walk`](super::Walk) goes on from
+//! (an unknown name, a directory that may not be searched), and [`Walk`](super::Walk) goes on from
 //! there with references.
+//!
+//! A symbolic link is followed where its target is at hand ([`crate::Inode::target_at_hand`]): what stands behind the link waits
+//! in [`super::links`] until the target is gone through. Where that leads into doubt the walk stops before the first of the
+//! links that it is in, so that who goes on has a rest of the caller's own path before it.
 //!
 //! It is one RCU read section, so nothing here sleeps; the mounts that it has counted are let go of behind it, because
 //! the last drop of one may sleep. `..` is gone between two such walks. Each step is true at some moment of the walk, as with
@@ -12,6 +16,7 @@ use alloc::sync::Arc;
 use sched::rcu::ReadGuard;
 
 use super::Caller;
+use super::links::{Links, Mark};
 use crate::cred::{Capabilities, Credentials};
 use crate::dentry::{Dentry, find_cached};
 use crate::file_system::FsFlags;
@@ -84,6 +89,39 @@ impl<'g> At<'g, '_> {
         Path { mount, dentry }
     }
 
+    fn mark(&self, start: usize) -> Mark<'g> {
+        Mark {
+            first: self.first,
+            crossed: self.crossed.iter().flatten().count(),
+            dentry: self.dentry,
+            start,
+        }
+    }
+
+    /// What is left of the path from here on, at `start`; in the target of a link, from before the link on. Counts the
+    /// links that were gone through to `followed`.
+    fn stop(self, links: &Links<'g>, start: usize, followed: &mut u32) -> Reached {
+        *followed += links.done();
+        if let Some(before) = links.before {
+            let last = before.crossed.checked_sub(1);
+            let mount = last.and_then(|last| self.crossed[last].clone());
+            let mount = mount.unwrap_or_else(|| before.first.clone());
+            let dentry = before.dentry.unwrap_or(mount.root()).clone();
+            return Reached::Until(Path { mount, dentry }, before.start);
+        }
+        Reached::Until(self.into_path(), start)
+    }
+
+    /// Goes to `place`. `None`: too many mounts were crossed.
+    fn go_to(&mut self, place: &'g Path) -> Option<()> {
+        match self.crossed.iter().position(Option::is_none)? {
+            0 => self.first = &place.mount,
+            free => self.crossed[free] = Some(place.mount.clone()),
+        }
+        self.dentry = Some(&place.dentry);
+        Some(())
+    }
+
     /// Goes to `child`, at the top of what is mounted on it. `None`: there is too much.
     fn go_down(&mut self, child: &'g Arc<Dentry>) -> Option<()> {
         self.dentry = Some(child);
@@ -100,15 +138,17 @@ impl<'g> At<'g, '_> {
 }
 
 impl Caller<'_> {
-    /// Walks as much of `path` as can be walked so; the last name only if `to_end`. `None`: nothing.
+    /// Walks as much of `path` as can be walked so; the last name only if `to_end`. `None`: nothing. `links` counts the
+    /// symbolic links that were followed.
     pub(super) fn walk_cached(
         &self,
         base: Base<'_>,
         path: &[u8],
         flags: LookupFlags,
         to_end: bool,
+        links: &mut u32,
     ) -> Option<Reached> {
-        let mut reached = self.walk_down(base, path, flags, to_end)?;
+        let mut reached = self.walk_down(base, path, flags, to_end, links)?;
         let mut done = 0;
         loop {
             let Reached::Until(at, more) = reached else {
@@ -128,7 +168,7 @@ impl Caller<'_> {
             };
             done = next;
             let rest = &path[done..];
-            match self.walk_down(Base::Place(&above), rest, flags, to_end) {
+            match self.walk_down(Base::Place(&above), rest, flags, to_end, links) {
                 Some(next) => reached = next,
                 None => return Some(Reached::Until(above, done)),
             }
@@ -143,6 +183,7 @@ impl Caller<'_> {
         path: &[u8],
         flags: LookupFlags,
         to_end: bool,
+        followed: &mut u32,
     ) -> Option<Reached> {
         if !SIMPLE.contains(flags) {
             return None;
@@ -161,33 +202,74 @@ impl Caller<'_> {
             crossed: &mut crossed,
             dentry: Some(&start.dentry),
         };
-        let mut rest = skip_slashes(path, 0);
-        while let Some(start) = rest {
+        let mut links = Links::new(*followed);
+        let (mut path, mut rest) = (path, skip_slashes(path, 0));
+        loop {
+            let Some(start) = rest else {
+                if let Some((part, done)) = links.leave() {
+                    (path, rest) = (part, skip_slashes(part, done));
+                    continue;
+                }
+                *followed += links.done();
+                return Some(Reached::End(at.into_path()));
+            };
             let end = end_of_name(path, start);
-            let next = skip_slashes(path, end);
-            let name = &path[start..end];
+            rest = skip_slashes(path, end);
             if !self.may_search(at.dentry()) {
-                return Some(Reached::Until(at.into_path(), start));
+                return Some(at.stop(&links, start, followed));
             }
-            match name {
-                b"." => {}
-                b".." => return Some(Reached::Until(at.into_path(), start)),
-                _ if next.is_none() && !to_end => {
-                    return Some(Reached::Until(at.into_path(), start));
+            let name = match &path[start..end] {
+                b"." => continue,
+                b".." => return Some(at.stop(&links, start, followed)),
+                _ if rest.is_none() && !to_end && links.depth == 0 => {
+                    return Some(at.stop(&links, start, followed));
                 }
-                _ => {
-                    let goes_on = next.is_some() || end < path.len();
-                    let follows = goes_on || flags.contains(LookupFlags::FOLLOW);
-                    match step(&guard, at.dentry(), name, goes_on, follows) {
-                        Step::To(child) => at.go_down(child)?,
-                        Step::Missing => return Some(Reached::Missing),
-                        Step::Unknown => return Some(Reached::Until(at.into_path(), start)),
-                    }
+                name => name,
+            };
+            let Some(child) = known(&guard, at.dentry(), name) else {
+                return Some(at.stop(&links, start, followed));
+            };
+            let kind = match child.kind() {
+                None => return Some(Reached::Missing),
+                Some(FileKind::Directory) => {
+                    at.go_down(child)?;
+                    continue;
                 }
+                Some(kind) => kind,
+            };
+            let goes_on = end < path.len() || links.go_on();
+            let is_followed = goes_on || flags.contains(LookupFlags::FOLLOW);
+            if kind != FileKind::Symlink || !is_followed {
+                if goes_on {
+                    return Some(at.stop(&links, start, followed));
+                }
+                at.go_down(child)?;
+                continue;
             }
-            rest = next;
+            let may_follow = rest.is_some() || self.may_follow(at.dentry(), child);
+            let target = target_of(child).filter(|_| may_follow);
+            let enter = |target| links.enter((path, end), at.mark(start)).map(|()| target);
+            let Some(target) = target.and_then(enter) else {
+                return Some(at.stop(&links, start, followed));
+            };
+            if target.first() == Some(&b'/') {
+                at.go_to(&places.root)?;
+            }
+            (path, rest) = (target, skip_slashes(target, 0));
         }
-        Some(Reached::End(at.into_path()))
+    }
+
+    /// Whether the caller may follow `link` at the end of a path for sure.
+    fn may_follow(&self, directory: &Dentry, link: &Dentry) -> bool {
+        match (directory.inode(), link.inode()) {
+            (Some(directory), Some(link)) => {
+                directory.answers_at_once()
+                    && link.answers_at_once()
+                    && permission::check_follow(directory.as_ref(), link.as_ref(), self.credentials)
+                        .is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Whether the caller may search `directory` for sure, and its entries are the VFS's own.
@@ -207,33 +289,18 @@ fn may_pass(directory: &Dentry, credentials: &Credentials) -> bool {
         })
 }
 
-enum Step<'g> {
-    To(&'g Arc<Dentry>),
-    Missing,
-    Unknown,
+/// What the table knows as `name` in `directory`.
+fn known<'g>(guard: &'g ReadGuard, directory: &Dentry, name: &[u8]) -> Option<&'g Arc<Dentry>> {
+    if name.len() > NAME_MAX {
+        return None;
+    }
+    find_cached(guard, directory, name)
 }
 
-/// What `name` in `directory` leads to: a directory, or anything else if the walk does not go on behind it.
-fn step<'g>(
-    guard: &'g ReadGuard,
-    directory: &Dentry,
-    name: &[u8],
-    goes_on: bool,
-    follows: bool,
-) -> Step<'g> {
-    if name.len() > NAME_MAX {
-        return Step::Unknown;
-    }
-    let Some(child) = find_cached(guard, directory, name) else {
-        return Step::Unknown;
-    };
-    match child.kind() {
-        None => Step::Missing,
-        Some(FileKind::Directory) => Step::To(child),
-        Some(FileKind::Symlink) if follows => Step::Unknown,
-        Some(_) if goes_on => Step::Unknown,
-        Some(_) => Step::To(child),
-    }
+/// Where a symbolic link leads, if that is at hand.
+fn target_of(link: &Dentry) -> Option<&[u8]> {
+    let target = link.inode()?.target_at_hand()?;
+    (!target.is_empty()).then_some(target)
 }
 
 /// Where the next name begins, from `from` on.

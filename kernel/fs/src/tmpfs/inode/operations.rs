@@ -105,6 +105,13 @@ impl Inode for TmpInode {
         }
     }
 
+    fn target_at_hand(&self) -> Option<&[u8]> {
+        match &self.contents {
+            Contents::Symlink(target) => Some(target),
+            Contents::Regular(_) | Contents::Directory(_) | Contents::Node => None,
+        }
+    }
+
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {
         match &self.contents {
             Contents::Regular(_) => Ok(try_arc(TmpFile::new(self))?),
