@@ -1,7 +1,8 @@
 //! The socket device: packets in and out, and who they are for.
 //!
 //! A kernel thread takes in what arrives; whoever sends puts packets into the transmit queue itself.
-//! Control packets that find the queue full wait in `pending` for that thread.
+//! Control packets that find the queue full wait in `pending` for that thread. [`transmit`] is the way out, [`table`] says
+//! who a packet is for.
 //!
 //! Locking: `table` is above the states of connections, `pending` and `spare` are leaves.
 
@@ -9,17 +10,21 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
-use collections::{Map, Set, Vec, VecDeque, try_arc};
+use collections::{Vec, VecDeque, try_arc};
 use machine::Frame;
 use machine::sync::SpinLock;
 use machine::virtio::{Device, RequestQueue, Segment, SetupError};
 use sched::WaitQueue;
 use sched::thread::ThreadBuilder;
-use vsock_packet::{HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND, STREAM};
-use zerocopy::{FromBytes, IntoBytes};
+use vsock_packet::{HEADER_LEN, Header, Op, STREAM};
+use zerocopy::FromBytes;
 
 use super::connection::{Connection, Phase};
-use super::listener::Listener;
+
+mod table;
+mod transmit;
+
+use table::Table;
 
 const RECEIVE_QUEUE: u16 = 0;
 const TRANSMIT_QUEUE: u16 = 1;
@@ -29,8 +34,6 @@ const RECEIVE_FRAMES: usize = 64;
 const SPARE_FRAMES: usize = 64;
 /// Pages of payload in one packet.
 pub(super) const PAYLOAD_PAGES: usize = 8;
-/// The first port given to those who do not ask for one.
-const FIRST_FREE_PORT: u32 = 49_152;
 /// Connections at a time; a peer that opens more is refused.
 const CONNECTIONS_MAX: usize = 4096;
 
@@ -52,15 +55,6 @@ pub(super) struct Queues {
     pub(super) receive: Arc<RequestQueue<()>>,
     pub(super) transmit: Arc<RequestQueue<()>>,
     pub(super) _events: Option<Arc<RequestQueue<()>>>,
-}
-
-#[derive(Default)]
-struct Table {
-    connections: Map<Key, Arc<Connection>>,
-    listeners: Map<u32, Arc<Listener>>,
-    /// Ports bound by sockets that neither listen nor connect yet.
-    bound: Set<u32>,
-    next_port: u32,
 }
 
 impl core::fmt::Debug for Vsock {
@@ -321,173 +315,9 @@ impl Vsock {
         back.or(Some(frame))
     }
 
-    /// Tells the peer that directions are shut down.
-    pub(super) fn shut_down(&self, connection: &Connection, receive: bool, send: bool) {
-        let receive = if receive { SHUTDOWN_RECEIVE } else { 0 };
-        let send = if send { SHUTDOWN_SEND } else { 0 };
-        self.control_of(connection, Op::Shutdown, receive | send);
-    }
-
-    /// Tells the peer of room, when it is time to.
-    pub(super) fn tell_credit(&self, connection: &Connection) {
-        let state = connection.state.lock();
-        let tell = state.phase == Phase::Established && state.should_tell();
-        drop(state);
-        if tell {
-            self.control_of(connection, Op::CreditUpdate, 0);
-        }
-    }
-
-    /// Sends a packet without payload for a connection, with its credit.
-    pub(super) fn control_of(&self, connection: &Connection, op: Op, flags: u32) {
-        let mut header = Header::new(self.cid, connection.key, op);
-        header.flags = flags.into();
-        connection.state.lock().tell_credit(&mut header);
-        self.send_control(header);
-    }
-
-    /// Sends a packet without payload for no connection.
-    pub(super) fn control(&self, key: Key, op: Op, flags: u32) {
-        let mut header = Header::new(self.cid, key, op);
-        header.flags = flags.into();
-        self.send_control(header);
-    }
-
-    fn send_control(&self, header: Header) {
-        if self.pending.lock().try_push_back(header).is_err() {
-            machine::log!("vsock: no memory for a packet to the host, which is dropped");
-        }
-        self.send_pending();
-    }
-
-    /// Sends what waits; whether anything went.
-    fn send_pending(&self) -> bool {
-        let mut any = false;
-        loop {
-            self.take_completed();
-            // Taken and put under one lock, so that packets of a connection stay in order.
-            let mut pending = self.pending.lock();
-            let Some(header) = pending.front() else {
-                return any;
-            };
-            if !self.put(header, &mut Vec::new()) {
-                return any;
-            }
-            pending.pop_front();
-            any = true;
-        }
-    }
-
-    /// Puts a packet into the transmit queue; `false`, and the payload back, when there is no room
-    /// or memory.
-    fn put(&self, header: &Header, payload: &mut Vec<Segment>) -> bool {
-        let Ok(frame) = self.frame() else {
-            return false;
-        };
-        frame.write(0, header.as_bytes());
-        let Some(head) = Segment::new(frame, 0, HEADER_LEN) else {
-            return false;
-        };
-        if payload.try_insert(0, head).is_err() {
-            return false;
-        }
-        let readable = core::mem::take(payload);
-        match self.queues.transmit.submit(readable, Vec::new(), ()) {
-            Ok(()) => true,
-            Err(rejected) => {
-                *payload = rejected.readable;
-                payload.remove(0);
-                false
-            }
-        }
-    }
-
-    /// Sends bytes of a connection, taking them; `false` when the queue is full. Control packets that wait go first.
-    pub(super) fn send_data(&self, connection: &Connection, payload: &mut Vec<Segment>) -> bool {
-        self.take_completed();
-        let len: usize = payload.iter().map(Segment::len).sum();
-        let Ok(len) = u32::try_from(len) else {
-            return false;
-        };
-        self.send_pending();
-        let pending = self.pending.lock();
-        if !pending.is_empty() {
-            return false;
-        }
-        let mut header = Header::new(self.cid, connection.key, Op::Data);
-        header.len = len.into();
-        connection.state.lock().tell_credit(&mut header);
-        let sent = self.put(&header, payload);
-        if sent {
-            connection.state.lock().count_sent(len);
-        }
-        sent
-    }
-
-    /// Takes back the buffers of packets that are sent.
-    fn take_completed(&self) {
-        while let Some(done) = self.queues.transmit.completed() {
-            self.recycle(done.readable.into_iter().map(Segment::into_frame));
-        }
-    }
-
     /// Woken when a full transmit queue may have room.
     pub(super) fn activity(&self) -> &Arc<WaitQueue> {
         &self.activity
-    }
-
-    /// Takes port `port` for a socket, or any free one for `None`.
-    pub(super) fn bind(&self, port: Option<u32>) -> Result<u32> {
-        let mut table = self.table.lock();
-        let port = match port {
-            Some(port) if table.is_bound(port) => return Err(Errno::EADDRINUSE),
-            Some(port) => port,
-            None => table.free_port().ok_or(Errno::EADDRNOTAVAIL)?,
-        };
-        table.bound.try_insert(port)?;
-        Ok(port)
-    }
-
-    /// Gives a port back.
-    pub(super) fn unbind(&self, port: u32) {
-        let mut table = self.table.lock();
-        table.bound.remove(&port);
-        let listener = table.listeners.remove(&port);
-        drop(table);
-        drop(listener);
-    }
-
-    /// Lets peers connect to a port that was bound.
-    pub(super) fn listen(&self, port: u32, listener: Arc<Listener>) -> Result<()> {
-        let old = self.table.lock().listeners.try_insert(port, listener)?;
-        drop(old);
-        Ok(())
-    }
-
-    /// Enters a connection and asks the peer for it.
-    pub(super) fn connect(&self, key: Key) -> Result<Arc<Connection>> {
-        let connection = Connection::new(key, Phase::Connecting)?;
-        let mut table = self.table.lock();
-        if table.connections.contains_key(&key) {
-            return Err(Errno::EADDRINUSE);
-        }
-        table.connections.try_insert(key, connection.clone())?;
-        drop(table);
-        self.control_of(&connection, Op::Request, 0);
-        Ok(connection)
-    }
-
-    /// A connection is over: its packets are no longer known.
-    pub(super) fn forget(&self, key: Key) {
-        let gone = self.table.lock().connections.remove(&key);
-        drop(gone);
-    }
-
-    fn reset_all(&self) {
-        let all = core::mem::take(&mut self.table.lock().connections);
-        for connection in all.values() {
-            connection.close(Some(Errno::ECONNRESET));
-        }
     }
 }
 
@@ -496,18 +326,4 @@ fn reset_error(connection: &Connection) -> Option<Errno> {
     let state = connection.state.lock();
     let is_finished = state.peer_is_done || state.is_done && state.is_deaf;
     (!is_finished).then_some(Errno::ECONNRESET)
-}
-
-impl Table {
-    fn is_bound(&self, port: u32) -> bool {
-        self.bound.contains(&port)
-    }
-
-    fn free_port(&mut self) -> Option<u32> {
-        let start = self.next_port.max(FIRST_FREE_PORT);
-        let mut candidates = (start..u32::MAX).chain(FIRST_FREE_PORT..start);
-        let port = candidates.find(|port| !self.is_bound(*port))?;
-        self.next_port = port + 1;
-        Some(port)
-    }
 }
