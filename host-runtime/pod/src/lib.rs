@@ -12,6 +12,7 @@ mod container;
 mod error;
 mod event;
 mod pod;
+mod power_off;
 mod process;
 mod stdio;
 #[cfg(any(test, feature = "testing"))]

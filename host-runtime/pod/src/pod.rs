@@ -11,11 +11,10 @@ use crate::agent::{Agent, AgentError};
 use crate::container::Container;
 use crate::error::PodError;
 use crate::event::Observer;
+use crate::power_off;
 
 /// How long a guest may take from its start until its agent answers.
 const BOOT_BOUND: Duration = Duration::from_secs(60);
-/// How long a guest may take to write back and power off.
-const POWER_OFF_BOUND: Duration = Duration::from_secs(10);
 /// How long the reason of a guest's end may take to be known once its connections have broken.
 const REASON_BOUND: Duration = Duration::from_secs(3);
 
@@ -107,13 +106,13 @@ impl Pod {
         }
         let asked = self.parts.agent.shutdown(Duration::ZERO);
         // An answer may be lost because the guest followed at once.
-        match self.parts.machine.wait(Some(POWER_OFF_BOUND)) {
-            Some(reason) if reason.is_orderly() => Ok(()),
-            Some(reason) => Err(PodError::Disorderly { reason }),
-            None => {
+        match power_off::wait(&*self.parts.machine) {
+            Ok(reason) if reason.is_orderly() => Ok(()),
+            Ok(reason) => Err(PodError::Disorderly { reason }),
+            Err(waited) => {
                 self.parts.machine.kill();
                 Err(PodError::NoPowerOff {
-                    waited: POWER_OFF_BOUND,
+                    waited,
                     asked: asked.err(),
                 })
             }
