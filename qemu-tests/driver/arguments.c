@@ -77,7 +77,7 @@ static const char *const paths[] = {
     "/proc/self/fd/5", "/proc/self/fd/12", "/proc/self/fd", "/proc/self/exe", "/proc/self/mem", "/proc/mounts",
     "/proc/self/stat", "/proc/1/status", "/proc/1/fd", "/proc/meminfo", "/proc/thread-self/comm", "/sys", "/sys/kernel",
     "/bin/exit", "/none/x", "file/x", "d/", "/proc/self/cwd/d", "/proc/self/root/tmp", "/proc/self/environ",
-    "/proc/self/ns/mnt", "/proc/self/ns/pid", "/proc/self/ns/uts", "/proc/1/ns/mnt", "/proc/self/task", "/proc/locks",
+    "/proc/self/ns/mnt", "/proc/self/ns/pid", "/proc/self/ns/uts", "/proc/self/task", "/proc/locks",
     "/proc/self/smaps", "/proc/self/smaps_rollup", "/proc/self/mountinfo", "/proc/self/limits", "/proc/self/timerslack_ns",
     "/proc/self/uid_map", "/proc/self/setgroups", "/proc/self/coredump_filter", "/proc/self/clear_refs",
     "/proc/self/oom_score_adj", "/proc/self/comm", "/proc/sys/kernel/hostname", "/proc/sys/kernel/random/uuid", "/proc/stat",

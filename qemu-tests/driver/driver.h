@@ -29,8 +29,8 @@ uint64_t draw(struct random *random);
 uint64_t below(struct random *random, uint64_t limit);
 
 enum { PAGE = 4096, ARENA_PAGES = 1024, COMMON_PAGES = 16, LOW_FDS = 64, MAX_WORKERS = 16, MAX_THREADS = 8 };
-// The driver's own descriptors, which calls do not name: /dev/null, the console, what workers have in common.
-enum { NULL_FD = LOW_FDS + 1, CONSOLE_FD, COMMON_FDS = LOW_FDS + 8, COMMON_LIMIT = COMMON_FDS + 40 };
+// The driver's own descriptors, which calls do not name: /dev/null, the console, a program, what workers have in common.
+enum { NULL_FD = LOW_FDS + 1, CONSOLE_FD, PROGRAM_FD, COMMON_FDS = LOW_FDS + 8, COMMON_LIMIT = COMMON_FDS + 40 };
 
 // Memory that calls may write to, unmap and change; nothing else of the worker's is named to them. Its pages
 // from COMMON on are the same memory in all workers.
@@ -75,6 +75,7 @@ int structure(struct random *random, char letter, long *value);
 // health.c: what the machine must be able to do at any time, and what must be gone when the workers are.
 long free_kib(void);
 void show_memory(void);
+void keep_program(void);
 // Prints what /proc knows of each process but us.
 void show_left(void);
 void note_leftovers(void);

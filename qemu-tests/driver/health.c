@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -118,6 +119,15 @@ void check_leftovers(void) {
     }
 }
 
+// A copy of /bin/exit that no worker finds, since root's may remove or overwrite the file.
+void keep_program(void) {
+    static char text[1 << 20];
+    int memory = memfd_create("exit", 0);
+    write(memory, text, read_all("/bin/exit", text, sizeof text));
+    fcntl(memory, F_DUPFD, PROGRAM_FD);
+    close(memory);
+}
+
 // A program starts and ends, a pipe carries bytes, a sleep ends. Whether all that happens is seen from outside: if
 // it does not, nothing more is printed.
 void check_answers(int is_quiet) {
@@ -130,7 +140,7 @@ void check_answers(int is_quiet) {
     pid_t child = fork();
     if (child == 0) {
         write(ends[1], "hello", 5);
-        execl("/bin/exit", "exit", (char *)0);
+        execveat(PROGRAM_FD, "", (char *[]){"exit", 0}, (char *[]){0}, AT_EMPTY_PATH);
         _exit(9);
     }
     close(ends[1]);
@@ -138,7 +148,7 @@ void check_answers(int is_quiet) {
         // Under the workers' load, memory may be short; without them it may not.
         if (is_quiet) printf("[driver alarm: no child: %s]\n", strerror(errno));
     } else if (status != 0 && is_quiet) {
-        printf("[driver alarm: /bin/exit ended with %x]\n", (unsigned)status);
+        printf("[driver alarm: a program ended with %x]\n", (unsigned)status);
     }
     close(ends[0]);
     struct timespec before, after, time = {0, 2000000};
