@@ -2,11 +2,15 @@
 #include "test.h"
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/sysmacros.h>
+#include <sys/time.h>
 #include <termios.h>
 
 static int master, slave;
 static char name[32];
+
+static void nothing(int signal) { (void)signal; }
 
 static void open_pair(void) {
     int unlocked = 0, number = 0;
@@ -463,6 +467,23 @@ static void peers(void) {
     close_pair();
 }
 
+// What the line discipline throws away makes nobody wait: a signal ends such a write all the same.
+static void endless_write(void) {
+    const size_t size = 1UL << 30;
+    struct sigaction action = {.sa_handler = nothing};
+    struct itimerval soon = {{0, 20000}, {0, 20000}};
+    open_pair();
+    local(ICANON, ECHO | ISIG);
+    char *zeroes = mmap(0, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    sigaction(SIGALRM, &action, 0);
+    setitimer(ITIMER_REAL, &soon, 0);
+    ssize_t done = write(master, zeroes, size);
+    setitimer(ITIMER_REAL, &(struct itimerval){0}, 0);
+    TRUE(done > 0 && (size_t)done < size);
+    munmap(zeroes, size);
+    close_pair();
+}
+
 int main(void) {
     raw_input();
     editing();
@@ -474,5 +495,6 @@ int main(void) {
     flushed_from_the_master();
     peers();
     blocked_writers();
+    endless_write();
     return 0;
 }

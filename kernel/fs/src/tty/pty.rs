@@ -303,6 +303,9 @@ impl FileOps for Master {
                 }
             }
             done += count;
+            if file::is_to_stop() {
+                break;
+            }
         }
         Ok(done)
     }
