@@ -54,7 +54,6 @@ fn start(config: &BootConfig) {
     }
     process::user_loop::set_syscall_entry(syscall::dispatch::dispatch);
     memory::pressure::set_killer(process::oom::kill_for_memory);
-    machine::heap::set_room_maker(memory::pressure::make_heap_room);
     if let Some(size) = line.memory {
         limit_memory(size);
     }

@@ -2,8 +2,7 @@
 //!
 //! [`try_zeroed`] and [`try_copy`] take a frame that is at hand and wait for nothing. Whoever gets none and holds no
 //! spin lock calls [`make_room`], which takes pages back (`shrink`) and at the end asks the OOM killer,
-//! and tries again. Some frames stay free for what cannot wait ([`RESERVE_FRAMES`]). The heap, when it has used up those too,
-//! calls [`make_heap_room`] where it may sleep.
+//! and tries again. Some frames stay free for what cannot wait ([`RESERVE_FRAMES`]).
 //!
 //! What is short is the machine or the calling thread's memory group, or one above that ([`MemoryGroup`]): pages are
 //! taken back there, and who dies is of there.
@@ -18,7 +17,6 @@ mod shrink;
 use abi::{Errno, Result};
 use machine::Frame;
 use machine::frame::{Kind, LargeFrame, OutOfMemory, account};
-use machine::heap::Effort;
 
 use crate::group::MemoryGroup;
 use crate::numbers;
@@ -94,28 +92,6 @@ pub(crate) fn enforce(group: MemoryGroup, limit: usize) {
             return;
         }
     }
-}
-
-/// Makes room for what the heap has no memory for, if the caller is a program's thread that does not wait for something
-/// else already: those can have somebody die, or die themselves. Whether it is worth trying again. Any sleeping lock may be
-/// held, so that nothing is written back.
-pub fn make_heap_room(effort: Effort) -> bool {
-    let me = sched::thread::current();
-    if me.extension().is_none() || me.is_waiting() || !me.begin_reclaim() {
-        return false;
-    }
-    let is_worth_it = match (effort, short()) {
-        (Effort::Reclaim(frames), group) => {
-            reclaim_in(group.unwrap_or(MemoryGroup::ROOT), frames) >= frames
-        }
-        (Effort::Kill, Some(group)) => {
-            reclaim_in(group, BATCH) > 0 || killer::kill_or_wait(group).is_ok()
-        }
-        // There is room by now.
-        (Effort::Kill, None) => true,
-    };
-    me.end_reclaim();
-    is_worth_it
 }
 
 /// Writes one file's dirty pages back, so that they can be taken. `false` when there are none.

@@ -39,7 +39,6 @@ pub struct Thread {
     state: StateCell,
     interrupted: AtomicBool,
     killed: AtomicBool,
-    takes_memory_back: AtomicBool,
     attributes: SpinLock<Attributes>,
     affinity: AtomicU64,
     /// Links to the queues that it waits on, innermost last, and how many are in use; its own business.
@@ -184,23 +183,6 @@ impl Thread {
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)
-    }
-
-    /// The calling thread takes memory back: what it allocates meanwhile is not to begin another round. `false` when it is at
-    /// it already.
-    pub fn begin_reclaim(&self) -> bool {
-        !self.takes_memory_back.swap(true, Ordering::Relaxed)
-    }
-
-    /// The end of what [`Self::begin_reclaim`] began.
-    pub fn end_reclaim(&self) {
-        self.takes_memory_back.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the calling thread looks at the condition of a wait, or waits.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.wait_depth.load(Ordering::Relaxed) > 0
     }
 
     /// Whether [`Self::interrupt`] was called since the last [`Self::clear_interrupt`].

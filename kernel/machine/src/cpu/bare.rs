@@ -30,24 +30,13 @@ pub fn relax() {
     core::hint::spin_loop();
 }
 
-/// Whether this CPU has its area.
-pub(crate) fn is_ready() -> bool {
-    percpu::is_ready()
-}
-
-/// This CPU holds one more spin lock. Not before it has its area.
-#[inline]
-pub(crate) fn hold_lock() {
-    percpu::hold_lock();
-}
-
-/// This CPU holds one spin lock less.
-#[inline]
-pub(crate) fn let_go_of_lock() {
-    percpu::let_go_of_lock();
-}
-
-/// Spin locks that this CPU holds.
-pub(crate) fn held_locks() -> isize {
-    percpu::here().held_locks.get()
+/// Adds to the count of spin locks that this CPU holds, and returns it.
+#[cfg(any(feature = "checks", debug_assertions))]
+pub(crate) fn count_held_locks(change: isize) -> isize {
+    if !percpu::is_ready() {
+        return 0;
+    }
+    let held = &percpu::here().held_locks;
+    held.set(held.get() + change);
+    held.get()
 }

@@ -25,26 +25,14 @@ pub fn relax() {
     std::thread::yield_now();
 }
 
+#[cfg(any(feature = "checks", debug_assertions))]
 std::thread_local! {
     static HELD_LOCKS: core::cell::Cell<isize> = const { core::cell::Cell::new(0) };
 }
 
-/// Whether what this thread has of its own is there.
-pub(crate) fn is_ready() -> bool {
-    true
-}
-
-/// This thread holds one more spin lock.
-pub(crate) fn hold_lock() {
-    HELD_LOCKS.set(HELD_LOCKS.get() + 1);
-}
-
-/// This thread holds one spin lock less.
-pub(crate) fn let_go_of_lock() {
-    HELD_LOCKS.set(HELD_LOCKS.get() - 1);
-}
-
-/// Spin locks that this thread holds.
-pub(crate) fn held_locks() -> isize {
+/// Adds to the count of spin locks that this thread holds, and returns it.
+#[cfg(any(feature = "checks", debug_assertions))]
+pub(crate) fn count_held_locks(change: isize) -> isize {
+    HELD_LOCKS.set(HELD_LOCKS.get() + change);
     HELD_LOCKS.get()
 }

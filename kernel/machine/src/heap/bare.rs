@@ -5,8 +5,6 @@
 //! Each CPU has a stock of free objects of each class, so the common case takes no lock. An object of up to
 //! eight pages is contiguous in physical memory where such frames are free; devices must not rely on it.
 //!
-//! What finds no memory and may sleep asks for room ([`super::room`]) and tries again; what may not fails.
-//!
 //! Locking: one [`IrqLock`] a size class; stocks are used with interrupts off. Interrupt handlers may allocate.
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -127,8 +125,14 @@ unsafe impl GlobalAlloc for KernelHeap {
         if crate::fail::is_due() {
             return core::ptr::null_mut();
         }
-        let place = place_of(layout.size(), layout.align());
-        let block = take(place).or_else(|| super::room::find(place, || take(place)));
+        let block = match place_of(layout.size(), layout.align()) {
+            Place::Object(class) => take_object(class),
+            Place::Pages {
+                count,
+                beside,
+                mapped,
+            } => take_pages(count, beside, mapped),
+        };
         block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
 
@@ -147,17 +151,6 @@ unsafe impl GlobalAlloc for KernelHeap {
             // SAFETY: the layout says that `take_pages` gave it, and the caller is done.
             Place::Pages { count, .. } => unsafe { give_pages(block, count) },
         }
-    }
-}
-
-fn take(place: Place) -> Option<NonNull<u8>> {
-    match place {
-        Place::Object(class) => take_object(class),
-        Place::Pages {
-            count,
-            beside,
-            mapped,
-        } => take_pages(count, beside, mapped),
     }
 }
 

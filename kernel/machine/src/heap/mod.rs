@@ -15,8 +15,6 @@ mod host;
 #[cfg(target_os = "none")]
 mod poison;
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
-mod room;
-#[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
 mod slab;
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]
 mod slots;
@@ -35,7 +33,6 @@ pub(crate) use fallible::Slot;
 pub use fallible::{admit, try_arc, try_arc_cyclic, try_arc_slice, try_arc_str, try_box};
 #[cfg(not(target_os = "none"))]
 pub use host::{testing, usage};
-pub use room::{Effort, set_room_maker};
 pub use slab::Usage;
 pub use string::{String, format_string};
 pub use vec::Vec;

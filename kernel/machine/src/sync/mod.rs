@@ -6,8 +6,7 @@
 //!
 //! The kernel is not preempted inside itself, so a held spin lock never waits for a thread that
 //! cannot run; giving the CPU away with one held is a bug: [`assert_none_held`] finds it in builds with
-//! the feature `checks` and in debug builds. Each CPU counts the locks that it holds, so that what looks for memory knows
-//! whether it may wait for some ([`may_sleep`]).
+//! the feature `checks` and in debug builds, where each CPU counts the locks that it holds.
 //!
 //! Spin locks are test-and-set, not first come first served: a CPU of a virtual machine may be stopped by
 //! its host at any moment, and handing a lock to a stopped CPU makes all others wait for it (Linux leaves
@@ -134,7 +133,7 @@ impl<T: ?Sized> IrqLock<T> {
         let off = InterruptsOff::new();
         IrqGuard {
             value: self.0.lock(),
-            _counted: (COUNTS_ALL && crate::cpu::is_ready()).then(Held::new),
+            _held: Held::new(),
             _off: off,
         }
     }
@@ -145,7 +144,7 @@ impl<T: ?Sized> IrqLock<T> {
 pub struct IrqGuard<'a, T: ?Sized> {
     // Dropped first: the lock is released before interrupts return.
     value: SpinMutexGuard<'a, T>,
-    _counted: Option<Held>,
+    _held: Held,
     _off: InterruptsOff,
 }
 
@@ -162,32 +161,31 @@ impl<T: ?Sized> DerefMut for IrqGuard<'_, T> {
     }
 }
 
-/// Whether an [`IrqLock`] counts, too, which otherwise shows in that interrupts are off.
-const COUNTS_ALL: bool = cfg!(any(feature = "checks", debug_assertions));
-
-/// One spin lock in this CPU's count of held ones.
+/// One spin lock in this CPU's count of held ones; nothing in builds without checks.
 #[derive(Debug)]
 pub(crate) struct Held;
 
+#[cfg(not(any(feature = "checks", debug_assertions)))]
 impl Held {
     #[inline]
     pub(crate) fn new() -> Self {
-        crate::cpu::hold_lock();
         Held
     }
 }
 
-impl Drop for Held {
-    #[inline]
-    fn drop(&mut self) {
-        crate::cpu::let_go_of_lock();
+#[cfg(any(feature = "checks", debug_assertions))]
+impl Held {
+    pub(crate) fn new() -> Self {
+        crate::cpu::count_held_locks(1);
+        Held
     }
 }
 
-/// Whether the CPU may be given away here: interrupts are on, and neither a spin lock nor a read section is held.
-#[must_use]
-pub fn may_sleep() -> bool {
-    !crate::interrupt::are_off() && crate::cpu::held_locks() == 0 && !crate::rcu::is_reading()
+#[cfg(any(feature = "checks", debug_assertions))]
+impl Drop for Held {
+    fn drop(&mut self) {
+        crate::cpu::count_held_locks(-1);
+    }
 }
 
 /// Where a CPU may be given away: no spin lock is held. Nothing in builds without checks.
@@ -199,7 +197,7 @@ pub fn may_sleep() -> bool {
 pub fn assert_none_held() {
     #[cfg(any(feature = "checks", debug_assertions))]
     {
-        let held = crate::cpu::held_locks();
+        let held = crate::cpu::count_held_locks(0);
         assert!(
             held == 0,
             "the CPU is given away with {held} spin locks held"
@@ -218,29 +216,10 @@ mod tests {
         {
             let _one = outer.lock();
             let _two = inner.lock();
-            assert_eq!(crate::cpu::held_locks(), 2);
+            assert_eq!(crate::cpu::count_held_locks(0), 2);
             assert!(outer.try_lock().is_none());
         }
         assert_none_held();
-    }
-
-    #[test]
-    fn who_holds_what_may_not_sleep_does_not() {
-        assert!(may_sleep());
-        let (spin, irq) = (SpinLock::new(()), IrqLock::new(()));
-        let held = spin.lock();
-        assert!(!may_sleep());
-        drop(held);
-        let held = irq.lock();
-        assert!(!may_sleep());
-        drop(held);
-        let off = InterruptsOff::new();
-        assert!(!may_sleep());
-        drop(off);
-        let reading = crate::rcu::ReadGuard::new();
-        assert!(!may_sleep());
-        drop(reading);
-        assert!(may_sleep());
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub(crate) struct Area {
     pub(crate) flushes_seen: Cell<u64>,
     shared: Shared,
     /// Spin locks held (see `sync`). An interrupt handler leaves it as it found it.
+    #[cfg(any(feature = "checks", debug_assertions))]
     pub(crate) held_locks: Cell<isize>,
     pub(crate) frames: allocator::Stock,
     /// Frames that are charged to an account and not taken yet.
@@ -122,6 +123,7 @@ impl Area {
                 frame_counts: allocator::Counts::new(),
                 file_pages: AtomicUsize::new(0),
             },
+            #[cfg(any(feature = "checks", debug_assertions))]
             held_locks: Cell::new(0),
             frames: allocator::Stock::new(),
             charged: account::Stocks::new(),
@@ -214,22 +216,4 @@ pub(crate) fn here() -> &'static Area {
     }
     // SAFETY: areas are 'static.
     unsafe { &*area }
-}
-
-/// Counts a spin lock that this CPU holds from now on, in one instruction: locks are short.
-#[inline]
-pub(crate) fn hold_lock() {
-    // SAFETY: GS holds this CPU's area in the kernel; the cell is this CPU's, and an interrupt in between leaves it as it was.
-    unsafe {
-        asm!("inc qword ptr gs:[{}]", const offset_of!(Area, held_locks), options(nostack));
-    }
-}
-
-/// Counts a spin lock that this CPU has let go of.
-#[inline]
-pub(crate) fn let_go_of_lock() {
-    // SAFETY: as in `hold_lock`.
-    unsafe {
-        asm!("dec qword ptr gs:[{}]", const offset_of!(Area, held_locks), options(nostack));
-    }
 }

@@ -71,8 +71,6 @@ pub(super) fn kill_or_wait(group: MemoryGroup) -> Result<()> {
     }
     let deadline_ns = sched::clock::monotonic_ns().saturating_add(WAIT_NS);
     // Running out of time is no failure: the caller looks again.
-    let me = sched::thread::current();
-    let is_over = || (group.has_room() || me.is_killed()).then_some(());
-    let _ = FREED.wait_deadline(deadline_ns, is_over);
+    let _ = FREED.wait_deadline(deadline_ns, || group.has_room().then_some(()));
     Ok(())
 }

@@ -100,7 +100,6 @@ impl ThreadBuilder {
             state: StateCell::from_parts(AtomicU8::new(State::Uninterruptible as u8)),
             interrupted: AtomicBool::new(false),
             killed: AtomicBool::new(false),
-            takes_memory_back: AtomicBool::new(false),
             attributes: SpinLock::new(self.attributes),
             affinity: AtomicU64::new(self.affinity.0),
             wait_links: [const { Link::new() }; WAIT_LEVELS],
