@@ -115,6 +115,18 @@ pub fn write_files(tree: &Tree, root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes the tree as what the kernel boots from: our archive, or for Linux a cpio archive.
+///
+/// # Errors
+/// When the tree does not fit the format or the file cannot be written.
+pub fn write(tree: &Tree, file: &Path, is_linux: bool) -> anyhow::Result<()> {
+    if is_linux {
+        write_cpio(tree, file)
+    } else {
+        write_archive(tree, file)
+    }
+}
+
 /// Writes the tree as an archive for our kernel.
 ///
 /// # Errors
@@ -136,10 +148,7 @@ pub fn write_archive(tree: &Tree, file: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the tree as a `newc` cpio archive, for Linux on the same machines.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_cpio(tree: &Tree, file: &Path) -> anyhow::Result<()> {
+fn write_cpio(tree: &Tree, file: &Path) -> anyhow::Result<()> {
     let mut out = Vec::new();
     let mut add = |path: &str, mode: u32, data: &[u8]| {
         let size = data.len();

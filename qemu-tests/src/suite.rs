@@ -199,11 +199,7 @@ fn compare(
 
 fn write_initramfs(options: &Options, tree: &Tree) -> anyhow::Result<PathBuf> {
     let file = options.work_dir.join("tests.img");
-    if options.is_linux {
-        archive::write_cpio(tree, &file)?;
-    } else {
-        archive::write_archive(tree, &file)?;
-    }
+    archive::write(tree, &file, options.is_linux)?;
     Ok(file)
 }
 

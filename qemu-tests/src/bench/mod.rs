@@ -91,11 +91,7 @@ impl Bench {
     /// When QEMU cannot be started, or the benchmark does not run to its end.
     pub fn run(&self, kernel: &Kernel) -> anyhow::Result<Figures> {
         let initramfs = self.folder.join(format!("{}.img", kernel.name));
-        if kernel.is_linux {
-            archive::write_cpio(&self.tree, &initramfs)?;
-        } else {
-            archive::write_archive(&self.tree, &initramfs)?;
-        }
+        archive::write(&self.tree, &initramfs, kernel.is_linux)?;
         let counts = self.folder.join(format!("{}.counts", kernel.name));
         let mut console = String::new();
         let boot = self.boot(kernel, initramfs, &counts)?;

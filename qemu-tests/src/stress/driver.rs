@@ -112,11 +112,7 @@ impl Driver {
             tree.push((name.to_owned(), Item::File(fs::read(file)?, true)));
         }
         let initramfs = folder.join("driver.img");
-        if is_linux {
-            archive::write_cpio(&tree, &initramfs)?;
-        } else {
-            archive::write_archive(&tree, &initramfs)?;
-        }
+        archive::write(&tree, &initramfs, is_linux)?;
         Ok(Self {
             folder: folder.to_owned(),
             kernel: kernel.to_owned(),

@@ -51,11 +51,7 @@ impl Waits {
             tree.push((format!("bin/{applet}"), link));
         }
         let initramfs = folder.join("waits.img");
-        if is_linux {
-            archive::write_cpio(&tree, &initramfs)?;
-        } else {
-            archive::write_archive(&tree, &initramfs)?;
-        }
+        archive::write(&tree, &initramfs, is_linux)?;
         Ok(Self {
             folder: folder.to_owned(),
             kernel: kernel.to_owned(),
