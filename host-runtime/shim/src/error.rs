@@ -32,20 +32,6 @@ pub(crate) enum ShimError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The container asks for something that Nacre does not do; it is refused rather than ignored.
-    #[error(
-        "{what} is not supported by this runtime; remove it from the container's configuration"
-    )]
-    Unsupported {
-        /// The option, as the OCI specification names it.
-        what: String,
-    },
-    /// A value that cannot be used.
-    #[error("{what}")]
-    Invalid {
-        /// Which, and why.
-        what: String,
-    },
     /// No such container or process.
     #[error("{what}")]
     NotFound {
@@ -105,9 +91,7 @@ impl ShimError {
             Self::Exists { .. } | Self::Pod(PodError::Exists { .. }) => Code::ALREADY_EXISTS,
             Self::Pod(PodError::State { .. }) => Code::FAILED_PRECONDITION,
             Self::Unimplemented { .. } => Code::UNIMPLEMENTED,
-            Self::Usage(_) | Self::Unsupported { .. } | Self::Invalid { .. } => {
-                Code::INVALID_ARGUMENT
-            }
+            Self::Usage(_) => Code::INVALID_ARGUMENT,
             Self::Oci(error) => match error {
                 OciError::Json { .. } | OciError::Unsupported { .. } | OciError::Invalid { .. } => {
                     Code::INVALID_ARGUMENT

@@ -27,13 +27,12 @@ pub(super) fn start(args: &Args) -> Result<(), ShimError> {
             // Nobody listens there; the error says why.
             let _ = fs::remove_file(&socket);
         })?;
-    print!("{address}");
-    std::io::stdout()
-        .flush()
-        .map_err(|source| ShimError::System {
-            what: "tell containerd the shim's address",
-            source,
-        })
+    let mut stdout = std::io::stdout();
+    let told = write!(stdout, "{address}").and_then(|()| stdout.flush());
+    told.map_err(|source| ShimError::System {
+        what: "tell containerd the shim's address",
+        source,
+    })
 }
 
 /// The socket of a container's daemon: the same for whoever knows its namespace and name.

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use oci::OciError;
 use pod::{Broken, Ends};
 
 use super::error::ShimError;
@@ -27,9 +28,10 @@ impl StdioPaths {
         Target::of(&self.stdout)?;
         Target::of(&self.stderr)?;
         match Target::of(&self.stdin)? {
-            Target::File(path) => Err(ShimError::Unsupported {
+            Target::File(path) => Err(OciError::Unsupported {
                 what: format!("stdin from the file {path}"),
-            }),
+            }
+            .into()),
             Target::Nothing | Target::Fifo(_) => Ok(()),
         }
     }
@@ -52,9 +54,10 @@ impl<'a> Target<'a> {
             Some(("fifo", path)) => Self::Fifo(path),
             Some(("file", path)) => Self::File(path),
             Some((scheme, _)) => {
-                return Err(ShimError::Unsupported {
+                return Err(OciError::Unsupported {
                     what: format!("stdio by {scheme}: ({address})"),
-                });
+                }
+                .into());
             }
         };
         match target {
@@ -63,9 +66,10 @@ impl<'a> Target<'a> {
                 if !path.starts_with('/')
                     || address.contains("://") && path.contains(['?', '%']) =>
             {
-                Err(ShimError::Invalid {
+                Err(OciError::Invalid {
                     what: format!("{address:?} does not name an absolute path for stdio"),
-                })
+                }
+                .into())
             }
             target => Ok(target),
         }

@@ -11,6 +11,7 @@ use containerd_shim_protos::topics;
 use host_machine::printing::{printable, tell};
 use host_machine::{LogTarget, Machine, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
+use oci::OciError;
 use pod::{Container, Event, Observer, Pod};
 
 use super::error::ShimError;
@@ -216,7 +217,7 @@ fn observer(publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
 
 /// What a Create request may ask for besides `config.json`, and does not get.
 fn refuse_unsupported(request: &CreateTaskRequest) -> Result<(), ShimError> {
-    let unsupported = |what: String| Err(ShimError::Unsupported { what });
+    let unsupported = |what: String| Err(OciError::Unsupported { what }.into());
     if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
         return unsupported("starting from a checkpoint".to_owned());
     }
