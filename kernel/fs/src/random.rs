@@ -136,17 +136,11 @@ pub fn read(to: &mut IoWriter<'_>) -> Result<usize> {
             Err(_) if done > 0 => break,
             Err(errno) => return Err(errno),
         }
-        if done.is_multiple_of(PAGE_SIZE) && is_to_stop() {
+        if done.is_multiple_of(PAGE_SIZE) && sched::is_to_stop() {
             break;
         }
     }
     Ok(done)
-}
-
-/// Once a page: gives the CPU away if it is wanted. Whether a signal ends the call.
-fn is_to_stop() -> bool {
-    sched::cond_resched();
-    sched::thread::current().is_interrupted()
 }
 
 /// Mixes in what is written to the device.
@@ -162,7 +156,7 @@ pub(crate) fn write(from: &mut IoReader<'_>) -> Result<usize> {
             Err(_) if done > 0 => break,
             Err(errno) => return Err(errno),
         }
-        if done.is_multiple_of(PAGE_SIZE) && is_to_stop() {
+        if done.is_multiple_of(PAGE_SIZE) && sched::is_to_stop() {
             break;
         }
     }

@@ -38,7 +38,7 @@ mod backend;
 pub use attributes::{Attributes, CpuMask, Policy};
 pub use lock::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use park::{Sleep, park};
-pub use thread::{Thread, ThreadBuilder, ThreadRef, cond_resched, killed};
+pub use thread::{Thread, ThreadBuilder, ThreadRef, cond_resched, is_to_stop, killed};
 pub use wait_queue::{Registration, WaitQueue, Wake};
 
 /// What the machine calls: pass it to [`machine::interrupt::set_upcalls`] before [`init`].

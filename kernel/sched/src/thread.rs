@@ -431,6 +431,13 @@ pub fn cond_resched() {
     backend::reschedule_if_needed();
 }
 
+/// Between two parts of a long call that waits for nobody: as [`cond_resched`], and whether a signal ends the call.
+#[must_use]
+pub fn is_to_stop() -> bool {
+    cond_resched();
+    current().is_interrupted()
+}
+
 fn name_of(bytes: &[u8]) -> Name {
     let mut name = [0; 16];
     let len = bytes.len().min(15);

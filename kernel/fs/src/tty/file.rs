@@ -80,13 +80,6 @@ pub(super) fn open(
     Ok(file)
 }
 
-/// Between two parts of a write, whose length a user sets and which need not wait for anybody: gives others the CPU;
-/// whether a signal ends it.
-pub(super) fn is_to_stop() -> bool {
-    sched::cond_resched();
-    sched::thread::current().is_interrupted()
-}
-
 impl FileOps for TerminalFile {
     fn read(&self, to: &mut IoWriter<'_>, io: &Io) -> Result<usize> {
         let bytes = self
@@ -110,7 +103,7 @@ impl FileOps for TerminalFile {
             match step {
                 Ok((count, written)) => {
                     done += written;
-                    if written < count || is_to_stop() {
+                    if written < count || sched::is_to_stop() {
                         break;
                     }
                 }

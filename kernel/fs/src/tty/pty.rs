@@ -303,7 +303,7 @@ impl FileOps for Master {
                 }
             }
             done += count;
-            if file::is_to_stop() {
+            if sched::is_to_stop() {
                 break;
             }
         }
