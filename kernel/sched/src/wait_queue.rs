@@ -7,10 +7,12 @@
 //! wake them after it, or the CPU that runs them would start with spinning on it. A condition that is not
 //! met must not wake the queue that it is waited for on: its thread would never sleep (builds with checks panic).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::AtomicUsize;
 
 use abi::Result;
+use collections::try_box;
 use machine::intrusive::List;
 use machine::sync::{IrqGuard, IrqLock};
 
@@ -42,8 +44,9 @@ struct Waiters {
     /// Those of which one is woken at a time, the next one first.
     alone: List<Thread>,
     pollers: Pollers,
-    /// Those of which the first that takes a wake-up has it, beside who waits alone.
-    takers: Pollers,
+    /// Those of which the first that takes a wake-up has it, beside who waits alone. Few queues ever have some, and
+    /// each pipe and socket has several queues: so there is a list from the first on.
+    takers: Option<Box<Pollers>>,
 }
 
 impl Default for WaitQueue {
@@ -68,7 +71,7 @@ impl WaitQueue {
                 together: List::new(),
                 alone: List::new(),
                 pollers: Pollers::new(),
-                takers: Pollers::new(),
+                takers: None,
             }),
         }
     }
@@ -241,7 +244,12 @@ impl WaitQueue {
     /// # Errors
     /// `ENOMEM`; `waker` is not told then.
     pub fn register(&self, waker: Arc<dyn Wake>) -> Result<Registration> {
-        self.register_in(waker, |waiters| &mut waiters.pollers)
+        let poller = Poller::new(&waker)?;
+        let mut waiters = self.waiters.lock();
+        waiters.pollers.add(poller.clone());
+        self.occupied.count_up(waiters.len());
+        drop(waiters);
+        Ok(Registration::new(poller, waker))
     }
 
     /// As [`Self::register`], for one that need not be told of each wake-up: those registered so are asked in turn until one
@@ -250,17 +258,16 @@ impl WaitQueue {
     /// # Errors
     /// `ENOMEM`.
     pub fn register_taker(&self, waker: Arc<dyn Wake>) -> Result<Registration> {
-        self.register_in(waker, |waiters| &mut waiters.takers)
-    }
-
-    fn register_in(
-        &self,
-        waker: Arc<dyn Wake>,
-        list: impl FnOnce(&mut Waiters) -> &mut Pollers,
-    ) -> Result<Registration> {
         let poller = Poller::new(&waker)?;
+        // Made, and dropped if there is one, without the lock.
+        let mut list = Some(try_box(Pollers::new())?);
         let mut waiters = self.waiters.lock();
-        list(&mut waiters).add(poller.clone());
+        if waiters.takers.is_none() {
+            waiters.takers = list.take();
+        }
+        if let Some(takers) = &mut waiters.takers {
+            takers.add(poller.clone());
+        }
         self.occupied.count_up(waiters.len());
         drop(waiters);
         Ok(Registration::new(poller, waker))
@@ -298,7 +305,7 @@ impl Left {
     fn bound(&mut self, waiters: &Waiters) {
         self.pollers = self.pollers.min(waiters.pollers.len());
         self.together = self.together.min(waiters.together.len());
-        self.takers = self.takers.min(waiters.takers.len());
+        self.takers = self.takers.min(waiters.takers_len());
         self.alone = self.alone.min(waiters.alone.len() + self.takers);
     }
 }
@@ -324,7 +331,11 @@ impl Woken {
 
 impl Waiters {
     fn len(&self) -> usize {
-        self.together.len() + self.alone.len() + self.pollers.len() + self.takers.len()
+        self.together.len() + self.alone.len() + self.pollers.len() + self.takers_len()
+    }
+
+    fn takers_len(&self) -> usize {
+        self.takers.as_ref().map_or(0, |takers| takers.len())
     }
 
     /// The next one to wake. Takers come before threads that wait alone; whether one took it is for the caller to count.
@@ -334,7 +345,8 @@ impl Waiters {
         }
         if left.together == 0
             && left.alone > 0
-            && let Some(waker) = self.takers.next(&mut left.takers)
+            && let Some(takers) = &mut self.takers
+            && let Some(waker) = takers.next(&mut left.takers)
         {
             return Some(Woken::Taker(waker));
         }
@@ -356,7 +368,9 @@ impl Drop for WaitQueue {
     fn drop(&mut self) {
         let waiters = self.waiters.get_mut();
         waiters.pollers.clear_in_steps();
-        waiters.takers.clear_in_steps();
+        if let Some(takers) = &mut waiters.takers {
+            takers.clear_in_steps();
+        }
     }
 }
 
