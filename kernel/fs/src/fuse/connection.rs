@@ -140,13 +140,34 @@ impl Connection {
     }
 
     fn wait_for(&self, call: &Call) -> Result<Answered> {
-        self.activity.wait_until(|| {
-            self.take_completed();
+        let look = || {
             if let Some(answered) = call.take_answer() {
                 return Some(Ok(answered));
             }
             self.requests.is_broken().then_some(Err(Errno::EIO))
-        })
+        };
+        self.wait_collecting(look)
+    }
+
+    /// Waits for what `look` looks for, and collects completions meanwhile. Who waits for those is woken between two waits:
+    /// a condition that is not met must not wake the queue that its own thread waits in.
+    fn wait_collecting<R>(&self, mut look: impl FnMut() -> Option<R>) -> R {
+        loop {
+            let (found, collected) = self.activity.wait_until(|| {
+                let mut found = look();
+                let collected = found.is_none() && self.take_in();
+                if collected {
+                    found = look();
+                }
+                (found.is_some() || collected).then_some((found, collected))
+            });
+            if collected {
+                self.activity.wake_all();
+            }
+            if let Some(found) = found {
+                return found;
+            }
+        }
     }
 
     /// Sends a request of a few bytes whose answer does not matter. Waits for it only when memory is short.
@@ -214,22 +235,29 @@ impl Connection {
         mut writable: Vec<Segment>,
         call: &Arc<Call>,
     ) -> Result<()> {
-        self.activity.wait_until(|| {
+        self.wait_collecting(|| {
             let taken = (mem::take(&mut readable), mem::take(&mut writable));
             match self.requests.submit(taken.0, taken.1, call.clone()) {
                 Ok(()) => Some(Ok(())),
                 Err(rejected) if rejected.broken => Some(Err(Errno::EIO)),
                 Err(rejected) => {
                     (readable, writable) = (rejected.readable, rejected.writable);
-                    self.take_completed();
                     None
                 }
             }
         })
     }
 
-    /// Takes every completion that the device has and leaves it with its call.
+    /// Collects completions, and wakes who waits for them.
     fn take_completed(&self) {
+        if self.take_in() {
+            self.activity.wake_all();
+        }
+    }
+
+    /// Takes every completion that the device has and leaves it with its call. Whether there was one, which somebody else
+    /// may wait for.
+    fn take_in(&self) -> bool {
         let mut any = false;
         while let Some(done) = self.requests.completed() {
             let Completion {
@@ -249,8 +277,6 @@ impl Connection {
             any = true;
         }
         self.forgets.take_completed(&self.frames);
-        if any {
-            self.activity.wake_all();
-        }
+        any
     }
 }
