@@ -208,11 +208,18 @@ static void proc_inside(void) {
     rmdir("/tmp/pidns-proc");
 }
 
-static void entering(void) {
+// A namespace with nobody but its init, which waits; a pidfd of that is a way in.
+static pid_t idle_namespace(int *fd) {
     pid_t init = clone_into(CLONE_NEWPID);
     if (init == 0)
         for (;;) pause();
-    int fd = syscall(SYS_pidfd_open, init, 0);
+    *fd = syscall(SYS_pidfd_open, init, 0);
+    return init;
+}
+
+static void entering(void) {
+    int fd;
+    pid_t init = idle_namespace(&fd);
     pid_t helper = fork();
     if (helper == 0) {
         OK(setns(fd, CLONE_NEWPID));
@@ -244,10 +251,8 @@ static void entering(void) {
 
 // Who was put in from outside dies with the namespace, and is its parent's to wait for.
 static void put_in_from_outside(void) {
-    pid_t init = clone_into(CLONE_NEWPID);
-    if (init == 0)
-        for (;;) pause();
-    int fd = syscall(SYS_pidfd_open, init, 0);
+    int fd;
+    pid_t init = idle_namespace(&fd);
     pid_t helper = fork();
     if (helper == 0) {
         setns(fd, CLONE_NEWPID);
