@@ -1,9 +1,9 @@
 //! What the VMM process gives up before the guest runs, so that a guest that took it over has little.
 //!
 //! In order: no new privileges and no inherited descriptors ([`begin`]); then, when started by root, its
-//! own mount, network, IPC and host-name namespaces with the shared directory, or nothing, as
-//! root ([`enter_root`]) and only the capabilities that serving files needs ([`drop_capabilities`]); at
-//! last a system-call filter ([`super::seccomp`]). An unprivileged user's VMM skips what it has no right to.
+//! own mount, network, IPC and host-name namespaces ([`Namespaces::enter`]) with the shared directory, or nothing,
+//! as root ([`Namespaces::make_root`]) and only the capabilities that serving files needs ([`drop_capabilities`]);
+//! at last a system-call filter ([`super::seccomp`]). An unprivileged user's VMM skips what it has no right to.
 
 use std::path::Path;
 
@@ -37,42 +37,84 @@ pub fn begin() -> Result<(), VmmError> {
     rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"))
 }
 
-/// Makes the current directory (or, if there is `nothing` to share, an empty one) the root of namespaces
-/// of this process alone.
-///
-/// Mounts that the host makes below the directory later still appear in it.
-///
-/// # Errors
-/// When the kernel refuses although this is root.
-pub fn enter_root(nothing: bool) -> Result<(), VmmError> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
-    match nix::sched::unshare(namespaces) {
-        Ok(()) => {}
-        // Root of a container that may not: the container confines it.
-        Err(nix::Error::EPERM) => return Ok(()),
-        Err(error) => {
-            let source = std::io::Error::from_raw_os_error(error as i32);
-            return Err(VmmError::Io {
-                what: "enter namespaces of its own",
-                source,
-            });
+/// The namespaces of this process.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// Whether it has mounts of its own.
+    own: bool,
+}
+
+impl Namespaces {
+    /// Enters namespaces of this process alone, if it may.
+    ///
+    /// Mounts that the host makes later still appear in it.
+    ///
+    /// # Errors
+    /// When the kernel refuses although this is root.
+    pub fn enter() -> Result<Self, VmmError> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Self { own: false });
         }
+        let namespaces = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS;
+        match nix::sched::unshare(namespaces) {
+            Ok(()) => {}
+            // Root of a container that may not: the container confines it.
+            Err(nix::Error::EPERM) => return Ok(Self { own: false }),
+            Err(error) => {
+                let source = std::io::Error::from_raw_os_error(error as i32);
+                return Err(VmmError::Io {
+                    what: "enter namespaces of its own",
+                    source,
+                });
+            }
+        }
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", slave).map_err(failed("leave the host's mounts alone"))?;
+        Ok(Self { own: true })
     }
-    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", slave).map_err(failed("leave the host's mounts alone"))?;
-    if nothing {
-        let empty = Path::new("/proc");
-        let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-        rustix::mount::mount("none", empty, "tmpfs", flags, Some(c"size=4k,mode=0"))
-            .map_err(failed("make an empty root"))?;
-        pivot(empty)
-    } else {
+
+    /// Has `open` open `/proc/self/fd`, and see to it that what it has opened shows nothing else of procfs.
+    ///
+    /// A descriptor of a directory leads upwards, too, and procfs has the whole host's settings: who holds
+    /// one and may open files by name opens `../../sys/kernel/core_pattern`. `open` sees a mount of that one
+    /// directory instead, which is then detached: what is detached has nothing above it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, and as `open`.
+    pub fn with_descriptors<T>(
+        &self,
+        open: impl FnOnce() -> Result<T, VmmError>,
+    ) -> Result<T, VmmError> {
+        if !self.own {
+            return open();
+        }
+        let descriptors = Path::new("/proc/self/fd");
+        rustix::mount::mount_bind(descriptors, descriptors)
+            .map_err(failed("make its descriptors a mount"))?;
+        let opened = open();
+        rustix::mount::unmount(descriptors, UnmountFlags::DETACH)
+            .map_err(failed("detach its descriptors from procfs"))?;
+        opened
+    }
+
+    /// Makes the current directory (or, if there is `nothing` to share, an empty one) the root.
+    ///
+    /// # Errors
+    /// When the kernel refuses although this is root.
+    pub fn make_root(&self, nothing: bool) -> Result<(), VmmError> {
+        if !self.own {
+            return Ok(());
+        }
+        if nothing {
+            let empty = Path::new("/proc");
+            let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+            rustix::mount::mount("none", empty, "tmpfs", flags, Some(c"size=4k,mode=0"))
+                .map_err(failed("make an empty root"))?;
+            return pivot(empty);
+        }
         let source = |source| VmmError::Io {
             what: "find the shared directory",
             source,

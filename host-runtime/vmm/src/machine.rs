@@ -18,7 +18,7 @@ use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
 use super::event_loop::{self, EventLoop, Running, SharedDevice};
-use super::jail;
+use super::jail::{self, Namespaces};
 use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
 };
@@ -94,7 +94,7 @@ pub fn build(
     let fs = match &files.share {
         Some((share, dir)) => Some(shared_dir(share, dir, &mut devices)?),
         None => {
-            jail::enter_root(true)?;
+            Namespaces::enter()?.make_root(true)?;
             None
         }
     };
@@ -262,8 +262,10 @@ fn shared_dir(
     }
     rustix::process::fchdir(dir.as_fd()).map_err(|errno| failed(errno.into()))?;
     raise_file_limit();
-    let fs = Fs::new(&share.tag, ".").map_err(failed)?;
-    jail::enter_root(false)?;
+    // After the directory was entered: it is of the host's mounts, and follows into the new ones.
+    let namespaces = Namespaces::enter()?;
+    let fs = namespaces.with_descriptors(|| Fs::new(&share.tag, ".").map_err(failed))?;
+    namespaces.make_root(false)?;
     fs.open().map_err(failed)?;
     let fs: SharedDevice = Arc::new(Mutex::new(fs));
     let kicks = devices.add(Arc::clone(&fs))?;

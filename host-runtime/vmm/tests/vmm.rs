@@ -336,6 +336,14 @@ fn a_vmm_with_a_shared_directory_is_jailed_and_leaves_no_mount() {
             0,
             "{held:#x}"
         );
+        // Nor does any descriptor lead to files of the host.
+        let fds = fs::read_dir(format!("/proc/{}/fd", machine.pid())).expect("it runs");
+        for fd in fds {
+            let fd = fd.expect("it runs").path();
+            for up in ["../sys/kernel", "../../sys/kernel", "../../../sys/kernel"] {
+                assert!(!fd.join(up).exists(), "{}/{up}", fd.display());
+            }
+        }
     }
     assert_eq!(machine.kill(), ExitReason::Stopped);
     assert_eq!(mounts(), before);

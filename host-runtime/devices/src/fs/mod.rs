@@ -44,7 +44,7 @@ pub struct Fs<S> {
 impl<S> Fs<S> {
     /// A server of what `root` will be when [`open`](Self::open) is called, for the guest to mount by `tag`.
     ///
-    /// It needs the host's procfs here, and no more later.
+    /// It opens `/proc/self/fd` here, and keeps that for as long as it lives.
     ///
     /// # Errors
     /// When there is no procfs.
