@@ -8,6 +8,9 @@ use super::size::Size;
 #[derive(Debug, clap::Parser)]
 #[command(name = "nacre", version, arg_required_else_help = true)]
 pub(super) struct Args {
+    /// The directory with the state of all pods [default: /run/nacre, or $XDG_RUNTIME_DIR/nacre].
+    #[arg(long, global = true, value_name = "DIR", env = "NACRE_STATE_DIR")]
+    pub(super) state_dir: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -16,6 +19,32 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Run one program in a microVM of its own.
     Run(RunArgs),
+    /// List the pods that run, containerd's too.
+    Ps(PsArgs),
+}
+
+/// `nacre ps`.
+#[derive(Debug, clap::Args)]
+pub(super) struct PsArgs {
+    /// Only those of this namespace.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// Print names only.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "quiet")]
+    pub(super) format: Format,
+}
+
+/// How a list is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// An array of objects.
+    Json,
 }
 
 /// `nacre run`.
@@ -24,6 +53,9 @@ pub(super) struct RunArgs {
     /// The directory that becomes the program's root file system.
     #[arg(long, value_name = "DIR")]
     pub(super) rootfs: PathBuf,
+    /// The pod's name, for the other commands [default: two words].
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
     /// Pass stdin on.
     #[arg(short, long)]
     pub(super) interactive: bool,

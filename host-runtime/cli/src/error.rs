@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use host_machine::MachineError;
 use image::boot::{BadArchive, ImagesNotFound};
+use pod::state::StateError;
 use pod::{Lost, PodError};
 
 use super::OWN_FAILURE;
@@ -52,6 +53,15 @@ pub enum RunError {
     Host {
         /// What was to be done.
         what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The pod has no name, or no place for its state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A list could not be printed.
+    #[error("cannot print: {source}")]
+    Print {
         /// The system's answer.
         source: io::Error,
     },

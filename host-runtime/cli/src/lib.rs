@@ -9,10 +9,13 @@
 
 mod args;
 mod error;
+mod names;
+mod ps;
 mod run;
 pub mod session;
 mod signals;
 mod size;
+mod table;
 mod terminal;
 mod timings;
 
@@ -20,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use host_machine::printing::tell;
+use pod::state::StateRoot;
 
 pub use error::RunError;
 
@@ -41,8 +45,12 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let args::Command::Run(args) = args.command;
-    match run::run(&args) {
+    let root = StateRoot::locate(args.state_dir.as_deref());
+    let outcome = match &args.command {
+        args::Command::Run(args) => run::run(&root, args),
+        args::Command::Ps(args) => ps::run(&root, args),
+    };
+    match outcome {
         Ok(code) => code.into(),
         Err(error) => {
             tell(format_args!("nacre: {error}"));

@@ -13,9 +13,11 @@ use host_machine::printing::tell;
 use host_machine::{LogTarget, Machine, MachineError, MachineSpec, Memory, Share, VmmProcess};
 use image::boot;
 use pod::Pod;
+use pod::state::{PodDir, Record, StateError, StateRoot};
 
 use super::RunError;
 use super::args::RunArgs;
+use super::names;
 use super::session::{Force, LocalStdio, Session};
 use super::signals::Caught;
 use super::terminal::RawTerminal;
@@ -27,7 +29,7 @@ const CONTAINER: &str = "run";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs the program and gives the code to exit with.
-pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
+pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     check_rootfs(args)?;
     if args.tty && args.interactive && !rustix::termios::isatty(io::stdin()) {
         return Err(RunError::NotATerminal);
@@ -35,6 +37,8 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, RunError> {
     let spec = spec(args)?;
     let request = process_request(args)?;
     let caught = Caught::start()?;
+    // The last to go: until then the pod has its name.
+    let _dir = claim(root, args)?;
     let mut marks = Marks::new();
     let aborted = |error| {
         caught
@@ -107,6 +111,19 @@ fn force(machine: &Arc<dyn Machine>, forced: &Arc<AtomicU8>) -> Force {
         forced.store(signal, Ordering::Release);
         machine.kill();
     })
+}
+
+/// Takes the name that was given, or one that nobody has.
+fn claim(root: &StateRoot, args: &RunArgs) -> Result<PodDir, StateError> {
+    let record = |name: &str| Record {
+        command: args.program.clone(),
+        root: args.rootfs.clone(),
+        ..Record::new(names::NAMESPACE, name, "nacre run")
+    };
+    if let Some(name) = &args.name {
+        return root.claim(&record(name));
+    }
+    names::any(|name| root.claim(&record(name)))
 }
 
 fn check_rootfs(args: &RunArgs) -> Result<(), RunError> {

@@ -3,7 +3,7 @@
 //! [`Pod`] is what every owner of a machine goes through: `nacre run` for one program, the containerd shim for
 //! what the Task API asks. A [`Container`] has processes by exec id, the empty one being its first; their
 //! standard streams are whatever descriptors the owner gives ([`Ends`]). What happens is told to one
-//! [`Observer`]. Nothing here knows containerd's types or how a machine works.
+//! [`Observer`]. Who looks for pods from outside finds them by their directories ([`state`]). Nothing here knows containerd's types or how a machine works.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod event;
 mod pod;
 mod power_off;
 mod process;
+pub mod state;
 mod stdio;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,7 +1,7 @@
 //! `delete`: tidies up after a daemon that is gone, and says how its container ended.
 //!
 //! The daemon's mounts went with its mount namespace and its VMM with its parent, so what is left
-//! is a socket.
+//! is a socket and the pod's state directory.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,6 +9,9 @@ use std::time::SystemTime;
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
+
+use host_machine::printing::tell;
+use pod::state::StateRoot;
 
 use super::args::Args;
 use super::error::ShimError;
@@ -25,6 +28,10 @@ pub(super) fn delete(args: &Args) -> Result<(), ShimError> {
             return Err(ShimError::file("remove", socket)(error));
         }
         _ => {}
+    }
+    if let Err(error) = StateRoot::locate(None).clean(&args.namespace, &args.id) {
+        // What is left there is not in the way of anything else.
+        tell(format_args!("{error}"));
     }
     let response = DeleteResponse {
         exit_status: KILLED,

@@ -38,7 +38,7 @@ pub(super) fn serve(args: &Args) -> Result<(), ShimError> {
 
     let (stop, stopped) = mpsc::channel();
     let publisher = Publisher::connect(&args.namespace)?;
-    let service = Arc::new(Service::new(args.id.clone(), bundle, publisher, stop));
+    let service = Arc::new(Service::new(args, bundle, publisher, stop));
     let ttrpc = |what| move |source| ShimError::Ttrpc { what, source };
     let mut server = Server::new()
         .add_listener(listener.into_raw_fd())

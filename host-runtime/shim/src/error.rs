@@ -7,6 +7,7 @@ use containerd_shim_protos::ttrpc::{self, Code};
 
 use oci::OciError;
 use pod::PodError;
+use pod::state::StateError;
 
 /// Why the shim did not do what it was asked. `Display` gives one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,9 @@ pub(crate) enum ShimError {
         /// Its name.
         call: &'static str,
     },
+    /// The pod's name is taken, or there is no place for its state.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The kernel or the archive is not installed.
     #[error(transparent)]
     Images(#[from] image::boot::ImagesNotFound),
@@ -88,7 +92,9 @@ impl ShimError {
     fn code(&self) -> Code {
         match self {
             Self::NotFound { .. } | Self::Pod(PodError::NotFound { .. }) => Code::NOT_FOUND,
-            Self::Exists { .. } | Self::Pod(PodError::Exists { .. }) => Code::ALREADY_EXISTS,
+            Self::Exists { .. }
+            | Self::State(StateError::Taken { .. })
+            | Self::Pod(PodError::Exists { .. }) => Code::ALREADY_EXISTS,
             Self::Pod(PodError::State { .. }) => Code::FAILED_PRECONDITION,
             Self::Unimplemented { .. } => Code::UNIMPLEMENTED,
             Self::Usage(_) => Code::INVALID_ARGUMENT,
@@ -100,6 +106,7 @@ impl ShimError {
             },
             Self::File { .. }
             | Self::System { .. }
+            | Self::State(_)
             | Self::Images(_)
             | Self::Image(_)
             | Self::Machine(_)

@@ -19,6 +19,7 @@ use containerd_shim_protos::{Task as TaskApi, topics};
 
 use pod::Stage;
 
+use super::args::Args;
 use super::error::ShimError;
 use super::events::{Publisher, timestamp};
 use super::stdio::StdioPaths;
@@ -26,6 +27,7 @@ use super::task::Task;
 
 /// The service of one daemon: at most one container.
 pub(super) struct Service {
+    namespace: String,
     id: String,
     bundle: PathBuf,
     task: Mutex<Option<Arc<Task>>>,
@@ -34,9 +36,15 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(id: String, bundle: PathBuf, publisher: Publisher, stop: Sender<()>) -> Self {
+    pub(super) fn new(
+        args: &Args,
+        bundle: PathBuf,
+        publisher: Publisher,
+        stop: Sender<()>,
+    ) -> Self {
         Self {
-            id,
+            namespace: args.namespace.clone(),
+            id: args.id.clone(),
             bundle,
             task: Mutex::new(None),
             publisher: Arc::new(Mutex::new(publisher)),
@@ -82,7 +90,7 @@ impl TaskApi for Service {
             }
             .into());
         }
-        let task = Task::create(&request, &self.publisher)?;
+        let task = Task::create(&self.namespace, &request, &self.publisher)?;
         let pid = task.pid();
         *slot = Some(Arc::new(task));
         let io = TaskIO {

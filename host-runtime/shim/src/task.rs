@@ -12,6 +12,7 @@ use host_machine::printing::{printable, tell};
 use host_machine::{LogTarget, Machine, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
 use oci::OciError;
+use pod::state::{PodDir, Record, StateRoot};
 use pod::{Container, Event, Observer, Pod};
 
 use super::error::ShimError;
@@ -26,6 +27,8 @@ pub(super) struct Task {
     // In this order: the guest goes before what it sees.
     pod: Pod,
     _shared: SharedDir,
+    // Until here it has its name.
+    _dir: PodDir,
     /// By exec id.
     stdio: Mutex<BTreeMap<String, Arc<Stdio>>>,
 }
@@ -33,6 +36,7 @@ pub(super) struct Task {
 impl Task {
     /// Boots the microVM and mounts what the container sees; starts nothing in it.
     pub(super) fn create(
+        namespace: &str,
         request: &CreateTaskRequest,
         publisher: &Arc<Mutex<Publisher>>,
     ) -> Result<Self, ShimError> {
@@ -46,6 +50,11 @@ impl Task {
         paths.check()?;
         let bundle = Path::new(&request.bundle);
         let mut plan = oci::read(&request.id, bundle)?;
+        let dir = StateRoot::locate(None).claim(&Record {
+            command: plan.init.args.clone(),
+            root: bundle.to_owned(),
+            ..Record::new(namespace, &request.id, "containerd-shim-nacre-v2")
+        })?;
         let mut shared = SharedDir::create(bundle)?;
         shared.mount_rootfs(&rootfs_mounts(request), &plan.root)?;
         for bind in &plan.binds {
@@ -86,6 +95,7 @@ impl Task {
             bundle: bundle.to_owned(),
             pod,
             _shared: shared,
+            _dir: dir,
             stdio: Mutex::new(stdio),
         })
     }

@@ -55,6 +55,8 @@ impl Daemon {
             .arg("--config")
             .arg(self.dir.join("config.toml"))
             .env("PATH", format!("{}:{path}", self.options.bin_dir.display()))
+            // Shims inherit it. The host's own pods may have the same names.
+            .env("NACRE_STATE_DIR", self.state_dir())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -62,6 +64,11 @@ impl Daemon {
             .context("cannot run containerd")?;
         self.child = Some(child);
         self.wait_ready()
+    }
+
+    /// Where the pods have their state directories.
+    pub(super) fn state_dir(&self) -> PathBuf {
+        self.dir.join("pods")
     }
 
     /// Kills containerd, does something while there is none, and starts it again.

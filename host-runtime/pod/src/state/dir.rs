@@ -1,0 +1,205 @@
+//! One state directory: taken by its owner, cleaned by whoever meets it stale.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use super::StateError;
+use super::record::Record;
+
+const LOCK: &str = "lock";
+/// What a directory may hold beside its lock. Anything else is not ours and is not removed.
+const FILES: [&str; 6] = [
+    "state.json",
+    "state.json.new",
+    "pod.sock",
+    "stdio.sock",
+    "log",
+    "log.old",
+];
+/// How long somebody may take who cleans a directory that is wanted.
+const CLEANING_BOUND: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The state directory of a pod of this process. Dropping it removes the directory.
+#[derive(Debug)]
+pub struct PodDir {
+    path: PathBuf,
+    lock: File,
+}
+
+/// What somebody finds who comes by.
+#[derive(Debug)]
+pub(super) enum Met {
+    /// A pod that lives.
+    Lives(Record),
+    /// None, or none that has got so far; what was stale is gone.
+    Nothing,
+}
+
+impl PodDir {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PodDir {
+    fn drop(&mut self) {
+        // What cannot be removed has a free lock soon, and somebody else tries again.
+        if is_named(&self.lock, &self.path) {
+            let _ = empty(&self.path);
+            remove(&self.path);
+        }
+    }
+}
+
+/// Takes a directory. It is found taken only when its lock stays held.
+pub(super) fn claim(root: &Path, record: &Record) -> Result<PodDir, StateError> {
+    let namespace = root.join(&record.namespace);
+    let path = namespace.join(&record.name);
+    let begun = Instant::now();
+    loop {
+        if let Some(lock) = try_lock(&namespace, &path)? {
+            return fill(path, lock, record);
+        }
+        if begun.elapsed() > CLEANING_BOUND {
+            let owner = Record::read(&path)?;
+            return Err(StateError::Taken {
+                namespace: record.namespace.clone(),
+                name: record.name.clone(),
+                pid: owner.map_or(0, |owner| owner.pid),
+            });
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// One attempt. `None`: somebody holds the lock, or has removed what was found.
+fn try_lock(namespace: &Path, path: &Path) -> Result<Option<File>, StateError> {
+    make_private(namespace)?;
+    if let Err(error) = make_dir(path) {
+        return gone(error, "make", path);
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    let nofollow = OFlags::NOFOLLOW.bits().cast_signed();
+    let lock = match options.custom_flags(nofollow).open(path.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) => return gone(error, "lock", path),
+    };
+    Ok((take(&lock, path)? && is_named(&lock, path)).then_some(lock))
+}
+
+/// Something that was there a moment ago may have been cleaned; other failures stay.
+fn gone<T>(error: io::Error, what: &'static str, path: &Path) -> Result<Option<T>, StateError> {
+    match error.kind() {
+        ErrorKind::NotFound => Ok(None),
+        _ => Err(StateError::of(what, path)(error)),
+    }
+}
+
+/// Makes a locked directory this pod's.
+fn fill(path: PathBuf, lock: File, record: &Record) -> Result<PodDir, StateError> {
+    // What another version left may mean something to it.
+    if let Err(error @ StateError::OtherVersion { .. }) = Record::read(&path) {
+        return Err(error);
+    }
+    // Dropped on failure, which removes what has been made.
+    let dir = PodDir { path, lock };
+    empty(&dir.path)?;
+    record.write(&dir.path)?;
+    Ok(dir)
+}
+
+/// Looks whether a pod lives, and removes what one has left.
+pub(super) fn meet(path: &Path) -> Result<Met, StateError> {
+    let mut options = OpenOptions::new();
+    let nofollow = OFlags::NOFOLLOW.bits().cast_signed();
+    let options = options.read(true).write(true).custom_flags(nofollow);
+    let lock = match options.open(path.join(LOCK)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Just begun or nearly gone. An empty folder is nobody's: an owner would make it again.
+            remove_folders(path);
+            return Ok(Met::Nothing);
+        }
+        lock => lock.map_err(StateError::of("look at the lock in", path))?,
+    };
+    if !take(&lock, path)? {
+        let record = Record::read(path)?;
+        return Ok(record.map_or(Met::Nothing, Met::Lives));
+    }
+    if is_named(&lock, path) {
+        if let Err(error @ StateError::OtherVersion { .. }) = Record::read(path) {
+            return Err(error);
+        }
+        empty(path)?;
+        remove(path);
+    }
+    Ok(Met::Nothing)
+}
+
+/// Tries to lock; false when somebody else has it.
+fn take(lock: &File, path: &Path) -> Result<bool, StateError> {
+    match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(StateError::of("lock", path)(errno)),
+    }
+}
+
+/// Whether a directory's lock is still this one, and not that of a later owner.
+fn is_named(lock: &File, path: &Path) -> bool {
+    let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let ours = lock.metadata().map(of);
+    let named = fs::symlink_metadata(path.join(LOCK)).map(of);
+    matches!((ours, named), (Ok(ours), Ok(named)) if ours == named)
+}
+
+/// Removes all but the lock, which the caller holds.
+fn empty(path: &Path) -> Result<(), StateError> {
+    for name in FILES {
+        let file = path.join(name);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(StateError::of("remove", &file)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes the lock, which the caller holds, and the directory, and the namespace with its last pod. An owner that comes meanwhile makes what
+/// it needs anew, and keeps it: a folder with something in it does not go.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path.join(LOCK));
+    remove_folders(path);
+}
+
+fn remove_folders(path: &Path) {
+    let _ = fs::remove_dir(path);
+    if let Some(namespace) = path.parent() {
+        let _ = fs::remove_dir(namespace);
+    }
+}
+
+/// Makes a folder that only its user can enter.
+fn make_dir(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+/// The same with the folders above it.
+pub(super) fn make_private(path: &Path) -> Result<(), StateError> {
+    let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
+    made.map_err(StateError::of("make", path))
+}
