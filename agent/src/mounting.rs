@@ -46,6 +46,8 @@ pub(crate) struct Prepared {
     pub(crate) flags: MountFlags,
     pub(crate) data: CString,
     pub(crate) optional: bool,
+    /// Left out: an optional file system that the kernel does not have.
+    pub(crate) absent: bool,
     /// Made by the container's first process, in its own namespaces; beforehand there is only its place.
     pub(crate) late: bool,
 }
@@ -178,6 +180,10 @@ fn mount_in_child(
     enter(root).map_err(of_root)?;
     let sides = Sides { root, outside };
     for (index, mount) in mounts.iter().enumerate() {
+        if mount.absent {
+            send(report, SKIPPED, index, 0);
+            continue;
+        }
         if mount.late {
             // The root may be read-only by the time of the mount.
             if matches!(mount.kind, Kind::FileSystem { .. }) {
@@ -204,7 +210,7 @@ pub(crate) fn mount_late(root: &CStr, mounts: &[Prepared]) -> Result<(), Errno> 
     let outside = rustix::fs::open(c"/", flags, Mode::empty())?;
     enter(root)?;
     let sides = Sides { root, outside };
-    for mount in mounts.iter().filter(|mount| mount.late) {
+    for mount in mounts.iter().filter(|mount| mount.late && !mount.absent) {
         match mount_one(mount, &sides) {
             Err(errno) if !mount.may_miss(errno) => return Err(errno),
             _ => {}

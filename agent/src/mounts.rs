@@ -52,7 +52,8 @@ pub(crate) fn mount_all(
     wanted: Wanted<'_>,
     forked: impl Fn(),
 ) -> Answer<Mounted> {
-    let prepared = prepare_all(place.shared, wanted)?;
+    let mut prepared = prepare_all(place.shared, wanted)?;
+    leave_out(&mut prepared, &file_systems());
     let mut mounted = Mounted::default();
     if place.read_only {
         mounted.destinations.push(c"/".to_owned());
@@ -117,6 +118,24 @@ fn defer(all: &mut [Prepared]) {
     }
 }
 
+/// The kernel's file systems (proc(5), `/proc/filesystems`); empty when they cannot be read.
+fn file_systems() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.split('\t').nth(1));
+    names.map(str::to_owned).collect()
+}
+
+/// Leaves out the optional mounts of file systems that the kernel does not have, before anything is made for them: their
+/// places may lie where nothing can be made, as that of `cgroup` does in sysfs.
+fn leave_out(all: &mut [Prepared], known: &[String]) {
+    for mount in all {
+        if let (Kind::FileSystem { kind, .. }, true) = (&mount.kind, mount.optional) {
+            let is_known = known.iter().any(|name| name.as_bytes() == kind.as_bytes());
+            mount.absent = !known.is_empty() && !is_known;
+        }
+    }
+}
+
 /// A path of the container that is to be masked or protected.
 fn prepare_path(path: &str, kind: Kind) -> Answer<Prepared> {
     Ok(Prepared {
@@ -127,6 +146,7 @@ fn prepare_path(path: &str, kind: Kind) -> Answer<Prepared> {
         flags: MountFlags::empty(),
         data: CString::default(),
         optional: true,
+        absent: false,
         late: false,
     })
 }
@@ -179,7 +199,7 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
                 source.to_string_lossy().into_owned(),
             )
         }
-        "proc" | "tmpfs" | "devpts" | "devtmpfs" | "sysfs" | "mqueue" => {
+        "proc" | "tmpfs" | "devpts" | "devtmpfs" | "sysfs" | "mqueue" | "cgroup" | "cgroup2" => {
             let devices = destination == "/dev" && mount.type_ == "tmpfs";
             let source = if mount.source.is_empty() {
                 &mount.type_
@@ -214,6 +234,7 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
         flags: options.flags,
         data: c_string(options.data.join(","))?,
         optional: mount.optional,
+        absent: false,
         late: false,
     })
 }
@@ -289,6 +310,23 @@ mod tests {
             let said = prepared(kind, &[option]).expect_err(option);
             assert!(said.contains(option) && said.contains("/at"), "{said}");
         }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_have_is_left_out_when_it_is_optional() {
+        let absent = |kind: &str, optional: bool, known: &[&str]| {
+            let mut all = [prepared(kind, &[]).expect("a mount")];
+            all[0].optional = optional;
+            let known: Vec<_> = known.iter().map(|name| (*name).to_owned()).collect();
+            leave_out(&mut all, &known);
+            all[0].absent
+        };
+        assert!(absent("cgroup", true, &["proc", "cgroup2"]));
+        assert!(!absent("cgroup2", true, &["proc", "cgroup2"]));
+        assert!(!absent("cgroup", false, &["proc"]));
+        // Who cannot ask tries.
+        assert!(!absent("cgroup", true, &[]));
+        assert!(file_systems().iter().any(|name| name == "proc"));
     }
 
     #[test]
