@@ -63,8 +63,35 @@ pub(crate) struct Process {
     /// `None` until the program runs.
     pub(crate) pid: Option<Pid>,
     pub(crate) exit: Option<Exit>,
-    pub(crate) terminal: Option<Arc<OwnedFd>>,
+    /// The master of its terminal, until that is hung up.
+    pub(crate) terminal: Option<Arc<Master>>,
     pub(crate) stdin: Option<Arc<OwnedFd>>,
+}
+
+/// A terminal's master: the terminal hangs up (SIGHUP to its session's leader and foreground) once nobody has it.
+#[derive(Debug)]
+pub(crate) struct Master(Mutex<Option<Arc<OwnedFd>>>);
+
+impl Master {
+    pub(crate) fn new(master: Arc<OwnedFd>) -> Self {
+        Self(Mutex::new(Some(master)))
+    }
+
+    /// The master, unless the terminal has been hung up.
+    pub(crate) fn get(&self) -> Option<Arc<OwnedFd>> {
+        self.lock().clone()
+    }
+
+    /// Lets go of it.
+    pub(crate) fn hang_up(&self) {
+        // Dropped without the lock: closing it may take long.
+        let master = self.lock().take();
+        drop(master);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How and when a process ended.

@@ -269,6 +269,8 @@ fn resize(pod: &Pod, request: &ResizeTerminalRequest) -> Answer<Empty> {
             .clone()
     };
     let terminal = terminal.ok_or_else(|| Refusal::state("the process has no terminal"))?;
+    let terminal = terminal.get();
+    let terminal = terminal.ok_or_else(|| Refusal::state("the terminal has been hung up"))?;
     let size = request.window_size.as_ref();
     let size = size.ok_or_else(|| Refusal::invalid("no terminal size was given"))?;
     terminal::resize(&terminal, size).map(|()| Empty::default())

@@ -15,7 +15,7 @@ use crate::capabilities::Allowed;
 use crate::child::{self, Failed, Plan, Purpose, Stage, Stdio};
 use crate::enter::Enter;
 use crate::mounts::c_string;
-use crate::pod::{Pod, Process};
+use crate::pod::{Master, Pod, Process};
 use crate::refusal::{Answer, Refusal};
 use crate::stdio;
 use crate::sys::CStrings;
@@ -38,7 +38,7 @@ struct Claimed {
 /// A process's side of its stdio, and what moves the bytes once it runs.
 struct Wired {
     stdio: Stdio,
-    terminal: Option<Arc<OwnedFd>>,
+    terminal: Option<Arc<Master>>,
     stdin: Option<Arc<OwnedFd>>,
     pumps: Vec<Pump>,
 }
@@ -163,10 +163,11 @@ fn wire_terminal(root: &CString, request: &StartProcessRequest, claimed: Claimed
         let master = Arc::clone(&master);
         pumps.push(Box::new(move || stdio::pump_in(stream, master)));
     }
+    let kept = Arc::new(Master::new(Arc::clone(&master)));
     if let Some(stream) = claimed.stdout {
-        let master = Arc::clone(&master);
+        let (stdin, kept) = (stdin.clone(), Arc::clone(&kept));
         pumps.push(Box::new(move || {
-            stdio::pump_out("terminal", master, stream)
+            stdio::pump_terminal(master, stream, stdin, move || kept.hang_up())
         }));
     }
     Ok(Wired {
@@ -174,7 +175,7 @@ fn wire_terminal(root: &CString, request: &StartProcessRequest, claimed: Claimed
             path,
             fallback: slave,
         },
-        terminal: Some(master),
+        terminal: Some(kept),
         stdin,
         pumps,
     })

@@ -121,6 +121,27 @@ pub(crate) fn pump_out(
     })
 }
 
+/// As [`pump_out`], from a terminal: when the host ended it, `hang_up` is called, which lets go of the master, and so does
+/// whoever reads `stdin`.
+pub(crate) fn pump_terminal(
+    master: Arc<OwnedFd>,
+    to: OwnedFd,
+    stdin: Option<Arc<OwnedFd>>,
+    hang_up: impl FnOnce() + Send + 'static,
+) -> Answer<()> {
+    spawn("terminal", move || {
+        let copied = pump::copy_while_read(master.as_fd(), to.as_fd());
+        drop(master);
+        if copied.is_err() {
+            hang_up();
+            if let Some(stdin) = &stdin {
+                end_stdin(stdin);
+            }
+        }
+        let _ = rustix::net::shutdown(&to, Shutdown::Both);
+    })
+}
+
 /// Ends a process's stdin from this side.
 pub(crate) fn end_stdin(stream: &OwnedFd) {
     // It may have ended by itself.

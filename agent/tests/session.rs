@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use agent_protocol::StartProcessRequest;
 use cli::RunError;
-use cli::session::{LocalStdio, Session, Signal};
+use cli::session::{HANG_UP_GRACE, LocalStdio, Session, Signal};
 use common::{Host, request};
 use pod::{Container, PodError};
 use rustix::pty::OpenptFlags;
@@ -59,8 +59,9 @@ fn connect_to(
     };
     let (signals, receiver) = channel();
     let (force, forced) = channel();
-    let force = Box::new(move |signal| force.send(signal).expect("someone to tell"));
-    let session = Session::start(&container(host, request), local, receiver, force)?;
+    let force = Arc::new(move |signal| force.send(signal).expect("someone to tell"));
+    let container = container(host, request);
+    let session = Session::start(&container, local, receiver, force, HANG_UP_GRACE)?;
     let stdin = Some(File::from(OwnedFd::from(stdin_writer)));
     Ok(Outer {
         session,
@@ -115,7 +116,7 @@ fn output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn signals_reach_the_program_and_insisting_ends_it() {
+fn a_program_may_handle_any_number_of_signals() {
     let host = Host::with_root();
     let script =
         "trap 'echo int' INT; trap 'echo term' TERM; echo go; while :; do sleep 0.02; done";
@@ -129,12 +130,14 @@ fn signals_reach_the_program_and_insisting_ends_it() {
         }
     };
     wait_for("go");
-    for (signal, answer) in [(2, "int"), (15, "term"), (2, "int")] {
-        outer.signals.send(Signal::Send(signal)).expect("sent");
-        wait_for(answer);
+    for _ in 0..4 {
+        for (signal, answer) in [(2, "int"), (15, "term")] {
+            outer.signals.send(Signal::Send(signal)).expect("sent");
+            wait_for(answer);
+        }
     }
-    outer.signals.send(Signal::Send(2)).expect("sent");
-    assert_eq!(outer.forced.recv_timeout(Duration::from_secs(5)), Ok(2));
+    // The fourth of these used to end the microVM.
+    assert!(outer.forced.try_recv().is_err());
     host.agent.signal(common::ID, "", 9, false).expect("killed");
     assert_eq!(outer.session.wait().expect("an exit").status, 128 + 9);
 }
@@ -206,7 +209,9 @@ fn a_terminal_is_passed_through() {
     };
     let (signals, receiver) = channel();
     let container = container(&host, asked);
-    let session = Session::start(&container, local, receiver, Box::new(|_| {})).expect("runs");
+    let force = Arc::new(|_| {});
+    let session = Session::start(&container, local, receiver, force, HANG_UP_GRACE);
+    let session = session.expect("runs");
     let mut master_file = File::from(master.try_clone().expect("a clone"));
     let mut text = String::new();
     let mut read_until = |wanted: &str| {
@@ -221,4 +226,56 @@ fn a_terminal_is_passed_through() {
     signals.send(Signal::WindowChanged).expect("sent");
     read_until("40 100");
     assert_eq!(session.wait().expect("an exit").status, 6);
+}
+
+/// A program on a terminal whose other end has gone, and how it ended.
+fn hung_up(script: &str, grace: Duration) -> u32 {
+    let host = Host::with_root();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags).expect("a terminal");
+    rustix::pty::unlockpt(&master).expect("unlocked");
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("its other end");
+    let mut asked = request("", &["sh", "-c", script]);
+    asked.terminal = true;
+    let clone = || slave.try_clone().expect("a clone");
+    let local = LocalStdio {
+        stdin: Some(clone()),
+        stdout: clone(),
+        stderr: clone(),
+    };
+    let (_signals, receiver) = channel();
+    let container = container(&host, asked);
+    let session = Session::start(&container, local, receiver, Arc::new(|_| {}), grace);
+    let session = session.expect("runs");
+    let mut master = File::from(master);
+    let mut text = String::new();
+    while !text.contains("ready") {
+        let mut buffer = [0; 256];
+        let length = master.read(&mut buffer).expect("output");
+        text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    drop(master);
+    session.wait().expect("an exit").status
+}
+
+#[test]
+fn a_terminal_that_goes_hangs_up_the_programs_own() {
+    let long = Duration::from_secs(120);
+    assert_eq!(hung_up("echo ready; sleep 1000", long), 128 + 1);
+    let script = "trap 'exit 9' HUP; echo ready; while :; do sleep 0.02; done";
+    assert_eq!(hung_up(script, long), 9);
+    // Who is told by nothing but the end of its input.
+    assert_eq!(
+        hung_up(
+            "trap '' HUP; echo ready; while read x; do :; done; exit 8",
+            long
+        ),
+        8
+    );
+}
+
+#[test]
+fn a_program_that_ignores_that_its_terminal_has_gone_is_killed() {
+    let script = "trap '' HUP TERM; echo ready; while :; do sleep 0.02; done";
+    assert_eq!(hung_up(script, Duration::from_millis(100)), 128 + 9);
 }

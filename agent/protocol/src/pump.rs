@@ -33,6 +33,37 @@ pub fn copy(from: impl AsFd, to: impl AsFd, mut moved: impl FnMut()) -> Result<(
     }
 }
 
+/// As [`copy`], and ends as soon as nobody reads `to` any more, whether there is something to write or not.
+///
+/// # Errors
+/// As [`copy`]; EPIPE when `to` has been hung up or its reader has ended.
+pub fn copy_while_read(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
+    let over = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let mut both = [
+            PollFd::new(&from, PollFlags::IN),
+            PollFd::new(&to, PollFlags::RDHUP),
+        ];
+        match rustix::event::poll(&mut both, None) {
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
+            Ok(_) => {}
+        }
+        let (input, output) = (both[0].revents(), both[1].revents());
+        if !input.is_empty() {
+            match rustix::io::read(&from, &mut buffer[..]) {
+                Ok(0) => return Ok(()),
+                Ok(length) => write_all(&to, &buffer[..length])?,
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(_) => return Ok(()),
+            }
+        } else if output.intersects(over) {
+            return Err(Errno::PIPE);
+        }
+    }
+}
+
 /// Writes all of it, however often that takes.
 ///
 /// # Errors
@@ -61,7 +92,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use super::copy;
+    use super::{copy, copy_while_read};
 
     #[test]
     fn copies_to_the_end_and_tells_a_broken_output() {
@@ -80,6 +111,22 @@ mod tests {
         drop(reader);
         far.write_all(b"bytes").expect("a write");
         assert_eq!(copy(&near, &writer, || {}), Err(rustix::io::Errno::PIPE));
+    }
+
+    #[test]
+    fn a_silent_input_does_not_hide_that_nobody_reads() {
+        let (mut far, near) = UnixStream::pair().expect("a socket pair");
+        let (mut host, stream) = UnixStream::pair().expect("a socket pair");
+        far.write_all(b"words").expect("a write");
+        let (ended, waiting) = mpsc::channel();
+        std::thread::spawn(move || ended.send(copy_while_read(&near, &stream)));
+        let mut words = [0; 5];
+        host.read_exact(&mut words).expect("words");
+        let still_copies = waiting.try_recv();
+        drop(host);
+        let end = waiting.recv_timeout(Duration::from_secs(20));
+        assert!(still_copies.is_err());
+        assert_eq!(end, Ok(Err(rustix::io::Errno::PIPE)));
     }
 
     /// `ctr run --detach` did not end: closing its end of the FIFO waited for the next output.

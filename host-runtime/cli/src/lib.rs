@@ -9,6 +9,7 @@
 
 mod args;
 mod error;
+mod hang_up;
 mod names;
 mod ps;
 mod run;

@@ -18,7 +18,7 @@ use pod::state::{PodDir, Record, StateError, StateRoot};
 use super::RunError;
 use super::args::RunArgs;
 use super::names;
-use super::session::{Force, LocalStdio, Session};
+use super::session::{Force, HANG_UP_GRACE, LocalStdio, Session};
 use super::signals::Caught;
 use super::terminal::RawTerminal;
 use super::timings::Marks;
@@ -81,7 +81,8 @@ fn run_in(
         .transpose()
         .map_err(|_| RunError::NotATerminal)?;
     let forced = Arc::new(AtomicU8::new(0));
-    let session = Session::start(&container, stdio, caught.forward(), force(machine, &forced))?;
+    let (signals, force) = (caught.forward(), force(machine, &forced));
+    let session = Session::start(&container, stdio, signals, force, HANG_UP_GRACE)?;
     marks.note("program runs");
     let exit = session.wait();
     drop(raw);
@@ -104,10 +105,10 @@ fn run_in(
     exit.map(|exit| u8::try_from(exit.status).unwrap_or(u8::MAX))
 }
 
-/// What ends the microVM when the program ignores being asked.
+/// What ends the microVM when the guest cannot be asked any more.
 fn force(machine: &Arc<dyn Machine>, forced: &Arc<AtomicU8>) -> Force {
     let (machine, forced) = (Arc::clone(machine), Arc::clone(forced));
-    Box::new(move |signal| {
+    Arc::new(move |signal| {
         forced.store(signal, Ordering::Release);
         machine.kill();
     })

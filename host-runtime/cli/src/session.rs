@@ -1,6 +1,7 @@
 //! The first process of a container, connected with this process's stdio, terminal and signals.
 //!
-//! The pod moves the bytes; a thread here passes signals on, and the caller's thread waits for the exit. When
+//! The pod moves the bytes; a thread here passes signals on, one looks whether the local terminal is still there
+//! ([`hang_up`](super::hang_up)), and the caller's thread waits for the exit. When
 //! local output fails (a closed pipe) the program meets a broken pipe of its own. When the program ends, its
 //! output is read to the end before anything is reported. Nothing here knows where the agent runs.
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use host_machine::printing::tell;
 use pod::{AgentError, Broken, Container, Ends, Exit, Patience, PodError, Process, Stage};
 
+use super::hang_up::{Bell, Watch, has_hung_up};
 use super::{RunError, terminal};
 
 /// How long output may stay silent after the program has ended, without having ended itself.
@@ -19,8 +21,10 @@ const OUTPUT: Patience = Patience {
     silence: Duration::from_secs(10),
     most: Duration::MAX,
 };
-/// How many requests to end a program may ignore before the next one ends its microVM.
-const PATIENCE: u32 = 3;
+/// How long a program may go on once its terminal has gone, as long as `docker stop` gives one.
+pub const HANG_UP_GRACE: Duration = Duration::from_secs(10);
+const SIGHUP: u8 = 1;
+const SIGKILL: u32 = 9;
 
 /// The local ends of a process's stdio.
 #[derive(Debug)]
@@ -42,17 +46,21 @@ pub enum Signal {
     WindowChanged,
 }
 
-/// Ends the microVM when the program will not.
-pub type Force = Box<dyn Fn(u8) + Send>;
+/// Ends the microVM when the guest does not even take a signal any more.
+pub type Force = Arc<dyn Fn(u8) + Send + Sync>;
 
 /// A started process.
 #[derive(Debug)]
 pub struct Session {
     process: Arc<Process>,
+    /// The local terminal, if the process has one.
+    terminal: Option<Arc<OwnedFd>>,
+    /// Ends the watch of it when dropped.
+    _watch: Option<Watch>,
 }
 
 impl Session {
-    /// Starts the first process of `container`.
+    /// Starts the first process of `container`; `grace` is how long it may go on once the local terminal has gone.
     ///
     /// # Errors
     /// As [`Container::start`], with nothing left running.
@@ -61,6 +69,7 @@ impl Session {
         local: LocalStdio,
         signals: Receiver<Signal>,
         force: Force,
+        grace: Duration,
     ) -> Result<Self, RunError> {
         let process = container.process("")?;
         let terminal_fd = if process.request().terminal {
@@ -77,10 +86,21 @@ impl Session {
             window: size.map(|(rows, columns)| (rows.into(), columns.into())),
         };
         container.start("", ends)?;
+        let terminal_fd = terminal_fd.map(Arc::new);
+        let watched = terminal_fd
+            .clone()
+            .filter(|terminal| rustix::termios::isatty(terminal));
+        let watch = watched
+            .map(|terminal| {
+                let end = end_after(grace, container, &process, &force);
+                Watch::start(terminal, end)
+            })
+            .transpose()?;
         let passing = Passing {
             container: Arc::clone(container),
             process: Arc::clone(&process),
-            terminal: terminal_fd,
+            terminal: terminal_fd.clone(),
+            bell: watch.as_ref().map(Watch::bell).transpose()?,
             force,
         };
         let thread = std::thread::Builder::new().name("signal-passing".to_owned());
@@ -89,7 +109,11 @@ impl Session {
             what: "start a thread",
             source,
         })?;
-        Ok(Self { process })
+        Ok(Self {
+            process,
+            terminal: terminal_fd,
+            _watch: watch,
+        })
     }
 
     /// Waits for the process's end and for the end of its output.
@@ -102,7 +126,10 @@ impl Session {
         if let Some(lost) = exit.lost {
             return Err(lost.into());
         }
-        outputs?;
+        // What was for a terminal that has gone is nobody's loss.
+        if !self.terminal.is_some_and(has_hung_up) {
+            outputs?;
+        }
         Ok(exit)
     }
 }
@@ -111,14 +138,14 @@ impl Session {
 struct Passing {
     container: Arc<Container>,
     process: Arc<Process>,
-    terminal: Option<OwnedFd>,
+    terminal: Option<Arc<OwnedFd>>,
+    bell: Option<Bell>,
     force: Force,
 }
 
 impl Passing {
-    /// Passes signals on until the program ends, or is made to.
+    /// Passes signals on until the program ends. What it does with them is its own affair.
     fn pass_all(self, signals: Receiver<Signal>) {
-        let mut asked = 0;
         for signal in signals {
             if self.is_over() {
                 return;
@@ -129,10 +156,8 @@ impl Passing {
                     None => Ok(()),
                 },
                 Signal::Send(number) => {
-                    asked += u32::from(matches!(number, 2 | 15));
-                    if asked > PATIENCE {
-                        (self.force)(number);
-                        return;
+                    if let (SIGHUP, Some(bell)) = (number, &self.bell) {
+                        bell.ring();
                     }
                     self.container.signal("", number.into())
                 }
@@ -152,6 +177,33 @@ impl Passing {
 
     fn is_over(&self) -> bool {
         matches!(self.process.stage(), Stage::Stopped(_))
+    }
+}
+
+/// What ends a program whose terminal has gone: its own terminal hangs up; who ignores that is killed after `grace`, with
+/// the microVM if nothing else helps.
+fn end_after(
+    grace: Duration,
+    container: &Arc<Container>,
+    process: &Arc<Process>,
+    force: &Force,
+) -> impl FnOnce() + Send + 'static {
+    let (container, process) = (Arc::clone(container), Arc::clone(process));
+    let force = Arc::clone(force);
+    let has_ended = move |process: &Process| {
+        process.wait_within(grace);
+        matches!(process.stage(), Stage::Stopped(_))
+    };
+    move || {
+        process.hang_up();
+        if has_ended(&process) {
+            return;
+        }
+        // The kill's own answer comes with the end or not at all.
+        let _ = container.kill("", SIGKILL, true);
+        if !has_ended(&process) {
+            force(SIGHUP);
+        }
     }
 }
 

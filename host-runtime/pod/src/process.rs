@@ -151,6 +151,11 @@ impl Process {
         self.outputs.wait(patience)
     }
 
+    /// Takes nothing more of what it writes, as when a terminal goes away: its own terminal hangs up.
+    pub fn hang_up(&self) {
+        self.outputs.hang_up();
+    }
+
     pub(crate) fn outputs(&self) -> &Outputs {
         &self.outputs
     }

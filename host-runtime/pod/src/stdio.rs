@@ -116,6 +116,8 @@ struct Progress {
     moved: u64,
     /// The first output that took no more, when that was no reader's leaving.
     failure: Option<Errno>,
+    /// The guest's ends, to be hung up.
+    streams: Vec<Arc<UnixStream>>,
 }
 
 impl Outputs {
@@ -126,18 +128,34 @@ impl Outputs {
         to: OwnedFd,
         broken: Broken,
     ) -> Result<(), PodError> {
-        self.lock().open += 1;
+        let from = Arc::new(from);
+        {
+            let mut progress = self.lock();
+            progress.open += 1;
+            progress.streams.push(Arc::clone(&from));
+        }
         let outputs = self.clone();
         let moved = thread(name, move || {
-            let copied = pump::copy(&from, &to, || outputs.note(|progress| progress.moved += 1));
+            let copied = pump::copy(&*from, &to, || outputs.note(|progress| progress.moved += 1));
             let failure = copied.err().and_then(|errno| give_up(&from, broken, errno));
             drop(to);
             outputs.note(|progress| {
+                progress
+                    .streams
+                    .retain(|stream| !Arc::ptr_eq(stream, &from));
                 progress.open -= 1;
                 progress.failure = progress.failure.or(failure);
             });
         });
         moved.inspect_err(|_| self.lock().open -= 1)
+    }
+
+    /// Takes no more: what the process writes meets a broken pipe, and its terminal hangs up.
+    pub(crate) fn hang_up(&self) {
+        for stream in &self.lock().streams {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     pub(crate) fn wait(&self, patience: Patience) -> Result<(), PodError> {
