@@ -21,7 +21,7 @@ pub(crate) struct TestArguments {
     /// Also make random system calls, and build the image in another folder and compare its bytes
     #[arg(long)]
     full: bool,
-    /// Of the tests on KVM, only those whose name contains this
+    /// Of the tests on KVM and with containerd, only those whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 }
@@ -101,7 +101,11 @@ fn run_part(
             built(workspace, image)?,
             arguments.filter.clone(),
         ),
-        Part::Containerd => containerd_tests(workspace, built(workspace, image)?),
+        Part::Containerd => containerd_tests(
+            workspace,
+            built(workspace, image)?,
+            arguments.filter.clone(),
+        ),
     }
 }
 
@@ -185,7 +189,11 @@ fn kvm_tests(
     })
 }
 
-fn containerd_tests(workspace: &Workspace, _image: &Image) -> anyhow::Result<Report> {
+fn containerd_tests(
+    workspace: &Workspace,
+    _image: &Image,
+    filter: Option<String>,
+) -> anyhow::Result<Report> {
     packages::require("the containerd tests", packages::CONTAINERD)?;
     let nacre = build::host_tools(workspace)?;
     let bin_dir = nacre.parent().context("nacre has no folder")?.to_owned();
@@ -196,6 +204,7 @@ fn containerd_tests(workspace: &Workspace, _image: &Image) -> anyhow::Result<Rep
         bin_dir,
         rootfs,
         work_dir,
+        filter,
     })
 }
 

@@ -30,6 +30,24 @@ pub enum OciError {
         /// The option, as the OCI specification names it.
         what: String,
     },
+    /// A field is set that nobody would see to.
+    #[error(
+        "{path} is not supported by this runtime ({why}); remove it from the container's configuration"
+    )]
+    Field {
+        /// Where it stands in the document.
+        path: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A program that the specification wants run did not do its work.
+    #[error("the hook {} failed: {why}", path.display())]
+    Hook {
+        /// The program.
+        path: PathBuf,
+        /// What became of it.
+        why: String,
+    },
     /// A value that cannot be used.
     #[error("{what}")]
     Invalid {

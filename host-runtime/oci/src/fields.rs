@@ -1,100 +1,106 @@
-//! Which fields of the OCI runtime specification may be set, whoever wrote it and in which version.
+//! What becomes of each field of the OCI runtime specification, whoever wrote it and in which version.
 //!
-//! The document is walked as it stands, before anything is made of it: a field that is set and is not
-//! in [`HEEDED`] is refused by its path. So what a later version of the specification adds is refused,
-//! too, until somebody has decided what it means here.
+//! [`FIELDS`] is the decision as data; `docs/oci.md` is [`page`], so it cannot be wrong. The document is walked as
+//! it stands, before anything is made of it: a field that is set and is not in the table is refused by its path.
+//! So what a later version of the specification adds is refused, too, until somebody has decided what it means here.
+
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use crate::OciError;
 
-/// The fields that are enforced, or that hold in any microVM; the comments say which. Elements of arrays have
-/// the path of their array. Each field's value is checked where it is read.
-const HEEDED: &[&str] = &[
-    // Says how the document was written: 1.x.
-    "ociVersion",
-    // For whoever made the container. None sizes or changes anything here.
-    "annotations",
-    "hostname",
-    "domainname",
-    "root.path",
-    "root.readonly",
-    "mounts.destination",
-    "mounts.type",
-    "mounts.source",
-    "mounts.options",
-    "process.terminal",
-    "process.consoleSize.height",
-    "process.consoleSize.width",
-    "process.user.uid",
-    "process.user.gid",
-    "process.user.umask",
-    "process.user.additionalGids",
-    "process.args",
-    "process.env",
-    "process.cwd",
-    "process.capabilities.bounding",
-    "process.capabilities.effective",
-    "process.capabilities.inheritable",
-    "process.capabilities.permitted",
-    "process.capabilities.ambient",
-    "process.rlimits.type",
-    "process.rlimits.soft",
-    "process.rlimits.hard",
-    "process.noNewPrivileges",
-    "process.oomScoreAdj",
-    // A place in the host's tree of cgroups. What it would limit is limited by the microVM's size.
-    "linux.cgroupsPath",
-    "linux.namespaces.type",
-    "linux.namespaces.path",
-    "linux.maskedPaths",
-    "linux.readonlyPaths",
-    "linux.rootfsPropagation",
-    "linux.resources.devices.allow",
-    "linux.resources.devices.type",
-    "linux.resources.devices.major",
-    "linux.resources.devices.minor",
-    "linux.resources.devices.access",
-    "linux.resources.memory.limit",
-    "linux.resources.memory.swap",
-    // The guest has no swap to be more or less eager for.
-    "linux.resources.memory.swappiness",
-    // A microVM's memory is for all that is in it.
-    "linux.resources.memory.useHierarchy",
-    // About Update, which is not offered.
-    "linux.resources.memory.checkBeforeUpdate",
-    "linux.resources.pids.limit",
-    // The guest has no huge pages, so there are never more than any limit.
-    "linux.resources.hugepageLimits.pageSize",
-    "linux.resources.hugepageLimits.limit",
-    "linux.resources.cpu.shares",
-    "linux.resources.cpu.quota",
-    "linux.resources.cpu.period",
-];
+mod table;
 
-/// Refuses the first field beneath `path` (empty for the document) that is set and not heeded.
-pub(super) fn check(path: &str, value: &Value) -> Result<(), OciError> {
-    if is_unset(value) || HEEDED.contains(&path) {
+pub use table::FIELDS;
+
+/// Who sees to a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// The guest: its kernel, or the agent.
+    Guest,
+    /// The host: the size of the microVM, its processes, or the runtime itself.
+    Host,
+    /// It is as the field says in every microVM, so there is nothing to do.
+    Holds,
+    /// Nobody; the container starts with a warning that is counted. For wishes that limit nothing.
+    Dropped,
+    /// Nobody, so the container does not start.
+    Refused,
+}
+
+/// One field, with everything beneath it that has no line of its own.
+#[derive(Debug)]
+pub struct Field {
+    /// Its path in `config.json`; elements of arrays have the path of their array.
+    pub path: &'static str,
+    /// Who sees to it.
+    pub policy: Policy,
+    /// How, or why not.
+    pub note: &'static str,
+}
+
+/// A field that was set and is not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// Where it stands.
+    pub path: String,
+    /// Why it is not followed.
+    pub why: &'static str,
+}
+
+/// Refuses the first field beneath `path` (empty for the document) that is set and that nobody sees to; gives those
+/// that are dropped.
+pub(super) fn check(path: &str, value: &Value) -> Result<Vec<Dropped>, OciError> {
+    let mut dropped = Vec::new();
+    walk(path, value, &mut dropped)?;
+    Ok(dropped)
+}
+
+fn walk(path: &str, value: &Value, dropped: &mut Vec<Dropped>) -> Result<(), OciError> {
+    if is_unset(value) {
         return Ok(());
     }
-    let is_above = path.is_empty()
-        || HEEDED.iter().any(|heeded| {
-            heeded
-                .strip_prefix(path)
-                .is_some_and(|rest| rest.starts_with('.'))
-        });
+    let is_above = path.is_empty() || FIELDS.iter().any(|field| is_below(field.path, path));
     match value {
         Value::Object(fields) if is_above => fields.iter().try_for_each(|(name, value)| {
             let separator = if path.is_empty() { "" } else { "." };
-            check(&format!("{path}{separator}{name}"), value)
+            walk(&format!("{path}{separator}{name}"), value, dropped)
         }),
-        Value::Array(elements) if is_above => {
-            elements.iter().try_for_each(|value| check(path, value))
+        Value::Array(elements) if is_above && !path.is_empty() => elements
+            .iter()
+            .try_for_each(|value| walk(path, value, dropped)),
+        _ => {
+            let refused = |why| OciError::Field {
+                path: path.to_owned(),
+                why,
+            };
+            let field = of(path).ok_or_else(|| refused("it is not known here"))?;
+            match field.policy {
+                Policy::Guest | Policy::Host | Policy::Holds => {}
+                Policy::Refused => return Err(refused(field.note)),
+                Policy::Dropped => dropped.push(Dropped {
+                    path: path.to_owned(),
+                    why: field.note,
+                }),
+            }
+            Ok(())
         }
-        _ => Err(OciError::Unsupported {
-            what: path.to_owned(),
-        }),
     }
+}
+
+/// The line that a path is decided by: its own, or the nearest above it.
+fn of(path: &str) -> Option<&'static Field> {
+    let covers = |field: &&Field| field.path == path || is_below(path, field.path);
+    FIELDS
+        .iter()
+        .filter(covers)
+        .max_by_key(|field| field.path.len())
+}
+
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What Go, in which the specification's types are written, leaves where nothing was set.
@@ -109,16 +115,58 @@ fn is_unset(value: &Value) -> bool {
     }
 }
 
+/// The page `docs/oci.md`.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for field in FIELDS {
+        let policy = match field.policy {
+            Policy::Guest => "guest",
+            Policy::Host => "host",
+            Policy::Holds => "holds",
+            Policy::Dropped => "dropped",
+            Policy::Refused => "**refused**",
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(page, "| `{}` | {policy} | {} |", field.path, field.note);
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+<!-- Written by `cargo xtask docs` from host-runtime/oci/src/fields/table.rs. -->
+
+# Fields of the OCI runtime specification
+
+What becomes of each field of a container's `config.json`, and of the process of an exec.
+
+- **guest**: enforced in the guest, by its kernel or by the agent.
+- **host**: enforced on the host.
+- **holds**: as the field says in every microVM.
+- **dropped**: not followed. The container starts, and its log counts and names such fields.
+- **refused**: a container that sets it does not start; the message names the field.
+
+A line is about the field and everything beneath it that has no line of its own. A field that is not listed is
+refused. Nothing is set where a field is absent, or has the value that Go gives to absent fields.
+
+| field | who sees to it | how |
+|---|---|---|
+";
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::check;
+    use super::{FIELDS, check};
 
     #[test]
     fn what_nobody_heeds_is_refused_by_its_path() {
         for (document, path) in [
-            (json!({"hooks": {"prestart": [{"path": "/x"}]}}), "hooks"),
+            (
+                json!({"hooks": {"startContainer": [{"path": "/x"}]}}),
+                "hooks.startContainer",
+            ),
+            (json!({"hooks": {"later": [{"path": "/x"}]}}), "hooks.later"),
             (
                 json!({"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}),
                 "linux.timeOffsets",
@@ -126,6 +174,14 @@ mod tests {
             (
                 json!({"linux": {"resources": {"blockIO": {"weight": 10}}}}),
                 "linux.resources.blockIO",
+            ),
+            (
+                json!({"linux": {"sysctl": {"net.ipv4.ip_forward": "1", "kernel.msgmax": "1"}}}),
+                "linux.sysctl.kernel.msgmax",
+            ),
+            (
+                json!({"linux": {"sysctl": {"network.x": "1"}}}),
+                "linux.sysctl.network.x",
             ),
             (
                 json!({"process": {"scheduler": {"policy": "SCHED_FIFO"}}}),
@@ -164,6 +220,38 @@ mod tests {
             },
             "annotations": {"any": "thing"}
         });
-        check("", &document).unwrap();
+        assert_eq!(check("", &document).unwrap(), []);
+    }
+
+    #[test]
+    fn what_limits_nothing_is_dropped_and_named() {
+        let document = json!({"linux": {
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+            "resources": {"cpu": {"shares": 2}}
+        }});
+        let dropped = check("", &document).unwrap();
+        let paths: Vec<_> = dropped.iter().map(|field| &*field.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "linux.resources.cpu.shares",
+                "linux.sysctl.net.ipv4.ip_unprivileged_port_start"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_table_says_each_field_once() {
+        for (index, field) in FIELDS.iter().enumerate() {
+            let again = FIELDS[..index]
+                .iter()
+                .find(|other| other.path == field.path);
+            assert!(again.is_none(), "{} twice", field.path);
+            assert!(
+                !field.note.is_empty() && !field.note.contains('|'),
+                "{}",
+                field.path
+            );
+        }
     }
 }

@@ -1,26 +1,32 @@
 //! From the OCI specification to what the agent is asked; what Nacre does not do is refused by name.
 //!
-//! [`fields`] decides which fields may be set at all, [`resources`] and [`process`] read their parts. A
+//! [`fields`] decides which fields may be set at all; [`mounts`], [`resources`], [`process`] and [`hooks`] read their parts. A
 //! microVM of its own gives a container everything that fresh namespaces would; joining or keeping
 //! somebody else's namespace is refused.
 
 #![forbid(unsafe_code)]
 
 mod error;
-mod fields;
+mod features;
+pub mod fields;
+mod hooks;
+mod mounts;
 mod process;
 mod resources;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use error::OciError;
-use oci_spec::runtime::{
-    Linux, LinuxNamespaceType, Mount as OciMount, Process as OciProcess, Spec,
-};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process as OciProcess, Spec};
 use serde::de::DeserializeOwned;
 
-use agent_protocol::{CreateContainerRequest, Mount, StartProcessRequest};
+use agent_protocol::{CreateContainerRequest, StartProcessRequest};
+
+pub use error::OciError;
+pub use features::features;
+pub use fields::Dropped;
+pub use hooks::{After, Hooks};
+pub use mounts::Bind;
 
 /// A container's configuration, checked.
 #[derive(Debug)]
@@ -37,17 +43,10 @@ pub struct Plan {
     pub cpus: u32,
     /// How much memory, in bytes.
     pub memory_bytes: u64,
-}
-
-/// A host path that the guest is to see.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Bind {
-    /// The index of its mount in the request.
-    pub mount: usize,
-    /// On the host.
-    pub source: PathBuf,
-    /// Whether the guest is only to read it.
-    pub read_only: bool,
+    /// Programs of the host to run before and after.
+    pub hooks: Hooks,
+    /// The fields that are set and not followed.
+    pub dropped: Vec<Dropped>,
 }
 
 /// Reads and checks `config.json`.
@@ -61,7 +60,7 @@ pub fn read(id: &str, bundle: &Path) -> Result<Plan, OciError> {
 }
 
 fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
-    let spec: Spec = checked("config.json", "", text)?;
+    let (spec, dropped): (Spec, _) = checked("config.json", "", text)?;
     let root = spec
         .root()
         .as_ref()
@@ -77,7 +76,7 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
     check_namespaces(linux)?;
     check_propagation(linux)?;
     let size = resources::size(linux.resources().as_ref())?;
-    let (mounts, binds) = mounts(&spec);
+    let (mounts, binds) = mounts::mounts(&spec);
     Ok(Plan {
         create: CreateContainerRequest {
             id: id.to_owned(),
@@ -97,6 +96,8 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
         binds,
         cpus: size.cpus,
         memory_bytes: size.memory_bytes,
+        hooks: Hooks::new(id, bundle, &spec),
+        dropped,
     })
 }
 
@@ -106,19 +107,25 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
 /// As [`read`].
 pub fn read_exec(id: &str, exec_id: &str, json: &[u8]) -> Result<StartProcessRequest, OciError> {
     let what = format!("the process of exec {exec_id}");
-    let process: OciProcess = checked(&what, "process", json)?;
+    // No field of a process is dropped, so there is nothing to warn of.
+    let (process, _): (OciProcess, _) = checked(&what, "process", json)?;
     process::request(id, exec_id, &process)
 }
 
-/// Parses a document, or the part of one that is at `path`, once no field is set that nobody heeds.
-fn checked<T: DeserializeOwned>(what: &str, path: &str, text: &[u8]) -> Result<T, OciError> {
+/// Parses a document, or the part of one that is at `path`, once no field is set that is refused; and which are dropped.
+fn checked<T: DeserializeOwned>(
+    what: &str,
+    path: &str,
+    text: &[u8],
+) -> Result<(T, Vec<Dropped>), OciError> {
     let failed = |source| OciError::Json {
         what: what.to_owned(),
         source,
     };
     let value = serde_json::from_slice(text).map_err(failed)?;
-    fields::check(path, &value)?;
-    serde_json::from_value(value).map_err(failed)
+    let dropped = fields::check(path, &value)?;
+    let parsed = serde_json::from_value(value).map_err(failed)?;
+    Ok((parsed, dropped))
 }
 
 /// A container has its own of everything that a microVM has; a namespace that is not in the list is the host's,
@@ -164,52 +171,6 @@ fn check_propagation(linux: &Linux) -> Result<(), OciError> {
     match linux.rootfs_propagation().as_deref() {
         None | Some("" | "private" | "rprivate") => Ok(()),
         Some(word) => Err(unsupported(&format!("linux.rootfsPropagation {word}"))),
-    }
-}
-
-/// The mounts for the guest, and which of them are binds of host paths.
-fn mounts(spec: &Spec) -> (Vec<Mount>, Vec<Bind>) {
-    let mut mounts = Vec::new();
-    let mut binds = Vec::new();
-    for mount in spec.mounts().iter().flatten() {
-        if let Some(source) = bind_source(mount) {
-            let words = mount.options().iter().flatten();
-            // The last word counts.
-            let read_only = words.rev().find(|word| *word == "ro" || *word == "rw");
-            binds.push(Bind {
-                mount: mounts.len(),
-                source,
-                read_only: read_only.is_some_and(|word| word == "ro"),
-            });
-        }
-        mounts.push(guest_mount(mount));
-    }
-    (mounts, binds)
-}
-
-/// The host path of a bind mount.
-fn bind_source(mount: &OciMount) -> Option<PathBuf> {
-    let bind = mount.typ().as_deref() == Some("bind")
-        || mount
-            .options()
-            .iter()
-            .flatten()
-            .any(|word| word == "bind" || word == "rbind");
-    bind.then(|| mount.source().clone().unwrap_or_default())
-}
-
-fn guest_mount(mount: &OciMount) -> Mount {
-    let fstype = match bind_source(mount) {
-        Some(_) => "bind".to_owned(),
-        None => mount.typ().clone().unwrap_or_default(),
-    };
-    Mount {
-        destination: mount.destination().display().to_string(),
-        // The guest has no message queues and no cgroups of its own yet, and says so by their absence.
-        optional: matches!(fstype.as_str(), "mqueue" | "cgroup" | "cgroup2" | "sysfs"),
-        type_: fstype,
-        options: mount.options().clone().unwrap_or_default(),
-        ..Default::default()
     }
 }
 

@@ -10,8 +10,6 @@ use host_machine::MIN_MEMORY;
 
 /// What a microVM gets when the container sets no limit.
 const DEFAULT_MEMORY: u64 = 256 << 20;
-/// The weight that containerd gives every container: no wish at all.
-const DEFAULT_SHARES: u64 = 1024;
 
 /// A microVM's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +32,40 @@ pub(super) fn size(resources: Option<&LinuxResources>) -> Result<Size, OciError>
     })
 }
 
-/// The devices of the guest are memory devices and terminals, which runc lets every container use, so it makes
-/// no difference whether all the others are denied or allowed. A rule about one of them would have to be kept.
+/// The devices that containers have in the guest: character devices, by major and minor number. All others are absent,
+/// or the machine's own terminals, which no container's node opens.
+const DEVICES: [(i64, Option<i64>); 8] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(2)),
+    (136, None),
+];
+
+/// runc lets every container use the devices of the guest, so it makes no difference whether all are denied, or others
+/// are denied or allowed. Denying one of them would have to be kept.
 fn device(rule: &LinuxDeviceCgroup) -> Result<(), OciError> {
-    let of_any_kind = matches!(rule.typ(), None | Some(LinuxDeviceType::A));
     let wildcard = |number: Option<i64>| number.is_none_or(|number| number < 0);
+    let of_any_kind = matches!(rule.typ(), None | Some(LinuxDeviceType::A));
     let of_all = of_any_kind && wildcard(rule.major()) && wildcard(rule.minor());
-    if of_all || rule.allow() {
+    let is_block = matches!(rule.typ(), Some(LinuxDeviceType::B));
+    if rule.allow() || of_all || is_block {
+        return Ok(());
+    }
+    let meets = |wanted: Option<i64>, number: Option<i64>| {
+        wildcard(wanted) || number.is_none_or(|number| wanted == Some(number))
+    };
+    let denied = DEVICES
+        .iter()
+        .any(|&(major, minor)| meets(rule.major(), Some(major)) && meets(rule.minor(), minor));
+    if !denied {
         return Ok(());
     }
     Err(unsupported(&format!(
-        "denying a single device ({}:{}) in linux.resources.devices",
+        "denying a default device ({}:{}) in linux.resources.devices",
         rule.major().unwrap_or(-1),
         rule.minor().unwrap_or(-1)
     )))
@@ -73,12 +94,6 @@ fn memory(memory: Option<&LinuxMemory>) -> Result<u64, OciError> {
 /// A CPU quota is a number of virtual CPUs; parts of a CPU are refused.
 fn cpus(cpu: Option<&LinuxCpu>) -> Result<u32, OciError> {
     let Some(cpu) = cpu else { return Ok(1) };
-    if cpu
-        .shares()
-        .is_some_and(|shares| shares != 0 && shares != DEFAULT_SHARES)
-    {
-        return Err(unsupported("linux.resources.cpu.shares"));
-    }
     let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok());
     match (
         quota.filter(|&quota| quota > 0),
@@ -112,7 +127,10 @@ mod tests {
         let got = of(json!({
             "memory": {"limit": 134_217_728, "swap": 268_435_456},
             "cpu": {"shares": 1024, "quota": 200_000, "period": 100_000},
-            "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3}],
+            "devices": [
+                {"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3},
+                {"allow": false, "type": "c", "major": 10, "minor": 229}, {"allow": false, "type": "b"}
+            ],
             "pids": {"limit": -1}
         }));
         let (cpus, memory_bytes) = (2, 128 << 20);
@@ -125,7 +143,6 @@ mod tests {
     fn what_a_size_cannot_say_is_refused_by_name() {
         for (resources, word) in [
             (json!({"cpu": {"quota": 50_000}}), "whole number"),
-            (json!({"cpu": {"shares": 2}}), "linux.resources.cpu.shares"),
             (json!({"memory": {"limit": 1_048_576}}), "memory limit"),
             (json!({"memory": {"swap": 1_048_576}}), "memory.swap"),
             (
@@ -137,6 +154,11 @@ mod tests {
                 json!({"devices": [{"allow": false, "type": "c", "major": 1, "minor": 3}]}),
                 "1:3",
             ),
+            (
+                json!({"devices": [{"allow": false, "type": "c", "major": 136}]}),
+                "136:-1",
+            ),
+            (json!({"devices": [{"allow": false, "type": "c"}]}), "-1:-1"),
         ] {
             let said = of(resources).expect_err(word);
             assert!(said.contains(word), "{said}");

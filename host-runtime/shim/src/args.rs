@@ -16,6 +16,8 @@ pub(super) enum Action {
     Serve,
     /// Print the version.
     Version,
+    /// Print what this runtime is and can do, for programs.
+    Info,
 }
 
 /// The command line, read.
@@ -56,6 +58,7 @@ impl Args {
             match name {
                 "debug" => args.debug = inline.is_none_or(|value| value == "true"),
                 "v" | "version" => args.action = Action::Version,
+                "info" => args.action = Action::Info,
                 _ => args.set(name, value(name, inline, &mut words)?)?,
             }
         }
@@ -76,7 +79,7 @@ impl Args {
     }
 
     fn check(&self) -> Result<(), ShimError> {
-        if self.action == Action::Version {
+        if matches!(self.action, Action::Version | Action::Info) {
             return Ok(());
         }
         for (flag, value) in [("namespace", &self.namespace), ("id", &self.id)] {
@@ -141,6 +144,13 @@ mod tests {
         let args = parse("--namespace=k8s.io -id=c2 -bundle /b delete").unwrap();
         assert_eq!(args.action, Action::Delete);
         assert_eq!(args.bundle, std::path::Path::new("/b"));
+    }
+
+    #[test]
+    fn asks_of_the_runtime_need_no_container() {
+        // As containerd 2 writes it.
+        assert_eq!(parse("-info").unwrap().action, Action::Info);
+        assert_eq!(parse("-v").unwrap().action, Action::Version);
     }
 
     #[test]

@@ -99,10 +99,11 @@ impl ShimError {
             Self::Unimplemented { .. } => Code::UNIMPLEMENTED,
             Self::Usage(_) => Code::INVALID_ARGUMENT,
             Self::Oci(error) => match error {
-                OciError::Json { .. } | OciError::Unsupported { .. } | OciError::Invalid { .. } => {
-                    Code::INVALID_ARGUMENT
-                }
-                OciError::Read { .. } => Code::UNKNOWN,
+                OciError::Json { .. }
+                | OciError::Unsupported { .. }
+                | OciError::Field { .. }
+                | OciError::Invalid { .. } => Code::INVALID_ARGUMENT,
+                OciError::Read { .. } | OciError::Hook { .. } => Code::UNKNOWN,
             },
             Self::File { .. }
             | Self::System { .. }

@@ -2,7 +2,7 @@
 //!
 //! containerd runs the binary three ways. `start` ([`launch`]) leaves a daemon behind and prints
 //! its socket; the daemon ([`daemon`]) answers the Task API ([`service`]) for one container in one
-//! pod ([`task`]); `delete` ([`cleanup`]) tidies up after a daemon that died.
+//! pod ([`task`]); `delete` ([`cleanup`]) tidies up after a daemon that died. `-info` ([`info`]) is about the runtime.
 //!
 //! The daemon lives in a mount namespace of its own, so the root file system it mounts goes away
 //! with it however it ends, and its VMM dies with it.
@@ -14,6 +14,7 @@ mod cleanup;
 mod daemon;
 mod error;
 mod events;
+mod info;
 mod launch;
 mod service;
 mod stdio;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Action::Start => launch::start(&args),
         Action::Delete => cleanup::delete(&args),
         Action::Serve => daemon::serve(&args),
+        Action::Info => info::print(),
         Action::Version => {
             let version = env!("CARGO_PKG_VERSION");
             // Nobody can be told if stdout is gone.

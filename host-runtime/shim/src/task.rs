@@ -11,7 +11,7 @@ use containerd_shim_protos::topics;
 use host_machine::printing::{printable, tell};
 use host_machine::{LogTarget, Machine, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
-use oci::OciError;
+use oci::{After, Dropped, Hooks, OciError};
 use pod::state::{PodDir, Record, StateRoot};
 use pod::{Container, Event, Observer, Pod};
 
@@ -27,6 +27,7 @@ pub(super) struct Task {
     // In this order: the guest goes before what it sees.
     pod: Pod,
     _shared: SharedDir,
+    hooks: Hooks,
     // Until here it has its name.
     _dir: PodDir,
     /// By exec id.
@@ -50,6 +51,7 @@ impl Task {
         paths.check()?;
         let bundle = Path::new(&request.bundle);
         let mut plan = oci::read(&request.id, bundle)?;
+        tell_dropped(&request.id, &plan.dropped);
         let dir = StateRoot::locate(None).claim(&Record {
             command: plan.init.args.clone(),
             root: bundle.to_owned(),
@@ -89,12 +91,17 @@ impl Task {
         }
         // A program that is not there fails Create, as with runc, not Start.
         container.check()?;
+        let pid = pod.machine().pid();
+        plan.hooks
+            .before_start(pid)
+            .inspect_err(|_| tell_all(&request.id, &plan.hooks.after(After::Stop, pid)))?;
         let stdio = BTreeMap::from([(String::new(), Arc::new(Stdio::new(paths)))]);
         Ok(Self {
             container,
             bundle: bundle.to_owned(),
             pod,
             _shared: shared,
+            hooks: plan.hooks,
             _dir: dir,
             stdio: Mutex::new(stdio),
         })
@@ -131,7 +138,16 @@ impl Task {
         // Before its FIFOs are opened: one that runs keeps its own.
         self.container.process(exec_id)?;
         let ends = self.stdio(exec_id)?.open()?;
-        Ok(self.container.start(exec_id, ends)?)
+        self.container.start(exec_id, ends)?;
+        if exec_id.is_empty() {
+            self.run_hooks(After::Start);
+        }
+        Ok(())
+    }
+
+    fn run_hooks(&self, point: After) {
+        let failures = self.hooks.after(point, self.pid());
+        tell_all(self.container.id(), &failures);
     }
 
     /// Forgets an exec that has ended.
@@ -145,6 +161,7 @@ impl Task {
     pub(super) fn delete(&self) -> Result<pod::Exit, ShimError> {
         let exit = self.container.delete()?;
         self.shut_down();
+        self.run_hooks(After::Stop);
         Ok(exit)
     }
 
@@ -162,6 +179,25 @@ impl Task {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Stdio>>> {
         self.stdio.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a container asks for and does not get, although it starts.
+fn tell_dropped(id: &str, dropped: &[Dropped]) {
+    for (index, field) in dropped.iter().enumerate() {
+        tell(format_args!(
+            "{id}: warning {} of {}: {} is not followed: {}",
+            index + 1,
+            dropped.len(),
+            printable(&field.path),
+            field.why
+        ));
+    }
+}
+
+fn tell_all(id: &str, failures: &[OciError]) {
+    for failure in failures {
+        tell(format_args!("{id}: {failure}"));
     }
 }
 

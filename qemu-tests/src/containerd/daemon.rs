@@ -174,12 +174,17 @@ impl Daemon {
         Ok(())
     }
 
-    fn files(&self) -> PathBuf {
+    pub(super) fn rootfs(&self) -> &Path {
+        &self.options.rootfs
+    }
+
+    /// The folder whose contents scenarios bind.
+    pub(super) fn files(&self) -> PathBuf {
         self.dir.join("files")
     }
 
     /// Makes the files that scenarios bind, anew.
-    fn make_files(&self) -> anyhow::Result<()> {
+    pub(super) fn make_files(&self) -> anyhow::Result<()> {
         let files = self.files();
         if files.exists() {
             fs::remove_dir_all(&files)?;

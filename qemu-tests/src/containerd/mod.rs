@@ -27,6 +27,16 @@ pub struct Options {
     pub rootfs: PathBuf,
     /// A folder for logs and containerd's state; its path should be short.
     pub work_dir: PathBuf,
+    /// Only the tests whose name contains this.
+    pub filter: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| name.contains(filter.as_str()))
+    }
 }
 
 /// containerd's names of the two runtimes.
@@ -52,7 +62,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let archive = options.work_dir.join("image.tar");
     image::write(&options.rootfs, &archive).context("cannot make the test image")?;
     daemon.import(&archive)?;
-    for scenario in scenarios::ALL {
+    for scenario in scenarios::ALL.iter().filter(|one| options.wants(one.name)) {
         eprintln!("==> containerd: {}", scenario.name);
         let expected = daemon.play(RUNC, scenario);
         let actual = daemon.play(NACRE, scenario);
@@ -63,7 +73,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         };
         report.note(format_args!("containerd/{}", scenario.name), result);
     }
-    only_nacre::run(&mut daemon, &mut report);
+    only_nacre::run(options, &mut daemon, &mut report);
     daemon.stop()?;
     Ok(report)
 }

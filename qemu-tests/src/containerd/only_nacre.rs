@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use serde_json::{Value, json};
 
 use super::daemon::Daemon;
-use super::{NACRE, crashes, image};
+use super::{NACRE, Options, crashes, image};
 use crate::Report;
 
 /// How long leftovers may take to go.
@@ -16,12 +17,13 @@ const GONE_BOUND: Duration = Duration::from_secs(20);
 type Check = fn(&mut Daemon) -> anyhow::Result<()>;
 
 /// Runs the checks; each names its container as it is named itself.
-pub(super) fn run(daemon: &mut Daemon, report: &mut Report) {
-    let checks: [(&str, Check); 9] = [
+pub(super) fn run(options: &Options, daemon: &mut Daemon, report: &mut Report) {
+    let checks: [(&str, Check); 10] = [
         ("own-kernel", |daemon| own_kernel(daemon)),
         ("states", |daemon| states(daemon)),
         ("many-execs", |daemon| many_execs(daemon)),
         ("refusals", |daemon| refusals(daemon)),
+        ("dockers-spec", |daemon| dockers_spec(daemon)),
         ("killed-while-created", |daemon| {
             crashes::while_created(daemon)
         }),
@@ -30,7 +32,7 @@ pub(super) fn run(daemon: &mut Daemon, report: &mut Report) {
         ("containerd-killed", crashes::containerd_killed),
         ("nothing-left", |daemon| nothing_left(daemon)),
     ];
-    for (name, check) in checks {
+    for (name, check) in checks.into_iter().filter(|(name, _)| options.wants(name)) {
         eprintln!("==> containerd: {name}");
         let result = check(daemon).map_err(|error| format!("{error:#}\n{}", daemon.log_tail()));
         daemon.remove(name);
@@ -133,6 +135,46 @@ fn refusals(daemon: &Daemon) -> anyhow::Result<()> {
             "{flags:?} says {err:?}"
         );
     }
+    Ok(())
+}
+
+/// The specification that Docker writes by default, with a hook in place of Docker's own.
+fn dockers_spec(daemon: &Daemon) -> anyhow::Result<()> {
+    let id = "dockers-spec";
+    let spec = include_str!("../../../host-runtime/oci/tests/specs/docker.json");
+    let mut spec: Value = serde_json::from_str(spec)?;
+    let told = daemon.files().join("told");
+    let script = format!("cat >> {}", told.display());
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    spec["hooks"] = json!({"prestart": hook, "poststart": hook, "poststop": hook});
+    spec["root"] = json!({"path": daemon.rootfs(), "readonly": true});
+    spec["process"]["args"] = json!(["/bin/sh", "-c", "cat /etc/hosts; echo $$; exit 4"]);
+    daemon.make_files()?;
+    let mounts = spec["mounts"].as_array_mut().context("mounts")?;
+    mounts.retain(|mount| mount["type"] != "bind" || mount["destination"] == "/etc/hosts");
+    let hosts = mounts.last_mut().context("a mount")?;
+    hosts["source"] = json!(daemon.files().join("file"));
+    let file = daemon.files().join("config.json");
+    fs::write(&file, spec.to_string())?;
+    let file = file.display().to_string();
+    let words = ["run", "--rm", "--runtime", NACRE, "--config", &file, id];
+    let output = daemon.ctr(&words, None)?;
+    let (out, err) = (&output.stdout, &output.stderr);
+    let said = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
+    ensure!(
+        output.status.code() == Some(4) && said.0 == "file\n1\n",
+        "it ends with {:?} and says {said:?}",
+        output.status
+    );
+    let told = fs::read_to_string(told)?;
+    for status in ["creating", "running", "stopped"] {
+        let status = format!("\"status\":\"{status}\"");
+        ensure!(told.matches(&status).count() == 1, "hooks are told {told}");
+    }
+    ensure!(
+        daemon.log().contains("warning 2 of 2: linux.sysctl.net"),
+        "the log does not name what is dropped"
+    );
     Ok(())
 }
 

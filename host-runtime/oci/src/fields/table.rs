@@ -1,0 +1,317 @@
+//! The table of [`FIELDS`], in the order of the specification.
+
+use super::Field;
+use super::Policy::{self, Dropped, Guest, Holds, Host, Refused};
+
+/// Every field of the specification, and what becomes of it. Values are checked where they are read.
+pub const FIELDS: &[Field] = &[
+    field(
+        "ociVersion",
+        Holds,
+        "1.x; each field is decided by this table, whatever the version",
+    ),
+    field(
+        "annotations",
+        Holds,
+        "for whoever made the container; none changes anything here",
+    ),
+    field("hostname", Guest, "the name of the guest"),
+    field("domainname", Guest, "the NIS domain name of the guest"),
+    field(
+        "root.path",
+        Host,
+        "becomes the directory that the guest has as its root",
+    ),
+    field("root.readonly", Guest, "a read-only mount of the root"),
+    field("mounts.destination", Guest, "absolute, without `..`"),
+    field(
+        "mounts.type",
+        Guest,
+        "proc, tmpfs, devpts, devtmpfs, sysfs, mqueue, bind; a container starts without sysfs, mqueue, cgroup and cgroup2 where the guest has none; other types are refused",
+    ),
+    field(
+        "mounts.source",
+        Host,
+        "of a bind: bound into what the guest is served",
+    ),
+    field(
+        "mounts.options",
+        Guest,
+        "flags as in mount(8), and what the file system understands; propagation other than private is refused",
+    ),
+    field("mounts.uidMappings", Refused, "mounts have no id mappings"),
+    field("mounts.gidMappings", Refused, "mounts have no id mappings"),
+    field(
+        "process.terminal",
+        Guest,
+        "a pseudo-terminal of the container",
+    ),
+    field("process.consoleSize", Guest, "the terminal's first size"),
+    field("process.user.uid", Guest, "setuid(2)"),
+    field("process.user.gid", Guest, "setgid(2)"),
+    field("process.user.umask", Guest, "umask(2)"),
+    field("process.user.additionalGids", Guest, "setgroups(2)"),
+    field("process.user.username", Refused, "it is for Windows"),
+    field("process.args", Guest, "execve(2)"),
+    field("process.env", Guest, "execve(2)"),
+    field("process.cwd", Guest, "made if it is not there"),
+    field("process.commandLine", Refused, "it is for Windows"),
+    field(
+        "process.capabilities",
+        Guest,
+        "the five sets of capabilities(7)",
+    ),
+    field("process.rlimits", Guest, "setrlimit(2)"),
+    field("process.noNewPrivileges", Guest, "PR_SET_NO_NEW_PRIVS"),
+    field(
+        "process.oomScoreAdj",
+        Guest,
+        "the process's score in the guest; the microVM has the first process's on the host",
+    ),
+    field(
+        "process.apparmorProfile",
+        Refused,
+        "the guest's kernel has no AppArmor",
+    ),
+    field(
+        "process.selinuxLabel",
+        Refused,
+        "the guest's kernel has no SELinux",
+    ),
+    field(
+        "process.scheduler",
+        Refused,
+        "scheduling policies are not set from outside",
+    ),
+    field(
+        "process.ioPriority",
+        Refused,
+        "I/O priorities are not set from outside",
+    ),
+    field(
+        "process.execCPUAffinity",
+        Refused,
+        "affinities are not set from outside",
+    ),
+    field(
+        "hooks.prestart",
+        Host,
+        "run in the namespaces of the runtime once the microVM is there, before the program; the pid is that of the microVM",
+    ),
+    field("hooks.createRuntime", Host, "after prestart, likewise"),
+    field(
+        "hooks.createContainer",
+        Refused,
+        "no program of the host runs in the guest",
+    ),
+    field("hooks.startContainer", Refused, "no hook runs in the guest"),
+    field(
+        "hooks.poststart",
+        Host,
+        "run once the program runs; a failure is logged",
+    ),
+    field(
+        "hooks.poststop",
+        Host,
+        "run once the container is deleted; a failure is logged",
+    ),
+    field(
+        "linux.uidMappings",
+        Refused,
+        "user namespaces of containers are not supported",
+    ),
+    field(
+        "linux.gidMappings",
+        Refused,
+        "user namespaces of containers are not supported",
+    ),
+    field(
+        "linux.namespaces",
+        Guest,
+        "mount, pid, network, ipc, uts must be own ones, which a microVM is; cgroup and time may be; user, paths to join, and those of the host are refused",
+    ),
+    field(
+        "linux.devices",
+        Refused,
+        "a container has the default devices only",
+    ),
+    field("linux.netDevices", Refused, "the guest has no network"),
+    field(
+        "linux.cgroupsPath",
+        Holds,
+        "a place in the host's tree; what it would limit is limited by the size of the microVM",
+    ),
+    field(
+        "linux.resources.devices",
+        Guest,
+        "the guest's devices are the default ones; the machine's own terminals open for no container; a rule that denies one of the default devices is refused",
+    ),
+    field(
+        "linux.resources.memory.limit",
+        Host,
+        "the memory of the microVM",
+    ),
+    field(
+        "linux.resources.memory.swap",
+        Host,
+        "the guest has no swap, so this holds when it is not below the limit",
+    ),
+    field(
+        "linux.resources.memory.reservation",
+        Dropped,
+        "a wish for when the host is short of memory, no limit",
+    ),
+    field(
+        "linux.resources.memory.kernel",
+        Dropped,
+        "deprecated; the limit of the microVM covers its kernel",
+    ),
+    field(
+        "linux.resources.memory.kernelTCP",
+        Dropped,
+        "deprecated; the limit of the microVM covers its kernel",
+    ),
+    field(
+        "linux.resources.memory.swappiness",
+        Holds,
+        "the guest has no swap",
+    ),
+    field(
+        "linux.resources.memory.disableOOMKiller",
+        Refused,
+        "the guest's OOM killer cannot be turned off",
+    ),
+    field(
+        "linux.resources.memory.useHierarchy",
+        Holds,
+        "a microVM's memory is for all that is in it",
+    ),
+    field(
+        "linux.resources.memory.checkBeforeUpdate",
+        Holds,
+        "about updates, which are refused",
+    ),
+    field(
+        "linux.resources.cpu.shares",
+        Dropped,
+        "a weight among the containers of the host, no limit",
+    ),
+    field(
+        "linux.resources.cpu.quota",
+        Host,
+        "whole CPUs: the number of virtual CPUs; parts of one are refused",
+    ),
+    field("linux.resources.cpu.period", Host, "with the quota"),
+    field(
+        "linux.resources.cpu.burst",
+        Refused,
+        "there is no host cgroup that could follow it",
+    ),
+    field(
+        "linux.resources.cpu.realtimeRuntime",
+        Refused,
+        "there is no host cgroup that could follow it",
+    ),
+    field(
+        "linux.resources.cpu.realtimePeriod",
+        Refused,
+        "there is no host cgroup that could follow it",
+    ),
+    field(
+        "linux.resources.cpu.cpus",
+        Refused,
+        "virtual CPUs are not pinned",
+    ),
+    field(
+        "linux.resources.cpu.mems",
+        Refused,
+        "guest memory is not pinned",
+    ),
+    field(
+        "linux.resources.cpu.idle",
+        Refused,
+        "there is no host cgroup that could follow it",
+    ),
+    field(
+        "linux.resources.pids.limit",
+        Refused,
+        "the guest's kernel has no limit for it; -1 and 0 are none",
+    ),
+    field(
+        "linux.resources.blockIO",
+        Refused,
+        "there is no host cgroup that could follow it",
+    ),
+    field(
+        "linux.resources.hugepageLimits",
+        Holds,
+        "the guest has no hugetlbfs, so there are never more than any limit",
+    ),
+    field(
+        "linux.resources.network",
+        Refused,
+        "the guest has no network",
+    ),
+    field("linux.resources.rdma", Refused, "the guest has no RDMA"),
+    field(
+        "linux.resources.unified",
+        Refused,
+        "there is no host cgroup that could follow it",
+    ),
+    field(
+        "linux.intelRdt",
+        Refused,
+        "caches and bandwidths are not divided",
+    ),
+    field(
+        "linux.rootfsPropagation",
+        Holds,
+        "private; any other is refused",
+    ),
+    field(
+        "linux.maskedPaths",
+        Guest,
+        "covered before the program starts",
+    ),
+    field(
+        "linux.readonlyPaths",
+        Guest,
+        "mounted read-only before the program starts",
+    ),
+    field(
+        "linux.mountLabel",
+        Refused,
+        "the guest's kernel has no SELinux",
+    ),
+    field(
+        "linux.seccomp",
+        Refused,
+        "the guest's kernel has no system-call filters; start Docker's containers with --security-opt seccomp=unconfined",
+    ),
+    field("linux.sysctl", Refused, "sysctls are not set from outside"),
+    field(
+        "linux.sysctl.net",
+        Dropped,
+        "the guest has no network that it could be about",
+    ),
+    field(
+        "linux.personality",
+        Refused,
+        "the guest runs 64-bit programs of Linux",
+    ),
+    field(
+        "linux.timeOffsets",
+        Refused,
+        "time namespaces are not supported",
+    ),
+    field("linux.memoryPolicy", Refused, "guest memory is not pinned"),
+    field("solaris", Refused, "it is for another system"),
+    field("windows", Refused, "it is for another system"),
+    field("vm", Refused, "a microVM is made by this runtime alone"),
+    field("zos", Refused, "it is for another system"),
+    field("freebsd", Refused, "it is for another system"),
+];
+
+const fn field(path: &'static str, policy: Policy, note: &'static str) -> Field {
+    Field { path, policy, note }
+}
