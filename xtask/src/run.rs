@@ -22,6 +22,9 @@ pub(crate) struct RunArguments {
     /// Memory of the microVM, for example 256M
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// What runs the microVM, `kvm` or `qemu`
+    #[arg(long, value_name = "MACHINE")]
+    machine: Option<String>,
     /// Print how long each phase of the boot took
     #[arg(long)]
     timings: bool,
@@ -48,7 +51,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: RunArguments) -> anyhow::Res
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         command.arg("-t");
     }
-    for (name, value) in [("--cpus", arguments.cpus), ("--memory", arguments.memory)] {
+    for (name, value) in [
+        ("--cpus", arguments.cpus),
+        ("--memory", arguments.memory),
+        ("--machine", arguments.machine),
+    ] {
         if let Some(value) = value {
             command.args([name, &value]);
         }

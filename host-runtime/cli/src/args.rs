@@ -18,7 +18,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Run one program in a microVM of its own.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the pods that run, containerd's too.
     Ps(PsArgs),
 }
@@ -78,6 +78,16 @@ pub(super) struct RunArgs {
         allow_negative_numbers = true
     )]
     pub(super) memory: Size,
+    /// What runs the microVM: the host's KVM, or QEMU's software emulation [default: kvm where there is one].
+    #[arg(
+        long,
+        value_name = "kvm|qemu",
+        env = "NACRE_MACHINE",
+        value_parser = ["kvm", "qemu"],
+        hide_possible_values = true,
+        hide_env_values = true
+    )]
+    pub(super) machine: Option<String>,
     /// Print how long each phase took.
     #[arg(long)]
     pub(super) timings: bool,

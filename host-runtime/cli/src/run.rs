@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use agent_protocol::{CreateContainerRequest, Mount, SHARED_TAG, StartProcessRequest, User};
 use host_machine::printing::tell;
-use host_machine::{LogTarget, Machine, MachineError, MachineSpec, Memory, Share, VmmProcess};
+use host_machine::{
+    LogTarget, Machine, MachineError, MachineKind, MachineSpec, Memory, Share, VmmProcess,
+};
 use image::boot;
 use pod::Pod;
 use pod::state::{PodDir, Record, StateError, StateRoot};
@@ -156,8 +158,21 @@ fn spec(args: &RunArgs) -> Result<MachineSpec, RunError> {
         tag: SHARED_TAG.to_owned(),
         dir: args.rootfs.clone(),
     }];
+    spec.kind = kind(args.machine.as_deref());
     spec.log = args.log.clone().map_or(LogTarget::Discard, LogTarget::File);
     Ok(spec)
+}
+
+/// What runs the microVM: as asked, or else what the host has.
+fn kind(asked: Option<&str>) -> MachineKind {
+    if let Some(kind) = asked.and_then(MachineKind::from_name) {
+        return kind;
+    }
+    let (kind, notice) = MachineKind::of_host();
+    if let Some(notice) = notice {
+        tell(format_args!("nacre: {notice}"));
+    }
+    kind
 }
 
 /// The files as named; what is not named is found, the archive beside a named kernel.

@@ -60,11 +60,13 @@ fn counts(stats: &Stats) -> String {
     let devices = stats.devices.iter();
     let devices = devices.map(|device| format!("{} {}", device.name, device.requests));
     let devices = devices.collect::<Vec<_>>();
-    format!(
-        "until the program ended: exits of each CPU to the VMM {}; requests {}\n",
-        exits.join(" "),
-        devices.join(", ")
-    )
+    // Emulated CPUs do not leave the guest.
+    let exits = match exits.is_empty() {
+        true => String::new(),
+        false => format!("exits of each CPU to the VMM {}; ", exits.join(" ")),
+    };
+    let devices = devices.join(", ");
+    format!("until the program ended: {exits}requests {devices}\n")
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -68,8 +68,12 @@ pub trait VirtioDevice<S: Space>: Debug + Send {
     fn activate(&mut self, active: Active<S>);
     /// The guest notified a queue.
     fn kicked(&mut self, queue: usize);
-    /// The driver reset the device: give the queues up.
-    fn reset(&mut self);
+    /// Give the queues up and keep everything else, to go on when activated again: the guest's CPUs have stopped.
+    fn suspend(&mut self) -> Option<Active<S>>;
+    /// The driver reset the device: give the queues up, and forget the driver.
+    fn reset(&mut self) {
+        self.suspend();
+    }
 }
 
 /// The most chains taken from, or given to, one queue in a row: a guest that adds buffers as fast as they are

@@ -45,8 +45,8 @@ impl<S: Space> VirtioDevice<S> for Rng<S> {
         }
     }
 
-    fn reset(&mut self) {
-        self.active = None;
+    fn suspend(&mut self) -> Option<Active<S>> {
+        self.active.take()
     }
 }
 

@@ -138,6 +138,16 @@ pub enum Event {
     },
 }
 
+/// A word of the kernel command line; one with spaces is quoted as Linux reads it: the value, or else all of it, in double quotes.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    match word.split_once('=') {
+        _ if !word.contains(' ') => word.to_owned(),
+        Some((key, value)) if !key.contains(' ') => format!("{key}=\"{value}\""),
+        _ => format!("\"{word}\""),
+    }
+}
+
 /// Sends one message with its descriptors.
 ///
 /// # Errors

@@ -1,14 +1,15 @@
 //! A microVM, seen from the process that owns it.
 //!
 //! [`Machine`] is the seam between a pod and whatever runs its guest; [`MachineSpec`] is what a machine is made
-//! of. [`VmmProcess`] is the machine in a process of its own, `nacre-vmm`, which its owner speaks [`control`]
-//! with. Nothing above this crate knows how a machine works, nothing in it knows what runs in the guest.
+//! of. [`VmmProcess`] is the machine in a process of its own, `nacre-vmm` or `nacre-qemu`, which its owner speaks
+//! [`control`] with. Nothing above this crate knows how a machine works, nothing in it knows what runs in the guest.
 
 #![forbid(unsafe_code)]
 
 pub mod control;
 mod error;
 mod exit;
+pub mod far_end;
 pub mod printing;
 mod process;
 mod spec;
@@ -23,8 +24,8 @@ pub use error::MachineError;
 pub use exit::ExitReason;
 pub use process::VmmProcess;
 pub use spec::{
-    Attachment, Backing, Boot, Disk, LogTarget, MAX_CPUS, MAX_MEMORY, MIN_MEMORY, MachineSpec,
-    Memory, Net, Share,
+    Attachment, Backing, Boot, Disk, LogTarget, MAX_CPUS, MAX_MEMORY, MIN_MEMORY, MachineKind,
+    MachineSpec, Memory, Net, Share,
 };
 pub use stats::{DeviceStats, Stats};
 pub use timings::{Phase, Timings};

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::MachineError;
@@ -36,8 +37,59 @@ pub struct MachineSpec {
     pub disks: Vec<Disk>,
     /// Where its console log goes.
     pub log: LogTarget,
-    /// The VMM's program; `None` for the `nacre-vmm` beside the running program.
+    /// What runs it.
+    pub kind: MachineKind,
+    /// The program of its process; `None` for the one of [`MachineSpec::kind`] beside the running program.
     pub vmm: Option<PathBuf>,
+}
+
+/// What runs a microVM; what runs in the guest cannot tell, but for the speed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MachineKind {
+    /// Our VMM, by the host's KVM.
+    #[default]
+    Kvm,
+    /// QEMU, by software emulation.
+    Qemu,
+}
+
+impl MachineKind {
+    /// The one of this name, as users write it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "kvm" => Some(Self::Kvm),
+            "qemu" => Some(Self::Qemu),
+            _ => None,
+        }
+    }
+
+    /// What this host can run when nobody has said what to use: KVM, unless there is none; then a line that says so.
+    ///
+    /// A KVM that is there and may not be used is an error that the user can mend, and is left to the start.
+    #[must_use]
+    pub fn of_host() -> (Self, Option<String>) {
+        let missing = match File::options().read(true).write(true).open("/dev/kvm") {
+            Ok(_) => return (Self::Kvm, None),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NOENT) => "is not there",
+                Some(Errno::NXIO | Errno::NODEV) => "has nothing behind it",
+                _ => return (Self::Kvm, None),
+            },
+        };
+        let notice = format!(
+            "/dev/kvm {missing}: the microVM runs by QEMU's software emulation, many times slower"
+        );
+        (Self::Qemu, Some(notice))
+    }
+
+    /// The program of its process.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Kvm => "nacre-vmm",
+            Self::Qemu => "nacre-qemu",
+        }
+    }
 }
 
 /// The guest's kernel and what it starts from.
@@ -144,7 +196,7 @@ pub enum LogTarget {
 }
 
 impl MachineSpec {
-    /// One CPU, 256 MiB, nothing shared, no log.
+    /// On KVM, one CPU, 256 MiB, nothing shared, no log.
     #[must_use]
     pub fn new(kernel: impl Into<PathBuf>, initramfs: impl Into<PathBuf>) -> Self {
         Self {
@@ -159,6 +211,7 @@ impl MachineSpec {
             nets: Vec::new(),
             disks: Vec::new(),
             log: LogTarget::Discard,
+            kind: MachineKind::Kvm,
             vmm: None,
         }
     }
@@ -224,7 +277,7 @@ pub(crate) fn open_image(what: &'static str, path: &Path) -> Result<OwnedFd, Mac
 pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, MachineError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-        rustix::io::Errno::NOTDIR => MachineError::NotADirectory {
+        Errno::NOTDIR => MachineError::NotADirectory {
             path: path.to_owned(),
         },
         errno => MachineError::Open {

@@ -3,6 +3,7 @@
 use super::error::VmmError;
 use super::layout::{MMIO_GSI, MMIO_START};
 use devices::mmio::MMIO_SIZE;
+use host_machine::control::quoted;
 
 /// The longest command line, as Linux on x86 has it.
 pub const MAX_LENGTH: usize = 4096;
@@ -70,15 +71,6 @@ impl CommandLine<'_> {
             });
         }
         Ok(line)
-    }
-}
-
-/// A word with spaces is quoted as Linux reads it: the value, or else all of it, in double quotes.
-fn quoted(word: &str) -> String {
-    match word.split_once('=') {
-        _ if !word.contains(' ') => word.to_owned(),
-        Some((key, value)) if !key.contains(' ') => format!("{key}=\"{value}\""),
-        _ => format!("\"{word}\""),
     }
 }
 

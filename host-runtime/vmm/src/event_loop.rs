@@ -13,12 +13,12 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::error::VmmError;
 use super::memory::SharedMemory;
 use super::pause::CpuThreads;
-use super::reporter::Reporter;
 use devices::VirtioDevice;
 use devices::console::ConsoleLog;
 use devices::mmio::MmioBus;
-use devices::vsock::{STREAM_TOKEN, Vsock};
+use devices::vsock::{Attempts, STREAM_TOKEN, Vsock};
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request};
+use host_machine::far_end::Reporter;
 use host_machine::{DeviceStats, ExitReason, Stats};
 
 const CONTROL: u64 = 0;
@@ -66,6 +66,20 @@ impl Running {
             exits: exits.collect(),
             devices: devices.collect(),
         }
+    }
+}
+
+/// Connection attempts have the numbers of the owner's calls.
+#[derive(Debug)]
+pub struct Answers(pub Arc<Reporter>);
+
+impl Attempts for Answers {
+    fn connected(&self, attempt: u64) {
+        self.0.connected(attempt, Ok(()));
+    }
+
+    fn refused(&self, attempt: u64, why: &str) {
+        self.0.connected(attempt, Err(why));
     }
 }
 

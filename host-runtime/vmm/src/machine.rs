@@ -12,12 +12,11 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::ClockId;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::Files;
 use super::cmdline::CommandLine;
 use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
-use super::event_loop::{self, EventLoop, Running, SharedDevice};
+use super::event_loop::{self, Answers, EventLoop, Running, SharedDevice};
 use super::jail::{self, Namespaces};
 use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
@@ -26,17 +25,17 @@ use super::load::{self, Slide};
 use super::memory::{GuestRam, SharedMemory};
 use super::pause::{self, CpuThreads, Gate};
 use super::ports::Ports;
-use super::reporter::Reporter;
 use super::seccomp;
 use super::vcpu::{self, Vcpu};
 use crate::sys::Vm;
 use devices::console::Console;
 use devices::console::ConsoleLog;
-use devices::fs::{Fs, TAG_LEN};
+use devices::fs::{self, Fs, TAG_LEN};
 use devices::mmio::{Interrupt, MMIO_SIZE, MmioBus, QUEUE_NOTIFY, Transport};
 use devices::rng::Rng;
 use devices::vsock::Vsock;
-use host_machine::control::{ShareConfig, VmConfig};
+use host_machine::control::ShareConfig;
+use host_machine::far_end::{Reporter, Start};
 use host_machine::{ExitReason, Phase};
 
 const MSR_TSC: u32 = 0x10;
@@ -52,29 +51,29 @@ pub struct Ready {
     gate: Arc<Gate>,
 }
 
-/// Builds the machine that `config` describes.
+/// Builds the machine that was asked for.
 ///
 /// # Errors
 /// When the host or an input does not allow it.
-pub fn build(
-    config: &VmConfig,
-    files: Files,
-    control: OwnedFd,
-    reporter: &Arc<Reporter>,
-) -> Result<Ready, VmmError> {
-    let image = read_kernel(files.kernel, &config.kernel)?;
+pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result<Ready, VmmError> {
+    let config = &start.config;
+    let image = read_kernel(start.kernel.into(), &config.kernel)?;
     let kvm = Kvm::new().map_err(failed("open /dev/kvm"))?;
     let vm = kvm
         .create_vm()
         .map_err(failed("create a virtual machine"))?;
     reporter.phase(Phase::VmCreated);
     let cpuid = CpuidTemplate::of_host(&kvm)?;
-    let ram = GuestRam::new(config.memory.size, files.initramfs, &config.initramfs)?;
+    let ram = GuestRam::new(
+        config.memory.size,
+        start.initramfs.into(),
+        &config.initramfs,
+    )?;
     let vm =
         Vm::new(vm, Arc::clone(&ram.memory), ARCHIVE_START).map_err(failed("map guest memory"))?;
     create_interrupt_chips(&vm)?;
 
-    let log = Arc::new(ConsoleLog::new(files.log));
+    let log = Arc::new(ConsoleLog::new(start.log.into()));
     if !cpuid.missing.is_empty() {
         let names = cpuid.missing.join(", ");
         let note = format!("nacre-vmm: hidden, since this host's KVM cannot run it: {names}\n");
@@ -83,7 +82,8 @@ pub fn build(
     let mut event_loop = EventLoop::new(control, Arc::clone(reporter), Arc::clone(&log))?;
     let mut devices = Devices::new(&vm, &ram);
     let console = Arc::new(Mutex::new(Console::new(Arc::clone(&log))));
-    let vsock = Vsock::new(GUEST_CID, event_loop.poller(), Arc::clone(reporter) as _);
+    let attempts = Arc::new(Answers(Arc::clone(reporter)));
+    let vsock = Vsock::new(GUEST_CID, event_loop.poller(), attempts);
     let vsock = Arc::new(Mutex::new(vsock));
     let console: SharedDevice = console;
     event_loop.add_device(&console, devices.add(Arc::clone(&console))?)?;
@@ -91,7 +91,7 @@ pub fn build(
     let rng: SharedDevice = rng;
     event_loop.add_device(&rng, devices.add(Arc::clone(&rng))?)?;
     event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
-    let fs = match &files.share {
+    let fs = match &start.share {
         Some((share, dir)) => Some(shared_dir(share, dir, &mut devices)?),
         None => {
             Namespaces::enter()?.make_root(true)?;
@@ -261,7 +261,7 @@ fn shared_dir(
         });
     }
     rustix::process::fchdir(dir.as_fd()).map_err(|errno| failed(errno.into()))?;
-    raise_file_limit();
+    fs::raise_file_limit();
     // After the directory was entered: it is of the host's mounts, and follows into the new ones.
     let namespaces = Namespaces::enter()?;
     let fs = namespaces.with_descriptors(|| Fs::new(&share.tag, ".").map_err(failed))?;
@@ -270,20 +270,6 @@ fn shared_dir(
     let fs: SharedDevice = Arc::new(Mutex::new(fs));
     let kicks = devices.add(Arc::clone(&fs))?;
     Ok((fs, kicks))
-}
-
-/// The server holds a descriptor for every inode the guest knows.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // A low limit only makes the guest see EMFILE earlier.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
 }
 
 fn read_kernel(file: File, name: &str) -> Result<KernelImage, VmmError> {

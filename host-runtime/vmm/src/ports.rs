@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::reporter::Reporter;
 use devices::console::ConsoleLog;
+use host_machine::far_end::Reporter;
 use host_machine::{ExitReason, Phase};
 
 const COM1: u16 = 0x3f8;

@@ -1,4 +1,4 @@
-//! The host's programs: `nacre`, `nacre-vmm` and the containerd shim.
+//! The host's programs: `nacre`, `nacre-vmm`, `nacre-qemu` and the containerd shim.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 /// The crates that they are in.
-const PACKAGES: [&str; 3] = ["nacre-cli", "nacre-shim", "nacre-vmm"];
+const PACKAGES: [&str; 4] = ["nacre-cli", "nacre-shim", "nacre-vmm", "nacre-qemu"];
 
 /// Builds the host's programs, optimised, and returns the path of `nacre`; the others are
 /// beside it.

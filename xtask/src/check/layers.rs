@@ -24,13 +24,14 @@ const KERNEL: [&str; 12] = [
 ];
 
 /// The host runtime's, likewise. What host and guest share lies below all of them.
-const HOST: [&str; 11] = [
+const HOST: [&str; 12] = [
     "nacre-initramfs",
     "nacre-vsock-packet",
     "nacre-agent-protocol",
     "nacre-host-machine",
     "nacre-devices",
     "nacre-vmm",
+    "nacre-qemu",
     "nacre-image",
     "nacre-oci",
     "nacre-pod",
@@ -39,13 +40,19 @@ const HOST: [&str; 11] = [
 ];
 
 /// Dependencies that point down and are not to be: what owns a machine knows it by the trait alone, and the two
-/// ways in know nothing of each other.
-const APART: [(&str, &str); 6] = [
+/// machines, and the two ways in, know nothing of each other.
+const APART: [(&str, &str); 12] = [
     ("nacre-image", "nacre-vmm"),
     ("nacre-oci", "nacre-vmm"),
     ("nacre-pod", "nacre-vmm"),
     ("nacre-shim", "nacre-vmm"),
     ("nacre-cli", "nacre-vmm"),
+    ("nacre-image", "nacre-qemu"),
+    ("nacre-oci", "nacre-qemu"),
+    ("nacre-pod", "nacre-qemu"),
+    ("nacre-shim", "nacre-qemu"),
+    ("nacre-cli", "nacre-qemu"),
+    ("nacre-qemu", "nacre-vmm"),
     ("nacre-cli", "nacre-shim"),
 ];
 

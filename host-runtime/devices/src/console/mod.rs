@@ -68,7 +68,7 @@ impl<S: Space> VirtioDevice<S> for Console<S> {
         });
     }
 
-    fn reset(&mut self) {
-        self.active = None;
+    fn suspend(&mut self) -> Option<Active<S>> {
+        self.active.take()
     }
 }

@@ -78,6 +78,20 @@ impl<S> Fs<S> {
     }
 }
 
+/// Lets this process open as many files as it may: the server holds a descriptor for every inode that the guest knows.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // A low limit only makes the guest see EMFILE earlier.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
 impl<S: fmt::Debug> fmt::Debug for Fs<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fs")
@@ -122,8 +136,8 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
         }
     }
 
-    fn reset(&mut self) {
-        self.active = None;
+    fn suspend(&mut self) -> Option<Active<S>> {
+        self.active.take()
     }
 }
 

@@ -177,6 +177,12 @@ impl<S: Space> VirtioDevice<S> for Vsock<S> {
         self.pump();
     }
 
+    fn suspend(&mut self) -> Option<Active<S>> {
+        // What the guest has sent is its own no more.
+        self.take_from_guest();
+        self.active.take()
+    }
+
     fn reset(&mut self) {
         self.active = None;
         self.mux.clear();

@@ -1,4 +1,4 @@
-//! The machine in a process of its own: `nacre-vmm`, started here, owned through the control channel.
+//! The machine in a process of its own: `nacre-vmm` or `nacre-qemu`, started here, owned through the control channel.
 //!
 //! [`VmmProcess::start`] spawns it and hands it open files only. A thread reads its events. Because the
 //! channel has no name and the process ends when it hangs up, no VMM outlives its owner.
@@ -21,7 +21,8 @@ use rustix::pipe::PipeFlags;
 
 use crate::control::{self, Call, Reply, Request, ShareConfig, VERSION, VmConfig};
 use crate::{
-    Attachment, ExitReason, Machine, MachineError, MachineSpec, Phase, Stats, Timings, spec,
+    Attachment, ExitReason, Machine, MachineError, MachineKind, MachineSpec, Phase, Stats, Timings,
+    spec,
 };
 use state::{Shared, Waited};
 
@@ -51,24 +52,30 @@ impl VmmProcess {
         let started = Instant::now();
         spec.check()?;
         let (vm, fds) = open_inputs(spec)?;
-        check_kvm()?;
+        if spec.kind == MachineKind::Kvm {
+            check_kvm()?;
+        }
         let (ours, theirs) = channel()?;
         // The VMM never waits for a reader, who reads what it has said when it has ended.
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (said, stderr) =
             rustix::pipe::pipe_with(flags).map_err(|errno| channel_error(errno.into()))?;
-        let path = spec.vmm.clone().unwrap_or_else(vmm_beside_us);
+        let program = spec.kind.program();
+        let path = spec.vmm.clone();
+        let path = path.unwrap_or_else(|| beside_us(program));
         let child = Command::new(&path)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(stderr)
             .env_clear()
+            // Where the QEMU machine looks for QEMU.
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             // A terminal's keys are for the owner, which decides what they mean for the guest.
             .process_group(0)
             .spawn()
             .map_err(|source| MachineError::Spawn { path, source })?;
         let pid = child.id();
-        let shared = Arc::new(Shared::new(started, child, said));
+        let shared = Arc::new(Shared::new(started, program, child, said));
         let reader = state::spawn_reader(&shared, ours.try_clone().map_err(channel_error)?)?;
         let machine = Self {
             control: ours,
@@ -256,9 +263,8 @@ fn channel_error(source: io::Error) -> MachineError {
     MachineError::Channel { source }
 }
 
-/// The VMM installed beside the running program; cargo's test programs live one folder deeper.
-fn vmm_beside_us() -> PathBuf {
-    let name = "nacre-vmm";
+/// The program installed beside the running one; cargo's test programs live one folder deeper.
+fn beside_us(name: &str) -> PathBuf {
     let Ok(exe) = std::env::current_exe() else {
         return PathBuf::from(name);
     };

@@ -38,6 +38,8 @@ pub(super) struct Shared {
     changed: Condvar,
     /// What the VMM says outside of the channel: its C library's last words, for one.
     said: OwnedFd,
+    /// Who says it.
+    program: &'static str,
     /// When the start was asked for, by `CLOCK_MONOTONIC`, which the VMM shares.
     started_ns: u64,
 }
@@ -55,7 +57,12 @@ struct State {
 }
 
 impl Shared {
-    pub(super) fn new(started: Instant, child: Child, said: OwnedFd) -> Self {
+    pub(super) fn new(
+        started: Instant,
+        program: &'static str,
+        child: Child,
+        said: OwnedFd,
+    ) -> Self {
         let ago = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
         let state = State {
             child,
@@ -70,6 +77,7 @@ impl Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
             said,
+            program,
             started_ns: monotonic_ns().saturating_sub(ago),
         }
     }
@@ -188,7 +196,7 @@ impl Shared {
         let status = self.reap();
         let said = last_words(&self.said);
         if !said.is_empty() {
-            tell(format_args!("nacre-vmm: {said}"));
+            tell(format_args!("{}: {said}", self.program));
         }
         let mut state = self.lock();
         let since_start = monotonic_ns().saturating_sub(self.started_ns);

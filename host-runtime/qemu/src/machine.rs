@@ -1,0 +1,335 @@
+//! One microVM on QEMU: starts everything, serves the owner's requests, and says how it ended.
+
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use devices::console::ConsoleLog;
+use devices::fs::{self, Fs};
+use devices::vsock::{Attempts, Vsock};
+use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request, ShareConfig};
+use host_machine::far_end::{Reporter, Start};
+use host_machine::{ExitReason, Phase, Stats};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::backend::memory::SharedMemory;
+use crate::backend::{self, Served, Service, SharedDevice};
+use crate::command::Inherited;
+use crate::error::{QemuError, io};
+use crate::monitor::Monitor;
+use crate::process::{self, Qemu};
+
+/// The guest's context identifier on vsock.
+const GUEST_CID: u64 = 3;
+
+/// A machine whose CPUs are about to run.
+#[derive(Debug)]
+pub struct Ready {
+    qemu: Qemu,
+    monitor: Monitor,
+    control: OwnedFd,
+    vsock: Arc<Mutex<Vsock<SharedMemory>>>,
+    served: Vec<Served>,
+    is_paused: Arc<AtomicBool>,
+    log: Arc<ConsoleLog>,
+    /// What reads the guest's log and its marks, to their ends.
+    readers: Vec<JoinHandle<()>>,
+    reporter: Arc<Reporter>,
+}
+
+/// Connection attempts have the numbers of the owner's calls.
+#[derive(Debug)]
+struct Answers(Arc<Reporter>);
+
+impl Attempts for Answers {
+    fn connected(&self, attempt: u64) {
+        self.0.connected(attempt, Ok(()));
+    }
+
+    fn refused(&self, attempt: u64, why: &str) {
+        self.0.connected(attempt, Err(why));
+    }
+}
+
+/// Our ends of what stands between us and QEMU, or QEMU's.
+#[derive(Debug)]
+struct Streams {
+    monitor: UnixStream,
+    log: UnixStream,
+    marks: UnixStream,
+    vsock: UnixStream,
+    fs: Option<UnixStream>,
+}
+
+impl Streams {
+    /// Both ends of all.
+    fn pairs(has_fs: bool) -> Result<(Self, Self), QemuError> {
+        let pair = || UnixStream::pair().map_err(io("make a socket pair"));
+        let (monitor, log, marks, vsock) = (pair()?, pair()?, pair()?, pair()?);
+        let (fs, fs_theirs) = has_fs.then(pair).transpose()?.unzip();
+        let ours = Self {
+            monitor: monitor.0,
+            log: log.0,
+            marks: marks.0,
+            vsock: vsock.0,
+            fs,
+        };
+        let theirs = Self {
+            monitor: monitor.1,
+            log: log.1,
+            marks: marks.1,
+            vsock: vsock.1,
+            fs: fs_theirs,
+        };
+        Ok((ours, theirs))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &UnixStream> {
+        let others = [&self.monitor, &self.log, &self.marks, &self.vsock];
+        others.into_iter().chain(&self.fs)
+    }
+}
+
+/// Builds the machine that was asked for.
+///
+/// # Errors
+/// When the host, QEMU or an input does not allow it.
+pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result<Ready, QemuError> {
+    let fs = start.share.as_ref().map(shared_dir).transpose()?;
+    let (mut qemu, streams) = launch(&start, &control)?;
+    let is_paused = Arc::<AtomicBool>::default();
+    let service = |stream, poller| Service {
+        stream,
+        poller,
+        is_paused: Arc::clone(&is_paused),
+        reporter: Arc::clone(reporter),
+    };
+    let poller = backend::poller()?;
+    let answers = Arc::new(Answers(Arc::clone(reporter)));
+    let vsock = Vsock::new(GUEST_CID, Arc::clone(&poller), answers);
+    let vsock = Arc::new(Mutex::new(vsock));
+    let (device, same) = (Arc::clone(&vsock), Arc::clone(&vsock));
+    let service_of_vsock = service(streams.vsock, poller);
+    let mut served = vec![backend::serve(device, Some(same), service_of_vsock)?];
+    if let (Some(fs), Some(stream)) = (fs, streams.fs) {
+        let service = service(stream, backend::poller()?);
+        served.push(backend::serve(fs, None, service)?);
+    }
+    let log = Arc::new(ConsoleLog::new(start.log.into()));
+    let readers = vec![
+        read_log(streams.log, &log)?,
+        read_marks(streams.marks, reporter)?,
+    ];
+    let Some(monitor) = Monitor::connect(streams.monitor)? else {
+        let (_, said) = qemu.reap();
+        return Err(QemuError::NotReady { said });
+    };
+    reporter.phase(Phase::VmCreated);
+    reporter.phase(Phase::Loaded);
+    Ok(Ready {
+        qemu,
+        monitor,
+        control,
+        vsock,
+        served,
+        is_paused,
+        log,
+        readers,
+        reporter: Arc::clone(reporter),
+    })
+}
+
+/// Starts QEMU; gives our ends of the streams. QEMU's are closed here, so that its end is seen on ours.
+fn launch(start: &Start, control: &OwnedFd) -> Result<(Qemu, Streams), QemuError> {
+    let (ours, theirs) = Streams::pairs(start.share.is_some())?;
+    let control = control.try_clone().map_err(io("copy a descriptor"))?;
+    let fs = theirs.fs.as_ref().zip(start.share.as_ref());
+    let inherited = Inherited {
+        kernel: start.kernel.as_raw_fd(),
+        initramfs: start.initramfs.as_raw_fd(),
+        monitor: theirs.monitor.as_raw_fd(),
+        log: theirs.log.as_raw_fd(),
+        marks: theirs.marks.as_raw_fd(),
+        vsock: theirs.vsock.as_raw_fd(),
+        fs: fs.map(|(fs, (share, _))| (fs.as_raw_fd(), share.tag.clone())),
+    };
+    let mut handed = vec![
+        start.kernel.as_fd(),
+        start.initramfs.as_fd(),
+        control.as_fd(),
+    ];
+    handed.extend(theirs.iter().map(AsFd::as_fd));
+    // The guest's clock, which starts with its CPUs, is late by what QEMU takes to get there.
+    let epoch_ns = now_ns();
+    let qemu = Qemu::start(&start.config, &inherited, &handed, epoch_ns)?;
+    Ok((qemu, ours))
+}
+
+impl Ready {
+    /// Runs until the machine ends, and says how; `started` is called when the CPUs are about to run.
+    ///
+    /// # Errors
+    /// When QEMU does not let them run or nothing can be waited for.
+    pub fn run(mut self, started: impl FnOnce()) -> Result<ExitReason, QemuError> {
+        started();
+        self.monitor.execute("cont", "let the guest's CPUs run")?;
+        loop {
+            let mut polled = [
+                PollFd::new(&self.control, PollFlags::IN),
+                PollFd::from_borrowed_fd(self.qemu.ended(), PollFlags::IN),
+            ];
+            match rustix::event::poll(&mut polled, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(io("poll for events")(errno)),
+            }
+            let [control, qemu] = polled.map(|fd| !fd.revents().is_empty());
+            if qemu {
+                return Ok(self.end());
+            }
+            if control && !self.take_request() {
+                return Ok(ExitReason::Stopped);
+            }
+        }
+    }
+
+    /// Takes one request of the owner's; false when the owner is gone, and so is the machine.
+    fn take_request(&self) -> bool {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        match control::receive::<Call>(self.control.as_fd(), &mut buffer) {
+            Ok(Some((call, fds))) => {
+                if let Some(reply) = self.serve(call.id, call.request, fds) {
+                    self.reporter.answer(call.id, reply);
+                }
+                true
+            }
+            // Nothing that could be answered.
+            Err(Errno::BADMSG) => true,
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Does what is asked; `None` when the answer comes later.
+    fn serve(
+        &self,
+        id: u64,
+        request: Request,
+        mut fds: Vec<OwnedFd>,
+    ) -> Option<Result<Reply, String>> {
+        let done = |result: Result<(), QemuError>| {
+            result
+                .map(|()| Reply::Done)
+                .map_err(|error| error.to_string())
+        };
+        Some(match request {
+            Request::Connect { port } => match fds.pop() {
+                Some(stream) => {
+                    let mut vsock = self.vsock.lock().unwrap_or_else(PoisonError::into_inner);
+                    vsock.connect(id, port, stream);
+                    return None;
+                }
+                None => Err("the request came without a socket".to_owned()),
+            },
+            Request::Pause => {
+                self.is_paused.store(true, Ordering::Release);
+                done(self.monitor.execute("stop", "stop the guest's CPUs"))
+            }
+            Request::Resume => {
+                let resumed = self.monitor.execute("cont", "let the guest's CPUs run on");
+                self.is_paused.store(false, Ordering::Release);
+                done(resumed)
+            }
+            Request::Stats => Ok(Reply::Stats(Stats {
+                // Emulated CPUs do not come out of the guest.
+                exits: Vec::new(),
+                devices: self.served.iter().map(Served::stats).collect(),
+            })),
+            Request::Start(_) => Err("the machine has been started before".to_owned()),
+            Request::Attach(what) => Err(format!(
+                "{} cannot be attached to a running microVM yet; start it with it",
+                what.name()
+            )),
+            Request::Detach(what) => Err(format!(
+                "{} cannot be detached from a running microVM yet",
+                what.name()
+            )),
+        })
+    }
+
+    /// QEMU has ended: passes on what the guest has said, and finds out why.
+    fn end(&mut self) -> ExitReason {
+        let (status, said) = self.qemu.reap();
+        let mut vsock = self.vsock.lock().unwrap_or_else(PoisonError::into_inner);
+        vsock.finish();
+        drop(vsock);
+        for reader in self.readers.drain(..) {
+            // A reader that panicked has ended the process.
+            let _ = reader.join();
+        }
+        self.log.flush();
+        let shutdown = self.monitor.shutdown_reason();
+        let panic_message = || self.log.panic_message();
+        process::reason(status, &said, shutdown.as_deref(), panic_message)
+    }
+}
+
+/// A file system device that serves this directory.
+fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<SharedDevice, QemuError> {
+    let failed = |source| QemuError::SharedDir {
+        path: share.path.clone(),
+        source,
+    };
+    if share.tag.len() > fs::TAG_LEN {
+        return Err(QemuError::Start {
+            what: "a share's tag is too long",
+        });
+    }
+    rustix::process::fchdir(dir).map_err(|errno| failed(errno.into()))?;
+    fs::raise_file_limit();
+    let fs = Fs::new(&share.tag, ".").map_err(failed)?;
+    fs.open().map_err(failed)?;
+    Ok(Arc::new(Mutex::new(fs)))
+}
+
+/// Reads what the guest writes to its consoles.
+fn read_log(stream: UnixStream, log: &Arc<ConsoleLog>) -> Result<JoinHandle<()>, QemuError> {
+    let log = Arc::clone(log);
+    read("log", stream, move |bytes| log.write(bytes))
+}
+
+/// Reads the phases that the guest reaches.
+fn read_marks(stream: UnixStream, reporter: &Arc<Reporter>) -> Result<JoinHandle<()>, QemuError> {
+    let reporter = Arc::clone(reporter);
+    read("marks", stream, move |bytes| {
+        let phases = bytes.iter().filter_map(|mark| Phase::from_mark(*mark));
+        phases.for_each(|phase| reporter.phase(phase));
+    })
+}
+
+/// Reads one of QEMU's streams to its end.
+fn read(
+    name: &str,
+    mut stream: UnixStream,
+    mut take: impl FnMut(&[u8]) + Send + 'static,
+) -> Result<JoinHandle<()>, QemuError> {
+    let read = move || {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut bytes) {
+            take(&bytes[..length]);
+        }
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(read)
+        .map_err(io("start a thread"))
+}
+
+/// Unix time.
+fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(0))
+}
