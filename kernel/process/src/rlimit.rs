@@ -201,14 +201,17 @@ impl Limits {
         Ok(core::mem::replace(slot, new))
     }
 
-    /// Replaces a limit if it is still `old`.
-    pub(crate) fn replace_if(&self, resource: Resource, old: Limit, new: Limit) {
+    /// Replaces a limit if it is still `old`; whether it was.
+    #[must_use]
+    pub(crate) fn replace_if(&self, resource: Resource, old: Limit, new: Limit) -> bool {
         let mut limits = self.all.lock();
         let slot = &mut limits[resource as usize];
-        if *slot == old {
+        let is_old = *slot == old;
+        if is_old {
             self.soft[resource as usize].store(new.soft, Ordering::Relaxed);
             *slot = new;
         }
+        is_old
     }
 
     /// A copy for a child.

@@ -19,7 +19,7 @@ use sched::ThreadRef;
 use super::posix::TimerClock;
 use super::{State, posix};
 use crate::Process;
-use crate::rlimit::{INFINITY, Limit, Resource};
+use crate::rlimit::{INFINITY, Limit, Limits, Resource};
 use crate::signal::{SigInfo, Signal, send};
 use crate::thread::Thread;
 
@@ -138,7 +138,7 @@ fn look(thread: &Arc<Thread>) {
     let signals = [
         expired[0].then_some(Signal::VTALRM),
         expired[1].then_some(Signal::PROF),
-        limit_signal(process, limit, clocks[1] / SECOND_NS),
+        limit_signal(process.limits(), limit, clocks[1] / SECOND_NS),
     ];
     for signal in signals.into_iter().flatten() {
         // Standard signals always find room.
@@ -201,7 +201,10 @@ pub(super) fn share_of(left_ns: u64, count: usize) -> u64 {
 }
 
 /// SIGXCPU at the soft limit, which moves up a second each time; SIGKILL at the hard one.
-fn limit_signal(process: &Process, limit: Limit, used_s: u64) -> Option<Signal> {
+///
+/// `limit` was read before: threads on several CPUs may have found the same one passed. The one that moves it sends.
+/// Where somebody has set another limit meanwhile nothing is sent, and the alarm, which follows the new one, looks again.
+fn limit_signal(limits: &Limits, limit: Limit, used_s: u64) -> Option<Signal> {
     if limit.hard != INFINITY && used_s >= limit.hard {
         return Some(Signal::KILL);
     }
@@ -212,7 +215,27 @@ fn limit_signal(process: &Process, limit: Limit, used_s: u64) -> Option<Signal> 
         soft: limit.soft + 1,
         ..limit
     };
-    // A limit that somebody sets at this moment is theirs.
-    process.limits().replace_if(Resource::Cpu, limit, next);
-    Some(Signal::XCPU)
+    let moved = limits.replace_if(Resource::Cpu, limit, next);
+    moved.then_some(Signal::XCPU)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_second_past_the_soft_limit_is_told_once() {
+        let limits = Limits::default();
+        let limit = Limit { soft: 1, hard: 3 };
+        limits.set(Resource::Cpu, limit, true).expect("allowed");
+        assert_eq!(limit_signal(&limits, limit, 0), None);
+        // Two CPUs have read the limit before either looks.
+        assert_eq!(limit_signal(&limits, limit, 1), Some(Signal::XCPU));
+        assert_eq!(limit_signal(&limits, limit, 1), None);
+        let limit = limits.get(Resource::Cpu);
+        assert_eq!(limit.soft, 2);
+        assert_eq!(limit_signal(&limits, limit, 1), None);
+        assert_eq!(limit_signal(&limits, limit, 2), Some(Signal::XCPU));
+        assert_eq!(limit_signal(&limits, limit, 3), Some(Signal::KILL));
+    }
 }
