@@ -8,8 +8,10 @@ use std::sync::{Condvar, Mutex, Once, OnceLock};
 
 use abi::Result;
 use machine::frame::account::{self, AccountId};
+use machine::intrusive::List;
 use machine::page_table::PageTable;
 
+use crate::later::{self, Leavings, Left};
 use crate::stats::CpuStat;
 use crate::thread::{Thread, ThreadBuilder, ThreadRef};
 use crate::timer_heap::{NOWHERE, Slot, Timed, TimerHeap};
@@ -18,12 +20,37 @@ std::thread_local! {
     static CURRENT: RefCell<Option<ThreadRef>> = const { RefCell::new(None) };
 }
 
+std::thread_local! {
+    /// What was let go of with interrupts off.
+    static LEAVINGS: RefCell<Leavings> = const { RefCell::new(Leavings::new()) };
+}
+
 static RUNNABLE: AtomicUsize = AtomicUsize::new(0);
 
 /// The std thread behind a thread, once it runs.
 pub(crate) struct ThreadData {
-    entry: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     handle: OnceLock<std::thread::Thread>,
+}
+
+/// What it will run.
+pub(crate) struct Estate {
+    entry: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Estate {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the other backend's stacks can run out"
+    )]
+    pub(crate) fn new(entry: Box<dyn FnOnce() + Send>) -> Result<Self> {
+        let entry = Mutex::new(Some(entry));
+        Ok(Self { entry })
+    }
+
+    pub(crate) fn adopted() -> Self {
+        let entry = Mutex::new(None);
+        Self { entry }
+    }
 }
 
 impl core::fmt::Debug for ThreadData {
@@ -33,24 +60,15 @@ impl core::fmt::Debug for ThreadData {
 }
 
 impl ThreadData {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the other backend's stacks can run out"
-    )]
-    pub(crate) fn new(entry: Box<dyn FnOnce() + Send>) -> Result<Self> {
-        Ok(Self {
-            entry: Mutex::new(Some(entry)),
-            handle: OnceLock::new(),
-        })
+    pub(crate) fn new() -> Self {
+        let handle = OnceLock::new();
+        Self { handle }
     }
 
     pub(crate) fn adopted() -> Self {
-        let handle = OnceLock::new();
-        let _ = handle.set(std::thread::current());
-        Self {
-            entry: Mutex::new(None),
-            handle,
-        }
+        let data = Self::new();
+        let _ = data.handle.set(std::thread::current());
+        data
     }
 
     /// Only the calling thread's: that of another one is its std thread's own.
@@ -90,6 +108,7 @@ pub(crate) fn current() -> ThreadRef {
 
 pub(crate) fn launch(thread: &ThreadRef) {
     let entry = thread
+        .estate
         .backend
         .entry
         .lock()
@@ -140,6 +159,19 @@ pub(crate) fn yield_now() {
 }
 
 pub(crate) fn reschedule_if_needed() {}
+
+/// Puts off a drop with interrupts off, when a handler would run on the machine; else it is now.
+pub(crate) fn let_go(left: Arc<dyn Left>) {
+    if machine::interrupt::are_off() {
+        LEAVINGS.with_borrow_mut(|list| later::add(list, left));
+    }
+}
+
+pub(crate) fn drop_leavings() {
+    while let Some(left) = LEAVINGS.with_borrow_mut(List::pop_front) {
+        drop(left);
+    }
+}
 
 pub(crate) fn kick(_: &Thread) {}
 

@@ -18,6 +18,7 @@ use core::sync::atomic;
 pub mod attributes;
 pub mod clock;
 mod handshake;
+mod later;
 pub mod lock;
 mod park;
 pub mod rcu;
@@ -36,6 +37,7 @@ mod backend;
 mod backend;
 
 pub use attributes::{Attributes, CpuMask, Policy};
+pub use later::DropLater;
 pub use lock::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use park::{Sleep, park};
 pub use thread::{Thread, ThreadBuilder, ThreadRef, cond_resched, is_to_stop, killed};

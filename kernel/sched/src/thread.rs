@@ -15,6 +15,7 @@ use machine::sync::SpinLock;
 use crate::attributes::{Attributes, CpuMask, Policy};
 use crate::backend;
 use crate::handshake::StateCell;
+use crate::later::DropLater;
 use crate::park::{Sleep, WAIT_LEVELS};
 use crate::run_queue::{Entity, Group, Member};
 use crate::stats::{Account, CpuTime};
@@ -33,9 +34,6 @@ pub type Attachment = Arc<dyn Any + Send + Sync>;
 pub struct Thread {
     id: u64,
     name: SpinLock<Name>,
-    extension: Option<Attachment>,
-    page_table: SpinLock<Option<Arc<PageTable>>>,
-    memory: SpinLock<Option<Attachment>>,
     state: StateCell,
     interrupted: AtomicBool,
     killed: AtomicBool,
@@ -56,6 +54,15 @@ pub struct Thread {
     /// The policy's number: interrupt handlers read it, so it is not behind the attributes' lock.
     policy: AtomicU8,
     pub(crate) backend: backend::ThreadData,
+    pub(crate) estate: DropLater<Estate>,
+}
+
+/// What is more than memory of the heap: whoever wakes a thread may be the last one to have it.
+pub(crate) struct Estate {
+    extension: Option<Attachment>,
+    page_table: SpinLock<Option<Arc<PageTable>>>,
+    memory: SpinLock<Option<Attachment>>,
+    pub(crate) backend: backend::Estate,
 }
 
 impl Member for Thread {
@@ -111,13 +118,13 @@ impl Thread {
     /// What [`ThreadBuilder::extension`] attached.
     #[must_use]
     pub fn extension(&self) -> Option<&Attachment> {
-        self.extension.as_ref()
+        self.estate.extension.as_ref()
     }
 
     /// The page table that is active while this thread runs.
     #[must_use]
     pub fn page_table(&self) -> Option<Arc<PageTable>> {
-        self.page_table.lock().clone()
+        self.estate.page_table.lock().clone()
     }
 
     /// Sets the page table: at once for the calling thread, at its next turn for another one.
@@ -126,12 +133,12 @@ impl Thread {
         if core::ptr::eq(self, Arc::as_ptr(&current())) {
             backend::activate(table.as_ref());
         }
-        let previous = core::mem::replace(&mut *self.page_table.lock(), table);
+        let previous = core::mem::replace(&mut *self.estate.page_table.lock(), table);
         drop(previous);
     }
 
     pub(crate) fn activate_page_table(&self) {
-        if let Some(table) = &*self.page_table.lock() {
+        if let Some(table) = &*self.estate.page_table.lock() {
             backend::activate(Some(table));
         }
     }
@@ -139,12 +146,12 @@ impl Thread {
     /// The address space (a `memory::AddressSpace`) of this thread.
     #[must_use]
     pub fn memory(&self) -> Option<Attachment> {
-        self.memory.lock().clone()
+        self.estate.memory.lock().clone()
     }
 
     /// Sets the address space; see also [`Self::set_page_table`].
     pub fn set_memory(&self, memory: Option<Attachment>) {
-        let previous = core::mem::replace(&mut *self.memory.lock(), memory);
+        let previous = core::mem::replace(&mut *self.estate.memory.lock(), memory);
         // Dropped outside the lock: it may be the last reference to a whole address space.
         drop(previous);
     }
@@ -416,9 +423,10 @@ pub fn yield_now() {
     backend::yield_now();
 }
 
-/// Gives way if another thread should have the CPU. Call before returning to user mode, with no
-/// lock held; cheap when there is nothing to do.
+/// Gives way if another thread should have the CPU, and drops what was put off ([`DropLater`]). Call before returning to
+/// user mode, with no lock held, sleeping ones neither; cheap when there is nothing to do.
 pub fn reschedule_if_needed() {
+    backend::drop_leavings();
     backend::reschedule_if_needed();
 }
 

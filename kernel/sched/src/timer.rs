@@ -12,6 +12,7 @@ use abi::Result;
 use collections::try_arc;
 
 use crate::backend;
+use crate::later::DropLater;
 use crate::park::{Sleep, park};
 use crate::thread::{Thread, ThreadRef};
 use crate::timer_heap::{NOWHERE, Slot, Timed};
@@ -22,7 +23,8 @@ pub struct Timer(Arc<Inner>);
 struct Inner {
     slot: Slot,
     deadline_ns: AtomicU64,
-    callback: Box<dyn Fn() + Send + Sync>,
+    /// A handler that calls it may be the last to have it.
+    callback: DropLater<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl core::fmt::Debug for Timer {
@@ -40,7 +42,7 @@ impl Timer {
         Ok(Self(try_arc(Inner {
             slot: Slot::new(),
             deadline_ns: AtomicU64::new(0),
-            callback,
+            callback: DropLater::new(callback)?,
         })?))
     }
 

@@ -5,10 +5,10 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use machine::cpu::MAX_CPUS;
-use machine::intrusive::List;
 use machine::sync::IrqLock;
 
 use super::watchdog::Suspicion;
+use crate::later::Leavings;
 use crate::run_queue::{Member, RunQueue};
 use crate::stats::CpuStat;
 use crate::thread::{Thread, ThreadBuilder, ThreadRef};
@@ -24,7 +24,7 @@ pub(super) static CPUS: [Cpu; MAX_CPUS] = [const { Cpu::new() }; MAX_CPUS];
 pub(super) struct Cpu {
     /// The running thread. Written by this CPU alone, with interrupts off, so readers here never wait.
     current: spin::RwLock<Option<ThreadRef>>,
-    /// The current thread should give way, or something waits for a moment without locks held.
+    /// The current thread should give way.
     pub(super) needs_reschedule: AtomicBool,
     /// End of the current slice, [`NEVER`] while nobody else is ready. Written by this CPU.
     pub(super) slice_end_ns: AtomicU64,
@@ -58,6 +58,9 @@ pub(super) struct Cpu {
     pub(super) switches: AtomicU64,
     pub(super) queue: IrqLock<Queue>,
     pub(super) timers: IrqLock<TimerHeap>,
+    /// What was let go of here, to be dropped where no lock is held ([`crate::later`]), and whether there is any.
+    pub(super) leavings: IrqLock<Leavings>,
+    pub(super) has_leavings: AtomicBool,
 }
 
 /// What happens to a thread once its stack is free.
@@ -67,8 +70,6 @@ pub(super) enum Afterwards {
     Nothing,
     /// It goes to another CPU.
     Move,
-    /// It has exited.
-    Bury,
 }
 
 pub(super) struct Queue {
@@ -77,8 +78,6 @@ pub(super) struct Queue {
     pub(super) idle: Option<ThreadRef>,
     /// The thread this CPU is switching away from, and whether it is to go to another CPU.
     pub(super) handed_over: Option<(ThreadRef, Afterwards)>,
-    /// Exited threads, dropped where no lock is held. They wait for nothing, so a link of theirs is free.
-    pub(super) dead: List<Thread>,
 }
 
 impl Cpu {
@@ -108,9 +107,10 @@ impl Cpu {
                 ready: RunQueue::new(0),
                 idle: None,
                 handed_over: None,
-                dead: List::new(),
             }),
             timers: IrqLock::new(TimerHeap::new()),
+            leavings: IrqLock::new(Leavings::new()),
+            has_leavings: AtomicBool::new(false),
         }
     }
 

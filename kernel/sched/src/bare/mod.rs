@@ -26,7 +26,9 @@ use machine::task::Task;
 use crate::stats::{CpuStat, bump};
 use crate::thread::{Thread, ThreadRef};
 
-pub(crate) use switch::{block, exit, idle, init_cpu, reschedule_if_needed, yield_now};
+pub(crate) use switch::{
+    block, drop_leavings, exit, idle, init_cpu, let_go, reschedule_if_needed, yield_now,
+};
 pub(crate) use timers::{arm, cancel, run_alarm_changed, timer_interrupt};
 pub(crate) use wake::{
     affinity_changed, change_standing, kick, launch, make_runnable, prod, reschedule_interrupt,
@@ -35,10 +37,6 @@ pub(crate) use watchdog::start as start_watchdog;
 
 /// The scheduler's own part of a thread.
 pub(crate) struct ThreadData {
-    task: Arc<Task>,
-    /// What it will run. Here, so that the task's own closure has no size and so nothing to leak when it
-    /// never returns.
-    entry: SpinLock<Option<Box<dyn FnOnce() + Send>>>,
     /// The CPU whose queue lock guards it. Changed by the waker, or by a thief under both locks.
     cpu: AtomicUsize,
     /// Running, on a queue or on its way there, or at its end: wakers leave it alone. Guarded by the queue lock of `cpu`.
@@ -51,6 +49,29 @@ pub(crate) struct ThreadData {
     moved_ns: AtomicU64,
 }
 
+/// What it runs on and with.
+pub(crate) struct Estate {
+    task: Arc<Task>,
+    /// What it will run. Here, so that the task's own closure has no size and so nothing to leak when it
+    /// never returns.
+    entry: SpinLock<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Estate {
+    pub(crate) fn new(entry: Box<dyn FnOnce() + Send>) -> Result<Self> {
+        let task = Task::new(Box::new(run_entry)).map_err(|_| Errno::ENOMEM)?; // infallible: a function has no size;
+        let entry = SpinLock::new(Some(entry));
+        Ok(Self { task, entry })
+    }
+
+    pub(crate) fn adopted() -> Self {
+        Self {
+            task: Task::adopt_current(),
+            entry: SpinLock::new(None),
+        }
+    }
+}
+
 impl core::fmt::Debug for ThreadData {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "cpu {}", self.cpu())
@@ -58,22 +79,8 @@ impl core::fmt::Debug for ThreadData {
 }
 
 impl ThreadData {
-    pub(crate) fn new(entry: Box<dyn FnOnce() + Send>) -> Result<Self> {
-        let task = Task::new(Box::new(run_entry)).map_err(|_| Errno::ENOMEM)?; // infallible: a function has no size;
-        Ok(Self::with_task(task, Some(entry)))
-    }
-
-    pub(crate) fn adopted() -> Self {
-        let data = Self::with_task(Task::adopt_current(), None);
-        data.on_cpu.store(true, Ordering::Relaxed);
-        data.is_queued.store(true, Ordering::Relaxed);
-        data
-    }
-
-    fn with_task(task: Arc<Task>, entry: Option<Box<dyn FnOnce() + Send>>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            task,
-            entry: SpinLock::new(entry),
             cpu: AtomicUsize::new(machine::cpu::current()),
             is_queued: AtomicBool::new(false),
             is_attached: AtomicBool::new(false),
@@ -82,8 +89,16 @@ impl ThreadData {
         }
     }
 
-    pub(crate) fn set_account(&self, _: &Thread, account: AccountId) {
-        self.task.set_account(account);
+    pub(crate) fn adopted() -> Self {
+        let data = Self::new();
+        data.on_cpu.store(true, Ordering::Relaxed);
+        data.is_queued.store(true, Ordering::Relaxed);
+        data
+    }
+
+    #[expect(clippy::unused_self, reason = "the other backend has no task")]
+    pub(crate) fn set_account(&self, thread: &Thread, account: AccountId) {
+        thread.estate.backend.task.set_account(account);
     }
 
     pub(crate) fn cpu(&self) -> usize {
@@ -94,7 +109,7 @@ impl ThreadData {
 /// What every task runs first.
 fn run_entry() {
     switch::after_switch();
-    let entry = current().backend.entry.lock().take();
+    let entry = current().estate.backend.entry.lock().take();
     if let Some(entry) = entry {
         entry();
     }

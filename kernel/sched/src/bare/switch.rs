@@ -9,6 +9,7 @@ use machine::sync::IrqGuard;
 use super::cpu::{self, Afterwards, Cpu, NEVER, Queue};
 use super::{timers, wake, watchdog};
 use crate::attributes::Policy;
+use crate::later::{self, Left};
 use crate::run_queue::{FAIR_BAND, slice_ns};
 use crate::stats::bump;
 use crate::thread::{Thread, ThreadRef};
@@ -27,7 +28,7 @@ pub(crate) fn idle() -> ! {
     }
     let me = cpu.current();
     loop {
-        bury_dead(cpu);
+        drop_leavings();
         let _off = InterruptsOff::new();
         cpu.needs_reschedule.store(false, Ordering::Relaxed);
         let next = wait_for_work(cpu);
@@ -72,7 +73,7 @@ pub(crate) fn exit() -> ! {
     set_aside(&mut queue, &me, now);
     me.set_dead();
     if let Some(next) = queue.pop(cpu).or_else(|| queue.idle.clone()) {
-        switch(cpu, queue, me, next, now, Afterwards::Bury);
+        switch(cpu, queue, me, next, now, Afterwards::Nothing);
     }
     unreachable!("sched: a thread that has exited was switched to")
 }
@@ -92,7 +93,6 @@ pub(crate) fn reschedule_if_needed() {
 #[cold]
 fn reschedule() {
     machine::rcu::quiescent();
-    bury_dead(cpu::here());
     let _off = InterruptsOff::new();
     let cpu = cpu::here();
     cpu.needs_reschedule.store(false, Ordering::Relaxed);
@@ -182,6 +182,12 @@ fn wait_for_work(cpu: &'static Cpu) -> ThreadRef {
             if let Some(next) = queue.pop(cpu) {
                 return next;
             }
+            if cpu.has_leavings.load(Ordering::Relaxed)
+                && let Some(idle) = &queue.idle
+            {
+                // Drops them, as no lock is held there.
+                return idle.clone();
+            }
         }
         if let Some(next) = wake::steal(cpu) {
             return next;
@@ -247,7 +253,7 @@ fn switch(
     next.backend.on_cpu.swap(true, Ordering::SeqCst);
     timers::start_alarm(cpu, &next, slice_end, now);
     next.activate_page_table();
-    let task = next.backend.task.clone();
+    let task = next.estate.backend.task.clone();
     cpu.set_current(next);
     task.switch_to();
     after_switch();
@@ -260,26 +266,42 @@ pub(super) fn after_switch() {
         return;
     };
     previous.backend.on_cpu.store(false, Ordering::Release);
-    match afterwards {
-        Afterwards::Nothing => {}
-        Afterwards::Move => {
-            drop(queue);
-            wake::place(&previous);
-        }
-        Afterwards::Bury => {
-            // It waits for nothing, so the link is free.
-            let _ = queue.dead.push_back(previous, |thread| thread.wait_link(0));
-            cpu::here().needs_reschedule.store(true, Ordering::Relaxed);
-        }
+    drop(queue);
+    if afterwards == Afterwards::Move {
+        wake::place(&previous);
     }
 }
 
-/// Drops exited threads. Where no lock is held: the drop may run any code.
-fn bury_dead(cpu: &Cpu) {
+/// Puts off the drop of something that nobody else has any more. Anywhere.
+pub(crate) fn let_go(left: Arc<dyn Left>) {
+    let _off = InterruptsOff::new();
+    let cpu = cpu::here();
+    later::add(&mut cpu.leavings.lock(), left);
+    cpu.has_leavings.store(true, Ordering::Relaxed);
+}
+
+/// Drops what was let go of on this CPU. Where no lock is held: the drops may run any code.
+#[inline]
+pub(crate) fn drop_leavings() {
+    if cpu::here().has_leavings.load(Ordering::Relaxed) {
+        drop_all_leavings();
+    }
+}
+
+#[cold]
+fn drop_all_leavings() {
     loop {
-        let Some(dead) = cpu.queue.lock().dead.pop_front() else {
-            return;
+        let left = {
+            // A drop may give the CPU away, and come back on another one.
+            let _off = InterruptsOff::new();
+            let cpu = cpu::here();
+            let left = cpu.leavings.lock().pop_front();
+            if left.is_none() {
+                cpu.has_leavings.store(false, Ordering::Relaxed);
+            }
+            left
         };
-        drop(dead);
+        let Some(left) = left else { return };
+        drop(left);
     }
 }

@@ -10,10 +10,11 @@ use machine::intrusive::Link;
 use machine::page_table::PageTable;
 use machine::sync::SpinLock;
 
-use super::{Attachment, Name, State, Thread, ThreadRef, name_of, start};
+use super::{Attachment, Estate, Name, State, Thread, ThreadRef, name_of, start};
 use crate::attributes::{Attributes, CpuMask};
 use crate::backend;
 use crate::handshake::StateCell;
+use crate::later::DropLater;
 use crate::park::WAIT_LEVELS;
 use crate::run_queue::Entity;
 use crate::stats::Account;
@@ -85,18 +86,21 @@ impl ThreadBuilder {
     /// `ENOMEM`.
     pub fn prepare(mut self) -> Result<ThreadRef> {
         let entry = self.entry.take().ok_or(Errno::ENOMEM)?;
-        let data = backend::ThreadData::new(entry)?;
-        self.build(data)
+        let estate = backend::Estate::new(entry)?;
+        self.build(backend::ThreadData::new(), estate)
     }
 
-    fn build(self, backend: backend::ThreadData) -> Result<ThreadRef> {
+    fn build(self, data: backend::ThreadData, estate: backend::Estate) -> Result<ThreadRef> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let thread = try_arc(Thread {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            name: SpinLock::new(self.name),
+        let estate = DropLater::new(Estate {
             extension: self.extension,
             page_table: SpinLock::new(self.page_table),
             memory: SpinLock::new(self.memory),
+            backend: estate,
+        })?;
+        let thread = try_arc(Thread {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: SpinLock::new(self.name),
             state: StateCell::from_parts(AtomicU8::new(State::Uninterruptible as u8)),
             interrupted: AtomicBool::new(false),
             killed: AtomicBool::new(false),
@@ -111,7 +115,8 @@ impl ThreadBuilder {
             sleep_timer: Slot::new(),
             entity: Entity::new(),
             policy: AtomicU8::new(0),
-            backend,
+            backend: data,
+            estate,
         })?;
         thread.apply_attributes(self.attributes);
         Ok(thread)
@@ -129,8 +134,9 @@ impl ThreadBuilder {
 
     /// A thread for the flow that already runs here (an idle thread, a host test).
     pub(crate) fn adopt(name: &[u8]) -> ThreadRef {
-        let data = backend::ThreadData::adopted();
-        let Ok(thread) = Self::new(name, || ()).build(data) else {
+        let estate = backend::Estate::adopted();
+        let Ok(thread) = Self::new(name, || ()).build(backend::ThreadData::adopted(), estate)
+        else {
             panic!("no memory for the thread of a CPU that starts");
         };
         thread.set_awake();

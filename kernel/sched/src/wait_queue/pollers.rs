@@ -165,13 +165,9 @@ impl Pollers {
 
     /// Drops all, some at a time: one poll(2) may have left one for each entry of its set.
     pub(super) fn clear_in_steps(&mut self) {
-        // A wake-up by an interrupt handler may drop what was told last, which is an epoll instance with such a list.
-        let may_give_way = !machine::interrupt::are_off();
         while self.list.len() > SWEEP {
             drop(self.list.pop_front());
-            if may_give_way {
-                crate::thread::cond_resched();
-            }
+            crate::thread::cond_resched();
         }
     }
 }
