@@ -21,6 +21,7 @@ pub mod numbers;
 pub mod page_source;
 pub mod pressure;
 pub mod rmap;
+mod serial;
 pub mod space;
 pub mod user;
 

@@ -6,7 +6,7 @@
 
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use collections::Map;
@@ -32,6 +32,8 @@ pub struct MappingList {
     spaces: SpinLock<Spaces>,
     /// Shared mappings that may store (positive), or -1: there may be none (Linux's `i_mmap_writable`).
     writable: AtomicI32,
+    /// The source's number, 0 as long as nobody has asked for it.
+    serial: AtomicU64,
 }
 
 impl MappingList {
@@ -44,7 +46,22 @@ impl MappingList {
                 prune_at: PRUNE_FROM,
             }),
             writable: AtomicI32::new(0),
+            serial: AtomicU64::new(0),
         }
+    }
+
+    /// A number that no other source or address space ever has.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        let known = self.serial.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
+        }
+        let new = crate::serial::new();
+        let set = self
+            .serial
+            .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
+        set.map_or_else(|faster| faster, |_| new)
     }
 
     /// Notes that `space` maps the source. Once is enough however many mappings it has.

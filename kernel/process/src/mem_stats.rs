@@ -17,13 +17,11 @@ pub(crate) fn futex_key(addr: UserAddr, shared: bool) -> Result<Key> {
     let Some(memory) = kernel.memory() else {
         return Err(Errno::EFAULT);
     };
-    let own = alloc::sync::Arc::as_ptr(&memory).addr();
+    let space = memory.downcast_ref::<AddressSpace>().ok_or(Errno::EFAULT)?;
+    let own = space.serial();
     if !shared {
         return Ok(Key::Private(own, addr.0));
     }
-    let space = memory
-        .downcast::<AddressSpace>()
-        .map_err(|_| Errno::EFAULT)?;
     // Who says that others may be meant has to name memory that is there.
     space.frame_at(addr, false).ok_or(Errno::EFAULT)?;
     Ok(match space.shared_key(addr) {

@@ -48,6 +48,7 @@ const LARGE_LEN: u64 = 512 * PAGE;
 /// The memory of one process: areas, and the page table that shows what has been touched.
 #[derive(Debug)]
 pub struct AddressSpace {
+    serial: u64,
     table: Arc<PageTable>,
     me: Weak<AddressSpace>,
     areas: sched::RwLock<Areas>,
@@ -100,11 +101,18 @@ impl AddressSpace {
         let table = areas.pages.table().clone();
         let areas = sched::RwLock::new(areas);
         Ok(collections::try_arc_cyclic(|me| AddressSpace {
+            serial: crate::serial::new(),
             table,
             me: me.clone(),
             areas,
             denies_large: AtomicBool::new(false),
         })?)
+    }
+
+    /// A number that no other address space or mapping ever has: an address is used again.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Whether it gets no large pages (prctl(2), `PR_GET_THP_DISABLE`).

@@ -1,7 +1,5 @@
 //! Memory of an address space that need not be the calling thread's: exec, ptrace, /proc/PID/mem, futexes.
 
-use alloc::sync::Arc;
-
 use machine::{Frame, PAGE_SIZE, UserAddr};
 
 use super::AddressSpace;
@@ -83,12 +81,14 @@ impl AddressSpace {
     }
 
     /// What names the byte at `addr` for everyone who maps it: the source and the offset in it. `None`
-    /// where the mapping is private or missing. The source stays the same as long as it is mapped.
+    /// where the mapping is private or missing. A source is named by its serial number: who waits at a key may do so for
+    /// longer than the source lives, and then another one has its address.
     #[must_use]
-    pub fn shared_key(&self, addr: UserAddr) -> Option<(usize, u64)> {
+    pub fn shared_key(&self, addr: UserAddr) -> Option<(u64, u64)> {
         let areas = self.areas.read();
         let (start, area) = areas.tree.find(addr.0)?;
         let source = area.source.as_ref().filter(|_| area.is_shared())?;
-        Some((Arc::as_ptr(source).addr(), area.offset + (addr.0 - start)))
+        let serial = source.mappings()?.serial();
+        Some((serial, area.offset + (addr.0 - start)))
     }
 }

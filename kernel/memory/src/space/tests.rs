@@ -558,3 +558,24 @@ fn a_write_from_outside_does_not_reach_what_is_mapped_next() {
     file.page(0, false).unwrap().read(0, &mut bytes);
     assert_eq!(bytes, [0; 4], "the file's page was written to");
 }
+
+#[test]
+fn what_waits_for_memory_that_is_gone_meets_nobody() {
+    let key = |pages: u64| {
+        let space = space();
+        let mut request = MapRequest::anonymous(pages * PAGE, RW);
+        request.flags = AreaFlags::SHARED;
+        let base = space.map(request).unwrap();
+        (space.serial(), space.shared_key(base).unwrap())
+    };
+    // Each space and each mapping is freed before the next one is made, which the heap may give their addresses.
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..64 {
+        let (space, (source, offset)) = key(1);
+        assert_eq!(offset, 0);
+        assert!(
+            seen.insert(space) && seen.insert(source),
+            "a key is used again"
+        );
+    }
+}

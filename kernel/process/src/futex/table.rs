@@ -8,24 +8,25 @@ use collections::{Vec, try_arc};
 use machine::sync::{SpinGuard, SpinLock};
 use sched::{Sleep, ThreadRef};
 
-/// What two threads must agree on to meet at a futex.
+/// What two threads must agree on to meet at a futex. It holds no reference, and a waiter may be moved to a key of another
+/// process: so memory is named by serial numbers, which are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// In one address space: its identity, and the address.
-    Private(usize, u64),
+    /// In one address space: its serial number, and the address.
+    Private(u64, u64),
     /// In memory shared between address spaces: what it comes from, and the offset in it.
-    Shared(usize, u64),
+    Shared(u64, u64),
     /// As `Private`, for who says that others may be meant although no others can be: it does not meet who
     /// says that they are not.
-    Unshared(usize, u64),
+    Unshared(u64, u64),
 }
 
 impl Key {
     fn bucket(self) -> usize {
         let mixed = match self {
-            Key::Private(space, addr) => addr ^ (space as u64).rotate_left(17),
-            Key::Shared(source, offset) => offset ^ (source as u64).rotate_left(29) ^ 0x5bd1_e995,
-            Key::Unshared(space, addr) => addr ^ (space as u64).rotate_left(17) ^ 0x27d4_eb2f,
+            Key::Private(space, addr) => addr ^ space.rotate_left(17),
+            Key::Shared(source, offset) => offset ^ source.rotate_left(29) ^ 0x5bd1_e995,
+            Key::Unshared(space, addr) => addr ^ space.rotate_left(17) ^ 0x27d4_eb2f,
         };
         let spread = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         usize::try_from(spread).unwrap_or(0) % BUCKETS
