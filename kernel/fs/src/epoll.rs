@@ -6,13 +6,14 @@
 //! watch a file with `EPOLLEXCLUSIVE`, the first that a thread waits for keeps a wake-up from the others.
 //!
 //! Locking: `items` (sleeping) is held while files are asked; `Ready::list` is taken by wake-ups in
-//! interrupt context, so it never allocates there: room is reserved when an item is added.
+//! interrupt context, so it never allocates there: room is reserved when an item is added, and numbers of items that are
+//! gone are counted until they are off it.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
-use collections::{Vec, VecDeque, try_arc};
+use collections::{Vec, try_arc};
 use memory::pressure;
 use sched::{Mutex, Wake};
 
@@ -103,7 +104,7 @@ impl Epoll {
         pressure::ensure_headroom()?;
         let this = try_arc(Self {
             items: Mutex::new(Items::default()),
-            ready: try_arc(Ready::default())?,
+            ready: try_arc(Ready::new()?)?,
         })?;
         File::anonymous(
             AnonymousInode::file_like("[eventpoll]")?,
@@ -156,14 +157,36 @@ impl Epoll {
             return Err(Errno::EEXIST);
         }
         items.forget_closed(fd);
-        let number = items.next;
-        items.next += 1;
-        self.reserve(items.by_number.len() + 1)?;
+        let number = items.new_number(&self.ready)?;
         let waker = try_arc(ItemWaker {
             number,
             is_listed: AtomicBool::new(false),
             ready: self.ready.clone(),
         })?;
+        if let Some(inner) = inner {
+            inner.ready.add_outer(&self.ready)?;
+        }
+        let entered = inner
+            .map_or(Ok(()), Epoll::check_paths)
+            .and_then(|()| Self::watch(&mut items, key, file, interest, &waker));
+        if entered.is_err() {
+            items.retire(&waker);
+            if let Some(inner) = inner {
+                inner.ready.remove_outer(&self.ready);
+            }
+        }
+        drop(items);
+        Ok((waker, entered?))
+    }
+
+    /// Registers `waker` with the file's queues and enters the item; what is ready already.
+    fn watch(
+        items: &mut Items,
+        key: (i32, u64),
+        file: &Arc<File>,
+        interest: Interest,
+        waker: &Arc<ItemWaker>,
+    ) -> Result<Events> {
         let mut table = if interest.mode.contains(Mode::EXCLUSIVE) {
             PollTable::of_taker(waker.clone())
         } else {
@@ -179,37 +202,8 @@ impl Epoll {
             waker: waker.clone(),
             _table: table,
         };
-        items.add(number, item)?;
-        let nested = inner.map_or(Ok(()), |inner| {
-            inner.ready.add_outer(&self.ready)?;
-            inner.check_paths()
-        });
-        if let Err(errno) = nested {
-            let removed = items.remove(number);
-            drop(items);
-            drop(removed);
-            return Err(errno);
-        }
-        drop(items);
-        Ok((waker, now))
-    }
-
-    /// Room for `count` numbers on the ready list, so that wake-ups need no memory.
-    fn reserve(&self, count: usize) -> Result<()> {
-        if self.ready.list.lock().capacity() >= count {
-            return Ok(());
-        }
-        let mut larger = VecDeque::new();
-        larger.try_reserve(count.next_power_of_two().max(8))?;
-        let mut list = self.ready.list.lock();
-        for number in list.drain(..) {
-            // There is room for all that can be on it.
-            let _ = larger.push_back_within_capacity(number);
-        }
-        let old = core::mem::replace(&mut *list, larger);
-        drop(list);
-        drop(old);
-        Ok(())
+        items.add(waker.number, item)?;
+        Ok(now)
     }
 
     /// `EPOLL_CTL_MOD`.
@@ -302,9 +296,13 @@ impl Epoll {
         let mut result = Ok(());
         while left > 0 && found < max && result.is_ok() {
             left -= 1;
+            sched::cond_resched();
             let Some(number) = self.ready.list.lock().pop_front() else {
                 break;
             };
+            if !items.is_there(number) {
+                continue;
+            }
             let Some(item) = items.by_number.get_mut(&number) else {
                 continue;
             };
@@ -327,7 +325,6 @@ impl Epoll {
                 item.waker.list();
                 is_left = true;
             }
-            sched::cond_resched();
         }
         drop(items);
         if is_left || left > 0 {
@@ -353,6 +350,7 @@ impl Epoll {
             let _ = listed.push_within_capacity(*number);
         }
         listed.iter().any(|number| {
+            sched::cond_resched();
             let item = items.by_number.get(number);
             item.is_some_and(|item| !item.poll_if_open().is_empty())
         })
@@ -373,6 +371,7 @@ impl FileOps for Epoll {
 
     fn info(&self, to: &mut dyn core::fmt::Write) -> core::fmt::Result {
         for item in self.items.lock().by_number.values() {
+            sched::cond_resched();
             if item.file.strong_count() == 0 {
                 continue;
             }

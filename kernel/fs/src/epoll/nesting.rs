@@ -18,6 +18,15 @@ const NESTING_MAX: usize = 4;
 /// On how many ways a wake-up of an instance may go on to others (Linux has 500, 100, 50, 10, by their lengths).
 const PATHS_MAX: usize = 100;
 
+/// A program can make a million instances for these walks to look at.
+fn give_way() -> Result<()> {
+    sched::cond_resched();
+    if sched::killed() {
+        return Err(Errno::EINTR);
+    }
+    Ok(())
+}
+
 impl Ready {
     /// On how many ways a wake-up goes on from here, itself counted, up to some more than `most`.
     fn paths(&self, most: usize) -> Result<usize> {
@@ -27,7 +36,7 @@ impl Ready {
                 break;
             }
             count += ready.paths(most - count.min(most))?;
-            sched::cond_resched();
+            give_way()?;
         }
         Ok(count)
     }
@@ -46,7 +55,7 @@ impl Ready {
         let mut highest = 0;
         for ready in &self.outer()? {
             highest = highest.max(ready.height()? + 1);
-            sched::cond_resched();
+            give_way()?;
         }
         Ok(highest)
     }
@@ -80,7 +89,7 @@ impl Epoll {
             if let Some(inner) = file.downcast::<Epoll>() {
                 inner.check_paths()?;
             }
-            sched::cond_resched();
+            give_way()?;
         }
         Ok(())
     }
@@ -89,6 +98,7 @@ impl Epoll {
     fn inner(&self) -> Result<Vec<Arc<File>>> {
         let mut inner = Vec::new();
         for item in self.items.lock().by_number.values() {
+            sched::cond_resched();
             if let Some(file) = item.file.upgrade()
                 && file.downcast::<Epoll>().is_some()
             {
@@ -108,7 +118,7 @@ impl Epoll {
             if let Some(inner) = file.downcast::<Epoll>() {
                 deepest = deepest.max(inner.depth_without(forbidden, depth + 1)?);
             }
-            sched::cond_resched();
+            give_way()?;
         }
         Ok(deepest)
     }

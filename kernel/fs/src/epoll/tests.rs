@@ -260,3 +260,25 @@ fn a_wake_up_does_not_go_on_too_many_ways() {
     assert_eq!(now(&epolls[0]), [1]);
     assert!(!now(&epolls[1]).is_empty() && !now(&epolls[2]).is_empty());
 }
+
+#[test]
+fn items_that_come_and_go_leave_room_for_the_ready_ones() {
+    let (epoll, file) = (Epoll::create(&credentials()).unwrap(), event(1));
+    let instance = epoll.downcast::<Epoll>().unwrap();
+    for fd in 0..1000 {
+        add(&epoll, fd, &file, wanting(IN, 0)).unwrap();
+        instance.remove(fd, &file).unwrap();
+    }
+    // Each was ready, and nobody looked.
+    assert!(instance.ready.list.lock().capacity() <= 256);
+    let late = event(0);
+    add(&epoll, 3, &file, wanting(IN, 3)).unwrap();
+    add(&epoll, 4, &late, wanting(IN, 4)).unwrap();
+    signal(&late);
+    let mut found = now(&epoll);
+    found.sort_unstable();
+    assert_eq!(found, [3, 4]);
+    instance.remove(4, &late).unwrap();
+    signal(&late);
+    assert_eq!(now(&epoll), [3], "one that is gone is told of no more");
+}
