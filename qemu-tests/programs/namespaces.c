@@ -133,6 +133,42 @@ static void mount_events(void) {
     }
 }
 
+// What is mounted in another namespace is reached through /proc, but not changed from here. (How it propagates was let be
+// changed before Linux 6.16, so that is tested elsewhere.)
+static void foreign_mounts(void) {
+    int ready[2], end[2];
+    char byte = 0, path[64];
+    SHOW(mount(0, "/", 0, MS_REC | MS_PRIVATE, 0));
+    pipe(ready);
+    pipe(end);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        close(end[1]);
+        SHOW(unshare(CLONE_NEWNS));
+        SHOW(mount("none", "/tmp", "tmpfs", 0, 0));
+        write(ready[1], &byte, 1);
+        read(end[0], &byte, 1);
+        // Nothing has come, gone or changed.
+        SHOW(close(open("/tmp/new", O_CREAT | O_WRONLY, 0644)));
+        SHOW(umount("/tmp"));
+        SHOW(umount("/tmp"));
+        _exit(0);
+    }
+    read(ready[0], &byte, 1);
+    snprintf(path, sizeof path, "/proc/%d/root/tmp", child);
+    SHOW(mount(0, path, 0, MS_REMOUNT | MS_BIND | MS_RDONLY, 0));
+    SHOW(mount(0, path, 0, MS_REMOUNT | MS_RDONLY, 0));
+    SHOW(mount("none", path, "tmpfs", 0, 0));
+    SHOW(mount(path, "/tmp", 0, MS_BIND, 0));
+    SHOW(mount("/tmp", path, 0, MS_BIND, 0));
+    SHOW(mount(path, "/tmp", 0, MS_MOVE, 0));
+    SHOW(umount2(path, MNT_DETACH));
+    SHOW(umount(path));
+    SHOW(syscall(SYS_pivot_root, path, path));
+    close(end[1]);
+    show_end("other", child);
+}
+
 static void unprivileged(void) {
     pid_t child = fork_clean();
     if (child == 0) {
@@ -158,6 +194,7 @@ int main(void) {
     links();
     host_names();
     mount_events();
+    foreign_mounts();
     unprivileged();
     pids();
     return 0;

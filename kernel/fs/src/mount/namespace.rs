@@ -172,6 +172,18 @@ impl MountNamespace {
         self.changed.wake_all();
     }
 
+    /// Whether `at` is the top of a mount of this namespace: what mount(2) changes.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub fn check_top(self: &Arc<Self>, at: &Path) -> Result<()> {
+        if at.is_mount_root() && self.owns(&at.mount) {
+            Ok(())
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
+
     fn owns(self: &Arc<Self>, mount: &Mount) -> bool {
         core::ptr::eq(mount.namespace.lock().as_ptr(), Arc::as_ptr(self))
     }
@@ -218,7 +230,8 @@ impl MountNamespace {
     /// `EINVAL` when `from` is not a mount's top or is the root, `ELOOP` when `at` is below it.
     pub fn move_mount(self: &Arc<Self>, from: &Path, at: &Path) -> Result<()> {
         let _held = TOPOLOGY.lock();
-        if !from.is_mount_root() || !self.owns(&from.mount) || from.mount.mounted_on().is_none() {
+        self.check_top(from)?;
+        if from.mount.mounted_on().is_none() {
             return Err(Errno::EINVAL);
         }
         let at = at.clone().top();
@@ -228,6 +241,7 @@ impl MountNamespace {
                 return Err(Errno::ELOOP);
             }
             above = mount.mounted_on().map(|path| path.mount);
+            sched::cond_resched();
         }
         check_kinds(&from.mount, &at)?;
         if !self.owns(&at.mount) {
@@ -244,9 +258,7 @@ impl MountNamespace {
     /// `EINVAL` when `at` is not a mount's top.
     pub fn remount(self: &Arc<Self>, at: &Path, flags: MountFlags) -> Result<()> {
         let _held = TOPOLOGY.lock();
-        if !at.is_mount_root() || !self.owns(&at.mount) {
-            return Err(Errno::EINVAL);
-        }
+        self.check_top(at)?;
         at.mount.flags.store(flags.bits(), Ordering::Relaxed);
         self.note_change();
         Ok(())
@@ -256,7 +268,7 @@ impl MountNamespace {
     /// type that differs from private here.
     ///
     /// # Errors
-    /// `EINVAL` when `at` is not a mount's top.
+    /// `EINVAL` when `at` is not a mount's top, or is in another namespace.
     pub fn set_unbindable(
         self: &Arc<Self>,
         at: &Path,
@@ -264,9 +276,7 @@ impl MountNamespace {
         mode: BindMode,
     ) -> Result<()> {
         let _held = TOPOLOGY.lock();
-        if !at.is_mount_root() {
-            return Err(Errno::EINVAL);
-        }
+        self.check_top(at)?;
         let count = match mode {
             BindMode::One => 1,
             BindMode::Recursive => usize::MAX,
@@ -287,7 +297,8 @@ impl MountNamespace {
             sched::rcu::barrier();
         }
         let held = TOPOLOGY.lock();
-        if !at.is_mount_root() || !self.owns(&at.mount) || at.mount.mounted_on().is_none() {
+        self.check_top(at)?;
+        if at.mount.mounted_on().is_none() {
             return Err(Errno::EINVAL);
         }
         if mode == DetachMode::IfIdle {

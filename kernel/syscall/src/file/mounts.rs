@@ -118,9 +118,8 @@ fn optional_string(addr: Option<UserAddr>) -> Result<Option<Vec<u8>>> {
 
 fn remount(cx: &Context<'_>, names: &Names<'_>, at: &Path, flags: u64) -> Result<u64> {
     let new = mount_flags(flags)?;
-    if !at.is_mount_root() {
-        return Err(Errno::EINVAL);
-    }
+    // Before anything of the file system is changed, which other namespaces may see.
+    names.fs().namespace().check_top(at)?;
     if flags & BIND == 0 {
         let data = optional_string(cx.optional_addr(4))?.unwrap_or_default();
         at.mount.super_block().fs().remount(&data)?;

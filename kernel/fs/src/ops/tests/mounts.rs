@@ -274,3 +274,25 @@ fn what_is_moved_out_of_a_bind_mount_does_not_lead_out_of_it() {
     // The file system's own way up is there for who came that way.
     assert!(world.find("a/c/../b").is_ok());
 }
+
+#[test]
+fn mounts_of_another_namespace_are_not_changed() {
+    let world = World::new();
+    world.mkdir("m").unwrap();
+    mount(&world, "m", MountFlags::empty());
+    let own = world.fs.namespace();
+    let other = own.duplicate(own.owner(), &mut []).unwrap();
+    let (path, root) = (world.find("m").unwrap(), world.find("/").unwrap());
+    for mode in [BindMode::One, BindMode::Recursive] {
+        for unbindable in [true, false] {
+            let changed = other.set_unbindable(&path, unbindable, mode);
+            assert_eq!(changed, Err(Errno::EINVAL));
+        }
+    }
+    assert_eq!(other.remount(&path, MountFlags::RDONLY), Err(Errno::EINVAL));
+    assert_eq!(other.check_top(&path), Err(Errno::EINVAL));
+    assert_eq!(other.move_mount(&path, &root), Err(Errno::EINVAL));
+    assert_eq!(other.unmount(&path, DetachMode::Lazy), Err(Errno::EINVAL));
+    assert_eq!(own.set_unbindable(&path, true, BindMode::One), Ok(()));
+    assert_eq!(other.bind(&path, &root, BindMode::One), Err(Errno::EINVAL));
+}
