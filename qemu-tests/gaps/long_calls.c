@@ -279,8 +279,9 @@ static void descriptors(void) {
     // Ends with all of them open.
 }
 
+// A wake-up tells all of them in one go, as it may be an interrupt handler's.
 static void epolls(void) {
-    enum { COUNT = 60000 };
+    enum { COUNT = 40000 };
     struct rlimit limit = {COUNT + 100, COUNT + 100};
     NEED(setrlimit(RLIMIT_NOFILE, &limit));
     int set = NEED(epoll_create1(0)), one = NEED(eventfd(1, 0));
@@ -290,6 +291,16 @@ static void epolls(void) {
         NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}));
     }
     NEED(epoll_wait(set, events, COUNT, 0));
+    // Nothing of it is ready any more, and all is on the list: who asks asks all of them.
+    uint64_t value;
+    NEED(read(one, &value, sizeof(value)));
+    int outer = NEED(epoll_create1(0));
+    NEED(epoll_ctl(outer, EPOLL_CTL_ADD, set, &(struct epoll_event){.events = EPOLLIN}));
+    NEED(epoll_wait(set, events, COUNT, 0));
+    char name[40], *text = map(MEGABYTE, MAP_POPULATE);
+    snprintf(name, sizeof(name), "/proc/self/fdinfo/%d", set);
+    int info = NEED(open(name, O_RDONLY));
+    while (NEED(read(info, text, MEGABYTE)) > 0) continue;
     NEED(close(set));
 }
 
@@ -365,6 +376,72 @@ static void many_processes(void) {
     while (wait(0) > 0) continue;
 }
 
+// Many mounts beside each other, and some on each other.
+static void mounts(void) {
+    enum { COUNT = 12000, STACK = 1500 };
+    NEED(unshare(CLONE_NEWNS));
+    NEED(mkdir("/tmp/mounts", 0755));
+    NEED(mount("mounts", "/tmp/mounts", "tmpfs", 0, 0));
+    NEED(chdir("/tmp/mounts"));
+    NEED(mkdir("from", 0755));
+    NEED(mkdir("copy", 0755));
+    char name[32];
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(name, sizeof(name), "at%d", i);
+        NEED(mkdir(name, 0755));
+        NEED(mount("from", name, 0, MS_BIND, 0));
+    }
+    for (int i = 0; i < STACK; i++) NEED(mount("from", "/tmp/mounts/from", 0, MS_BIND, 0));
+    NEED(mount(0, "/tmp/mounts", 0, MS_REC | MS_UNBINDABLE, 0));
+    NEED(mount(0, "/tmp/mounts", 0, MS_REC | MS_PRIVATE, 0));
+    NEED(chdir("/"));
+    pid_t child = NEED(fork());
+    if (child == 0) {
+        NEED(unshare(CLONE_NEWNS));
+        _exit(0);
+    }
+    NEED(waitpid(child, 0, 0));
+    NEED(mount("/tmp/mounts", "/tmp/mounts/copy", 0, MS_BIND | MS_REC, 0));
+    NEED(umount2("/tmp/mounts/copy", MNT_DETACH));
+    char *text = map(4 * MEGABYTE, MAP_POPULATE);
+    int info = NEED(open("/proc/self/mountinfo", O_RDONLY));
+    while (NEED(read(info, text, 4 * MEGABYTE)) > 0) continue;
+    NEED(close(info));
+    NEED(umount2("/tmp/mounts", MNT_DETACH));
+    NEED(rmdir("/tmp/mounts"));
+}
+
+// Directories in each other, of which the last one holds all others when their names are gone.
+static void deep_directories(void) {
+    enum { DEPTH = 25000 };
+    NEED(mkdir("/tmp/deep", 0755));
+    NEED(mount("deep", "/tmp/deep", "tmpfs", 0, 0));
+    NEED(chdir("/tmp/deep"));
+    for (int i = 0; i < DEPTH; i++) NEED(mkdir("deep", 0755) | chdir("deep"));
+    char target[PAGE];
+    syscall(SYS_getcwd, target, sizeof(target));
+    readlink("/proc/self/cwd", target, sizeof(target));
+    NEED(mkdir("one", 0755) | mkdir("other", 0755));
+    NEED(rename("one", "other/one"));
+    NEED(mount("other", "other", 0, MS_BIND, 0));
+    NEED(chdir("other/one") | chdir(".."));
+    NEED(chdir(".."));
+    NEED(umount2("other", MNT_DETACH));
+    NEED(umount2("/tmp/deep", MNT_DETACH));
+    NEED(chdir("/"));
+    NEED(rmdir("/tmp/deep"));
+    // The same with no name left but the working directory's.
+    NEED(mkdir("/tmp/gone", 0755) | chdir("/tmp/gone"));
+    for (int i = 0; i < DEPTH; i++) {
+        NEED(mkdir("/tmp/moved", 0755));
+        NEED(rename("/tmp/gone", "/tmp/moved/gone") | rename("/tmp/moved", "/tmp/gone"));
+    }
+    NEED(chdir("/"));
+    NEED(mkdir("/tmp/end", 0755) | rename("/tmp/gone", "/tmp/end/gone"));
+    NEED(umount2("/tmp", MNT_DETACH));
+    NEED(mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777,size=400m"));
+}
+
 static const struct {
     const char *name;
     void (*make)(void);
@@ -384,6 +461,8 @@ static const struct {
     {"arguments", arguments},
     {"messages", messages},
     {"many-processes", many_processes},
+    {"mounts", mounts},
+    {"deep-directories", deep_directories},
 };
 
 int main(void) {

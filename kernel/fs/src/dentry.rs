@@ -104,11 +104,13 @@ impl Dentry {
     #[must_use]
     pub fn is_ancestor_of(self: &Arc<Self>, other: &Arc<Dentry>) -> bool {
         let mut at = Some(other.clone());
+        // A program makes directories in each other without end.
         while let Some(dentry) = at {
             if Arc::ptr_eq(&dentry, self) {
                 return true;
             }
             at = dentry.parent();
+            sched::cond_resched();
         }
         false
     }

@@ -213,6 +213,7 @@ impl Path {
             };
             self.dentry = mount.root.clone();
             self.mount = mount;
+            sched::cond_resched();
         }
         self
     }

@@ -113,6 +113,7 @@ impl Path {
                 Some(below) => at = below,
                 None => return Ok(at),
             }
+            sched::cond_resched();
         }
         match at.dentry.parent() {
             Some(dentry) if at.mount.shows(&dentry) => Ok(Path {
@@ -136,6 +137,7 @@ impl Path {
                 Some(place) => at = place,
                 None => return false,
             }
+            sched::cond_resched();
         }
     }
 
@@ -148,6 +150,7 @@ impl Path {
         let mut names: Vec<Arc<[u8]>> = Vec::new();
         let mut at = self.clone();
         let below = loop {
+            sched::cond_resched();
             if at == *root {
                 break true;
             }
@@ -167,6 +170,7 @@ impl Path {
         let len: usize = names.iter().map(|name| name.len() + 1).sum();
         let mut spelt = Vec::try_with_capacity(len.max(1))?;
         for name in names.iter().rev() {
+            sched::cond_resched();
             spelt.try_push(b'/')?;
             spelt.try_extend_from_slice(name)?;
         }

@@ -287,6 +287,8 @@ impl Drop for Dentry {
             if let Some(parent) = &next {
                 parent.forget_child(&name, &ancestor, false);
             }
+            drop(ancestor);
+            sched::cond_resched();
         }
     }
 }

@@ -118,6 +118,7 @@ pub(super) fn take_apart(top: &Arc<Mount>) -> usize {
 /// `top` and all mounts on it, parents first. Takes no memory.
 pub(super) fn subtree(top: &Arc<Mount>) -> impl Iterator<Item = Arc<Mount>> {
     iter::successors(Some(top.clone()), |at| {
+        sched::cond_resched();
         if let Some(child) = at.first_child() {
             return Some(child);
         }
@@ -128,6 +129,7 @@ pub(super) fn subtree(top: &Arc<Mount>) -> impl Iterator<Item = Arc<Mount>> {
                 return Some(sibling);
             }
             at = below.mount;
+            sched::cond_resched();
         }
         None
     })
@@ -136,6 +138,7 @@ pub(super) fn subtree(top: &Arc<Mount>) -> impl Iterator<Item = Arc<Mount>> {
 /// What is mounted directly on `mount`. Takes no memory.
 fn children(mount: &Arc<Mount>) -> impl Iterator<Item = Arc<Mount>> {
     iter::successors(mount.first_child(), |child| {
+        sched::cond_resched();
         let point = child.mounted_on()?;
         mount.child_behind(key(&point.dentry))
     })

@@ -34,6 +34,10 @@ fn for_each_visible(scope: &Scope, mut act: impl FnMut(&Visible) -> Result<()>) 
             act(&Visible { mount, at })?;
         }
         sched::cond_resched();
+        // With each mounted on another, the time is that of the square of their number.
+        if sched::killed() {
+            return Err(Errno::EINTR);
+        }
     }
     Ok(())
 }
@@ -97,6 +101,7 @@ fn path_within(dentry: &Arc<Dentry>) -> Result<Vec<u8>> {
     while let Some(parent) = at.parent() {
         names.try_push(at.name())?;
         at = parent;
+        sched::cond_resched();
     }
     if names.is_empty() {
         return Ok(Vec::try_from_slice(b"/")?);
