@@ -1,7 +1,8 @@
 //! The socket device: packets in and out, and who they are for.
 //!
 //! A kernel thread takes in what arrives; whoever sends puts packets into the transmit queue itself.
-//! Control packets that find the queue full wait in `pending` for that thread. [`transmit`] is the way out, [`table`] says
+//! Control packets that find the queue full wait in `pending` for that thread. When many wait, because the host takes
+//! nothing out, nothing is taken in that would be answered, and nobody connects. [`transmit`] is the way out, [`table`] says
 //! who a packet is for.
 //!
 //! Locking: `table` is above the states of connections, `pending` and `spare` are leaves.
@@ -34,6 +35,9 @@ const RECEIVE_FRAMES: usize = 64;
 const SPARE_FRAMES: usize = 64;
 /// Pages of payload in one packet.
 pub(super) const PAYLOAD_PAGES: usize = 8;
+/// Control packets that wait when no more are made: the size of the queue, as Linux has it. Those of connections that there
+/// are come on top: one for its end.
+const PENDING_MAX: usize = 128;
 /// Connections at a time; a peer that opens more is refused.
 const CONNECTIONS_MAX: usize = 4096;
 
@@ -139,7 +143,9 @@ impl Vsock {
     /// thread, so that packets are taken in in order.
     pub(super) fn pump(&self) -> bool {
         let mut any = self.queues.receive.is_broken() || self.queues.transmit.is_broken();
-        while let Some(mut done) = self.queues.receive.completed() {
+        while self.has_room()
+            && let Some(mut done) = self.queues.receive.completed()
+        {
             any = true;
             self.offered.fetch_sub(1, Ordering::Relaxed);
             if let Some(segment) = done.writable.pop() {

@@ -181,7 +181,7 @@ impl Socket for VsockSocket {
         let Address::Vsock { cid, port } = *address else {
             return Err(Errno::EINVAL);
         };
-        let mut role = self.role.lock();
+        let role = self.role.lock();
         if let What::Connected(connection) = &role.what {
             let connection = connection.clone();
             drop(role);
@@ -197,6 +197,13 @@ impl Socket for VsockSocket {
         }
         if cid == CID_ANY || u64::from(cid) == self.device.cid {
             return Err(Errno::EHOSTUNREACH);
+        }
+        drop(role);
+        self.device.wait_room(nonblocking, self.connect_deadline())?;
+        let mut role = self.role.lock();
+        if !matches!(role.what, What::Fresh) {
+            // Another thread has connected it meanwhile, or listens.
+            return Err(Errno::EINVAL);
         }
         let local_port = self.ensure_port(&mut role)?;
         let key = Key {
@@ -242,7 +249,8 @@ impl Socket for VsockSocket {
                 .and_then(|credit| self.take(from, credit))
                 .and_then(|payload| {
                     let len: usize = payload.iter().map(Segment::len).sum();
-                    self.transmit(&connection, payload).map(|()| len)
+                    let sent = self.transmit(&connection, payload, deadline);
+                    sent.map(|()| len)
                 });
             match step {
                 Ok(count) => done += count,
@@ -301,15 +309,19 @@ impl Socket for VsockSocket {
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
         let connection = self.connection()?;
-        {
+        let is_new = {
             let mut state = connection.state.lock();
             if state.phase != Phase::Established {
                 return Err(Errno::ENOTCONN);
             }
+            let before = (state.is_deaf, state.is_done);
             state.is_deaf |= how.receive;
             state.is_done |= how.send;
+            before != (state.is_deaf, state.is_done)
+        };
+        if is_new {
+            self.device.shut_down(&connection, how.receive, how.send);
         }
-        self.device.shut_down(&connection, how.receive, how.send);
         connection.changed.wake_all();
         Ok(())
     }

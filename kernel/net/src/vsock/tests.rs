@@ -1,6 +1,7 @@
 //! Streams against a host that the tests play.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -33,6 +34,10 @@ struct Host {
     receive: FakeDevice,
     /// Packets that the guest sent.
     sent: Sent,
+    /// Takes out no packets as long as it is stuck; those that it has not taken out.
+    is_stuck: Arc<AtomicBool>,
+    left: Arc<Mutex<VecDeque<Pending>>>,
+    transmit: FakeDevice,
 }
 
 fn host() -> Host {
@@ -44,9 +49,16 @@ fn host() -> Host {
         Box::new(move |_, pending| given.lock().unwrap().push_back(pending)),
     );
     let out = sent.clone();
-    let (transmit, _) = fake::queue(
+    let is_stuck = Arc::new(AtomicBool::new(false));
+    let left = Arc::new(Mutex::new(VecDeque::new()));
+    let (stuck, leaves) = (is_stuck.clone(), left.clone());
+    let (transmit, transmit_device) = fake::queue(
         128,
         Box::new(move |device, pending| {
+            if stuck.load(Ordering::SeqCst) {
+                leaves.lock().unwrap().push_back(pending);
+                return;
+            }
             let bytes = pending.request();
             let (header, payload) = Header::read_from_prefix(&bytes).unwrap();
             assert_eq!(header.len.get() as usize, payload.len());
@@ -65,6 +77,9 @@ fn host() -> Host {
         buffers,
         receive: receive_device,
         sent,
+        is_stuck,
+        left,
+        transmit: transmit_device,
     }
 }
 
@@ -128,6 +143,32 @@ fn write(socket: &Arc<dyn Socket>, bytes: &[u8]) -> abi::Result<usize> {
         None,
         Ancillary::default(),
     )
+}
+
+/// What the guest would answer stays with a host that takes nothing out, which is the one that has to wait.
+#[test]
+fn a_host_that_takes_nothing_out_is_not_listened_to() {
+    let host = host();
+    host.is_stuck.store(true, Ordering::SeqCst);
+    // Each asks for an answer: nobody listens. The host has 64 buffers for them at a time.
+    let mut asked = 0;
+    while !host.buffers.lock().unwrap().is_empty() {
+        host.send(Op::Request, 0, &[], 1000);
+        asked += 1;
+        assert!(asked < 1000, "the guest remembers all");
+    }
+    assert_eq!(host.vsock.wait_room(true, 0), Err(Errno::EAGAIN));
+    assert_eq!(host.vsock.wait_room(false, 1), Err(Errno::ETIMEDOUT));
+    host.is_stuck.store(false, Ordering::SeqCst);
+    loop {
+        let pending = host.left.lock().unwrap().pop_front();
+        let Some(pending) = pending else { break };
+        host.sent.lock().unwrap().push_back((Header::default(), Vec::new()));
+        host.transmit.answer(pending, &[]);
+    }
+    while host.vsock.pump() {}
+    assert_eq!(host.vsock.wait_room(true, 0), Ok(()));
+    assert_eq!(host.sent.lock().unwrap().len(), asked, "all are answered");
 }
 
 #[test]

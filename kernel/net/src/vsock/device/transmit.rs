@@ -1,11 +1,12 @@
 //! Packets to the host: control packets, which wait in order for room, and the bytes of streams.
 
+use abi::{Errno, Result};
 use collections::Vec;
 use machine::virtio::Segment;
 use vsock_packet::{HEADER_LEN, Header, Key, Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use zerocopy::IntoBytes;
 
-use super::Vsock;
+use super::{PENDING_MAX, Vsock};
 use crate::vsock::connection::{Connection, Phase};
 
 impl Vsock {
@@ -41,6 +42,32 @@ impl Vsock {
         self.send_control(header);
     }
 
+    /// Whether a packet to the host would not have to wait behind too many others.
+    pub(super) fn has_room(&self) -> bool {
+        self.pending.lock().len() < PENDING_MAX
+    }
+
+    /// Waits until the host takes packets in.
+    ///
+    /// # Errors
+    /// `EAGAIN` when it must not wait, `EINTR`, `ETIMEDOUT` at the deadline.
+    pub(in crate::vsock) fn wait_room(&self, nonblocking: bool, deadline_ns: u64) -> Result<()> {
+        if self.has_room() {
+            return Ok(());
+        }
+        if nonblocking {
+            return Err(Errno::EAGAIN);
+        }
+        let has_room = || self.has_room().then_some(());
+        let waited = self
+            .activity
+            .wait_interruptible_deadline(Some(deadline_ns), has_room);
+        waited.map_err(|errno| match errno {
+            Errno::ERESTARTSYS => Errno::EINTR,
+            other => other,
+        })
+    }
+
     fn send_control(&self, header: Header) {
         if self.pending.lock().try_push_back(header).is_err() {
             machine::log!("vsock: no memory for a packet to the host, which is dropped");
@@ -63,6 +90,8 @@ impl Vsock {
             }
             pending.pop_front();
             any = true;
+            drop(pending);
+            sched::cond_resched();
         }
     }
 

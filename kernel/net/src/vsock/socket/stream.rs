@@ -16,13 +16,18 @@ use crate::vsock::device::{PAYLOAD_PAGES, Vsock};
 const CONNECT_TIMEOUT_NS: u64 = 2_000_000_000;
 
 impl VsockSocket {
-    /// Waits for the peer's answer to a request.
-    pub(super) fn wait_connected(&self, connection: &Connection) -> Result<()> {
+    /// Until when connect(2) waits, if it begins now.
+    pub(super) fn connect_deadline(&self) -> u64 {
         let timeout = match self.options.send_timeout_ns() {
             0 => CONNECT_TIMEOUT_NS,
             other => other,
         };
-        let deadline = sched::clock::monotonic_ns().saturating_add(timeout);
+        sched::clock::monotonic_ns().saturating_add(timeout)
+    }
+
+    /// Waits for the peer's answer to a request.
+    pub(super) fn wait_connected(&self, connection: &Connection) -> Result<()> {
+        let deadline = self.connect_deadline();
         let answered = connection
             .changed
             .wait_interruptible_deadline(Some(deadline), || {
@@ -98,13 +103,15 @@ impl VsockSocket {
         waited.map_err(|errno| end_of_wait(errno, deadline))?
     }
 
-    /// Puts a packet into the queue, waiting for room in it.
+    /// Puts a packet into the queue, waiting for room in it: for good, should the host take nothing out, unless a signal
+    /// comes.
     pub(super) fn transmit(
         &self,
         connection: &Connection,
         mut payload: Vec<Segment>,
+        deadline: Option<u64>,
     ) -> Result<()> {
-        self.device.activity().wait_until(|| {
+        let put = || {
             let sent = self.device.send_data(connection, &mut payload);
             let is_over = connection.state.lock().phase == Phase::Closed;
             if sent {
@@ -112,7 +119,10 @@ impl VsockSocket {
             } else {
                 is_over.then_some(Err(Errno::EPIPE))
             }
-        })
+        };
+        let activity = self.device.activity();
+        let waited = activity.wait_interruptible_deadline(deadline, put);
+        waited.map_err(|errno| end_of_wait(errno, deadline))?
     }
 }
 
