@@ -434,8 +434,18 @@ pub fn reschedule_if_needed() {
 /// calls it at least once in 10 million instructions, with no spin lock held; a load and a branch when there
 /// is nothing to do. The calling thread stays runnable, also where it is marked asleep by a wait.
 #[inline]
+#[cfg_attr(any(feature = "checks", debug_assertions), track_caller)]
 pub fn cond_resched() {
     machine::sync::assert_none_held();
+    #[cfg(any(feature = "checks", debug_assertions))]
+    {
+        // Whether or not it comes to it this time.
+        machine::rcu::assert_not_reading();
+        assert!(
+            !machine::interrupt::is_handling(),
+            "an interrupt handler gives the CPU away"
+        );
+    }
     backend::reschedule_if_needed();
 }
 

@@ -40,3 +40,13 @@ pub(crate) fn count_held_locks(change: isize) -> isize {
     held.set(held.get() + change);
     held.get()
 }
+
+/// What this CPU calls itself as the holder of a lock; 0 before it has its data.
+#[cfg(any(feature = "checks", debug_assertions))]
+pub(crate) fn holder_name() -> usize {
+    if percpu::is_ready() {
+        percpu::here().id() + 1
+    } else {
+        0
+    }
+}

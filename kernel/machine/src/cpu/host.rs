@@ -36,3 +36,9 @@ pub(crate) fn count_held_locks(change: isize) -> isize {
     HELD_LOCKS.set(HELD_LOCKS.get() + change);
     HELD_LOCKS.get()
 }
+
+/// What this thread calls itself as the holder of a lock.
+#[cfg(any(feature = "checks", debug_assertions))]
+pub(crate) fn holder_name() -> usize {
+    HELD_LOCKS.with(|held| core::ptr::from_ref(held).addr())
+}

@@ -11,14 +11,14 @@ mod bare;
 #[cfg(not(target_os = "none"))]
 mod host;
 
-#[cfg(all(target_os = "none", any(feature = "checks", debug_assertions)))]
-pub(crate) use bare::count_held_locks;
 #[cfg(target_os = "none")]
 pub use bare::{count, current, hwcap, relax};
-#[cfg(all(not(target_os = "none"), any(feature = "checks", debug_assertions)))]
-pub(crate) use host::count_held_locks;
+#[cfg(all(target_os = "none", any(feature = "checks", debug_assertions)))]
+pub(crate) use bare::{count_held_locks, holder_name};
 #[cfg(not(target_os = "none"))]
 pub use host::{count, current, hwcap, relax};
+#[cfg(all(not(target_os = "none"), any(feature = "checks", debug_assertions)))]
+pub(crate) use host::{count_held_locks, holder_name};
 
 /// One `T` a CPU, each on cache lines of its own.
 #[derive(Debug)]

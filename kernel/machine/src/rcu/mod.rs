@@ -109,7 +109,12 @@ impl GracePeriod {
     }
 }
 
-fn assert_not_reading() {
+/// Where a CPU may be given away: it reads nothing.
+///
+/// # Panics
+/// Inside a read section.
+#[track_caller]
+pub fn assert_not_reading() {
     assert!(
         !is_reading(),
         "a CPU is given away inside an RCU read section"

@@ -6,13 +6,15 @@
 //!
 //! The kernel is not preempted inside itself, so a held spin lock never waits for a thread that
 //! cannot run; giving the CPU away with one held is a bug: [`assert_none_held`] finds it in builds with
-//! the feature `checks` and in debug builds, where each CPU counts the locks that it holds.
+//! the feature `checks` and in debug builds, where each CPU counts the locks that it holds. These builds also find a
+//! CPU that takes a lock which it holds already ([`holder`]).
 //!
 //! Spin locks are test-and-set, not first come first served: a CPU of a virtual machine may be stopped by
 //! its host at any moment, and handing a lock to a stopped CPU makes all others wait for it (Linux leaves
 //! queued spin locks under a hypervisor for the same reason). Whoever spins answers the requests that other
 //! CPUs make to it meanwhile ([`crate::cpu::relax`]): it may have interrupts off.
 
+mod holder;
 mod lock_cell;
 mod locked_by;
 mod owner_cell;
@@ -24,6 +26,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::interrupt::InterruptsOff;
 
+use holder::{Holder, Holding};
 pub use lock_cell::{LockCell, ReadHold, WriteHold};
 pub use locked_by::LockedBy;
 pub use owner_cell::{Owner, OwnerCell, OwnerGuard};
@@ -47,39 +50,50 @@ impl spin::RelaxStrategy for Relax {
 
 /// A spin lock for data that interrupt handlers do not touch.
 #[derive(Debug, Default)]
-pub struct SpinLock<T: ?Sized>(SpinMutex<T, Relax>);
+pub struct SpinLock<T: ?Sized> {
+    holder: Holder,
+    value: SpinMutex<T, Relax>,
+}
 
 impl<T> SpinLock<T> {
     /// Wraps `value`.
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self {
+            holder: Holder::new(),
+            value: SpinMutex::new(value),
+        }
     }
 
     /// Takes the value out.
     pub fn into_inner(self) -> T {
-        self.0.into_inner()
+        self.value.into_inner()
     }
 
     /// Where the value is.
     pub(super) fn as_ptr(&self) -> *const T {
-        self.0.as_mut_ptr()
+        self.value.as_mut_ptr()
     }
 }
 
 impl<T: ?Sized> SpinLock<T> {
     /// Takes the lock.
+    #[cfg_attr(any(feature = "checks", debug_assertions), track_caller)]
     pub fn lock(&self) -> SpinGuard<'_, T> {
-        let value = self.0.lock();
+        self.holder.assert_other();
+        let value = self.value.lock();
         SpinGuard {
+            _holding: self.holder.begin(),
             value,
             _held: Held::new(),
         }
     }
 
     /// Takes the lock if it is free.
+    #[cfg_attr(any(feature = "checks", debug_assertions), track_caller)]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        let value = self.0.try_lock()?;
+        let value = self.value.try_lock()?;
         Some(SpinGuard {
+            _holding: self.holder.begin(),
             value,
             _held: Held::new(),
         })
@@ -87,13 +101,15 @@ impl<T: ?Sized> SpinLock<T> {
 
     /// The value, when the lock is not shared.
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        self.value.get_mut()
     }
 }
 
 /// Proof that a [`SpinLock`] is held.
 #[derive(Debug)]
 pub struct SpinGuard<'a, T: ?Sized> {
+    // Dropped before the lock is released, after which another CPU's name may be there.
+    _holding: Holding<'a>,
     value: SpinMutexGuard<'a, T>,
     _held: Held,
 }
@@ -113,26 +129,36 @@ impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
 
 /// A spin lock for data that interrupt handlers use too.
 #[derive(Debug, Default)]
-pub struct IrqLock<T: ?Sized>(SpinMutex<T, Relax>);
+pub struct IrqLock<T: ?Sized> {
+    holder: Holder,
+    value: SpinMutex<T, Relax>,
+}
 
 impl<T> IrqLock<T> {
     /// Wraps `value`.
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self {
+            holder: Holder::new(),
+            value: SpinMutex::new(value),
+        }
     }
 }
 
 impl<T: ?Sized> IrqLock<T> {
     /// The value, when the lock is not shared.
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        self.value.get_mut()
     }
 
     /// Turns interrupts off and takes the lock.
+    #[cfg_attr(any(feature = "checks", debug_assertions), track_caller)]
     pub fn lock(&self) -> IrqGuard<'_, T> {
         let off = InterruptsOff::new();
+        self.holder.assert_other();
+        let value = self.value.lock();
         IrqGuard {
-            value: self.0.lock(),
+            _holding: self.holder.begin(),
+            value,
             _held: Held::new(),
             _off: off,
         }
@@ -142,7 +168,8 @@ impl<T: ?Sized> IrqLock<T> {
 /// Proof that an [`IrqLock`] is held and interrupts are off on this CPU.
 #[derive(Debug)]
 pub struct IrqGuard<'a, T: ?Sized> {
-    // Dropped first: the lock is released before interrupts return.
+    _holding: Holding<'a>,
+    // Dropped before the last field: the lock is released before interrupts return.
     value: SpinMutexGuard<'a, T>,
     _held: Held,
     _off: InterruptsOff,
@@ -220,6 +247,25 @@ mod tests {
             assert!(outer.try_lock().is_none());
         }
         assert_none_held();
+    }
+
+    #[test]
+    #[should_panic(expected = "which it has held since kernel/machine/src/sync/mod.rs")]
+    fn a_lock_that_is_taken_again_is_found() {
+        let lock = IrqLock::new(());
+        let _held = lock.lock();
+        drop(lock.lock());
+    }
+
+    #[test]
+    fn a_lock_that_another_cpu_holds_is_waited_for() {
+        let lock = SpinLock::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| *lock.lock() += 1));
+            }
+        });
+        assert_eq!(lock.into_inner(), 4000);
     }
 
     #[test]

@@ -199,7 +199,8 @@ impl Socket for VsockSocket {
             return Err(Errno::EHOSTUNREACH);
         }
         drop(role);
-        self.device.wait_room(nonblocking, self.connect_deadline())?;
+        self.device
+            .wait_room(nonblocking, self.connect_deadline())?;
         let mut role = self.role.lock();
         if !matches!(role.what, What::Fresh) {
             // Another thread has connected it meanwhile, or listens.

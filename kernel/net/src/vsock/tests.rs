@@ -163,7 +163,10 @@ fn a_host_that_takes_nothing_out_is_not_listened_to() {
     loop {
         let pending = host.left.lock().unwrap().pop_front();
         let Some(pending) = pending else { break };
-        host.sent.lock().unwrap().push_back((Header::default(), Vec::new()));
+        host.sent
+            .lock()
+            .unwrap()
+            .push_back((Header::default(), Vec::new()));
         host.transmit.answer(pending, &[]);
     }
     while host.vsock.pump() {}
