@@ -124,6 +124,11 @@ pub enum Reply {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// The process that was started goes on as another one, which is its owner's child, too; the first message.
+    Moved {
+        /// The other one's id.
+        pid: i32,
+    },
     /// A phase was reached.
     Phase {
         /// Which one.

@@ -45,6 +45,12 @@ pub enum ExitReason {
         /// The signal's number.
         signal: i32,
     },
+    /// The process that opens files for the VMM was killed.
+    #[error("the process that serves the microVM's files was killed by signal {signal}{}", signal_hint(*.signal))]
+    GoferKilled {
+        /// The signal's number.
+        signal: i32,
+    },
     /// Its owner ended the microVM.
     #[error("the microVM was stopped by its owner")]
     Stopped,

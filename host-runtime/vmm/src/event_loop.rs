@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::error::VmmError;
+use super::gofer::Gofer;
 use super::memory::SharedMemory;
 use super::pause::CpuThreads;
 use devices::VirtioDevice;
@@ -23,8 +24,9 @@ use host_machine::{DeviceStats, ExitReason, Stats};
 
 const CONTROL: u64 = 0;
 const END: u64 = 1;
+const GOFER: u64 = 2;
 /// The first token of a queue notification; the next ones follow it.
-const FIRST_KICK: u64 = 2;
+const FIRST_KICK: u64 = 3;
 
 /// A device of this machine.
 pub type SharedDevice = devices::SharedDevice<SharedMemory>;
@@ -42,6 +44,7 @@ pub struct EventLoop {
     /// What to do on each notification, by token less [`FIRST_KICK`].
     kicks: Vec<Kick>,
     vsock: Option<Arc<Mutex<Vsock<SharedMemory>>>>,
+    gofer: Option<Gofer>,
 }
 
 /// What the owner's requests are about, once the machine runs.
@@ -137,6 +140,7 @@ impl EventLoop {
             ends,
             kicks: Vec::new(),
             vsock: None,
+            gofer: None,
         })
     }
 
@@ -190,6 +194,18 @@ impl EventLoop {
         self.add_device(&device, kicks)
     }
 
+    /// Ends the machine when this gofer ends.
+    ///
+    /// # Errors
+    /// When the host's poller refuses.
+    pub fn add_gofer(&mut self, gofer: Gofer) -> Result<(), VmmError> {
+        let token = EventData::new_u64(GOFER);
+        // That it hung up is told unasked; its answers are for another thread.
+        epoll::add(&*self.poller, gofer.socket(), token, EventFlags::empty()).map_err(polled)?;
+        self.gofer = Some(gofer);
+        Ok(())
+    }
+
     /// Runs until the machine ends, and says how.
     ///
     /// # Errors
@@ -222,6 +238,7 @@ impl EventLoop {
                 let _ = self.end_event.read();
                 return self.ends.try_recv().ok();
             }
+            GOFER => return self.gofer.as_ref().map(Gofer::end),
             token if token & STREAM_TOKEN != 0 => {
                 if let Some(vsock) = &self.vsock {
                     lock(vsock).stream_ready(token, flags);

@@ -1,16 +1,30 @@
-//! What the VMM process gives up before the guest runs, so that a guest that took it over has little.
+//! What the processes of a microVM give up before the guest runs, so that a guest that took one over has little.
 //!
-//! In order: no new privileges and no inherited descriptors ([`begin`]); then, when started by root, its
-//! own mount, network, IPC and host-name namespaces ([`Namespaces::enter`]) with the shared directory, or nothing,
-//! as root ([`Namespaces::make_root`]) and only the capabilities that serving files needs ([`drop_capabilities`]);
-//! at last a system-call filter ([`super::seccomp`]). An unprivileged user's VMM skips what it has no right to.
+//! Both begin alike: no new privileges, no inherited descriptors ([`begin`]), process ids of their own
+//! ([`own_processes`]), in which the VMM is the first and the gofer its child, so that none outlives it. Then
+//!
+//! - the VMM ([`seclude`]) becomes a user that is nobody else on the host, in a user namespace of its own without any
+//!   capability, with mount, network, IPC and host-name namespaces of its own and an empty root that is read-only;
+//! - the gofer has the shared directory as its root ([`Namespaces`]), without devices and set-user-ID programs, and
+//!   the capabilities of a file server ([`keep_capabilities`]). Started by root it stays in the host's user
+//!   namespace: the owners of files are the host's, and in no other may device nodes be made.
+//!
+//! An ordinary user's processes are the root of a user namespace with that one user, where the host allows it. At
+//! last each thread gets a filter of its system calls ([`super::seccomp`]).
 
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::ExitCode;
 
 use caps::{CapSet, Capability, CapsHashSet};
+use host_machine::control::{self, Event, Message};
 use nix::sched::CloneFlags;
+use nix::unistd::{Gid, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getegid, geteuid, setrlimit};
 
 use super::error::VmmError;
 use crate::sys;
@@ -28,16 +42,163 @@ const FILE_SERVER: [Capability; 9] = [
     Capability::CAP_SETUID,
 ];
 
-/// Gives up what no VMM needs; to be called first.
+/// Where the user ids of VMMs begin. To this one is added the process's id, so no two that run share one. Nobody
+/// else's ids are up there: it is behind what systemd gives to containers, and below what is negative somewhere.
+const FIRST_USER: u32 = 0x7000_0000;
+
+/// Everything but users and processes.
+const OTHER_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWNET)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS);
+
+/// Gives up what no process of a microVM needs; to be called first.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn begin() -> Result<(), VmmError> {
     sys::close_inherited().map_err(failed("close inherited descriptors"))?;
-    rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"))
+    rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"))?;
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // A core is the guest's memory.
+    setrlimit(Resource::Core, none).map_err(failed("give up core files"))
 }
 
-/// The namespaces of this process.
+/// Goes on as the first of a namespace of processes, and an ordinary user's as root of a namespace of users.
+///
+/// What goes on is another process, still the owner's child, and the owner is told its id over standard input; the
+/// result is how the present one is to end. Where the host does not allow it this process goes on: `None`, too.
+///
+/// # Errors
+/// When the kernel refuses for another reason.
+pub fn own_processes() -> Result<Option<ExitCode>, VmmError> {
+    if !geteuid().is_root() && !own_users()? {
+        return Ok(None);
+    }
+    let (told, tell) = rustix::pipe::pipe().map_err(failed("make a pipe"))?;
+    match sys::clone_into_own_processes() {
+        Ok(None) => {
+            drop(tell);
+            // Without a word the owner does not know of this process, and would not reap it.
+            match rustix::io::read(told, &mut [0; 1]) {
+                Ok(1) => Ok(None),
+                _ => Ok(Some(ExitCode::FAILURE)),
+            }
+        }
+        Ok(Some(pid)) => {
+            let event = Message::Event(Event::Moved { pid });
+            let sent = control::send(io::stdin().as_fd(), &event, &[]);
+            let sent = sent.and_then(|()| rustix::io::write(tell, &[1]));
+            Ok(Some(sent.map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS)))
+        }
+        // Root of a container that may not: the container confines it.
+        Err(Errno::PERM | Errno::NOSPC) => Ok(None),
+        Err(errno) => Err(failed("have processes of its own")(errno)),
+    }
+}
+
+/// Becomes root of a user namespace that knows this user only; `false` where the host does not allow it.
+fn own_users() -> Result<bool, VmmError> {
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    enter(CloneFlags::CLONE_NEWUSER, || map_ids((0, user), (0, group)))
+}
+
+/// Enters namespaces and does what there is to do in them; `false` where the host does not allow it.
+fn enter(
+    namespaces: CloneFlags,
+    then: impl FnOnce() -> Result<(), VmmError>,
+) -> Result<bool, VmmError> {
+    match nix::sched::unshare(namespaces) {
+        Ok(()) => then().map(|()| true),
+        Err(nix::Error::EPERM | nix::Error::ENOSPC | nix::Error::EUSERS) => Ok(false),
+        Err(error) => Err(VmmError::Io {
+            what: "enter namespaces of its own",
+            source: error.into(),
+        }),
+    }
+}
+
+/// Says which user and which group of the outer namespace (second) has which id in the present one (first).
+fn map_ids(user: (u32, u32), group: (u32, u32)) -> Result<(), VmmError> {
+    let write = |file: &str, text: String| {
+        fs::write(Path::new("/proc/self").join(file), text).map_err(|source| VmmError::Io {
+            what: "map its user",
+            source,
+        })
+    };
+    write("uid_map", format!("{} {} 1", user.0, user.1))?;
+    write("setgroups", "deny".to_owned())?;
+    write("gid_map", format!("{} {} 1", group.0, group.1))
+}
+
+/// Leaves the VMM nothing of the host but its descriptors; it has one thread still.
+///
+/// # Errors
+/// When the kernel refuses although it allows namespaces.
+pub fn seclude() -> Result<(), VmmError> {
+    let users = CloneFlags::CLONE_NEWUSER | OTHER_NAMESPACES;
+    if nix::unistd::setgroups(&[]).is_ok() {
+        // Root of the host, which stays the saved user until it is clear that nothing more needs it.
+        let user = FIRST_USER.wrapping_add(host_pid());
+        become_user(user, false)?;
+        let own = enter(users, || map_ids((user, user), (user, user)))?;
+        if !own {
+            nix::unistd::seteuid(Uid::from_raw(0)).map_err(refused("be root once more"))?;
+            enter(OTHER_NAMESPACES, || Ok(()))?
+                .then(empty_root)
+                .transpose()?;
+            keep_capabilities(false)?;
+            return become_user(user, true);
+        }
+        become_user(user, true)?;
+        empty_root()?;
+    } else if geteuid().is_root() && enter(users, || map_ids((0, 0), (0, 0)))? {
+        empty_root()?;
+    }
+    keep_capabilities(false)?;
+    let none = DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(none).map_err(failed("hide its memory"))
+}
+
+/// The id of this process in the host's procfs.
+fn host_pid() -> u32 {
+    let link = fs::read_link("/proc/self").unwrap_or_default();
+    let pid = link.to_str().and_then(|pid| pid.parse().ok());
+    pid.unwrap_or_else(std::process::id)
+}
+
+/// Acts as a user and the group of that number, `for_good` or with a way back.
+fn become_user(user: u32, for_good: bool) -> Result<(), VmmError> {
+    let saved = if for_good { user } else { 0 };
+    let group = |id| Gid::from_raw(id);
+    nix::unistd::setresgid(group(user), group(user), group(saved))
+        .map_err(refused("leave root's group"))?;
+    nix::unistd::setresuid(
+        Uid::from_raw(user),
+        Uid::from_raw(user),
+        Uid::from_raw(saved),
+    )
+    .map_err(refused("become a user without rights"))?;
+    // A change of users makes /proc/self/uid_map root's.
+    let own = DumpableBehavior::Dumpable;
+    rustix::process::set_dumpable_behavior(own).map_err(failed("keep its files in procfs"))
+}
+
+/// Makes an empty directory the root.
+fn empty_root() -> Result<(), VmmError> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(failed("leave the host's mounts alone"))?;
+    let empty = Path::new("/proc");
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("none", empty, "tmpfs", flags, Some(c"size=4k,mode=0"))
+        .map_err(failed("make an empty root"))?;
+    pivot(empty)
+}
+
+/// The namespaces of the gofer.
 #[derive(Debug)]
 pub struct Namespaces {
     /// Whether it has mounts of its own.
@@ -52,28 +213,13 @@ impl Namespaces {
     /// # Errors
     /// When the kernel refuses although this is root.
     pub fn enter() -> Result<Self, VmmError> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(Self { own: false });
-        }
-        let namespaces = CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS;
-        match nix::sched::unshare(namespaces) {
-            Ok(()) => {}
-            // Root of a container that may not: the container confines it.
-            Err(nix::Error::EPERM) => return Ok(Self { own: false }),
-            Err(error) => {
-                let source = std::io::Error::from_raw_os_error(error as i32);
-                return Err(VmmError::Io {
-                    what: "enter namespaces of its own",
-                    source,
-                });
-            }
-        }
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", slave).map_err(failed("leave the host's mounts alone"))?;
-        Ok(Self { own: true })
+        let own = geteuid().is_root()
+            && enter(OTHER_NAMESPACES, || {
+                let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", slave)
+                    .map_err(failed("leave the host's mounts alone"))
+            })?;
+        Ok(Self { own })
     }
 
     /// Has `open` open `/proc/self/fd`, and see to it that what it has opened shows nothing else of procfs.
@@ -100,33 +246,26 @@ impl Namespaces {
         opened
     }
 
-    /// Makes the current directory (or, if there is `nothing` to share, an empty one) the root.
+    /// Makes the current directory the root.
     ///
     /// # Errors
-    /// When the kernel refuses although this is root.
-    pub fn make_root(&self, nothing: bool) -> Result<(), VmmError> {
+    /// When the kernel refuses although it allows namespaces.
+    pub fn make_root(&self) -> Result<(), VmmError> {
         if !self.own {
             return Ok(());
-        }
-        if nothing {
-            let empty = Path::new("/proc");
-            let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-            rustix::mount::mount("none", empty, "tmpfs", flags, Some(c"size=4k,mode=0"))
-                .map_err(failed("make an empty root"))?;
-            return pivot(empty);
         }
         let source = |source| VmmError::Io {
             what: "find the shared directory",
             source,
         };
         let shared = std::env::current_dir().map_err(source)?;
-        if shared == Path::new("/") {
-            // It is the root already, and nothing that may be detached lies outside.
-            return Ok(());
+        if shared != Path::new("/") {
+            rustix::mount::mount_bind_recursive(&shared, &shared)
+                .map_err(failed("make the shared directory a mount"))?;
+            pivot(&shared)?;
         }
-        rustix::mount::mount_bind_recursive(&shared, &shared)
-            .map_err(failed("make the shared directory a mount"))?;
-        pivot(&shared)
+        // Else it is the root already, and nothing that may be detached lies outside.
+        sys::forbid_devices_and_programs(c"/").map_err(failed("forbid devices"))
     }
 }
 
@@ -138,14 +277,14 @@ fn pivot(root: &Path) -> Result<(), VmmError> {
     rustix::process::chdir("/").map_err(failed("enter its root"))
 }
 
-/// Keeps the capabilities of a file server, or none.
+/// Keeps the capabilities of a file server, or none, in every set.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn drop_capabilities(serves_files: bool) -> Result<(), VmmError> {
+pub fn keep_capabilities(serves_files: bool) -> Result<(), VmmError> {
     let refused = |error: caps::errors::CapsError| VmmError::Io {
         what: "give up capabilities",
-        source: std::io::Error::other(error.to_string()),
+        source: io::Error::other(error.to_string()),
     };
     let wanted: CapsHashSet = if serves_files {
         FILE_SERVER.into_iter().collect()
@@ -153,7 +292,11 @@ pub fn drop_capabilities(serves_files: bool) -> Result<(), VmmError> {
         CapsHashSet::new()
     };
     let held = caps::read(None, CapSet::Permitted).map_err(refused)?;
+    if held.contains(&Capability::CAP_SETPCAP) {
+        caps::clear(None, CapSet::Bounding).map_err(refused)?;
+    }
     let kept: CapsHashSet = wanted.intersection(&held).copied().collect();
+    caps::clear(None, CapSet::Ambient).map_err(refused)?;
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(refused)?;
     caps::set(None, CapSet::Effective, &kept).map_err(refused)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(refused)
@@ -163,5 +306,12 @@ fn failed(what: &'static str) -> impl Fn(Errno) -> VmmError {
     move |errno| VmmError::Io {
         what,
         source: errno.into(),
+    }
+}
+
+fn refused(what: &'static str) -> impl Fn(nix::Error) -> VmmError {
+    move |error| VmmError::Io {
+        what,
+        source: error.into(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`run`] takes the start request from the control channel, has [`machine`] build everything, starts a
 //! thread a CPU and one for the file system, and stays in [`event_loop`] until the guest or the parent
-//! ends. Nothing here trusts the guest; nothing outlives the process.
+//! ends. The files of the shared directory are opened by a child, the [`gofer`]. Nothing here trusts the guest;
+//! nothing outlives the process.
 
 #![deny(unsafe_code)]
 
@@ -12,6 +13,7 @@ pub mod cpuid;
 pub mod elf;
 pub mod error;
 pub mod event_loop;
+pub mod gofer;
 pub mod jail;
 pub mod layout;
 pub mod load;
@@ -32,10 +34,21 @@ use host_machine::far_end::{self, Start};
 
 use error::VmmError;
 
-/// Runs one microVM over the control channel on standard input.
+/// Runs one microVM over the control channel on standard input; with the word [`gofer::WORD`] serves files to one.
 #[must_use]
 pub fn run() -> ExitCode {
-    far_end::serve(jail::begin(), |control, reporter, started| {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == gofer::WORD)
+    {
+        return gofer::run();
+    }
+    let confined = match jail::begin().and_then(|()| jail::own_processes()) {
+        Ok(Some(code)) => return code,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    far_end::serve(confined, |control, reporter, started| {
         let start = Start::receive(&control).map_err(|what| VmmError::Start { what })?;
         machine::build(start, control, reporter)?.run(started)
     })

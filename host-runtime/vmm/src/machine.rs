@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -17,7 +17,8 @@ use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
 use super::event_loop::{self, Answers, EventLoop, Running, SharedDevice};
-use super::jail::{self, Namespaces};
+use super::gofer::Gofer;
+use super::jail;
 use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
 };
@@ -30,7 +31,7 @@ use super::vcpu::{self, Vcpu};
 use crate::sys::Vm;
 use devices::console::Console;
 use devices::console::ConsoleLog;
-use devices::fs::{self, Fs, TAG_LEN};
+use devices::fs::{Fs, TAG_LEN};
 use devices::mmio::{Interrupt, MMIO_SIZE, MmioBus, QUEUE_NOTIFY, Transport};
 use devices::rng::Rng;
 use devices::vsock::Vsock;
@@ -91,14 +92,10 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let rng: SharedDevice = rng;
     event_loop.add_device(&rng, devices.add(Arc::clone(&rng))?)?;
     event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
-    let fs = match &start.share {
-        Some((share, dir)) => Some(shared_dir(share, dir, &mut devices)?),
-        None => {
-            Namespaces::enter()?.make_root(true)?;
-            None
-        }
-    };
-    jail::drop_capabilities(fs.is_some())?;
+    let share = start.share.as_ref();
+    let fs = share.map(|(share, dir)| shared_dir(share, dir, &mut devices, &mut event_loop));
+    let fs = fs.transpose()?;
+    jail::seclude()?;
     let device_count = devices.count();
     let mmio = Arc::new(MmioBus::new(MMIO_START, devices.transports));
     let ports = Arc::new(Ports::new(log, Arc::clone(reporter)));
@@ -154,8 +151,7 @@ impl Ready {
             bus,
             gate,
         } = self;
-        let serves_files = fs.is_some();
-        let threads = vcpus.len() + usize::from(serves_files) + 1;
+        let threads = vcpus.len() + usize::from(fs.is_some()) + 1;
         pause::prepare()?;
         // Passed twice: when all threads are up, and when the process is confined.
         let barrier = Arc::new(Barrier::new(threads));
@@ -172,7 +168,7 @@ impl Ready {
         let cpus = cpus.collect::<Result<_, _>>()?;
         let cpus = CpuThreads::new(gate, cpus);
         barrier.wait();
-        seccomp::confine(serves_files)?;
+        seccomp::confine()?;
         started();
         barrier.wait();
         let reason = event_loop.run(&Running { cpus, exits, bus });
@@ -246,10 +242,12 @@ impl<'a> Devices<'a> {
     }
 }
 
+/// The device of a shared directory, whose files a gofer opens.
 fn shared_dir(
     share: &ShareConfig,
     dir: &OwnedFd,
     devices: &mut Devices<'_>,
+    event_loop: &mut EventLoop,
 ) -> Result<(SharedDevice, Vec<EventFd>), VmmError> {
     let failed = |source| VmmError::SharedDir {
         path: share.path.clone(),
@@ -260,15 +258,11 @@ fn shared_dir(
             what: "a share's tag is too long",
         });
     }
-    rustix::process::fchdir(dir.as_fd()).map_err(|errno| failed(errno.into()))?;
-    fs::raise_file_limit();
-    // After the directory was entered: it is of the host's mounts, and follows into the new ones.
-    let namespaces = Namespaces::enter()?;
-    let fs = namespaces.with_descriptors(|| Fs::new(&share.tag, ".").map_err(failed))?;
-    namespaces.make_root(false)?;
-    fs.open().map_err(failed)?;
-    let fs: SharedDevice = Arc::new(Mutex::new(fs));
+    let (gofer, link) = Gofer::start(dir).map_err(failed)?;
+    link.wait_ready().map_err(failed)?;
+    let fs: SharedDevice = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
     let kicks = devices.add(Arc::clone(&fs))?;
+    event_loop.add_gofer(gofer)?;
     Ok((fs, kicks))
 }
 

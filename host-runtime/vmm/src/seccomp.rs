@@ -111,18 +111,30 @@ const KVM_GET_REGS: u64 = 0x8090_ae81;
 const KVM_GET_SREGS: u64 = 0x8138_ae83;
 const FIONBIO: u64 = 0x5421;
 
-/// Confines all threads of this process.
+/// Confines all threads of this VMM.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn confine(serves_files: bool) -> Result<(), VmmError> {
+pub fn confine() -> Result<(), VmmError> {
+    apply(false)
+}
+
+/// Confines this gofer.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn confine_gofer() -> Result<(), VmmError> {
+    apply(true)
+}
+
+fn apply(serves_files: bool) -> Result<(), VmmError> {
     let program = program(serves_files).map_err(refused)?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(error.to_string()))
 }
 
 fn program(serves_files: bool) -> Result<BpfProgram, String> {
     let mut calls: Vec<i64> = GENERAL.to_vec();
-    calls.extend([libc::SYS_write, libc::SYS_writev]);
+    calls.extend([libc::SYS_write, libc::SYS_writev, libc::SYS_wait4]);
     if serves_files {
         calls.extend(FILES);
     }

@@ -386,10 +386,10 @@ fn with_other_devices(
 /// No VMM runs, and nothing is mounted below the roots.
 pub(super) fn nothing_left(options: &Options) -> Result<(), String> {
     let start = Instant::now();
-    let mut vmms = vmms_of(options);
+    let mut vmms = processes_of(options);
     while !vmms.is_empty() && start.elapsed() < Duration::from_secs(3) {
         thread::sleep(Duration::from_millis(50));
-        vmms = vmms_of(options);
+        vmms = processes_of(options);
     }
     if !vmms.is_empty() {
         return Err(format!("still running: nacre-vmm {vmms:?}"));
@@ -404,6 +404,24 @@ pub(super) fn nothing_left(options: &Options) -> Result<(), String> {
 
 /// The process numbers of all VMMs that run the program beside our `nacre`.
 pub(super) fn vmms_of(options: &Options) -> Vec<u32> {
+    let mut processes = processes_of(options);
+    processes.retain(|pid| !is_gofer(*pid));
+    processes
+}
+
+/// Those of the processes that open files for them.
+pub(super) fn gofers_of(options: &Options) -> Vec<u32> {
+    let mut processes = processes_of(options);
+    processes.retain(|pid| is_gofer(*pid));
+    processes
+}
+
+fn is_gofer(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"gofer")
+}
+
+fn processes_of(options: &Options) -> Vec<u32> {
     let vmm: PathBuf = options.nacre.with_file_name("nacre-vmm");
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();

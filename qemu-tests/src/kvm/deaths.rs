@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::Options;
-use super::bad_input::{OWN_FAILURE, judge, nothing_left, vmms_of};
+use super::bad_input::{OWN_FAILURE, gofers_of, judge, nothing_left, vmms_of};
 use super::process::{self, Ended};
 use crate::Report;
 
@@ -21,6 +21,8 @@ struct Death {
     name: &'static str,
     /// Signals to the VMM, one after the other.
     to_vmm: &'static [&'static str],
+    /// Signals to the process that opens files for it.
+    to_gofer: &'static [&'static str],
     /// A signal to `nacre` itself.
     to_nacre: Option<&'static str>,
     code: i32,
@@ -32,21 +34,24 @@ const DEATHS: &[Death] = &[
     Death {
         name: "VMM killed",
         to_vmm: &["KILL"],
+        to_gofer: &[],
         to_nacre: None,
         code: OWN_FAILURE,
         says: "the vmm process was killed by signal 9",
     },
     Death {
-        // Rust's handler takes the first one for a stack overflow that will come again.
-        name: "VMM broken",
-        to_vmm: &["SEGV", "SEGV"],
+        // A VMM is the first of its processes, whom only this signal reaches from outside.
+        name: "gofer killed",
+        to_vmm: &[],
+        to_gofer: &["KILL"],
         to_nacre: None,
         code: OWN_FAILURE,
-        says: "the vmm process was killed by signal 11",
+        says: "the process that serves the microvm's files was killed by signal 9",
     },
     Death {
         name: "VMM frozen",
         to_vmm: &["STOP"],
+        to_gofer: &[],
         to_nacre: Some("TERM"),
         code: 128 + 15,
         says: "to answer signalprocess",
@@ -70,9 +75,12 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 fn play(options: &Options, death: &Death) -> anyhow::Result<Result<(), String>> {
     let (mut child, said) = start(options)?;
     let vmms = vmms_of(options);
-    for signal in death.to_vmm {
-        for vmm in &vmms {
-            kill(signal, *vmm)?;
+    let to_vmm = death.to_vmm.iter().map(|signal| (signal, &vmms));
+    let gofers = gofers_of(options);
+    let to_gofer = death.to_gofer.iter().map(|signal| (signal, &gofers));
+    for (signal, processes) in to_vmm.chain(to_gofer) {
+        for process in processes {
+            kill(signal, *process)?;
         }
         // A signal that waits while its like is handled would be lost.
         std::thread::sleep(Duration::from_millis(300));

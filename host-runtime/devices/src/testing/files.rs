@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use super::{BUFFERS, Driver, SharedMemory, WRITE};
 use crate::VirtioDevice as _;
+use crate::fs::gofer::{Gofer, Link, shared_buffer};
+use crate::fs::server::FileServer;
 use crate::fs::{BIG_WRITES, Fs, MAX_PAGES};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub const ROOT: u64 = 1;
 pub const ENOENT: i32 = -2;
@@ -45,6 +48,25 @@ impl Client {
         let root = root.to_str().expect("a plain name");
         let fs = Fs::new("root", root).expect("procfs");
         fs.open().expect("a directory");
+        Self::of(fs)
+    }
+
+    /// As [`mount`](Self::mount), served by a gofer that is a thread here.
+    pub fn mount_by_gofer(root: &Path) -> Self {
+        let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let pair = rustix::net::socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None);
+        let (ours, theirs) = pair.expect("sockets");
+        let buffer = shared_buffer().expect("memory");
+        let link = Link::new(ours, buffer.try_clone().expect("a descriptor")).expect("room");
+        let gofer = Gofer::new(theirs, buffer).expect("room");
+        let server = FileServer::new(root.to_str().expect("a plain name")).expect("procfs");
+        server.open().expect("a directory");
+        std::thread::spawn(move || gofer.serve(&server));
+        link.wait_ready().expect("it serves");
+        Self::of(Fs::remote("root", link))
+    }
+
+    fn of(fs: Fs<SharedMemory>) -> Self {
         let fs = Arc::new(Mutex::new(fs));
         let driver = Driver::ready(fs.clone());
         let mut client = Self { fs, driver };

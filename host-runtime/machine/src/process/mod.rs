@@ -4,6 +4,7 @@
 //! channel has no name and the process ends when it hangs up, no VMM outlives its owner.
 
 mod state;
+mod worker;
 
 use std::fs::OpenOptions;
 use std::io;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
 use crate::control::{self, Call, Reply, Request, ShareConfig, VERSION, VmConfig};
@@ -40,7 +41,6 @@ pub struct VmmProcess {
     control: OwnedFd,
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
-    pid: u32,
 }
 
 impl VmmProcess {
@@ -74,14 +74,12 @@ impl VmmProcess {
             .process_group(0)
             .spawn()
             .map_err(|source| MachineError::Spawn { path, source })?;
-        let pid = child.id();
         let shared = Arc::new(Shared::new(started, program, child, said));
         let reader = state::spawn_reader(&shared, ours.try_clone().map_err(channel_error)?)?;
         let machine = Self {
             control: ours,
             shared,
             reader: Some(reader),
-            pid,
         };
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         match machine.call(Request::Start(vm), &fds, SETUP_BOUND) {
@@ -92,6 +90,13 @@ impl VmmProcess {
                 waited: SETUP_BOUND,
             }),
         }
+    }
+
+    /// Kills the process, and hangs up on what it may have gone on as without saying so.
+    fn end(&self) {
+        self.shared.kill();
+        // It may have hung up by itself.
+        let _ = rustix::net::shutdown(&self.control, Shutdown::Both);
     }
 
     /// Sends a request and waits for its answer.
@@ -165,7 +170,7 @@ impl Machine for VmmProcess {
     }
 
     fn kill(&self) -> ExitReason {
-        self.shared.kill();
+        self.end();
         self.shared.wait_end()
     }
 
@@ -202,13 +207,13 @@ impl Machine for VmmProcess {
     }
 
     fn pid(&self) -> u32 {
-        self.pid
+        self.shared.pid()
     }
 }
 
 impl Drop for VmmProcess {
     fn drop(&mut self) {
-        self.shared.kill();
+        self.end();
         if let Some(reader) = self.reader.take() {
             // A panicked reader has nothing more to clean up.
             let _ = reader.join();

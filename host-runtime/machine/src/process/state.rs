@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
 
+use super::worker::Worker;
 use crate::control::{self, Event, MAX_MESSAGE, Message, Reply};
 use crate::printing::{printable, tell};
 use crate::{ExitReason, MachineError, Phase, Timings};
@@ -46,7 +47,7 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 struct State {
-    child: Child,
+    worker: Worker,
     timings: Timings,
     next_call: u64,
     /// The answers to calls that someone still waits for.
@@ -65,7 +66,7 @@ impl Shared {
     ) -> Self {
         let ago = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
         let state = State {
-            child,
+            worker: Worker::new(child),
             timings: Timings::default(),
             next_call: 0,
             calls: HashMap::new(),
@@ -144,9 +145,14 @@ impl Shared {
         let mut state = self.lock();
         if state.exit.is_none() {
             state.killed_by_owner = true;
-            // The child is reaped under this lock only, so the pid is still ours.
-            let _ = state.child.kill();
+            // It is reaped under this lock only, so the pid is still ours.
+            let _ = state.worker.kill();
         }
+    }
+
+    /// The process that is the machine.
+    pub(super) fn pid(&self) -> u32 {
+        self.lock().worker.pid()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,6 +192,7 @@ impl Shared {
                 let at = Duration::from_nanos(ns.saturating_sub(self.started_ns));
                 state.timings.note(phase, at);
             }
+            Message::Event(Event::Moved { pid }) => state.worker.moved(pid),
             Message::Event(Event::Exit { reason }) => state.reported = Some(reason),
         }
         self.changed.notify_all();
@@ -217,11 +224,11 @@ impl Shared {
         let deadline = Instant::now() + REAP_BOUND;
         loop {
             let mut state = self.lock();
-            if let Some(status) = state.child.try_wait()? {
+            if let Some(status) = state.worker.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                state.child.kill()?;
+                state.worker.kill()?;
             }
             drop(state);
             // The channel has hung up: the process is on its way out.

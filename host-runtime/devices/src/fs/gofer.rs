@@ -1,0 +1,263 @@
+//! How a file system device has its requests answered by another process, the gofer.
+//!
+//! Between them are a socket that keeps packets apart and a buffer that both map, [`shared_buffer`]. The device
+//! copies a request into the buffer and sends [`Ask`], the gofer serves it there and sends how long the answer is,
+//! and the device copies that to the guest. Guest memory stays the device's. One request is on its way at a time.
+//!
+//! The gofer believes nothing that it reads in the buffer: to its server it is what guest memory is to one beside a
+//! device. The device, whose process may be the guest's by then, is told [`READY`] or what went wrong before.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemory, GuestMemoryMmap};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::server::{FileServer, MOST_DATA};
+use crate::{Chain, Space};
+
+/// What the gofer's first packet says when it serves; any other is a sentence.
+const READY: &[u8] = b"ready";
+/// The most bytes of that sentence.
+const MOST_SAID: usize = 1024;
+/// The most bytes of a request, or of an answer: data and headers.
+const PART: usize = MOST_DATA + 0x1_0000;
+/// Where the request and the answer are in the buffer.
+const REQUEST: u64 = 0;
+const ANSWER: u64 = PART as u64;
+const BUFFER: usize = 2 * PART;
+/// Where the gofer has its queue, outside of what is shared.
+const QUEUE: u64 = 1 << 32;
+const DESCRIPTORS: u64 = QUEUE;
+const AVAILABLE: u64 = QUEUE + 0x100;
+const USED: u64 = QUEUE + 0x200;
+/// Its entries; a chain takes two.
+const ENTRIES: u16 = 2;
+/// Flags of descriptors.
+const NEXT: u64 = 1;
+const WRITE: u64 = 2;
+
+type Memory = GuestMemoryMmap<()>;
+
+/// A request in the buffer.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Ask {
+    /// Bytes of the request.
+    length: u32,
+    /// The most bytes of the answer.
+    room: u32,
+}
+
+/// Makes the buffer that both ends map.
+///
+/// # Errors
+/// When the host is out of descriptors or memory.
+pub fn shared_buffer() -> io::Result<OwnedFd> {
+    let buffer = rustix::fs::memfd_create("gofer", MemfdFlags::CLOEXEC)?;
+    rustix::fs::ftruncate(&buffer, BUFFER as u64)?;
+    Ok(buffer)
+}
+
+/// The device's end.
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+    buffer: Memory,
+}
+
+impl Link {
+    /// An end of this socket and this buffer.
+    ///
+    /// # Errors
+    /// When the buffer cannot be mapped.
+    pub fn new(socket: OwnedFd, buffer: OwnedFd) -> io::Result<Self> {
+        let file = FileOffset::new(File::from(buffer), 0);
+        let ranges = [(GuestAddress(REQUEST), BUFFER, Some(file))];
+        let buffer = Memory::from_ranges_with_files(ranges).map_err(io::Error::other)?;
+        Ok(Self { socket, buffer })
+    }
+
+    /// The socket, which hangs up with the gofer.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// Waits until the gofer serves.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn wait_ready(&self) -> io::Result<()> {
+        let mut said = [0; MOST_SAID];
+        match receive(&self.socket, &mut said)? {
+            [] => Err(io::Error::other("the gofer ended and gave no reason")),
+            said if said == READY => Ok(()),
+            said => Err(io::Error::other(String::from_utf8_lossy(said))),
+        }
+    }
+
+    /// Has one request answered, and says how long the answer is; without a gofer it is empty.
+    pub(super) fn pass_on<S: Space>(&self, memory: &S::M, chain: &Chain<S>) -> u32 {
+        let Some(ask) = self.put::<S>(memory, chain.clone()) else {
+            return 0;
+        };
+        match self.ask(ask) {
+            Ok(length) => self.get::<S>(memory, chain.clone(), length.min(ask.room)),
+            Err(_) => 0,
+        }
+    }
+
+    /// Copies a request into the buffer; `None` when it is too long, or not in memory.
+    fn put<S: Space>(&self, memory: &S::M, chain: Chain<S>) -> Option<Ask> {
+        let mut length = 0;
+        for part in chain.clone().readable() {
+            let bytes = part.len() as usize;
+            let to = self
+                .buffer
+                .get_slice(GuestAddress(REQUEST + length as u64), bytes)
+                .ok();
+            let to = to.filter(|_| length + bytes <= PART)?;
+            memory
+                .get_slice(part.addr(), bytes)
+                .ok()?
+                .copy_to_volatile_slice(to);
+            length += bytes;
+        }
+        let room: usize = chain.writable().map(|part| part.len() as usize).sum();
+        Some(Ask {
+            length: u32::try_from(length).ok()?,
+            room: u32::try_from(room.min(PART)).ok()?,
+        })
+    }
+
+    fn ask(&self, ask: Ask) -> Result<u32, Errno> {
+        send(&self.socket, ask.as_bytes())?;
+        let mut length = [0; 4];
+        match receive(&self.socket, &mut length)?.try_into() {
+            Ok(length) => Ok(u32::from_le_bytes(length)),
+            Err(_) => Err(Errno::PIPE),
+        }
+    }
+
+    /// Copies an answer to the guest; gives its length, or 0 when it does not fit.
+    fn get<S: Space>(&self, memory: &S::M, chain: Chain<S>, length: u32) -> u32 {
+        let whole = length as usize;
+        let mut done = 0;
+        for part in chain.writable() {
+            let bytes = (part.len() as usize).min(whole - done);
+            let from = GuestAddress(ANSWER + done as u64);
+            let (Ok(from), Ok(to)) = (
+                self.buffer.get_slice(from, bytes),
+                memory.get_slice(part.addr(), bytes),
+            ) else {
+                return 0;
+            };
+            from.copy_to_volatile_slice(to);
+            done += bytes;
+        }
+        length
+    }
+}
+
+/// The gofer's end.
+#[derive(Debug)]
+pub struct Gofer {
+    socket: OwnedFd,
+    /// The buffer, and a queue that only the gofer has.
+    memory: Arc<Memory>,
+    queue: Queue,
+    /// How many chains the queue has had.
+    available: u16,
+}
+
+impl Gofer {
+    /// An end of this socket and this buffer.
+    ///
+    /// # Errors
+    /// When the buffer cannot be mapped.
+    pub fn new(socket: OwnedFd, buffer: OwnedFd) -> io::Result<Self> {
+        let file = FileOffset::new(File::from(buffer), 0);
+        let ranges = [
+            (GuestAddress(REQUEST), BUFFER, Some(file)),
+            (GuestAddress(QUEUE), 0x1000, None),
+        ];
+        let memory = Memory::from_ranges_with_files(ranges).map_err(io::Error::other)?;
+        let mut queue = Queue::new(ENTRIES).map_err(io::Error::other)?;
+        queue.set_desc_table_address(low(DESCRIPTORS), high(DESCRIPTORS));
+        queue.set_avail_ring_address(low(AVAILABLE), high(AVAILABLE));
+        queue.set_used_ring_address(low(USED), high(USED));
+        queue.set_ready(true);
+        Ok(Self {
+            socket,
+            memory: Arc::new(memory),
+            queue,
+            available: 0,
+        })
+    }
+
+    /// Tells the device's process why nothing will be served.
+    pub fn refuse(&self, why: &str) {
+        let why = why.as_bytes();
+        // It is gone, or hears.
+        let _ = send(&self.socket, &why[..why.len().min(MOST_SAID)]);
+    }
+
+    /// Serves until the device's process is gone.
+    pub fn serve(mut self, server: &FileServer) {
+        let mut answered = send(&self.socket, READY);
+        while answered.is_ok() {
+            let mut ask = [0; size_of::<Ask>()];
+            let asked = receive(&self.socket, &mut ask);
+            let Some(ask) = asked.ok().and_then(|ask| Ask::read_from_bytes(ask).ok()) else {
+                return;
+            };
+            let length = self.answer(server, ask).unwrap_or(0);
+            answered = send(&self.socket, &length.to_le_bytes());
+        }
+    }
+
+    /// Makes a chain of what is asked, as the server takes one from a guest.
+    fn answer(&mut self, server: &FileServer, ask: Ask) -> Option<u32> {
+        let part = u32::try_from(PART).ok()?;
+        let request = u64::from(ask.length.min(part)) | NEXT << 32 | 1 << 48;
+        let answer = u64::from(ask.room.min(part)) | WRITE << 32;
+        let descriptors = [REQUEST, request, ANSWER, answer].map(u64::to_le_bytes);
+        let put = |bytes: &[u8], at| self.memory.write_slice(bytes, GuestAddress(at)).ok();
+        put(descriptors.as_flattened(), DESCRIPTORS)?;
+        // One more chain is available, whose head is the first descriptor, as all of them.
+        self.available = self.available.wrapping_add(1);
+        put(&self.available.to_le_bytes(), AVAILABLE + 2)?;
+        let memory = &self.memory;
+        let chain = self.queue.pop_descriptor_chain(Arc::clone(memory))?;
+        Some(server.serve::<Arc<Memory>>(memory, chain))
+    }
+}
+
+fn low(address: u64) -> Option<u32> {
+    u32::try_from(address & 0xffff_ffff).ok()
+}
+
+fn high(address: u64) -> Option<u32> {
+    u32::try_from(address >> 32).ok()
+}
+
+fn send(socket: &OwnedFd, packet: &[u8]) -> Result<(), Errno> {
+    rustix::io::retry_on_intr(|| rustix::net::send(socket, packet, SendFlags::NOSIGNAL)).map(drop)
+}
+
+/// One packet; empty when the other end is gone.
+fn receive<'b>(socket: &OwnedFd, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let got =
+        rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()));
+    let (length, _) = got?;
+    Ok(buffer.get(..length).unwrap_or_default())
+}
