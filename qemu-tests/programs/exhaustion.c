@@ -104,7 +104,48 @@ static void temporary_files(void) {
     if (errno != ENOMEM && errno != ENOSPC) _exit(1);
 }
 
+// Uses memory up but for a little, and keeps it.
+static void hold_nearly_all(int ready) {
+    int file = open("/proc/self/oom_score_adj", O_WRONLY);
+    write(file, "1000", 4);
+    close(file);
+    for (struct sysinfo info; sysinfo(&info) == 0 && info.freeram > 3 << 20;) {
+        char *area = mmap(0, 1 << 18, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        memset(area, 1, 1 << 18);
+    }
+    write(ready, "r", 1);
+    for (;;) pause();
+}
+
+// The kernel's own small objects, many in one call: who has the most memory dies for them, rather than that the call fails.
+static void many_objects(void) {
+    enum { AREAS = 30000, PAGE = 4096 };
+    int ready[2], ok = 1;
+    char byte;
+    if (is_small() && pipe(ready) == 0) {
+        char *area = mmap(0, (long)AREAS * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (long i = 0; i < AREAS; i += 2) ok &= mprotect(area + i * PAGE, PAGE, PROT_NONE) == 0;
+        pid_t hog = fork_clean();
+        if (hog == 0) {
+            munmap(area, (long)AREAS * PAGE);
+            hold_nearly_all(ready[1]);
+        }
+        ok &= read(ready[0], &byte, 1) == 1;
+        for (int i = 0; i < 2; i++) {
+            int status = 1;
+            pid_t child = fork_clean();
+            if (child == 0) _exit(0);
+            ok &= child > 0 && waitpid(child, &status, 0) == child && status == 0;
+        }
+        kill(hog, SIGKILL);
+        waitpid(hog, 0, 0);
+        munmap(area, (long)AREAS * PAGE);
+    }
+    say("many objects in one call: %s\n", ok ? "there" : "REFUSED");
+}
+
 int main(void) {
+    many_objects();
     greedy("memory hog", memory_hog);
     greedy("hog by read(2)", read_hog);
     greedy("six memory hogs", hogs);

@@ -53,7 +53,7 @@ fn start(config: &BootConfig) {
         log!("tty: {errno}; there are no terminals");
     }
     process::user_loop::set_syscall_entry(syscall::dispatch::dispatch);
-    memory::pressure::set_killer(process::oom::kill_for_memory);
+    memory::pressure::set_policy(process::oom::POLICY);
     if let Some(size) = line.memory {
         limit_memory(size);
     }

@@ -20,7 +20,7 @@ use machine::Frame;
 use machine::frame::account::{self, AccountId, Table};
 use machine::sync::SpinLock;
 
-use crate::pressure::{self, Queues};
+use crate::pressure::{self, Line, Queues};
 
 /// A group, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,8 @@ struct State {
     /// Address spaces that its threads are freeing.
     freeing: AtomicUsize,
     killing: Killing,
+    /// Those that may use the reserve wait in the second one.
+    lines: [Line; 2],
 }
 
 static ROOT: State = State::new();
@@ -84,6 +86,7 @@ impl State {
                 patient_until_ns: AtomicU64::new(0),
                 without_victim: AtomicU32::new(0),
             },
+            lines: [const { Line::new() }; 2],
         }
     }
 
@@ -136,17 +139,22 @@ impl MemoryGroup {
         core::iter::successors(Some(self), |group| group.parent())
     }
 
-    /// Whether programs may have another page as far as its own limit goes.
-    pub(crate) fn has_room(self) -> bool {
+    /// Whether programs may have another page, and `more` beside it, as far as its own limit goes.
+    pub(crate) fn has_room(self, more: usize) -> bool {
         if self == Self::ROOT {
-            return machine::frame::at_hand() >= pressure::RESERVE_FRAMES;
+            return pressure::has_frames(more);
         }
-        account::has_room(self.0)
+        account::has_room(self.0, more)
     }
 
-    /// Which of it and those above it has no room; not the root.
-    pub(crate) fn short(self) -> Option<Self> {
-        account::short(self.0).map(Self)
+    /// Which of it and those above it has no room for a page and `more`; not the root.
+    pub(crate) fn short(self, more: usize) -> Option<Self> {
+        account::short(self.0, more).map(Self)
+    }
+
+    /// Where its threads wait for each other before they look for room.
+    pub(crate) fn line(self) -> &'static Line {
+        &self.state().lines[usize::from(pressure::may_use_reserve())]
     }
 
     /// It and those below it, those among them that are closed and still have pages.

@@ -1,8 +1,13 @@
 //! Memory that runs short: who gives some back, who waits for it, and who dies for it.
 //!
 //! [`try_zeroed`] and [`try_copy`] take a frame that is at hand and wait for nothing. Whoever gets none and holds no
-//! spin lock calls [`make_room`], which takes pages back (`shrink`) and at the end asks the OOM killer,
+//! lock calls [`make_room`], which takes pages back (`shrink`) and at the end asks the OOM killer,
 //! and tries again. Some frames stay free for what cannot wait ([`RESERVE_FRAMES`]).
+//!
+//! Everything else that is allocated (the kernel's objects, pages of files) fails where there is no memory, whatever locks
+//! are held there. Then the whole system call fails with ENOMEM, undoes what it has done and lets its locks go; and only
+//! then room is made, and the call is made again ([`persist`]). So nothing needs to know whether it may sleep, and nobody waits
+//! for another's death with a lock that the other one needs.
 //!
 //! What is short is the machine or the calling thread's memory group, or one above that ([`MemoryGroup`]): pages are
 //! taken back there, and who dies is of there.
@@ -12,40 +17,47 @@
 
 mod killer;
 mod lru;
+mod room;
 mod shrink;
 
 use abi::{Errno, Result};
 use machine::Frame;
-use machine::frame::{Kind, LargeFrame, OutOfMemory, account};
+use machine::frame::{Kind, LargeFrame, OutOfMemory, account, refusal};
 
 use crate::group::MemoryGroup;
-use crate::numbers;
 
-pub use killer::{Freeing, Verdict, set_killer};
+pub(crate) use killer::may_use_reserve;
+pub use killer::{Freeing, Need, Policy, Verdict, set_policy};
 pub(crate) use lru::{FILES, Queues};
+pub(crate) use room::{Line, enforce};
+pub use room::{again, make_room, persist};
 use shrink::reclaim_in;
 pub use shrink::{Shrink, drop_pages, register, write_back_all};
 
 /// Frames that stay free for the kernel's own small objects.
 pub const RESERVE_FRAMES: usize = 256;
+/// Frames that stay free for them where who needs a page may use the reserve.
+const LAST_RESERVE_FRAMES: usize = RESERVE_FRAMES / 4;
 /// Frames that are taken back at a time: a few more than one needs, so that not each fault has to.
 const BATCH: usize = 64;
 
-/// Whether a user may take another frame. What other CPUs keep does not count: this one could not have it.
-fn has_frames() -> bool {
-    machine::frame::at_hand() >= RESERVE_FRAMES
+/// Whether the calling thread may have another frame and `more` beside it. What other CPUs keep does not count: this one
+/// could not have it.
+pub(crate) fn has_frames(more: usize) -> bool {
+    let at_hand = machine::frame::at_hand();
+    at_hand >= RESERVE_FRAMES + more || at_hand >= LAST_RESERVE_FRAMES + more && may_use_reserve()
 }
 
-/// The group in which memory is short for the calling thread.
-fn short() -> Option<MemoryGroup> {
-    if !has_frames() {
+/// The group in which memory is short for the calling thread, which wants a frame and `more` beside it.
+fn short(more: usize) -> Option<MemoryGroup> {
+    if !has_frames(more) {
         return Some(MemoryGroup::ROOT);
     }
-    if account::current_has_room() {
+    if more == 0 && account::current_has_room() {
         return None;
     }
     // There may be room by now.
-    let group = MemoryGroup::current().short()?;
+    let group = MemoryGroup::current().short(more)?;
     group.note_max();
     Some(group)
 }
@@ -53,73 +65,27 @@ fn short() -> Option<MemoryGroup> {
 /// Makes sure that there is memory for what a system call is about to allocate.
 ///
 /// # Errors
-/// `ENOMEM` when there is not, even after taking back what can be.
+/// `ENOMEM` when there is not, even after taking back what can be: [`persist`] makes room then.
 pub fn ensure_headroom() -> Result<()> {
-    match short() {
-        Some(group) if reclaim_in(group, BATCH) == 0 => Err(Errno::ENOMEM),
+    match short(0) {
+        Some(group) if reclaim_in(group, BATCH) == 0 => {
+            refusal::note(1);
+            Err(Errno::ENOMEM)
+        }
         _ => Ok(()),
     }
-}
-
-/// Waits until a user may take another frame; a process dies for it if need be. No spin lock may be held, and no lock
-/// of an address space: pages may be written back, which takes those.
-///
-/// # Errors
-/// `ENOMEM` when the calling thread is to die itself, or nobody can.
-pub fn make_room() -> Result<()> {
-    loop {
-        let Some(group) = short() else {
-            return Ok(());
-        };
-        if reclaim_in(group, BATCH) > 0 || write_some_back(group) {
-            return Ok(());
-        }
-        killer::kill_or_wait(group)?;
-    }
-}
-
-/// Takes back what a group has beyond `limit`, with the means of [`make_room`]; ends when there are none left, or
-/// the calling thread is to die.
-pub(crate) fn enforce(group: MemoryGroup, limit: usize) {
-    let thread = sched::thread::current();
-    loop {
-        let over = group.usage().saturating_sub(limit);
-        if over == 0 || thread.is_killed() {
-            return;
-        }
-        let is_less = reclaim_in(group, over.min(BATCH)) > 0 || write_some_back(group);
-        if !is_less && killer::kill_or_wait(group).is_err() {
-            return;
-        }
-    }
-}
-
-/// Writes one file's dirty pages back, so that they can be taken. `false` when there are none.
-fn write_some_back(group: MemoryGroup) -> bool {
-    if numbers::DIRTY.get() == 0 {
-        return false;
-    }
-    if group != MemoryGroup::ROOT {
-        return group.subtree().any(|group| group.queues().relieve_one());
-    }
-    let mut is_relieved = false;
-    FILES.each(|mapping| {
-        is_relieved = mapping.relieve();
-        is_relieved
-    });
-    is_relieved
 }
 
 /// A frame of zeroes for a program's own memory, if there is one at hand.
 #[must_use]
 pub fn try_zeroed() -> Option<Frame> {
-    as_anonymous(has_frames().then(Frame::alloc_zeroed))
+    as_anonymous(has_frames(0).then(Frame::alloc_zeroed))
 }
 
 /// A copy of `frame` for a program's own memory, if there is a frame at hand.
 #[must_use]
 pub fn try_copy(frame: &Frame) -> Option<Frame> {
-    as_anonymous(has_frames().then(|| frame.duplicate()))
+    as_anonymous(has_frames(0).then(|| frame.duplicate()))
 }
 
 /// 2 MiB of zeroes for a program's own memory, if so much is at hand that nobody misses what it may not use of

@@ -9,8 +9,9 @@
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
 
+use fs::Capabilities;
 use machine::sync::SpinLock;
-use memory::pressure::{self, Verdict};
+use memory::pressure::{self, Need, Policy as MemoryPolicy, Verdict};
 use memory::{AddressSpace, MemoryGroup};
 use sched::{Attributes, Policy};
 
@@ -35,6 +36,21 @@ static WORST: SpinLock<Worst> = SpinLock::new(Worst::new(MemoryGroup::ROOT));
 /// How often nobody is found before the calling thread's process has to die itself.
 const LOOKS_IN_VAIN: u32 = 200;
 
+/// Frames below which none starts that may use the reserve.
+const VERY_LAST_FRAMES: usize = LAST_FRAMES / 4;
+
+/// What memory asks of processes.
+pub const POLICY: MemoryPolicy = MemoryPolicy {
+    kill: kill_for_memory,
+    may_use_reserve,
+};
+
+/// Who may go beyond the limits of users (CAP_SYS_RESOURCE) also gets at memory that they do not get.
+fn may_use_reserve() -> bool {
+    crate::thread::current()
+        .is_some_and(|thread| thread.credentials().capable(Capabilities::SYS_RESOURCE))
+}
+
 /// Waits until there is memory for the small things that any system call may need; `false` when `thread`
 /// is to exit instead.
 #[inline]
@@ -44,7 +60,12 @@ pub fn has_memory(thread: &Arc<Thread>) -> bool {
 
 #[cold]
 fn wait_for_memory(thread: &Arc<Thread>) -> bool {
-    while machine::frame::at_hand() < LAST_FRAMES {
+    let least = if may_use_reserve() {
+        VERY_LAST_FRAMES
+    } else {
+        LAST_FRAMES
+    };
+    while machine::frame::at_hand() < least {
         if must_exit(thread) || pressure::make_room().is_err() && must_exit(thread) {
             return false;
         }
@@ -56,8 +77,8 @@ fn must_exit(thread: &Thread) -> bool {
     thread.process().signals.lock().must_exit(thread)
 }
 
-/// What a thread does that can have no memory because a group has none: see [`pressure::set_killer`].
-pub fn kill_for_memory(group: MemoryGroup) -> Verdict {
+/// What a thread does that can have no memory because a group has none.
+fn kill_for_memory(group: MemoryGroup, need: Need) -> Verdict {
     let me = crate::thread::current();
     if me.as_ref().is_some_and(|thread| must_exit(thread)) {
         return Verdict::GiveUp;
@@ -79,7 +100,9 @@ pub fn kill_for_memory(group: MemoryGroup) -> Verdict {
         }
         // Who only sets the group's limit is not of the group.
         Choice::Nobody => match me {
-            Some(thread) if thread.process().memory_group().is_within(group) => {
+            Some(thread)
+                if need == Need::Page && thread.process().memory_group().is_within(group) =>
+            {
                 thread.process().clone()
             }
             _ => return Verdict::GiveUp,
@@ -298,6 +321,8 @@ fn hasten(victim: &Process) {
         if let Some(kernel) = thread.kernel() {
             // Valid: it is a constant.
             let _ = kernel.set_attributes(first);
+            // It may wait for memory itself.
+            kernel.wake();
         }
     }
 }
@@ -306,7 +331,7 @@ fn hasten(victim: &Process) {
 mod tests {
     use alloc::sync::Arc;
 
-    use memory::pressure::Verdict;
+    use memory::pressure::{Need, Verdict};
     use memory::{AddressSpace, MapRequest, MemoryGroup, OwnedGroup, Prot};
 
     use super::{CANDIDATES, Worst, kill_for_memory, points};
@@ -339,23 +364,27 @@ mod tests {
         let small = member(&short, 2);
         let large = member(&below, 20);
         let largest = member(&beside, 200);
-        assert_eq!(kill_for_memory(short.group()), Verdict::Wait);
+        assert_eq!(kill_for_memory(short.group(), Need::Page), Verdict::Wait);
         assert!(large.is_exiting() && !small.is_exiting() && !largest.is_exiting());
         let killed = |group: &Arc<OwnedGroup>| group.group().events().oom_kill;
         assert_eq!([&short, &below, &beside].map(killed), [1, 1, 0]);
         // One that dies already is waited for.
-        assert_eq!(kill_for_memory(short.group()), Verdict::Wait);
+        assert_eq!(kill_for_memory(short.group(), Need::Page), Verdict::Wait);
         assert!(!small.is_exiting());
         drop(large.replace_memory(None));
-        assert_eq!(kill_for_memory(short.group()), Verdict::Wait);
+        assert_eq!(kill_for_memory(short.group(), Need::Page), Verdict::Wait);
         assert!(small.is_exiting() && !largest.is_exiting());
         drop(small.replace_memory(None));
         // Who is not of the group does not die for it.
-        let looks = (0..1000).take_while(|_| kill_for_memory(short.group()) == Verdict::Wait);
+        let looks =
+            (0..1000).take_while(|_| kill_for_memory(short.group(), Need::Page) == Verdict::Wait);
         assert!(looks.count() < 1000 && !largest.is_exiting());
+        // Nor for a system call, which can fail.
+        let call = kill_for_memory(short.group(), Need::Call);
+        assert_eq!(call, Verdict::GiveUp);
         // Those that another group's look found are not taken for this one's.
         let last = member(&short, 1);
-        assert_eq!(kill_for_memory(beside.group()), Verdict::Wait);
+        assert_eq!(kill_for_memory(beside.group(), Need::Page), Verdict::Wait);
         assert!(largest.is_exiting() && !last.is_exiting());
         assert_eq!([&short, &below, &beside].map(killed), [2, 1, 1]);
     }

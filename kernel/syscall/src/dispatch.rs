@@ -2,15 +2,16 @@
 
 use alloc::sync::Arc;
 
-use abi::Errno;
+use abi::{Errno, Result};
 use machine::user_mode::UserContext;
+use memory::pressure;
 use process::oom;
 use process::own::Own;
 use process::thread::Thread;
 use process::user_loop::Interrupted;
 
 use crate::context::Context;
-use crate::table::HANDLERS;
+use crate::table::{HANDLERS, Handler};
 use crate::unknown;
 
 /// Acts on the system call in `user`'s registers and puts the result there.
@@ -37,16 +38,32 @@ pub fn dispatch(
         user.regs.rax = Errno::ENOMEM.to_return_value();
         return None;
     }
-    match handler(&mut Context { thread, own, user }) {
+    let mut context = Context { thread, own, user };
+    match handler(&mut context) {
         Ok(value) => {
-            user.regs.rax = value;
+            context.user.regs.rax = value;
             None
         }
-        Err(errno) => {
-            user.regs.rax = errno.to_return_value();
+        Err(mut errno) => {
+            if errno == Errno::ENOMEM {
+                match make_again(handler, &mut context) {
+                    Ok(value) => {
+                        context.user.regs.rax = value;
+                        return None;
+                    }
+                    Err(other) => errno = other,
+                }
+            }
+            context.user.regs.rax = errno.to_return_value();
             Interrupted::from_errno(errno, number)
         }
     }
+}
+
+/// What has failed for want of memory is made again once there is some.
+#[cold]
+fn make_again(handler: Handler, context: &mut Context<'_>) -> Result<u64> {
+    pressure::again(|| handler(context))
 }
 
 /// Whether a call only ever frees memory: it need not wait for some.

@@ -141,9 +141,9 @@ impl Account {
         true
     }
 
-    /// Whether a program may have another page.
-    fn has_room(&self) -> bool {
-        self.usage.load(Ordering::Relaxed) < self.limit_for(Purpose::Programs)
+    /// Whether a program may have another page and `more` beside it.
+    fn has_room(&self, more: usize) -> bool {
+        self.usage.load(Ordering::Relaxed).saturating_add(more) < self.limit_for(Purpose::Programs)
     }
 }
 
@@ -217,10 +217,10 @@ impl Accounts {
         }
     }
 
-    fn short(&self, id: AccountId) -> Option<AccountId> {
+    fn short(&self, id: AccountId, more: usize) -> Option<AccountId> {
         let mut at = id;
         while let Some(account) = self.get(at) {
-            if !account.has_room() {
+            if !account.has_room(more) {
                 return Some(at);
             }
             at = account.parent();
@@ -292,10 +292,10 @@ pub fn set_limit(id: AccountId, frames: usize) {
     }
 }
 
-/// Which account, this one or one above it, leaves programs no further page.
+/// Which account, this one or one above it, leaves programs no further page, or not `more` beside it.
 #[must_use]
-pub fn short(id: AccountId) -> Option<AccountId> {
-    ACCOUNTS.short(id)
+pub fn short(id: AccountId, more: usize) -> Option<AccountId> {
+    ACCOUNTS.short(id, more)
 }
 
 /// Whether what is charged here leaves programs another page, what this CPU holds for it included.
@@ -304,13 +304,15 @@ pub fn current_has_room() -> bool {
     #[cfg(target_os = "none")]
     return bare::current_has_room();
     #[cfg(not(target_os = "none"))]
-    ACCOUNTS.short(host::current()).is_none()
+    ACCOUNTS.short(host::current(), 0).is_none()
 }
 
-/// Whether an account by itself leaves programs another page; the root's always.
+/// Whether an account by itself leaves programs another page and `more` beside it; the root's always.
 #[must_use]
-pub fn has_room(id: AccountId) -> bool {
-    ACCOUNTS.get(id).is_none_or(Account::has_room)
+pub fn has_room(id: AccountId, more: usize) -> bool {
+    ACCOUNTS
+        .get(id)
+        .is_none_or(|account| account.has_room(more))
 }
 
 /// The accounts that frames may name, the root's first.

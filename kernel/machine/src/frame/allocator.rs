@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use super::account::{self, AccountId, Purpose};
 use super::lists::{BATCH, Lists};
 use super::meta::{FrameFlags, KINDS, Kind, Meta};
+use super::refusal;
 use super::vmemmap::{self, Vmemmap};
 use super::zone::{Wanted, Zone};
 use crate::addr::{PAGE_SIZE, PhysAddr};
@@ -93,8 +94,17 @@ pub(crate) fn meta(number: usize) -> &'static Meta {
 /// Takes a frame, which counts so many handles from the start, and says whether it is zero. The running task pays.
 #[inline]
 pub(super) fn allocate(wanted: Wanted, handles: u32) -> Option<(PhysAddr, bool)> {
-    let payer = account::charge_current(1, Purpose::Programs)?;
+    let payer = charge_one(Purpose::Programs)?;
     allocate_for(payer, wanted, handles)
+}
+
+#[inline]
+fn charge_one(purpose: Purpose) -> Option<AccountId> {
+    let payer = account::charge_current(1, purpose);
+    if payer.is_none() {
+        refusal::note(1);
+    }
+    payer
 }
 
 /// As [`allocate`], for an account that has been charged.
@@ -126,6 +136,7 @@ fn allocate_from_zone(payer: AccountId, wanted: Wanted, handles: u32) -> Option<
         Some((number, is_zero, true))
     });
     let Some((number, is_zero, has_meta)) = taken else {
+        refusal::note(1);
         account::uncharge(payer, 1);
         return None;
     };
@@ -164,7 +175,7 @@ fn fill(lists: &mut Lists, zone: &mut Zone, wanted: Wanted) {
 pub(crate) fn take_raw(kind: Kind) -> Option<usize> {
     let payer = match kind {
         Kind::KernelStack => AccountId::ROOT,
-        _ => account::charge_current(1, Purpose::Kernel)?,
+        _ => charge_one(Purpose::Kernel)?,
     };
     let (phys, _) = allocate_for(payer, Wanted::Any, 0)?;
     let number = number_of(phys);

@@ -54,6 +54,7 @@ impl Frame {
         crate::heap::admit()?;
         if USED.fetch_add(1, Ordering::Relaxed) >= LIMIT.load(Ordering::Relaxed) {
             USED.fetch_sub(1, Ordering::Relaxed);
+            super::refusal::note(1);
             return Err(OutOfMemory);
         }
         let payer = if boot {
@@ -63,6 +64,7 @@ impl Frame {
         };
         let Some(payer) = payer else {
             USED.fetch_sub(1, Ordering::Relaxed);
+            super::refusal::note(1);
             return Err(OutOfMemory);
         };
         let meta = Meta::default();

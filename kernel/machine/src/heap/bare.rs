@@ -20,7 +20,7 @@ use super::{poison, vmalloc};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::frame::bare::{give_contiguous, take_contiguous};
 use crate::frame::meta::Meta;
-use crate::frame::{Kind, OutOfMemory, allocator};
+use crate::frame::{Kind, OutOfMemory, allocator, refusal};
 use crate::interrupt::InterruptsOff;
 use crate::sync::IrqLock;
 use crate::x86::{layout, percpu};
@@ -133,7 +133,7 @@ unsafe impl GlobalAlloc for KernelHeap {
                 mapped,
             } => take_pages(count, beside, mapped),
         };
-        block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+        block.map_or_else(|| refuse(layout), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
@@ -152,6 +152,12 @@ unsafe impl GlobalAlloc for KernelHeap {
             Place::Pages { count, .. } => unsafe { give_pages(block, count) },
         }
     }
+}
+
+#[cold]
+fn refuse(layout: Layout) -> *mut u8 {
+    refusal::note(layout.size().div_ceil(PAGE_SIZE));
+    core::ptr::null_mut()
 }
 
 /// Calls `with` with this CPU's stock of a class; with interrupts off.

@@ -67,6 +67,8 @@ pub struct Task {
     on_cpu: AtomicBool,
     /// Who pays for what it allocates.
     account: AtomicU32,
+    /// What it was refused (see [`crate::frame::refusal`]).
+    refused: AtomicU32,
 }
 
 // SAFETY: `sp` is only touched by the CPU that set `on_cpu`.
@@ -102,6 +104,7 @@ impl Task {
             entry: SpinLock::new(Some(entry)),
             on_cpu: AtomicBool::new(false),
             account: AtomicU32::new(AccountId::ROOT.to_raw()),
+            refused: AtomicU32::new(0),
         })
     }
 
@@ -116,6 +119,11 @@ impl Task {
         self.account.store(account.to_raw(), Ordering::Relaxed);
     }
 
+    /// The word of [`crate::frame::refusal`].
+    pub(crate) fn refused(&self) -> &AtomicU32 {
+        &self.refused
+    }
+
     /// Turns the boot flow of this CPU into a task (the CPU's idle thread).
     #[must_use]
     pub fn adopt_current() -> Arc<Task> {
@@ -126,6 +134,7 @@ impl Task {
             entry: SpinLock::new(None),
             on_cpu: AtomicBool::new(true),
             account: AtomicU32::new(AccountId::ROOT.to_raw()),
+            refused: AtomicU32::new(0),
         });
         percpu::here().current.set(Arc::into_raw(Arc::clone(&task)));
         task

@@ -24,15 +24,17 @@ impl AddressSpace {
 
     /// brk(2): moves the end of the heap and returns where it is then.
     pub fn brk(&self, wanted: UserAddr) -> UserAddr {
-        let mut removed = Removed::new();
-        let mut areas = self.areas.write();
-        let moved = self.move_brk(&mut areas, wanted.0, &mut removed);
-        if moved == Some(Ok(())) {
-            areas.layout.brk = wanted.0;
-        }
-        let brk = UserAddr(areas.layout.brk);
-        drop(areas);
-        brk
+        // A failure shows in where the end is, so it is not seen outside that memory was short.
+        let moved = pressure::persist(|| {
+            let mut removed = Removed::new();
+            let mut areas = self.areas.write();
+            if let Some(moved) = self.move_brk(&mut areas, wanted.0, &mut removed) {
+                moved?;
+                areas.layout.brk = wanted.0;
+            }
+            Ok(UserAddr(areas.layout.brk))
+        });
+        moved.unwrap_or_else(|_| UserAddr(self.areas.read().layout.brk))
     }
 
     /// `None` when `wanted` is no place for a heap to end.

@@ -4,7 +4,7 @@ use core::cell::UnsafeCell;
 
 use super::stock::Stock;
 use super::{ACCOUNTS, AccountId, Purpose};
-use crate::frame::OutOfMemory;
+use crate::frame::{OutOfMemory, refusal};
 use crate::interrupt::InterruptsOff;
 use crate::x86::percpu;
 
@@ -67,7 +67,7 @@ fn give_back(payer: AccountId, frames: usize) {
 /// Whether the running task's account leaves programs another page.
 pub(super) fn current_has_room() -> bool {
     let payer = current();
-    with_stock(|stock| stock.of == payer && stock.frames > 0) || ACCOUNTS.short(payer).is_none()
+    with_stock(|stock| stock.of == payer && stock.frames > 0) || ACCOUNTS.short(payer, 0).is_none()
 }
 
 /// Gives back what this CPU holds charged.
@@ -89,7 +89,10 @@ impl Charge {
     /// # Errors
     /// [`OutOfMemory`] when it is at its limit.
     pub(crate) fn new(frames: usize) -> Result<Self, OutOfMemory> {
-        let payer = charge_current(frames, Purpose::Kernel).ok_or(OutOfMemory)?;
+        let Some(payer) = charge_current(frames, Purpose::Kernel) else {
+            refusal::note(frames);
+            return Err(OutOfMemory);
+        };
         Ok(Self { payer, frames })
     }
 }

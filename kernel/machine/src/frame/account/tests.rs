@@ -27,12 +27,12 @@ fn parents_pay_too_and_a_refusal_leaves_nothing() {
         accounts.charge(beside, 500, Purpose::Kernel),
         "a neighbour's limit"
     );
-    assert_eq!(accounts.short(beside), None);
+    assert_eq!(accounts.short(beside, 0), None);
     assert!(accounts.charge(below, 10, Purpose::Kernel));
-    assert_eq!(accounts.short(below), Some(above));
+    assert_eq!(accounts.short(below, 0), Some(above));
     accounts.uncharge(below, 70);
     assert_eq!((usage(&accounts, above), usage(&accounts, below)), (30, 0));
-    assert_eq!(accounts.short(below), None);
+    assert_eq!(accounts.short(below, 0), None);
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn the_last_frames_are_for_the_kernel() {
     let accounts = Accounts::new();
     let id = accounts.open(AccountId::ROOT, 320).expect("memory");
     assert!(!accounts.charge(id, 311, Purpose::Programs));
-    assert!(accounts.charge(id, 309, Purpose::Programs) && accounts.short(id).is_none());
-    assert!(accounts.charge(id, 1, Purpose::Programs) && accounts.short(id) == Some(id));
+    assert!(accounts.charge(id, 309, Purpose::Programs) && accounts.short(id, 0).is_none());
+    assert!(accounts.charge(id, 1, Purpose::Programs) && accounts.short(id, 0) == Some(id));
     assert!(!accounts.charge(id, 1, Purpose::Programs));
     assert!(accounts.charge(id, 10, Purpose::Kernel) && !accounts.charge(id, 1, Purpose::Kernel));
 }
