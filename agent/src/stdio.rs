@@ -100,7 +100,7 @@ impl Streams {
 pub(crate) fn pump_in(from: Arc<OwnedFd>, to: impl AsFd + Send + 'static) -> Answer<()> {
     spawn("stdin", move || {
         // Whichever side ended it, the stream has ended.
-        let _ = pump::copy(from.as_fd(), to.as_fd(), || {});
+        let _ = pump::copy(from.as_fd(), to.as_fd(), |_| {});
         // Told at once, the host need not send what nobody will read.
         let _ = rustix::net::shutdown(&*from, Shutdown::Both);
     })
@@ -115,7 +115,7 @@ pub(crate) fn pump_out(
 ) -> Answer<()> {
     spawn(name, move || {
         // Whichever side ended it, the stream has ended.
-        let _ = pump::copy(from.as_fd(), to.as_fd(), || {});
+        let _ = pump::copy(from.as_fd(), to.as_fd(), |_| {});
         drop(from);
         let _ = rustix::net::shutdown(&to, Shutdown::Both);
     })

@@ -13,18 +13,18 @@ use rustix::io::Errno;
 /// Bytes moved at once.
 const CHUNK: usize = 32 * 1024;
 
-/// Copies until the input ends, and calls `moved` for each piece; an input that fails has ended, too.
+/// Copies until the input ends, and calls `moved` with each piece; an input that fails has ended, too.
 ///
 /// # Errors
 /// The error of an output that takes no more; what was read for it is lost.
-pub fn copy(from: impl AsFd, to: impl AsFd, mut moved: impl FnMut()) -> Result<(), Errno> {
+pub fn copy(from: impl AsFd, to: impl AsFd, mut moved: impl FnMut(&[u8])) -> Result<(), Errno> {
     let mut buffer = vec![0; CHUNK];
     loop {
         match rustix::io::read(&from, &mut buffer[..]) {
             Ok(0) => return Ok(()),
             Ok(length) => {
                 write_all(&to, &buffer[..length])?;
-                moved();
+                moved(&buffer[..length]);
             }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => wait(&from, PollFlags::IN),
@@ -100,7 +100,7 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         far.write_all(b"bytes").expect("a write");
         drop(far);
-        assert_eq!(copy(&near, &writer, || {}), Ok(()));
+        assert_eq!(copy(&near, &writer, |_| {}), Ok(()));
         drop(writer);
         let mut seen = String::new();
         reader.read_to_string(&mut seen).expect("a read");
@@ -110,7 +110,7 @@ mod tests {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         far.write_all(b"bytes").expect("a write");
-        assert_eq!(copy(&near, &writer, || {}), Err(rustix::io::Errno::PIPE));
+        assert_eq!(copy(&near, &writer, |_| {}), Err(rustix::io::Errno::PIPE));
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
     fn a_silent_input_does_not_keep_the_output_from_being_closed() {
         let (far, near) = UnixStream::pair().expect("a socket pair");
         let (reader, writer) = std::io::pipe().expect("a pipe");
-        std::thread::spawn(move || copy(&near, &writer, || {}));
+        std::thread::spawn(move || copy(&near, &writer, |_| {}));
         // Long enough for the copy to wait for input.
         std::thread::sleep(Duration::from_millis(100));
         let (closed, waiting) = mpsc::channel();

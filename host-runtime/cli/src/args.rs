@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::signals::SignalNumber;
 use super::size::Size;
 
 /// Runs containers, each pod in a microVM on the Nacre kernel.
@@ -21,6 +22,21 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// List the pods that run, containerd's too.
     Ps(PsArgs),
+    /// Run another program in a pod.
+    Exec(ExecArgs),
+    /// Send a signal to the program of a pod.
+    Kill(KillArgs),
+    /// Print what the program of a pod has written.
+    Logs(LogsArgs),
+    /// Print what pods use.
+    Stats(StatsArgs),
+    /// Print what happens in a pod, until it ends.
+    Events(PodArgs),
+    /// Stop everything in a pod where it is.
+    Pause(PodArgs),
+    /// Let a paused pod go on.
+    #[command(alias = "unpause")]
+    Resume(PodArgs),
 }
 
 /// `nacre ps`.
@@ -35,6 +51,100 @@ pub(super) struct PsArgs {
     /// How to print them.
     #[arg(long, value_enum, default_value_t, conflicts_with = "quiet")]
     pub(super) format: Format,
+}
+
+/// Which pods a command is for.
+#[derive(Debug, clap::Args)]
+pub(super) struct PodArgs {
+    /// Their namespace, when several have pods of that name.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// Their names, or NAMESPACE/NAME.
+    #[arg(required = true, value_name = "POD")]
+    pub(super) pods: Vec<String>,
+}
+
+/// `nacre exec`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExecArgs {
+    /// The pod's namespace, when several have one of that name.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// Pass stdin on.
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+    /// Give the program a terminal.
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// Set a variable beside those of the container; without a value it is taken from here.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(super) env: Vec<String>,
+    /// The working directory [default: that of the container].
+    #[arg(
+        short = 'w',
+        long,
+        alias = "workdir",
+        value_name = "DIR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) cwd: String,
+    /// Run as this user of the root file system, by name or number [default: that of the container].
+    #[arg(
+        short,
+        long,
+        value_name = "USER[:GROUP]",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) user: String,
+    /// The pod's name, or NAMESPACE/NAME.
+    #[arg(value_name = "POD")]
+    pub(super) pod: String,
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
+    pub(super) program: Vec<String>,
+}
+
+/// `nacre kill`.
+#[derive(Debug, clap::Args)]
+pub(super) struct KillArgs {
+    /// Its number, or its name with or without SIG.
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
+    pub(super) signal: SignalNumber,
+    #[command(flatten)]
+    pub(super) which: PodArgs,
+}
+
+/// `nacre logs`.
+#[derive(Debug, clap::Args)]
+pub(super) struct LogsArgs {
+    /// Go on until the pod ends.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Put the time before each piece.
+    #[arg(short, long)]
+    pub(super) timestamps: bool,
+    /// The pod's namespace, when several have one of that name.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// The pod's name, or NAMESPACE/NAME.
+    #[arg(value_name = "POD")]
+    pub(super) pod: String,
+}
+
+/// `nacre stats`.
+#[derive(Debug, clap::Args)]
+pub(super) struct StatsArgs {
+    /// Their namespace, when several have pods of that name.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+    /// Their names, or NAMESPACE/NAME [default: all].
+    #[arg(value_name = "POD")]
+    pub(super) pods: Vec<String>,
 }
 
 /// How a list is printed.

@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use agent_protocol::FailureKind;
 use host_machine::MachineError;
 use image::boot::{BadArchive, ImagesNotFound};
+use pod::client::ClientError;
 use pod::state::StateError;
 use pod::{Lost, PodError};
 
@@ -59,6 +61,15 @@ pub enum RunError {
     /// The pod has no name, or no place for its state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A running pod did not do what it was asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nobody knows how a program in it ended.
+    #[error("lost the program: {sentence}")]
+    LostExec {
+        /// Why.
+        sentence: String,
+    },
     /// A list could not be printed.
     #[error("cannot print: {source}")]
     Print {
@@ -88,6 +99,11 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Pod(PodError::Agent(error)) => error.exit_code(),
+            Self::Client(error) => match error.kind() {
+                Some(FailureKind::FAILURE_KIND_PROGRAM_NOT_FOUND) => 127,
+                Some(FailureKind::FAILURE_KIND_PROGRAM_NOT_EXECUTABLE) => 126,
+                _ => OWN_FAILURE,
+            },
             Self::Interrupted { signal } => signal.saturating_add(128),
             _ => OWN_FAILURE,
         }

@@ -2,20 +2,25 @@
 //!
 //! `run` goes from arguments to exit code; `session` connects a process in the guest with this
 //! one's stdio, terminal and signals and knows nothing of microVMs, so that tests give it an agent on the
-//! host; `terminal`, `size` and `timings` are small and alone. Every failure of nacre's own is one
+//! host. `ps`, `exec`, `control`, `logs` and `stats` are clients of pods that other processes own, found by their
+//! state directories. `terminal`, `size`, `table` and `timings` are small and alone. Every failure of nacre's own is one
 //! sentence on stderr and exit code 125, as with other container command lines.
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod control;
 mod error;
+mod exec;
 mod hang_up;
+mod logs;
 mod names;
 mod ps;
 mod run;
 pub mod session;
 mod signals;
 mod size;
+mod stats;
 mod table;
 mod terminal;
 mod timings;
@@ -50,6 +55,13 @@ pub fn main() -> ExitCode {
     let outcome = match &args.command {
         args::Command::Run(args) => run::run(&root, args),
         args::Command::Ps(args) => ps::run(&root, args),
+        args::Command::Exec(args) => exec::run(&root, args),
+        args::Command::Kill(args) => control::kill(&root, args),
+        args::Command::Logs(args) => logs::run(&root, args),
+        args::Command::Stats(args) => stats::run(&root, args),
+        args::Command::Events(args) => control::events(&root, args),
+        args::Command::Pause(args) => control::pause(&root, args),
+        args::Command::Resume(args) => control::resume(&root, args),
     };
     match outcome {
         Ok(code) => code.into(),

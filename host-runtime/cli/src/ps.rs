@@ -4,7 +4,10 @@ use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use host_machine::printing::{printable, tell};
+use pod::client::{ClientError, PodClient};
 use pod::state::{Found, StateRoot};
+use pod::wire::Status;
+use serde_json::{Value, json};
 
 use super::RunError;
 use super::args::{Format, PsArgs};
@@ -17,7 +20,11 @@ pub(super) fn run(root: &StateRoot, args: &PsArgs) -> Result<u8, RunError> {
         let namespace = args.namespace.as_ref();
         namespace.is_none_or(|namespace| *namespace == pod.record.namespace)
     };
-    let pods: Vec<_> = listing.pods.iter().filter(wanted).collect();
+    let pods = listing.pods.iter().filter(wanted);
+    let pods: Vec<Row<'_>> = match args.quiet {
+        true => pods.map(|pod| (pod, String::new())).collect(),
+        false => pods.map(|pod| (pod, status(pod))).collect(),
+    };
     let text = match (args.quiet, args.format) {
         (true, _) => names(&pods),
         (false, Format::Table) => table(&pods),
@@ -31,17 +38,39 @@ pub(super) fn run(root: &StateRoot, args: &PsArgs) -> Result<u8, RunError> {
     Ok(u8::from(!listing.complaints.is_empty()))
 }
 
-fn names(pods: &[&Found]) -> String {
-    let name = |pod: &&Found| format!("{}/{}\n", pod.record.namespace, pod.record.name);
+/// A pod, and how it is.
+type Row<'a> = (&'a Found, String);
+
+/// How a pod is, by its own word.
+fn status(pod: &Found) -> String {
+    let state = PodClient::connect(pod).and_then(|pod| pod.state());
+    let state = match state {
+        Ok(state) => state,
+        // Its socket comes when its container is there.
+        Err(ClientError::Connect { .. }) => return "starting".to_owned(),
+        Err(_) => return "not answering".to_owned(),
+    };
+    match state.status.enum_value_or_default() {
+        Status::STATUS_CREATED => "created".to_owned(),
+        Status::STATUS_RUNNING => "running".to_owned(),
+        Status::STATUS_PAUSED => "paused".to_owned(),
+        Status::STATUS_STOPPED => format!("exited ({})", state.exit_status),
+        Status::STATUS_UNSPECIFIED => "unknown".to_owned(),
+    }
+}
+
+fn names(pods: &[Row<'_>]) -> String {
+    let name = |(pod, _): &Row<'_>| format!("{}/{}\n", pod.record.namespace, pod.record.name);
     pods.iter().map(name).collect()
 }
 
-fn table(pods: &[&Found]) -> String {
-    let mut table = Table::new(["NAMESPACE", "NAME", "CREATED", "PID", "COMMAND"]);
-    for Found { record, .. } in pods {
+fn table(pods: &[Row<'_>]) -> String {
+    let mut table = Table::new(["NAMESPACE", "NAME", "STATUS", "CREATED", "PID", "COMMAND"]);
+    for (Found { record, .. }, status) in pods {
         table.row([
             record.namespace.clone(),
             record.name.clone(),
+            status.clone(),
             ago(record.created),
             record.pid.to_string(),
             shown(&record.command),
@@ -50,11 +79,23 @@ fn table(pods: &[&Found]) -> String {
     table.to_string()
 }
 
-fn json(pods: &[&Found]) -> String {
-    let records: Vec<_> = pods.iter().map(|pod| &pod.record).collect();
-    // Numbers, strings and lists of them.
-    let text = serde_json::to_string_pretty(&records).unwrap_or_default();
-    format!("{text}\n")
+fn json(pods: &[Row<'_>]) -> String {
+    let object = |(pod, status): &Row<'_>| {
+        let record = &pod.record;
+        json!({
+            "namespace": record.namespace,
+            "name": record.name,
+            "status": status,
+            "pid": record.pid,
+            "owner": record.owner,
+            "created": record.created,
+            "command": record.command,
+            "root": record.root,
+            "state_dir": pod.dir,
+        })
+    };
+    let objects: Vec<_> = pods.iter().map(object).collect();
+    format!("{:#}\n", Value::from(objects))
 }
 
 /// A command on one line, not too long.

@@ -14,8 +14,8 @@ use host_machine::{
     LogTarget, Machine, MachineError, MachineKind, MachineSpec, Memory, Share, VmmProcess,
 };
 use image::boot;
-use pod::Pod;
 use pod::state::{PodDir, Record, StateError, StateRoot};
+use pod::{Hub, Pod, PodServer};
 
 use super::RunError;
 use super::args::RunArgs;
@@ -40,7 +40,8 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     let request = process_request(args)?;
     let caught = Caught::start()?;
     // The last to go: until then the pod has its name.
-    let _dir = claim(root, args)?;
+    let dir = claim(root, args)?;
+    let hub = Hub::create(&dir)?;
     let mut marks = Marks::new();
     let aborted = |error| {
         caught
@@ -51,7 +52,11 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     let machine: Arc<dyn Machine> = Arc::new(machine);
     caught.ends(&machine);
     marks.note("VMM ready");
-    let outcome = run_in(&machine, args, request, &caught, &mut marks);
+    let place = Place {
+        dir: &dir,
+        hub: &hub,
+    };
+    let outcome = run_in(&machine, place, args, request, &caught, &mut marks);
     // Threads may still hold the machine; it is to be gone when this process is.
     machine.kill();
     marks.note("microVM gone");
@@ -63,19 +68,36 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     outcome.map_err(aborted)
 }
 
+/// Where others find the pod.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    dir: &'a PodDir,
+    hub: &'a Hub,
+}
+
 /// Runs the program in a machine that has started, and powers that off.
 fn run_in(
     machine: &Arc<dyn Machine>,
+    place: Place<'_>,
     args: &RunArgs,
     request: StartProcessRequest,
     caught: &Caught,
     marks: &mut Marks,
 ) -> Result<u8, RunError> {
     // Who waits for the one process needs no events.
-    let pod = Pod::start(Arc::clone(machine), Arc::new(|_| {}))?;
+    let observer = place.hub.observer(Arc::new(|_| {}));
+    let pod = Pod::start(Arc::clone(machine), observer)?.with_log(Arc::clone(place.hub.log()));
+    let pod = Arc::new(pod);
     marks.note("agent answered");
     let container = pod.create_container(&container_request(), request)?;
     marks.note("container mounted");
+    // Until the machine is off: who waits for a program in it hears how it ended.
+    let _server = PodServer::start(
+        place.dir,
+        place.hub,
+        Arc::clone(&pod),
+        Arc::clone(&container),
+    )?;
     let stdio = local_stdio(args.interactive)?;
     // Before the program starts, so that it never sees a half-cooked key.
     let raw = (args.tty && args.interactive)
@@ -272,7 +294,7 @@ fn process_request(args: &RunArgs) -> Result<StartProcessRequest, RunError> {
 }
 
 /// Sets `NAME=VALUE`, or `NAME` to its value here if it has one, in place of an earlier one.
-fn set_variable(env: &mut Vec<String>, given: &str) -> Result<(), RunError> {
+pub(super) fn set_variable(env: &mut Vec<String>, given: &str) -> Result<(), RunError> {
     let (name, value) = match given.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (given, std::env::var(given).ok()),

@@ -1,14 +1,38 @@
 //! Signals to this process: the end while it starts, the program's afterwards.
 
+use std::str::FromStr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host_machine::Machine;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
 
 use super::RunError;
 use super::session::Signal;
+
+/// A signal as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SignalNumber(pub(super) u32);
+
+impl FromStr for SignalNumber {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let is_named = |number: &i32| {
+            let known = signal_name(*number).and_then(|name| name.strip_prefix("SIG"));
+            known == Some(name)
+        };
+        let number = name.parse().ok().or_else(|| (1..=31).find(is_named));
+        let number = number.filter(|number| (1..=64).contains(number));
+        number
+            .map(|number| Self(number.cast_unsigned()))
+            .ok_or_else(|| format!("{text:?} is no signal; write TERM, SIGTERM or 15"))
+    }
+}
 
 /// What is passed on. A stop (Ctrl-Z without a terminal) is this process's own.
 const FORWARDED: [i32; 8] = [
@@ -103,4 +127,25 @@ impl State {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SignalNumber;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [
+            ("9", 9),
+            ("SIGTERM", 15),
+            ("hup", 1),
+            ("sigUSR1", 10),
+            ("64", 64),
+        ] {
+            assert_eq!(text.parse(), Ok(SignalNumber(number)), "{text}");
+        }
+        for text in ["", "0", "65", "-1", "SIG", "SIGSIGTERM", "NOPE"] {
+            assert!(text.parse::<SignalNumber>().is_err(), "{text}");
+        }
+    }
 }

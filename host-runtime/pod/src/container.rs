@@ -8,7 +8,7 @@ use agent_protocol::StartProcessRequest;
 use host_machine::printing::tell;
 
 use crate::error::PodError;
-use crate::event::{Event, Observer};
+use crate::event::Event;
 use crate::pod::Parts;
 use crate::process::{Exit, Lost, Process, Stage};
 use crate::stdio::{Ends, Patience, Streams};
@@ -32,7 +32,6 @@ const SIGKILL: u32 = 9;
 pub struct Container {
     id: String,
     parts: Parts,
-    observer: Observer,
     /// By exec id; the empty one is the first process.
     processes: Mutex<BTreeMap<String, Arc<Process>>>,
     skipped_mounts: Vec<String>,
@@ -42,7 +41,6 @@ impl Container {
     pub(crate) fn new(
         id: String,
         parts: Parts,
-        observer: Observer,
         init: StartProcessRequest,
         skipped_mounts: Vec<String>,
     ) -> Self {
@@ -50,7 +48,6 @@ impl Container {
         Self {
             id,
             parts,
-            observer,
             processes: Mutex::new(BTreeMap::from([(String::new(), init)])),
             skipped_mounts,
         }
@@ -128,8 +125,9 @@ impl Container {
         let streams = streams.inspect_err(|_| process.release_start())?;
         process.set_running();
         let (container, exec) = (self.id.clone(), exec_id.to_owned());
-        (self.observer)(Event::Started { container, exec });
-        let connected = streams.connect(ends, process.outputs());
+        (self.parts.observer)(Event::Started { container, exec });
+        let log = self.parts.log.as_ref().filter(|_| exec_id.is_empty());
+        let connected = streams.connect(ends, process.outputs(), log);
         let watched = connected.and_then(|()| self.watch(exec_id, &process));
         watched.inspect_err(|_| {
             // Without its threads it is of no use, and nobody would see it end.
@@ -262,9 +260,12 @@ impl Container {
     /// [`PodError::State`] while it runs.
     pub fn delete_exec(&self, exec_id: &str) -> Result<Exit, PodError> {
         let process = self.process(exec_id)?;
+        let is_known_there = !matches!(process.stage(), Stage::Created);
         let exit = self.ended(&process, exec_id)?;
-        // A guest that is gone has forgotten it already.
-        let _ = self.parts.agent.delete_process(&self.id, exec_id);
+        if is_known_there {
+            // A guest that is gone has forgotten it already.
+            let _ = self.parts.agent.delete_process(&self.id, exec_id);
+        }
         self.lock().remove(exec_id);
         Ok(exit)
     }
@@ -297,7 +298,7 @@ impl Container {
     }
 
     fn tell_exit(&self, exec_id: &str, exit: Exit) {
-        (self.observer)(Event::Exited {
+        (self.parts.observer)(Event::Exited {
             container: self.id.clone(),
             exec: exec_id.to_owned(),
             exit,

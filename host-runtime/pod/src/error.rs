@@ -1,6 +1,7 @@
 //! What can go wrong in a pod, each as one sentence.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use host_machine::{ExitReason, MachineError};
@@ -59,6 +60,14 @@ pub enum PodError {
     Thread {
         /// What it was for.
         what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A socket in the state directory could not be made.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },

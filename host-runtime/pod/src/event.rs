@@ -23,6 +23,10 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
+    /// All of the pod stands still.
+    Paused,
+    /// It goes on.
+    Resumed,
 }
 
 /// Who is told, on the thread where it happened; must not wait.

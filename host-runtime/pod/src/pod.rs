@@ -10,7 +10,8 @@ use host_machine::{Machine, MachineError};
 use crate::agent::{Agent, AgentError};
 use crate::container::Container;
 use crate::error::PodError;
-use crate::event::Observer;
+use crate::event::{Event, Observer};
+use crate::log::PodLog;
 use crate::power_off;
 
 /// How long a guest may take from its start until its agent answers.
@@ -19,16 +20,19 @@ const BOOT_BOUND: Duration = Duration::from_secs(60);
 const REASON_BOUND: Duration = Duration::from_secs(3);
 
 /// A machine and the agent in it.
+#[derive(Debug)]
 pub struct Pod {
     parts: Parts,
-    observer: Observer,
 }
 
 /// What every container of a pod needs of it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) agent: Arc<Agent>,
+    pub(crate) observer: Observer,
+    /// Of the containers' first processes.
+    pub(crate) log: Option<Arc<PodLog>>,
     paused: Arc<AtomicBool>,
 }
 
@@ -43,9 +47,18 @@ impl Pod {
         let parts = Parts {
             machine,
             agent,
+            observer,
+            log: None,
             paused: Arc::default(),
         };
-        Ok(Self { parts, observer })
+        Ok(Self { parts })
+    }
+
+    /// Keeps what the first processes of containers say that are created from now on.
+    #[must_use]
+    pub fn with_log(mut self, log: Arc<PodLog>) -> Self {
+        self.parts.log = Some(log);
+        self
     }
 
     /// Mounts what a container sees; `init` is what [`Container::start`] will start first.
@@ -59,9 +72,8 @@ impl Pod {
     ) -> Result<Arc<Container>, PodError> {
         let answer = self.parts.agent.create_container(create);
         let skipped = self.parts.explained(answer)?.skipped_mounts;
-        let observer = Arc::clone(&self.observer);
         let id = create.id.clone();
-        let container = Container::new(id, self.parts.clone(), observer, init, skipped);
+        let container = Container::new(id, self.parts.clone(), init, skipped);
         Ok(Arc::new(container))
     }
 
@@ -78,6 +90,7 @@ impl Pod {
     pub fn pause(&self) -> Result<(), PodError> {
         self.parts.machine.pause()?;
         self.parts.paused.store(true, Ordering::Release);
+        (self.parts.observer)(Event::Paused);
         Ok(())
     }
 
@@ -120,11 +133,12 @@ impl Pod {
     }
 }
 
-impl std::fmt::Debug for Pod {
+impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts = &self.parts;
-        f.debug_struct("Pod")
-            .field("parts", parts)
+        f.debug_struct("Parts")
+            .field("machine", &self.machine)
+            .field("agent", &self.agent)
+            .field("paused", &self.paused)
             .finish_non_exhaustive()
     }
 }
@@ -137,6 +151,7 @@ impl Parts {
     pub(crate) fn resume(&self) -> Result<(), PodError> {
         self.machine.resume()?;
         self.paused.store(false, Ordering::Release);
+        (self.observer)(Event::Resumed);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use agent_protocol::StartProcessRequest;
 use host_machine::ExitReason;
+use tokio::sync::watch;
 
 use crate::error::PodError;
 use crate::stdio::{Outputs, Patience};
@@ -50,6 +51,8 @@ pub struct Process {
     request: StartProcessRequest,
     stage: Mutex<Stage>,
     changed: Condvar,
+    /// The same as the last stage, for who waits without a thread.
+    has_ended: watch::Sender<bool>,
     outputs: Outputs,
 }
 
@@ -59,6 +62,7 @@ impl Process {
             request,
             stage: Mutex::new(Stage::Created),
             changed: Condvar::new(),
+            has_ended: watch::Sender::new(false),
             outputs: Outputs::default(),
         }
     }
@@ -108,6 +112,7 @@ impl Process {
         *stage = Stage::Stopped(exit.clone());
         drop(stage);
         self.changed.notify_all();
+        self.has_ended.send_replace(true);
         exit
     }
 
@@ -124,6 +129,13 @@ impl Process {
                 .wait(stage)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Its end, once it has come, without a thread that waits.
+    pub async fn ended(&self) -> Exit {
+        // The sender is this process's own.
+        let _ = self.has_ended.subscribe().wait_for(|ended| *ended).await;
+        self.wait()
     }
 
     /// Blocks until the process has ended or the bound is over.

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::agent::{Agent, AgentError, StdioStream};
 use crate::error::PodError;
+use crate::log::{PodLog, Source};
 
 /// Where a process's streams go on the host; what is `None` is `/dev/null` in the guest.
 #[derive(Debug)]
@@ -88,15 +89,23 @@ impl Streams {
     }
 
     /// Starts moving bytes between the streams and their ends.
-    pub(crate) fn connect(self, ends: Ends, outputs: &Outputs) -> Result<(), PodError> {
+    pub(crate) fn connect(
+        self,
+        ends: Ends,
+        outputs: &Outputs,
+        log: Option<&Arc<PodLog>>,
+    ) -> Result<(), PodError> {
+        let kept = |source| log.map(|log| (Arc::clone(log), source));
         if let (Some(stream), Some(end)) = (self.stdin, ends.stdin) {
             thread("stdin", move || copy_in(&end, &stream.stream))?;
         }
         if let (Some(stream), Some(end)) = (self.stdout, ends.stdout) {
-            outputs.add("stdout", stream.stream, end, ends.broken)?;
+            let kept = kept(Source::Stdout);
+            outputs.add_kept("stdout", stream.stream, end, ends.broken, kept)?;
         }
         if let (Some(stream), Some(end)) = (self.stderr, ends.stderr) {
-            outputs.add("stderr", stream.stream, end, ends.broken)?;
+            let kept = kept(Source::Stderr);
+            outputs.add_kept("stderr", stream.stream, end, ends.broken, kept)?;
         }
         Ok(())
     }
@@ -104,7 +113,7 @@ impl Streams {
 
 /// Follows the outputs of one process.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Outputs {
+pub struct Outputs {
     shared: Arc<(Mutex<Progress>, Condvar)>,
 }
 
@@ -121,12 +130,28 @@ struct Progress {
 }
 
 impl Outputs {
-    fn add(
+    /// Moves one output's bytes from now on, on a thread.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub fn add(
         &self,
         name: &'static str,
         from: UnixStream,
         to: OwnedFd,
         broken: Broken,
+    ) -> Result<(), PodError> {
+        self.add_kept(name, from, to, broken, None)
+    }
+
+    /// The same, with a copy of it all for a log.
+    fn add_kept(
+        &self,
+        name: &'static str,
+        from: UnixStream,
+        to: OwnedFd,
+        broken: Broken,
+        kept: Option<(Arc<PodLog>, Source)>,
     ) -> Result<(), PodError> {
         let from = Arc::new(from);
         {
@@ -136,7 +161,12 @@ impl Outputs {
         }
         let outputs = self.clone();
         let moved = thread(name, move || {
-            let copied = pump::copy(&*from, &to, || outputs.note(|progress| progress.moved += 1));
+            let copied = pump::copy(&*from, &to, |bytes| {
+                if let Some((log, source)) = &kept {
+                    log.append(*source, bytes);
+                }
+                outputs.note(|progress| progress.moved += 1);
+            });
             let failure = copied.err().and_then(|errno| give_up(&from, broken, errno));
             drop(to);
             outputs.note(|progress| {
@@ -158,7 +188,11 @@ impl Outputs {
         }
     }
 
-    pub(crate) fn wait(&self, patience: Patience) -> Result<(), PodError> {
+    /// Waits until all has been passed on.
+    ///
+    /// # Errors
+    /// [`PodError::OutputStuck`], [`PodError::Output`].
+    pub fn wait(&self, patience: Patience) -> Result<(), PodError> {
         let begun = Instant::now();
         let (mut heard, mut moved) = (begun, self.lock().moved);
         let mut progress = self.lock();
@@ -197,7 +231,7 @@ impl Outputs {
 /// From the host's end to the guest until that ends; its end becomes the process's.
 fn copy_in(from: &OwnedFd, to: &UnixStream) {
     // A guest that closed its end has had enough.
-    let _ = pump::copy(from, to, || {});
+    let _ = pump::copy(from, to, |_| {});
     let _ = to.shutdown(Shutdown::Write);
 }
 

@@ -11,9 +11,7 @@ use containerd_shim_protos::api::{
     ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
     StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
 };
-use containerd_shim_protos::events::task::{
-    TaskCreate, TaskDelete, TaskExecAdded, TaskIO, TaskPaused, TaskResumed,
-};
+use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskExecAdded, TaskIO};
 use containerd_shim_protos::ttrpc::{Result, TtrpcContext};
 use containerd_shim_protos::{Task as TaskApi, topics};
 
@@ -279,24 +277,12 @@ impl TaskApi for Service {
     fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Result<Empty> {
         let task = self.task(&request.id)?;
         task.pod().pause().map_err(ShimError::from)?;
-        let event = TaskPaused {
-            container_id: request.id,
-            ..Default::default()
-        };
-        self.publisher()
-            .publish(topics::TASK_PAUSED_EVENT_TOPIC, &event);
         Ok(Empty::default())
     }
 
     fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Result<Empty> {
         let task = self.task(&request.id)?;
         task.pod().resume().map_err(ShimError::from)?;
-        let event = TaskResumed {
-            container_id: request.id,
-            ..Default::default()
-        };
-        self.publisher()
-            .publish(topics::TASK_RESUMED_EVENT_TOPIC, &event);
         Ok(Empty::default())
     }
 

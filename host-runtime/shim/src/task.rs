@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_protocol::{SHARED_TAG, StartProcessRequest};
 use containerd_shim_protos::api::CreateTaskRequest;
-use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskStart};
+use containerd_shim_protos::events::task::{
+    TaskExecStarted, TaskExit, TaskPaused, TaskResumed, TaskStart,
+};
 use containerd_shim_protos::topics;
 use host_machine::printing::{printable, tell};
 use host_machine::{LogTarget, Machine, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
 use oci::{After, Dropped, Hooks, OciError};
 use pod::state::{PodDir, Record, StateRoot};
-use pod::{Container, Event, Observer, Pod};
+use pod::{Container, Event, Hub, Observer, Pod, PodServer};
 
 use super::error::ShimError;
 use super::events::{Publisher, timestamp};
@@ -25,7 +27,8 @@ pub(super) struct Task {
     pub(super) container: Arc<Container>,
     pub(super) bundle: PathBuf,
     // In this order: the guest goes before what it sees.
-    pod: Pod,
+    pod: Arc<Pod>,
+    _server: PodServer,
     _shared: SharedDir,
     hooks: Hooks,
     // Until here it has its name.
@@ -78,8 +81,10 @@ impl Task {
             // On the host the microVM is the container. Its score inside orders its own processes.
             set_oom_score(machine.pid(), plan.init.oom_score_adj)?;
         }
-        let observer = observer(Arc::clone(publisher), machine.pid());
-        let pod = Pod::start(machine, observer)?;
+        let hub = Hub::create(&dir)?;
+        let observer = observer(&request.id, Arc::clone(publisher), machine.pid());
+        let pod = Pod::start(machine, hub.observer(observer))?;
+        let pod = Arc::new(pod.with_log(Arc::clone(hub.log())));
         plan.init.terminal = request.terminal;
         let container = pod.create_container(&plan.create, plan.init)?;
         for skipped in container.skipped_mounts() {
@@ -95,11 +100,13 @@ impl Task {
         plan.hooks
             .before_start(pid)
             .inspect_err(|_| tell_all(&request.id, &plan.hooks.after(After::Stop, pid)))?;
+        let server = PodServer::start(&dir, &hub, Arc::clone(&pod), Arc::clone(&container))?;
         let stdio = BTreeMap::from([(String::new(), Arc::new(Stdio::new(paths)))]);
         Ok(Self {
             container,
             bundle: bundle.to_owned(),
             pod,
+            _server: server,
             _shared: shared,
             hooks: plan.hooks,
             _dir: dir,
@@ -211,7 +218,8 @@ fn rootfs_mounts(request: &CreateTaskRequest) -> Vec<RootfsMount> {
 }
 
 /// Turns what happens in the pod into containerd's events.
-fn observer(publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
+fn observer(id: &str, publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
+    let id = id.to_owned();
     Arc::new(move |event| {
         let publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -234,6 +242,20 @@ fn observer(publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
                     ..Default::default()
                 };
                 publisher.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, &event);
+            }
+            Event::Paused => {
+                let event = TaskPaused {
+                    container_id: id.clone(),
+                    ..Default::default()
+                };
+                publisher.publish(topics::TASK_PAUSED_EVENT_TOPIC, &event);
+            }
+            Event::Resumed => {
+                let event = TaskResumed {
+                    container_id: id.clone(),
+                    ..Default::default()
+                };
+                publisher.publish(topics::TASK_RESUMED_EVENT_TOPIC, &event);
             }
             Event::Exited {
                 container,

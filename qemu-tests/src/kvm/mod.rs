@@ -2,10 +2,11 @@
 //! root file system, must give the same output, errors and exit code.
 //!
 //! [`scenarios`] are real work, [`terminal`] is job control under a pseudo-terminal, and
-//! [`bad_input`] and [`deaths`] are what goes wrong: a sentence, an exit code, nothing left behind.
+//! [`pods`] are the commands for pods that run, [`bad_input`] and [`deaths`] are what goes wrong: a sentence, an exit code, nothing left behind.
 
 mod bad_input;
 mod deaths;
+mod pods;
 mod process;
 mod scenarios;
 mod terminal;
@@ -69,6 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     terminal::run(options, &mut report)?;
     bad_input::run(options, &mut report)?;
     deaths::run(options, &mut report)?;
+    pods::run(options, &mut report)?;
     Ok(report)
 }
 

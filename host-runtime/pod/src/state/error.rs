@@ -97,7 +97,7 @@ pub enum StateError {
 
 impl StateError {
     /// Wraps the system's answer.
-    pub(super) fn of<E: Into<io::Error>>(what: &'static str, path: &Path) -> impl Fn(E) -> Self {
+    pub(crate) fn of<E: Into<io::Error>>(what: &'static str, path: &Path) -> impl Fn(E) -> Self {
         let path = path.to_owned();
         move |source| Self::System {
             what,

@@ -1,0 +1,198 @@
+//! The pod's process as others reach it: `pod.sock` and `stdio.sock` in the state directory.
+//!
+//! [`Hub`] is made with the directory and sees all that happens; [`PodServer`] answers once the container is there,
+//! and as long as it is held. `service` has the calls, `streams` the sockets of stdio. All of it is on the runtime's
+//! one thread; what may block is handed to threads for that.
+
+mod service;
+mod streams;
+mod usage;
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use host_machine::printing::tell;
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, watch};
+use ttrpc::r#async::Server;
+use ttrpc::r#async::transport::Listener;
+
+use crate::container::Container;
+use crate::error::PodError;
+use crate::event::{Event, Observer};
+use crate::log::PodLog;
+use crate::pod::Pod;
+use crate::runtime;
+use crate::state::{PodDir, StateError};
+use crate::wire;
+use crate::wire::event::Kind;
+use service::{EXEC_PREFIX, Service};
+use streams::StreamTable;
+
+/// Events that a slow follower may be behind; it loses older ones.
+const EVENTS: usize = 256;
+/// How long clients may take for their last answers once the pod has ended.
+const LAST_ANSWERS_BOUND: Duration = Duration::from_secs(3);
+
+/// What happens in a pod and what its program says, for whoever asks.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    events: broadcast::Sender<wire::Event>,
+    log: Arc<PodLog>,
+}
+
+impl Hub {
+    /// The log is in the pod's directory from now on.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(dir: &PodDir) -> Result<Self, StateError> {
+        Ok(Self {
+            events: broadcast::Sender::new(EVENTS),
+            log: PodLog::create(dir)?,
+        })
+    }
+
+    /// The pod's log.
+    #[must_use]
+    pub fn log(&self) -> &Arc<PodLog> {
+        &self.log
+    }
+
+    /// An observer of the pod that tells followers, and its owner of what the owner knows: not of processes that
+    /// came in here.
+    #[must_use]
+    pub fn observer(&self, owner: Observer) -> Observer {
+        let events = self.events.clone();
+        Arc::new(move |event| {
+            // Without a follower it is nobody's.
+            let _ = events.send(told(&event));
+            let exec = match &event {
+                Event::Started { exec, .. } | Event::Exited { exec, .. } => exec,
+                Event::Paused | Event::Resumed => "",
+            };
+            if !exec.starts_with(EXEC_PREFIX) {
+                owner(event);
+            }
+        })
+    }
+}
+
+fn told(event: &Event) -> wire::Event {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let (kind, exec_id, exit_status) = match event {
+        Event::Started { exec, .. } => (Kind::KIND_STARTED, exec.clone(), 0),
+        Event::Exited { exec, exit, .. } => (Kind::KIND_EXITED, exec.clone(), exit.status),
+        Event::Paused => (Kind::KIND_PAUSED, String::new(), 0),
+        Event::Resumed => (Kind::KIND_RESUMED, String::new(), 0),
+    };
+    wire::Event {
+        at_ns: u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX),
+        kind: kind.into(),
+        exec_id,
+        exit_status,
+        ..Default::default()
+    }
+}
+
+/// The sockets of one pod, answered until this is dropped, which is when the pod has ended.
+#[derive(Debug)]
+pub struct PodServer {
+    runtime: Handle,
+    log: Arc<PodLog>,
+    stop: watch::Sender<bool>,
+    /// Requests that wait for something to happen.
+    waiting: watch::Receiver<usize>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl PodServer {
+    /// Listens and answers.
+    ///
+    /// # Errors
+    /// When the sockets or the thread cannot be made.
+    pub fn start(
+        dir: &PodDir,
+        hub: &Hub,
+        pod: Arc<Pod>,
+        container: Arc<Container>,
+    ) -> Result<Self, PodError> {
+        let runtime = runtime::handle()?;
+        let _entered = runtime.enter();
+        let stdio = listen(dir, "stdio.sock")?;
+        let requests = listen(dir, "pod.sock")?;
+        let table = Arc::new(StreamTable::default());
+        let (stop, stopping) = watch::channel(false);
+        let (count, waiting) = watch::channel(0);
+        let service = Service::new(
+            pod,
+            container,
+            hub,
+            Arc::clone(&table),
+            stopping.clone(),
+            count,
+        );
+        let methods = wire::create_pod(Arc::new(service));
+        let mut server = Server::new()
+            .register_service(methods)
+            .add_listener(Listener::from(requests));
+        let (has_stopped, stopped) = watch::channel(false);
+        let mut until = stopping.clone();
+        runtime.spawn(async move {
+            if let Err(error) = server.start().await {
+                tell(format_args!("cannot answer on pod.sock: {error}"));
+            }
+            // An owner that is gone has stopped it, too.
+            let _ = until.wait_for(|stop| *stop).await;
+            let _ = server.shutdown().await;
+            has_stopped.send_replace(true);
+        });
+        runtime.spawn(streams::accept_all(stdio, table, stopping));
+        Ok(Self {
+            runtime,
+            log: Arc::clone(hub.log()),
+            stop,
+            waiting,
+            stopped,
+        })
+    }
+}
+
+impl Drop for PodServer {
+    fn drop(&mut self) {
+        self.log.end();
+        let (stop, mut waiting) = (&self.stop, self.waiting.clone());
+        let mut stopped = self.stopped.clone();
+        let last_answers = async {
+            // Followers end by themselves: there is no more to follow.
+            stop.send_replace(true);
+            let _ = waiting.wait_for(|count| *count == 0).await;
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let bounded = async { tokio::time::timeout(LAST_ANSWERS_BOUND, last_answers).await };
+        // A client that does not take its answer has to do without.
+        let _ = self.runtime.block_on(bounded);
+    }
+}
+
+/// Makes a socket in the directory. By way of a descriptor: a socket's path has at most 107 bytes, and names may be long.
+fn listen(dir: &PodDir, name: &'static str) -> Result<tokio::net::UnixListener, PodError> {
+    let path = dir.path().join(name);
+    let failed = |source| PodError::Socket {
+        path: path.clone(),
+        source,
+    };
+    let folder = File::open(dir.path()).map_err(failed)?;
+    let listener = UnixListener::bind(short_path(&folder, name)).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    tokio::net::UnixListener::from_std(listener).map_err(failed)
+}
+
+/// The path of a socket in an open folder, however long the folder's own is.
+pub(crate) fn short_path(folder: &File, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
+}

@@ -1,0 +1,348 @@
+//! Pods that other processes own: `nacre ps`, `exec`, `kill`, `logs`, `stats` and the rest against a `nacre run` that
+//! runs, and what is left when any of the processes is killed at any moment.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::Options;
+use super::bad_input::{OWN_FAILURE, judge, nothing_left, vmms_of};
+use super::process::{self, Ended};
+use crate::Report;
+
+const NAME: &str = "tested";
+/// How long something may take to be seen; only ever waited for in full when it does not come.
+const BOUND: Duration = Duration::from_secs(120);
+/// Rounds of the killing; the moments come from a sequence that looks random.
+const ROUNDS: u64 = 6;
+
+type Check = fn(&Pods<'_>) -> anyhow::Result<()>;
+
+const CHECKS: [(&str, Check); 3] = [
+    ("pods: all commands", all_commands),
+    ("pods: killed at any moment", killed),
+    ("pods: bad state directories", bad_directories),
+];
+
+/// Runs the checks.
+pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let has_kvm = std::path::Path::new("/dev/kvm").exists();
+    for (name, check) in CHECKS.iter().filter(|(name, _)| options.wants(name)) {
+        if !has_kvm {
+            report.skip(format!("kvm/{name}"), "/dev/kvm is not there");
+            continue;
+        }
+        let root = options.work_dir.join("pods");
+        if root.exists() {
+            fs::remove_dir_all(&root)?;
+        }
+        let done = check(&Pods { options, root });
+        let left = || nothing_left(options);
+        let result = done
+            .map_err(|error| format!("{error:#}"))
+            .and_then(|()| left());
+        report.note(format!("kvm/{name}"), result);
+    }
+    Ok(())
+}
+
+/// A state directory of the test's own.
+struct Pods<'a> {
+    options: &'a Options,
+    root: PathBuf,
+}
+
+impl Pods<'_> {
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.options.nacre);
+        command.env("NACRE_STATE_DIR", &self.root).args(words);
+        command
+    }
+
+    fn nacre(&self, words: &[&str]) -> anyhow::Result<Ended> {
+        process::run(self.command(words), b"")
+    }
+
+    /// The same, which has to work; its output.
+    fn says(&self, words: &[&str]) -> anyhow::Result<String> {
+        let ended = self.nacre(words)?;
+        ensure!(ended.code == Some(0), "nacre {words:?}: {ended:?}");
+        Ok(ended.stdout)
+    }
+
+    fn refuses(&self, words: &[&str], code: i32, says: &str) -> anyhow::Result<()> {
+        let ended = self.nacre(words)?;
+        judge(&ended, &[code], says).map_err(|why| anyhow::anyhow!("nacre {words:?}: {why}"))
+    }
+
+    /// Starts a pod whose program says something and waits.
+    fn start(&self, script: &str) -> anyhow::Result<Child> {
+        let rootfs = self.options.busybox.display().to_string();
+        let words = [
+            "run", "--name", NAME, "--rootfs", &rootfs, "--", "sh", "-c", script,
+        ];
+        let mut command = self.command(&words);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().context("cannot start nacre")
+    }
+
+    /// All is gone, and `ps` knows it.
+    fn is_empty(&self) -> anyhow::Result<()> {
+        let listed = self.says(&["ps", "-q"])?;
+        ensure!(listed.is_empty(), "ps lists {listed:?}");
+        let left = fs::read_dir(&self.root).map_or(0, Iterator::count);
+        ensure!(
+            left == 0,
+            "{left} namespaces are left in {}",
+            self.root.display()
+        );
+        Ok(())
+    }
+
+    fn wait_for(&self, what: &str, words: &[&str], sees: &str) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let said = self.says(words)?;
+            if said.contains(sees) {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < BOUND, "{what} was not seen: {said:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Says something on both outputs, and ends by itself when it is asked to.
+const PROGRAM: &str =
+    "trap 'echo asked; exit 7' TERM; echo out; echo err >&2; while :; do sleep 1; done";
+
+fn all_commands(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let mut child = pods.start(PROGRAM)?;
+    let mut line = String::new();
+    let stdout = child.stdout.take().context("no stdout")?;
+    let mut stdout = BufReader::new(stdout);
+    stdout.read_line(&mut line)?;
+    ensure!(line == "out\n", "the program says {line:?}");
+    let checked = while_it_runs(pods, &mut child);
+    // A check that failed has not ended it.
+    child.kill().ok();
+    child.wait()?;
+    checked?;
+    pods.is_empty()
+}
+
+fn while_it_runs(pods: &Pods<'_>, child: &mut Child) -> anyhow::Result<()> {
+    pods.wait_for("the pod", &["ps"], "running")?;
+    let listed = pods.says(&["ps", "--format", "json"])?;
+    ensure!(
+        listed.contains("\"name\": \"tested\""),
+        "ps says {listed:?}"
+    );
+    let rootfs = pods.options.busybox.display().to_string();
+    let again = ["run", "--name", NAME, "--rootfs", &rootfs, "--", "true"];
+    pods.refuses(&again, OWN_FAILURE, "runs already")?;
+    execs(pods)?;
+    pods.wait_for("its output", &["logs", NAME], "out\n")?;
+    let logged = pods.nacre(&["logs", NAME])?;
+    let outputs = (&*logged.stdout, &*logged.stderr);
+    ensure!(outputs == ("out\n", "err\n"), "the log has {logged:?}");
+    let followed = follow(pods, &["logs", "-f", NAME])?;
+    let events = follow(pods, &["events", NAME])?;
+    pods.says(&["pause", NAME])?;
+    pods.wait_for("the pause", &["ps"], "paused")?;
+    pods.refuses(&["exec", NAME, "true"], OWN_FAILURE, "paused")?;
+    pods.says(&["resume", NAME])?;
+    pods.wait_for("the end of the pause", &["ps"], "running")?;
+    let stats = pods.says(&["stats", "--format", "json", NAME])?;
+    ensure!(stats.contains("\"fs\":"), "stats says {stats:?}");
+    pods.refuses(&["kill", "nobody"], 1, "no pod nobody")?;
+    pods.says(&["kill", "-s", "TERM", NAME])?;
+    let code = process::wait(child, BOUND)?;
+    ensure!(code == Some(7), "the pod ends with {code:?}");
+    let followed = ended(followed)?;
+    ensure!(
+        followed.ends_with("asked\n"),
+        "who follows the log sees {followed:?}"
+    );
+    let events = ended(events)?;
+    let words: Vec<_> = events
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    let words: Vec<_> = words.into_iter().map(|(_, what)| what).collect();
+    ensure!(
+        words.contains(&"paused") && words.contains(&"exited 7"),
+        "the events are {words:?}"
+    );
+    Ok(())
+}
+
+fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let words = [
+        "exec",
+        "-i",
+        "-e",
+        "A=1",
+        NAME,
+        "--",
+        "sh",
+        "-c",
+        "cat; echo $A >&2; exit 3",
+    ];
+    let ended = process::run(pods.command(&words), b"in\n")?;
+    let seen = (ended.code, &*ended.stdout, &*ended.stderr);
+    ensure!(
+        seen == (Some(3), "in\n", "1\n"),
+        "the exec ends as {ended:?}"
+    );
+    // More than sockets hold, each way.
+    let big = vec![b'x'; 3_000_000];
+    let ended = process::run(pods.command(&["exec", "-i", NAME, "cat"]), &big)?;
+    ensure!(
+        ended.code == Some(0),
+        "cat ends with {:?}: {}",
+        ended.code,
+        ended.stderr
+    );
+    ensure!(
+        ended.stdout.as_bytes() == big,
+        "{} bytes came back",
+        ended.stdout.len()
+    );
+    pods.refuses(&["exec", NAME, "/no/such"], 127, "/no/such")?;
+    pods.refuses(&["exec", NAME, "/etc"], 126, "/etc")?;
+    let as_user = pods.says(&[
+        "exec",
+        "-u",
+        "1:2",
+        "-w",
+        "/etc",
+        NAME,
+        "sh",
+        "-c",
+        "id -u; pwd",
+    ])?;
+    ensure!(as_user == "1\n/etc\n", "as another user: {as_user:?}");
+    let killed = pods.nacre(&["exec", NAME, "sh", "-c", "kill -9 $$"])?;
+    ensure!(killed.code == Some(137), "a killed exec ends as {killed:?}");
+    let nacre = pods.options.nacre.display();
+    let line = format!("{nacre} exec -it {NAME} -- sh -c 'test -t 0 && echo terminal; exit 4'");
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    script.env("NACRE_STATE_DIR", &pods.root);
+    let ended = process::run(script, b"")?;
+    let is_right = ended.code == Some(4) && ended.stdout.contains("terminal");
+    ensure!(is_right, "with a terminal: {ended:?}");
+    Ok(())
+}
+
+fn follow(pods: &Pods<'_>, words: &[&str]) -> anyhow::Result<Child> {
+    let mut command = pods.command(words);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let child = command.spawn()?;
+    // Long enough to be connected on most machines; what it then misses is the log's beginning or nothing.
+    std::thread::sleep(Duration::from_millis(500));
+    Ok(child)
+}
+
+fn ended(mut child: Child) -> anyhow::Result<String> {
+    let said = process::read_all(child.stdout.take().context("no stdout")?);
+    let code = process::wait(&mut child, BOUND)?;
+    ensure!(code == Some(0), "who follows ends with {code:?}");
+    Ok(String::from_utf8_lossy(&said.join().unwrap_or_default()).into_owned())
+}
+
+/// Kills the owner, the VMM or a client of a pod, at moments from before its first line to well after.
+fn killed(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for round in 0..ROUNDS {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let moment = Duration::from_millis(random % 4_000);
+        let victim = round % 3;
+        let done = kill_once(pods, victim, moment);
+        done.with_context(|| format!("victim {victim} after {moment:?}"))?;
+        pods.is_empty()
+            .with_context(|| format!("victim {victim} after {moment:?}"))?;
+        nothing_left(pods.options).map_err(anyhow::Error::msg)?;
+    }
+    Ok(())
+}
+
+fn kill_once(pods: &Pods<'_>, victim: u64, moment: Duration) -> anyhow::Result<()> {
+    let mut owner = pods.start("echo out; sleep 600")?;
+    std::thread::sleep(moment);
+    let mut client = pods.command(&["exec", NAME, "sleep", "600"]);
+    client
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut client = client.spawn()?;
+    let vmms = vmms_of(pods.options);
+    match victim {
+        0 => owner.kill()?,
+        1 => {
+            for vmm in &vmms {
+                let vmm = vmm.to_string();
+                Command::new("kill").args(["-9", &vmm]).status()?;
+            }
+        }
+        _ => client.kill()?,
+    }
+    // It tells the truth meanwhile: a pod that is listed has an owner that lives.
+    let listed = pods.nacre(&["ps"])?;
+    ensure!(listed.code == Some(0), "ps ends as {listed:?}");
+    if victim == 2 || victim == 1 && vmms.is_empty() {
+        owner.kill()?;
+    }
+    process::wait(&mut owner, BOUND)?;
+    let end = process::wait(&mut client, BOUND)?;
+    ensure!(
+        end.is_some() && end != Some(0),
+        "the client ends with {end:?}"
+    );
+    Ok(())
+}
+
+fn bad_directories(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let rootfs = pods.options.busybox.display().to_string();
+    let start = ["run", "--name", NAME, "--rootfs", &rootfs, "--", "true"];
+    let dir = pods.root.join("default").join(NAME);
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("lock"), "")?;
+    fs::write(dir.join("state.json"), r#"{"version": 7}"#)?;
+    pods.refuses(&["ps"], 1, "version 7")?;
+    pods.refuses(&start, OWN_FAILURE, "version 7")?;
+    ensure!(
+        dir.join("state.json").exists(),
+        "another version's state is gone"
+    );
+    fs::remove_dir_all(&pods.root)?;
+    fs::write(&pods.root, "a file")?;
+    pods.refuses(&start, OWN_FAILURE, "cannot make")?;
+    pods.refuses(&["ps"], OWN_FAILURE, "cannot read")?;
+    fs::remove_file(&pods.root)?;
+    // Room for the folders and the lock, and no more.
+    fs::create_dir_all(&pods.root)?;
+    let mut full = Command::new("unshare");
+    let mount =
+        "mount -t tmpfs -o mode=700,nr_inodes=5 none \"$NACRE_STATE_DIR\" && exec \"$0\" \"$@\"";
+    full.args(["--mount", "sh", "-c", mount])
+        .arg(&pods.options.nacre)
+        .args(start);
+    full.env("NACRE_STATE_DIR", &pods.root);
+    let ended = process::run(full, b"")?;
+    judge(&ended, &[OWN_FAILURE], "free some space").map_err(anyhow::Error::msg)?;
+    pods.is_empty()
+}
