@@ -16,7 +16,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .input(PROTO)
         .include("proto")
         .rust_protobuf()
-        .customize(Customize::default())
+        .customize(Customize {
+            async_all: true,
+            ..Default::default()
+        })
         .rust_protobuf_customize(ProtobufCustomize::default().gen_mod_rs(false))
         .run()?;
     // The generated files open with inner attributes, so they have to be modules of their own.

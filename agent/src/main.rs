@@ -25,12 +25,14 @@ mod sys;
 mod terminal;
 mod users;
 
+use std::collections::HashMap;
 use std::io::Write as _;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_protocol::{RPC_PORT, STDIO_PORT};
 use rustix::io::Errno;
@@ -42,6 +44,9 @@ use service::{PowerOff, Service};
 
 /// Connections that may wait for being accepted.
 const BACKLOG: i32 = 64;
+
+/// How long a thread stays that has done what blocks.
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_millis(100);
 
 /// Where the agent listens, and what it serves.
 struct Setup {
@@ -90,17 +95,56 @@ fn serve(setup: Setup) -> Answer<()> {
         power_off: setup.power_off,
     };
     let methods = agent_protocol::create_agent(Arc::new(service));
-    let mut server = ttrpc::Server::new()
-        .set_thread_count_min(1)
-        .set_thread_count_default(2)
-        .set_thread_count_max(4)
-        .register_service(methods)
-        .add_listener(setup.rpc.into_raw_fd())
-        .and_then(|mut server| server.start().map(|()| server))
-        .map_err(|error| Refusal::state(format!("cannot serve requests: {error}")))?;
-    // Held for as long as it serves, which is for ever.
-    let _server = &mut server;
+    let requests = std::thread::Builder::new().name("requests".to_owned());
+    let spawned = requests.spawn(move || {
+        let refusal = answer_requests(setup.rpc, methods);
+        boot::say(&format!("no more requests: {refusal}"));
+    });
+    spawned.map_err(|error| io_refusal("start a thread", &error))?;
     pod.reap_forever()
+}
+
+/// A server on a vsock port, or on a socket file of a host.
+fn server_on(listener: OwnedFd) -> ttrpc::Result<ttrpc::r#async::Server> {
+    rustix::io::ioctl_fionbio(&listener, true).map_err(|errno| socket_error(&errno))?;
+    let is_file = rustix::net::getsockname(&listener)
+        .map(|address| address.address_family() == rustix::net::AddressFamily::UNIX);
+    if is_file != Ok(true) {
+        return sys::ttrpc_server(listener);
+    }
+    let listener = tokio::net::UnixListener::from_std(UnixListener::from(listener));
+    let listener = listener.map_err(|error| socket_error(&error))?;
+    Ok(ttrpc::r#async::Server::new().add_listener(listener.into()))
+}
+
+fn socket_error(error: &dyn std::fmt::Display) -> ttrpc::Error {
+    ttrpc::Error::Socket(error.to_string())
+}
+
+/// Answers for ever, on this thread, which sleeps without a timeout while nobody asks.
+fn answer_requests(
+    listener: OwnedFd,
+    methods: HashMap<String, ttrpc::r#async::Service>,
+) -> Refusal {
+    let cannot =
+        |error: &dyn std::fmt::Display| Refusal::state(format!("cannot serve requests: {error}"));
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_io().enable_time();
+    builder.thread_keep_alive(BLOCKING_KEEP_ALIVE);
+    let runtime = match builder.build() {
+        Ok(runtime) => runtime,
+        Err(error) => return cannot(&error),
+    };
+    runtime.block_on(async {
+        let mut server = match server_on(listener) {
+            Ok(server) => server.register_service(methods),
+            Err(error) => return cannot(&error),
+        };
+        match server.start().await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => cannot(&error),
+        }
+    })
 }
 
 fn set_up_guest() -> Answer<Setup> {

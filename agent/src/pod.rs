@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use agent_protocol::FailureKind;
 use rustix::process::{Pid, Signal, WaitStatus};
+use tokio::sync::watch;
 
 use crate::mounting::Prepared;
 use crate::processes::{self, Snapshot};
@@ -27,6 +28,8 @@ const KILL_BOUND: Duration = Duration::from_secs(5);
 pub(crate) struct Pod {
     table: Mutex<Table>,
     changed: Condvar,
+    /// Changes at the same time, for who waits without a thread.
+    told: watch::Sender<()>,
     pub(crate) streams: Streams,
     /// The shared directory, or why there is none.
     pub(crate) shared: Result<PathBuf, String>,
@@ -120,6 +123,7 @@ impl Pod {
         Self {
             table: Mutex::default(),
             changed: Condvar::new(),
+            told: watch::Sender::new(()),
             streams: Streams::default(),
             shared,
         }
@@ -153,7 +157,7 @@ impl Pod {
     /// Tells the reaper of a new child.
     pub(crate) fn forked(&self) {
         self.lock().forked += 1;
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// Notes an exit. When it is a container's first process, the rest of the container ends
@@ -174,7 +178,7 @@ impl Pod {
         if let Some(process) = table.process_mut(&container, &exec) {
             process.note(exit);
         }
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// Kills what is left of a container; runs on the reaper's thread and reaps meanwhile.
@@ -216,32 +220,33 @@ impl Pod {
     }
 
     /// Waits for a process's end; `None` when the time is over.
-    pub(crate) fn wait(
+    pub(crate) async fn wait(
         &self,
         container: &str,
         exec: &str,
         timeout: Option<Duration>,
     ) -> Answer<Option<Exit>> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let mut table = self.lock();
-        loop {
-            if let Some(exit) = table.process(container, exec)?.exit {
-                return Ok(Some(exit));
+        let mut told = self.told.subscribe();
+        let ended = async {
+            loop {
+                // Before looking: what happens after that is a change.
+                told.mark_unchanged();
+                if let Some(exit) = self.lock().process(container, exec)?.exit {
+                    return Ok(exit);
+                }
+                // The sender is this pod's own.
+                let _ = told.changed().await;
             }
-            let Some(deadline) = deadline else {
-                table = self
-                    .changed
-                    .wait(table)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            let waited = self.changed.wait_timeout(table, left);
-            table = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        match timeout {
+            Some(timeout) => tokio::time::timeout(timeout, ended).await.ok().transpose(),
+            None => ended.await.map(Some),
         }
+    }
+
+    fn tell(&self) {
+        self.changed.notify_all();
+        self.told.send_modify(|()| {});
     }
 
     /// Holds a name for a process while it is being started.
@@ -307,7 +312,7 @@ impl Pod {
         }
         entry.processes.insert(exec.to_owned(), process);
         drop(table);
-        self.changed.notify_all();
+        self.tell();
         if early.is_some() && exec.is_empty() {
             // The first process was gone before it was known as such.
             for pid in self.members(container) {

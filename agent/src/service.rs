@@ -10,8 +10,9 @@ use agent_protocol::{
     ShutdownRequest, SignalProcessRequest, StartProcessRequest, StartProcessResponse,
     WaitProcessRequest, WaitProcessResponse, list_processes_response,
 };
+use async_trait::async_trait;
 use rustix::process::Signal;
-use ttrpc::TtrpcContext;
+use ttrpc::r#async::TtrpcContext;
 
 use crate::mounting;
 use crate::mounts::{self, Place, Wanted};
@@ -33,64 +34,68 @@ pub(crate) struct Service {
     pub(crate) power_off: PowerOff,
 }
 
+#[async_trait]
 impl AgentService for Service {
-    fn hello(&self, _: &TtrpcContext, request: HelloRequest) -> ttrpc::Result<HelloResponse> {
+    async fn hello(&self, _: &TtrpcContext, request: HelloRequest) -> ttrpc::Result<HelloResponse> {
         answered(hello(&request))
     }
 
-    fn create_container(
+    async fn create_container(
         &self,
         _: &TtrpcContext,
         request: CreateContainerRequest,
     ) -> ttrpc::Result<CreateContainerResponse> {
-        answered(create(&self.pod, &request))
+        self.blocking(move |pod| create(pod, &request)).await
     }
 
-    fn delete_container(
+    async fn delete_container(
         &self,
         _: &TtrpcContext,
         request: DeleteContainerRequest,
     ) -> ttrpc::Result<Empty> {
-        answered(delete(&self.pod, &request.id))
+        self.blocking(move |pod| delete(pod, &request.id)).await
     }
 
-    fn check_process(
+    async fn check_process(
         &self,
         _: &TtrpcContext,
         request: StartProcessRequest,
     ) -> ttrpc::Result<Empty> {
-        answered(start::check(&self.pod, &request).map(|()| Empty::default()))
+        let check = move |pod: &Arc<Pod>| start::check(pod, &request);
+        self.blocking(check).await.map(|()| Empty::default())
     }
 
-    fn start_process(
+    async fn start_process(
         &self,
         _: &TtrpcContext,
         request: StartProcessRequest,
     ) -> ttrpc::Result<StartProcessResponse> {
-        let started = start::start(&self.pod, &request);
-        answered(started.map(|pid| StartProcessResponse {
+        let start = move |pod: &Arc<Pod>| start::start(pod, &request);
+        let started = self.blocking(start).await;
+        started.map(|pid| StartProcessResponse {
             pid,
             ..Default::default()
-        }))
+        })
     }
 
-    fn signal_process(
+    async fn signal_process(
         &self,
         _: &TtrpcContext,
         request: SignalProcessRequest,
     ) -> ttrpc::Result<Empty> {
-        answered(signal(&self.pod, &request))
+        self.blocking(move |pod| signal(pod, &request)).await
     }
 
-    fn wait_process(
+    /// Without a thread that waits.
+    async fn wait_process(
         &self,
         _: &TtrpcContext,
         request: WaitProcessRequest,
     ) -> ttrpc::Result<WaitProcessResponse> {
-        answered(wait(&self.pod, &request))
+        answered(wait(&self.pod, &request).await)
     }
 
-    fn resize_terminal(
+    async fn resize_terminal(
         &self,
         _: &TtrpcContext,
         request: ResizeTerminalRequest,
@@ -98,7 +103,11 @@ impl AgentService for Service {
         answered(resize(&self.pod, &request))
     }
 
-    fn close_stdin(&self, _: &TtrpcContext, request: CloseStdinRequest) -> ttrpc::Result<Empty> {
+    async fn close_stdin(
+        &self,
+        _: &TtrpcContext,
+        request: CloseStdinRequest,
+    ) -> ttrpc::Result<Empty> {
         let table = self.pod.lock();
         let process = table.process(&request.container_id, &request.exec_id);
         answered(process.map(|process| {
@@ -109,15 +118,16 @@ impl AgentService for Service {
         }))
     }
 
-    fn list_processes(
+    async fn list_processes(
         &self,
         _: &TtrpcContext,
         request: ListProcessesRequest,
     ) -> ttrpc::Result<ListProcessesResponse> {
-        answered(list(&self.pod, &request.container_id))
+        self.blocking(move |pod| list(pod, &request.container_id))
+            .await
     }
 
-    fn delete_process(
+    async fn delete_process(
         &self,
         _: &TtrpcContext,
         request: DeleteProcessRequest,
@@ -125,7 +135,7 @@ impl AgentService for Service {
         answered(forget(&self.pod, &request))
     }
 
-    fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {
+    async fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> ttrpc::Result<Empty> {
         let pod = Arc::clone(&self.pod);
         let power_off = self.power_off;
         let grace = Duration::from_millis(request.grace_ms);
@@ -134,6 +144,20 @@ impl AgentService for Service {
             power_off()
         });
         Ok(Empty::default())
+    }
+}
+
+impl Service {
+    /// Does what may take its time on a thread for that; other requests are answered meanwhile.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Pod>) -> Answer<T> + Send + 'static,
+    ) -> ttrpc::Result<T> {
+        let pod = Arc::clone(&self.pod);
+        let done = tokio::task::spawn_blocking(move || work(&pod)).await;
+        let failed =
+            |error: tokio::task::JoinError| Refusal::state(format!("the agent failed: {error}"));
+        answered(done.map_err(failed).and_then(|answer| answer))
     }
 }
 
@@ -246,9 +270,10 @@ fn signal(pod: &Pod, request: &SignalProcessRequest) -> Answer<Empty> {
     }
 }
 
-fn wait(pod: &Pod, request: &WaitProcessRequest) -> Answer<WaitProcessResponse> {
+async fn wait(pod: &Pod, request: &WaitProcessRequest) -> Answer<WaitProcessResponse> {
     let timeout = (request.timeout_ms != 0).then(|| Duration::from_millis(request.timeout_ms));
-    let exit = pod.wait(&request.container_id, &request.exec_id, timeout)?;
+    let ended = pod.wait(&request.container_id, &request.exec_id, timeout);
+    let exit = ended.await?;
     Ok(
         exit.map_or_else(WaitProcessResponse::default, |exit| WaitProcessResponse {
             exited: true,

@@ -7,7 +7,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -162,6 +162,13 @@ pub(crate) fn keep_only_stdio() {
 pub(crate) fn unshare_mounts() -> Result<(), Errno> {
     // SAFETY: only unsharing descriptors can break what other threads rely on; this does not.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+}
+
+/// A server of ttrpc on such a socket, for the runtime that this is called in.
+pub(crate) fn ttrpc_server(listener: OwnedFd) -> ttrpc::Result<ttrpc::r#async::Server> {
+    let server = ttrpc::r#async::Server::new();
+    // SAFETY: the descriptor is open, listens, and is given away here by its only owner.
+    unsafe { server.add_vsock_listener(listener.into_raw_fd()) }
 }
 
 /// A listening `AF_VSOCK` stream socket on `port`, for any context id.

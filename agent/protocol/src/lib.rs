@@ -1,7 +1,7 @@
 //! The protocol between the host runtime and the agent: what `proto/agent.proto` says, as Rust.
 //!
 //! [`AgentClient`] is the host's side and [`AgentService`] the agent's; both are generated and
-//! blocking. This file adds what the two sides must agree on besides the messages: the version,
+//! asynchronous: ttrpc's blocking ones look for the other side's hanging up a hundred times a second. This file adds what the two sides must agree on besides the messages: the version,
 //! the vsock ports, the token that opens a stdio stream, and [`Failure`], which travels in the
 //! details of a ttrpc status so that a refusal keeps its kind and its errno, how the words of
 //! [`MountOptions`] are read, and the loop that moves the bytes of a stream ([`pump`]).

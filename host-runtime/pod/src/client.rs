@@ -14,7 +14,6 @@ use host_machine::printing::printable;
 use ttrpc::r#async::transport::Socket;
 use ttrpc::context::Context;
 
-use crate::error::PodError;
 use crate::runtime;
 use crate::server::short_path;
 use crate::state::Found;
@@ -74,8 +73,8 @@ pub enum ClientError {
         source: io::Error,
     },
     /// This process could not ask.
-    #[error(transparent)]
-    Local(#[from] PodError),
+    #[error("cannot wait for the pod: {0}")]
+    Local(#[from] io::Error),
 }
 
 impl ClientError {

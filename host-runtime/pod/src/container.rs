@@ -7,10 +7,12 @@ use std::time::Duration;
 use agent_protocol::StartProcessRequest;
 use host_machine::printing::tell;
 
+use crate::agent::{AgentError, ProcessExit};
 use crate::error::PodError;
 use crate::event::Event;
 use crate::pod::Parts;
 use crate::process::{Exit, Lost, Process, Stage};
+use crate::runtime;
 use crate::stdio::{Ends, Patience, Streams};
 
 /// How long the reason may take to be known why a guest no longer answers.
@@ -147,31 +149,36 @@ impl Container {
         Ok(streams)
     }
 
-    /// Waits on a thread for the guest to say how a process ended; a guest that is gone is an end too.
+    /// Waits for the guest to say how a process ended; a guest that is gone is an end too.
     fn watch(self: &Arc<Self>, exec_id: &str, process: &Arc<Process>) -> Result<(), PodError> {
         let (container, process) = (Arc::clone(self), Arc::clone(process));
         let exec_id = exec_id.to_owned();
-        let wait = move || {
-            let (status, lost) = match container.parts.agent.wait(&container.id, &exec_id) {
-                Ok(exit) => (u32::from(exit.shell_code()), None),
-                // Bounded: a connection breaks because the machine is ending.
-                Err(error) => match container.parts.machine.wait(Some(LOST_BOUND)) {
-                    Some(reason) => (LOST, Some(Lost::Machine(reason))),
-                    None => (LOST, Some(Lost::Agent(error.to_string()))),
-                },
-            };
-            if exec_id.is_empty() {
-                container.wait_stragglers();
-            }
-            let exit = process.set_stopped(status, lost);
-            container.tell_exit(&exec_id, exit);
-        };
-        let thread = std::thread::Builder::new().name("wait".to_owned());
-        let spawned = thread.spawn(wait).map(drop);
-        spawned.map_err(|source| PodError::Thread {
+        let runtime = runtime::handle().map_err(|source| PodError::Thread {
             what: "a process's end",
             source,
-        })
+        })?;
+        runtime.spawn(async move {
+            let ended = container.parts.agent.ended(&container.id, &exec_id).await;
+            runtime::blocking(move || container.note_end(&exec_id, &process, ended)).await;
+        });
+        Ok(())
+    }
+
+    /// Tells how a process ended, by the guest's word or by how the guest was lost.
+    fn note_end(&self, exec_id: &str, process: &Process, ended: Result<ProcessExit, AgentError>) {
+        let (status, lost) = match ended {
+            Ok(exit) => (u32::from(exit.shell_code()), None),
+            // Bounded: a connection breaks because the machine is ending.
+            Err(error) => match self.parts.machine.wait(Some(LOST_BOUND)) {
+                Some(reason) => (LOST, Some(Lost::Machine(reason))),
+                None => (LOST, Some(Lost::Agent(error.to_string()))),
+            },
+        };
+        if exec_id.is_empty() {
+            self.wait_stragglers();
+        }
+        let exit = process.set_stopped(status, lost);
+        self.tell_exit(exec_id, exit);
     }
 
     /// The first process's end is the container's: the others' ends are told before it.

@@ -4,12 +4,11 @@
 //! have had nothing to do for a second.
 
 use std::future::{Future, pending};
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-
-use crate::error::PodError;
 
 /// Blocking calls at the same time; more wait for their turn.
 const MOST_BLOCKING: usize = 64;
@@ -20,12 +19,8 @@ static RUNTIME: Mutex<Option<Handle>> = Mutex::new(None);
 /// This process's runtime, started when it is first asked for.
 ///
 /// # Errors
-/// [`PodError::Thread`] when it cannot be started.
-pub fn handle() -> Result<Handle, PodError> {
-    let failed = |source| PodError::Thread {
-        what: "requests",
-        source,
-    };
+/// When its descriptors or its thread cannot be made.
+pub fn handle() -> io::Result<Handle> {
     let mut slot = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = &*slot {
         return Ok(handle.clone());
@@ -35,11 +30,10 @@ pub fn handle() -> Result<Handle, PodError> {
     builder.thread_keep_alive(KEEP_ALIVE);
     builder.max_blocking_threads(MOST_BLOCKING);
     builder.thread_name("blocking");
-    let runtime = builder.build().map_err(failed)?;
+    let runtime = builder.build()?;
     let handle = runtime.handle().clone();
     let thread = std::thread::Builder::new().name("requests".to_owned());
-    let spawned = thread.spawn(move || runtime.block_on(pending::<()>()));
-    spawned.map_err(failed)?;
+    thread.spawn(move || runtime.block_on(pending::<()>()))?;
     *slot = Some(handle.clone());
     Ok(handle)
 }
@@ -60,6 +54,6 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 ///
 /// # Errors
 /// As [`handle`].
-pub fn wait<T>(future: impl Future<Output = T>) -> Result<T, PodError> {
+pub fn wait<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(handle()?.block_on(future))
 }

@@ -1,13 +1,9 @@
 //! Events to containerd, in the order they happened, without anyone waiting for them.
 //!
-//! One thread sends; callers queue. containerd's event service is the ttrpc socket named by
+//! One task sends; callers queue. containerd's event service is the ttrpc socket named by
 //! `TTRPC_ADDRESS`. An event that cannot be sent is tried again on a new connection, then dropped
 //! with a line in the log: containerd reads the state anew when it reconnects.
 
-use std::os::fd::IntoRawFd;
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::api::ForwardRequest;
@@ -15,9 +11,14 @@ use containerd_shim_protos::protobuf::MessageFull;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::shim::event::Envelope;
-use containerd_shim_protos::{Client, EventsClient, ttrpc};
+use containerd_shim_protos::shim_async::{Client, EventsClient};
+use containerd_shim_protos::ttrpc;
+use containerd_shim_protos::ttrpc::r#async::transport::Socket;
 
 use host_machine::printing::tell;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::JoinHandle;
 
 use super::error::ShimError;
 
@@ -29,12 +30,12 @@ const ATTEMPTS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Publisher {
     namespace: String,
-    queue: Option<Sender<Envelope>>,
+    queue: Option<UnboundedSender<Envelope>>,
     sender: Option<JoinHandle<()>>,
 }
 
 impl Publisher {
-    /// Starts the sending thread. Without `TTRPC_ADDRESS` (a shim started by hand) events go nowhere.
+    /// Starts the sending task. Without `TTRPC_ADDRESS` (a shim started by hand) events go nowhere.
     pub(super) fn connect(namespace: &str) -> Result<Self, ShimError> {
         let Some(address) = std::env::var_os("TTRPC_ADDRESS") else {
             return Ok(Self {
@@ -46,22 +47,20 @@ impl Publisher {
         let address = address.into_string().map_err(|address| {
             ShimError::Usage(format!("TTRPC_ADDRESS {} is not UTF-8", address.display()))
         })?;
-        let (queue, events) = mpsc::channel::<Envelope>();
-        let sender = std::thread::Builder::new()
-            .name("events".to_owned())
-            .spawn(move || {
-                let mut line = Line {
-                    address,
-                    client: None,
-                };
-                for event in events {
-                    line.send(event);
-                }
-            })
-            .map_err(|source| ShimError::System {
-                what: "start the event thread",
-                source,
-            })?;
+        let (queue, mut events) = mpsc::unbounded_channel::<Envelope>();
+        let runtime = pod::runtime::handle().map_err(|source| ShimError::System {
+            what: "start the thread for requests",
+            source,
+        })?;
+        let sender = runtime.spawn(async move {
+            let mut line = Line {
+                address,
+                client: None,
+            };
+            while let Some(event) = events.recv().await {
+                line.send(event).await;
+            }
+        });
         Ok(Self {
             namespace: namespace.to_owned(),
             queue: Some(queue),
@@ -88,16 +87,16 @@ impl Publisher {
             .into(),
             ..Default::default()
         };
-        // The thread ends only when this queue is dropped.
+        // The task ends only when this queue is dropped.
         let _ = queue.send(envelope);
     }
 
-    /// Sends what is queued, then ends the thread.
+    /// Sends what is queued, then ends the task. Not for the runtime's own thread.
     pub(super) fn drain(&mut self) {
         self.queue = None;
         if let Some(sender) = self.sender.take() {
             // A panicked sender has nothing more to send.
-            let _ = sender.join();
+            let _ = pod::runtime::wait(sender);
         }
     }
 }
@@ -109,14 +108,14 @@ struct Line {
 }
 
 impl Line {
-    fn send(&mut self, envelope: Envelope) {
+    async fn send(&mut self, envelope: Envelope) {
         let topic = envelope.topic.clone();
         let request = ForwardRequest {
             envelope: Some(envelope).into(),
             ..Default::default()
         };
         for attempt in 1..=ATTEMPTS {
-            match self.try_send(&request) {
+            match self.try_send(&request).await {
                 Ok(()) => return,
                 Err(error) if attempt == ATTEMPTS => {
                     tell(format_args!(
@@ -125,13 +124,13 @@ impl Line {
                 }
                 Err(_) => {
                     self.client = None;
-                    std::thread::sleep(Duration::from_millis(100));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
     }
 
-    fn try_send(&mut self, request: &ForwardRequest) -> Result<(), ttrpc::Error> {
+    async fn try_send(&mut self, request: &ForwardRequest) -> Result<(), ttrpc::Error> {
         let client = match &mut self.client {
             Some(client) => client,
             none => {
@@ -139,14 +138,16 @@ impl Line {
                     .address
                     .strip_prefix("unix://")
                     .unwrap_or(&self.address);
-                let stream = UnixStream::connect(path)
-                    .map_err(|error| ttrpc::Error::Others(format!("{path}: {error}")))?;
-                none.insert(EventsClient::new(Client::new(stream.into_raw_fd())?))
+                let stream = UnixStream::connect(path).await;
+                let stream =
+                    stream.map_err(|error| ttrpc::Error::Others(format!("{path}: {error}")))?;
+                none.insert(EventsClient::new(Client::new(Socket::new(stream))))
             }
         };
-        client
-            .forward(ttrpc::context::with_duration(SEND_BOUND), request)
-            .map(drop)
+        let sent = client.forward(ttrpc::context::Context::default(), request);
+        let late = |_| ttrpc::Error::Others(format!("waited {} s", SEND_BOUND.as_secs()));
+        let sent = tokio::time::timeout(SEND_BOUND, sent).await.map_err(late)?;
+        sent.map(drop)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use containerd_shim_protos::api::{
     CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
     CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
@@ -12,16 +13,22 @@ use containerd_shim_protos::api::{
     StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskExecAdded, TaskIO};
-use containerd_shim_protos::ttrpc::{Result, TtrpcContext};
-use containerd_shim_protos::{Task as TaskApi, topics};
+use containerd_shim_protos::shim_async::Task as TaskApi;
+use containerd_shim_protos::topics;
+use containerd_shim_protos::ttrpc::Result;
+use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 
-use pod::Stage;
+use pod::runtime::blocking;
+use pod::{Process, Stage};
 
 use super::args::Args;
 use super::error::ShimError;
 use super::events::{Publisher, timestamp};
 use super::stdio::StdioPaths;
 use super::task::Task;
+
+/// The calls of one daemon's service, as they come in.
+pub(super) struct Calls(pub(super) Arc<Service>);
 
 /// The service of one daemon: at most one container.
 pub(super) struct Service {
@@ -67,6 +74,10 @@ impl Service {
             })
     }
 
+    fn process(&self, id: &str, exec_id: &str) -> std::result::Result<Arc<Process>, ShimError> {
+        Ok(self.task(id)?.container.process(exec_id)?)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Task>>> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,8 +89,54 @@ impl Service {
     }
 }
 
-impl TaskApi for Service {
-    fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> Result<CreateTaskResponse> {
+/// The Task API: each call on a thread on which it may block, but for the waiting ones, of which there may be many.
+macro_rules! task_api {
+    ($($call:ident: $request:ty => $answer:ty,)*) => {
+        #[async_trait]
+        impl TaskApi for Calls {
+            $(
+                async fn $call(&self, _: &TtrpcContext, request: $request) -> Result<$answer> {
+                    let service = Arc::clone(&self.0);
+                    blocking(move || service.$call(request)).await
+                }
+            )*
+
+            async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> Result<WaitResponse> {
+                // The task is not held meanwhile: the last who has it waits for its microVM to go.
+                let process = self.0.process(&request.id, &request.exec_id)?;
+                let exit = process.ended().await;
+                Ok(WaitResponse {
+                    exit_status: exit.status,
+                    exited_at: Some(timestamp(exit.at)).into(),
+                    ..Default::default()
+                })
+            }
+        }
+    };
+}
+
+task_api! {
+    create: CreateTaskRequest => CreateTaskResponse,
+    start: StartRequest => StartResponse,
+    state: StateRequest => StateResponse,
+    kill: KillRequest => Empty,
+    delete: DeleteRequest => DeleteResponse,
+    exec: ExecProcessRequest => Empty,
+    resize_pty: ResizePtyRequest => Empty,
+    close_io: CloseIORequest => Empty,
+    pids: PidsRequest => PidsResponse,
+    connect: ConnectRequest => ConnectResponse,
+    shutdown: ShutdownRequest => Empty,
+    pause: PauseRequest => Empty,
+    resume: ResumeRequest => Empty,
+    checkpoint: CheckpointTaskRequest => Empty,
+    update: UpdateTaskRequest => Empty,
+    stats: StatsRequest => StatsResponse,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "requests come by value")]
+impl Service {
+    fn create(&self, request: CreateTaskRequest) -> Result<CreateTaskResponse> {
         // Held all along: a second Create waits and is refused.
         let mut slot = self.lock();
         if slot.is_some() {
@@ -114,7 +171,7 @@ impl TaskApi for Service {
         })
     }
 
-    fn start(&self, _: &TtrpcContext, request: StartRequest) -> Result<StartResponse> {
+    fn start(&self, request: StartRequest) -> Result<StartResponse> {
         let task = self.task(&request.id)?;
         task.start(&request.exec_id)?;
         Ok(StartResponse {
@@ -123,7 +180,7 @@ impl TaskApi for Service {
         })
     }
 
-    fn state(&self, _: &TtrpcContext, request: StateRequest) -> Result<StateResponse> {
+    fn state(&self, request: StateRequest) -> Result<StateResponse> {
         let task = self.task(&request.id)?;
         let process = task
             .container
@@ -152,18 +209,7 @@ impl TaskApi for Service {
         })
     }
 
-    fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> Result<WaitResponse> {
-        let task = self.task(&request.id)?;
-        let process = task.container.process(&request.exec_id);
-        let exit = process.map_err(ShimError::from)?.wait();
-        Ok(WaitResponse {
-            exit_status: exit.status,
-            exited_at: Some(timestamp(exit.at)).into(),
-            ..Default::default()
-        })
-    }
-
-    fn kill(&self, _: &TtrpcContext, request: KillRequest) -> Result<Empty> {
+    fn kill(&self, request: KillRequest) -> Result<Empty> {
         let task = self.task(&request.id)?;
         task.container
             .kill(&request.exec_id, request.signal, request.all)
@@ -171,7 +217,7 @@ impl TaskApi for Service {
         Ok(Empty::default())
     }
 
-    fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Result<DeleteResponse> {
+    fn delete(&self, request: DeleteRequest) -> Result<DeleteResponse> {
         let task = self.task(&request.id)?;
         let pid = task.pid();
         let exit = if request.exec_id.is_empty() {
@@ -198,7 +244,7 @@ impl TaskApi for Service {
         })
     }
 
-    fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> Result<Empty> {
+    fn exec(&self, request: ExecProcessRequest) -> Result<Empty> {
         let task = self.task(&request.id)?;
         let start = oci::read_exec(&request.id, &request.exec_id, &request.spec.value);
         let mut start = start.map_err(ShimError::from)?;
@@ -225,7 +271,7 @@ impl TaskApi for Service {
         Ok(Empty::default())
     }
 
-    fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> Result<Empty> {
+    fn resize_pty(&self, request: ResizePtyRequest) -> Result<Empty> {
         let task = self.task(&request.id)?;
         task.container
             .resize(&request.exec_id, request.height, request.width)
@@ -233,7 +279,7 @@ impl TaskApi for Service {
         Ok(Empty::default())
     }
 
-    fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> Result<Empty> {
+    fn close_io(&self, request: CloseIORequest) -> Result<Empty> {
         let stdio = self.task(&request.id)?.stdio(&request.exec_id)?;
         if request.stdin {
             stdio.close_stdin();
@@ -241,7 +287,7 @@ impl TaskApi for Service {
         Ok(Empty::default())
     }
 
-    fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> Result<PidsResponse> {
+    fn pids(&self, request: PidsRequest) -> Result<PidsResponse> {
         let task = self.task(&request.id)?;
         let pids = task.container.pids().map_err(ShimError::from)?;
         let processes = pids.into_iter().map(|pid| ProcessInfo {
@@ -254,7 +300,7 @@ impl TaskApi for Service {
         })
     }
 
-    fn connect(&self, _: &TtrpcContext, _: ConnectRequest) -> Result<ConnectResponse> {
+    fn connect(&self, _: ConnectRequest) -> Result<ConnectResponse> {
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
             task_pid: self.lock().as_ref().map_or(0, |task| task.pid()),
@@ -263,7 +309,7 @@ impl TaskApi for Service {
         })
     }
 
-    fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> Result<Empty> {
+    fn shutdown(&self, request: ShutdownRequest) -> Result<Empty> {
         // As containerd's own shim: without `now` a shim that has a container stays.
         if request.now || self.lock().is_none() {
             let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,27 +320,27 @@ impl TaskApi for Service {
     }
 
     /// All of the container: its microVM.
-    fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Result<Empty> {
+    fn pause(&self, request: PauseRequest) -> Result<Empty> {
         let task = self.task(&request.id)?;
         task.pod().pause().map_err(ShimError::from)?;
         Ok(Empty::default())
     }
 
-    fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Result<Empty> {
+    fn resume(&self, request: ResumeRequest) -> Result<Empty> {
         let task = self.task(&request.id)?;
         task.pod().resume().map_err(ShimError::from)?;
         Ok(Empty::default())
     }
 
-    fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> Result<Empty> {
+    fn checkpoint(&self, _: CheckpointTaskRequest) -> Result<Empty> {
         Err(ShimError::Unimplemented { call: "Checkpoint" }.into())
     }
 
-    fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> Result<Empty> {
+    fn update(&self, _: UpdateTaskRequest) -> Result<Empty> {
         Err(ShimError::Unimplemented { call: "Update" }.into())
     }
 
-    fn stats(&self, _: &TtrpcContext, _: StatsRequest) -> Result<StatsResponse> {
+    fn stats(&self, _: StatsRequest) -> Result<StatsResponse> {
         Err(ShimError::Unimplemented { call: "Stats" }.into())
     }
 }

@@ -14,6 +14,9 @@ pub enum AgentError {
     /// The guest could not be reached.
     #[error(transparent)]
     Link(#[from] MachineError),
+    /// This process could not ask.
+    #[error("cannot wait for the agent in the guest: {0}")]
+    Local(#[from] io::Error),
     /// The agent refused; its sentence names the input at fault.
     #[error("{}", sentence(.failure))]
     Refused {

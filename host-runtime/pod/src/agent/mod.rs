@@ -7,8 +7,8 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::io::Write;
-use std::os::fd::IntoRawFd;
+use std::future::Future;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,10 @@ use agent_protocol::{
     WaitProcessResponse, WindowSize,
 };
 use host_machine::Machine;
-use ttrpc::context::{self, Context};
+use ttrpc::r#async::transport::Socket;
+use ttrpc::context::Context;
+
+use crate::runtime;
 
 pub use error::AgentError;
 
@@ -77,12 +80,7 @@ impl Agent {
     pub fn connect(machine: Arc<dyn Machine>, bound: Duration) -> Result<Self, AgentError> {
         let begun = Instant::now();
         let stream = machine.connect(RPC_PORT, bound)?;
-        let client =
-            ttrpc::Client::new(stream.into_raw_fd()).map_err(|source| AgentError::Transport {
-                call: "connect",
-                source,
-            })?;
-        let client = AgentClient::new(client);
+        let client = client_on(stream).map_err(|source| AgentError::Stream { source })?;
         let request = HelloRequest {
             protocol_version: PROTOCOL_VERSION,
             client: concat!("nacre ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -91,7 +89,7 @@ impl Agent {
         let left = bound
             .saturating_sub(begun.elapsed())
             .max(Duration::from_secs(1));
-        let hello = bounded("Hello", left, |context| client.hello(context, &request))?;
+        let hello = bounded("Hello", left, client.hello(Context::default(), &request))?;
         // A counter of our own is enough: only this process opens streams to this guest.
         Ok(Self {
             client,
@@ -128,9 +126,11 @@ impl Agent {
         &self,
         request: &CreateContainerRequest,
     ) -> Result<CreateContainerResponse, AgentError> {
-        bounded("CreateContainer", WORK_BOUND, |context| {
-            self.client.create_container(context, request)
-        })
+        bounded(
+            "CreateContainer",
+            WORK_BOUND,
+            self.client.create_container(Context::default(), request),
+        )
     }
 
     /// Unmounts a container none of whose processes runs.
@@ -142,9 +142,11 @@ impl Agent {
             id: id.to_owned(),
             ..Default::default()
         };
-        bounded("DeleteContainer", WORK_BOUND, |context| {
-            self.client.delete_container(context, &request)
-        })
+        bounded(
+            "DeleteContainer",
+            WORK_BOUND,
+            self.client.delete_container(Context::default(), &request),
+        )
         .map(drop)
     }
 
@@ -153,9 +155,11 @@ impl Agent {
     /// # Errors
     /// As [`Agent::start_process`].
     pub fn check_process(&self, request: &StartProcessRequest) -> Result<(), AgentError> {
-        bounded("CheckProcess", WORK_BOUND, |context| {
-            self.client.check_process(context, request)
-        })
+        bounded(
+            "CheckProcess",
+            WORK_BOUND,
+            self.client.check_process(Context::default(), request),
+        )
         .map(drop)
     }
 
@@ -164,9 +168,11 @@ impl Agent {
     /// # Errors
     /// As every call; [`AgentError::exit_code`] tells 126 and 127.
     pub fn start_process(&self, request: &StartProcessRequest) -> Result<i32, AgentError> {
-        bounded("StartProcess", WORK_BOUND, |context| {
-            self.client.start_process(context, request)
-        })
+        bounded(
+            "StartProcess",
+            WORK_BOUND,
+            self.client.start_process(Context::default(), request),
+        )
         .map(|response| response.pid)
     }
 
@@ -188,21 +194,31 @@ impl Agent {
             all,
             ..Default::default()
         };
-        bounded("SignalProcess", CALL_BOUND, |context| {
-            self.client.signal_process(context, &request)
-        })
+        bounded(
+            "SignalProcess",
+            CALL_BOUND,
+            self.client.signal_process(Context::default(), &request),
+        )
         .map(drop)
     }
 
-    /// Waits for a process to end, however long it runs; fails as soon as the microVM is gone.
+    /// Waits for a process to end, however long it runs, without a thread; fails as soon as the microVM is gone.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn ended(&self, container: &str, exec: &str) -> Result<ProcessExit, AgentError> {
+        let response = self.wait_request(container, exec, 0).await?;
+        response.ok_or(AgentError::Protocol {
+            what: "WaitProcess without a timeout answered before the process ended",
+        })
+    }
+
+    /// The same on a thread that waits.
     ///
     /// # Errors
     /// As every call.
     pub fn wait(&self, container: &str, exec: &str) -> Result<ProcessExit, AgentError> {
-        let response = self.wait_request(container, exec, 0, Context::default())?;
-        response.ok_or(AgentError::Protocol {
-            what: "WaitProcess without a timeout answered before the process ended",
-        })
+        runtime::wait(self.ended(container, exec))?
     }
 
     /// Waits for a process to end, at most for `bound`; `None` when it still runs.
@@ -216,16 +232,20 @@ impl Agent {
         bound: Duration,
     ) -> Result<Option<ProcessExit>, AgentError> {
         let timeout_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1);
-        let context = context::with_duration(bound.saturating_add(CALL_BOUND));
-        self.wait_request(container, exec, timeout_ms, context)
+        let waited = bound.saturating_add(CALL_BOUND);
+        let answer = self.wait_request(container, exec, timeout_ms);
+        let answer = runtime::wait(async { tokio::time::timeout(waited, answer).await })?;
+        answer.unwrap_or(Err(AgentError::NoAnswer {
+            call: "WaitProcess",
+            waited,
+        }))
     }
 
-    fn wait_request(
+    async fn wait_request(
         &self,
         container: &str,
         exec: &str,
         timeout_ms: u64,
-        context: Context,
     ) -> Result<Option<ProcessExit>, AgentError> {
         let request = WaitProcessRequest {
             container_id: container.to_owned(),
@@ -233,9 +253,9 @@ impl Agent {
             timeout_ms,
             ..Default::default()
         };
-        let response = self
-            .client
-            .wait_process(context, &request)
+        let answer = self.client.wait_process(Context::default(), &request);
+        let response = answer
+            .await
             .map_err(|source| AgentError::of_call("WaitProcess", source))?;
         exit_of(&response)
     }
@@ -262,9 +282,11 @@ impl Agent {
             .into(),
             ..Default::default()
         };
-        bounded("ResizeTerminal", CALL_BOUND, |context| {
-            self.client.resize_terminal(context, &request)
-        })
+        bounded(
+            "ResizeTerminal",
+            CALL_BOUND,
+            self.client.resize_terminal(Context::default(), &request),
+        )
         .map(drop)
     }
 
@@ -278,9 +300,11 @@ impl Agent {
             exec_id: exec.to_owned(),
             ..Default::default()
         };
-        bounded("CloseStdin", CALL_BOUND, |context| {
-            self.client.close_stdin(context, &request)
-        })
+        bounded(
+            "CloseStdin",
+            CALL_BOUND,
+            self.client.close_stdin(Context::default(), &request),
+        )
         .map(drop)
     }
 
@@ -293,9 +317,11 @@ impl Agent {
             container_id: container.to_owned(),
             ..Default::default()
         };
-        bounded("ListProcesses", CALL_BOUND, |context| {
-            self.client.list_processes(context, &request)
-        })
+        bounded(
+            "ListProcesses",
+            CALL_BOUND,
+            self.client.list_processes(Context::default(), &request),
+        )
     }
 
     /// Forgets a process that has ended.
@@ -308,9 +334,11 @@ impl Agent {
             exec_id: exec.to_owned(),
             ..Default::default()
         };
-        bounded("DeleteProcess", CALL_BOUND, |context| {
-            self.client.delete_process(context, &request)
-        })
+        bounded(
+            "DeleteProcess",
+            CALL_BOUND,
+            self.client.delete_process(Context::default(), &request),
+        )
         .map(drop)
     }
 
@@ -324,9 +352,11 @@ impl Agent {
             grace_ms,
             ..Default::default()
         };
-        bounded("Shutdown", CALL_BOUND, |context| {
-            self.client.shutdown(context, &request)
-        })
+        bounded(
+            "Shutdown",
+            CALL_BOUND,
+            self.client.shutdown(Context::default(), &request),
+        )
         .map(drop)
     }
 }
@@ -343,20 +373,25 @@ impl std::fmt::Debug for Agent {
 fn bounded<T>(
     call: &'static str,
     bound: Duration,
-    make: impl FnOnce(Context) -> ttrpc::Result<T>,
+    answer: impl Future<Output = ttrpc::Result<T>>,
 ) -> Result<T, AgentError> {
-    let begun = Instant::now();
-    make(context::with_duration(bound)).map_err(|source| {
-        // ttrpc has no error of its own for its timeout.
-        if matches!(source, ttrpc::Error::Others(_)) && begun.elapsed() >= bound {
-            AgentError::NoAnswer {
-                call,
-                waited: bound,
-            }
-        } else {
-            AgentError::of_call(call, source)
-        }
-    })
+    match runtime::wait(async { tokio::time::timeout(bound, answer).await })? {
+        Ok(answer) => answer.map_err(|source| AgentError::of_call(call, source)),
+        Err(_) => Err(AgentError::NoAnswer {
+            call,
+            waited: bound,
+        }),
+    }
+}
+
+/// A client on a stream to the guest.
+fn client_on(stream: UnixStream) -> Result<AgentClient, io::Error> {
+    let runtime = runtime::handle()?;
+    let _entered = runtime.enter();
+    stream.set_nonblocking(true)?;
+    let stream = tokio::net::UnixStream::from_std(stream)?;
+    let client = ttrpc::r#async::Client::new(Socket::new(stream));
+    Ok(AgentClient::new(client))
 }
 
 /// Checks what the guest claims about an exit.

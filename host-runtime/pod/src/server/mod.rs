@@ -12,11 +12,10 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use host_machine::printing::tell;
-use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
@@ -102,12 +101,10 @@ fn told(event: &Event) -> wire::Event {
 /// The sockets of one pod, answered until this is dropped, which is when the pod has ended.
 #[derive(Debug)]
 pub struct PodServer {
-    runtime: Handle,
     log: Arc<PodLog>,
     stop: watch::Sender<bool>,
-    /// Requests that wait for something to happen.
-    waiting: watch::Receiver<usize>,
-    stopped: watch::Receiver<bool>,
+    /// Heard of once all has been answered.
+    stopped: Mutex<mpsc::Receiver<()>>,
 }
 
 impl PodServer {
@@ -121,13 +118,16 @@ impl PodServer {
         pod: Arc<Pod>,
         container: Arc<Container>,
     ) -> Result<Self, PodError> {
-        let runtime = runtime::handle()?;
+        let runtime = runtime::handle().map_err(|source| PodError::Thread {
+            what: "requests",
+            source,
+        })?;
         let _entered = runtime.enter();
         let stdio = listen(dir, "stdio.sock")?;
         let requests = listen(dir, "pod.sock")?;
         let table = Arc::new(StreamTable::default());
         let (stop, stopping) = watch::channel(false);
-        let (count, waiting) = watch::channel(0);
+        let (count, mut waiting) = watch::channel(0);
         let service = Service::new(
             pod,
             container,
@@ -140,7 +140,7 @@ impl PodServer {
         let mut server = Server::new()
             .register_service(methods)
             .add_listener(Listener::from(requests));
-        let (has_stopped, stopped) = watch::channel(false);
+        let (has_stopped, stopped) = mpsc::channel();
         let mut until = stopping.clone();
         runtime.spawn(async move {
             if let Err(error) = server.start().await {
@@ -148,16 +148,16 @@ impl PodServer {
             }
             // An owner that is gone has stopped it, too.
             let _ = until.wait_for(|stop| *stop).await;
+            // Followers end by themselves: there is no more to follow.
+            let _ = waiting.wait_for(|count| *count == 0).await;
             let _ = server.shutdown().await;
-            has_stopped.send_replace(true);
+            let _ = has_stopped.send(());
         });
         runtime.spawn(streams::accept_all(stdio, table, stopping));
         Ok(Self {
-            runtime,
             log: Arc::clone(hub.log()),
             stop,
-            waiting,
-            stopped,
+            stopped: Mutex::new(stopped),
         })
     }
 }
@@ -165,17 +165,11 @@ impl PodServer {
 impl Drop for PodServer {
     fn drop(&mut self) {
         self.log.end();
-        let (stop, mut waiting) = (&self.stop, self.waiting.clone());
-        let mut stopped = self.stopped.clone();
-        let last_answers = async {
-            // Followers end by themselves: there is no more to follow.
-            stop.send_replace(true);
-            let _ = waiting.wait_for(|count| *count == 0).await;
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        let bounded = async { tokio::time::timeout(LAST_ANSWERS_BOUND, last_answers).await };
+        self.stop.send_replace(true);
+        let stopped = self.stopped.get_mut();
+        let stopped = stopped.unwrap_or_else(PoisonError::into_inner);
         // A client that does not take its answer has to do without.
-        let _ = self.runtime.block_on(bounded);
+        let _ = stopped.recv_timeout(LAST_ANSWERS_BOUND);
     }
 }
 
