@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::interrupt::InterruptsOff;
 use crate::interrupt::bare::turn_off;
+use crate::x86::frames::Addresses;
 use crate::x86::port;
 
 pub(crate) const COM1: u16 = 0x3f8;
@@ -35,9 +36,16 @@ pub fn reset() -> ! {
     triple_fault()
 }
 
-/// Tells the host that the kernel panicked (pvpanic), after the message was logged, and stops.
+/// Whether a panic's calls have been told, or are being told.
+static CALLS_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// Says by which calls a panic came, after its message was logged, tells the host of it (pvpanic), and stops.
 pub fn panicked() -> ! {
     turn_off();
+    // A panic on the way through the stack comes here again.
+    if !CALLS_TOLD.swap(true, Ordering::Relaxed) {
+        crate::log!("called from, as image+:{}", Addresses::here());
+    }
     port::out8(PVPANIC, PVPANIC_PANICKED);
     port::out8(DEBUG_EXIT, DEBUG_EXIT_PANIC);
     reset()

@@ -175,23 +175,12 @@ extern "C" fn in_kernel(frame: &mut Frame) {
 
 /// Prints where the kernel was interrupted, and what on its stack looks like return addresses.
 fn report(frame: &Frame) {
-    const MOST_WORDS: u64 = 512;
-    let image = super::layout::image();
-    let from = |address: u64| address.wrapping_sub(image.start);
     crate::log!(
-        "CPU {} is at image+{:#x}; addresses on its stack, as image+:",
+        "CPU {} is at image+{:#x}; addresses on its stack, as image+:{}",
         crate::cpu::current(),
-        from(frame.rip)
+        frame.rip.wrapping_sub(super::layout::image().start),
+        super::frames::Addresses { from: frame.rsp }
     );
-    let end = crate::task::running_stack_top().min(frame.rsp.saturating_add(MOST_WORDS * 8));
-    for at in (frame.rsp..end.saturating_sub(7)).step_by(8) {
-        let word: *const u64 = core::ptr::with_exposed_provenance(at as usize);
-        // SAFETY: between the stack pointer and the top of the running task's stack, which is mapped.
-        let word = unsafe { word.read_volatile() };
-        if (image.text_start..image.text_end).contains(&word) {
-            crate::log!("  {:#x}", from(word));
-        }
-    }
 }
 
 /// A trap that the kernel must not cause: says what and where, then panics.
