@@ -119,6 +119,7 @@ impl MappingList {
             if space.is_some_and(|space| !space.try_evict(source, page)) {
                 return false;
             }
+            sched::cond_resched();
         }
     }
 

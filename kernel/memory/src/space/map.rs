@@ -222,7 +222,7 @@ impl AddressSpace {
     ) {
         // Faults are kept off: none may map a page that the source has let go of meanwhile.
         let areas = &mut *self.areas.write();
-        for (start, area) in areas.tree.iter() {
+        for (start, area) in areas.tree.showing(source, &pages) {
             if let Some(range) = shown(start, area, source, pages.clone())
                 && (with_copies || !area.is_copied())
             {
@@ -240,11 +240,14 @@ impl AddressSpace {
             return false;
         };
         let areas = &mut *areas;
-        for (start, area) in areas.tree.iter() {
-            let Some(range) = shown(start, area, source, page..page + 1) else {
+        let pages = page..page + 1;
+        let mut seen = 0;
+        for (start, area) in areas.tree.showing(source, &pages) {
+            let Some(range) = shown(start, area, source, pages.clone()) else {
                 continue;
             };
-            if area.flags.contains(AreaFlags::LOCKED) {
+            seen += 1;
+            if seen > MOST_SEEN || area.flags.contains(AreaFlags::LOCKED) {
                 return false;
             }
             if area.is_copied() && areas.pages.mapped(addresses(range.clone())) > 0 {
@@ -262,7 +265,7 @@ impl AddressSpace {
     /// Makes shared mappings of pages of `source` ask again before the next store.
     pub(crate) fn expect_stores(&self, source: &dyn crate::PageSource, pages: Range<u64>) {
         let areas = &mut *self.areas.write();
-        for (start, area) in areas.tree.iter() {
+        for (start, area) in areas.tree.showing(source, &pages) {
             if area.is_shared()
                 && let Some(range) = shown(start, area, source, pages.clone())
             {
@@ -271,6 +274,9 @@ impl AddressSpace {
         }
     }
 }
+
+/// A page that a process maps more often than this is left to it: it would be a long way to take it out everywhere.
+const MOST_SEEN: usize = 1024;
 
 /// The addresses at which an area shows some of `pages` of `source`.
 fn shown(

@@ -3,6 +3,7 @@
 //! Areas never overlap and are never empty; neighbours that could be one area are one. What is asked of all of
 //! them together ([`Totals`]) is counted as they change.
 
+mod chunk;
 mod list;
 
 use alloc::sync::Arc;
@@ -12,6 +13,8 @@ use abi::{Errno, Result};
 use collections::Vec;
 
 use super::area::{Area, AreaFlags, Prot};
+use crate::page_source::PageSource;
+pub(crate) use chunk::Chunk;
 use list::{At, List};
 
 /// The most areas an address space may have (Linux's `vm.max_map_count`).
@@ -93,6 +96,16 @@ impl AreaTree {
 
     pub(crate) fn len(&self) -> usize {
         self.areas.len()
+    }
+
+    /// All areas that show some of `pages` of `source`, and some that do not.
+    pub(crate) fn showing<'a>(
+        &'a self,
+        source: &'a dyn PageSource,
+        pages: &'a Range<u64>,
+    ) -> impl Iterator<Item = (u64, &'a Area)> {
+        let entries = self.areas.showing(source, pages);
+        entries.map(|(start, area)| (*start, area))
     }
 
     /// The areas that end above `addr`.
@@ -336,7 +349,7 @@ impl AreaTree {
     }
 
     /// Takes everything out.
-    pub(crate) fn take_all(&mut self) -> Vec<Vec<(u64, Area)>> {
+    pub(crate) fn take_all(&mut self) -> Vec<Chunk> {
         self.totals = Totals::default();
         self.searched = None;
         self.areas.take_chunks()

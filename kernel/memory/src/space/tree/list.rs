@@ -10,14 +10,13 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use abi::Result;
 use collections::Vec;
 
-use super::Area;
+use super::chunk::{Chunk, Entry};
+use crate::page_source::PageSource;
 
 /// Entries of a chunk: a page of them.
 const CHUNK: usize = 40;
 /// Empty chunks that are kept once there is more than one: a change needs two at most.
 const SPARE: usize = 2;
-
-type Entry = (u64, Area);
 
 /// A place in the list; behind the last entry it is the first slot of a chunk that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +27,8 @@ pub(super) struct At {
 
 #[derive(Debug, Default)]
 pub(super) struct List {
-    chunks: Vec<Vec<Entry>>,
-    spare: Vec<Vec<Entry>>,
+    chunks: Vec<Chunk>,
+    spare: Vec<Chunk>,
     len: usize,
     /// Where the last look-up ended: the next one is often the same.
     last: AtomicUsize,
@@ -145,9 +144,22 @@ impl List {
     pub(super) fn from(&self, at: At) -> impl Iterator<Item = &Entry> {
         let (first, rest) = match self.chunks.get(at.chunk..) {
             Some([first, rest @ ..]) => (first.get(at.slot..).unwrap_or(&[]), rest),
-            _ => (&[] as &[Entry], &[] as &[Vec<Entry>]),
+            _ => (&[] as &[Entry], &[] as &[Chunk]),
         };
         first.iter().chain(rest.iter().flatten())
+    }
+
+    /// The entries of the chunks that may show some of `pages` of `source`. The CPU may be given away between them.
+    pub(super) fn showing<'a>(
+        &'a self,
+        source: &'a dyn PageSource,
+        pages: &'a Range<u64>,
+    ) -> impl Iterator<Item = &'a Entry> {
+        let may_show = |chunk: &&Chunk| {
+            sched::cond_resched();
+            chunk.may_show(source, pages)
+        };
+        self.chunks.iter().filter(may_show).flatten()
     }
 
     /// The entries before a place, backwards.
@@ -176,7 +188,8 @@ impl List {
         self.chunks.try_reserve(1)?;
         self.spare.try_reserve(SPARE)?;
         if self.spare.is_empty() {
-            self.spare.try_push(Vec::try_with_capacity(more)?)?;
+            self.spare
+                .try_push(Chunk::new(Vec::try_with_capacity(more)?))?;
         }
         Ok(())
     }
@@ -191,7 +204,8 @@ impl List {
             spare.try_reserve_exact(CHUNK)?;
         }
         while self.spare.len() < more {
-            self.spare.try_push(Vec::try_with_capacity(CHUNK)?)?;
+            self.spare
+                .try_push(Chunk::new(Vec::try_with_capacity(CHUNK)?))?;
         }
         Ok(())
     }
@@ -322,8 +336,7 @@ impl List {
         let Some(before) = index.checked_sub(1) else {
             return;
         };
-        let has_room =
-            |chunk: &Vec<Entry>| chunk.len() + left <= chunk.capacity().min(CHUNK * 3 / 4);
+        let has_room = |chunk: &Chunk| chunk.len() + left <= chunk.capacity().min(CHUNK * 3 / 4);
         if self.chunks.get(before).is_some_and(has_room) {
             let moved = self.chunks.remove(index);
             for entry in moved {
@@ -334,7 +347,7 @@ impl List {
     }
 
     /// Takes everything out, a chunk at a time.
-    pub(super) fn take_chunks(&mut self) -> Vec<Vec<Entry>> {
+    pub(super) fn take_chunks(&mut self) -> Vec<Chunk> {
         self.len = 0;
         core::mem::take(&mut self.chunks)
     }

@@ -234,3 +234,56 @@ fn many_areas_are_made_found_and_merged_again() {
         assert!(tree.is_empty() && tree.total() == 0);
     }
 }
+
+#[test]
+fn a_page_of_a_file_is_found_wherever_it_is_mapped() {
+    let sources: Vec<Arc<dyn PageSource>> = (0..3)
+        .map(|_| Mapping::in_memory(None, 0).unwrap() as Arc<dyn PageSource>)
+        .collect();
+    let mut tree = AreaTree::default();
+    let mut random = Random(7);
+    let mut removed = Removed::new();
+    for round in 0..4000 {
+        // Most are in order, as a large file is mapped; what is far off comes in later.
+        let page = if round < 2000 {
+            round
+        } else {
+            random.below(4000)
+        };
+        let (start, len) = (page * 4 * PAGE, (1 + random.below(3)) * PAGE);
+        tree.remove(start..start + len, &mut removed).unwrap();
+        let offset = if round < 2000 {
+            page * 4
+        } else {
+            random.below(9000)
+        };
+        let area = Area {
+            source: Some(sources[usize::try_from(page / 1000 % 3).unwrap()].clone()),
+            offset: offset * PAGE,
+            ..anonymous(start + len, Prot::READ)
+        };
+        tree.insert(start, area).unwrap();
+        if round % 50 != 49 {
+            continue;
+        }
+        let source = &*sources[usize::try_from(random.below(3)).unwrap()];
+        let first = random.below(9000);
+        let pages = first..first + 1 + random.below(5);
+        let shows = |(start, area): &(u64, &Area)| {
+            let from = area.offset / PAGE;
+            let own = area.source.as_deref().unwrap();
+            core::ptr::addr_eq(own, source)
+                && from < pages.end
+                && pages.start < from + (area.end - start) / PAGE
+        };
+        let wanted: Vec<u64> = tree.iter().filter(shows).map(|(at, _)| at).collect();
+        let looked_at = tree.showing(source, &pages).count();
+        let found: Vec<u64> = tree
+            .showing(source, &pages)
+            .filter(shows)
+            .map(|(at, _)| at)
+            .collect();
+        assert_eq!(found, wanted);
+        assert!(round >= 2000 || looked_at <= 80, "{looked_at} areas");
+    }
+}
