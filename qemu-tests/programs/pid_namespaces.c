@@ -304,6 +304,25 @@ static void restarting(void) {
     }
 }
 
+// As checkpoints do that restore a process under its old number.
+static void chosen_numbers(void) {
+    pid_t child = clone_into(CLONE_NEWPID);
+    if (child == 0) {
+        const char *values[] = {"76", "4", "0", "-1", "x", "99999999"};
+        for (int i = 0; i < 6; i++) {
+            int file = open("/proc/sys/kernel/ns_last_pid", O_WRONLY);
+            say("%s: %d\n", values[i], write(file, values[i], strlen(values[i])) < 0 ? errno : 0);
+            close(file);
+            pid_t next = fork();
+            if (next == 0) _exit(0);
+            say("next: %d\n", next);
+            waitpid(next, 0, 0);
+        }
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+}
+
 static void refusals(void) {
     SHOW(syscall(SYS_clone, CLONE_NEWPID | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, 0, 0, 0, 0));
     if (fork() == 0) {
@@ -320,7 +339,8 @@ static void refusals(void) {
 int main(void) {
     pipe(ready);
     void (*tests[])(void) = {numbers_inside, signals_to_init, the_end_of_init, orphans, unshared,
-                             proc_inside, entering, put_in_from_outside, credentials_cross, restarting, refusals};
+                             proc_inside, entering, put_in_from_outside, credentials_cross, restarting,
+                             chosen_numbers, refusals};
     for (unsigned i = 0; i < sizeof tests / sizeof *tests; i++) {
         say("-- %u\n", i);
         tests[i]();

@@ -123,7 +123,47 @@ static void newer_files(void) {
     TRUE(info.st_nlink > 2);
 }
 
+static void put(const char *path, const char *value) {
+    int file = open(path, O_WRONLY | O_TRUNC);
+    say("%s <- %s: ", path, value);
+    ssize_t count = file < 0 ? -1 : write(file, value, strlen(value));
+    say("%s\n", count < 0 ? strerrorname_np(errno) : "ok");
+    close(file);
+}
+
+static long number_in(const char *path) {
+    return atol(slurp(path));
+}
+
+// What supervisors and monitors read and set.
+static void settings(void) {
+    const char *filters[] = {"0x7f", "077", "33", "0xffffffff", "all"};
+    for (int i = 0; i < 5; i++) {
+        put("/proc/self/coredump_filter", filters[i]);
+        say("filter: %s", slurp("/proc/self/coredump_filter"));
+    }
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        say("inherited: %s", slurp("/proc/self/coredump_filter"));
+        fflush(stdout);
+        _exit(0);
+    }
+    waitpid(child, 0, 0);
+    long long ran = -1, waited = -1, turns = -1, later;
+    for (int i = 0; i < 3; i++) usleep(1000);
+    TRUE(sscanf(slurp("/proc/self/schedstat"), "%lld %lld %lld", &ran, &waited, &turns) == 3);
+    TRUE(ran > 0 && waited >= 0 && turns >= 3);
+    for (volatile int i = 0; i < 1000000; i++) continue;
+    sscanf(slurp("/proc/thread-self/schedstat"), "%lld %lld %lld", &later, &waited, &turns);
+    TRUE(later > ran);
+    TRUE(number_in("/proc/sys/fs/epoll/max_user_watches") > 10000);
+    TRUE(number_in("/proc/sys/kernel/ns_last_pid") > 0);
+    say("dirty_ratio: %s", slurp("/proc/sys/vm/dirty_ratio"));
+}
+
 int main(void) {
+    settings();
     positions();
     memory();
     newer_files();

@@ -27,7 +27,7 @@ pub mod user;
 
 pub use errors::{Seen, WriteErrors};
 pub use group::{MemoryGroup, OwnedGroup};
-pub use mapping::{Backing, Mapping, Quota, Readahead, WriteGuard};
+pub use mapping::{Backing, DIRTY_RATIO, Mapping, Quota, Readahead, WriteGuard};
 pub use page_source::{Origin, PageSource};
 pub use rmap::MappingList;
 pub use space::{

@@ -37,6 +37,7 @@ use crate::pressure::FILES;
 use crate::rmap::MappingList;
 use pages::{Pages, Reclaimed};
 pub use read::Readahead;
+pub use write_back::DIRTY_RATIO;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// The largest file offset there is.

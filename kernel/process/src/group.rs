@@ -60,10 +60,15 @@ pub struct Process {
     pub oom_score_adj: AtomicI32,
     /// personality(2).
     pub personality: AtomicU32,
+    /// /proc/PID/coredump_filter: kept for those who set it, as no cores are dumped.
+    pub coredump_filter: AtomicU32,
     /// The init of its PID namespace: signals that would kill it by default are dropped.
     pub(crate) is_init: AtomicBool,
     start_ns: u64,
 }
+
+/// What Linux starts with: anonymous memory, and the headers of ELF files.
+const COREDUMP_FILTER: u32 = 0x33;
 
 fn group_of(owned: Option<&Arc<OwnedGroup>>) -> MemoryGroup {
     owned.map_or(MemoryGroup::ROOT, |owned| owned.group())
@@ -118,6 +123,7 @@ impl Process {
             dumpable: AtomicU32::new(1),
             oom_score_adj: AtomicI32::new(0),
             personality: AtomicU32::new(0),
+            coredump_filter: AtomicU32::new(COREDUMP_FILTER),
             is_init: AtomicBool::new(is_init),
             start_ns: sched::clock::boottime_ns(),
         })?;
@@ -240,6 +246,7 @@ impl Process {
         };
         copy(&self.dumpable, &parent.dumpable);
         copy(&self.personality, &parent.personality);
+        copy(&self.coredump_filter, &parent.coredump_filter);
         let group = parent.memory_group.lock().clone();
         *self.memory_group.lock() = group;
         let score = parent.oom_score_adj.load(Ordering::Relaxed);

@@ -176,6 +176,11 @@ impl PidNamespace {
         self.cell().get(tree).last
     }
 
+    /// Has numbers be given behind `last` (/proc/sys/kernel/ns_last_pid).
+    pub(crate) fn set_last_number(&self, tree: &mut Tree, last: PidNumber) {
+        self.cell().get_mut(tree).last = last;
+    }
+
     /// A number that is free.
     ///
     /// # Errors

@@ -22,6 +22,21 @@ pub(crate) struct Account {
     since_ns: AtomicU64,
     /// What the time since then is.
     mode: AtomicU8,
+    waited_ns: AtomicU64,
+    turns: AtomicU64,
+    /// Since when it waits for a CPU, [`NOT_WAITING`] when it does not.
+    waits_since_ns: AtomicU64,
+}
+
+const NOT_WAITING: u64 = 0;
+
+/// How a thread has waited for CPUs (/proc/PID/schedstat).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Turns {
+    /// Time in run queues, in nanoseconds.
+    pub waited_ns: u64,
+    /// How often it was given a CPU.
+    pub count: u64,
 }
 
 /// It does not run.
@@ -49,6 +64,36 @@ impl Account {
     )]
     pub(crate) fn stop(&self) {
         self.mode.store(OFF, Ordering::Relaxed);
+    }
+
+    /// It waits in a run queue from now on. Under the queue's lock.
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "the host has its own queues")
+    )]
+    pub(crate) fn begin_wait(&self, now: u64) {
+        self.waits_since_ns.store(now, Ordering::Relaxed);
+    }
+
+    /// It is given a CPU.
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "the host has its own queues")
+    )]
+    pub(crate) fn end_wait(&self, now: u64) {
+        bump(&self.turns, 1);
+        let since = self.waits_since_ns.load(Ordering::Relaxed);
+        if since != NOT_WAITING {
+            self.waits_since_ns.store(NOT_WAITING, Ordering::Relaxed);
+            bump(&self.waited_ns, now.saturating_sub(since));
+        }
+    }
+
+    pub(crate) fn turns(&self) -> Turns {
+        Turns {
+            waited_ns: self.waited_ns.load(Ordering::Relaxed),
+            count: self.turns.load(Ordering::Relaxed),
+        }
     }
 
     /// Books the time since the last call as kernel time; user time begins.

@@ -18,7 +18,7 @@ use crate::handshake::StateCell;
 use crate::later::DropLater;
 use crate::park::{Sleep, WAIT_LEVELS};
 use crate::run_queue::{Entity, Group, Member};
-use crate::stats::{Account, CpuTime};
+use crate::stats::{Account, CpuTime, Turns};
 use crate::timer_heap::{Slot, Timed};
 
 pub use crate::handshake::State;
@@ -240,6 +240,12 @@ impl Thread {
     #[must_use]
     pub fn cpu_time(&self) -> CpuTime {
         self.account.read(crate::clock::monotonic_ns())
+    }
+
+    /// How it has waited for CPUs so far.
+    #[must_use]
+    pub fn turns(&self) -> Turns {
+        self.account.turns()
     }
 
     /// Has the hook of [`set_run_alarm_hook`] called once, when this thread has used `at_ns` of CPU time (user and

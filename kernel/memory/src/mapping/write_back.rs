@@ -17,9 +17,10 @@ const BATCH: usize = 256;
 const BOUNCE: usize = 512;
 /// Dirty pages of one file at which who makes one more has to write back first.
 pub(super) const MOST_DIRTY: usize = 4096;
-/// The part of all memory that may be dirty before who makes one more page dirty has to write its file back (Linux's
-/// `dirty_ratio`: a fifth).
-const MOST_DIRTY_PART: usize = 5;
+/// Percent of all memory that may be dirty before who makes one more page dirty has to write its file back
+/// (/proc/sys/vm/dirty_ratio).
+pub const DIRTY_RATIO: usize = 20;
+const MOST_DIRTY_PART: usize = 100 / DIRTY_RATIO;
 
 impl Mapping {
     /// Writes the dirty pages that touch a range of bytes back, in requests as large as the backing takes. Costs

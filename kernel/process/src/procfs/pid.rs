@@ -42,6 +42,11 @@ macro_rules! common {
             Item::file("cgroup", |_, to| to.push(b"0::/\n")),
             Item::file("cmdline", |scope, to| strings(scope.process()?.memory(), false, to)),
             Item { name: "comm", mode: 0o644, content: Content::Writable(comm, set_comm) },
+            Item {
+                name: "coredump_filter",
+                mode: 0o644,
+                content: Content::Writable(coredump_filter, set_coredump_filter),
+            },
             link("cwd", |scope, to| shown(scope, cwd, to), |scope| leads(scope, cwd)),
             // The process may have become another program since the file was opened.
             secret("environ", |scope, to| strings(scope.memory()?, true, to)),
@@ -74,6 +79,7 @@ macro_rules! common {
             link("root", |scope, to| shown(scope, root, to), |scope| leads(scope, root)),
             Item::file("smaps", smaps::text),
             Item::file("smaps_rollup", smaps::rollup),
+            Item::file("schedstat", scheduling::schedstat),
             Item::file("setgroups", |_, to| to.push(b"allow\n")),
             Item::file("stat", stat::text),
             Item::file("statm", stat::statm),
@@ -247,6 +253,37 @@ fn set_comm(scope: &Scope, to: &[u8]) -> Result<()> {
     }
     let end = to.iter().position(|byte| *byte == b'\n' || *byte == 0);
     thread.set_name(&to[..end.unwrap_or(to.len())]);
+    Ok(())
+}
+
+/// `MMF_DUMP_FILTER_MASK`: nine kinds of mappings.
+const COREDUMP_KINDS: u64 = 0x1ff;
+
+fn coredump_filter(scope: &Scope, to: &mut Text) -> Result<()> {
+    let process = scope.process()?;
+    // The dead have no memory to dump.
+    if process.memory().is_none() {
+        return Ok(());
+    }
+    let filter = process.coredump_filter.load(Ordering::Relaxed);
+    Ok(writeln!(to, "{filter:08x}")?)
+}
+
+fn set_coredump_filter(scope: &Scope, from: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(from).map_err(|_| Errno::EINVAL)?;
+    let text = text.trim();
+    let (digits, base) = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let filter = u64::from_str_radix(digits, base).map_err(|_| Errno::EINVAL)? & COREDUMP_KINDS;
+    let process = scope.process()?;
+    if process.memory().is_none() {
+        return Err(Errno::ESRCH);
+    }
+    let filter = u32::try_from(filter).unwrap_or(0);
+    process.coredump_filter.store(filter, Ordering::Relaxed);
     Ok(())
 }
 

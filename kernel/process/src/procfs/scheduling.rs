@@ -1,4 +1,4 @@
-//! /proc/PID/timerslack_ns.
+//! /proc/PID/timerslack_ns and schedstat.
 
 use alloc::sync::Arc;
 use core::fmt::Write;
@@ -28,6 +28,16 @@ fn permitted(scope: &Scope) -> Result<Arc<Thread>> {
     } else {
         Err(Errno::EPERM)
     }
+}
+
+/// Time on CPUs, time in run queues, turns: of the thread, or of a process's first one.
+pub(super) fn schedstat(scope: &Scope, to: &mut Text) -> Result<()> {
+    let (time, turns) = match scope.thread() {
+        Ok(thread) => thread.scheduling(),
+        Err(_) => Default::default(),
+    };
+    let ran = time.user_ns + time.system_ns;
+    Ok(writeln!(to, "{ran} {} {}", turns.waited_ns, turns.count)?)
 }
 
 pub(super) fn timer_slack(scope: &Scope, to: &mut Text) -> Result<()> {

@@ -8,9 +8,11 @@ use abi::{Errno, Result};
 use fs::permission::sysctl as protected;
 
 use super::node::{Content, Item, Set, Show};
+use super::scope::Scope;
 use super::text::Text;
+use crate::pid_namespace::PidNamespace;
 use crate::uts::{Name, UtsNamespace};
-use crate::{pid_namespace, rlimit, thread, uts};
+use crate::{PidNumber, pid_namespace, rlimit, thread, tree, uts};
 
 /// /proc/sys.
 pub(super) static ITEMS: &[Item] = &[
@@ -20,6 +22,7 @@ pub(super) static ITEMS: &[Item] = &[
 ];
 
 static FS: &[Item] = &[
+    Item::folder("epoll", EPOLL),
     Item::file("file-max", |_, to| line(i64::MAX, to)),
     Item::file("file-nr", |_, to| line("0\t0\t9223372036854775807", to)),
     Item::file("nr_open", |_, to| line(fs::FD_MAX, to)),
@@ -49,6 +52,9 @@ static FS: &[Item] = &[
     Item::file("suid_dumpable", |_, to| line(0, to)),
 ];
 
+/// Nothing but memory bounds what epoll instances watch.
+static EPOLL: &[Item] = &[Item::file("max_user_watches", |_, to| line(i64::MAX, to))];
+
 static KERNEL: &[Item] = &[
     Item::file("cap_last_cap", |_, to| {
         line(63 - fs::Capabilities::all().bits().leading_zeros(), to)
@@ -65,6 +71,11 @@ static KERNEL: &[Item] = &[
         |_, from| set_name(from, UtsNamespace::set_hostname),
     ),
     Item::file("ngroups_max", |_, to| line(65536, to)),
+    Item {
+        name: "ns_last_pid",
+        mode: 0o666,
+        content: Content::Writable(last_pid, set_last_pid),
+    },
     Item::file("osrelease", |_, to| line(uts::RELEASE, to)),
     Item::file("ostype", |_, to| line(uts::SYSNAME, to)),
     Item::file("overflowgid", |_, to| line(65534, to)),
@@ -96,6 +107,7 @@ static RANDOM: &[Item] = &[
 ];
 
 static VM: &[Item] = &[
+    Item::file("dirty_ratio", |_, to| line(memory::DIRTY_RATIO, to)),
     Item {
         name: "drop_caches",
         mode: 0o200,
@@ -170,6 +182,38 @@ fn set_level(level: &AtomicU32, most: u32, from: &[u8]) -> Result<()> {
 
 fn line(value: impl Display, to: &mut Text) -> Result<()> {
     Ok(writeln!(to, "{value}")?)
+}
+
+/// The number that was given last in the reader's PID namespace.
+fn last_pid(_: &Scope, to: &mut Text) -> Result<()> {
+    let namespace = own_pids();
+    let last = namespace.last_number(&tree::lock());
+    line(last, to)
+}
+
+/// As checkpoints restore ids: the next one is given behind it.
+fn set_last_pid(_: &Scope, from: &[u8]) -> Result<()> {
+    let namespace = own_pids();
+    let is_allowed = thread::current().is_none_or(|caller| {
+        let (credentials, owner) = (caller.credentials(), namespace.owner());
+        credentials.ns_capable(&owner, fs::Capabilities::SYS_ADMIN)
+            || credentials.ns_capable(&owner, fs::Capabilities::CHECKPOINT_RESTORE)
+    });
+    if !is_allowed {
+        return Err(Errno::EPERM);
+    }
+    let last = PidNumber::try_from(number(from)?).map_err(|_| Errno::EINVAL)?;
+    if last >= pid_namespace::PID_MAX {
+        return Err(Errno::EINVAL);
+    }
+    namespace.set_last_number(&mut tree::lock(), last);
+    Ok(())
+}
+
+fn own_pids() -> PidNamespace {
+    thread::current().map_or(PidNamespace::INITIAL, |reader| {
+        reader.process().pid_namespace().clone()
+    })
 }
 
 fn name(name: Name, to: &mut Text) -> Result<()> {

@@ -4,7 +4,7 @@
 use core::sync::atomic::Ordering;
 
 use abi::Result;
-use sched::stats::CpuTime;
+use sched::stats::{CpuTime, Turns};
 use sched::{Attributes, CpuMask, ThreadRef};
 
 use super::Thread;
@@ -19,6 +19,7 @@ pub(super) struct Running {
     attributes: Attributes,
     affinity: CpuMask,
     time: CpuTime,
+    turns: Turns,
 }
 
 impl Default for Running {
@@ -28,6 +29,7 @@ impl Default for Running {
             attributes: Attributes::default(),
             affinity: CpuMask::ALL,
             time: CpuTime::default(),
+            turns: Turns::default(),
         }
     }
 }
@@ -41,14 +43,20 @@ impl Thread {
 
     pub(crate) fn set_kernel(&self, kernel: Option<ThreadRef>) {
         let old = self.kernel();
-        let last = old
-            .as_ref()
-            .map(|old| (old.attributes(), old.affinity(), old.cpu_time()));
+        let last = old.as_ref().map(|old| {
+            (
+                old.attributes(),
+                old.affinity(),
+                old.cpu_time(),
+                old.turns(),
+            )
+        });
         let mut running = self.running.lock();
-        if let Some((attributes, affinity, time)) = last {
+        if let Some((attributes, affinity, time, turns)) = last {
             running.attributes = attributes;
             running.affinity = affinity;
             running.time = time;
+            running.turns = turns;
         }
         let replaced = core::mem::replace(&mut running.kernel, kernel);
         drop(running);
@@ -97,6 +105,18 @@ impl Thread {
             None => {
                 self.running.lock().affinity = mask;
                 Ok(())
+            }
+        }
+    }
+
+    /// The time that it has used, and how it has waited for CPUs.
+    #[must_use]
+    pub fn scheduling(&self) -> (CpuTime, Turns) {
+        match self.kernel() {
+            Some(kernel) => (kernel.cpu_time(), kernel.turns()),
+            None => {
+                let running = self.running.lock();
+                (running.time, running.turns)
             }
         }
     }

@@ -130,6 +130,7 @@ fn give_way(cpu: &'static Cpu, yields: bool) {
         return;
     } else {
         // One that must stop is not seen in the queue until its group may run again.
+        me.account.begin_wait(now);
         queue.push(cpu, me.clone());
     }
     if let Some(next) = queue.pop(cpu).or_else(|| queue.idle.clone()) {
@@ -230,6 +231,8 @@ fn switch(
 ) {
     cpu.switched_in_ns.store(now, Ordering::Relaxed);
     next.account.start(now);
+    // Also one that nobody had the CPU after: it idled where it slept.
+    next.account.end_wait(now);
     // Under the lock: a waker that queues a thread now either is counted here, or sees the new end and tells
     // this CPU. Without, it could take the last thread's slice for this one's, and nobody would end it.
     let waiting = queue.ready.len();

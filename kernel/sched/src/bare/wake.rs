@@ -108,6 +108,7 @@ fn enqueue(queue: &mut Queue, target: CpuId, thread: &ThreadRef, now: u64) -> Te
     thread.backend.cpu.store(target, Ordering::Relaxed);
     thread.backend.is_queued.store(true, Ordering::Relaxed);
     thread.backend.is_attached.store(true, Ordering::Relaxed);
+    thread.account.begin_wait(now);
     queue.push(cpu, thread.clone());
     if cpu.is_idle.load(Ordering::Relaxed) {
         Tell::Look
