@@ -85,13 +85,20 @@ impl Level {
     /// was away (others ran meanwhile), within bounds.
     fn join(&mut self, entity: &Entity, now_ns: u64) {
         let bound = SLEEPER_BONUS_NS.cast_signed();
-        let lead = entity.lead_at(now_ns).clamp(-bound, 4 * bound);
+        let lead = entity.lead_at(self.address(), self.floor_ns, now_ns);
+        let lead = lead.clamp(-bound, 4 * bound);
         entity.set_virtual(self.floor_ns.saturating_add_signed(lead));
     }
 
     fn leave(&mut self, entity: &Entity, now_ns: u64) {
         let lead = entity.rank().virtual_ns.wrapping_sub(self.floor_ns);
-        entity.set_lead(lead.cast_signed(), now_ns);
+        entity.set_lead(lead.cast_signed(), self.address(), self.floor_ns, now_ns);
+    }
+
+    /// Which level it is. One that is made later may have the same address: who left the old one gets a little more or
+    /// less then.
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
     }
 
     /// Takes the thread that should run next, out of a group if the group is first.

@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 use machine::cpu::CpuId;
 use machine::intrusive::Link;
@@ -45,6 +47,9 @@ pub struct Entity {
     lead_ns: AtomicI64,
     /// When it went; [`NEVER_THERE`] for one that is new.
     left_at_ns: AtomicU64,
+    /// Virtual time of the level that it left, and that level's address.
+    left_floor_ns: AtomicU64,
+    left_level: AtomicUsize,
     weight: AtomicU32,
     band: AtomicU8,
     /// Threads: the group they are in, none for the root. `has_group` is for a look without the lock.
@@ -67,6 +72,8 @@ impl Entity {
             virtual_ns: AtomicU64::new(0),
             lead_ns: AtomicI64::new(0),
             left_at_ns: AtomicU64::new(NEVER_THERE),
+            left_floor_ns: AtomicU64::new(0),
+            left_level: AtomicUsize::new(0),
             weight: AtomicU32::new(UNIT_WEIGHT),
             band: AtomicU8::new(FAIR_BAND),
             group: SpinLock::new(None),
@@ -106,15 +113,23 @@ impl Entity {
         self.virtual_ns.store(virtual_ns, Ordering::Relaxed);
     }
 
-    /// The lead with which it comes back. One that is new has none.
-    pub(super) fn lead_at(&self, now_ns: u64) -> i64 {
-        let away_ns = now_ns.saturating_sub(self.left_at_ns.load(Ordering::Relaxed));
+    /// The lead with which it comes back to a level that has come to `floor_ns`. One that is new has none. Of the time that it
+    /// was away counts no more than the others got meanwhile, each of them: or very many that sleep and run in turn would
+    /// all be first again each time, and somebody new would never run.
+    pub(super) fn lead_at(&self, level: usize, floor_ns: u64, now_ns: u64) -> i64 {
+        let mut away_ns = now_ns.saturating_sub(self.left_at_ns.load(Ordering::Relaxed));
+        if self.left_level.load(Ordering::Relaxed) == level {
+            away_ns =
+                away_ns.min(floor_ns.saturating_sub(self.left_floor_ns.load(Ordering::Relaxed)));
+        }
         let away_ns = i64::try_from(away_ns).unwrap_or(i64::MAX);
         self.lead_ns.load(Ordering::Relaxed).saturating_sub(away_ns)
     }
 
-    pub(super) fn set_lead(&self, lead_ns: i64, now_ns: u64) {
+    pub(super) fn set_lead(&self, lead_ns: i64, level: usize, floor_ns: u64, now_ns: u64) {
         self.lead_ns.store(lead_ns, Ordering::Relaxed);
+        self.left_level.store(level, Ordering::Relaxed);
+        self.left_floor_ns.store(floor_ns, Ordering::Relaxed);
         self.left_at_ns.store(now_ns, Ordering::Relaxed);
     }
 

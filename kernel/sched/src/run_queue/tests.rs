@@ -398,10 +398,10 @@ fn a_woken_thread_is_compared_with_the_group_of_the_running_one() {
     let inside = task(0, Attributes::default(), Some(&group));
     enter(&mut queue, &inside);
     let running = as_task(queue.pop().expect("it waits"));
-    queue.charge(&*running, 20 * MS, 20 * MS);
     let woken = plain(1);
     queue.attach(&*woken, 0);
     queue.detach(&*woken, 0);
+    queue.charge(&*running, 20 * MS, 20 * MS);
     enter_at(&mut queue, &woken, 20);
     assert!(queue.leads(&*woken, &*running), "its group has run 20 ms");
     assert!(!queue.leads(&*running, &*woken));
@@ -514,4 +514,41 @@ fn sleepers_disturb_the_shares_of_spinners_little() {
             .all(|share| (share / wanted - 1.0).abs() < 0.15),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_new_thread_runs_though_very_many_others_wake_up_all_the_time() {
+    // Each runs for 0.1 ms and sleeps for 5 ms: together they take four times the CPU that there is.
+    const RUN_NS: u64 = MS / 10;
+    let naps: Vec<_> = (0..200).map(plain).collect();
+    let mut wakes = vec![0; naps.len()];
+    let new = plain(1000);
+    let mut queue = RunQueue::new(0);
+    let first = plain(1001);
+    queue.attach(&*first, 0);
+    queue.charge(&*first, 100 * MS, 0);
+    queue.detach(&*first, 0);
+    let mut looks = 0;
+    for now in (0..).map(|step| step * RUN_NS) {
+        for (it, wake) in naps.iter().zip(&mut wakes) {
+            if *wake <= now {
+                *wake = u64::MAX;
+                queue.attach(&**it, now);
+                queue.push(it.clone());
+            }
+        }
+        if now == 200 * MS {
+            queue.attach(&*new, now);
+            queue.push(new.clone());
+        }
+        let running = as_task(queue.pop().expect("many wait"));
+        if running.name == new.name {
+            break;
+        }
+        looks += u64::from(now >= 200 * MS);
+        assert!(looks < 1000, "not once in 100 ms");
+        queue.charge(&*running, RUN_NS, now + RUN_NS);
+        queue.detach(&*running, now + RUN_NS);
+        wakes[running.name] = now + RUN_NS + 5 * MS;
+    }
 }
