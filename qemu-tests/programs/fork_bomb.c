@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
 static long free_kib(void) {
@@ -52,9 +53,68 @@ static pid_t start(uid_t uid, rlim_t most) {
     return bomb;
 }
 
+static int is_small(void) {
+    struct sysinfo info;
+    return sysinfo(&info) == 0 && info.totalram < 1L << 29;
+}
+
+static void set_oom_score_adj(const char *value) {
+    int file = open("/proc/self/oom_score_adj", O_WRONLY);
+    if (write(file, value, strlen(value)) < 0) say("oom_score_adj: %s\n", strerror(errno));
+    close(file);
+}
+
+// Bounded by nothing but the machine's memory: a supervisor still gets answers, and kills it.
+static void unbounded(uid_t uid) {
+    int answers = 0, is_gone = !is_small();
+    if (is_small()) {
+        set_oom_score_adj("-1000");
+        pid_t bomb = fork_clean();
+        if (bomb == 0) {
+            set_oom_score_adj("0");
+            setpgid(0, 0);
+            if (setresuid(uid, uid, uid)) _exit(1);
+            for (;;) {
+                // Large, so that memory is full before the user has all processes that one may have.
+                pid_t child = fork();
+                if (child == 0) memset(malloc(300000), 1, 300000);
+                if (child < 0) sleep_ms(5);
+            }
+        }
+        struct sysinfo info;
+        while (sysinfo(&info) == 0 && info.freeram > 2 << 20) sleep_ms(20);
+        for (int i = 0; i < 5; i++) {
+            int status = 0;
+            pid_t child = fork_clean();
+            if (child == 0) {
+                char *area = malloc(100000);
+                memset(area, 1, 100000);
+                _exit(area[99999] + 6);
+            }
+            waitpid(child, &status, 0);
+            answers += WIFEXITED(status) && WEXITSTATUS(status) == 7;
+        }
+        kill(-bomb, SIGKILL);
+        waitpid(bomb, 0, 0);
+        for (int i = 0; i < 3000 && !is_gone; i++) {
+            while (waitpid(-1, 0, WNOHANG) > 0) continue;
+            is_gone = kill(-bomb, 0) < 0 && errno == ESRCH;
+            sleep_ms(10);
+        }
+        set_oom_score_adj("0");
+    } else {
+        answers = 5;
+    }
+    say("without bounds: %d answers, %s\n", answers, is_gone ? "gone" : "STILL THERE");
+}
+
 int main(void) {
     enum { UID = 61234, MOST = 120 };
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    long free_first = free_kib();
+    unbounded(UID);
+    sleep_ms(50);
+    long free_then = free_kib();
     long free_after[2];
     for (int round = 0; round < 2; round++) {
         pid_t bomb = start(UID, MOST);
@@ -82,5 +142,6 @@ int main(void) {
     // On a machine with others beside it this says nothing.
     int is_alone = strstr(name.release, "nacre") != NULL;
     TRUE(!is_alone || free_after[0] - free_after[1] < 1024);
+    TRUE(!is_alone || free_first - free_then < 3 * 1024);
     return 0;
 }

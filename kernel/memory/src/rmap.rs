@@ -85,6 +85,18 @@ impl MappingList {
         Ok(())
     }
 
+    /// Forgets `space`, which goes. One that has unmapped the source before is found by pruning.
+    pub(crate) fn remove(&self, space: &Weak<AddressSpace>) {
+        let gone = self.spaces.lock().by_address.remove(&space.as_ptr().addr());
+        drop(gone);
+    }
+
+    /// Spaces in the list, those that are gone among them.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.spaces.lock().by_address.len()
+    }
+
     /// Takes the pages from `first` on out of every mapping of `source`, private copies included
     /// (ftruncate(2)).
     pub fn unmap_from(&self, source: &dyn PageSource, first: u64) {

@@ -179,6 +179,26 @@ impl Drop for AddressSpace {
             let _freeing = Freeing::new();
             unmap_pages(&mut areas.pages, range);
         }
+        areas.leave_sources(&self.me);
+    }
+}
+
+impl Areas {
+    /// Takes a space that goes out of the lists of what it maps, which keep its memory otherwise until they are pruned.
+    fn leave_sources(&self, me: &Weak<AddressSpace>) {
+        let mut last = core::ptr::null();
+        for (_, area) in self.tree.iter() {
+            // The areas of a program are often beside each other.
+            if let Some(source) = &area.source
+                && !core::ptr::addr_eq(Arc::as_ptr(source), last)
+            {
+                last = Arc::as_ptr(source).cast::<()>();
+                if let Some(list) = source.mappings() {
+                    list.remove(me);
+                }
+            }
+            sched::cond_resched();
+        }
     }
 }
 

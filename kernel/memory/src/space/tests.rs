@@ -579,3 +579,19 @@ fn what_waits_for_memory_that_is_gone_meets_nobody() {
         );
     }
 }
+
+#[test]
+fn a_space_that_goes_leaves_nothing_with_what_it_mapped() {
+    let cache = Mapping::in_memory(None, 4 * PAGE).unwrap();
+    let others: Vec<_> = (0..3).map(|_| space()).collect();
+    for it in &others {
+        for _ in 0..2 {
+            it.map(MapRequest::file(cache.clone(), 0, 4 * PAGE, RW))
+                .unwrap();
+        }
+    }
+    let list = PageSource::mappings(&*cache).unwrap();
+    assert_eq!(list.len(), 3);
+    drop(others);
+    assert_eq!(list.len(), 0);
+}
