@@ -4,7 +4,7 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
-use collections::{Vec, try_arc, try_box};
+use collections::{Map, try_arc, try_box};
 use machine::sync::SpinLock;
 use memory::io::IoWriter;
 use sched::clock;
@@ -92,20 +92,36 @@ impl State {
     }
 }
 
-/// Timers that a change of the wall clock concerns.
-static ON_WALL: SpinLock<Vec<Weak<TimerFd>>> = SpinLock::new(Vec::new());
+/// Timers that a change of the wall clock concerns, by address: each takes itself out as it is closed.
+static ON_WALL: SpinLock<Map<usize, Weak<TimerFd>>> = SpinLock::new(Map::new());
 
 /// The wall clock was set: absolute timers on it are due at another time, and some end (timerfd_create(2)).
 pub fn clock_was_set() {
-    let timers = core::mem::take(&mut *ON_WALL.lock());
-    for timer in timers.iter().filter_map(Weak::upgrade) {
-        timer.clock_was_set();
+    let mut next = 0;
+    loop {
+        let timer = {
+            let timers = ON_WALL.lock();
+            let Some((key, timer)) = timers.first_from(&next) else {
+                return;
+            };
+            next = *key + 1;
+            timer.upgrade()
+        };
+        // It may be the last reference, which is dropped without the lock.
+        if let Some(timer) = timer {
+            timer.clock_was_set();
+        }
+        sched::cond_resched();
     }
-    // Those that came meanwhile are few; the list is short of memory only when it was before.
-    let mut all = ON_WALL.lock();
-    let alive = timers.into_iter().filter(|timer| timer.strong_count() > 0);
-    // Without memory they keep the time they were armed for.
-    let _ = all.try_extend(alive);
+}
+
+impl Drop for TimerFd {
+    fn drop(&mut self) {
+        if self.clock.is_wall() {
+            let known = ON_WALL.lock().remove(&core::ptr::from_ref(self).addr());
+            drop(known);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -145,11 +161,8 @@ impl TimerFd {
             settings: AtomicU32::new(0),
         })?;
         if clock.is_wall() {
-            let mut all = ON_WALL.lock();
-            if all.len() == all.capacity() {
-                all.retain(|timer| timer.strong_count() > 0);
-            }
-            all.try_push(Arc::downgrade(&ops))?;
+            let known = Arc::downgrade(&ops);
+            ON_WALL.lock().try_insert(known.as_ptr().addr(), known)?;
         }
         let flags = (flags & OpenFlags::NONBLOCK) | OpenFlags::RDWR;
         File::anonymous(
@@ -290,6 +303,29 @@ impl FileOps for TimerFd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timer_that_is_closed_is_no_longer_known() {
+        let root = Arc::new(Credentials::root());
+        let make = |clock| TimerFd::create(clock, OpenFlags::empty(), &root).unwrap();
+        let address = |file: &File| {
+            let timer: &TimerFd = file.downcast().unwrap();
+            core::ptr::from_ref(timer).addr()
+        };
+        let is_left = |address: usize| {
+            // Those of other tests may be there, too, even at an address that is free again.
+            let known = ON_WALL.lock().get(&address).cloned();
+            known.is_some_and(|timer| timer.strong_count() == 0)
+        };
+        let files = [(); 3].map(|()| make(TimerClock::Realtime));
+        let at = [0, 1, 2].map(|index| address(&files[index]));
+        assert!(at.iter().all(|at| ON_WALL.lock().contains_key(at)));
+        clock_was_set();
+        drop(files);
+        assert!(!at.into_iter().any(is_left));
+        let other = make(TimerClock::Monotonic);
+        assert!(!ON_WALL.lock().contains_key(&address(&other)));
+    }
 
     #[test]
     fn a_timer_expires_and_is_read_once() {
