@@ -21,7 +21,7 @@ pub(crate) struct TestArguments {
     /// Also make random system calls, and build the image in another folder and compare its bytes
     #[arg(long)]
     full: bool,
-    /// Of the tests on KVM and with containerd, only those whose name contains this
+    /// Of the tests of `nacre run` and with containerd, only those whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 }
@@ -41,17 +41,20 @@ enum Part {
     Failures,
     /// `nacre run` on KVM, with busybox and Debian
     Kvm,
+    /// The same by QEMU's software emulation
+    Emulated,
     /// The containerd shim, compared with runc
     Containerd,
 }
 
-const ALL: [Part; 7] = [
+const ALL: [Part; 8] = [
     Part::Check,
     Part::Unit,
     Part::Qemu,
     Part::Budgets,
     Part::Failures,
     Part::Kvm,
+    Part::Emulated,
     Part::Containerd,
 ];
 
@@ -96,9 +99,13 @@ fn run_part(
         Part::Qemu => qemu_test::all(workspace, built(workspace, image)?),
         Part::Budgets => bench::test(workspace, built(workspace, image)?),
         Part::Failures => stress::failures(workspace, arguments.full),
-        Part::Kvm => kvm_tests(
+        Part::Kvm | Part::Emulated => run_tests(
             workspace,
             built(workspace, image)?,
+            match part {
+                Part::Kvm => kvm::Machine::Kvm,
+                _ => kvm::Machine::Qemu,
+            },
             arguments.filter.clone(),
         ),
         Part::Containerd => containerd_tests(
@@ -127,6 +134,7 @@ fn checked(workspace: &Workspace) -> anyhow::Result<Report> {
 /// Runs `cargo test` and adds up what it says of each test binary.
 fn unit_tests(workspace: &Workspace) -> anyhow::Result<Report> {
     packages::require("the unit tests", packages::STATIC_C)?;
+    packages::require("the unit tests", packages::QEMU)?;
     shell::step("Running the unit tests");
     let mut command = shell::cargo();
     command
@@ -166,9 +174,10 @@ fn count(report: &mut Report, line: &str) {
     }
 }
 
-fn kvm_tests(
+fn run_tests(
     workspace: &Workspace,
     image: &Image,
+    machine: kvm::Machine,
     filter: Option<String>,
 ) -> anyhow::Result<Report> {
     let nacre = build::host_tools(workspace)?;
@@ -180,6 +189,7 @@ fn kvm_tests(
     let work_dir = workspace.target.join("kvm-tests");
     let image_dir = image.kernel.parent().unwrap_or(Path::new(".")).to_owned();
     kvm::run(&kvm::Options {
+        machine,
         nacre,
         image_dir,
         busybox,

@@ -180,21 +180,13 @@ fn spec(args: &RunArgs) -> Result<MachineSpec, RunError> {
         tag: SHARED_TAG.to_owned(),
         dir: args.rootfs.clone(),
     }];
-    spec.kind = kind(args.machine.as_deref());
-    spec.log = args.log.clone().map_or(LogTarget::Discard, LogTarget::File);
-    Ok(spec)
-}
-
-/// What runs the microVM: as asked, or else what the host has.
-fn kind(asked: Option<&str>) -> MachineKind {
-    if let Some(kind) = asked.and_then(MachineKind::from_name) {
-        return kind;
-    }
-    let (kind, notice) = MachineKind::of_host();
+    let (kind, notice) = MachineKind::choose(args.machine.as_deref())?;
     if let Some(notice) = notice {
         tell(format_args!("nacre: {notice}"));
     }
-    kind
+    spec.kind = kind;
+    spec.log = args.log.clone().map_or(LogTarget::Discard, LogTarget::File);
+    Ok(spec)
 }
 
 /// The files as named; what is not named is found, the archive beside a named kernel.

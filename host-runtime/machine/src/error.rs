@@ -25,6 +25,12 @@ pub enum MachineError {
         /// As asked.
         bytes: u64,
     },
+    /// Another machine than those that there are.
+    #[error("there is no machine {name:?}: a microVM runs on kvm or on qemu")]
+    Kind {
+        /// As asked.
+        name: String,
+    },
     /// What no machine has yet.
     #[error("a microVM cannot have {what} yet; leave it out")]
     Unsupported {

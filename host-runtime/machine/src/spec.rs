@@ -54,21 +54,25 @@ pub enum MachineKind {
 }
 
 impl MachineKind {
-    /// The one of this name, as users write it.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    /// The one of this name, as users write it; without one, what this host can run, and a line for the user if
+    /// that is not what one would expect.
+    ///
+    /// # Errors
+    /// [`MachineError::Kind`] for another name.
+    pub fn choose(name: Option<&str>) -> Result<(Self, Option<String>), MachineError> {
         match name {
-            "kvm" => Some(Self::Kvm),
-            "qemu" => Some(Self::Qemu),
-            _ => None,
+            Some("kvm") => Ok((Self::Kvm, None)),
+            Some("qemu") => Ok((Self::Qemu, None)),
+            Some(name) => Err(MachineError::Kind {
+                name: name.to_owned(),
+            }),
+            None => Ok(Self::of_host()),
         }
     }
 
-    /// What this host can run when nobody has said what to use: KVM, unless there is none; then a line that says so.
-    ///
-    /// A KVM that is there and may not be used is an error that the user can mend, and is left to the start.
-    #[must_use]
-    pub fn of_host() -> (Self, Option<String>) {
+    /// KVM, unless there is none. One that is there and may not be used is an error that the user can mend, and
+    /// is left to the start.
+    fn of_host() -> (Self, Option<String>) {
         let missing = match File::options().read(true).write(true).open("/dev/kvm") {
             Ok(_) => return (Self::Kvm, None),
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {

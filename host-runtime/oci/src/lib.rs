@@ -28,6 +28,9 @@ pub use fields::Dropped;
 pub use hooks::{After, Hooks};
 pub use mounts::Bind;
 
+/// The annotation that says what a container's microVM runs on, `kvm` or `qemu`.
+const MACHINE: &str = "dev.nacre.machine";
+
 /// A container's configuration, checked.
 #[derive(Debug)]
 pub struct Plan {
@@ -39,6 +42,8 @@ pub struct Plan {
     pub root: PathBuf,
     /// The host paths among the mounts.
     pub binds: Vec<Bind>,
+    /// What its microVM runs on, if that is said.
+    pub machine: Option<String>,
     /// How many CPUs its microVM has.
     pub cpus: u32,
     /// How much memory, in bytes.
@@ -47,6 +52,10 @@ pub struct Plan {
     pub hooks: Hooks,
     /// The fields that are set and not followed.
     pub dropped: Vec<Dropped>,
+}
+
+fn annotation(spec: &Spec, name: &str) -> Option<String> {
+    spec.annotations().as_ref()?.get(name).cloned()
 }
 
 /// Reads and checks `config.json`.
@@ -94,6 +103,7 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
         init: process::request(id, "", process)?,
         root: bundle.join(root.path()),
         binds,
+        machine: annotation(&spec, MACHINE),
         cpus: size.cpus,
         memory_bytes: size.memory_bytes,
         hooks: Hooks::new(id, bundle, &spec),

@@ -127,6 +127,8 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     ];
     let Some(monitor) = Monitor::connect(streams.monitor)? else {
         let (_, said) = qemu.reap();
+        let kernel = format!("/proc/self/fd/{}", start.kernel.as_raw_fd());
+        let said = said.replace(&kernel, &start.config.kernel);
         return Err(QemuError::NotReady { said });
     };
     reporter.phase(Phase::VmCreated);

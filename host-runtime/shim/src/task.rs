@@ -11,7 +11,7 @@ use containerd_shim_protos::events::task::{
 };
 use containerd_shim_protos::topics;
 use host_machine::printing::{printable, tell};
-use host_machine::{LogTarget, Machine, MachineSpec, Memory, Share, VmmProcess};
+use host_machine::{LogTarget, Machine, MachineKind, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
 use oci::{After, Dropped, Hooks, OciError};
 use pod::state::{PodDir, Record, StateRoot};
@@ -67,7 +67,9 @@ impl Task {
                 shared.add_bind(&bind.source, bind.read_only)?;
         }
         let images = boot::locate()?;
+        let kind = machine_kind(&request.id, plan.machine.as_deref())?;
         let machine: Arc<dyn Machine> = Arc::new(VmmProcess::start(&MachineSpec {
+            kind,
             cpus: plan.cpus,
             memory: Memory::fixed(plan.memory_bytes),
             shares: vec![Share {
@@ -281,6 +283,16 @@ fn observer(id: &str, publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
             }
         }
     })
+}
+
+/// What the container's microVM runs on: as its annotation says, or containerd's environment, or else what the host has.
+fn machine_kind(id: &str, asked: Option<&str>) -> Result<MachineKind, ShimError> {
+    let from_environment = std::env::var("NACRE_MACHINE").ok();
+    let (kind, notice) = MachineKind::choose(asked.or(from_environment.as_deref()))?;
+    if let Some(notice) = notice {
+        tell(format_args!("{id}: {notice}"));
+    }
+    Ok(kind)
 }
 
 /// What a Create request may ask for besides `config.json`, and does not get.

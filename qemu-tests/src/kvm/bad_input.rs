@@ -2,13 +2,12 @@
 //! wrong later is in [`super::deaths`].
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Options;
 use super::process::{self, Ended};
+use super::{Machine, Options};
 use crate::Report;
 
 /// The exit code for failures of nacre's own, as other container tools use it.
@@ -27,8 +26,8 @@ struct Case {
     code: i32,
     /// What stderr must say, in small letters.
     says: &'static str,
-    /// Whether it gets as far as needing KVM.
-    needs_kvm: bool,
+    /// Whether it gets as far as to boot.
+    boots: bool,
 }
 
 const CASES: &[Case] = &[
@@ -37,49 +36,49 @@ const CASES: &[Case] = &[
         arguments: &["--rootfs", "ROOT"],
         code: USAGE,
         says: "program",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "no rootfs given",
         arguments: &["--", "true"],
         code: USAGE,
         says: "rootfs",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "rootfs is not there",
         arguments: &["--rootfs", "NONE", "--", "true"],
         code: OWN_FAILURE,
         says: "no such file",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "rootfs is a file",
         arguments: &["--rootfs", "FILE", "--", "true"],
         code: OWN_FAILURE,
         says: "directory",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "1 MiB of memory",
         arguments: &["--rootfs", "ROOT", "--memory", "1M", "--", "true"],
         code: OWN_FAILURE,
         says: "memory",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "senseless memory",
         arguments: &["--rootfs", "ROOT", "--memory", "lots", "--", "true"],
         code: USAGE,
         says: "memory",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "1,000 processors",
         arguments: &["--rootfs", "ROOT", "--cpus", "1000", "--", "true"],
         code: OWN_FAILURE,
         says: "cpu",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "broken kernel",
@@ -95,14 +94,14 @@ const CASES: &[Case] = &[
         ],
         code: OWN_FAILURE,
         says: "kernel",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "broken archive",
         arguments: &["--rootfs", "ROOT", "--initramfs", "FILE", "--", "true"],
         code: OWN_FAILURE,
         says: "",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "half a kernel",
@@ -118,7 +117,7 @@ const CASES: &[Case] = &[
         ],
         code: OWN_FAILURE,
         says: "cut off",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "empty kernel",
@@ -134,7 +133,7 @@ const CASES: &[Case] = &[
         ],
         code: OWN_FAILURE,
         says: "is empty",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "half an archive",
@@ -150,7 +149,7 @@ const CASES: &[Case] = &[
         ],
         code: OWN_FAILURE,
         says: "cut short",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "empty archive",
@@ -166,42 +165,42 @@ const CASES: &[Case] = &[
         ],
         code: OWN_FAILURE,
         says: "too few",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "kernel is not there",
         arguments: &["--rootfs", "ROOT", "--kernel", "NONE", "--", "true"],
         code: OWN_FAILURE,
         says: "kernel",
-        needs_kvm: false,
+        boots: false,
     },
     Case {
         name: "program is not there",
         arguments: &["--rootfs", "ROOT", "--", "no-such-program"],
         code: 127,
         says: "no-such-program",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "program is a directory",
         arguments: &["--rootfs", "ROOT", "--", "/etc"],
         code: 126,
         says: "/etc",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "program cannot be executed",
         arguments: &["--rootfs", "ROOT", "--", "/etc/passwd"],
         code: 126,
         says: "/etc/passwd",
-        needs_kvm: true,
+        boots: true,
     },
     Case {
         name: "unknown option",
         arguments: &["--rootfs", "ROOT", "--frobnicate", "--", "true"],
         code: USAGE,
         says: "--frobnicate",
-        needs_kvm: false,
+        boots: false,
     },
 ];
 
@@ -210,30 +209,35 @@ type Special = fn(&Options) -> anyhow::Result<Result<(), String>>;
 
 /// Plays all cases.
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let has_kvm = Path::new("/dev/kvm").exists();
+    let why_not = options.machine.why_not();
     for case in CASES.iter().filter(|case| options.wants(case.name)) {
-        let name = format!("kvm/bad input: {}", case.name);
-        if case.needs_kvm && !has_kvm {
-            report.skip(name, "/dev/kvm is not there");
-        } else {
-            report.note(name, play(options, case)?);
+        let name = options.name(&format!("bad input: {}", case.name));
+        match why_not.filter(|_| case.boots) {
+            Some(reason) => report.skip(name, reason),
+            None => report.note(name, play(options, case)?),
         }
     }
-    let special: [(&str, Special); 7] = [
+    let special: [(&str, Special); 4] = [
         ("the host's own root", hosts_root),
         ("output to a full device", full_output),
         ("closed stdin", closed_stdin),
         ("output to a closed pipe", closed_output),
+    ];
+    let of_kvm: [(&str, Special); 4] = [
         ("no /dev/kvm", no_kvm),
+        ("no /dev/kvm, and QEMU", no_kvm_but_qemu),
         ("/dev/kvm is another device", other_device),
         ("/dev/kvm is forbidden", forbidden_kvm),
     ];
-    for (what, test) in special.into_iter().filter(|(what, _)| options.wants(what)) {
-        let name = format!("kvm/bad input: {what}");
-        if has_kvm {
-            report.note(name, test(options)?);
-        } else {
-            report.skip(name, "/dev/kvm is not there");
+    let of_kvm = of_kvm
+        .into_iter()
+        .filter(|_| options.machine == Machine::Kvm);
+    let special = special.into_iter().chain(of_kvm);
+    for (what, test) in special.filter(|(what, _)| options.wants(what)) {
+        let name = options.name(&format!("bad input: {what}"));
+        match why_not {
+            Some(reason) => report.skip(name, reason),
+            None => report.note(name, test(options)?),
         }
     }
     Ok(())
@@ -251,7 +255,7 @@ fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
         fs::write(&path, &whole[..whole.len() / 2])?;
         Ok(path)
     };
-    let mut command = Command::new(&options.nacre);
+    let mut command = options.command(&options.nacre);
     command.arg("run");
     for argument in case.arguments {
         match *argument {
@@ -285,7 +289,7 @@ pub(super) fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), Stri
 
 /// Runs with stdin closed, not merely empty.
 fn closed_stdin(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("sh");
+    let mut command = options.command("sh");
     command.args([
         "-c",
         "exec \"$0\" run -i --rootfs \"$1\" -- sh -c 'cat; echo read' <&-",
@@ -301,7 +305,7 @@ fn closed_stdin(options: &Options) -> anyhow::Result<Result<(), String>> {
 
 /// Writes for ever to a reader that goes away.
 fn closed_output(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("sh");
+    let mut command = options.command("sh");
     command.args([
         "-c",
         "(\"$0\" run --rootfs \"$1\" -- yes; echo \"exit $?\" >&2) | head -n 3",
@@ -320,7 +324,7 @@ fn closed_output(options: &Options) -> anyhow::Result<Result<(), String>> {
 
 /// Shares `/`: odd, and what people try first.
 fn hosts_root(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new(&options.nacre);
+    let mut command = options.command(&options.nacre);
     command.args(["run", "--rootfs", "/", "--", "sh", "-c", "echo shared"]);
     let ended = process::run(command, b"")?;
     if ended.code != Some(0) || ended.stdout != "shared\n" {
@@ -331,7 +335,7 @@ fn hosts_root(options: &Options) -> anyhow::Result<Result<(), String>> {
 
 /// Writes to a device that takes nothing: a failure, but the program's files are kept.
 fn full_output(options: &Options) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("sh");
+    let mut command = options.command("sh");
     let script =
         "exec \"$0\" run --rootfs \"$1\" -- sh -c 'echo kept >/full-output; echo lost' >/dev/full";
     command.args(["-c", script]);
@@ -351,6 +355,20 @@ fn full_output(options: &Options) -> anyhow::Result<Result<(), String>> {
 fn no_kvm(options: &Options) -> anyhow::Result<Result<(), String>> {
     let hide = "mount -t tmpfs none /dev && exec \"$0\" run --rootfs \"$1\" -- true";
     with_other_devices(options, hide, "/dev/kvm")
+}
+
+/// Runs where there is no /dev/kvm and nobody said what to use: that is said, and QEMU is.
+fn no_kvm_but_qemu(options: &Options) -> anyhow::Result<Result<(), String>> {
+    let hide = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && \
+                exec env -u NACRE_MACHINE \"$0\" run --rootfs \"$1\" -- true";
+    let mut command = options.command("unshare");
+    command
+        .args(["--mount", "sh", "-c", hide])
+        .arg(&options.nacre)
+        .arg(&options.busybox);
+    let ended = process::run(command, b"")?;
+    let says = "/dev/kvm is not there: the microvm runs by qemu's software emulation";
+    Ok(judge(&ended, &[0], says).and_then(|()| nothing_left(options)))
 }
 
 /// Runs where /dev/kvm is there, and is nothing of the kind.
@@ -374,7 +392,7 @@ fn with_other_devices(
     script: &str,
     says: &str,
 ) -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new("unshare");
+    let mut command = options.command("unshare");
     command
         .args(["--mount", "sh", "-c", script])
         .arg(&options.nacre)
@@ -386,13 +404,15 @@ fn with_other_devices(
 /// No VMM runs, and nothing is mounted below the roots.
 pub(super) fn nothing_left(options: &Options) -> Result<(), String> {
     let start = Instant::now();
-    let mut vmms = processes_of(options);
+    let left = || [processes_of(options), orphans()].concat();
+    let mut vmms = left();
     while !vmms.is_empty() && start.elapsed() < Duration::from_secs(3) {
         thread::sleep(Duration::from_millis(50));
-        vmms = processes_of(options);
+        vmms = left();
     }
     if !vmms.is_empty() {
-        return Err(format!("still running: nacre-vmm {vmms:?}"));
+        let program = options.machine.program();
+        return Err(format!("still running: {program} {vmms:?}"));
     }
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let root = options.busybox.display().to_string();
@@ -422,13 +442,37 @@ fn is_gofer(pid: u32) -> bool {
 }
 
 fn processes_of(options: &Options) -> Vec<u32> {
-    let vmm: PathBuf = options.nacre.with_file_name("nacre-vmm");
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
+    let vmm: PathBuf = options.nacre.with_file_name(options.machine.program());
+    let is_one = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == vmm);
+    processes().filter(is_one).collect()
+}
+
+/// The QEMUs of microVMs whose parents are such.
+pub(super) fn qemus(is_parent: impl Fn(u32) -> bool) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_ours = line.starts_with(b"qemu-system-x86_64\0-name\0nacre\0");
+        is_ours && parent(*pid).is_some_and(&is_parent)
     };
-    processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == vmm))
-        .collect()
+    processes().filter(is_one).collect()
+}
+
+/// Those that have outlived the process that started them.
+fn orphans() -> Vec<u32> {
+    let program = Machine::Qemu.program();
+    qemus(|parent| {
+        let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+        name.trim() != program
+    })
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line?.trim().parse().ok()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

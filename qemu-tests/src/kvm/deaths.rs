@@ -1,28 +1,37 @@
 //! What happens to a running microVM from outside: `nacre run` ends soon, says why, and leaves nothing.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use super::Options;
-use super::bad_input::{OWN_FAILURE, gofers_of, judge, nothing_left, vmms_of};
+use super::bad_input::{OWN_FAILURE, gofers_of, judge, nothing_left, qemus, vmms_of};
 use super::process::{self, Ended};
+use super::{Machine, Options};
 use crate::Report;
 
 /// How long an end may take; the longest wait for a guest is 20 s.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Who is done something to.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    /// The process that `nacre` started.
+    Vmm,
+    /// The process that opens files for it.
+    Gofer,
+    /// The QEMU of the QEMU machine.
+    Qemu,
+}
+
 /// What is done to a running microVM, and how `nacre run` must end.
 struct Death {
     name: &'static str,
-    /// Signals to the VMM, one after the other.
-    to_vmm: &'static [&'static str],
-    /// Signals to the process that opens files for it.
-    to_gofer: &'static [&'static str],
+    victim: Victim,
+    /// The signal that the victim gets.
+    signal: &'static str,
     /// A signal to `nacre` itself.
     to_nacre: Option<&'static str>,
     code: i32,
@@ -30,43 +39,72 @@ struct Death {
     says: &'static str,
 }
 
+const fn death(
+    name: &'static str,
+    victim: Victim,
+    signal: &'static str,
+    says: &'static str,
+) -> Death {
+    Death {
+        name,
+        victim,
+        signal,
+        to_nacre: None,
+        code: OWN_FAILURE,
+        says,
+    }
+}
+
 const DEATHS: &[Death] = &[
+    death(
+        "VMM killed",
+        Victim::Vmm,
+        "KILL",
+        "the vmm process was killed by signal 9",
+    ),
     Death {
-        name: "VMM killed",
-        to_vmm: &["KILL"],
-        to_gofer: &[],
-        to_nacre: None,
-        code: OWN_FAILURE,
-        says: "the vmm process was killed by signal 9",
-    },
-    Death {
-        // A VMM is the first of its processes, whom only this signal reaches from outside.
-        name: "gofer killed",
-        to_vmm: &[],
-        to_gofer: &["KILL"],
-        to_nacre: None,
-        code: OWN_FAILURE,
-        says: "the process that serves the microvm's files was killed by signal 9",
-    },
-    Death {
-        name: "VMM frozen",
-        to_vmm: &["STOP"],
-        to_gofer: &[],
         to_nacre: Some("TERM"),
         code: 128 + 15,
-        says: "to answer signalprocess",
+        ..death("VMM frozen", Victim::Vmm, "STOP", "to answer signalprocess")
     },
+];
+
+/// On KVM. A VMM is the first of its processes, whom only SIGKILL and SIGSTOP reach from outside.
+const KVM_DEATHS: &[Death] = &[death(
+    "gofer killed",
+    Victim::Gofer,
+    "KILL",
+    "the process that serves the microvm's files was killed by signal 9",
+)];
+
+/// On QEMU.
+const QEMU_DEATHS: &[Death] = &[
+    death(
+        "QEMU killed",
+        Victim::Qemu,
+        "KILL",
+        "the vmm process was killed by signal 9",
+    ),
+    death(
+        "QEMU asked to end",
+        Victim::Qemu,
+        "TERM",
+        "ended from outside (host-signal)",
+    ),
 ];
 
 /// Plays all deaths.
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let has_kvm = Path::new("/dev/kvm").exists();
-    for death in DEATHS.iter().filter(|death| options.wants(death.name)) {
-        let name = format!("kvm/deaths: {}", death.name);
-        if has_kvm {
-            report.note(name, play(options, death)?);
-        } else {
-            report.skip(name, "/dev/kvm is not there");
+    let others = match options.machine {
+        Machine::Kvm => KVM_DEATHS,
+        Machine::Qemu => QEMU_DEATHS,
+    };
+    let deaths = DEATHS.iter().chain(others);
+    for death in deaths.filter(|death| options.wants(death.name)) {
+        let name = options.name(&format!("deaths: {}", death.name));
+        match options.machine.why_not() {
+            None => report.note(name, play(options, death)?),
+            Some(reason) => report.skip(name, reason),
         }
     }
     Ok(())
@@ -75,15 +113,13 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 fn play(options: &Options, death: &Death) -> anyhow::Result<Result<(), String>> {
     let (mut child, said) = start(options)?;
     let vmms = vmms_of(options);
-    let to_vmm = death.to_vmm.iter().map(|signal| (signal, &vmms));
-    let gofers = gofers_of(options);
-    let to_gofer = death.to_gofer.iter().map(|signal| (signal, &gofers));
-    for (signal, processes) in to_vmm.chain(to_gofer) {
-        for process in processes {
-            kill(signal, *process)?;
-        }
-        // A signal that waits while its like is handled would be lost.
-        std::thread::sleep(Duration::from_millis(300));
+    let victims = match death.victim {
+        Victim::Vmm => vmms,
+        Victim::Gofer => gofers_of(options),
+        Victim::Qemu => qemus(|parent| vmms.contains(&parent)),
+    };
+    for victim in &victims {
+        kill(death.signal, *victim)?;
     }
     if let Some(signal) = death.to_nacre {
         kill(signal, child.id())?;
@@ -95,7 +131,7 @@ fn play(options: &Options, death: &Death) -> anyhow::Result<Result<(), String>> 
         stdout: String::new(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
     };
-    if vmms.is_empty() {
+    if victims.is_empty() {
         return Ok(Err(format!("no VMM ran: {ended:?}")));
     }
     Ok(judge(&ended, &[death.code], death.says).and_then(|()| nothing_left(options)))
@@ -103,7 +139,7 @@ fn play(options: &Options, death: &Death) -> anyhow::Result<Result<(), String>> 
 
 /// Starts a program that waits, and returns once it runs.
 fn start(options: &Options) -> anyhow::Result<(Child, JoinHandle<Vec<u8>>)> {
-    let mut command = Command::new(&options.nacre);
+    let mut command = options.command(&options.nacre);
     command.arg("run").arg("--rootfs").arg(&options.busybox);
     command.args(["--", "sh", "-c", "echo running; sleep 600"]);
     command

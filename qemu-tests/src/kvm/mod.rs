@@ -1,5 +1,5 @@
-//! `nacre run` on KVM: the same commands in a chroot on the host and in a microVM, with the same
-//! root file system, must give the same output, errors and exit code.
+//! `nacre run` on KVM, and by QEMU's software emulation: the same commands in a chroot on the host and in a microVM,
+//! with the same root file system, must give the same output, errors and exit code.
 //!
 //! [`scenarios`] are real work, [`terminal`] is job control under a pseudo-terminal, and
 //! [`pods`] are the commands for pods that run, [`bad_input`] and [`deaths`] are what goes wrong: a sentence, an exit code, nothing left behind.
@@ -11,6 +11,7 @@ mod process;
 mod scenarios;
 mod terminal;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,10 +22,45 @@ use crate::{Report, diff};
 use process::Ended;
 use scenarios::{Root, Scenario};
 
+/// What runs the microVMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// The host's KVM.
+    Kvm,
+    /// QEMU, by software emulation.
+    Qemu,
+}
+
+impl Machine {
+    /// As `nacre run` and the tests' names have it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+        }
+    }
+
+    /// The program of its process.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Kvm => "nacre-vmm",
+            Self::Qemu => "nacre-qemu",
+        }
+    }
+
+    /// Why it cannot be tested here, if so.
+    fn why_not(self) -> Option<&'static str> {
+        let is_missing = self == Self::Kvm && !Path::new("/dev/kvm").exists();
+        is_missing.then_some("/dev/kvm is not there")
+    }
+}
+
 /// What to test.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The `nacre` program; `nacre-vmm` is beside it.
+    /// What runs the microVMs.
+    pub machine: Machine,
+    /// The `nacre` program; `nacre-vmm` and `nacre-qemu` are beside it.
     pub nacre: PathBuf,
     /// The folder with `kernel.elf` and `initramfs.img`.
     pub image_dir: PathBuf,
@@ -61,7 +97,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         .iter()
         .filter(|scenario| options.wants(scenario.name))
     {
-        let name = format!("kvm/{}", scenario.name);
+        let name = options.name(scenario.name);
         match options.why_not(scenario) {
             Some(reason) => report.skip(name, reason),
             None => report.note(name, options.compare(scenario)?),
@@ -81,10 +117,22 @@ impl Options {
             .is_none_or(|filter| name.contains(filter))
     }
 
+    /// What a test is called.
+    fn name(&self, of: &str) -> String {
+        format!("{}/{of}", self.machine.name())
+    }
+
+    /// A program that is, or starts, `nacre`.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("NACRE_MACHINE", self.machine.name());
+        command
+    }
+
     /// Why the scenario cannot run here, if so.
     fn why_not(&self, scenario: &Scenario) -> Option<&'static str> {
-        if !Path::new("/dev/kvm").exists() {
-            return Some("/dev/kvm is not there");
+        if let Some(reason) = self.machine.why_not() {
+            return Some(reason);
         }
         if self.root(scenario.root).is_none() {
             return Some("the Debian root needs root to be made");
@@ -105,9 +153,10 @@ impl Options {
             .root(scenario.root)
             .context("the scenario's root is not there")?;
         let host = self.play(scenario, root, on_host(root))?;
-        let log = self
-            .work_dir
-            .join(format!("{}.log", scenario.name.replace(' ', "-")));
+        let log = self.work_dir.join(format!(
+            "{}.log",
+            self.name(scenario.name).replace([' ', '/'], "-")
+        ));
         let guest = self.play(scenario, root, self.in_guest(root, &log, scenario.cpus))?;
         let difference = diff::lines(&host, &guest);
         if difference.is_empty() {
@@ -154,7 +203,7 @@ impl Options {
 
     /// `nacre run` with the program to be added.
     fn in_guest(&self, root: &Path, log: &Path, cpus: u32) -> Command {
-        let mut command = Command::new(&self.nacre);
+        let mut command = self.command(&self.nacre);
         command
             .arg("run")
             .arg("--rootfs")

@@ -2,7 +2,6 @@
 //! chroot on the host and in a microVM. `script` gives both a terminal.
 
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -48,19 +47,20 @@ const DIALOGUE: &[(&str, &str)] = &[
     ("exit 3\n", "exit"),
 ];
 
-const NAME: &str = "kvm/job control";
+const NAME: &str = "job control";
 
 /// Plays the dialogue on both sides.
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    if !options.wants("job control") {
+    if !options.wants(NAME) {
         return Ok(());
     }
+    let name = options.name(NAME);
     let Some(root) = &options.debian else {
-        report.skip(NAME, "the Debian root needs root to be made");
+        report.skip(name, "the Debian root needs root to be made");
         return Ok(());
     };
-    if !Path::new("/dev/kvm").exists() {
-        report.skip(NAME, "/dev/kvm is not there");
+    if let Some(reason) = options.machine.why_not() {
+        report.skip(name, reason);
         return Ok(());
     }
     let enter = "mount -t proc proc $0/proc; mount --rbind /dev $0/dev; exec chroot $0 $@";
@@ -70,16 +70,17 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         "exec unshare --mount --pid --fork --kill-child sh -c '{enter}' {root} /bin/sh -c '{bash}; exit $?'"
     );
     let nacre = options.nacre.display();
+    let machine = options.machine.name();
     let log = options.work_dir.join("job-control.log");
     let log = log.display();
     let guest = format!(
-        "exec {nacre} run --rootfs {root} --log {log} -i -t -e LC_ALL=C -e HOME=/root -- {bash}"
+        "exec {nacre} run --machine {machine} --rootfs {root} --log {log} -i -t -e LC_ALL=C -e HOME=/root -- {bash}"
     );
     let expected = play(&host)?;
     let actual = play(&guest)?;
     let difference = diff::lines(&expected, &actual);
     report.note(
-        NAME,
+        name,
         if difference.is_empty() {
             Ok(())
         } else {

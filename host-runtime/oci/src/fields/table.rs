@@ -12,8 +12,8 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "annotations",
-        Holds,
-        "for whoever made the container; none changes anything here",
+        Host,
+        "`dev.nacre.machine` (`kvm` or `qemu`) says what the microVM runs on; the others are for whoever made the container",
     ),
     field("hostname", Guest, "the name of the guest"),
     field("domainname", Guest, "the NIS domain name of the guest"),

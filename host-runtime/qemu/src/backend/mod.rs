@@ -146,3 +146,6 @@ fn poll(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
