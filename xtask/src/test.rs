@@ -18,7 +18,7 @@ pub(crate) struct TestArguments {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Also make random system calls, and build the image in another folder and compare its bytes
+    /// Also make random system calls, run Node, Java and Go, and build the image in another folder and compare its bytes
     #[arg(long)]
     full: bool,
     /// Of the tests of `nacre run` and with containerd, only those whose name contains this
@@ -106,7 +106,7 @@ fn run_part(
                 Part::Kvm => kvm::Machine::Kvm,
                 _ => kvm::Machine::Qemu,
             },
-            arguments.filter.clone(),
+            arguments,
         ),
         Part::Containerd => containerd_tests(
             workspace,
@@ -178,7 +178,7 @@ fn run_tests(
     workspace: &Workspace,
     image: &Image,
     machine: kvm::Machine,
-    filter: Option<String>,
+    arguments: &TestArguments,
 ) -> anyhow::Result<Report> {
     let nacre = build::host_tools(workspace)?;
     let busybox = rootfs::busybox(workspace)?;
@@ -186,6 +186,9 @@ fn run_tests(
         true => Some(rootfs::debian(workspace)?),
         false => None,
     };
+    let applications = (arguments.full && shell::is_root() && machine == kvm::Machine::Qemu)
+        .then(|| rootfs::applications(workspace))
+        .transpose()?;
     let work_dir = workspace.target.join("kvm-tests");
     let image_dir = image.kernel.parent().unwrap_or(Path::new(".")).to_owned();
     kvm::run(&kvm::Options {
@@ -194,8 +197,9 @@ fn run_tests(
         image_dir,
         busybox,
         debian,
+        applications,
         work_dir,
-        filter,
+        filter: arguments.filter.clone(),
     })
 }
 

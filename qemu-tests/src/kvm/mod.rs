@@ -69,6 +69,8 @@ pub struct Options {
     /// A root file system with Debian's bash, coreutils and python3; without it its scenarios
     /// are skipped.
     pub debian: Option<PathBuf>,
+    /// A root file system with Node, Java and a Go program; without it its scenarios are skipped.
+    pub applications: Option<PathBuf>,
     /// A folder for logs.
     pub work_dir: PathBuf,
     /// Only scenarios whose name contains this.
@@ -134,16 +136,21 @@ impl Options {
         if let Some(reason) = self.machine.why_not() {
             return Some(reason);
         }
-        if self.root(scenario.root).is_none() {
-            return Some("the Debian root needs root to be made");
+        match (self.root(scenario.root), scenario.root) {
+            (_, Root::Applications) if self.machine == Machine::Kvm => {
+                Some("its programs ask the CPU what it can do")
+            }
+            (Some(_), _) => None,
+            (None, Root::Applications) => Some("its root is made for `--full`, by root"),
+            (None, _) => Some("the Debian root needs root to be made"),
         }
-        None
     }
 
     fn root(&self, root: Root) -> Option<&Path> {
         match root {
             Root::Busybox => Some(&self.busybox),
             Root::Debian => self.debian.as_deref(),
+            Root::Applications => self.applications.as_deref(),
         }
     }
 
@@ -157,7 +164,7 @@ impl Options {
             "{}.log",
             self.name(scenario.name).replace([' ', '/'], "-")
         ));
-        let guest = self.play(scenario, root, self.in_guest(root, &log, scenario.cpus))?;
+        let guest = self.play(scenario, root, self.in_guest(root, &log, scenario))?;
         let difference = diff::lines(&host, &guest);
         if difference.is_empty() {
             return Ok(Ok(()));
@@ -202,7 +209,7 @@ impl Options {
     }
 
     /// `nacre run` with the program to be added.
-    fn in_guest(&self, root: &Path, log: &Path, cpus: u32) -> Command {
+    fn in_guest(&self, root: &Path, log: &Path, scenario: &Scenario) -> Command {
         let mut command = self.command(&self.nacre);
         command
             .arg("run")
@@ -210,7 +217,9 @@ impl Options {
             .arg(root)
             .arg("--log")
             .arg(log);
-        command.args(["--cpus", &cpus.to_string(), "-i", "--cwd", "/work"]);
+        let cpus = scenario.cpus.to_string();
+        command.args(["--cpus", &cpus, "--memory", scenario.memory]);
+        command.args(["-i", "--cwd", "/work"]);
         for (name, value) in ENVIRONMENT {
             command.arg("-e").arg(format!("{name}={value}"));
         }

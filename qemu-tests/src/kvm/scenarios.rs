@@ -7,6 +7,9 @@ pub(super) enum Root {
     Busybox,
     /// Debian with bash, coreutils, python3.
     Debian,
+    /// Debian with Node, Java and a Go program, which ask the CPU what it can do: not for a KVM that runs less than
+    /// the CPU says.
+    Applications,
 }
 
 /// A program to run in a root.
@@ -18,6 +21,8 @@ pub(super) struct Scenario {
     pub(super) root: Root,
     /// With how many CPUs.
     pub(super) cpus: u32,
+    /// And how much memory.
+    pub(super) memory: &'static str,
     /// The program and its arguments.
     pub(super) program: &'static [&'static str],
     /// Its input.
@@ -31,6 +36,7 @@ const fn busybox(name: &'static str, program: &'static [&'static str]) -> Scenar
         name,
         root: Root::Busybox,
         cpus: 1,
+        memory: "256M",
         program,
         stdin: "",
         files: &[],
@@ -42,6 +48,19 @@ const fn debian(name: &'static str, program: &'static [&'static str]) -> Scenari
         name,
         root: Root::Debian,
         cpus: 1,
+        memory: "256M",
+        program,
+        stdin: "",
+        files: &[],
+    }
+}
+
+const fn application(name: &'static str, program: &'static [&'static str]) -> Scenario {
+    Scenario {
+        name,
+        root: Root::Applications,
+        cpus: 4,
+        memory: "1G",
         program,
         stdin: "",
         files: &[],
@@ -50,6 +69,7 @@ const fn debian(name: &'static str, program: &'static [&'static str]) -> Scenari
 
 const SCRIPT: &str = include_str!("../../kvm/script.sh");
 const PYTHON: &str = include_str!("../../kvm/work.py");
+const NODE: &str = include_str!("../../kvm/work.js");
 const SHELL: &str = include_str!("../../programs/shell.sh");
 
 /// All of them, quick ones first.
@@ -178,4 +198,18 @@ pub(super) const ALL: &[Scenario] = &[
         stdin: "lines for\npython to\nread\n",
         ..debian("python script", &["python3", "work.py"])
     },
+    application(
+        "node -e",
+        &["node", "-e", "console.log(6 * 7, process.platform)"],
+    ),
+    Scenario {
+        files: &[("work.js", NODE)],
+        ..application("node with workers", &["node", "work.js"])
+    },
+    application("a Go program", &["/opt/work"]),
+    application("java -version", &["java", "-version"]),
+    application(
+        "a Java class with threads",
+        &["java", "-cp", "/opt", "Work"],
+    ),
 ];
