@@ -32,6 +32,12 @@ pub enum QemuError {
         /// What it said.
         said: String,
     },
+    /// QEMU ended before it answered, which need not be wrong: its guest may have.
+    #[error("QEMU did not {what}: it has ended")]
+    Ended {
+        /// What it was asked to do.
+        what: &'static str,
+    },
     /// A request to QEMU failed.
     #[error("QEMU did not {what}: {why}")]
     Monitor {

@@ -179,7 +179,11 @@ impl Ready {
     /// When QEMU does not let them run or nothing can be waited for.
     pub fn run(mut self, started: impl FnOnce()) -> Result<ExitReason, QemuError> {
         started();
-        self.monitor.execute("cont", "let the guest's CPUs run")?;
+        match self.monitor.execute("cont", "let the guest's CPUs run") {
+            // The guest was faster than the answer; how it ended is found out below.
+            Ok(()) | Err(QemuError::Ended { .. }) => {}
+            Err(error) => return Err(error),
+        }
         loop {
             let mut polled = [
                 PollFd::new(&self.control, PollFlags::IN),

@@ -69,20 +69,19 @@ impl Monitor {
     /// Has QEMU execute a command without arguments.
     ///
     /// # Errors
-    /// What QEMU said, or that it said nothing in time.
+    /// What QEMU said, or that it said nothing in time; [`QemuError::Ended`] when it ended instead.
     pub fn execute(&self, command: &str, what: &'static str) -> Result<(), QemuError> {
         let failed = |why| QemuError::Monitor { what, why };
         let line = json!({ "execute": command }).to_string() + "\n";
-        (&self.stream)
-            .write_all(line.as_bytes())
-            .map_err(|error| failed(error.to_string()))?;
+        // One that is gone shows below, after what it said before.
+        let _ = (&self.stream).write_all(line.as_bytes());
         match self.answers.recv_timeout(BOUND) {
             Ok(answer) if answer.get("return").is_some() => Ok(()),
             Ok(answer) => Err(failed(match answer["error"]["desc"].as_str() {
                 Some(why) => why.to_owned(),
                 None => format!("it answered {answer}"),
             })),
-            Err(RecvTimeoutError::Disconnected) => Err(failed("it has ended".to_owned())),
+            Err(RecvTimeoutError::Disconnected) => Err(QemuError::Ended { what }),
             Err(RecvTimeoutError::Timeout) => Err(failed(too_long())),
         }
     }
@@ -169,6 +168,15 @@ mod tests {
         let error = monitor.execute("cont", "go on").expect_err("it does not");
         assert_eq!(error.to_string(), "QEMU did not go on: not now");
         assert_eq!(monitor.shutdown_reason().as_deref(), Some("guest-reset"));
+    }
+
+    #[test]
+    fn one_that_ends_instead_of_an_answer_has_ended() {
+        let stream = monitor(&[GREETING, r#"{"return": {}}"#]);
+        let monitor = Monitor::connect(stream).expect("it answers");
+        let monitor = monitor.expect("it has not ended");
+        let error = monitor.execute("cont", "go on").expect_err("it ended");
+        assert!(matches!(error, QemuError::Ended { .. }), "{error}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use host_machine::ExitReason;
 use host_machine::printing::printable;
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::command::{self, Inherited};
 use crate::error::{QemuError, io};
@@ -29,6 +30,33 @@ const SAID: u64 = 4096;
 pub fn confine() -> Result<(), QemuError> {
     sys::close_inherited().map_err(io("close inherited descriptors"))?;
     rustix::thread::set_no_new_privs(true).map_err(io("give up new privileges"))
+}
+
+/// What acting for the users of a file tree takes.
+const FILE_SERVER: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID);
+
+/// Keeps only the capabilities that serving files takes, or none. For this thread and those that it starts, so
+/// before it has started any.
+fn drop_capabilities(serves_files: bool) -> Result<(), QemuError> {
+    let held = rustix::thread::capabilities(None).map_err(io("read its capabilities"))?;
+    let kept = match serves_files {
+        true => held.permitted & FILE_SERVER,
+        false => CapabilitySet::empty(),
+    };
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets).map_err(io("give up capabilities"))
 }
 
 /// A running QEMU. Dropping it kills and reaps it.
@@ -67,6 +95,12 @@ impl Qemu {
             program: command::PROGRAM,
             source,
         })?;
+        // The last that needs them was to start QEMU without any.
+        if let Err(error) = drop_capabilities(inherited.fs.is_some()) {
+            // Nobody else is there to end it.
+            let _ = child.kill().and_then(|()| child.wait());
+            return Err(error);
+        }
         let said = child.stderr.take().map(listen);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pidfd = pid.ok_or(rustix::io::Errno::SRCH);

@@ -236,6 +236,42 @@ fn nothing_outlives_a_kill_whoever_is_killed() {
     assert_eq!(end(&machine), ExitReason::VmmKilled { signal: 9 });
 }
 
+/// What the threads of a process may do, each as the kernel prints it.
+fn capabilities(pid: u32) -> Vec<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of_thread = |task: std::io::Result<fs::DirEntry>| {
+        let status = fs::read_to_string(task.expect("a thread").path().join("status"));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+        u64::from_str_radix(line.expect("a line").trim(), 16).expect("a number")
+    };
+    tasks.map(of_thread).collect()
+}
+
+#[test]
+fn qemu_has_no_capabilities_and_the_file_server_few() {
+    let folder = Folder::new();
+    let code = Code::default().say("x\n").wait();
+    let machine = folder.start(&code);
+    folder.longer(0);
+    let qemu = qemu_of(&machine).expect("it runs");
+    assert!(capabilities(qemu).iter().all(|held| *held == 0));
+    // Up to FSETID, both SETIDs, MKNOD and SETFCAP.
+    let allowed = 0b1_1111 | 1 << 6 | 1 << 7 | 1 << 27 | 1 << 31;
+    let threads = capabilities(machine.pid());
+    assert!(threads.len() > 4, "{threads:x?}");
+    assert!(
+        threads.iter().all(|held| held & !allowed == 0),
+        "{threads:x?}"
+    );
+
+    let mut spec = folder.spec(&code);
+    spec.shares.clear();
+    let machine = VmmProcess::start(&spec).expect("it starts");
+    let threads = capabilities(machine.pid());
+    assert!(threads.iter().all(|held| *held == 0), "{threads:x?}");
+}
+
 #[test]
 fn what_qemu_says_of_a_kernel_that_is_none_is_quoted() {
     let folder = Folder::new();
