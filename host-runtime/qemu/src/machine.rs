@@ -101,7 +101,7 @@ impl Streams {
 /// When the host, QEMU or an input does not allow it.
 pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result<Ready, QemuError> {
     let fs = start.share.as_ref().map(shared_dir).transpose()?;
-    let (mut qemu, streams) = launch(&start, &control)?;
+    let (mut qemu, streams) = launch(&start)?;
     let is_paused = Arc::<AtomicBool>::default();
     let service = |stream, poller| Service {
         stream,
@@ -147,9 +147,8 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
 }
 
 /// Starts QEMU; gives our ends of the streams. QEMU's are closed here, so that its end is seen on ours.
-fn launch(start: &Start, control: &OwnedFd) -> Result<(Qemu, Streams), QemuError> {
+fn launch(start: &Start) -> Result<(Qemu, Streams), QemuError> {
     let (ours, theirs) = Streams::pairs(start.share.is_some())?;
-    let control = control.try_clone().map_err(io("copy a descriptor"))?;
     let fs = theirs.fs.as_ref().zip(start.share.as_ref());
     let inherited = Inherited {
         kernel: start.kernel.as_raw_fd(),
@@ -160,11 +159,7 @@ fn launch(start: &Start, control: &OwnedFd) -> Result<(Qemu, Streams), QemuError
         vsock: theirs.vsock.as_raw_fd(),
         fs: fs.map(|(fs, (share, _))| (fs.as_raw_fd(), share.tag.clone())),
     };
-    let mut handed = vec![
-        start.kernel.as_fd(),
-        start.initramfs.as_fd(),
-        control.as_fd(),
-    ];
+    let mut handed = vec![start.kernel.as_fd(), start.initramfs.as_fd()];
     handed.extend(theirs.iter().map(AsFd::as_fd));
     // The guest's clock, which starts with its CPUs, is late by what QEMU takes to get there.
     let epoch_ns = now_ns();

@@ -62,8 +62,12 @@ impl Monitor {
                 });
             }
         }
-        monitor.execute("qmp_capabilities", what)?;
-        Ok(Some(monitor))
+        match monitor.execute("qmp_capabilities", what) {
+            Ok(()) => Ok(Some(monitor)),
+            // It greets before it has looked at all that it was given.
+            Err(QemuError::Ended { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has QEMU execute a command without arguments.
@@ -180,9 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ends_at_once_is_no_monitor() {
+    fn one_that_ends_at_once_or_after_its_greeting_is_no_monitor() {
         let (ours, theirs) = UnixStream::pair().expect("sockets");
         drop(theirs);
         assert!(Monitor::connect(ours).expect("no error").is_none());
+        let connected = Monitor::connect(monitor(&[GREETING]));
+        assert!(connected.expect("no error").is_none());
     }
 }

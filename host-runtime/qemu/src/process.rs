@@ -1,7 +1,7 @@
 //! The QEMU process: its start, its last words, its end; and what our own process gives up before.
 //!
-//! QEMU is killed when this process ends, however that happens (PR_SET_PDEATHSIG). It keeps a copy of the control
-//! channel open, so that the owner, who waits for that to hang up, sees the end of both.
+//! QEMU is killed when this process ends, however that happens (PR_SET_PDEATHSIG). Its standard output, which it
+//! writes nothing to, is our standard error, so that the owner, who waits for that to hang up, sees the end of both.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -82,13 +82,15 @@ impl Qemu {
         for fd in fds {
             rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(io("hand over a descriptor"))?;
         }
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned();
+        let stderr = stderr.map_err(io("copy a descriptor"))?;
         let mut command = Command::new(command::PROGRAM);
         command
             .args(command::arguments(config, inherited, epoch_ns)?)
             // Not the shared directory, which is ours.
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stderr)
             .stderr(Stdio::piped());
         sys::bind_to_parent(&mut command);
         let mut child = command.spawn().map_err(|source| QemuError::Spawn {

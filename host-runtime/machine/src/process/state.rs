@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::ClockId;
 
 use super::worker::Worker;
@@ -201,6 +202,7 @@ impl Shared {
     /// Reaps the VMM and settles how the microVM ended.
     fn settle(&self) {
         let status = self.reap();
+        wait_hang_up(&self.said);
         let said = last_words(&self.said);
         if !said.is_empty() {
             tell(format_args!("{}: {said}", self.program));
@@ -285,6 +287,15 @@ fn reason_of(status: io::Result<ExitStatus>, said: &str) -> ExitReason {
             message: format!("it could not be waited for: {error}"),
         },
     }
+}
+
+/// Waits until nobody has the pipe's other end: what the VMM started has it, too, and ends with it, but not in the
+/// same moment.
+fn wait_hang_up(said: &OwnedFd) {
+    let bound = Timespec::try_from(REAP_BOUND).ok();
+    let mut polled = [PollFd::new(said, PollFlags::empty())];
+    // Without a hang-up in time there is nothing that could be done but go on.
+    let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, bound.as_ref()));
 }
 
 /// What is in the pipe, which does not block, as one line.
