@@ -64,13 +64,14 @@ pub trait VirtioDevice<S: Space>: Debug + Send {
     fn config(&self) -> Vec<u8> {
         Vec::new()
     }
-    /// The driver is ready: take the queues and look at each once.
+    /// The driver is ready: take the queues and look at each once. The thread is a CPU's, which only may [kick](Active::kick)
+    /// the device's own.
     fn activate(&mut self, active: Active<S>);
     /// The guest notified a queue.
     fn kicked(&mut self, queue: usize);
     /// Give the queues up and keep everything else, to go on when activated again: the guest's CPUs have stopped.
     fn suspend(&mut self) -> Option<Active<S>>;
-    /// The driver reset the device: give the queues up, and forget the driver.
+    /// The driver reset the device: give the queues up, and forget the driver. On a CPU's thread, too.
     fn reset(&mut self) {
         self.suspend();
     }
@@ -136,12 +137,13 @@ impl<S: Space> Active<S> {
         self.requests.fetch_add(used as u64, Ordering::Relaxed);
     }
 
-    /// Makes the thread of this device come back to a queue.
-    pub fn kick(&self, queue: usize) {
-        if let Some(kick) = self.kicks.get(queue) {
-            // The counter of an eventfd that is polled does not overflow.
-            let _ = kick.write(1);
-        }
+    /// Makes the thread of this device come back to a queue; whether it will.
+    pub fn kick(&self, queue: usize) -> bool {
+        let Some(kick) = self.kicks.get(queue) else {
+            return false;
+        };
+        // The counter of an eventfd that is polled does not overflow.
+        kick.write(1).is_ok()
     }
 
     /// Tells the guest, if it asked to be told, of buffers just used.

@@ -35,8 +35,11 @@ impl<S: Space> VirtioDevice<S> for Rng<S> {
     }
 
     fn activate(&mut self, active: Active<S>) {
+        let comes = active.kick(0);
         self.active = Some(active);
-        self.kicked(0);
+        if !comes {
+            self.kicked(0);
+        }
     }
 
     fn kicked(&mut self, queue: usize) {

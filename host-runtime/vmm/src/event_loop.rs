@@ -3,7 +3,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -39,8 +38,7 @@ pub struct EventLoop {
     reporter: Arc<Reporter>,
     log: Arc<ConsoleLog>,
     end_event: EventFd,
-    ender: Sender<ExitReason>,
-    ends: Receiver<ExitReason>,
+    end: Arc<Mutex<Option<ExitReason>>>,
     /// What to do on each notification, by token less [`FIRST_KICK`].
     kicks: Vec<Kick>,
     vsock: Option<Arc<Mutex<Vsock<SharedMemory>>>>,
@@ -96,18 +94,17 @@ struct Kick {
 /// How a CPU thread ends the machine.
 #[derive(Debug)]
 pub struct Ender {
-    reasons: Sender<ExitReason>,
-    event: Option<EventFd>,
+    end: Arc<Mutex<Option<ExitReason>>>,
+    event: EventFd,
 }
 
 impl Ender {
     /// Ends the machine.
-    pub fn end(self, reason: ExitReason) {
-        // The loop may already have another reason, and be gone.
-        let _ = self.reasons.send(reason);
-        if let Some(event) = self.event {
-            let _ = event.write(1);
-        }
+    pub fn end(&self, reason: ExitReason) {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first reason counts.
+        end.get_or_insert(reason);
+        let _ = self.event.write(1);
     }
 }
 
@@ -129,15 +126,13 @@ impl EventLoop {
         let token = |token| EventData::new_u64(token);
         epoll::add(&poller, &control, token(CONTROL), EventFlags::IN).map_err(polled)?;
         epoll::add(&poller, borrow(&end_event), token(END), EventFlags::IN).map_err(polled)?;
-        let (ender, ends) = channel();
         Ok(Self {
             poller: Arc::new(poller),
             control,
             reporter,
             log,
             end_event,
-            ender,
-            ends,
+            end: Arc::default(),
             kicks: Vec::new(),
             vsock: None,
             gofer: None,
@@ -151,12 +146,17 @@ impl EventLoop {
     }
 
     /// A way to end the loop from another thread.
-    #[must_use]
-    pub fn ender(&self) -> Ender {
-        Ender {
-            reasons: self.ender.clone(),
-            event: self.end_event.try_clone().ok(),
-        }
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn ender(&self) -> Result<Ender, VmmError> {
+        let event = self.end_event.try_clone();
+        let event = event.map_err(|source| VmmError::Io {
+            what: "copy an event descriptor",
+            source,
+        })?;
+        let end = Arc::clone(&self.end);
+        Ok(Ender { end, event })
     }
 
     /// Serves a device's queues here.
@@ -236,7 +236,8 @@ impl EventLoop {
             CONTROL => return self.handle_request(running),
             END => {
                 let _ = self.end_event.read();
-                return self.ends.try_recv().ok();
+                let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+                return end.take();
             }
             GOFER => return self.gofer.as_ref().map(Gofer::end),
             token if token & STREAM_TOKEN != 0 => {

@@ -17,7 +17,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::error::VmmError;
 use crate::jail::{self, Namespaces};
-use crate::seccomp;
+use crate::seccomp::{self, Role};
 
 /// What says on the command line that this is to be a gofer.
 pub const WORD: &str = "gofer";
@@ -129,6 +129,6 @@ fn confined_server() -> Result<FileServer, VmmError> {
     namespaces.make_root()?;
     server.open().map_err(failed("open the directory"))?;
     jail::keep_capabilities(true)?;
-    seccomp::confine_gofer()?;
+    seccomp::confine(Role::Gofer)?;
     Ok(server)
 }

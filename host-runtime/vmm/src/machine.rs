@@ -26,7 +26,7 @@ use super::load::{self, Slide};
 use super::memory::{GuestRam, SharedMemory};
 use super::pause::{self, CpuThreads, Gate};
 use super::ports::Ports;
-use super::seccomp;
+use super::seccomp::{self, Role};
 use super::vcpu::{self, Vcpu};
 use crate::sys::Vm;
 use devices::console::Console;
@@ -153,24 +153,31 @@ impl Ready {
         } = self;
         let threads = vcpus.len() + usize::from(fs.is_some()) + 1;
         pause::prepare()?;
-        // Passed twice: when all threads are up, and when the process is confined.
+        // Passed twice: when all threads are up, and when all are confined.
         let barrier = Arc::new(Barrier::new(threads));
         if let Some((device, kicks)) = fs {
             let serve = move || event_loop::serve_device(&device, &kicks);
-            spawn("fs".to_owned(), &barrier, serve)?;
+            spawn("fs".to_owned(), Role::Files, &barrier, serve)?;
         }
         let exits = vcpus.iter().map(|vcpu| Arc::clone(&vcpu.exits)).collect();
-        let cpus = vcpus.into_iter().map(|vcpu| {
-            let ender = event_loop.ender();
+        let cpus = vcpus.into_iter().map(|mut vcpu| {
+            let ender = event_loop.ender()?;
             let name = format!("cpu{}", vcpu.index);
-            spawn(name, &barrier, move || ender.end(vcpu.run()))
+            spawn(name, Role::Cpu, &barrier, move || {
+                ender.end(vcpu.run());
+                // The end of a thread takes calls that running a CPU does not; this one's is the process's.
+                vcpu.gate.leave();
+                loop {
+                    thread::park();
+                }
+            })
         });
         let cpus = cpus.collect::<Result<_, _>>()?;
         let cpus = CpuThreads::new(gate, cpus);
         barrier.wait();
-        seccomp::confine()?;
-        started();
+        seccomp::confine(Role::Main)?;
         barrier.wait();
+        started();
         let reason = event_loop.run(&Running { cpus, exits, bus });
         // The CPU threads end with the process; until then the machine stays.
         drop(vm);
@@ -178,15 +185,20 @@ impl Ready {
     }
 }
 
-/// Starts a thread that runs once the process is confined.
+/// Starts a thread that runs once it and all others are confined.
 fn spawn(
     name: String,
+    role: Role,
     barrier: &Arc<Barrier>,
     run: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, VmmError> {
     let barrier = Arc::clone(barrier);
     let confined = move || {
         barrier.wait();
+        if let Err(error) = seccomp::confine(role) {
+            // Its hook tells the owner and ends the process.
+            panic!("{error}");
+        }
         barrier.wait();
         run();
     };

@@ -63,6 +63,12 @@ impl Gate {
         *waiting -= 1;
     }
 
+    /// Stands before it for good: the thread's CPU has ended.
+    pub fn leave(&self) {
+        *self.lock() += 1;
+        self.changed.notify_all();
+    }
+
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,74 +1,105 @@
-//! The system calls that a running VMM may make; every other one ends the process.
+//! The system calls that each thread of a microVM's processes may make; every other one ends its process.
 //!
-//! The filter comes after everything is opened and started, so it has no place for making processes,
-//! sockets of a family, or programs. File names are only ever those of the file server.
+//! A [`Role`] is what a thread is there for. The filters come after everything is opened and started, so they have no
+//! place for making processes or programs, sockets or mappings of files, or memory that can be executed; only the
+//! gofer names files. [`confine`] is called by each thread for itself, before the guest's first instruction.
 
+use std::collections::BTreeMap;
+
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
 };
 
 use super::error::VmmError;
 use super::pause;
 
-/// Memory, threads, time, waiting, and descriptors that are already there. A thread that was started
-/// before the filter may still be setting itself up when it comes.
-const GENERAL: [i64; 49] = [
-    libc::SYS_brk,
+/// What a thread is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Runs one of the guest's CPUs.
+    Cpu,
+    /// Passes on what the guest asks of its files.
+    Files,
+    /// The VMM's event loop.
+    Main,
+    /// The gofer, which opens files.
+    Gofer,
+}
+
+/// All roles.
+pub const ROLES: [Role; 4] = [Role::Cpu, Role::Files, Role::Main, Role::Gofer];
+
+/// What allocating, waiting for a lock, returning from a signal and ending the process takes.
+const ALL: [i64; 5] = [
     libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_munmap,
+    libc::SYS_rt_sigreturn,
+];
+
+/// Device notifications, the console log, and what is told to the owner.
+const CPU: [i64; 2] = [libc::SYS_sendmsg, libc::SYS_write];
+
+const FILES: [i64; 11] = [
+    libc::SYS_brk,
     libc::SYS_close,
-    libc::SYS_dup,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_wait,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_fcntl,
-    libc::SYS_futex,
+    libc::SYS_read,
+    libc::SYS_recvfrom,
+    libc::SYS_restart_syscall,
+    libc::SYS_sendto,
+    libc::SYS_write,
+];
+
+const MAIN: [i64; 31] = [
+    libc::SYS_brk,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_wait,
     libc::SYS_getpid,
     libc::SYS_getrandom,
     libc::SYS_getsockopt,
     libc::SYS_gettid,
-    libc::SYS_lseek,
-    libc::SYS_madvise,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
     libc::SYS_mremap,
-    libc::SYS_munmap,
     libc::SYS_nanosleep,
     libc::SYS_poll,
-    libc::SYS_prctl,
-    libc::SYS_pread64,
-    libc::SYS_preadv,
-    libc::SYS_preadv2,
-    libc::SYS_pwrite64,
-    libc::SYS_pwritev,
-    libc::SYS_pwritev2,
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
-    libc::SYS_rseq,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
-    libc::SYS_set_robust_list,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
+    // How the gofer ended.
+    libc::SYS_wait4,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_exit,
 ];
 
-/// What the file server does besides reading and writing.
-const FILES: [i64; 36] = [
+/// Names of files, and what is done with open ones.
+const GOFER: [i64; 66] = [
+    libc::SYS_brk,
     libc::SYS_capget,
     libc::SYS_capset,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_exit,
     libc::SYS_fallocate,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
@@ -84,25 +115,51 @@ const FILES: [i64; 36] = [
     libc::SYS_getegid,
     libc::SYS_geteuid,
     libc::SYS_getgid,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
     libc::SYS_getuid,
     libc::SYS_linkat,
+    libc::SYS_lseek,
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
+    libc::SYS_mremap,
     libc::SYS_newfstatat,
     libc::SYS_openat,
     libc::SYS_openat2,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_preadv2,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
+    libc::SYS_read,
     libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
     libc::SYS_renameat,
     libc::SYS_renameat2,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sendto,
     libc::SYS_setgroups,
     libc::SYS_setresgid,
     libc::SYS_setresuid,
+    libc::SYS_sigaltstack,
     libc::SYS_statx,
     libc::SYS_symlinkat,
     libc::SYS_umask,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
+    libc::SYS_write,
     libc::SYS_writev,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_poll,
+    libc::SYS_epoll_wait,
 ];
 
 /// The device controls: running a CPU, reading its registers for a message, and non-blocking sockets.
@@ -111,66 +168,108 @@ const KVM_GET_REGS: u64 = 0x8090_ae81;
 const KVM_GET_SREGS: u64 = 0x8138_ae83;
 const FIONBIO: u64 = 0x5421;
 
-/// Confines all threads of this VMM.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn confine() -> Result<(), VmmError> {
-    apply(false)
-}
-
-/// Confines this gofer.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn confine_gofer() -> Result<(), VmmError> {
-    apply(true)
-}
-
-fn apply(serves_files: bool) -> Result<(), VmmError> {
-    let program = program(serves_files).map_err(refused)?;
-    seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(error.to_string()))
-}
-
-fn program(serves_files: bool) -> Result<BpfProgram, String> {
-    let mut calls: Vec<i64> = GENERAL.to_vec();
-    calls.extend([libc::SYS_write, libc::SYS_writev, libc::SYS_wait4]);
-    if serves_files {
-        calls.extend(FILES);
+impl Role {
+    /// What people call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::Files => "files",
+            Self::Main => "main",
+            Self::Gofer => "gofer",
+        }
     }
-    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
-        calls.into_iter().map(|call| (call, Vec::new())).collect();
-    let controls = [KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, FIONBIO].map(|request| {
-        let equal = SeccompCmpOp::Eq;
-        let condition = SeccompCondition::new(1, SeccompCmpArgLen::Qword, equal, request)?;
-        SeccompRule::new(vec![condition])
-    });
-    let controls: Result<_, _> = controls.into_iter().collect();
-    rules.insert(
-        libc::SYS_tgkill,
-        vec![kick().map_err(|error| error.to_string())?],
-    );
-    rules.insert(
-        libc::SYS_ioctl,
-        controls.map_err(|error| error.to_string())?,
-    );
+
+    /// The calls, each with the rules of which one must hold; none where it may be made with any arguments.
+    ///
+    /// # Errors
+    /// Never: the rules are constants.
+    pub fn calls(self) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
+        let plain: &[i64] = match self {
+            Self::Cpu => &CPU,
+            Self::Files => &FILES,
+            Self::Main => &MAIN,
+            Self::Gofer => &GOFER,
+        };
+        let plain = ALL.iter().chain(plain).map(|call| (*call, Vec::new()));
+        let mut calls: BTreeMap<_, _> = plain.collect();
+        let executable = int(libc::PROT_EXEC);
+        let anonymous = int(libc::MAP_ANONYMOUS);
+        let none_executable = || (2, MaskedEq(executable), 0);
+        let of_no_file = (3, MaskedEq(anonymous), anonymous);
+        let mapped = rule(&[none_executable(), of_no_file])?;
+        calls.insert(libc::SYS_mmap, vec![mapped]);
+        calls.insert(libc::SYS_mprotect, vec![rule(&[none_executable()])?]);
+        let give_back = int(libc::MADV_DONTNEED);
+        calls.insert(libc::SYS_madvise, vec![rule(&[(2, Eq, give_back)])?]);
+        let controls: &[u64] = match self {
+            Self::Cpu => &[KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS],
+            Self::Main => &[FIONBIO],
+            Self::Files | Self::Gofer => &[],
+        };
+        if !controls.is_empty() {
+            calls.insert(libc::SYS_ioctl, one_of(1, controls)?);
+        }
+        if self == Self::Main {
+            // The signal that stops a CPU, to a thread of this process.
+            let signal = int(pause::signal());
+            let to_own = rule(&[(0, Eq, std::process::id().into()), (2, Eq, signal)])?;
+            calls.insert(libc::SYS_tgkill, vec![to_own]);
+        }
+        if self != Self::Cpu {
+            let commands = [
+                libc::F_GETFD,
+                libc::F_GETFL,
+                libc::F_SETFL,
+                libc::F_DUPFD_CLOEXEC,
+            ];
+            calls.insert(libc::SYS_fcntl, one_of(1, &commands.map(int))?);
+        }
+        Ok(calls)
+    }
+}
+
+/// Confines the calling thread to its role.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn confine(role: Role) -> Result<(), VmmError> {
+    let program = program(role).map_err(|error| refused(error.to_string()))?;
+    seccompiler::apply_filter(&program).map_err(|error| refused(error.to_string()))
+}
+
+/// The filter, as the kernel runs it.
+///
+/// # Errors
+/// Never: the rules are constants.
+pub fn program(role: Role) -> Result<BpfProgram, BackendError> {
     let filter = SeccompFilter::new(
-        rules,
+        role.calls()?,
         SeccompAction::KillProcess,
         SeccompAction::Allow,
         TargetArch::x86_64,
     );
-    let program = filter.and_then(BpfProgram::try_from);
-    program.map_err(|error| error.to_string())
+    filter.and_then(BpfProgram::try_from)
 }
 
-/// The signal that stops a CPU, to a thread of this process.
-fn kick() -> Result<SeccompRule, seccompiler::BackendError> {
-    let is = |argument, value: u64| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
-    };
-    let signal = u64::try_from(pause::signal()).unwrap_or(u64::MAX);
-    SeccompRule::new(vec![is(0, std::process::id().into())?, is(2, signal)?])
+/// Rules of which each allows one value of an argument.
+fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError> {
+    let rules = values.iter().map(|value| rule(&[(argument, Eq, *value)]));
+    rules.collect()
+}
+
+/// A rule that holds when each of these arguments is as it says, in its lower 32 bits.
+fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, BackendError> {
+    let conditions = conditions.iter().map(|(argument, compare, value)| {
+        let word = SeccompCmpArgLen::Dword;
+        SeccompCondition::new(*argument, word, compare.clone(), *value)
+    });
+    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+}
+
+/// A constant of the C library's, none of which is negative.
+fn int(value: libc::c_int) -> u64 {
+    u64::from(value.unsigned_abs())
 }
 
 fn refused(message: String) -> VmmError {

@@ -45,8 +45,7 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// Runs until the machine ends and says how.
-    #[must_use]
-    pub fn run(mut self) -> ExitReason {
+    pub fn run(&mut self) -> ExitReason {
         loop {
             self.gate.pass();
             let exit = self.fd.run();

@@ -48,8 +48,11 @@ impl<S: Space> VirtioDevice<S> for Console<S> {
     }
 
     fn activate(&mut self, active: Active<S>) {
+        let comes = active.kick(TRANSMIT);
         self.active = Some(active);
-        self.kicked(TRANSMIT);
+        if !comes {
+            self.kicked(TRANSMIT);
+        }
     }
 
     fn kicked(&mut self, queue: usize) {

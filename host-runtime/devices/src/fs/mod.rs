@@ -107,16 +107,10 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
     }
 
     fn activate(&mut self, active: Active<S>) {
-        if let Files::There(_) = self.files {
-            // A CPU's thread may be here, which has no business with files.
-            (0..self.queue_sizes().len()).for_each(|queue| active.kick(queue));
-            self.active = Some(active);
-            return;
-        }
+        let queues = 0..self.queue_sizes().len();
+        let left: Vec<usize> = queues.filter(|queue| !active.kick(*queue)).collect();
         self.active = Some(active);
-        for queue in 0..self.queue_sizes().len() {
-            self.kicked(queue);
-        }
+        left.into_iter().for_each(|queue| self.kicked(queue));
     }
 
     fn kicked(&mut self, queue: usize) {

@@ -18,7 +18,7 @@ use vsock_packet::{HEADER_LEN, Header};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Active, Chain, MOST_IN_A_ROW, Space, VirtioDevice};
-use connection::BUFFER;
+use connection::{BUFFER, Connection};
 use mux::{Mux, Outcome};
 
 const RECEIVE: usize = 0;
@@ -44,6 +44,8 @@ pub struct Vsock<S> {
     mux: Mux,
     guest_cid: u64,
     active: Option<Active<S>>,
+    /// Connections of a driver that is gone, for the device's own thread to close.
+    gone: Vec<Connection>,
     poller: Arc<OwnedFd>,
     attempts: Arc<dyn Attempts>,
 }
@@ -57,6 +59,7 @@ impl<S: Space> Vsock<S> {
             mux: Mux::new(guest_cid),
             guest_cid,
             active: None,
+            gone: Vec::new(),
             poller,
             attempts,
         }
@@ -166,11 +169,15 @@ impl<S: Space> VirtioDevice<S> for Vsock<S> {
     }
 
     fn activate(&mut self, active: Active<S>) {
+        let comes = active.kick(TRANSMIT);
         self.active = Some(active);
-        self.kicked(TRANSMIT);
+        if !comes {
+            self.kicked(TRANSMIT);
+        }
     }
 
     fn kicked(&mut self, queue: usize) {
+        self.gone.clear();
         if queue == TRANSMIT {
             self.take_from_guest();
         }
@@ -184,8 +191,11 @@ impl<S: Space> VirtioDevice<S> for Vsock<S> {
     }
 
     fn reset(&mut self) {
-        self.active = None;
-        self.mux.clear();
+        self.gone.extend(self.mux.clear());
+        let active = self.active.take();
+        if !active.is_some_and(|active| active.kick(TRANSMIT)) {
+            self.gone.clear();
+        }
         self.pump();
     }
 }

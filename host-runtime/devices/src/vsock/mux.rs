@@ -151,19 +151,24 @@ impl Mux {
         }
     }
 
-    /// Drops every connection: the guest's driver is gone.
-    pub fn clear(&mut self) {
+    /// Takes out every connection, to be dropped: the guest's driver is gone.
+    pub fn clear(&mut self) -> Vec<Connection> {
         let ports: Vec<u32> = self.connections.keys().copied().collect();
-        ports.into_iter().for_each(|port| self.remove(port));
         self.answers.clear();
+        let gone = ports.into_iter().filter_map(|port| self.take(port));
+        gone.collect()
     }
 
     fn remove(&mut self, port: u32) {
-        if let Some(connection) = self.connections.remove(&port)
-            && let Stage::Connecting(attempt) = connection.stage
-        {
+        drop(self.take(port));
+    }
+
+    fn take(&mut self, port: u32) -> Option<Connection> {
+        let connection = self.connections.remove(&port)?;
+        if let Stage::Connecting(attempt) = connection.stage {
             self.outcomes.push(Outcome::Refused(attempt));
         }
+        Some(connection)
     }
 
     fn answer_reset(&mut self, header: &Header) {
