@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use host_machine::printing::said;
 use initramfs::{Archive, ArchiveError, PAGE_SIZE};
 
 /// The two files that a guest boots from.
@@ -64,7 +65,7 @@ fn locate_from(folder: &Path) -> Result<Images, ImagesNotFound> {
 #[derive(Debug, thiserror::Error)]
 pub enum BadArchive {
     /// It cannot be read.
-    #[error("cannot read the initramfs archive {}: {source}", path.display())]
+    #[error("cannot read the initramfs archive {}: {}", path.display(), said(.source))]
     Read {
         /// As given.
         path: PathBuf,

@@ -3,11 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use host_machine::printing::said;
+
 /// A failed step. `Display` gives one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// A file or directory.
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {}", path.display(), said(.source))]
     File {
         /// "make" and so on.
         what: &'static str,
@@ -17,7 +19,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// A mount.
-    #[error("cannot mount {fstype} from {from} at {}: {source}", at.display())]
+    #[error("cannot mount {fstype} from {from} at {}: {}", at.display(), said(.source))]
     Mount {
         /// The file-system type.
         fstype: String,

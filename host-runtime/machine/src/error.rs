@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::exit::ExitReason;
+use crate::kvm_hint::kvm_hint;
+use crate::printing::said;
 use crate::spec::{MAX_CPUS, MAX_MEMORY, MIN_MEMORY};
 
 /// Why a microVM could not be started or reached. `Display` gives one sentence.
@@ -60,7 +62,7 @@ pub enum MachineError {
         word: String,
     },
     /// A file could not be opened.
-    #[error("cannot open the {what} {}: {source}", path.display())]
+    #[error("cannot open the {what} {}: {}", path.display(), said(.source))]
     Open {
         /// What the file is for.
         what: &'static str,
@@ -92,13 +94,13 @@ pub enum MachineError {
         path: PathBuf,
     },
     /// KVM is not there or not ours.
-    #[error("cannot use /dev/kvm: {source}; {}", kvm_hint(.source))]
+    #[error("cannot use /dev/kvm: {}; {}", said(.source), kvm_hint(.source))]
     Kvm {
         /// The system's answer.
         source: io::Error,
     },
     /// The VMM program could not be started.
-    #[error("cannot start the VMM {}: {source}; it belongs beside the nacre program", path.display())]
+    #[error("cannot start the VMM {}: {}; it belongs beside the nacre program", path.display(), said(.source))]
     Spawn {
         /// Where it was looked for.
         path: PathBuf,
@@ -118,7 +120,7 @@ pub enum MachineError {
         waited: Duration,
     },
     /// The channel to the VMM failed.
-    #[error("the control channel to the VMM failed: {source}")]
+    #[error("the control channel to the VMM failed: {}", said(.source))]
     Channel {
         /// The system's answer.
         source: io::Error,
@@ -151,15 +153,5 @@ fn human(bytes: u64) -> String {
         b if b >= 1 << 20 && b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
         b if b >= 1 << 10 && b % (1 << 10) == 0 => format!("{} KiB", b >> 10),
         b => format!("{b} bytes"),
-    }
-}
-
-fn kvm_hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::NotFound => {
-            "load the kvm module, enable virtualisation in the firmware, or pass /dev/kvm into the container"
-        }
-        io::ErrorKind::PermissionDenied => "run as root or as a member of the kvm group",
-        _ => "check that the host kernel supports KVM",
     }
 }

@@ -10,6 +10,7 @@ pub mod control;
 mod error;
 mod exit;
 pub mod far_end;
+mod kvm_hint;
 pub mod printing;
 mod process;
 mod spec;

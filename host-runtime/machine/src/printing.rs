@@ -9,6 +9,18 @@ pub fn tell(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// What the system says of an error, for the middle of a sentence: without its number, and in small letters.
+#[must_use]
+pub fn said(error: &io::Error) -> String {
+    let words = error.to_string();
+    let Some(words) = error.raw_os_error().and(words.split(" (os error").next()) else {
+        return words;
+    };
+    let mut rest = words.chars();
+    let first = rest.next().into_iter().flat_map(char::to_lowercase);
+    first.chain(rest.as_str().chars()).collect()
+}
+
 /// Characters of others' words that anybody gets to see.
 const MOST_WORDS: usize = 1000;
 
@@ -24,7 +36,19 @@ pub fn printable(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_WORDS, printable};
+    use std::io;
+
+    use super::{MOST_WORDS, printable, said};
+
+    #[test]
+    fn errors_are_said_without_their_numbers() {
+        let no_entry = io::Error::from_raw_os_error(2);
+        assert_eq!(said(&no_entry), "no such file or directory");
+        assert_eq!(
+            said(&io::Error::other("It's 3 (os error)")),
+            "It's 3 (os error)"
+        );
+    }
 
     #[test]
     fn a_guests_words_stay_on_their_line() {

@@ -3,11 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use host_machine::printing::said;
+
 /// What is wrong with a specification, or with what it asks for. `Display` gives one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
     /// The file.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {}", path.display(), said(.source))]
     Read {
         /// Which.
         path: PathBuf,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use host_machine::printing::said;
 use host_machine::{ExitReason, MachineError};
 
 use crate::agent::AgentError;
@@ -56,7 +57,7 @@ pub enum PodError {
         what: String,
     },
     /// A thread could not be started.
-    #[error("cannot start a thread for {what}: {source}")]
+    #[error("cannot start a thread for {what}: {}", said(.source))]
     Thread {
         /// What it was for.
         what: &'static str,
@@ -78,7 +79,7 @@ pub enum PodError {
         waited: Duration,
     },
     /// Its output could not be passed on.
-    #[error("cannot write the program's output: {source}")]
+    #[error("cannot write the program's output: {}", said(.source))]
     Output {
         /// The system's answer.
         source: io::Error,

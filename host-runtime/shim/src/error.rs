@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use containerd_shim_protos::ttrpc::{self, Code};
+use host_machine::printing::said;
 
 use oci::OciError;
 use pod::PodError;
@@ -16,7 +17,7 @@ pub(crate) enum ShimError {
     #[error("{0}; containerd starts this program, it is not meant to be run by hand")]
     Usage(String),
     /// A file or a socket of ours.
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {}", path.display(), said(.source))]
     File {
         /// "read", "listen on" and so on.
         what: &'static str,
@@ -26,7 +27,7 @@ pub(crate) enum ShimError {
         source: io::Error,
     },
     /// A system call with no file in it.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {}", said(.source))]
     System {
         /// What was tried.
         what: &'static str,

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::layout::{ARCHIVE_MAX, IMAGE_MAX};
+use host_machine::printing::said;
 
 /// Why a machine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub enum VmmError {
         message: String,
     },
     /// A system call failed.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {}", said(.source))]
     Io {
         /// What was to be done.
         what: &'static str,
@@ -73,7 +74,7 @@ pub enum VmmError {
         most: usize,
     },
     /// The shared directory cannot be served.
-    #[error("cannot share the directory {path} with the guest: {source}")]
+    #[error("cannot share the directory {path} with the guest: {}", said(.source))]
     SharedDir {
         /// As given.
         path: String,

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use agent_protocol::{Failure, FailureKind, failure_of};
+use host_machine::printing::said;
 
 use host_machine::MachineError;
 use host_machine::printing::printable;
@@ -42,7 +43,7 @@ pub enum AgentError {
         source: ttrpc::Error,
     },
     /// A stdio stream broke before it was in use.
-    #[error("cannot open a stdio stream to the guest: {source}")]
+    #[error("cannot open a stdio stream to the guest: {}", said(.source))]
     Stream {
         /// The system's answer.
         source: io::Error,

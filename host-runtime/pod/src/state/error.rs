@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::ROOT_VARIABLE;
 use super::record::VERSION;
+use host_machine::printing::said;
 
 /// Why a state directory could not be used. `Display` gives one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +85,7 @@ pub enum StateError {
         namespaces: String,
     },
     /// The system refused.
-    #[error("cannot {what} {}: {source}{}", path.display(), advice(.source))]
+    #[error("cannot {what} {}: {}{}", path.display(), said(.source), advice(.source))]
     System {
         /// "make", "write" and so on.
         what: &'static str,
