@@ -48,6 +48,14 @@ impl Refusal {
         }
     }
 
+    /// The same with a sentence that says more than the errno does.
+    pub(crate) fn saying(self, sentence: impl Into<String>) -> Self {
+        Self {
+            sentence: sentence.into(),
+            ..self
+        }
+    }
+
     pub(crate) fn into_error(self) -> ttrpc::Error {
         let errno = self.errno.map_or_else(String::new, name_of);
         agent_protocol::refuse(self.kind, &errno, self.sentence)

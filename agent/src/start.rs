@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use agent_protocol::root::{self, Root, Unrunnable};
 use agent_protocol::{FailureKind, StartProcessRequest};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -22,8 +23,6 @@ use crate::sys::CStrings;
 use crate::terminal::{self, Terminal};
 use crate::users;
 
-/// Where programs are looked for when the process has no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A variable that the agent hands on: on some hosts programs fail without it.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 
@@ -79,7 +78,7 @@ pub(crate) fn check(pod: &Pod, request: &StartProcessRequest) -> Answer<()> {
     };
     child::start(&plan, |_| pod.forked())
         .map(drop)
-        .map_err(|failed| refusal_of(&failed, request))
+        .map_err(|failed| refusal_of(&failed, request, &root))
 }
 
 fn start_named(pod: &Pod, request: &StartProcessRequest, claimed: Claimed) -> Answer<Process> {
@@ -96,8 +95,8 @@ fn start_named(pod: &Pod, request: &StartProcessRequest, claimed: Claimed) -> An
         pumps,
     } = wired;
     let plan = plan(pod, request, &root, stdio)?;
-    let started =
-        child::start(&plan, |_| pod.forked()).map_err(|failed| refusal_of(&failed, request))?;
+    let started = child::start(&plan, |_| pod.forked())
+        .map_err(|failed| refusal_of(&failed, request, &root))?;
     // The agent's copies of the process's side: without them gone no pipe would ever end.
     drop(plan);
     for pump in pumps {
@@ -219,7 +218,10 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
         rlimits: request.rlimits.iter().map(rlimit).collect::<Answer<_>>()?,
         no_new_privileges: request.no_new_privileges,
         capabilities: request.capabilities.as_ref().map(Allowed::new),
-        programs: candidates(program, &env)?,
+        programs: root::candidates(program, &env)
+            .iter()
+            .map(c_string)
+            .collect::<Answer<_>>()?,
         args: c_strings(&request.args)?,
         env: c_strings(&env)?,
     })
@@ -279,21 +281,6 @@ fn environment(asked: &[String], home: Option<&str>) -> Vec<String> {
     env
 }
 
-/// The paths to try for a program, as `execvp` would.
-fn candidates(program: &str, env: &[String]) -> Answer<Vec<CString>> {
-    if program.contains('/') {
-        return Ok(vec![c_string(program)?]);
-    }
-    let path = env
-        .iter()
-        .find_map(|entry| entry.strip_prefix("PATH="))
-        .unwrap_or(DEFAULT_PATH);
-    path.split(':')
-        .map(|directory| if directory.is_empty() { "." } else { directory })
-        .map(|directory| c_string(format!("{directory}/{program}")))
-        .collect()
-}
-
 fn c_strings(strings: &[String]) -> Answer<CStrings> {
     Ok(CStrings::new(
         strings.iter().map(c_string).collect::<Answer<_>>()?,
@@ -334,7 +321,7 @@ fn rlimit(limit: &agent_protocol::Rlimit) -> Answer<(Resource, Rlimit)> {
     ))
 }
 
-fn refusal_of(failed: &Failed, request: &StartProcessRequest) -> Refusal {
+fn refusal_of(failed: &Failed, request: &StartProcessRequest, root: &CString) -> Refusal {
     let program = request.args.first().map_or("", String::as_str);
     let what = match failed.stage {
         Stage::Session => "start a process".to_owned(),
@@ -353,8 +340,38 @@ fn refusal_of(failed: &Failed, request: &StartProcessRequest) -> Refusal {
                 Errno::NOENT | Errno::NOTDIR => FailureKind::FAILURE_KIND_PROGRAM_NOT_FOUND,
                 _ => FailureKind::FAILURE_KIND_PROGRAM_NOT_EXECUTABLE,
             };
-            return Refusal::with_errno(kind, format!("run \"{program}\""), failed.errno);
+            let refusal = Refusal::with_errno(kind, format!("run \"{program}\""), failed.errno);
+            return match without_interpreter(failed.errno, request, root) {
+                Some(sentence) => refusal.saying(sentence),
+                None => refusal,
+            };
         }
     };
     Refusal::system(what, failed.errno)
+}
+
+/// execve(2) says ENOENT also of a program that is there, when its interpreter is not.
+fn without_interpreter(
+    errno: Errno,
+    request: &StartProcessRequest,
+    root: &CString,
+) -> Option<String> {
+    if errno != Errno::NOENT {
+        return None;
+    }
+    let program = request.args.first()?;
+    let programs = root::candidates(program, &request.env);
+    let cwd = match request.cwd.as_str() {
+        "" => "/",
+        cwd => cwd,
+    };
+    match Root::open(root.as_c_str())
+        .ok()?
+        .unrunnable(&programs, cwd)?
+    {
+        Unrunnable::Missing => None,
+        lacking @ Unrunnable::Interpreter { .. } => {
+            Some(format!("cannot run \"{program}\": {lacking}"))
+        }
+    }
 }

@@ -104,6 +104,22 @@ fn a_pid_namespace_shows_the_container_alone() {
 }
 
 #[test]
+fn an_interpreter_that_is_not_there_is_named() {
+    let host = Host::new();
+    let script = host.directory.path().join("shared/root/bin/script");
+    std::fs::write(&script, "#!/usr/bin/perl -w\n").expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(script, mode).expect("a mode");
+    let refused = host.agent.start_process(&request("", &["script"]));
+    let error = refused.expect_err("there is no perl");
+    assert_eq!(error.exit_code(), 127);
+    let said = error.to_string();
+    let named =
+        "cannot run \"script\": \"/usr/bin/perl\", the interpreter of /bin/script, is not there";
+    assert!(said.contains(named), "{said}");
+}
+
+#[test]
 fn a_missing_working_directory_is_made_for_the_first_process() {
     let host = Host::new();
     let in_new = |request: &mut StartProcessRequest| request.cwd = "/new/and/deep".to_owned();

@@ -4,7 +4,8 @@
 //! asynchronous: ttrpc's blocking ones look for the other side's hanging up a hundred times a second. This file adds what the two sides must agree on besides the messages: the version,
 //! the vsock ports, the token that opens a stdio stream, and [`Failure`], which travels in the
 //! details of a ttrpc status so that a refusal keeps its kind and its errno, how the words of
-//! [`MountOptions`] are read, and the loop that moves the bytes of a stream ([`pump`]).
+//! [`MountOptions`] are read, the loop that moves the bytes of a stream ([`pump`]), and what both look up in a
+//! container's files: [`users`], and whether a program is there ([`root`]).
 
 #[allow(
     missing_docs,
@@ -23,6 +24,8 @@ mod generated {
 mod failure;
 mod mount_options;
 pub mod pump;
+pub mod root;
+pub mod users;
 
 pub use failure::{failure_of, refuse};
 pub use generated::agent::*;

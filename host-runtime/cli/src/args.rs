@@ -182,6 +182,7 @@ pub(super) struct RunArgs {
     pub(super) cpus: u32,
     /// Guest memory: bytes, or with K, M, G or T.
     #[arg(
+        short,
         long,
         value_name = "SIZE",
         default_value = "256M",
@@ -205,7 +206,13 @@ pub(super) struct RunArgs {
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(super) env: Vec<String>,
     /// The working directory of the program, made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(
+        short = 'w',
+        long,
+        visible_alias = "workdir",
+        value_name = "DIR",
+        default_value = "/"
+    )]
     pub(super) cwd: String,
     /// Run as this user of the root file system, by name or number [default: root].
     #[arg(

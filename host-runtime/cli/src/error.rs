@@ -4,7 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use agent_protocol::FailureKind;
+use agent_protocol::root::Unrunnable;
+use agent_protocol::users::Unknown;
 use host_machine::MachineError;
+use host_machine::printing::said;
 use image::boot::{BadArchive, ImagesNotFound};
 use pod::client::ClientError;
 use pod::state::StateError;
@@ -12,11 +15,14 @@ use pod::{Lost, PodError};
 
 use super::OWN_FAILURE;
 
+/// What a shell exits with for a program that is not there.
+const NOT_FOUND: u8 = 127;
+
 /// A failure of `nacre run`. `Display` gives one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The root file system cannot be used.
-    #[error("cannot use the root file system {}: {source}", path.display())]
+    #[error("cannot use the root file system {}: {}", path.display(), said(.source))]
     Rootfs {
         /// As given.
         path: PathBuf,
@@ -41,17 +47,40 @@ pub enum RunError {
         /// As given.
         given: String,
     },
+    /// Nobody of that name is in the root file system.
+    #[error("{0}")]
+    User(Unknown),
+    /// The working directory is something else.
+    #[error("the working directory \"{path}\" is not a directory")]
+    Cwd {
+        /// As given.
+        path: String,
+    },
+    /// The working directory depends on another.
+    #[error("the working directory \"{path}\" is not absolute")]
+    RelativeCwd {
+        /// As given.
+        path: String,
+    },
+    /// The program is not in the root file system, or cannot run there.
+    #[error("cannot run \"{program}\": {why}")]
+    Program {
+        /// As given.
+        program: String,
+        /// What is missing.
+        why: Unrunnable,
+    },
     /// `-t` without a terminal.
     #[error("stdin is not a terminal; leave out -t, or -i")]
     NotATerminal,
     /// The terminal could not be set up.
-    #[error("cannot set up the terminal: {source}")]
+    #[error("cannot set up the terminal: {}", said(.source))]
     Terminal {
         /// The system's answer.
         source: io::Error,
     },
     /// Signals or threads could not be set up.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {}", said(.source))]
     Host {
         /// What was to be done.
         what: &'static str,
@@ -71,7 +100,7 @@ pub enum RunError {
         sentence: String,
     },
     /// A list could not be printed.
-    #[error("cannot print: {source}")]
+    #[error("cannot print: {}", said(.source))]
     Print {
         /// The system's answer.
         source: io::Error,
@@ -104,6 +133,7 @@ impl RunError {
                 Some(FailureKind::FAILURE_KIND_PROGRAM_NOT_EXECUTABLE) => 126,
                 _ => OWN_FAILURE,
             },
+            Self::Program { .. } => NOT_FOUND,
             Self::Interrupted { signal } => signal.saturating_add(128),
             _ => OWN_FAILURE,
         }

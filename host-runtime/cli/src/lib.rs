@@ -2,17 +2,20 @@
 //!
 //! `run` goes from arguments to exit code; `session` connects a process in the guest with this
 //! one's stdio, terminal and signals and knows nothing of microVMs, so that tests give it an agent on the
-//! host. `ps`, `exec`, `control`, `logs` and `stats` are clients of pods that other processes own, found by their
+//! host; `before_boot` says what a look at the directory tells, `hints` what to do in place of others' options.
+//! `ps`, `exec`, `control`, `logs` and `stats` are clients of pods that other processes own, found by their
 //! state directories. `terminal`, `size`, `table` and `timings` are small and alone. Every failure of nacre's own is one
 //! sentence on stderr and exit code 125, as with other container command lines.
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod before_boot;
 mod control;
 mod error;
 mod exec;
 mod hang_up;
+mod hints;
 mod logs;
 mod names;
 mod ps;
@@ -28,6 +31,7 @@ mod timings;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use host_machine::printing::tell;
 use pod::state::StateRoot;
 
@@ -42,6 +46,10 @@ pub fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
+            if let Some((option, hint)) = hint(&error) {
+                tell(format_args!("nacre: there is no option {option}: {hint}"));
+                return OWN_FAILURE.into();
+            }
             // Help goes to stdout and is no failure; nobody can be told if printing fails.
             let _ = error.print();
             return if error.use_stderr() {
@@ -69,5 +77,15 @@ pub fn main() -> ExitCode {
             tell(format_args!("nacre: {error}"));
             error.exit_code().into()
         }
+    }
+}
+
+/// An option that was not known and that people know from elsewhere, and what to do instead.
+fn hint(error: &clap::Error) -> Option<(&str, &'static str)> {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => {
+            Some((option, hints::of(option)?))
+        }
+        _ => None,
     }
 }

@@ -19,6 +19,7 @@ use pod::{Hub, Pod, PodServer};
 
 use super::RunError;
 use super::args::RunArgs;
+use super::before_boot;
 use super::names;
 use super::session::{Force, HANG_UP_GRACE, LocalStdio, Session};
 use super::signals::Caught;
@@ -38,6 +39,8 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     }
     let spec = spec(args)?;
     let request = process_request(args)?;
+    before_boot::check(args, &request)?;
+    before_boot::warn_of_memory(args.memory.0);
     let caught = Caught::start()?;
     // The last to go: until then the pod has its name.
     let dir = claim(root, args)?;

@@ -178,8 +178,22 @@ const CASES: &[Case] = &[
         name: "program is not there",
         arguments: &["--rootfs", "ROOT", "--", "no-such-program"],
         code: 127,
-        says: "no-such-program",
-        boots: true,
+        says: "cannot run \"no-such-program\": no such file or directory",
+        boots: false,
+    },
+    Case {
+        name: "user is not there",
+        arguments: &["--rootfs", "ROOT", "-u", "nobody-here", "--", "true"],
+        code: OWN_FAILURE,
+        says: "nobody-here",
+        boots: false,
+    },
+    Case {
+        name: "Docker's option",
+        arguments: &["--rm", "--rootfs", "ROOT", "--", "true"],
+        code: USAGE,
+        says: "leaves nothing behind",
+        boots: false,
     },
     Case {
         name: "program is a directory",
@@ -277,8 +291,10 @@ fn play(options: &Options, case: &Case) -> anyhow::Result<Result<(), String>> {
 /// Whether the program ended with one of `codes` and said what it should, once.
 pub(super) fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), String> {
     let told = ended.stderr.trim();
-    let is_sentence =
-        !told.is_empty() && !told.contains("panicked at") && told.lines().count() < 12;
+    let is_sentence = !told.is_empty()
+        && !told.contains("panicked at")
+        && !told.contains("(os error")
+        && told.lines().count() < 12;
     let is_right_code = ended.code.is_some_and(|code| codes.contains(&code));
     if is_right_code && is_sentence && told.to_lowercase().contains(says) {
         return Ok(());
