@@ -63,6 +63,38 @@ mod tests {
     use super::{MountFlags, MountOptions};
 
     #[test]
+    fn each_word_is_its_flag_and_its_opposite_takes_it_back() {
+        let flags = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            let sorted = MountOptions::sort(&words).expect("known words");
+            assert!(sorted.data.is_empty(), "{words:?}");
+            sorted.flags
+        };
+        for (word, flag) in [
+            ("ro", MountFlags::RDONLY),
+            ("nosuid", MountFlags::NOSUID),
+            ("nodev", MountFlags::NODEV),
+            ("noexec", MountFlags::NOEXEC),
+            ("relatime", MountFlags::RELATIME),
+            ("noatime", MountFlags::NOATIME),
+            ("nodiratime", MountFlags::NODIRATIME),
+            ("strictatime", MountFlags::STRICTATIME),
+            ("sync", MountFlags::SYNCHRONOUS),
+            ("dirsync", MountFlags::DIRSYNC),
+        ] {
+            assert_eq!(flags(&[word]), flag, "{word}");
+        }
+        for (word, opposite) in [
+            ("ro", "rw"),
+            ("nosuid", "suid"),
+            ("nodev", "dev"),
+            ("noexec", "exec"),
+        ] {
+            assert_eq!(flags(&[word, opposite]), MountFlags::empty(), "{opposite}");
+        }
+    }
+
+    #[test]
     fn flags_are_sorted_from_data_and_the_last_word_of_a_pair_counts() {
         let words = ["ro", "nosuid", "workdir=/w", "lowerdir=/a:/b"].map(str::to_owned);
         let options = MountOptions::sort(&words).expect("known words");

@@ -248,7 +248,11 @@ mod tests {
         assert!(got.create.readonly_rootfs && got.init.no_new_privileges);
         assert_eq!(got.init.capabilities.bounding, 1 | 1 << 21 | 1 << 40);
         assert_eq!(got.init.capabilities.effective, 0);
-        assert_eq!(got.init.rlimits[0].type_, "RLIMIT_NOFILE");
+        let limit = &got.init.rlimits[0];
+        assert_eq!(
+            (&*limit.type_, limit.soft, limit.hard),
+            ("RLIMIT_NOFILE", 512, 1024)
+        );
         assert_eq!(got.init.user.additional_gids, [7]);
         let (mount, source, read_only) = (1, "/srv".into(), true);
         assert_eq!(

@@ -120,6 +120,37 @@ mod tests {
     }
 
     #[test]
+    fn a_umask_is_only_set_where_it_is_asked_for() {
+        let umask = |user: Value| {
+            let user = read(json!({"user": user, "cwd": "/"})).unwrap().user;
+            user.as_ref().map(|user| (user.has_umask, user.umask))
+        };
+        assert_eq!(umask(json!({"uid": 0, "gid": 0})), Some((false, 0)));
+        let asked = json!({"uid": 0, "gid": 0, "umask": 0o27});
+        assert_eq!(umask(asked), Some((true, 0o27)));
+        let none = json!({"uid": 0, "gid": 0, "umask": 0});
+        assert_eq!(umask(none), Some((true, 0)));
+    }
+
+    #[test]
+    fn each_set_of_capabilities_is_its_own() {
+        let sets = json!({
+            "bounding": ["CAP_CHOWN"], "effective": ["CAP_KILL"], "inheritable": ["CAP_SETGID"],
+            "permitted": ["CAP_SETUID"], "ambient": ["CAP_SETPCAP"]
+        });
+        let process = json!({"user": {"uid": 0, "gid": 0}, "cwd": "/", "capabilities": sets});
+        let got = read(process).unwrap().capabilities;
+        let got = [
+            got.bounding,
+            got.effective,
+            got.inheritable,
+            got.permitted,
+            got.ambient,
+        ];
+        assert_eq!(got, [1, 1 << 5, 1 << 6, 1 << 7, 1 << 8]);
+    }
+
+    #[test]
     fn values_out_of_range_are_refused_by_name() {
         let process = |name: &str, value: Value| {
             let mut process = json!({"user": {"uid": 0, "gid": 0}, "cwd": "/"});
