@@ -7,8 +7,8 @@ use abi::{Errno, Result};
 use fs::Capabilities;
 use memory::AddressSpace;
 
-use crate::Process;
-use crate::thread::Thread;
+use crate::task::process::Process;
+use crate::task::thread::Thread;
 
 /// Which ids and capabilities of the caller count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

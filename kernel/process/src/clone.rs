@@ -2,6 +2,7 @@
 //!
 //! All that can fail is made first; [`publish`] makes the child known, from where on others find it.
 
+pub mod flags;
 mod publish;
 
 use alloc::sync::Arc;
@@ -16,70 +17,18 @@ use machine::user_mode::UserContext;
 use memory::AddressSpace;
 use sched::{ThreadBuilder, ThreadRef};
 
+use self::flags::CloneFlags;
 use crate::completion::Completion;
-use crate::namespace::{self, NsProxy};
+use crate::namespace;
 use crate::own::Own;
-use crate::pid::{Pid, PidNumber};
 use crate::signal::{Actions, Signal};
-use crate::thread::{Resources, SharedFs, Start, Thread};
-use crate::{Process, exit, timer, tree, user_loop};
-
-bitflags::bitflags! {
-    /// `CLONE_*` flags that there are.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct CloneFlags: u64 {
-        /// `CLONE_NEWTIME`. Not of clone(2), which has the exit signal there.
-        const NEWTIME = 0x80;
-        /// `CLONE_VM`.
-        const VM = 0x100;
-        /// `CLONE_FS`.
-        const FS = 0x200;
-        /// `CLONE_FILES`.
-        const FILES = 0x400;
-        /// `CLONE_SIGHAND`.
-        const SIGHAND = 0x800;
-        /// `CLONE_PIDFD`.
-        const PIDFD = 0x1000;
-        /// `CLONE_VFORK`.
-        const VFORK = 0x4000;
-        /// `CLONE_PARENT`.
-        const PARENT = 0x8000;
-        /// `CLONE_THREAD`.
-        const THREAD = 0x1_0000;
-        /// `CLONE_NEWNS`.
-        const NEWNS = 0x2_0000;
-        /// `CLONE_SYSVSEM`.
-        const SYSVSEM = 0x4_0000;
-        /// `CLONE_SETTLS`.
-        const SETTLS = 0x8_0000;
-        /// `CLONE_PARENT_SETTID`.
-        const PARENT_SETTID = 0x10_0000;
-        /// `CLONE_CHILD_CLEARTID`.
-        const CHILD_CLEARTID = 0x20_0000;
-        /// `CLONE_DETACHED`.
-        const DETACHED = 0x40_0000;
-        /// `CLONE_UNTRACED`.
-        const UNTRACED = 0x80_0000;
-        /// `CLONE_CHILD_SETTID`.
-        const CHILD_SETTID = 0x100_0000;
-        /// `CLONE_NEWCGROUP`.
-        const NEWCGROUP = 0x200_0000;
-        /// `CLONE_NEWUTS`.
-        const NEWUTS = 0x400_0000;
-        /// `CLONE_NEWIPC`.
-        const NEWIPC = 0x800_0000;
-        /// `CLONE_NEWUSER`.
-        const NEWUSER = 0x1000_0000;
-        /// `CLONE_NEWPID`.
-        const NEWPID = 0x2000_0000;
-        /// `CLONE_NEWNET`.
-        const NEWNET = 0x4000_0000;
-        /// `CLONE_IO`.
-        const IO = 0x8000_0000;
-        /// `CLONE_CLEAR_SIGHAND`.
-        const CLEAR_SIGHAND = 0x1_0000_0000;
-    }
-}
+use crate::task::ns_proxy::NsProxy;
+use crate::task::numbers::PidNumber;
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::thread::{Resources, SharedFs, Start, Thread};
+use crate::task::tree;
+use crate::{exit, timer, user_loop};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -206,7 +155,7 @@ fn clone_as(
     sched::thread::start(&kernel);
     drop(kernel);
     if let Some(vfork) = vfork {
-        vfork.wait_killable(parent);
+        parent.wait_killable(&vfork.queue, || vfork.is_complete().then_some(()));
     }
     Ok(shown)
 }

@@ -4,13 +4,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use sched::WaitQueue;
 
-use crate::thread::Thread;
-
-/// Something that is waited for once.
+/// Something that happens once.
 #[derive(Debug, Default)]
 pub(crate) struct Completion {
     done: AtomicBool,
-    queue: WaitQueue,
+    /// Where it is waited for.
+    pub(crate) queue: WaitQueue,
 }
 
 impl Completion {
@@ -20,10 +19,8 @@ impl Completion {
         self.queue.wake_all();
     }
 
-    /// Waits until it has happened, or `thread` is to exit.
-    pub(crate) fn wait_killable(&self, thread: &Thread) {
-        crate::wait_killable(&self.queue, thread, || {
-            self.done.load(Ordering::SeqCst).then_some(())
-        });
+    /// Whether it has happened.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.done.load(Ordering::SeqCst)
     }
 }

@@ -7,16 +7,18 @@ use fs::{Capabilities, Kuid};
 use machine::UserAddr;
 use memory::MemoryGroup;
 
-use crate::group::Image;
+use crate::futex;
 use crate::own::Own;
-use crate::pid::Pid;
-use crate::relations::{self, Moved, Zombie};
 use crate::rlimit::Resource;
-use crate::signal::{Disposition, Flags, SigInfo, Signal, code, send, stop};
-use crate::thread::Thread;
-use crate::{Process, futex, tree};
+use crate::signal::{Disposition, Flags, SigInfo, Signal, code, post, send, stop};
+use crate::task::pid::Pid;
+use crate::task::process::{Image, Process};
+use crate::task::relations::node::Zombie;
+use crate::task::relations::{self, Moved};
+use crate::task::thread::Thread;
+use crate::task::tree;
 
-const INIT: crate::PidNumber = 1;
+const INIT: crate::task::numbers::PidNumber = 1;
 
 /// A wait status for an exit with `code` (exit(2)).
 #[must_use]
@@ -39,7 +41,7 @@ pub fn exit_group(process: &Process, code: i32) {
 /// All threads end, and the process with `status` as wait(2) gives it.
 pub fn kill_with_status(process: &Process, status: i32) {
     let mut state = process.signals.lock();
-    send::start_exit(process, &mut state, status);
+    post::start_exit(process, &mut state, status);
 }
 
 /// Everything a thread does last; `own` is what it has alone, if it has run. Its kernel thread must return right

@@ -11,15 +11,17 @@ use memory::AddressSpace;
 
 use crate::exec::{self, Request, strings::Strings};
 use crate::job_control::FromTree;
-use crate::namespace::NsProxy;
 use crate::own::Own;
-use crate::pid::Pid;
-use crate::pid_namespace::PidNamespace;
-use crate::relations::{self, Relations};
 use crate::rlimit::Limits;
 use crate::signal::{Actions, SignalSet};
-use crate::thread::{Resources, SharedFs, Start, Thread};
-use crate::{Process, clone, timer, tree, user_loop, uts};
+use crate::task::ns_proxy::NsProxy;
+use crate::task::pid::Pid;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::Process;
+use crate::task::relations::{self, Relations};
+use crate::task::thread::{Resources, SharedFs, Start, Thread};
+use crate::task::tree;
+use crate::{clone, timer, user_loop, uts};
 
 /// What PID 1 starts with.
 #[derive(Debug)]

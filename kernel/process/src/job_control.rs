@@ -8,8 +8,10 @@ use fs::sigio::{IoOwner, IoSignal};
 use fs::{Capabilities, Credentials, Events, Kuid};
 
 use crate::signal::{Disposition, SigInfo, Signal, send};
-use crate::tree::{self, Tree};
-use crate::{Pid, Process, relations, thread};
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::tree::{self, Tree};
+use crate::task::{relations, thread};
 
 /// Answers from the tree, for the calling thread.
 pub(crate) struct FromTree;

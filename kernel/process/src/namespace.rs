@@ -1,11 +1,10 @@
 //! Namespaces (namespaces(7)) as a thread has them, as things with a number, and as files.
 //!
-//! [`NsProxy`] is what a thread's next steps happen in. The mount namespace is not in it: it belongs to the
-//! [`fs::FsContext`], which threads share by other rules. A [`Namespace`] of any kind has a number, a user
+//! A thread has them in its [`NsProxy`], but for that of mounts, which belongs to its [`fs::FsContext`], and that of
+//! users, which belongs to its credentials. A [`Namespace`] of any kind has a number, a user
 //! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of IPC,
-//! networks, control groups and clocks there is one each, the initial one. Users have theirs
-//! ([`UserNamespace`]) by their credentials. To make more of those is refused, as by a Linux that is built without
-//! them; [`make`] is where a kind that can be made comes in.
+//! networks, control groups and clocks there is one each, the initial one. To make more of those is refused, as by a
+//! Linux that is built without them; [`make`] is where a kind that can be made comes in.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -17,19 +16,11 @@ use fs::{
     Path, Timestamp, UserNamespace,
 };
 
-use crate::clone::CloneFlags;
-use crate::pid_namespace::PidNamespace;
-use crate::thread::{self, Thread};
-use crate::uts::UtsNamespace;
-
-/// The namespaces of a thread that it does not share through something else.
-#[derive(Debug, Clone)]
-pub struct NsProxy {
-    /// Host and domain name.
-    pub uts: Arc<UtsNamespace>,
-    /// That of the processes it makes; its own stays for life.
-    pub pid_for_children: PidNamespace,
-}
+use crate::clone::flags::CloneFlags;
+use crate::task::ns_proxy::NsProxy;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::thread::{self, Thread};
+use crate::uts::{self, UtsNamespace};
 
 /// What a namespace separates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,6 +310,12 @@ fn open(caller: &Thread, namespace: Namespace) -> Result<Arc<File>> {
     File::new(path, ops, OpenFlags::empty(), &caller.credentials())
 }
 
+/// The UTS namespace that the calling thread is in.
+#[must_use]
+pub fn current_uts() -> Arc<UtsNamespace> {
+    thread::current().map_or_else(uts::initial, |caller| caller.namespaces().uts)
+}
+
 /// Makes the namespaces that clone(2) or unshare(2) asks for, for `own` to go on with. Mounts are for the
 /// caller.
 ///
@@ -374,7 +371,7 @@ mod tests {
         let text = |namespace: Namespace| alloc::format!("{namespace}");
         let pids = PidNamespace::default();
         assert_eq!(text(Namespace::Pid(pids.clone())), "pid:[4026531836]");
-        let names = crate::uts::initial();
+        let names = uts::initial();
         assert_eq!(text(Namespace::Uts(names.clone())), "uts:[4026531838]");
         let user = Namespace::User(UserNamespace::INITIAL);
         assert_eq!(text(user.clone()), "user:[4026531837]");

@@ -15,10 +15,12 @@ use memory::pressure::{self, Need, Policy as MemoryPolicy, Verdict};
 use memory::{AddressSpace, MemoryGroup};
 use sched::{Attributes, Policy};
 
-use crate::pid_namespace::PidNamespace;
+use crate::exit;
 use crate::signal::Signal;
-use crate::thread::Thread;
-use crate::{Process, exit, relations, tree};
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::Process;
+use crate::task::thread::Thread;
+use crate::task::{relations, tree};
 
 /// How long a chosen process may take to die before another one has to.
 const PATIENCE_NS: u64 = 2_000_000_000;
@@ -47,7 +49,7 @@ pub const POLICY: MemoryPolicy = MemoryPolicy {
 
 /// Who may go beyond the limits of users (CAP_SYS_RESOURCE) also gets at memory that they do not get.
 fn may_use_reserve() -> bool {
-    crate::thread::current()
+    crate::task::thread::current()
         .is_some_and(|thread| thread.credentials().capable(Capabilities::SYS_RESOURCE))
 }
 
@@ -79,7 +81,7 @@ fn must_exit(thread: &Thread) -> bool {
 
 /// What a thread does that can have no memory because a group has none.
 fn kill_for_memory(group: MemoryGroup, need: Need) -> Verdict {
-    let me = crate::thread::current();
+    let me = crate::task::thread::current();
     if me.as_ref().is_some_and(|thread| must_exit(thread)) {
         return Verdict::GiveUp;
     }
@@ -335,7 +337,7 @@ mod tests {
     use memory::{AddressSpace, MapRequest, MemoryGroup, OwnedGroup, Prot};
 
     use super::{CANDIDATES, Worst, kill_for_memory, points};
-    use crate::Process;
+    use crate::task::process::Process;
 
     fn space_of(pages: usize) -> Arc<AddressSpace> {
         let space = AddressSpace::new(false).unwrap();

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use abi::Result;
 use fs::{Credentials, FdTable, FsContext};
 
-use crate::thread::{SharedFs, Thread};
+use crate::task::thread::{SharedFs, Thread};
 
 /// What its thread alone changes.
 #[derive(Debug)]

@@ -8,8 +8,10 @@ use fs::{AnonymousInode, Events, File, FileOps, OpenFlags, PollTable};
 
 use crate::own::Own;
 use crate::rlimit::Resource;
-use crate::thread::Thread;
-use crate::{PidNumber, Process, thread, tree};
+use crate::task::numbers::PidNumber;
+use crate::task::process::Process;
+use crate::task::thread::Thread;
+use crate::task::{thread, tree};
 
 /// The process behind a pidfd. Readable once it has died.
 #[derive(Debug)]

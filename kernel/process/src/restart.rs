@@ -1,5 +1,7 @@
-//! Where an interrupted call that counts time goes on: what restart_syscall(2) needs.
+//! How a system call that a signal interrupted goes on: when it is made again, and what restart_syscall(2) needs of those
+//! that count time.
 
+use abi::Errno;
 use machine::UserAddr;
 
 /// A call to go on with.
@@ -34,4 +36,41 @@ pub enum RestartBlock {
         /// When it ends, on the monotonic clock.
         deadline_ns: Option<u64>,
     },
+}
+
+/// A system call that a signal interrupted and that wants to be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted {
+    /// Which of the restart codes it returned.
+    pub kind: Restart,
+    /// Its number, to put back.
+    pub number: u64,
+}
+
+/// When an interrupted call is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// Unless a handler without SA_RESTART runs (`ERESTARTSYS`).
+    UnlessHandlerRefuses,
+    /// Always (`ERESTARTNOINTR`).
+    Always,
+    /// Only when no handler runs (`ERESTARTNOHAND`).
+    WithoutHandler,
+    /// Only when no handler runs, and through restart_syscall(2) (`ERESTART_RESTARTBLOCK`).
+    Block,
+}
+
+impl Interrupted {
+    /// The restart that `errno` asks for, if it is one of the kernel's own codes.
+    #[must_use]
+    pub fn from_errno(errno: Errno, number: u64) -> Option<Self> {
+        let kind = match errno {
+            Errno::ERESTARTSYS => Restart::UnlessHandlerRefuses,
+            Errno::ERESTARTNOINTR => Restart::Always,
+            Errno::ERESTARTNOHAND => Restart::WithoutHandler,
+            Errno::ERESTART_RESTARTBLOCK => Restart::Block,
+            _ => return None,
+        };
+        Some(Self { kind, number })
+    }
 }

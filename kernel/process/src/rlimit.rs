@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use abi::{Errno, Result};
 use machine::sync::SpinLock;
 
-use crate::pid_namespace::PID_MAX;
+use crate::task::numbers::PID_MAX;
 
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;

@@ -8,16 +8,18 @@ use fs::Credentials;
 use machine::sync::SpinLock;
 use machine::user_mode::UserContext;
 
-use crate::pid_namespace::PidNamespace;
-use crate::relations::{self, Relations};
+use crate::exit;
+use crate::restart::Interrupted;
 use crate::rlimit::Limits;
-use crate::signal::{
-    Action, Actions, Disposition, Flags, Flow, SigInfo, Signal, SignalSet, deliver, send, state,
-};
-use crate::thread::{Resources, Start, Thread};
-use crate::user_loop::Interrupted;
+use crate::signal::deliver::{Flow, deliver};
+use crate::signal::{Action, Actions, Disposition, Flags, SigInfo, Signal, SignalSet, send, state};
+use crate::task::pid::Pid;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::Process;
+use crate::task::relations::{self, Relations};
+use crate::task::thread::{Resources, Start, Thread};
+use crate::task::tree;
 use crate::waiting::{self, Options, Which};
-use crate::{Pid, Process, exit, tree};
 
 /// A process with one thread, a child of `parent`, in a session of its own when that is none.
 pub(crate) fn process(parent: Option<&Arc<Process>>) -> Arc<Thread> {
@@ -61,7 +63,7 @@ fn thread_of(process: &Arc<Process>, pid: &Arc<Pid>) -> Arc<Thread> {
         alternate_stack: Default::default(),
         no_new_privs: false,
         name: [0; 16],
-        namespaces: crate::namespace::NsProxy {
+        namespaces: crate::task::ns_proxy::NsProxy {
             uts: crate::uts::initial(),
             pid_for_children: Default::default(),
         },

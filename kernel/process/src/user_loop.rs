@@ -11,45 +11,10 @@ use memory::FaultError;
 
 use crate::exit;
 use crate::own::Own;
-use crate::signal::{self, Flow, SigInfo, Signal, code, send};
-use crate::thread::{FaultRecord, Thread};
-
-/// A system call that a signal interrupted and that wants to be made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interrupted {
-    /// Which of the restart codes it returned.
-    pub kind: Restart,
-    /// Its number, to put back.
-    pub number: u64,
-}
-
-/// When an interrupted call is made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restart {
-    /// Unless a handler without SA_RESTART runs (`ERESTARTSYS`).
-    UnlessHandlerRefuses,
-    /// Always (`ERESTARTNOINTR`).
-    Always,
-    /// Only when no handler runs (`ERESTARTNOHAND`).
-    WithoutHandler,
-    /// Only when no handler runs, and through restart_syscall(2) (`ERESTART_RESTARTBLOCK`).
-    Block,
-}
-
-impl Interrupted {
-    /// The restart that `errno` asks for, if it is one of the kernel's own codes.
-    #[must_use]
-    pub fn from_errno(errno: Errno, number: u64) -> Option<Self> {
-        let kind = match errno {
-            Errno::ERESTARTSYS => Restart::UnlessHandlerRefuses,
-            Errno::ERESTARTNOINTR => Restart::Always,
-            Errno::ERESTARTNOHAND => Restart::WithoutHandler,
-            Errno::ERESTART_RESTARTBLOCK => Restart::Block,
-            _ => return None,
-        };
-        Some(Self { kind, number })
-    }
-}
+use crate::restart::Interrupted;
+use crate::signal::deliver::{Flow, deliver};
+use crate::signal::{SigInfo, Signal, code, send};
+use crate::task::thread::{FaultRecord, Thread};
 
 /// What acts on a system call: `syscall::dispatch`, which is above this layer.
 pub type SyscallEntry = fn(&Arc<Thread>, &mut Own, &mut UserContext) -> Option<Interrupted>;
@@ -75,7 +40,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext, mut own: Own) {
         sched::thread::reschedule_if_needed();
         if thread.needs_attention() {
             drop(off);
-            if signal::deliver(thread, &mut user, None) == Flow::Exit {
+            if deliver(thread, &mut user, None) == Flow::Exit {
                 break;
             }
             continue;
@@ -97,7 +62,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext, mut own: Own) {
             }
             UserExit::Interrupt => None,
         };
-        if interrupted.is_some() && signal::deliver(thread, &mut user, interrupted) == Flow::Exit {
+        if interrupted.is_some() && deliver(thread, &mut user, interrupted) == Flow::Exit {
             break;
         }
     }

@@ -7,8 +7,6 @@ use collections::try_arc;
 use fs::UserNamespace;
 use machine::sync::SpinLock;
 
-use crate::thread;
-
 /// `sysname`.
 pub const SYSNAME: &str = "Linux";
 /// `release`: the Linux that the ABI is modelled on.
@@ -79,12 +77,6 @@ pub fn initial() -> Arc<UtsNamespace> {
         })
     };
     INITIAL.lock().get_or_insert_with(make).clone()
-}
-
-/// That of the calling thread.
-#[must_use]
-pub fn current() -> Arc<UtsNamespace> {
-    thread::current().map_or_else(initial, |caller| caller.namespaces().uts)
 }
 
 impl UtsNamespace {

@@ -5,13 +5,16 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use fs::Kuid;
 
-use crate::pid::{Pid, PidNumber};
-use crate::relations::{self, Node, Reaped};
+use crate::exit;
 use crate::signal::{Signal, code};
-use crate::thread::Thread;
-use crate::tree::{self, Tree};
+use crate::task::numbers::PidNumber;
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::relations::node::Node;
+use crate::task::relations::{self, Reaped};
+use crate::task::thread::Thread;
+use crate::task::tree::{self, Tree};
 use crate::usage::Usage;
-use crate::{Process, exit};
 
 bitflags::bitflags! {
     /// Options of wait4(2) and waitid(2).

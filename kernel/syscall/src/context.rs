@@ -7,8 +7,9 @@ use fs::{Credentials, FsContext, Kgid, Kuid};
 use machine::UserAddr;
 use machine::user_mode::UserContext;
 use process::own::Own;
-use process::thread::Thread;
-use process::{Pid, PidNumber, Process, relations};
+use process::task::relations;
+use process::task::thread::Thread;
+use process::{Pid, PidNumber, Process};
 
 /// One system call on its way.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use fs::{Capabilities, Credentials, Kgid, Kuid};
 use machine::UserAddr;
 use process::cred;
-use process::thread::Thread;
+use process::task::thread::Thread;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;

@@ -7,8 +7,8 @@ use machine::user_mode::UserContext;
 use memory::pressure;
 use process::oom;
 use process::own::Own;
-use process::thread::Thread;
-use process::user_loop::Interrupted;
+use process::restart::Interrupted;
+use process::task::thread::Thread;
 
 use crate::context::Context;
 use crate::table::{HANDLERS, Handler};

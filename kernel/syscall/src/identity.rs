@@ -1,7 +1,8 @@
 //! Who the caller is and belongs to: ids of processes, threads, groups and sessions.
 
 use abi::{Errno, Result};
-use process::{PidNumber, Process, relations, tree};
+use process::task::{relations, tree};
+use process::{PidNumber, Process};
 
 use crate::context::Context;
 use crate::table::Entry;

@@ -6,10 +6,11 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use fs::{Capabilities, MountNamespace, UserNamespace};
-use process::clone::CloneFlags;
+use process::Process;
+use process::clone::flags::CloneFlags;
 use process::namespace::{self, Kind, Namespace, NsFile};
 use process::pidfd::PidFd;
-use process::{Process, tree};
+use process::task::tree;
 
 use crate::context::Context;
 use crate::process::clone_flags;

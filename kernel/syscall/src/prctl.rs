@@ -4,8 +4,9 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use fs::Capabilities;
+use process::cred;
 use process::signal::Signal;
-use process::{cred, tree};
+use process::task::tree;
 
 use crate::context::Context;
 use crate::table::Entry;

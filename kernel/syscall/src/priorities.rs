@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use fs::Capabilities;
-use process::thread::Thread;
-use process::{relations, tree};
+use process::task::thread::Thread;
+use process::task::{relations, tree};
 use sched::Attributes;
 
 use crate::context::Context;

@@ -4,11 +4,13 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use machine::UserAddr;
-use process::clone::{CloneArgs, CloneFlags};
+use process::clone::CloneArgs;
+use process::clone::flags::CloneFlags;
 use process::pidfd::{self, PidFd};
 use process::signal::{SIGINFO_SIZE, SigInfo, Signal, code, send, state};
+use process::task::tree;
 use process::waiting::{self, Options, Report, Which};
-use process::{Process, exit, procfs, tree};
+use process::{Process, exit, procfs};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;

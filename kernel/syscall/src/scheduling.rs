@@ -6,7 +6,7 @@ use abi::{Errno, Result};
 use fs::Capabilities;
 use machine::UserAddr;
 use process::rlimit::Resource;
-use process::thread::Thread;
+use process::task::thread::Thread;
 use sched::{Attributes, CpuMask, Policy};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -1,12 +1,14 @@
 //! Signals: actions, masks, sending, waiting.
 
 use abi::{Errno, Result};
+use process::futex;
 use process::restart::RestartBlock;
+use process::signal;
+use process::signal::frame::StackT;
 use process::signal::{
-    self, Action, Disposition, Flags, Payload, SigInfo, Signal, SignalSet, StackT, code, send,
-    state, wait,
+    Action, Disposition, Flags, Payload, SigInfo, Signal, SignalSet, code, send, state, wait,
 };
-use process::{futex, tree};
+use process::task::tree;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -116,7 +118,7 @@ fn sys_rt_sigprocmask(cx: &mut Context<'_>) -> Result<u64> {
 }
 
 fn sys_rt_sigreturn(cx: &mut Context<'_>) -> Result<u64> {
-    let restored = signal::sigreturn(cx.thread, cx.user);
+    let restored = signal::frame::sigreturn(cx.thread, cx.user);
     if restored.is_err() {
         let fault = SigInfo {
             code: code::SI_KERNEL,

@@ -91,7 +91,7 @@ fn owner(cx: &Context<'_>) -> Owner {
 /// Who calls, as `SCM_CREDENTIALS` tells: by the real ids. For [`net::set_caller`].
 #[must_use]
 pub fn caller() -> Option<Peer> {
-    let thread = process::thread::current()?;
+    let thread = process::task::thread::current()?;
     let credentials: Arc<Credentials> = thread.credentials();
     Some(Peer {
         pid: Some(PidRef::new(thread.process().pid().clone())),

@@ -4,7 +4,8 @@ use abi::{Errno, Result};
 use fs::Capabilities;
 use machine::PAGE_SIZE;
 use process::signal::Signal;
-use process::{exit, tree, uts};
+use process::task::tree;
+use process::{exit, namespace, uts};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
@@ -31,7 +32,7 @@ struct UtsName([[u8; 65]; 6]);
 
 fn sys_uname(cx: &mut Context<'_>) -> Result<u64> {
     let mut name = UtsName([[0; 65]; 6]);
-    let own = uts::current();
+    let own = namespace::current_uts();
     let (host, domain) = (own.hostname(), own.domainname());
     let fields = [
         uts::SYSNAME.as_bytes(),
@@ -50,14 +51,14 @@ fn sys_uname(cx: &mut Context<'_>) -> Result<u64> {
 fn set_name(cx: &Context<'_>, set: fn(&uts::UtsNamespace, uts::Name)) -> Result<u64> {
     if !cx
         .credentials()
-        .ns_capable(uts::current().owner(), Capabilities::SYS_ADMIN)
+        .ns_capable(namespace::current_uts().owner(), Capabilities::SYS_ADMIN)
     {
         return Err(Errno::EPERM);
     }
     let mut name = [0; uts::NAME_MAX];
     let name = name.get_mut(..cx.size(1)).ok_or(Errno::EINVAL)?;
     memory::user::read_bytes(cx.addr(0), name)?;
-    set(&uts::current(), uts::Name::new(name));
+    set(&namespace::current_uts(), uts::Name::new(name));
     Ok(0)
 }
 

@@ -6,7 +6,7 @@ use abi::{Errno, Result};
 use machine::UserAddr;
 use process::PidNumber;
 use process::signal::Signal;
-use process::thread::Place;
+use process::task::numbers::Place;
 use process::timer::{self, Interval, Notify, Setting, TimerClock, Which};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -4,13 +4,15 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 
-use super::{CloneArgs, CloneFlags};
+use crate::clone::CloneArgs;
+use crate::clone::flags::CloneFlags;
 use crate::own::Own;
-use crate::pid::Pid;
-use crate::relations::{self, Relations};
-use crate::thread::Thread;
-use crate::tree::{self, Tree};
-use crate::{Process, pidfd, timer};
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::relations::{self, Relations};
+use crate::task::thread::Thread;
+use crate::task::tree::{self, Tree};
+use crate::{pidfd, timer};
 
 /// Writes the ids that the caller wants, then makes the child known.
 pub(super) fn make_known(
@@ -106,12 +108,12 @@ mod tests {
 
     use super::*;
     use crate::exit;
-    use crate::namespace::NsProxy;
-    use crate::pid_namespace::PidNamespace;
     use crate::rlimit::Limits;
     use crate::signal::{Actions, SignalSet};
-    use crate::thread::{Resources, Start};
-    use crate::tree;
+    use crate::task::ns_proxy::NsProxy;
+    use crate::task::pid_namespace::PidNamespace;
+    use crate::task::thread::{Resources, Start};
+    use crate::task::tree;
 
     fn user() -> fs::Kuid {
         fs::UserNamespace::INITIAL.kuid(54321).unwrap()

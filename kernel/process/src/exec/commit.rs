@@ -10,11 +10,12 @@ use memory::AddressSpace;
 
 use super::Prepared;
 use super::privileges::New;
-use crate::group::Image;
+use crate::exit;
 use crate::own::Own;
 use crate::signal::{Actions, Signal};
-use crate::thread::{AlternateStack, Thread};
-use crate::{exit, relations, tree, wait_killable};
+use crate::task::process::Image;
+use crate::task::thread::{AlternateStack, Thread};
+use crate::task::{relations, tree};
 
 /// `IF`: interrupts are on in user mode.
 const USER_RFLAGS: u64 = 0x200;
@@ -40,7 +41,7 @@ pub(super) fn end_other_threads(thread: &Arc<Thread>) -> Result<()> {
         process.stop_queue.wake_all();
     }
     let alone = || (process.signals.lock().threads.len() == 1).then_some(());
-    let done = wait_killable(&process.stop_queue, thread, alone);
+    let done = thread.wait_killable(&process.stop_queue, alone);
     if done.is_some() {
         become_leader(thread);
     }

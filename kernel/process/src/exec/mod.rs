@@ -28,7 +28,7 @@ use memory::AddressSpace;
 use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::signal::Actions;
-use crate::thread::Thread;
+use crate::task::thread::Thread;
 use elf::{Image, Source};
 use load::FileSource;
 use script::Script;

@@ -9,7 +9,7 @@ use fs::{Credentials, File, MountFlags, S_ISGID, S_ISUID};
 
 use crate::cred::file_capabilities::{self, FileCapabilities};
 use crate::cred::{self, FilePrivileges};
-use crate::thread::Thread;
+use crate::task::thread::Thread;
 
 /// What the program starts with.
 pub(super) struct New {

@@ -12,7 +12,4 @@ mod table;
 mod tests;
 
 pub use ops::{WakeOp, compare_requeue, requeue, restart_wait, wait, wake, wake_op};
-pub use table::Key;
-
-/// The bitset that every waker and waiter matches.
-pub const ANY: u32 = u32::MAX;
+pub use table::{ANY, Key};

@@ -2,10 +2,11 @@
 
 use abi::{Errno, Result};
 use machine::UserAddr;
+use memory::AddressSpace;
 
 use super::table::{self, Key, Look};
 use crate::restart::RestartBlock;
-use crate::thread::Thread;
+use crate::task::thread::Thread;
 
 /// The key of the word at `addr` in the calling thread's address space.
 fn key(addr: UserAddr, shared: bool) -> Result<Key> {
@@ -15,7 +16,26 @@ fn key(addr: UserAddr, shared: bool) -> Result<Key> {
     if addr >= UserAddr::LIMIT {
         return Err(Errno::EFAULT);
     }
-    crate::mem_stats::futex_key(addr, shared)
+    key_of(addr, shared)
+}
+
+/// The key of the futex word at `addr` in the calling thread's address space.
+fn key_of(addr: UserAddr, shared: bool) -> Result<Key> {
+    let kernel = sched::thread::current();
+    let Some(memory) = kernel.memory() else {
+        return Err(Errno::EFAULT);
+    };
+    let space = memory.downcast_ref::<AddressSpace>().ok_or(Errno::EFAULT)?;
+    let own = space.serial();
+    if !shared {
+        return Ok(Key::Private(own, addr.0));
+    }
+    // Who says that others may be meant has to name memory that is there.
+    space.frame_at(addr, false).ok_or(Errno::EFAULT)?;
+    Ok(match space.shared_key(addr) {
+        Some((source, offset)) => Key::Shared(source, offset),
+        None => Key::Unshared(own, addr.0),
+    })
 }
 
 /// Brings the page of a word in, so that a look under a lock succeeds.

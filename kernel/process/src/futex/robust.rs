@@ -3,7 +3,9 @@
 
 use machine::UserAddr;
 
-use crate::thread::Thread;
+use super::ops;
+use super::table::ANY;
+use crate::task::thread::Thread;
 use abi::Result;
 
 const OWNER_DIED: u32 = 0x4000_0000;
@@ -57,7 +59,7 @@ fn mark(thread: &Thread, word: u64, is_pending: bool) -> Result<()> {
     loop {
         if is_pending && value == 0 {
             // Died between releasing the lock and waking: wake in its place.
-            super::wake(addr, true, 1, super::ANY)?;
+            ops::wake(addr, true, 1, ANY)?;
             return Ok(());
         }
         if value & TID_MASK != tid {
@@ -70,7 +72,7 @@ fn mark(thread: &Thread, word: u64, is_pending: bool) -> Result<()> {
         }
     }
     if value & WAITERS != 0 {
-        super::wake(addr, true, 1, super::ANY)?;
+        ops::wake(addr, true, 1, ANY)?;
     }
     Ok(())
 }

@@ -8,6 +8,9 @@ use collections::{Vec, try_arc};
 use machine::sync::{SpinGuard, SpinLock};
 use sched::{Sleep, ThreadRef};
 
+/// The bitset that every waker and waiter matches.
+pub const ANY: u32 = u32::MAX;
+
 /// What two threads must agree on to meet at a futex. It holds no reference, and a waiter may be moved to a key of another
 /// process: so memory is named by serial numbers, which are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +142,7 @@ pub(super) fn requeue(
     if let Look::Fault = look()? {
         return Ok(None);
     }
-    let woken = wake_in(buckets.first(), from, wake, super::ANY);
+    let woken = wake_in(buckets.first(), from, wake, ANY);
     let mut moved = Vec::new();
     buckets.first().retain(|waiter| {
         let wanted = moved.len() < requeue
@@ -173,9 +176,9 @@ pub(super) fn wake_two(
     let Some(second) = change()? else {
         return Ok(None);
     };
-    let mut woken = wake_in(buckets.first(), keys.0, counts.0, super::ANY);
+    let mut woken = wake_in(buckets.first(), keys.0, counts.0, ANY);
     if second {
-        woken += wake_in(buckets.second(), keys.1, counts.1, super::ANY);
+        woken += wake_in(buckets.second(), keys.1, counts.1, ANY);
     }
     Ok(Some(woken))
 }

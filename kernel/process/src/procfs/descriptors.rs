@@ -10,8 +10,8 @@ use fs::{File, Link};
 use super::node::{Content, Dynamic, Item};
 use super::scope::Scope;
 use super::text::Text;
-use crate::PidNumber;
-use crate::thread;
+use crate::task::numbers::PidNumber;
+use crate::task::thread;
 
 /// Entries of `fd`.
 pub(super) static LINKS: Dynamic = Dynamic {

@@ -32,7 +32,8 @@ use collections::{String, Vec, try_arc, try_format};
 use fs::{FileSystem, FileSystemType, FsFlags, Inode, MountRequest, StatFs, SuperBlock};
 use machine::sync::SpinLock;
 
-use crate::thread;
+use crate::task::proc_names::{self, FolderName};
+use crate::task::thread;
 
 static COMMAND_LINE: SpinLock<String> = SpinLock::new(String::new());
 
@@ -42,6 +43,7 @@ static COMMAND_LINE: SpinLock<String> = SpinLock::new(String::new());
 /// `ENOMEM`.
 pub fn init(command_line: &str) -> Result<()> {
     *COMMAND_LINE.lock() = String::try_from_str(command_line)?;
+    proc_names::set_forget(forget);
     fs::register(try_arc(ProcFsType)?)
 }
 
@@ -49,13 +51,13 @@ pub fn init(command_line: &str) -> Result<()> {
 ///
 /// # Errors
 /// `EBADF` for another descriptor, `ESRCH` when the process was waited for.
-pub fn process_of(file: &fs::File) -> Result<Arc<crate::Process>> {
+pub fn process_of(file: &fs::File) -> Result<Arc<crate::task::process::Process>> {
     open::process_of(file)
 }
 
 /// A /proc that is mounted somewhere, and the PID namespace that it shows ([`PidNamespace::ino`]).
 ///
-/// [`PidNamespace::ino`]: crate::pid_namespace::PidNamespace::ino
+/// [`PidNamespace::ino`]: crate::task::pid_namespace::PidNamespace::ino
 struct Mounted {
     namespace: Option<u32>,
     super_block: Weak<SuperBlock>,
@@ -63,12 +65,9 @@ struct Mounted {
 
 static MOUNTED: SpinLock<Vec<Mounted>> = SpinLock::new(Vec::new());
 
-/// The folder of a process in the /procs of a PID namespace: which namespace, and the folder's name.
-pub(crate) type FolderName = (Option<u32>, crate::PidNumber);
-
 /// Forgets what is known below these names, whose process was waited for. Without memory some of it is found to be out of
 /// date later.
-pub(crate) fn forget(names: &[FolderName]) {
+fn forget(names: &[FolderName]) {
     for (namespace, number) in names {
         let Ok(name) = try_format!("{number}") else {
             return;

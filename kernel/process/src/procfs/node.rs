@@ -8,7 +8,7 @@ use fs::{FileKind, FileOps, Inode, InodeBody, Link, Metadata, OpenFlags, SetAttr
 use super::open::{OpenFile, OpenFolder};
 use super::scope::Scope;
 use super::text::Text;
-use crate::PidNumber;
+use crate::task::numbers::PidNumber;
 
 /// Makes the text of a file.
 pub(crate) type Show = fn(&Scope, &mut Text) -> Result<()>;

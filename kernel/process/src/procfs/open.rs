@@ -11,7 +11,7 @@ use memory::io::{IoReader, IoWriter};
 
 use super::node::{Content, Node, ino_of, make};
 use super::text::Text;
-use crate::Process;
+use crate::task::process::Process;
 
 /// An open file. Its text is made when it is read from the beginning and kept for the reads that go on, so
 /// that one reader sees one state, as with Linux's `seq_file`.

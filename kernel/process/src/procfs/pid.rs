@@ -14,7 +14,8 @@ use super::node::{Content, Dynamic, Item, Show};
 use super::scope::Scope;
 use super::text::Text;
 use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, smaps, stat, status};
-use crate::{PidNumber, relations, thread, tree};
+use crate::task::numbers::PidNumber;
+use crate::task::{relations, thread, tree};
 
 /// /proc/PID.
 pub(super) static FOLDER: Item = Item {

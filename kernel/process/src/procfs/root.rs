@@ -11,8 +11,9 @@ use super::node::{Content, Dynamic, Item, Node, Show};
 use super::scope::Scope;
 use super::text::Text;
 use super::{pid, sysctl, system};
-use crate::pid_namespace::PidNamespace;
-use crate::{PidNumber, thread, tree};
+use crate::task::numbers::PidNumber;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::{thread, tree};
 
 static ITEMS: &[Item] = &[
     link("self", |scope, to| own_id(scope, false, to)),

@@ -8,7 +8,7 @@ use abi::{Errno, Result};
 
 use super::scope::Scope;
 use super::text::Text;
-use crate::thread::{self, Thread};
+use crate::task::thread::{self, Thread};
 
 /// What a thread starts with and 0 stands for.
 const DEFAULT_SLACK_NS: u64 = 50_000;

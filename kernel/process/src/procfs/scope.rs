@@ -10,10 +10,12 @@ use memory::AddressSpace;
 
 use super::node::Item;
 use crate::access::{self, By};
-use crate::pid::{Pid, PidNumber};
-use crate::pid_namespace::PidNamespace;
-use crate::thread::Thread;
-use crate::{Process, relations, tree};
+use crate::task::numbers::PidNumber;
+use crate::task::pid::Pid;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::Process;
+use crate::task::thread::Thread;
+use crate::task::{relations, tree};
 
 /// Which process, thread or descriptor a node is about. It keeps none of them: what is known of /proc may be kept long
 /// after they are gone.
@@ -115,7 +117,9 @@ impl Scope {
     /// # Errors
     /// `ENOMEM`, `ESRCH`.
     pub(super) fn note_name(&self, number: PidNumber) -> Result<()> {
-        self.process()?.note_name((self.namespace.ino(), number))
+        self.process()?
+            .proc_names
+            .note((self.namespace.ino(), number))
     }
 
     /// Whether this is one thread rather than the process.
@@ -182,7 +186,7 @@ impl Scope {
 
     /// The user namespace whose numbers the reader goes by.
     pub(super) fn reader_namespace() -> UserNamespace {
-        let reader = crate::thread::current();
+        let reader = crate::task::thread::current();
         reader.map_or(UserNamespace::INITIAL, |reader| {
             reader.credentials().user_namespace.clone()
         })
@@ -198,7 +202,7 @@ impl Scope {
     /// Whether the caller may look into the process (ptrace(2), "access mode checking").
     pub(super) fn check_access(&self) -> Result<()> {
         let target = self.process()?;
-        let Some(caller) = crate::thread::current() else {
+        let Some(caller) = crate::task::thread::current() else {
             return Ok(());
         };
         access::check(&caller, &target, By::FileSystem).map_err(|_| Errno::EACCES)

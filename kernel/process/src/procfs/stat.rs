@@ -10,8 +10,10 @@ use super::scope::Scope;
 use super::text::Text;
 use crate::rlimit::Resource;
 use crate::signal::state;
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::tree;
 use crate::usage::{Usage, ticks};
-use crate::{Pid, Process, tree};
 
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     write!(to, "{} (", scope.shown(scope.id()?))?;

@@ -12,8 +12,9 @@ use super::text::Text;
 use super::{pid, stat};
 use crate::rlimit::Resource;
 use crate::signal::state;
-use crate::thread::Thread;
-use crate::{Pid, Process};
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::thread::Thread;
 
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     to.push(b"Name:\t")?;

@@ -10,9 +10,12 @@ use fs::permission::sysctl as protected;
 use super::node::{Content, Item, Set, Show};
 use super::scope::Scope;
 use super::text::Text;
-use crate::pid_namespace::PidNamespace;
+use crate::namespace;
+use crate::task::numbers::{PID_MAX, PidNumber};
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::{thread, tree};
 use crate::uts::{Name, UtsNamespace};
-use crate::{PidNumber, pid_namespace, rlimit, thread, tree, uts};
+use crate::{rlimit, uts};
 
 /// /proc/sys.
 pub(super) static ITEMS: &[Item] = &[
@@ -62,12 +65,12 @@ static KERNEL: &[Item] = &[
     Item::file("core_pattern", |_, to| line("core", to)),
     writable(
         "domainname",
-        |_, to| name(uts::current().domainname(), to),
+        |_, to| name(namespace::current_uts().domainname(), to),
         |_, from| set_name(from, UtsNamespace::set_domainname),
     ),
     writable(
         "hostname",
-        |_, to| name(uts::current().hostname(), to),
+        |_, to| name(namespace::current_uts().hostname(), to),
         |_, from| set_name(from, UtsNamespace::set_hostname),
     ),
     Item::file("ngroups_max", |_, to| line(65536, to)),
@@ -81,7 +84,7 @@ static KERNEL: &[Item] = &[
     Item::file("overflowgid", |_, to| line(65534, to)),
     Item::file("overflowuid", |_, to| line(65534, to)),
     Item::file("panic", |_, to| line(0, to)),
-    Item::file("pid_max", |_, to| line(pid_namespace::PID_MAX, to)),
+    Item::file("pid_max", |_, to| line(PID_MAX, to)),
     Item::folder("random", RANDOM),
     Item::file("randomize_va_space", |_, to| line(2, to)),
     Item::file("sched_rt_period_us", |_, to| {
@@ -203,7 +206,7 @@ fn set_last_pid(_: &Scope, from: &[u8]) -> Result<()> {
         return Err(Errno::EPERM);
     }
     let last = PidNumber::try_from(number(from)?).map_err(|_| Errno::EINVAL)?;
-    if last >= pid_namespace::PID_MAX {
+    if last >= PID_MAX {
         return Err(Errno::EINVAL);
     }
     namespace.set_last_number(&mut tree::lock(), last);
@@ -229,14 +232,17 @@ fn number(from: &[u8]) -> Result<u64> {
 fn set_name(to: &[u8], set: fn(&UtsNamespace, Name)) -> Result<()> {
     let capable = thread::current().is_none_or(|caller| {
         let credentials = caller.credentials();
-        credentials.ns_capable(uts::current().owner(), fs::Capabilities::SYS_ADMIN)
+        credentials.ns_capable(
+            namespace::current_uts().owner(),
+            fs::Capabilities::SYS_ADMIN,
+        )
     });
     if !capable {
         return Err(Errno::EPERM);
     }
     let end = to.iter().position(|byte| *byte == b'\n' || *byte == 0);
     let name = Name::new(&to[..end.unwrap_or(to.len())]);
-    set(&uts::current(), name);
+    set(&namespace::current_uts(), name);
     Ok(())
 }
 

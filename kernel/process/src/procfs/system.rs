@@ -7,8 +7,9 @@ use machine::PAGE_SIZE;
 use sched::stats::CpuStat;
 
 use super::text::Text;
+use crate::task::{thread, tree};
 use crate::usage::ticks;
-use crate::{load, thread, tree, uts};
+use crate::{load, uts};
 
 const NS_PER_S: u64 = 1_000_000_000;
 

@@ -1,6 +1,6 @@
 //! What a process wants done with each signal: `sigaction`.
 
-use super::{Signal, SignalSet};
+use super::number::{self, Signal, SignalSet};
 
 bitflags::bitflags! {
     /// `sa_flags`. Unknown bits are dropped: programs find out by reading back what there is.
@@ -59,7 +59,7 @@ impl Action {
             Disposition::Handler(_) => false,
             Disposition::Default => matches!(
                 signal.default_action(),
-                super::Default::Ignore | super::Default::Continue
+                number::Default::Ignore | number::Default::Continue
             ),
         }
     }

@@ -7,15 +7,16 @@ use abi::Errno;
 use machine::user_mode::UserContext;
 
 use super::frame;
-use super::state::{self, SignalState};
 use super::{
-    Action, Default, Disposition, Flags, SigInfo, Signal, SignalSet, code, send, stop, wait,
+    Action, Default, Disposition, Flags, SigInfo, Signal, SignalSet, code, post, send, stop, wait,
 };
-use crate::thread::Thread;
-use crate::user_loop::{Interrupted, Restart};
-use crate::{Process, relations, timer, tree};
-
-pub use frame::sigreturn;
+use crate::restart::{Interrupted, Restart};
+use crate::signal::state;
+use crate::task::process::Process;
+use crate::task::signals::SignalState;
+use crate::task::thread::Thread;
+use crate::task::{relations, tree};
+use crate::timer;
 
 /// What the user loop does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +120,7 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
             _ if process.is_init.load(Ordering::Relaxed) => Step::Again,
             Default::Stop => Step::MaybeStop(signal, state.continues),
             Default::Terminate => {
-                send::start_exit(process, state, i32::from(signal.number()));
+                post::start_exit(process, state, i32::from(signal.number()));
                 Step::Exit
             }
         },

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::info::SIGINFO_SIZE;
 use super::{Action, Disposition, Flags, SigInfo, SignalSet, state};
-use crate::thread::{AlternateStack, FaultRecord, Thread};
+use crate::task::thread::{AlternateStack, FaultRecord, Thread};
 
 /// Bytes below the stack pointer that belong to the interrupted function.
 const RED_ZONE: u64 = 128;

@@ -2,8 +2,8 @@
 
 use zerocopy::IntoBytes;
 
-use super::Signal;
-use crate::pid::PidNumber;
+use super::number::Signal;
+use crate::task::numbers::PidNumber;
 
 /// Values of `si_code`.
 #[allow(missing_docs, reason = "sigaction(2) documents each name")]

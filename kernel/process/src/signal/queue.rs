@@ -2,7 +2,8 @@
 
 use collections::VecDeque;
 
-use super::{SigInfo, Signal, SignalSet};
+use super::info::SigInfo;
+use super::number::{Signal, SignalSet};
 
 /// Room for so many entries is kept when there are none.
 const KEPT: usize = 16;
@@ -178,7 +179,7 @@ mod tests {
     fn a_full_queue_refuses_what_has_to_count() {
         let mut queue = Queue::new();
         let info = SigInfo {
-            code: super::super::code::SI_QUEUE,
+            code: super::super::info::code::SI_QUEUE,
             ..user(40, 1)
         };
         assert_eq!(queue.push(info, true), Queued::Refused);

@@ -1,64 +1,17 @@
-//! The signal state of a process: its threads, what is pending for all of them, stop and exit.
+//! Masks, actions and what is pending, as calls ask for and change them; who may signal whom.
+//!
+//! They act on a process's [`SignalState`](crate::task::signals::SignalState), which they lock.
 
 use alloc::sync::Arc;
 
 use abi::Result;
 use fs::Capabilities;
 
-use super::threads::Threads;
-use super::{Action, Queue, Signal, SignalSet};
-use crate::Process;
-use crate::pid::PidNumber;
-use crate::thread::Thread;
-use crate::tree::Tree;
-
-/// Locked as one; see [`super`].
-#[derive(Debug, Default)]
-pub struct SignalState {
-    /// Living threads, oldest first.
-    pub(crate) threads: Threads,
-    /// Signals for whichever thread takes them.
-    pub(crate) shared: Queue,
-    /// All threads are to exit, and the process with this wait status.
-    pub(crate) exit: Option<i32>,
-    /// All threads but this one are to exit: it calls exec.
-    pub(crate) exec: Option<PidNumber>,
-    /// The process is stopped, or its threads are on their way to it, by this signal.
-    pub(crate) stop: Option<Signal>,
-    /// The stop is complete and was reported.
-    pub(crate) is_stopped: bool,
-    /// How often SIGCONT came: a stop that was decided on before one is void.
-    pub(crate) continues: u64,
-    /// Threads that wait for the end of the stop.
-    pub(crate) parked: usize,
-    /// How often a signal came that was sent to several processes at once: a child that was being made
-    /// meanwhile was not among them, so it is made again behind it.
-    pub(crate) multi: u64,
-}
-
-impl SignalState {
-    /// Whether `thread` has something to do before user code runs.
-    pub(crate) fn has_work(&self, thread: &Thread) -> bool {
-        self.must_exit(thread) || self.stop.is_some() || !self.ready(thread).is_empty()
-    }
-
-    /// The signal of a stop that all threads have come to, and that is not complete yet.
-    pub(crate) fn complete_stop(&self) -> Option<Signal> {
-        let is_due = !self.is_stopped && self.parked == self.threads.len();
-        self.stop.filter(|_| is_due)
-    }
-
-    /// Whether `thread` is to exit because of the others.
-    pub(crate) fn must_exit(&self, thread: &Thread) -> bool {
-        self.exit.is_some() || self.exec.is_some_and(|by| by != thread.tid())
-    }
-
-    /// Signals pending for `thread` that it does not block.
-    pub(crate) fn ready(&self, thread: &Thread) -> SignalSet {
-        let pending = self.shared.set().union(thread.private.lock().set());
-        pending.without(thread.blocked())
-    }
-}
+use super::action::Action;
+use super::number::{Signal, SignalSet};
+use crate::task::process::Process;
+use crate::task::thread::Thread;
+use crate::task::tree::Tree;
 
 /// Signals pending for `thread` alone, and for its process.
 #[must_use]

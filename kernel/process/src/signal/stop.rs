@@ -6,14 +6,15 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use super::state::SignalState;
-use super::{Disposition, Flags, Payload, SigInfo, Signal, code, send};
 use fs::Kuid;
 
-use crate::Process;
-use crate::relations;
-use crate::thread::Thread;
-use crate::tree::{self, Tree};
+use super::post::{Target, deliver_to};
+use super::{Disposition, Flags, Payload, SigInfo, Signal, code};
+use crate::task::process::Process;
+use crate::task::relations;
+use crate::task::signals::SignalState;
+use crate::task::thread::Thread;
+use crate::task::tree::{self, Tree};
 use crate::usage::ticks;
 
 /// Starts a stop. Called with `signal` just taken from a queue and the state locked.
@@ -25,15 +26,6 @@ pub(super) fn begin(state: &mut SignalState, signal: Signal) {
     for thread in state.threads.iter() {
         thread.notify();
     }
-}
-
-/// Ends a stop; whether it had been completed, and the parent is to be told.
-pub(super) fn end(process: &Process, state: &mut SignalState) -> bool {
-    let was_stopped = core::mem::take(&mut state.is_stopped);
-    if state.stop.take().is_some() {
-        process.stop_queue.wake_all();
-    }
-    was_stopped
 }
 
 /// Waits with the other threads until the stop ends.
@@ -92,8 +84,8 @@ fn tell_parent(tree: &Tree, process: &Process, code: i32, status: i32) {
         action.disposition != Disposition::Ignore && !action.flags.contains(Flags::NOCLDSTOP);
     if wanted {
         let info = child_info(process, parent, code, status);
-        // SIGCHLD is a standard signal: it always finds room.
-        let _ = send::to_process(parent, &info);
+        // A standard signal always finds room, and SIGCHLD ends no stop that would have to be reported.
+        let _ = deliver_to(parent, Target::Process(None), &info);
     }
     parent.child_events.wake_all();
 }

@@ -4,9 +4,10 @@ use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 
-use super::state::{self, SignalState};
 use super::{SigInfo, SignalSet};
-use crate::thread::Thread;
+use crate::signal::state;
+use crate::task::signals::SignalState;
+use crate::task::thread::Thread;
 
 /// Takes a pending signal of `wanted`, blocked or not.
 #[must_use]

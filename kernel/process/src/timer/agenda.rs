@@ -1,15 +1,14 @@
-//! What is due when, for all processes, and the kernel thread that sees to it.
+//! What is due when, for all processes: what the [worker](super::worker) goes by.
 
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use abi::Result;
 use collections::Map;
 use machine::sync::SpinLock;
-use sched::{ThreadBuilder, WaitQueue};
+use sched::WaitQueue;
 
-use super::{cpu, itimer, posix};
-use crate::Process;
+use super::state::Entry;
+use crate::task::process::Process;
 
 /// Something of a process to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +18,6 @@ pub(super) enum Due {
     /// A POSIX timer.
     Posix(i32),
 }
-
-/// An entry: when it is due, and which of those due then.
-pub(super) type Entry = (u64, u64);
 
 type Agenda = Map<Entry, (Weak<Process>, Due)>;
 
@@ -80,48 +76,6 @@ pub(super) fn remove(entry: Option<Entry>) {
     }
 }
 
-/// Starts the kernel thread, and has the scheduler call for timers on CPU time. Once.
-///
-/// # Errors
-/// `ENOMEM`.
-pub fn start_worker() -> Result<()> {
-    sched::thread::set_run_alarm_hook(cpu::ring);
-    ThreadBuilder::new(b"ktimers", work).spawn().map(drop)
-}
-
-fn work() {
-    loop {
-        while let Some((process, due)) = take_due() {
-            if let Some(process) = process.upgrade() {
-                look_at(&process, due);
-            }
-            // There may always be something due: others have to get on, too.
-            sched::cond_resched();
-        }
-        if LOST.swap(false, Ordering::SeqCst) {
-            for process in crate::relations::processes() {
-                super::enter_again(&process);
-            }
-        }
-        let (first, was_lost) = (first_deadline(), LOST.load(Ordering::SeqCst));
-        let soon = sched::clock::monotonic_ns() + LOST_PAUSE_NS;
-        let next = if was_lost {
-            Some(first.map_or(soon, |first| first.min(soon)))
-        } else {
-            first
-        };
-        let is_new = || {
-            let lost_more = !was_lost && LOST.load(Ordering::SeqCst);
-            (first_deadline() != first || lost_more).then_some(())
-        };
-        match next {
-            // Either there is something new, or the first is due: look again.
-            Some(deadline) => drop(CHANGED.wait_deadline(deadline, is_new)),
-            None => CHANGED.wait_until(is_new),
-        }
-    }
-}
-
 fn first_deadline() -> Option<u64> {
     AGENDA
         .lock()
@@ -129,7 +83,8 @@ fn first_deadline() -> Option<u64> {
         .map(|((deadline, _), _)| *deadline)
 }
 
-fn take_due() -> Option<(Weak<Process>, Due)> {
+/// Something that is due, if there is.
+pub(super) fn take_due() -> Option<(Weak<Process>, Due)> {
     let now = sched::clock::monotonic_ns();
     let mut agenda = AGENDA.lock();
     let (first, _) = agenda.first_key_value()?;
@@ -139,9 +94,27 @@ fn take_due() -> Option<(Weak<Process>, Due)> {
     agenda.pop_first().map(|(_, due)| due)
 }
 
-fn look_at(process: &Arc<Process>, due: Due) {
-    match due {
-        Due::Real => itimer::look_at_real(process),
-        Due::Posix(id) => posix::look_at(process, id),
+/// Whether there are entries that there was no memory for since this was asked last.
+pub(super) fn take_lost() -> bool {
+    LOST.swap(false, Ordering::SeqCst)
+}
+
+/// Waits until something may be due.
+pub(super) fn wait() {
+    let (first, was_lost) = (first_deadline(), LOST.load(Ordering::SeqCst));
+    let soon = sched::clock::monotonic_ns() + LOST_PAUSE_NS;
+    let next = if was_lost {
+        Some(first.map_or(soon, |first| first.min(soon)))
+    } else {
+        first
+    };
+    let is_new = || {
+        let lost_more = !was_lost && LOST.load(Ordering::SeqCst);
+        (first_deadline() != first || lost_more).then_some(())
+    };
+    match next {
+        // Either there is something new, or the first is due: look again.
+        Some(deadline) => drop(CHANGED.wait_deadline(deadline, is_new)),
+        None => CHANGED.wait_until(is_new),
     }
 }

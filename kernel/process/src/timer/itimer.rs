@@ -3,9 +3,12 @@
 use alloc::sync::Arc;
 
 use super::agenda::{self, Due};
-use super::cpu;
-use crate::Process;
-use crate::signal::{SigInfo, Signal, send};
+use super::alarm;
+use super::state::{Armed, Interval};
+use crate::signal::info::SigInfo;
+use crate::signal::number::Signal;
+use crate::signal::send;
+use crate::task::process::Process;
 
 /// Which interval timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,59 +19,6 @@ pub enum Which {
     Virtual,
     /// CPU time: SIGPROF.
     Prof,
-}
-
-/// What setitimer(2) sets: nanoseconds; a value of 0 disarms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Interval {
-    /// Until it is next due.
-    pub value_ns: u64,
-    /// From then on.
-    pub interval_ns: u64,
-}
-
-/// An armed timer: when it is next due on its clock, and the period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Armed {
-    pub(super) due_ns: Option<u64>,
-    pub(super) interval_ns: u64,
-}
-
-impl Armed {
-    pub(super) fn from(setting: Interval, now_ns: u64) -> Self {
-        let armed = setting.value_ns > 0;
-        Self {
-            due_ns: armed.then(|| now_ns.saturating_add(setting.value_ns)),
-            interval_ns: setting.interval_ns,
-        }
-    }
-
-    pub(super) fn left(&self, now_ns: u64) -> Interval {
-        let left = |due: u64| match now_ns.checked_sub(due) {
-            // Nobody has looked yet: what is left is until the next time after this one.
-            Some(late) if self.interval_ns > 0 => self.interval_ns - late % self.interval_ns,
-            // An armed timer never shows 0.
-            _ => due.saturating_sub(now_ns).max(1),
-        };
-        Interval {
-            value_ns: self.due_ns.map_or(0, left),
-            interval_ns: self.interval_ns,
-        }
-    }
-
-    /// How often it is due by now; arms it for the next time.
-    pub(super) fn expire(&mut self, now_ns: u64) -> u64 {
-        let Some(due) = self.due_ns.filter(|due| *due <= now_ns) else {
-            return 0;
-        };
-        if self.interval_ns == 0 {
-            self.due_ns = None;
-            return 1;
-        }
-        let times = (now_ns - due) / self.interval_ns + 1;
-        self.due_ns = Some(due.saturating_add(times.saturating_mul(self.interval_ns)));
-        times
-    }
 }
 
 fn clock(process: &Process, which: Which) -> u64 {
@@ -99,7 +49,7 @@ pub fn set_interval(process: &Arc<Process>, which: Which, mut setting: Interval)
     }
     drop(state);
     if which != Which::Real && armed.due_ns.is_some() {
-        cpu::arm(process);
+        alarm::arm(process);
     }
     old
 }

@@ -1,52 +1,34 @@
 //! Timers that send signals: setitimer(2), alarm(2), timer_create(2), RLIMIT_CPU.
 //!
-//! One kernel thread ([`worker`]) sleeps until the first deadline of all processes and sends what
+//! One kernel thread ([`worker`], by the [`agenda`]) sleeps until the first deadline of all processes and sends what
 //! is due; nothing happens in interrupt handlers. Timers on CPU time are looked at by the threads that use it
-//! ([`cpu`]).
+//! ([`cpu`]), whose [`alarm`] is early enough.
 //!
-//! Locking: a process's [`Timers`] lock is below its signal state; the worker's agenda is below both.
+//! Locking: a process's [`Timers`](state::Timers) lock is below its signal state; the worker's agenda is below both.
 
 mod agenda;
+mod alarm;
+mod clock;
 mod cpu;
 mod itimer;
 mod posix;
+pub mod state;
 #[cfg(test)]
 mod tests;
-
-use alloc::sync::Arc;
-use core::sync::atomic::AtomicBool;
+mod worker;
 
 use collections::Map;
-use machine::sync::SpinLock;
 
-use crate::Process;
-
-pub use agenda::start_worker;
-pub use cpu::watch_cpu_limit;
-pub(crate) use cpu::{look_if_due, thread_joins};
-pub use itimer::{Interval, Which, get_interval, set_interval};
+pub(crate) use alarm::thread_joins;
+pub use alarm::watch_cpu_limit;
+pub(crate) use cpu::look_if_due;
+pub use itimer::{Which, get_interval, set_interval};
 pub(crate) use posix::signal_taken;
-pub use posix::{Notify, Setting, TimerClock, create, delete, get, overrun, set};
+pub use posix::{Setting, create, delete, get, overrun, set};
+pub use state::{Interval, Notify, TimerClock};
+pub use worker::start_worker;
 
-/// The timers of one process.
-#[derive(Debug, Default)]
-pub struct Timers {
-    state: SpinLock<State>,
-    /// Something follows the process's CPU time: threads that join it are told.
-    watches_cpu: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    real: itimer::Armed,
-    real_entry: Option<agenda::Entry>,
-    /// ITIMER_VIRTUAL and ITIMER_PROF, against CPU time.
-    cpu: [itimer::Armed; 2],
-    posix: Map<i32, posix::Timer>,
-    next_id: i32,
-}
-
-impl Timers {
+impl state::Timers {
     /// Disarms everything: the process ends.
     pub(crate) fn cancel_all(&self) {
         let state = core::mem::take(&mut *self.state.lock());
@@ -61,23 +43,9 @@ impl Timers {
     }
 }
 
-fn disarm_all(timers: &Map<i32, posix::Timer>) {
+fn disarm_all(timers: &Map<i32, state::Timer>) {
     for timer in timers.values() {
         timer.disarm();
         sched::cond_resched();
-    }
-}
-
-/// Enters the timers that there was no memory for on the agenda; what is due is found to be so at once.
-fn enter_again(process: &Arc<Process>) {
-    use agenda::Due;
-    let now = sched::clock::monotonic_ns();
-    let mut state = process.timers.state.lock();
-    let state = &mut *state;
-    if state.real_entry.is_none() && state.real.due_ns.is_some() {
-        state.real_entry = agenda::replace(None, process, Due::Real, state.real.due_ns);
-    }
-    for (id, timer) in state.posix.iter_mut() {
-        timer.enter_again(process, *id, now);
     }
 }

@@ -5,80 +5,17 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 
 use super::agenda::{self, Due};
-use super::cpu;
-use super::itimer::{Armed, Interval};
-use crate::Process;
+use super::alarm;
+use super::state::{Armed, Interval, Notify, Timer, TimerClock};
 use crate::rlimit::Resource;
-use crate::signal::{Payload, SigInfo, Signal, code, send};
-use crate::thread::{Place, Thread};
-use crate::usage::Usage;
+use crate::signal::info::{Payload, SigInfo, code};
+use crate::signal::send;
+use crate::task::numbers::Place;
+use crate::task::process::Process;
+use crate::task::thread::Thread;
 
 /// The most timers of a process, whatever its limit on signals allows.
 const MOST: usize = 4096;
-
-/// Which clock a timer follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimerClock {
-    /// CLOCK_REALTIME.
-    Realtime,
-    /// CLOCK_MONOTONIC and CLOCK_BOOTTIME, which are the same here.
-    Monotonic,
-    /// CPU time of the process, or of one of its threads; all of it, or that in user mode.
-    Cpu {
-        /// The thread.
-        thread: Option<Place>,
-        /// Whether time in the kernel does not count.
-        user_only: bool,
-    },
-}
-
-impl TimerClock {
-    /// The moment `at_ns` of this clock on the monotonic one.
-    fn to_monotonic(self, at_ns: u64) -> u64 {
-        match self {
-            TimerClock::Realtime => sched::clock::monotonic_of_realtime(at_ns),
-            TimerClock::Monotonic | TimerClock::Cpu { .. } => at_ns,
-        }
-    }
-
-    /// What the clock shows that due times are kept on: the monotonic one, or CPU time.
-    pub(super) fn now(self, process: &Process) -> u64 {
-        let TimerClock::Cpu { thread, user_only } = self else {
-            return sched::clock::monotonic_ns();
-        };
-        let usage = match thread {
-            None => process.cpu_usage(),
-            Some(place) => process
-                .thread_at(place)
-                .map_or_else(Usage::default, |thread| thread.usage()),
-        };
-        if user_only {
-            usage.user_ns
-        } else {
-            usage.cpu_ns()
-        }
-    }
-
-    /// Whether it is CPU time of the whole process (`None`) or of this thread.
-    fn is_cpu_of(self, of: Option<Place>) -> bool {
-        matches!(self, TimerClock::Cpu { thread, .. } if thread == of)
-    }
-
-    fn is_cpu(self) -> bool {
-        matches!(self, TimerClock::Cpu { .. })
-    }
-}
-
-/// What happens when a timer is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notify {
-    /// Nothing (SIGEV_NONE).
-    Nothing,
-    /// A signal to the process, with this value; `None` for the timer's id.
-    Process(Signal, Option<u64>),
-    /// A signal to a thread, with this value (SIGEV_THREAD_ID).
-    Thread(Place, Signal, u64),
-}
 
 /// What timer_settime(2) sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,41 +26,8 @@ pub struct Setting {
     pub absolute: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct Timer {
-    clock: TimerClock,
-    notify: Notify,
-    armed: Armed,
-    entry: Option<agenda::Entry>,
-    /// Its signal is queued and was not taken yet.
-    is_pending: bool,
-    /// Times it was due since that signal was queued.
-    missed: u64,
-    /// What timer_getoverrun(2) shows.
-    last_overrun: i32,
-}
-
 impl Timer {
-    fn left(&self, now_ns: u64) -> Interval {
-        let is_over =
-            self.armed.interval_ns == 0 && self.armed.due_ns.is_some_and(|due| due <= now_ns);
-        if is_over && self.notify == Notify::Nothing {
-            return Interval::default();
-        }
-        self.armed.left(now_ns)
-    }
-
-    /// Counts the times it was due by `now_ns` as missed: its signal still waits.
-    fn miss(&mut self, now_ns: u64) {
-        self.missed = self.missed.saturating_add(self.armed.expire(now_ns));
-    }
-
-    /// Whether something is to happen when it is due. Without a signal there is nothing to do.
-    fn waits(&self) -> bool {
-        self.armed.due_ns.is_some() && self.notify != Notify::Nothing
-    }
-
-    /// See [`super::enter_again`].
+    /// See [`super::worker::enter_again`].
     pub(super) fn enter_again(&mut self, process: &Arc<Process>, id: i32, now_ns: u64) {
         if self.entry.is_none() && self.waits() && !self.clock.is_cpu() {
             self.entry = agenda::replace(None, process, Due::Posix(id), Some(now_ns));
@@ -210,7 +114,7 @@ pub fn set(process: &Arc<Process>, id: i32, mut setting: Setting) -> Result<Inte
     timer.enter(process, id, due);
     drop(state);
     if let Some(due) = due {
-        cpu::arm_for(process, clock, due);
+        alarm::arm_for(process, clock, due);
     }
     Ok(old)
 }
@@ -248,20 +152,6 @@ pub(super) fn next_on_cpu(process: &Process, from: i32, place: Place) -> Option<
         timer.waits() && (clock.is_cpu_of(None) || clock.is_cpu_of(Some(place)))
     };
     timers.find_map(|(id, timer)| is_meant(timer).then_some(*id))
-}
-
-/// How far off the first timer is that waits for CPU time of the process (`None`) or of a thread, which has used
-/// `clocks` (user time, and all of it).
-pub(super) fn least_left(state: &super::State, of: Option<Place>, clocks: [u64; 2]) -> Option<u64> {
-    let left = |timer: &Timer| {
-        let TimerClock::Cpu { user_only, .. } = timer.clock else {
-            return None;
-        };
-        let now = clocks[usize::from(!user_only)];
-        let due = timer.armed.due_ns.filter(|_| timer.waits())?;
-        timer.clock.is_cpu_of(of).then(|| due.saturating_sub(now))
-    };
-    state.posix.values().filter_map(left).min()
 }
 
 /// Looks at a timer, and sends its signal if it is due.
@@ -346,7 +236,7 @@ pub(crate) fn signal_taken(thread: &Thread, info: &mut SigInfo) {
     };
     if timer.clock.is_cpu() {
         // The process's CPU time cannot be asked for here: the next look counts.
-        cpu::raise(thread);
+        alarm::raise(thread);
     } else {
         timer.miss(sched::clock::monotonic_ns());
     }

@@ -1,7 +1,7 @@
 //! Arithmetic of due times, and a look at timers on CPU time.
 
-use super::cpu;
-use super::itimer::{Armed, Interval};
+use super::state::{Armed, Interval};
+use super::{alarm, cpu};
 use crate::rlimit::{Limit, Resource};
 use crate::signal::Signal;
 
@@ -51,11 +51,11 @@ fn what_is_left_of_a_period_that_nobody_looked_at_is_until_the_next_time() {
 #[test]
 fn threads_look_before_all_of_them_together_could_be_due() {
     const MS: u64 = 1_000_000;
-    assert_eq!(cpu::share_of(500 * MS, 1), 500 * MS);
-    assert_eq!(cpu::share_of(12 * MS, 3), 4 * MS);
+    assert_eq!(alarm::share_of(500 * MS, 1), 500 * MS);
+    assert_eq!(alarm::share_of(12 * MS, 3), 4 * MS);
     // One that was away must not come back with an alarm from when much was left.
-    assert_eq!(cpu::share_of(3600 * 1000 * MS, 2), 10 * MS);
-    assert_eq!(cpu::share_of(0, 4), MS, "nor does it look all the time");
+    assert_eq!(alarm::share_of(3600 * 1000 * MS, 2), 10 * MS);
+    assert_eq!(alarm::share_of(0, 4), MS, "nor does it look all the time");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_thread_whose_alarm_rang_sends_what_is_due() {
     process.timers.state.lock().cpu[1].due_ns = Some(0);
     let limit = Limit { soft: 0, hard: 5 };
     assert!(process.limits().set(Resource::Cpu, limit, true).is_ok());
-    cpu::raise(&thread);
+    alarm::raise(&thread);
     assert!(thread.needs_attention() && cpu::look_if_due(&thread));
     let pending = process.signals.lock().shared.set();
     assert!(pending.contains(Signal::PROF) && pending.contains(Signal::XCPU));

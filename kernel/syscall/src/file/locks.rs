@@ -7,8 +7,8 @@ use abi::{Errno, Result};
 use fs::File;
 use fs::lock::{self, FileLock, LockFamily, LockKind, LockOwner};
 use memory::user;
-use process::pid_namespace::PidNamespace;
-use process::relations;
+use process::task::pid_namespace::PidNamespace;
+use process::task::relations;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::usable_file;

@@ -169,7 +169,7 @@ fn sys_pivot_root(cx: &mut Context<'_>) -> Result<u64> {
     let root = names.fs().root();
     let namespace = names.fs().namespace();
     namespace.pivot_root(&root, &new_root, &put_old)?;
-    for process in process::relations::processes() {
+    for process in process::task::relations::processes() {
         for thread in process.threads() {
             if let Some(fs) = thread.fs_if_alive() {
                 // The roots have changed places, so this must be done; only who dies for memory gives up.

@@ -6,7 +6,7 @@ use fs::File;
 use fs::job_control::{PidRef, job_control};
 use fs::sigio::IoOwner;
 use memory::user;
-use process::{relations, tree};
+use process::task::{relations, tree};
 
 use crate::context::Context;
 

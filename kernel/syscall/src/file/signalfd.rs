@@ -13,7 +13,7 @@ use machine::sync::SpinLock;
 use memory::io::IoWriter;
 use memory::user;
 use process::signal::{Payload, SigInfo, SignalSet, code, state, wait};
-use process::thread::{self, Thread};
+use process::task::thread::{self, Thread};
 
 use super::{install, usable_file};
 use crate::context::Context;

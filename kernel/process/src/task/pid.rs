@@ -10,14 +10,12 @@ use abi::{Errno, Result};
 use collections::{Vec, try_arc};
 use machine::sync::LockedBy;
 
-use crate::Process;
-use crate::pid_namespace::PidNamespace;
-use crate::relations::{Group, Session};
-use crate::thread::Thread;
-use crate::tree::{TREE, Tree};
-
-/// What a PID namespace calls a [`Pid`]. Positive, except where a system call gives other numbers a meaning.
-pub type PidNumber = i32;
+use crate::task::numbers::PidNumber;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::Process;
+use crate::task::relations::node::{Group, Session};
+use crate::task::thread::Thread;
+use crate::task::tree::{TREE, Tree};
 
 /// Levels whose numbers need no memory of their own.
 const NEAR: usize = 3;
@@ -184,8 +182,8 @@ impl Pid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::{relations, tree};
     use crate::tests::process;
-    use crate::{relations, tree};
     use fs::UserNamespace;
 
     #[test]

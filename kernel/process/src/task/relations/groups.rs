@@ -8,22 +8,15 @@ use alloc::sync::Arc;
 use abi::{Errno, Result};
 use fs::job_control::Terminal;
 
-use super::List;
 use super::list::Of;
-use crate::Process;
-use crate::pid::{Pid, PidNumber};
-use crate::tree::Tree;
+use super::node::{Group, List};
+use crate::task::numbers::PidNumber;
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::tree::Tree;
 
 /// The global init is nobody's tie: it does no job control for others.
 const INIT: PidNumber = 1;
-
-/// A process group.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(super) members: List,
-    session: Arc<Pid>,
-    ties: usize,
-}
 
 /// The processes of a group, dead ones included.
 pub(super) fn members<'a>(

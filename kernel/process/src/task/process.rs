@@ -4,22 +4,24 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use abi::Result;
-use collections::{Vec, try_arc};
+use collections::try_arc;
 use fs::{Credentials, Kuid, Path, UserNamespace};
+use machine::PAGE_SIZE;
 use machine::sync::{LockedBy, SpinLock};
 use memory::{AddressSpace, MemoryGroup, OwnedGroup};
 use sched::WaitQueue;
 
-use crate::pid::{Pid, PidNumber};
-use crate::pid_namespace::PidNamespace;
-use crate::procfs::{self, FolderName};
-use crate::relations::Node;
 use crate::rlimit::Limits;
-use crate::signal::Actions;
-use crate::signal::state::SignalState;
-use crate::thread::{Place, Thread};
-use crate::timer::Timers;
-use crate::tree::{TREE, Tree};
+use crate::signal::action::Actions;
+use crate::task::numbers::{PidNumber, Place};
+use crate::task::pid::Pid;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::proc_names::ProcNames;
+use crate::task::relations::node::Node;
+use crate::task::signals::SignalState;
+use crate::task::thread::Thread;
+use crate::task::tree::{TREE, Tree};
+use crate::timer::state::Timers;
 use crate::usage::Usage;
 
 /// A thread group.
@@ -53,7 +55,7 @@ pub struct Process {
     /// Who it was, once it has no thread any more.
     last_credentials: SpinLock<Option<Arc<Credentials>>>,
     /// Names of folders of /proc that were looked up and mean it.
-    proc_names: SpinLock<Vec<FolderName>>,
+    pub(crate) proc_names: ProcNames,
     /// Whether it may be dumped and its /proc files belong to its user (PR_SET_DUMPABLE).
     pub dumpable: AtomicU32,
     /// /proc/PID/oom_score_adj.
@@ -119,7 +121,7 @@ impl Process {
             image: SpinLock::new(Image::default()),
             accounts: SpinLock::new(Accounts::default()),
             last_credentials: SpinLock::new(None),
-            proc_names: SpinLock::new(Vec::new()),
+            proc_names: ProcNames::default(),
             dumpable: AtomicU32::new(1),
             oom_score_adj: AtomicI32::new(0),
             personality: AtomicU32::new(0),
@@ -208,24 +210,6 @@ impl Process {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// A folder of /proc that means it may be kept in the cache of names.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn note_name(&self, name: FolderName) -> Result<()> {
-        let mut names = self.proc_names.lock();
-        if !names.contains(&name) {
-            names.try_push(name)?;
-        }
-        Ok(())
-    }
-
-    /// It was waited for: its names in /proc mean nothing any more.
-    pub(crate) fn forget_names(&self) {
-        let names = core::mem::take(&mut *self.proc_names.lock());
-        procfs::forget(&names);
     }
 
     /// What it does on each signal.
@@ -334,7 +318,7 @@ impl Process {
         if let Some(memory) = self.memory() {
             sum.max_resident = sum
                 .max_resident
-                .max(crate::mem_stats::peak_resident(&memory));
+                .max(memory.peak_resident() * PAGE_SIZE as u64);
         }
         sum
     }

@@ -12,12 +12,11 @@ use fs::UserNamespace;
 use machine::sync::LockedBy;
 use sched::WaitQueue;
 
-use crate::Process;
-use crate::pid::{Pid, PidNumber};
-use crate::tree::{self, TREE, Tree};
+use crate::task::numbers::{PID_MAX, PidNumber};
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::tree::{self, TREE, Tree};
 
-/// One more than the highest number.
-pub const PID_MAX: PidNumber = 32768;
 /// Where numbers go on after the highest was used: low ones stay with the first processes.
 const WRAP: PidNumber = 300;
 /// How deep namespaces nest below the initial one (Linux's `MAX_PID_NS_LEVEL`).

@@ -10,7 +10,8 @@ use core::sync::atomic::Ordering;
 use abi::Result;
 use collections::Map;
 
-use crate::thread::{Place, Thread};
+use crate::task::numbers::Place;
+use crate::task::thread::Thread;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -5,13 +5,15 @@
 
 use alloc::sync::Arc;
 
+use super::children::{adopt, set_news, tell_parent};
+use super::groups;
 use super::list::Of;
-use super::{Zombie, adopt, groups, set_news, tell_parent};
-use crate::Process;
-use crate::pid::Pid;
-use crate::pid_namespace::PidNamespace;
-use crate::signal::Signal;
-use crate::tree::Tree;
+use super::node::Zombie;
+use crate::signal::number::Signal;
+use crate::task::pid::Pid;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::Process;
+use crate::task::tree::Tree;
 
 /// How many children are moved with the lock held once.
 const BATCH: usize = 32;

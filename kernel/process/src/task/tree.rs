@@ -1,7 +1,7 @@
 //! The lock over who is who (Linux's tasklist_lock), and what is counted under it.
 //!
 //! What it guards stands where it belongs, in a [`LockedBy`](machine::sync::LockedBy): who is whose parent and in which
-//! group in each process ([`crate::relations`]), what goes by an id in each [`Pid`](crate::pid::Pid), which numbers are
+//! group in each process ([`crate::task::relations`]), what goes by an id in each [`Pid`](crate::task::pid::Pid), which numbers are
 //! taken in each PID namespace. Nothing blocks, and no reference to a process or thread that may be the last is
 //! dropped, with it held.
 

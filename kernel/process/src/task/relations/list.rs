@@ -3,23 +3,10 @@
 
 use alloc::sync::Arc;
 
-use crate::Process;
-use crate::pid::Pid;
-use crate::tree::Tree;
-
-/// The ends of a list.
-#[derive(Debug, Default)]
-pub(crate) struct List {
-    first: Option<Arc<Process>>,
-    last: Option<Arc<Process>>,
-}
-
-/// The neighbours of an element.
-#[derive(Debug, Default)]
-pub(super) struct Links {
-    previous: Option<Arc<Process>>,
-    next: Option<Arc<Process>>,
-}
+use super::node::{Links, List};
+use crate::task::pid::Pid;
+use crate::task::process::Process;
+use crate::task::tree::Tree;
 
 /// A list. A process is in one of each kind at a time.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +18,6 @@ pub(super) enum Of<'a> {
     /// Members of a process group, dead ones included.
     Members(&'a Pid),
 }
-
-/// How many kinds there are.
-pub(super) const CHAINS: usize = 3;
 
 impl<'a> Of<'a> {
     fn chain(self) -> usize {

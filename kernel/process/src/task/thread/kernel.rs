@@ -1,5 +1,5 @@
-//! The kernel thread that a user thread runs on, and what stays of it: a first thread is asked about its
-//! scheduling and its CPU time until its process is waited for.
+//! A user thread's kernel thread, and how it is scheduled: what is asked of either goes to the kernel thread while there
+//! is one, and to what stayed of it behind that.
 
 use core::sync::atomic::Ordering;
 
@@ -9,30 +9,6 @@ use sched::{Attributes, CpuMask, ThreadRef};
 
 use super::Thread;
 use crate::usage::Usage;
-
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Running {
-    /// Set before it first runs, taken when it exits.
-    pub(super) kernel: Option<ThreadRef>,
-    /// What the kernel thread had at its end.
-    attributes: Attributes,
-    affinity: CpuMask,
-    time: CpuTime,
-    turns: Turns,
-}
-
-impl Default for Running {
-    fn default() -> Self {
-        Self {
-            kernel: None,
-            attributes: Attributes::default(),
-            affinity: CpuMask::ALL,
-            time: CpuTime::default(),
-            turns: Turns::default(),
-        }
-    }
-}
 
 impl Thread {
     /// Its kernel thread; `None` before it starts and once it exits.

@@ -1,10 +1,14 @@
 //! A user thread: what the kernel knows of it beside its registers.
 //!
 //! [`resources`] has what it may share with others, [`running`] the kernel thread under it and what stays of
-//! that. Its fields are locked one by one; what other locks cover says so.
+//! that; what is done with them is in [`sharing`] and [`kernel`], with signals and waits in [`attention`]. Its fields are
+//! locked one by one; what other locks cover says so.
 
+mod attention;
+mod kernel;
 mod resources;
 mod running;
+mod sharing;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -14,14 +18,16 @@ use collections::try_arc;
 use fs::{Credentials, Kuid};
 use machine::sync::{LockedBy, SpinLock};
 
-use crate::Process;
 use crate::completion::Completion;
-use crate::namespace::NsProxy;
-use crate::pid::{Pid, PidNumber};
-use crate::pid_namespace::PidNamespace;
 use crate::restart::RestartBlock;
-use crate::signal::{Queue, Signal, SignalSet};
-use crate::tree::{self, TREE, Tree};
+use crate::signal::number::SignalSet;
+use crate::signal::queue::Queue;
+use crate::task::ns_proxy::NsProxy;
+use crate::task::numbers::{PidNumber, Place};
+use crate::task::pid::Pid;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::Process;
+use crate::task::tree::{self, TREE, Tree};
 
 pub(crate) use resources::{Resources, SharedFs};
 use running::Running;
@@ -81,10 +87,6 @@ pub struct Thread {
     pub io_priority: AtomicU32,
     start_ns: u64,
 }
-
-/// Which thread of its process one is: unlike its id, it stays the same, and is never another's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Place(pub(crate) u64);
 
 /// `sigaltstack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -260,66 +262,6 @@ impl Thread {
     pub(crate) fn put_credentials(&self, new: Arc<Credentials>) {
         let old = core::mem::replace(&mut *self.credentials.lock(), new);
         drop(old);
-    }
-
-    /// Whether the thread is to exit: long calls end early then. Cheap while nothing is pending.
-    #[must_use]
-    pub fn is_dying(&self) -> bool {
-        self.exiting.load(Ordering::Relaxed)
-            || (self.attention.load(Ordering::Relaxed)
-                && self.process().signals.lock().must_exit(self))
-    }
-
-    /// Its alternate signal stack.
-    #[must_use]
-    pub fn alternate_stack(&self) -> AlternateStack {
-        *self.alternate_stack.lock()
-    }
-
-    /// Sets its alternate signal stack.
-    pub fn set_alternate_stack(&self, stack: AlternateStack) {
-        *self.alternate_stack.lock() = stack;
-    }
-
-    /// Signals it blocks.
-    #[must_use]
-    pub fn blocked(&self) -> SignalSet {
-        SignalSet(self.blocked.load(Ordering::Relaxed))
-    }
-
-    /// Only with the process's signal state locked.
-    pub(crate) fn store_blocked(&self, mask: SignalSet) {
-        let mask = mask.without(SignalSet::UNMASKABLE);
-        self.blocked.store(mask.0, Ordering::Relaxed);
-    }
-
-    /// Whether sending it `signal` is to wake it.
-    pub(crate) fn listens_to(&self, signal: Signal) -> bool {
-        let awaited = SignalSet(self.awaited.load(Ordering::Relaxed));
-        !self.blocked().contains(signal) || awaited.contains(signal)
-    }
-
-    /// Has it look for signals before user code runs again, and ends an interruptible sleep.
-    pub fn notify(&self) {
-        self.attention.store(true, Ordering::SeqCst);
-        if let Some(kernel) = &self.running.lock().kernel {
-            kernel.interrupt();
-        }
-    }
-
-    /// As [`Self::notify`], when it is to end: long calls stop half-way.
-    pub(crate) fn notify_of_end(&self) {
-        if let Some(kernel) = &self.running.lock().kernel {
-            kernel.kill();
-        }
-        self.notify();
-    }
-
-    /// Whether it has something to do before user code runs again.
-    #[inline]
-    #[must_use]
-    pub fn needs_attention(&self) -> bool {
-        self.attention.load(Ordering::Relaxed)
     }
 
     /// The command name, at most 15 bytes, padded with NULs.
