@@ -7,7 +7,7 @@ use abi::{Errno, Result};
 use collections::Vec;
 use fs::{File, Link};
 
-use super::node::{Content, Dynamic, Item};
+use super::item::{Content, Dynamic, Item};
 use super::scope::Scope;
 use super::text::Text;
 use crate::task::numbers::PidNumber;
@@ -30,7 +30,7 @@ pub(super) static INFOS: Dynamic = Dynamic {
 static LINK: Item = Item {
     name: "",
     mode: 0o700,
-    content: Content::Link(shown, leads),
+    content: Content::Descriptor(shown, leads, link_mode),
 };
 
 static INFO: Item = Item {
@@ -65,7 +65,7 @@ fn file(scope: &Scope) -> Result<Arc<File>> {
 }
 
 /// The permissions of a link say how the descriptor was opened.
-pub(super) fn link_mode(scope: &Scope) -> Option<u32> {
+fn link_mode(scope: &Scope) -> Option<u32> {
     const O_ACCMODE: u32 = 3;
     let mode = match file(scope).ok()?.flags().bits() & O_ACCMODE {
         0 => 0o500,

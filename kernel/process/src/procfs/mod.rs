@@ -1,10 +1,12 @@
 //! /proc: processes and the system as files.
 //!
-//! The tree is data: tables of [`node::Item`]s say what there is and which function makes its text.
-//! [`node`] turns an item with its [`scope::Scope`] (which process, thread or descriptor) into an
-//! inode. Text is made when a file is opened, so that one reader sees one state.
+//! The tree is data: tables of [`item::Item`]s say what there is and which function makes its text. With its
+//! [`scope::Scope`] (which process, thread or descriptor) an item is a [`node::Node`], which is an [`inode`]. Text
+//! is made when a file is opened, so that one reader sees one state.
 
 mod descriptors;
+mod inode;
+mod item;
 mod limits;
 mod maps;
 mod mem;

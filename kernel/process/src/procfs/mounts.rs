@@ -5,7 +5,7 @@ use core::fmt::Write;
 
 use abi::{Errno, Result};
 use collections::Vec;
-use fs::{Dentry, FsContext, Mount, MountFlags, MountNamespace};
+use fs::{Dentry, Mount, MountFlags};
 
 use super::scope::Scope;
 use super::text::Text;
@@ -16,17 +16,9 @@ struct Visible {
     at: Vec<u8>,
 }
 
-fn context(scope: &Scope) -> Result<Arc<FsContext>> {
-    scope.thread()?.fs_if_alive().ok_or(Errno::EINVAL)
-}
-
-pub(super) fn namespace(scope: &Scope) -> Result<Arc<MountNamespace>> {
-    Ok(context(scope)?.namespace())
-}
-
 /// Calls `act` for each mount that the process's root reaches.
 fn for_each_visible(scope: &Scope, mut act: impl FnMut(&Visible) -> Result<()>) -> Result<()> {
-    let context = context(scope)?;
+    let context = scope.mount_context()?;
     let root = context.root();
     for mount in context.namespace().mounts()? {
         let (at, is_below) = mount.root_path().spell(&root)?;

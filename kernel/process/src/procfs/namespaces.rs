@@ -5,7 +5,7 @@ use core::fmt::Write;
 use abi::Result;
 use fs::Link;
 
-use super::node::{Content, Item, Show};
+use super::item::{Content, Item, Show};
 use super::scope::Scope;
 use super::text::Text;
 use crate::namespace::{Kind, Namespace};

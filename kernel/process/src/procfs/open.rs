@@ -9,7 +9,8 @@ use fs::{DirSink, Events, File, FileKind, FileOps, Io, MountNamespace, PollTable
 use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
-use super::node::{Content, Node, ino_of, make};
+use super::item::Content;
+use super::node::{Node, ino_of, make};
 use super::text::Text;
 use crate::task::process::Process;
 
@@ -123,7 +124,7 @@ impl FileOps for OpenFile {
 /// See [`super::process_of`].
 pub(super) fn process_of(file: &File) -> Result<Arc<Process>> {
     let folder = file.downcast::<OpenFolder>().map(|OpenFolder(node)| node);
-    let node = folder.filter(|node| node.scope.is_process_folder(node.item));
+    let node = folder.filter(|node| node.item.is_process_folder(&node.scope));
     node.ok_or(Errno::EBADF)?.scope.process()
 }
 

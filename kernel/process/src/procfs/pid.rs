@@ -10,9 +10,9 @@ use fs::{Link, Path};
 use machine::UserAddr;
 use memory::AddressSpace;
 
-use super::node::{Content, Dynamic, Item, Show};
+use super::item::{Content, Dynamic, Item, Leads, Show};
 use super::scope::Scope;
-use super::text::Text;
+use super::text::{Text, trimmed};
 use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, smaps, stat, status};
 use crate::task::numbers::PidNumber;
 use crate::task::{relations, thread, tree};
@@ -148,7 +148,7 @@ const fn mount_table(name: &'static str, mode: u32, show: Show) -> Item {
 }
 
 /// A link to a place: what it shows, and where it leads.
-const fn link(name: &'static str, shown: Show, leads: fn(&Scope) -> Result<Link>) -> Item {
+const fn link(name: &'static str, shown: Show, leads: Leads) -> Item {
     Item {
         name,
         mode: 0o777,
@@ -225,24 +225,8 @@ fn strings(memory: Option<Arc<AddressSpace>>, environment: bool, to: &mut Text) 
     Ok(())
 }
 
-/// A command name up to its padding.
-pub(super) fn trimmed(name: &[u8; 16]) -> &[u8] {
-    name.split(|byte| *byte == 0).next().unwrap_or(name)
-}
-
-/// The command name, of the dead too.
-pub(super) fn name(scope: &Scope) -> Result<[u8; 16]> {
-    if let Ok(thread) = scope.thread() {
-        return Ok(thread.name());
-    }
-    let process = scope.process()?;
-    let tree = tree::lock();
-    let node = process.known(&tree).ok_or(Errno::ESRCH)?;
-    node.zombie.map(|zombie| zombie.name).ok_or(Errno::ESRCH)
-}
-
 fn comm(scope: &Scope, to: &mut Text) -> Result<()> {
-    to.push(trimmed(&name(scope)?))?;
+    to.push(trimmed(&scope.name()?))?;
     to.push(b"\n")
 }
 

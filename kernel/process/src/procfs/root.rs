@@ -7,7 +7,8 @@ use abi::{Errno, Result};
 use collections::{TryCollect, Vec};
 use fs::Inode;
 
-use super::node::{Content, Dynamic, Item, Node, Show};
+use super::item::{Content, Dynamic, Item, Show};
+use super::node::Node;
 use super::scope::Scope;
 use super::text::Text;
 use super::{pid, sysctl, system};
@@ -46,7 +47,7 @@ static ITEMS: &[Item] = &[
     Item::folder("sys", sysctl::ITEMS),
 ];
 
-pub(super) static ROOT: Item = Item {
+static ROOT: Item = Item {
     name: "",
     mode: 0o555,
     content: Content::Dynamic(ITEMS, &PROCESSES),

@@ -4,11 +4,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
-
-use fs::{Kgid, Kuid, UserNamespace};
+use fs::{FsContext, Kgid, Kuid, UserNamespace};
 use memory::AddressSpace;
 
-use super::node::Item;
 use crate::access::{self, By};
 use crate::task::numbers::PidNumber;
 use crate::task::pid::Pid;
@@ -89,11 +87,6 @@ impl Scope {
         }
     }
 
-    /// Whether `item` is the folder of a process.
-    pub(super) fn is_process_folder(&self, item: &'static Item) -> bool {
-        core::ptr::eq(item, &raw const super::pid::FOLDER)
-    }
-
     pub(super) fn with_fd(&self, fd: i32) -> Self {
         Self {
             fd: Some(fd),
@@ -110,6 +103,11 @@ impl Scope {
     /// Whether this is about a process or a part of one.
     pub(super) fn is_of_process(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// Whether this is about all of a process, by whichever thread it is named.
+    pub(super) fn is_process(&self) -> bool {
+        self.is_of_process() && !self.is_thread() && self.fd.is_none()
     }
 
     /// The name of its process's folder may be kept from here on: it is to be forgotten when the process is gone.
@@ -146,6 +144,22 @@ impl Scope {
     /// The descriptor number.
     pub(super) fn fd(&self) -> Result<i32> {
         self.fd.ok_or(Errno::ENOENT)
+    }
+
+    /// The root and the mounts that it sees.
+    pub(super) fn mount_context(&self) -> Result<Arc<FsContext>> {
+        self.thread()?.fs_if_alive().ok_or(Errno::EINVAL)
+    }
+
+    /// The command name, of the dead too.
+    pub(super) fn name(&self) -> Result<[u8; 16]> {
+        if let Ok(thread) = self.thread() {
+            return Ok(thread.name());
+        }
+        let process = self.process()?;
+        let tree = tree::lock();
+        let node = process.known(&tree).ok_or(Errno::ESRCH)?;
+        node.zombie.map(|zombie| zombie.name).ok_or(Errno::ESRCH)
     }
 
     /// What tells it from others, as numbers.

@@ -5,9 +5,8 @@ use core::fmt::Write;
 use abi::Result;
 use machine::PAGE_SIZE;
 
-use super::pid;
 use super::scope::Scope;
-use super::text::Text;
+use super::text::{Text, trimmed};
 use crate::rlimit::Resource;
 use crate::signal::state;
 use crate::task::pid::Pid;
@@ -17,7 +16,7 @@ use crate::usage::{Usage, ticks};
 
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     write!(to, "{} (", scope.shown(scope.id()?))?;
-    to.push(pid::trimmed(&pid::name(scope)?))?;
+    to.push(trimmed(&scope.name()?))?;
     write!(to, ") {}", char::from(state_letter(scope)))?;
     for field in fields(scope)? {
         write!(to, " {field}")?;

@@ -8,8 +8,8 @@ use machine::PAGE_SIZE;
 use memory::{AddressSpace, Statistics};
 
 use super::scope::Scope;
-use super::text::Text;
-use super::{pid, stat};
+use super::stat;
+use super::text::{Text, trimmed};
 use crate::rlimit::Resource;
 use crate::signal::state;
 use crate::task::pid::Pid;
@@ -18,7 +18,7 @@ use crate::task::thread::Thread;
 
 pub(super) fn text(scope: &Scope, to: &mut Text) -> Result<()> {
     to.push(b"Name:\t")?;
-    push_name(to, pid::trimmed(&pid::name(scope)?))?;
+    push_name(to, trimmed(&scope.name()?))?;
     let process = scope.process()?;
     let thread = scope.thread().ok();
     write_identity(scope, &process, thread.as_deref(), to)?;

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::{Errno, Result};
 use fs::permission::sysctl as protected;
 
-use super::node::{Content, Item, Set, Show};
+use super::item::{Content, Item, Set, Show};
 use super::scope::Scope;
 use super::text::Text;
 use crate::namespace;

@@ -86,6 +86,11 @@ impl fmt::Write for Text {
     }
 }
 
+/// A command name up to its padding.
+pub(super) fn trimmed(name: &[u8; 16]) -> &[u8] {
+    name.split(|byte| *byte == 0).next().unwrap_or(name)
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec;
