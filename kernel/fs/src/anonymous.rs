@@ -14,7 +14,7 @@ use crate::inode::{Inode, InodeBody};
 use crate::metadata::{DeviceId, FileKind, Metadata, SetAttr, StatFs, Timestamp};
 use crate::mount::Mount;
 use crate::path::Path;
-use crate::pipe::Pipe;
+use crate::pipe::buffer::Pipe;
 use crate::user_namespace::{Kgid, Kuid};
 
 /// `st_dev` of all of them.

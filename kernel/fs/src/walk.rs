@@ -2,10 +2,10 @@
 //!
 //! [`Walk`] holds the state and stops before the last component, because what the last component is
 //! for (open, create, remove, follow or not) is the caller's business. [`Caller::lookup`] is the
-//! common case. As much of the way as possible is gone without locks and references ([`cached`]).
+//! common case. As much of the way as possible is gone without locks and references ([`cached`]); what stands behind a
+//! symbolic link is in [`follow`].
 
 use alloc::sync::Arc;
-use core::ops::Deref;
 
 use abi::{Errno, Result};
 use collections::Vec;
@@ -14,19 +14,21 @@ use crate::context::FsContext;
 use crate::cred::Credentials;
 use crate::dentry::Dentry;
 use crate::flags::LookupFlags;
-use crate::inode::Link;
 use crate::metadata::FileKind;
 use crate::path::{NAME_MAX, PATH_MAX, Path};
 use crate::permission::{self, Access};
 
 mod cached;
 mod entry;
+mod follow;
 mod links;
+mod part;
 
 pub use cached::Base;
 use cached::{Reached, end_of_name, skip_slashes};
 
 pub(crate) use entry::{current_child, find_child, find_child_locked, find_or_absent_locked};
+pub(crate) use part::{Last, Part};
 
 /// Symbolic links followed at most in one walk.
 const LINKS_MAX: u32 = 40;
@@ -38,50 +40,6 @@ pub struct Caller<'a> {
     pub fs: &'a FsContext,
     /// Who.
     pub credentials: &'a Arc<Credentials>,
-}
-
-/// Part of a path: of the caller's, or of a symbolic link's target.
-#[derive(Debug)]
-pub(crate) enum Part<'p> {
-    Given(&'p [u8]),
-    Linked(Vec<u8>),
-}
-
-impl Part<'_> {
-    /// A copy that outlives the walk.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub(crate) fn into_owned(self) -> Result<Vec<u8>> {
-        match self {
-            Part::Given(bytes) => Ok(Vec::try_from_slice(bytes)?),
-            Part::Linked(bytes) => Ok(bytes),
-        }
-    }
-}
-
-impl Deref for Part<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Part::Given(bytes) => bytes,
-            Part::Linked(bytes) => bytes,
-        }
-    }
-}
-
-/// The last component of a path.
-#[derive(Debug)]
-pub(crate) enum Last<'p> {
-    /// A name to look up in the directory reached.
-    Name {
-        name: Part<'p>,
-        /// A slash follows: it must be a directory.
-        slash: bool,
-    },
-    /// The path ends in the directory reached: `/`, `.`, `..`, a magic link.
-    Here,
 }
 
 impl Caller<'_> {
@@ -329,31 +287,6 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Goes as far as possible without references.
-    fn hurry(&mut self) -> Result<()> {
-        if self.done >= self.rest.len() || self.scope.is_some() {
-            return Ok(());
-        }
-        let (rest, base) = (&self.rest[self.done..], Base::Place(&self.at));
-        let links = &mut self.links;
-        match self
-            .caller
-            .walk_cached(base, rest, self.flags, false, links)
-        {
-            Some(Reached::Until(at, more)) => {
-                self.at = at;
-                self.done += more;
-            }
-            Some(Reached::End(at)) => {
-                self.at = at;
-                self.done = self.rest.len();
-            }
-            Some(Reached::Missing) => return Err(Errno::ENOENT),
-            None => {}
-        }
-        Ok(())
-    }
-
     /// The entry `name` of the directory reached, at the top of what is mounted on it.
     pub(crate) fn child(&self, name: &[u8]) -> Result<Path> {
         let cached_only = self.flags.contains(LookupFlags::CACHED);
@@ -370,57 +303,6 @@ impl<'p> Walk<'p> {
         .top();
         self.check_mount(&path)?;
         Ok(path)
-    }
-
-    /// Goes on behind the symbolic link `link`, found in the directory reached.
-    pub(crate) fn follow(&mut self, link: &Path, slash: bool) -> Result<()> {
-        self.links += 1;
-        if self.links > LINKS_MAX || self.flags.contains(LookupFlags::NO_SYMLINKS) {
-            return Err(Errno::ELOOP);
-        }
-        if self.done >= self.rest.len() {
-            let directory = self.at.inode()?.as_ref();
-            permission::check_follow(directory, link.inode()?.as_ref(), self.caller.credentials)?;
-        }
-        match link.inode()?.follow()? {
-            Link::Target(target) => self.go_through(target, slash)?,
-            Link::Jump(path) => self.jump(path, slash)?,
-        }
-        self.hurry()
-    }
-
-    fn go_through(&mut self, mut target: Vec<u8>, slash: bool) -> Result<()> {
-        if target.is_empty() {
-            return Err(Errno::ENOENT);
-        }
-        if target[0] == b'/' {
-            self.go_to_root()?;
-        }
-        if self.done < self.rest.len() || slash {
-            target.try_push(b'/')?;
-            target.try_extend_from_slice(&self.rest[self.done..])?;
-        }
-        self.rest = Part::Linked(target);
-        self.done = 0;
-        // Forty links of two thousand components each are a long way.
-        sched::cond_resched();
-        Ok(())
-    }
-
-    fn jump(&mut self, path: Path, slash: bool) -> Result<()> {
-        if self.flags.contains(LookupFlags::NO_MAGICLINKS) {
-            return Err(Errno::ELOOP);
-        }
-        if self
-            .flags
-            .intersects(LookupFlags::BENEATH | LookupFlags::IN_ROOT)
-        {
-            return Err(Errno::EXDEV);
-        }
-        if slash && !path.dentry.is_directory() {
-            return Err(Errno::ENOTDIR);
-        }
-        self.cross_to(path)
     }
 }
 

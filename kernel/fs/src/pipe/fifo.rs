@@ -7,7 +7,8 @@ use abi::{Errno, Result};
 use collections::{Map, try_arc};
 use machine::sync::SpinLock;
 
-use super::{Pipe, PipeEnd};
+use super::buffer::Pipe;
+use super::end::PipeEnd;
 use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::path::InodeKey;

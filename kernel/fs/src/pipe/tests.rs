@@ -3,8 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
+use abi::Errno;
+use memory::io::{IoReader, IoWriter};
+
+use super::ring::Ring;
 use super::*;
 use crate::path::InodeKey;
+use crate::poll::Events;
 
 fn ends(flags: OpenFlags) -> (Arc<File>, Arc<File>) {
     pipe(flags, &Arc::new(Credentials::root())).unwrap()
