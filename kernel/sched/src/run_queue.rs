@@ -13,29 +13,27 @@
 pub mod balance;
 mod entity;
 mod group;
+mod level;
 mod realtime;
 mod weight;
 
 use alloc::sync::Arc;
 
 use machine::cpu::CpuId;
-use machine::intrusive::{List, Tree};
+use machine::intrusive::List;
 
 pub use entity::{Entity, Member, Rank};
 pub use group::{Group, GroupQueue, LimitStatistics};
+pub(crate) use level::Level;
+pub use level::SLEEPER_BONUS_NS;
 use realtime::RealtimeUse;
 pub use realtime::{PERIOD_NS as REALTIME_PERIOD_NS, RUNTIME_NS as REALTIME_RUNTIME_NS};
 pub use weight::{FAIR_BAND, UNIT_WEIGHT, standing, virtual_time};
 
-/// How far behind its level an entity that was away comes back, in virtual nanoseconds.
-pub const SLEEPER_BONUS_NS: u64 = 3_000_000;
 /// How much behind the running thread a woken one must be to take its place.
 pub const PREEMPT_LEAD_NS: u64 = 1_000_000;
 /// What the running thread is left at least before it is preempted, in nanoseconds.
 pub const LEAST_RUN_NS: u64 = 1_000_000;
-/// How many of the last threads are looked at for one that may go to another CPU.
-const MOST_LOOKED_AT: usize = 32;
-
 /// How long a thread may run while `waiting` others are ready, in nanoseconds.
 #[must_use]
 pub fn slice_ns(waiting: usize) -> u64 {
@@ -43,119 +41,6 @@ pub fn slice_ns(waiting: usize) -> u64 {
         0..=2 => 6_000_000,
         3..=5 => 4_000_000,
         _ => 3_000_000,
-    }
-}
-
-/// Entities that compete with each other on one CPU.
-#[derive(Debug)]
-pub(crate) struct Level {
-    tree: Tree<dyn Member, Rank>,
-    /// Virtual time of the level: never goes back, never ahead of its least entity.
-    floor_ns: u64,
-}
-
-impl Level {
-    pub(crate) const fn new() -> Self {
-        Self {
-            tree: Tree::new(),
-            floor_ns: 0,
-        }
-    }
-
-    fn insert(&mut self, member: Arc<dyn Member>) {
-        // A member is in one level at a time, so its link is free.
-        let rank = member.entity().rank();
-        let _ = self
-            .tree
-            .insert(rank, member, |member| member.entity().link());
-    }
-
-    /// An entity of this level has reached `virtual_ns`: time moves on.
-    fn advance(&mut self, virtual_ns: u64) {
-        let mut least = virtual_ns;
-        if let Some((first, _)) = self.tree.first()
-            && first.band == FAIR_BAND
-        {
-            least = least.min(first.virtual_ns);
-        }
-        self.floor_ns = self.floor_ns.max(least);
-    }
-
-    /// Brings an entity that was away to where it joins: its own lead over the level it left, less the time that it
-    /// was away (others ran meanwhile), within bounds.
-    fn join(&mut self, entity: &Entity, now_ns: u64) {
-        let bound = SLEEPER_BONUS_NS.cast_signed();
-        let lead = entity.lead_at(self.address(), self.floor_ns, now_ns);
-        let lead = lead.clamp(-bound, 4 * bound);
-        entity.set_virtual(self.floor_ns.saturating_add_signed(lead));
-    }
-
-    fn leave(&mut self, entity: &Entity, now_ns: u64) {
-        let lead = entity.rank().virtual_ns.wrapping_sub(self.floor_ns);
-        entity.set_lead(lead.cast_signed(), self.address(), self.floor_ns, now_ns);
-    }
-
-    /// Which level it is. One that is made later may have the same address: who left the old one gets a little more or
-    /// less then.
-    fn address(&self) -> usize {
-        core::ptr::from_ref(self).addr()
-    }
-
-    /// Takes the thread that should run next, out of a group if the group is first.
-    fn pop(&mut self) -> Option<Arc<dyn Member>> {
-        let member = self.tree.pop_first()?;
-        self.pop_of(member)
-    }
-
-    /// As [`Self::pop`], the fair ones first.
-    fn pop_fair(&mut self) -> Option<Arc<dyn Member>> {
-        let first_fair = Rank {
-            band: FAIR_BAND,
-            virtual_ns: 0,
-        };
-        match self.tree.pop_from(first_fair) {
-            Some(member) => self.pop_of(member),
-            None => self.pop(),
-        }
-    }
-
-    fn pop_of(&mut self, member: Arc<dyn Member>) -> Option<Arc<dyn Member>> {
-        let Some(group) = member.as_group() else {
-            return Some(member);
-        };
-        let (thread, is_empty) = group.pop();
-        if !is_empty {
-            self.insert(member);
-        }
-        thread
-    }
-
-    /// Takes one of the last threads for which `may_go`.
-    fn take_last(&mut self, may_go: &dyn Fn(&dyn Member) -> bool) -> Option<Arc<dyn Member>> {
-        let found = self.tree.take_last(MOST_LOOKED_AT, |member| {
-            member
-                .as_group()
-                .map_or_else(|| may_go(member), |group| group.has(may_go))
-        })?;
-        let Some(group) = found.as_group() else {
-            return Some(found);
-        };
-        let (thread, is_empty) = group.take_last(may_go);
-        if !is_empty {
-            self.insert(found);
-        }
-        thread
-    }
-
-    fn has(&self, may_go: &dyn Fn(&dyn Member) -> bool) -> bool {
-        let mut has = false;
-        self.tree.for_each(|_, member| {
-            has = has
-                || member
-                    .as_group()
-                    .map_or_else(|| may_go(member), |group| group.has(may_go));
-        });
-        has
     }
 }
 
@@ -308,11 +193,11 @@ impl RunQueue {
     pub fn take(&mut self, thread: &dyn Member) -> Option<Arc<dyn Member>> {
         let entity = thread.entity();
         let Some(leaf) = entity.queue_on(self.cpu) else {
-            let removed = self.root.tree.remove(entity.link());
+            let removed = self.root.remove(entity);
             self.ready -= usize::from(removed.is_some());
             return removed;
         };
-        let removed = leaf.level(|level| level.tree.remove(entity.link()));
+        let removed = leaf.level(|level| level.remove(entity));
         if removed.is_some() {
             self.count_down(&leaf, 1);
             self.hide_empty(&leaf);
@@ -325,7 +210,7 @@ impl RunQueue {
         let mut queue = queue;
         while queue.is_hidden() {
             self.in_level_of(queue, |level, entity| {
-                level.tree.remove(entity.link());
+                level.remove(entity);
             });
             let Some(parent) = queue.parent() else {
                 return;
@@ -376,7 +261,7 @@ impl RunQueue {
 
     /// Puts a group that has run where it stands now.
     fn move_on(level: &mut Level, queue: &Arc<GroupQueue>) {
-        if let Some(member) = level.tree.remove(queue.entity().link()) {
+        if let Some(member) = level.remove(queue.entity()) {
             level.insert(member);
         }
         level.advance(queue.entity().rank().virtual_ns);
@@ -391,7 +276,7 @@ impl RunQueue {
             .throttled
             .push_back(Arc::clone(queue), GroupQueue::throttle_link);
         self.in_level_of(queue, |level, entity| {
-            level.tree.remove(entity.link());
+            level.remove(entity);
             level.leave(entity, now_ns);
         });
         match queue.parent() {
@@ -437,7 +322,7 @@ impl RunQueue {
     pub fn put_behind(&mut self, thread: &dyn Member) {
         let entity = thread.entity();
         let put = |level: &mut Level| {
-            if let Some((first, _)) = level.tree.first() {
+            if let Some(first) = level.first() {
                 entity.fall_behind(first);
             }
         };
@@ -450,7 +335,7 @@ impl RunQueue {
     /// The best rank that waits in the root level.
     #[must_use]
     pub fn best(&self) -> Option<Rank> {
-        self.root.tree.first().map(|(rank, _)| rank)
+        self.root.first()
     }
 
     /// Whether `woken`, which is ready here, is so far ahead that `running` should give way: compared in the

@@ -10,8 +10,8 @@ use machine::cpu::CpuId;
 use machine::intrusive::Link;
 use machine::sync::SpinLock;
 
+use super::group::{Group, GroupQueue};
 use super::weight::{FAIR_BAND, UNIT_WEIGHT, virtual_time};
-use super::{Group, GroupQueue};
 
 /// In the future: it was away for no time.
 const NEVER_THERE: u64 = u64::MAX;

@@ -20,7 +20,8 @@ use machine::intrusive::Link;
 use machine::sync::SpinLock;
 
 use super::entity::{Entity, Member};
-use super::{Level, UNIT_WEIGHT};
+use super::level::Level;
+use super::weight::UNIT_WEIGHT;
 
 /// What a CPU takes out of the pool at a time.
 const PORTION_NS: u64 = 5_000_000;
@@ -223,7 +224,7 @@ impl GroupQueue {
 
     /// The first thread, and whether nothing is left.
     pub(super) fn pop(&self) -> (Option<Arc<dyn Member>>, bool) {
-        self.level(|level| (level.pop(), level.tree.is_empty()))
+        self.level(|level| (level.pop(), level.is_empty()))
     }
 
     /// One of the last threads for which `may_go`, and whether nothing is left.
@@ -231,7 +232,7 @@ impl GroupQueue {
         &self,
         may_go: &dyn Fn(&dyn Member) -> bool,
     ) -> (Option<Arc<dyn Member>>, bool) {
-        self.level(|level| (level.take_last(may_go), level.tree.is_empty()))
+        self.level(|level| (level.take_last(may_go), level.is_empty()))
     }
 
     pub(super) fn has(&self, may_go: &dyn Fn(&dyn Member) -> bool) -> bool {
@@ -286,7 +287,7 @@ impl GroupQueue {
 
     /// Whether it has nothing to run and so does not belong in its parent's level.
     pub(super) fn is_hidden(&self) -> bool {
-        self.is_throttled() || self.level(|level| level.tree.is_empty())
+        self.is_throttled() || self.level(|level| level.is_empty())
     }
 
     pub(super) fn throttle_link(&self) -> &Link<GroupQueue> {
