@@ -20,8 +20,10 @@ use crate::socket::{
     Ancillary, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket, SocketType,
 };
 
+mod role;
 mod stream;
 
+use role::{Role, What};
 use stream::{close, ready};
 
 const CID_ANY: u32 = u32::MAX;
@@ -35,22 +37,6 @@ pub struct VsockSocket {
     device: Arc<Vsock>,
     options: Options,
     role: SpinLock<Role>,
-}
-
-#[derive(Debug)]
-struct Role {
-    /// The port it was given or took.
-    port: Option<u32>,
-    /// The port is this socket's own, not its listener's.
-    owns_port: bool,
-    what: What,
-}
-
-#[derive(Debug, Clone)]
-enum What {
-    Fresh,
-    Listening(Arc<Listener>),
-    Connected(Arc<Connection>),
 }
 
 impl VsockSocket {
@@ -87,31 +73,6 @@ impl VsockSocket {
             options,
             role: SpinLock::new(role),
         })?)
-    }
-
-    fn connection(&self) -> Result<Arc<Connection>> {
-        match &self.role.lock().what {
-            What::Connected(connection) => Ok(connection.clone()),
-            What::Fresh | What::Listening(_) => Err(Errno::ENOTCONN),
-        }
-    }
-
-    fn listener(&self) -> Result<Arc<Listener>> {
-        match &self.role.lock().what {
-            What::Listening(listener) => Ok(listener.clone()),
-            What::Fresh | What::Connected(_) => Err(Errno::EINVAL),
-        }
-    }
-
-    /// Takes a port when it has none.
-    fn ensure_port(&self, role: &mut Role) -> Result<u32> {
-        if let Some(port) = role.port {
-            return Ok(port);
-        }
-        let port = self.device.bind(None)?;
-        role.port = Some(port);
-        role.owns_port = true;
-        Ok(port)
     }
 }
 

@@ -7,7 +7,8 @@ use machine::virtio::Segment;
 use machine::{Frame, PAGE_SIZE};
 use memory::io::IoReader;
 
-use super::{VsockSocket, What};
+use super::VsockSocket;
+use super::role::What;
 use crate::options::end_of_wait;
 use crate::vsock::connection::{Connection, Phase};
 use crate::vsock::device::{PAYLOAD_PAGES, Vsock};
