@@ -84,6 +84,7 @@ impl FuseInode {
             gid: new.gid,
         };
         let reply = self.call_optional(request)?;
+        // From here on the server has given a reference and a handle; the inode gives back the first, the handle the second.
         let made = self.take_entry(&reply)?;
         let rest = reply.body.get(size_of::<EntryOut>()..).unwrap_or_default();
         let (out, _) = OpenOut::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
@@ -109,6 +110,7 @@ impl FuseInode {
         if entry.nodeid == 0 {
             return Err(Errno::ENOENT);
         }
+        // The root is nobody's entry: a directory that contains it would be a loop.
         if entry.nodeid == ROOT_ID {
             return Err(Errno::EIO);
         }

@@ -62,6 +62,7 @@ impl FuseInode {
         request.data = segments(frames, page_offset(offset), len)?;
         let out: WriteOut = self.call(request)?.parse()?;
         self.changed();
+        // The count is the server's claim; with 0 a loop over this would not end.
         let count = out.size as usize;
         if count == 0 || count > len {
             Err(Errno::EIO)
@@ -81,7 +82,9 @@ impl FuseInode {
         const ZEROES: u32 = raw::FALLOC_FL_PUNCH_HOLE | raw::FALLOC_FL_ZERO_RANGE;
         let mapping = self.mapping()?;
         let end = what.offset.checked_add(what.len).ok_or(Errno::EFBIG)?;
+        // Nobody writes meanwhile, or the pages below would be dropped with what was written since the server's change.
         let guard = mapping.lock_writes();
+        // The server moves the bytes that it has; what only the cache has must be there first.
         if what.mode & MOVES != 0 {
             mapping.write_back_locked(what.offset..u64::MAX, &guard)?;
         }
@@ -95,6 +98,7 @@ impl FuseInode {
         self.ask_optional(Op::FAllocate, &[arg.as_bytes()], 0)
             .map_err(|errno| without(errno, Errno::EOPNOTSUPP))?;
         self.changed();
+        // Only now: had the server refused, the pages would still be the file's.
         if what.mode & ZEROES != 0 {
             mapping.punched(what.offset..end);
         } else if what.mode & MOVES != 0 {

@@ -1,4 +1,8 @@
 //! open(2) and openat2(2).
+//!
+//! Steps in their order: the walk, perhaps the making of the file; then permission, the right to write, truncation, and
+//! the inode's own open. What can refuse comes before what changes something: a file that must not be written, or that
+//! runs as a program, is not emptied by an open that fails.
 
 use alloc::sync::Arc;
 
@@ -105,6 +109,7 @@ impl Caller<'_> {
             return Err(Errno::EACCES);
         }
         permission::check(inode.as_ref(), self.credentials, Access::EXEC)?;
+        // Before its first byte is read, so that it is one program from beginning to end.
         let access = InodeAccess::deny_write(inode)?;
         let ops = inode.clone().open(OpenFlags::empty())?;
         let flags = OpenFlags::empty();
@@ -187,6 +192,7 @@ impl Caller<'_> {
                 walk.follow(&child, false)?;
                 continue;
             }
+            // Who means to make a file in a sticky directory must not be led to one that somebody else has put there.
             if let Some(existing) = child.dentry.inode() {
                 let directory = walk.at.metadata()?;
                 permission::check_create_over(&directory, existing.as_ref(), self.credentials)?;
@@ -206,10 +212,12 @@ impl Caller<'_> {
             is_new: false,
         };
         let exists = |child: &Arc<Dentry>| child.inode().is_some();
+        // Nearly always it is there: that needs no lock.
         if let Some(child) = current_child(&directory.dentry, name).filter(exists) {
             directory.dentry.keep_child(&child, name);
             return walk.on_top(child).map(existing);
         }
+        // Under the lock that whoever makes or removes an entry has: this look decides.
         let guard = directory.dentry.dir_lock().write();
         if let Some(child) = find_or_absent_locked(&directory.dentry, name)? {
             drop(guard);
@@ -245,9 +253,11 @@ impl Caller<'_> {
             FileKind::Symlink => return Err(Errno::ELOOP),
             _ => {}
         }
+        // Who made it may use it as asked for, whatever mode it was given (open(2)).
         if !is_new {
             self.check_open(&path, flags)?;
         }
+        // Also for the truncation alone (`O_RDONLY | O_TRUNC`), and then not kept any longer than that takes.
         let access = write_access(inode, flags)?;
         if flags.contains(OpenFlags::TRUNC) && kind == FileKind::Regular && !is_new {
             self.truncate_inode(inode.as_ref(), 0)?;

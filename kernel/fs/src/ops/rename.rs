@@ -1,4 +1,9 @@
 //! renameat2(2).
+//!
+//! Locking: a rename between two directories has the file system's rename lock first. Who is above whom among
+//! directories is then settled until it is done: without it two renames could each move a directory below the other's,
+//! and cut both off as a loop. Then both directories are locked, the upper one first, and a directory that is to be
+//! replaced last. Everything is looked up again under these locks; what the walks found may be gone.
 
 use alloc::sync::Arc;
 
@@ -47,6 +52,7 @@ impl Caller<'_> {
         if flags.contains(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE) {
             return Err(Errno::EINVAL);
         }
+        // `.` and `..` name no entry that could be moved.
         let from = self.side(from, Errno::EBUSY)?;
         let taken = if flags.contains(RenameFlags::NOREPLACE) {
             Errno::EEXIST
@@ -90,9 +96,11 @@ impl Caller<'_> {
         if !source.is_directory() && (from.slash || (to.slash && !exchange)) {
             return Err(Errno::ENOTDIR);
         }
+        // It would be below itself, and reached from nowhere.
         if source.is_ancestor_of(&to.directory.dentry) {
             return Err(Errno::EINVAL);
         }
+        // The target is not empty: the source lies in it.
         if let Some(target) = &target
             && target.is_ancestor_of(&from.directory.dentry)
         {
@@ -102,6 +110,7 @@ impl Caller<'_> {
                 Errno::ENOTEMPTY
             });
         }
+        // POSIX: two links to one file both stay, and the call succeeds, before any permission is asked for.
         if let Some(target) = &target
             && is_same_inode(&source, target)
         {
@@ -126,6 +135,7 @@ impl Caller<'_> {
         permission::check_delete(&from.directory, inode.as_ref(), self.credentials)?;
         match target {
             None => {
+                // It was removed between the walk and the lock: an entry made there could never be reached or removed.
                 if to.directory.dentry.is_removed() {
                     return Err(Errno::ENOENT);
                 }
@@ -171,6 +181,7 @@ impl Caller<'_> {
             RenameMode::Replace
         };
         let (from_dir, to_dir) = (from.directory.inode()?, to.directory.inode()?);
+        // The file system first: the cache of names follows what is so, and is never ahead of it.
         from_dir.rename(&from.name, to_dir, &to.name, mode)?;
         match target {
             Some(target) if mode == RenameMode::Exchange => source.swap_with(target),

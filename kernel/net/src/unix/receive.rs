@@ -1,4 +1,8 @@
 //! Receiving: from a stream, or one message.
+//!
+//! A reader has the socket's turn (a sleeping lock) from its look at the head of the queue until that is taken off, and
+//! copies to user memory meanwhile without the state's spin lock. So two readers never get the same bytes, nor parts of
+//! a stream in each other's order.
 
 use alloc::sync::Arc;
 use core::ops::ControlFlow;
@@ -77,6 +81,7 @@ fn files_of(message: &Message, is_peek: bool) -> Result<Vec<Arc<File>>> {
     if !message.has_files() {
         return Ok(Vec::new());
     }
+    // Between the queue and the receiver's table nothing that the search for garbage looks at has them.
     let taking = flight::TAKING.lock();
     let files = if is_peek {
         message.share_files()
@@ -178,6 +183,7 @@ impl Pieces<'_> {
                     ControlFlow::Continue(())
                 });
             };
+            // Who asks for credentials gets one writer's bytes at a time: the control message names only one.
             if self.sock.options.passes_credentials() {
                 match &self.writer {
                     Some(writer) if *writer != message.credentials => {
@@ -216,6 +222,7 @@ impl Pieces<'_> {
         if brought_files {
             self.received.ancillary.files = files;
         }
+        // Taken off behind the copy: a fault leaves the bytes for the next receive.
         let mut used = None;
         if !self.is_peek {
             let mut state = self.sock.state.lock();

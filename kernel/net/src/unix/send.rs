@@ -1,4 +1,9 @@
 //! Sending: pieces of a stream, or one message.
+//!
+//! What is sent is first charged to the sender's buffer, which may wait for room; then taken from the sender's memory,
+//! which may fault; and put into the receiver's queue last, under the receiver's lock alone. A receiver that is closed
+//! meanwhile is found dead by that last step: closing says so under the same lock under which it empties the queue, so
+//! no message stays in a queue that nobody reads.
 
 use alloc::sync::Arc;
 
@@ -94,9 +99,12 @@ fn pack(
 ) -> Result<Arc<Message>> {
     let files = core::mem::take(&mut ancillary.files);
     let files = InFlight::new(files, ancillary.files_uid)?;
+    // Before the message is in the queue: the search for garbage must know of every queue that has files.
     if files.is_some() {
         flight::note(peer)?;
     }
+    // The caller may differ from who made the socket: a descriptor is inherited, and sent. Who asks for no names is told
+    // none, and pays nothing for them.
     let own = || caller().unwrap_or_else(|| socket.owner().peer.clone());
     let credentials = match &ancillary.sender {
         None if socket.sock().wants_credentials(peer) => Some(own()),
@@ -127,6 +135,7 @@ fn piece(
         state.push(&message)
     };
     drop(state);
+    // `pack` may have noted it behind the `forget` of its own closing.
     if is_dead {
         flight::forget(peer);
     }
@@ -147,6 +156,7 @@ fn message(
     if sock.kind == SocketType::Datagram {
         socket.autobind_for_credentials()?;
     }
+    // A message that the empty buffer could not take would wait for ever.
     let len = from.remaining();
     if len > (sock.options.send_buffer() as usize).saturating_sub(RESERVED) {
         return Err(Errno::EMSGSIZE);
@@ -206,6 +216,9 @@ fn put(
         if state.ends_receiving {
             return Some(Err(Errno::EPIPE));
         }
+        // Two that are connected to each other are held up by the sender's buffer alone. Anybody may send to one that is
+        // connected to nobody: its queue is bounded, or each of many senders could fill a whole buffer of its own there.
+        // To itself a socket does not wait, as nobody else would make room.
         let is_stranger = !is_own && state.peer.is_none();
         if is_stranger && state.is_full() {
             return nonblocking.then_some(Err(Errno::EAGAIN));

@@ -11,6 +11,8 @@ use crate::unix::sock::Phase;
 use crate::unix::{flight, names};
 
 impl UnixSocket {
+    /// Chooses who is sent to and received from (`AF_UNSPEC`: anybody again). A stranger's messages are refused from then
+    /// on; what the old peer had sent is thrown away, as it would be taken for the new one's.
     pub(super) fn connect_datagram(
         &self,
         address: &Address,
@@ -45,6 +47,7 @@ impl UnixSocket {
         drop(state);
         if let (Some(old), Some((unread, _))) = (&old, &unread) {
             self.sock.room.wake_all();
+            // As on Linux: who is connected to this one, and whose messages are lost with that, hears of it.
             let was_mutual = !unread.is_empty() && {
                 let state = old.state.lock();
                 let back = state.peer.as_ref();
@@ -58,6 +61,9 @@ impl UnixSocket {
         Ok(())
     }
 
+    /// Makes the far end and offers it to the listener. It is whole before that: who accepts may use it at once, before
+    /// this thread goes on. No lock is held while the offer waits for room; that this is `Connecting` keeps other
+    /// threads from connecting it meanwhile.
     pub(super) fn connect_stream(
         &self,
         name: &UnixName,

@@ -57,7 +57,7 @@ impl VsockSocket {
 
     /// Takes bytes of the caller into frames, at most one packet's worth.
     pub(super) fn take(&self, from: &mut IoReader<'_>, max: usize) -> Result<Vec<Segment>> {
-        // The header goes before the pages.
+        // With room for the header, which goes before the pages.
         let mut payload = Vec::try_with_capacity(PAYLOAD_PAGES + 1)?;
         let mut left = from.remaining().min(max).min(PAYLOAD_PAGES * PAGE_SIZE);
         while left > 0 {
@@ -77,7 +77,8 @@ impl VsockSocket {
         Ok(payload)
     }
 
-    /// Bytes the peer has room for.
+    /// Bytes the peer has room for; waits until there are some. The peer counts what it has passed on, so nothing is taken
+    /// from the caller that would have to be kept here.
     pub(super) fn wait_credit(
         &self,
         connection: &Connection,
@@ -143,7 +144,8 @@ pub(super) fn ready(connection: &Connection) -> Events {
     events
 }
 
-/// Nobody holds the stream any more: the peer is told, and answers with a reset.
+/// Nobody holds the stream any more: the peer is told, and answers with a reset. Until then the device keeps the
+/// connection, so that its key is not used again while packets of the old one are under way.
 pub(super) fn close(device: &Vsock, connection: &Connection) {
     let mut state = connection.state.lock();
     let phase = state.phase;
