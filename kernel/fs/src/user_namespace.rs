@@ -37,14 +37,14 @@ impl Kuid {
     /// User 0 of the initial namespace.
     pub const ROOT: Self = Self(0);
     /// Nobody's.
-    pub const INVALID: Self = Self(u32::MAX);
+    pub const INVALID: Self = Self(NOBODY);
 }
 
 impl Kgid {
     /// Group 0 of the initial namespace.
     pub const ROOT: Self = Self(0);
     /// Nobody's.
-    pub const INVALID: Self = Self(u32::MAX);
+    pub const INVALID: Self = Self(NOBODY);
 }
 
 /// A user namespace; the default is the initial one, in which every id but the last has its own number.
@@ -61,6 +61,15 @@ struct Inner {
     users: SpinLock<IdMap>,
     groups: SpinLock<IdMap>,
 }
+
+/// One of the two tables. Users and groups differ in nothing but that and their types.
+type Table = fn(&Inner) -> &SpinLock<IdMap>;
+
+const USERS: Table = |inner| &inner.users;
+const GROUPS: Table = |inner| &inner.groups;
+
+/// The number and the id that are nobody's.
+const NOBODY: u32 = u32::MAX;
 
 impl UserNamespace {
     /// The initial one. File systems, too, are of it: no other may mount them.
@@ -112,58 +121,66 @@ impl UserNamespace {
     /// Whether this is `other` or lies below it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        let mut above = Some(self);
-        while let Some(namespace) = above {
-            if namespace == other {
-                return true;
-            }
-            above = namespace.parent();
+        core::iter::successors(Some(self), |at| at.parent()).any(|at| at == other)
+    }
+
+    /// The id that it calls `number`, by one of its tables. The last number means nobody (`(uid_t)-1`) in any namespace,
+    /// and is refused here, so that no table can make somebody of it.
+    fn id_of(&self, table: Table, number: u32) -> Option<u32> {
+        let id = match &self.0 {
+            None => Some(number),
+            Some(inner) => table(inner).lock().down(number),
+        };
+        id.filter(|id| *id != NOBODY)
+    }
+
+    /// What it calls `id`, by one of its tables.
+    fn number_of(&self, table: Table, id: u32) -> Option<u32> {
+        match &self.0 {
+            _ if id == NOBODY => None,
+            None => Some(id),
+            Some(inner) => table(inner).lock().up(id),
         }
-        false
+    }
+
+    /// Sets one of its tables.
+    fn set(&self, table: Table, extents: &[Extent]) -> Result<()> {
+        let inner = self.0.as_ref().ok_or(Errno::EPERM)?;
+        let map = IdMap::new(extents, |number| inner.parent.id_of(table, number))?;
+        table(inner).lock().set(map)
+    }
+
+    /// Writes one of its tables as `reader` sees it.
+    fn write(&self, table: Table, reader: &Self, to: &mut dyn fmt::Write) -> fmt::Result {
+        let shown = |id| reader.number_of(table, id).unwrap_or(NOBODY);
+        match &self.0 {
+            None => map::write_line(to, 0, shown(0), u32::MAX),
+            Some(inner) => table(inner).lock().write(to, shown),
+        }
     }
 
     /// The user that it calls `number` (`make_kuid`).
     #[must_use]
     pub fn kuid(&self, number: u32) -> Option<Kuid> {
-        let id = match &self.0 {
-            None => Some(number),
-            Some(inner) => inner.users.lock().down(number),
-        };
-        id.filter(|id| *id != u32::MAX).map(Kuid)
+        self.id_of(USERS, number).map(Kuid)
     }
 
     /// The group that it calls `number` (`make_kgid`).
     #[must_use]
     pub fn kgid(&self, number: u32) -> Option<Kgid> {
-        let id = match &self.0 {
-            None => Some(number),
-            Some(inner) => inner.groups.lock().down(number),
-        };
-        id.filter(|id| *id != u32::MAX).map(Kgid)
+        self.id_of(GROUPS, number).map(Kgid)
     }
 
     /// What it calls `user` (`from_kuid`).
     #[must_use]
     pub fn uid(&self, user: Kuid) -> Option<u32> {
-        if user == Kuid::INVALID {
-            return None;
-        }
-        match &self.0 {
-            None => Some(user.0),
-            Some(inner) => inner.users.lock().up(user.0),
-        }
+        self.number_of(USERS, user.0)
     }
 
     /// What it calls `group` (`from_kgid`).
     #[must_use]
     pub fn gid(&self, group: Kgid) -> Option<u32> {
-        if group == Kgid::INVALID {
-            return None;
-        }
-        match &self.0 {
-            None => Some(group.0),
-            Some(inner) => inner.groups.lock().up(group.0),
-        }
+        self.number_of(GROUPS, group.0)
     }
 
     /// What it shows `user` as: [`OVERFLOW_ID`] where it has no number (`from_kuid_munged`).
@@ -190,10 +207,7 @@ impl UserNamespace {
     /// `EINVAL` for a table with holes in its logic or too many lines, `EPERM` when it was set, or names who is not
     /// in the namespace above.
     pub fn set_users(&self, extents: &[Extent]) -> Result<()> {
-        let inner = self.0.as_ref().ok_or(Errno::EPERM)?;
-        let above = |number| inner.parent.kuid(number).map(|user| user.0);
-        let map = IdMap::new(extents, above)?;
-        inner.users.lock().set(map)
+        self.set(USERS, extents)
     }
 
     /// As [`Self::set_users`], of groups (/proc/PID/gid_map).
@@ -201,10 +215,7 @@ impl UserNamespace {
     /// # Errors
     /// As there.
     pub fn set_groups(&self, extents: &[Extent]) -> Result<()> {
-        let inner = self.0.as_ref().ok_or(Errno::EPERM)?;
-        let above = |number| inner.parent.kgid(number).map(|group| group.0);
-        let map = IdMap::new(extents, above)?;
-        inner.groups.lock().set(map)
+        self.set(GROUPS, extents)
     }
 
     /// Writes the table of users as `reader` sees it (/proc/PID/uid_map).
@@ -212,11 +223,7 @@ impl UserNamespace {
     /// # Errors
     /// When `to` fails.
     pub fn write_users(&self, reader: &Self, to: &mut dyn fmt::Write) -> fmt::Result {
-        let shown = |id| reader.uid(Kuid(id)).unwrap_or(u32::MAX);
-        match &self.0 {
-            None => map::write_line(to, 0, shown(0), u32::MAX),
-            Some(inner) => inner.users.lock().write(to, shown),
-        }
+        self.write(USERS, reader, to)
     }
 
     /// As [`Self::write_users`], of groups (/proc/PID/gid_map).
@@ -224,11 +231,7 @@ impl UserNamespace {
     /// # Errors
     /// When `to` fails.
     pub fn write_groups(&self, reader: &Self, to: &mut dyn fmt::Write) -> fmt::Result {
-        let shown = |id| reader.gid(Kgid(id)).unwrap_or(u32::MAX);
-        match &self.0 {
-            None => map::write_line(to, 0, shown(0), u32::MAX),
-            Some(inner) => inner.groups.lock().write(to, shown),
-        }
+        self.write(GROUPS, reader, to)
     }
 }
 

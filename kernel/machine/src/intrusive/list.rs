@@ -58,6 +58,20 @@ impl<T: ?Sized> List<T> {
         self.len == 0
     }
 
+    /// The link of an element that joins this list, which has a number from its first element on.
+    fn claim(
+        &mut self,
+        item: Arc<T>,
+        link: impl for<'a> Fn(&'a T) -> &'a Link<T>,
+    ) -> Result<NonNull<Link<T>>, Arc<T>> {
+        if self.number == NOWHERE {
+            self.number = new_number();
+        }
+        let new = Link::claim(self.number, item, link)?;
+        self.len += 1;
+        Ok(new)
+    }
+
     /// Adds an element at the back; `link` names the one of its links to use.
     ///
     /// # Errors
@@ -67,17 +81,13 @@ impl<T: ?Sized> List<T> {
         item: Arc<T>,
         link: impl for<'a> Fn(&'a T) -> &'a Link<T>,
     ) -> Result<(), Arc<T>> {
-        if self.number == NOWHERE {
-            self.number = new_number();
-        }
-        let new = Link::claim(self.number, item, link)?;
+        let new = self.claim(item, link)?;
         at(&new).left.set(self.back);
         match &self.back {
             Some(back) => at(back).right.set(Some(new)),
             None => self.front = Some(new),
         }
         self.back = Some(new);
-        self.len += 1;
         Ok(())
     }
 
@@ -90,17 +100,13 @@ impl<T: ?Sized> List<T> {
         item: Arc<T>,
         link: impl for<'a> Fn(&'a T) -> &'a Link<T>,
     ) -> Result<(), Arc<T>> {
-        if self.number == NOWHERE {
-            self.number = new_number();
-        }
-        let new = Link::claim(self.number, item, link)?;
+        let new = self.claim(item, link)?;
         at(&new).right.set(self.front);
         match &self.front {
             Some(front) => at(front).left.set(Some(new)),
             None => self.back = Some(new),
         }
         self.front = Some(new);
-        self.len += 1;
         Ok(())
     }
 
