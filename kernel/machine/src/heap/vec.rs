@@ -1,11 +1,11 @@
 //! A vector that grows fallibly.
 
-use alloc::vec as std_vec;
-use core::borrow::{Borrow, BorrowMut};
-use core::fmt;
-use core::ops::{Deref, DerefMut, RangeBounds};
+mod traits;
 
-use super::error::{AllocError, Result};
+use alloc::vec as std_vec;
+use core::ops::RangeBounds;
+
+use super::error::Result;
 
 /// alloc's vector without what panics for want of memory. Derefs to a slice.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +21,7 @@ impl<T> Vec<T> {
     /// An empty vector with room for `capacity` items.
     ///
     /// # Errors
-    /// [`AllocError`].
+    /// [`AllocError`](super::AllocError).
     pub fn try_with_capacity(capacity: usize) -> Result<Self> {
         let mut made = Self::new();
         made.try_reserve_exact(capacity)?;
@@ -31,7 +31,7 @@ impl<T> Vec<T> {
     /// A vector of `len` clones of `item`, whose clones do not allocate.
     ///
     /// # Errors
-    /// [`AllocError`].
+    /// [`AllocError`](super::AllocError).
     pub fn try_from_elem(item: T, len: usize) -> Result<Self>
     where
         T: Copy,
@@ -44,7 +44,7 @@ impl<T> Vec<T> {
     /// A copy of `items`.
     ///
     /// # Errors
-    /// [`AllocError`].
+    /// [`AllocError`](super::AllocError).
     pub fn try_from_slice(items: &[T]) -> Result<Self>
     where
         T: Clone,
@@ -57,7 +57,7 @@ impl<T> Vec<T> {
     /// Makes room for `more` items behind those there are, and some more.
     ///
     /// # Errors
-    /// [`AllocError`].
+    /// [`AllocError`](super::AllocError).
     pub fn try_reserve(&mut self, more: usize) -> Result<()> {
         if self.0.capacity() - self.0.len() >= more {
             return Ok(());
@@ -69,7 +69,7 @@ impl<T> Vec<T> {
     /// Makes room for `more` items behind those there are.
     ///
     /// # Errors
-    /// [`AllocError`].
+    /// [`AllocError`](super::AllocError).
     pub fn try_reserve_exact(&mut self, more: usize) -> Result<()> {
         if self.0.capacity() - self.0.len() >= more {
             return Ok(());
@@ -81,7 +81,7 @@ impl<T> Vec<T> {
     /// Appends `item`.
     ///
     /// # Errors
-    /// [`AllocError`]; the item is dropped.
+    /// [`AllocError`](super::AllocError); the item is dropped.
     pub fn try_push(&mut self, item: T) -> Result<()> {
         self.try_reserve(1)?;
         self.0.push(item);
@@ -103,7 +103,7 @@ impl<T> Vec<T> {
     /// Puts `item` before the one at `index`. Panics when `index` is beyond the end.
     ///
     /// # Errors
-    /// [`AllocError`]; the item is dropped.
+    /// [`AllocError`](super::AllocError); the item is dropped.
     pub fn try_insert(&mut self, index: usize, item: T) -> Result<()> {
         self.try_reserve(1)?;
         self.0.insert(index, item);
@@ -113,7 +113,7 @@ impl<T> Vec<T> {
     /// Appends clones of `items`, whose clones do not allocate.
     ///
     /// # Errors
-    /// [`AllocError`]; nothing was appended.
+    /// [`AllocError`](super::AllocError); nothing was appended.
     pub fn try_extend_from_slice(&mut self, items: &[T]) -> Result<()>
     where
         T: Clone,
@@ -126,7 +126,7 @@ impl<T> Vec<T> {
     /// Appends what the iterator gives.
     ///
     /// # Errors
-    /// [`AllocError`]; what was appended before stays.
+    /// [`AllocError`](super::AllocError); what was appended before stays.
     pub fn try_extend(&mut self, items: impl IntoIterator<Item = T>) -> Result<()> {
         let items = items.into_iter();
         self.try_reserve(items.size_hint().0)?;
@@ -139,7 +139,7 @@ impl<T> Vec<T> {
     /// Moves all of `other` behind the items.
     ///
     /// # Errors
-    /// [`AllocError`]; both are as they were.
+    /// [`AllocError`](super::AllocError); both are as they were.
     pub fn try_append(&mut self, other: &mut Vec<T>) -> Result<()> {
         self.try_reserve(other.len())?;
         self.0.append(&mut other.0);
@@ -149,7 +149,7 @@ impl<T> Vec<T> {
     /// Changes the length; new items are clones of `item`, whose clones do not allocate.
     ///
     /// # Errors
-    /// [`AllocError`]; the length is as it was.
+    /// [`AllocError`](super::AllocError); the length is as it was.
     pub fn try_resize(&mut self, len: usize, item: T) -> Result<()>
     where
         T: Clone,
@@ -162,7 +162,7 @@ impl<T> Vec<T> {
     /// Changes the length; `make` makes new items.
     ///
     /// # Errors
-    /// [`AllocError`]; the length is as it was.
+    /// [`AllocError`](super::AllocError); the length is as it was.
     pub fn try_resize_with(&mut self, len: usize, make: impl FnMut() -> T) -> Result<()> {
         self.try_reserve(len.saturating_sub(self.len()))?;
         self.0.resize_with(len, make);
@@ -172,7 +172,7 @@ impl<T> Vec<T> {
     /// Takes the items from `at` on into a vector of their own.
     ///
     /// # Errors
-    /// [`AllocError`]; the vector is as it was.
+    /// [`AllocError`](super::AllocError); the vector is as it was.
     pub fn try_split_off(&mut self, at: usize) -> Result<Vec<T>> {
         let mut tail = Self::try_with_capacity(self.len().saturating_sub(at))?;
         tail.0.extend(self.0.drain(at..));
@@ -182,7 +182,7 @@ impl<T> Vec<T> {
     /// A copy; clones of the items do not allocate.
     ///
     /// # Errors
-    /// [`AllocError`].
+    /// [`AllocError`](super::AllocError).
     pub fn try_clone(&self) -> Result<Self>
     where
         T: Clone,
@@ -193,7 +193,7 @@ impl<T> Vec<T> {
     /// Gives back memory beyond the items. (Shrinking in place would abort when it fails.)
     ///
     /// # Errors
-    /// [`AllocError`]; the vector is as it was.
+    /// [`AllocError`](super::AllocError); the vector is as it was.
     pub fn try_shrink_to_fit(&mut self) -> Result<()> {
         if self.0.capacity() > self.0.len() {
             let mut small = Self::try_with_capacity(self.0.len())?;
@@ -288,121 +288,6 @@ impl<T> Vec<T> {
     /// The items as a slice.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         &mut self.0
-    }
-}
-
-impl<T, const N: usize> TryFrom<[T; N]> for Vec<T> {
-    type Error = AllocError;
-
-    fn try_from(items: [T; N]) -> Result<Self> {
-        let mut made = Self::new();
-        made.try_extend(items)?;
-        Ok(made)
-    }
-}
-
-impl<T: Clone> TryFrom<&[T]> for Vec<T> {
-    type Error = AllocError;
-
-    fn try_from(items: &[T]) -> Result<Self> {
-        Self::try_from_slice(items)
-    }
-}
-
-impl<T> Default for Vec<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Vec<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<T> Deref for Vec<T> {
-    type Target = [T];
-    fn deref(&self) -> &[T] {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for Vec<T> {
-    fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.0
-    }
-}
-
-impl<T> AsRef<[T]> for Vec<T> {
-    fn as_ref(&self) -> &[T] {
-        &self.0
-    }
-}
-
-impl<T> AsMut<[T]> for Vec<T> {
-    fn as_mut(&mut self) -> &mut [T] {
-        &mut self.0
-    }
-}
-
-impl<T> Borrow<[T]> for Vec<T> {
-    fn borrow(&self) -> &[T] {
-        &self.0
-    }
-}
-
-impl<T> BorrowMut<[T]> for Vec<T> {
-    fn borrow_mut(&mut self) -> &mut [T] {
-        &mut self.0
-    }
-}
-
-impl<T: PartialEq<U>, U> PartialEq<[U]> for Vec<T> {
-    fn eq(&self, other: &[U]) -> bool {
-        self.0 == *other
-    }
-}
-
-impl<T: PartialEq<U>, U> PartialEq<&[U]> for Vec<T> {
-    fn eq(&self, other: &&[U]) -> bool {
-        self.0 == **other
-    }
-}
-
-impl<T: PartialEq<U>, U, const N: usize> PartialEq<[U; N]> for Vec<T> {
-    fn eq(&self, other: &[U; N]) -> bool {
-        self.0 == *other
-    }
-}
-
-impl<T: PartialEq<U>, U, const N: usize> PartialEq<&[U; N]> for Vec<T> {
-    fn eq(&self, other: &&[U; N]) -> bool {
-        self.0 == **other
-    }
-}
-
-impl<T> IntoIterator for Vec<T> {
-    type Item = T;
-    type IntoIter = std_vec::IntoIter<T>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Vec<T> {
-    type Item = &'a T;
-    type IntoIter = core::slice::Iter<'a, T>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a mut Vec<T> {
-    type Item = &'a mut T;
-    type IntoIter = core::slice::IterMut<'a, T>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter_mut()
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::test_vec;
 use core::ptr::NonNull;
 
+use super::registers::Messages;
 use super::*;
 use crate::frame::Frame;
+use crate::virtio::doorbell::{Doorbell, LineStatus};
 
 /// A device whose registers read as the fields say, whatever is written.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use crate::cpu::CpuId;
 use crate::heap::{Vec, try_arc};
 use crate::interrupt;
 use crate::sync::IrqLock;
-use crate::virtio::device::{Events, Messages};
+use crate::virtio::device::registers::{Events, Messages};
 use crate::virtio::mmio::halves;
 
 /// Bytes of an entry: address, data, and the mask bit.
