@@ -11,7 +11,8 @@ use process::restart::Interrupted;
 use process::task::thread::Thread;
 
 use crate::context::Context;
-use crate::table::{HANDLERS, Handler};
+use crate::entry::Handler;
+use crate::table::HANDLERS;
 use crate::unknown;
 
 /// Acts on the system call in `user`'s registers and puts the result there.

@@ -9,7 +9,7 @@ use machine::UserAddr;
 use process::exec::{self, Request, strings::Strings};
 
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -5,9 +5,9 @@ use process::access::{self, By};
 use process::futex::{self, WakeOp};
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::identity::id;
 use crate::structs::{Timespec, deadline_after};
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -5,7 +5,7 @@ use process::task::{relations, tree};
 use process::{PidNumber, Process};
 
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 use alloc::sync::Arc;
 
 /// The family's rows.

@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod context;
 pub mod dispatch;
+mod entry;
 pub mod table;
 pub mod unknown;
 
@@ -33,5 +34,6 @@ mod time;
 mod timers;
 
 pub use context::Context;
+pub use entry::Entry;
 pub use socket::caller;
-pub use table::{Entry, FAMILIES, Family, table};
+pub use table::{FAMILIES, Family, table};

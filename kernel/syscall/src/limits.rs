@@ -9,9 +9,9 @@ use process::usage::Usage;
 use process::{Process, exec, timer};
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::identity::named;
 use crate::structs::Rusage;
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

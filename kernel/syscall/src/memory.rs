@@ -12,7 +12,7 @@ use process::access::{self, By};
 use process::exec;
 
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

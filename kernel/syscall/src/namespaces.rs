@@ -13,8 +13,8 @@ use process::pidfd::PidFd;
 use process::task::tree;
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::process::clone_flags;
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -9,7 +9,7 @@ use process::signal::Signal;
 use process::task::tree;
 
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -10,8 +10,8 @@ use process::task::{relations, tree};
 use sched::Attributes;
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::scheduling::{is_nice_over, is_same_owner, nice_limit_allows, thread_of};
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -14,9 +14,9 @@ use process::{Process, exit, procfs};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::identity::id;
 use crate::structs::Rusage;
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[
@@ -63,6 +63,7 @@ fn exit_signal(number: u64) -> Result<Option<Signal>> {
 fn sys_clone(cx: &mut Context<'_>) -> Result<u64> {
     let bits = cx.arg(0) & 0xffff_ffff;
     let flags = clone_flags(bits & !EXIT_SIGNAL)?;
+    // Both would be written to the same address.
     if flags.contains(CloneFlags::PIDFD | CloneFlags::PARENT_SETTID) {
         return Err(Errno::EINVAL);
     }
@@ -111,11 +112,13 @@ fn sys_clone3(cx: &mut Context<'_>) -> Result<u64> {
     if (wanted.stack == 0) != (wanted.stack_size == 0) {
         return Err(Errno::EINVAL);
     }
+    // clone3(2) takes the lowest address and the size, clone(2) the stack pointer itself.
     let stack = wanted
         .stack
         .checked_add(wanted.stack_size)
         .ok_or(Errno::EINVAL)?;
     let exit_signal = exit_signal(wanted.exit_signal)?;
+    // Whose parent is the caller's, or that of the caller's process, has its end told by other rules.
     let is_thread = flags.intersects(CloneFlags::THREAD | CloneFlags::PARENT);
     if is_thread && exit_signal.is_some() || flags.contains(CloneFlags::DETACHED) {
         return Err(Errno::EINVAL);
@@ -174,6 +177,7 @@ fn sys_wait4(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let which = match cx.int(0) {
+        // Its negation is no number that a group could have.
         i32::MIN => return Err(Errno::ESRCH),
         -1 => Which::Any,
         0 => Which::Group(cx.process().read_group()),
@@ -284,6 +288,7 @@ fn sys_pidfd_send_signal(cx: &mut Context<'_>) -> Result<u64> {
         (Some(addr), Some(signal)) => Some(read_info(cx, addr, signal, target.pid())?),
         _ => None,
     };
+    // A descriptor outlives its process: one that was waited for is gone, whatever has its number now.
     {
         let tree = tree::lock();
         target.known(&tree).ok_or(Errno::ESRCH)?;

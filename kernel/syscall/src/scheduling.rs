@@ -11,9 +11,9 @@ use sched::{Attributes, CpuMask, Policy};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::process::read_extensible;
 use crate::structs::Timespec;
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

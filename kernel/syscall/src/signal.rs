@@ -12,9 +12,9 @@ use process::task::tree;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::process::read_info;
 use crate::structs::{Timespec, read_sigset};
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -11,9 +11,10 @@ use net::{Address, Owner, Peer, Requester, Shutdown, Socket, SocketFile, SocketT
 use process::rlimit::Resource;
 
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 mod control;
+mod header;
 mod many;
 mod message;
 mod option;

@@ -9,7 +9,7 @@ use process::{exit, namespace, uts};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -3,35 +3,7 @@
 //! Each family's file has a `CALLS` list; [`FAMILIES`] names them all. The dense array that dispatch
 //! indexes is computed from it by the compiler, which also refuses a number given twice.
 
-use abi::Result;
-
-use crate::context::Context;
-
-/// Acts on one system call. The value goes to the result register as it is.
-pub type Handler = fn(&mut Context<'_>) -> Result<u64>;
-
-/// One system call.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    /// Its number on x86-64.
-    pub number: u16,
-    /// Its name in Linux's table.
-    pub name: &'static str,
-    /// What acts on it.
-    pub handler: Handler,
-}
-
-impl Entry {
-    /// A row of a family's list.
-    #[must_use]
-    pub const fn new(number: u16, name: &'static str, handler: Handler) -> Self {
-        Self {
-            number,
-            name,
-            handler,
-        }
-    }
-}
+use crate::entry::{Entry, Handler};
 
 /// System calls that belong together, in one file.
 #[derive(Debug, Clone, Copy)]

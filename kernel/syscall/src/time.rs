@@ -10,8 +10,8 @@ use sched::Sleep;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::structs::{NS_PER_S, Timespec, Timeval, deadline_after};
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

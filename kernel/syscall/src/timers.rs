@@ -11,8 +11,8 @@ use process::timer::{self, Interval, Notify, Setting, TimerClock, Which};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::structs::{NS_PER_S, Timespec, Timeval};
-use crate::table::Entry;
 use crate::time::{Clock, CpuTime};
 
 /// The family's rows.

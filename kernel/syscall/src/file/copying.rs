@@ -13,7 +13,7 @@ use super::buffers::{MAX_RW_COUNT, vector};
 use super::read_write::{At, check_size_limit, note_broken_pipe};
 use super::usable_file;
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

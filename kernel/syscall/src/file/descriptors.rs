@@ -11,7 +11,7 @@ use process::namespace::NsFile;
 use super::open::close;
 use super::{descriptor_limit, file_arg, install, usable_file};
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -9,7 +9,7 @@ use memory::user;
 
 use super::{AT_FDCWD, Names, file_arg};
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -10,8 +10,8 @@ use memory::user;
 use super::poll::{finish_masked, read_timeout, set_mask};
 use super::{install, usable_file};
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::structs::deadline_after;
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -11,8 +11,8 @@ use memory::user;
 use super::buffers::slice;
 use super::{install, usable_file};
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::structs::Timespec;
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

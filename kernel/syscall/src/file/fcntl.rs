@@ -9,7 +9,7 @@ use fs::{File, OpenFlags, memfd};
 
 use super::{descriptor_limit, file_arg, locks, owner};
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[Entry::new(72, "fcntl", sys_fcntl)];

@@ -7,7 +7,7 @@ use machine::UserAddr;
 
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Names, Target, read_path, target};
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -8,7 +8,7 @@ use memory::user;
 
 use super::descriptor_limit;
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

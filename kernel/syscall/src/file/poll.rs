@@ -11,8 +11,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::descriptor_limit;
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::structs::{Timespec, deadline_after};
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -11,7 +11,7 @@ use process::signal::{SigInfo, Signal, send};
 use super::buffers::{slice, vector};
 use super::file_arg;
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

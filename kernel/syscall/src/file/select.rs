@@ -9,8 +9,8 @@ use memory::user;
 use super::descriptor_limit;
 use super::poll::{Watched, finish_masked, let_go, read_timeout, set_mask, wait};
 use crate::context::Context;
+use crate::entry::Entry;
 use crate::structs::{Timespec, Timeval, deadline_after};
-use crate::table::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

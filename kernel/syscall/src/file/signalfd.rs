@@ -17,7 +17,7 @@ use process::task::thread::{self, Thread};
 
 use super::{install, usable_file};
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[

@@ -9,7 +9,7 @@ use process::signal::Signal;
 use super::read_write::raise;
 use super::{AT_FDCWD, Names, file_arg, lookup_flags, usable_file};
 use crate::context::Context;
-use crate::table::Entry;
+use crate::entry::Entry;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[
@@ -71,6 +71,7 @@ fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
     if !file.flags().is_writable() {
         return Err(Errno::EBADF);
     }
+    // What is regular in kind alone (an eventfd, say) has no space to allocate.
     match file.kind() {
         FileKind::Regular if file.is_file_like() => return Err(Errno::ENODEV),
         FileKind::Regular => {}
@@ -81,6 +82,7 @@ fn sys_fallocate(cx: &mut Context<'_>) -> Result<u64> {
     if i64::try_from(offset.saturating_add(len)).is_err() {
         return Err(Errno::EFBIG);
     }
+    // A hole is never behind the end, so it makes no file larger.
     if !punches {
         check_growth(cx, file.metadata()?.size, offset + len)?;
     }
@@ -127,6 +129,7 @@ fn sys_sync_file_range(cx: &mut Context<'_>) -> Result<u64> {
         FileKind::Regular | FileKind::Directory => {}
         _ => return Err(Errno::ESPIPE),
     }
+    // More than was asked for: a range that is written back with the rest is written back all the same.
     match file.ops().sync(true) {
         // It has nothing to write.
         Ok(()) | Err(Errno::EINVAL) => Ok(0),

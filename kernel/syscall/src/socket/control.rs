@@ -11,8 +11,8 @@ use process::Pid;
 use process::rlimit::Resource;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::header::MessageHeader;
 use super::insert;
-use super::message::MessageHeader;
 use crate::context::Context;
 
 /// Most bytes of control messages taken (`net.core.optmem_max`).
