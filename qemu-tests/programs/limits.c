@@ -124,6 +124,8 @@ int main(void) {
     SHOW(fcntl(0, F_DUPFD, 25));
     int ends[2];
     SHOW(pipe(ends));
+    SHOW(open("/tmp/not-made", O_CREAT | O_EXCL | O_WRONLY, 0600));
+    SHOW(access("/tmp/not-made", F_OK));
     limit.rlim_cur = 31;
     SHOW(setrlimit(RLIMIT_NOFILE, &limit));
     limit.rlim_cur = 30;

@@ -171,6 +171,18 @@ impl FdTable {
             .view(|slots| slots.get(fd).map(|entry| entry.file.clone()))
     }
 
+    /// Makes sure that there is a free number and room for it, before what cannot be undone. Another thread that shares the
+    /// table may still be faster.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENOMEM`.
+    pub fn make_room(&mut self, limit: usize) -> Result<()> {
+        let mut slots = self.slots.lock();
+        let fd = slots.find_free(0, limit)?;
+        let missing = (fd + 1).saturating_sub(slots.entries.len());
+        Ok(slots.entries.try_reserve(missing)?)
+    }
+
     /// Gives `file` the lowest free number. `limit` is `RLIMIT_NOFILE`.
     ///
     /// # Errors

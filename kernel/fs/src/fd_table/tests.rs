@@ -62,3 +62,16 @@ fn a_copy_has_the_files_and_goes_its_own_way() {
     drop(table);
     assert_eq!(known.strong_count(), 0);
 }
+
+#[test]
+fn room_for_a_number_is_made_before_there_is_a_file() {
+    let (mut table, _) = table_with_one();
+    assert_eq!(table.make_room(2), Ok(()));
+    assert_eq!(table.make_room(1), Err(Errno::EMFILE));
+    assert_eq!(table.insert(file(), false, 2), Ok(1));
+    let mut full = FdTable::new();
+    machine::heap::testing::fail_nth(1);
+    let refused = full.make_room(2);
+    machine::heap::testing::fail_never();
+    assert_eq!(refused, Err(Errno::ENOMEM));
+}

@@ -7,7 +7,7 @@ use fs::{File, LookupFlags, OpenFlags, OpenHow};
 use machine::UserAddr;
 use memory::user;
 
-use super::{AT_FDCWD, Names, install, read_path};
+use super::{AT_FDCWD, Names, descriptor_limit, install, read_path};
 use crate::context::Context;
 use crate::entry::Entry;
 
@@ -119,6 +119,11 @@ fn resolve_flags(bits: u64, flags: OpenFlags) -> Result<LookupFlags> {
 
 fn open(cx: &mut Context<'_>, dirfd: i32, path: UserAddr, how: &OpenHow) -> Result<u64> {
     let path = read_path(path)?;
+    if how.flags.intersects(OpenFlags::CREAT | OpenFlags::TRUNC) {
+        // No file is made or emptied that cannot be opened then.
+        let limit = descriptor_limit(cx);
+        cx.own.files.make_room(limit)?;
+    }
     let names = Names::of(cx);
     let scoped = how
         .resolve
