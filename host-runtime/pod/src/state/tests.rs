@@ -168,7 +168,7 @@ fn there_is_never_a_second_owner() {
         for thread in 0..3 {
             let (root, owners, done) = (&root, &owners, &done);
             scope.spawn(move || {
-                for round in 0..150 {
+                for round in 0..20 {
                     match root.claim(&record("a")) {
                         Ok(dir) => {
                             assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0);
@@ -191,6 +191,8 @@ fn there_is_never_a_second_owner() {
         scope.spawn(|| {
             while done.load(Ordering::SeqCst) < 3 {
                 root.list().expect("readable");
+                // One that never rests would hold the lock most of the time, and owners give up after a second.
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
         });
     });
