@@ -30,10 +30,10 @@ const CHECKS: [(&str, Check); 3] = [
 
 /// Runs the checks.
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let has_kvm = std::path::Path::new("/dev/kvm").exists();
     for (name, check) in CHECKS.iter().filter(|(name, _)| options.wants(name)) {
-        if !has_kvm {
-            report.skip(format!("kvm/{name}"), "/dev/kvm is not there");
+        let test = options.name(name);
+        if let Some(reason) = options.machine.why_not() {
+            report.skip(test, reason);
             continue;
         }
         let root = options.work_dir.join("pods");
@@ -45,7 +45,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         let result = done
             .map_err(|error| format!("{error:#}"))
             .and_then(|()| left());
-        report.note(format!("kvm/{name}"), result);
+        report.note(test, result);
     }
     Ok(())
 }
@@ -58,7 +58,7 @@ struct Pods<'a> {
 
 impl Pods<'_> {
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.options.nacre);
+        let mut command = self.options.command(&self.options.nacre);
         command.env("NACRE_STATE_DIR", &self.root).args(words);
         command
     }
@@ -234,7 +234,7 @@ fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
     ensure!(killed.code == Some(137), "a killed exec ends as {killed:?}");
     let nacre = pods.options.nacre.display();
     let line = format!("{nacre} exec -it {NAME} -- sh -c 'test -t 0 && echo terminal; exit 4'");
-    let mut script = Command::new("script");
+    let mut script = pods.options.command("script");
     script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
     script.env("NACRE_STATE_DIR", &pods.root);
     let ended = process::run(script, b"")?;
@@ -335,7 +335,7 @@ fn bad_directories(pods: &Pods<'_>) -> anyhow::Result<()> {
     fs::remove_file(&pods.root)?;
     // Room for the folders and the lock, and no more.
     fs::create_dir_all(&pods.root)?;
-    let mut full = Command::new("unshare");
+    let mut full = pods.options.command("unshare");
     let mount =
         "mount -t tmpfs -o mode=700,nr_inodes=5 none \"$NACRE_STATE_DIR\" && exec \"$0\" \"$@\"";
     full.args(["--mount", "sh", "-c", mount])
