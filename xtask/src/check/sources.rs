@@ -86,7 +86,12 @@ fn is_test(file: &str) -> bool {
 
 /// Whether `lines` start with the attribute that lets a program's `sys` module in.
 fn opens_sys(file: &str, lines: &[&str]) -> bool {
-    let has_sys = file.starts_with("host-runtime/vmm/src/") || file.starts_with("agent/src/");
+    let crates = [
+        "host-runtime/vmm/src/",
+        "host-runtime/qemu/src/",
+        "agent/src/",
+    ];
+    let has_sys = crates.iter().any(|crate_| file.starts_with(crate_));
     let item = lines.iter().find(|line| line.contains("mod "));
     has_sys && lines[0].starts_with("#[") && item.is_some_and(|item| item.ends_with("mod sys;"))
 }
