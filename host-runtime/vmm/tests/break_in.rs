@@ -11,6 +11,7 @@ mod guest;
 use std::ffi::CString;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use guest::Code;
@@ -119,7 +120,11 @@ struct Victim {
 
 impl Victim {
     fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("nacre-break-in-{}", std::process::id()));
+        // The tests run side by side.
+        static VICTIMS: AtomicU32 = AtomicU32::new(0);
+        let number = VICTIMS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("nacre-break-in-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(folder.join("shared")).expect("a fresh folder");
         let write = |name: &str, bytes: &[u8]| {
             fs::write(folder.join(name), bytes).expect("room for it");
@@ -165,15 +170,38 @@ impl Drop for Victim {
     }
 }
 
-/// Stops a thread, which is then in a system call of its own.
+/// Stops a thread in a system call of its own: behind that is an instruction that makes calls.
 fn seize(thread: Pid) {
-    ptrace::attach(thread).expect("root may");
-    let stopped = waitpid(thread, Some(WaitPidFlag::__WALL)).expect("it stops");
-    assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+    const SYSCALL: i64 = 0x050f;
+    loop {
+        ptrace::attach(thread).expect("root may");
+        let stopped = waitpid(thread, Some(WaitPidFlag::__WALL)).expect("it stops");
+        assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+        let rip = ptrace::getregs(thread).expect("it is stopped").rip;
+        let at = std::ptr::without_provenance_mut(usize::try_from(rip - 2).expect("64 bits"));
+        let code = ptrace::read(thread, at).expect("it runs there");
+        if code & 0xffff == SYSCALL {
+            return;
+        }
+        // It was between two calls.
+        ptrace::detach(thread, None).expect("it is stopped");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
-/// Has a stopped thread make a call; gives what it returned, or `None` when the thread is no more.
-fn inject(thread: Pid, call: &Call) -> Option<i64> {
+/// What came of a call.
+#[derive(Debug)]
+enum Made {
+    /// What it returned.
+    Returned(i64),
+    /// The thread died of SIGSYS, and was reaped here.
+    Killed,
+    /// The thread is no more: with its process, which the machine's owner has reaped.
+    Gone,
+}
+
+/// Has a stopped thread make a call.
+fn inject(thread: Pid, call: &Call) -> Made {
     let before = ptrace::getregs(thread).expect("it is stopped");
     let mut regs = before;
     // It goes over its own system-call instruction once more, and is in no call that could be restarted.
@@ -218,14 +246,16 @@ fn inject(thread: Pid, call: &Call) -> Option<i64> {
             Ok(WaitStatus::Stopped(..)) => ptrace::step(thread, None).expect("it is stopped"),
             Ok(WaitStatus::Signaled(_, signal, _)) => {
                 assert_eq!(signal, nix::sys::signal::Signal::SIGSYS, "{}", call.name);
-                return None;
+                return Made::Killed;
             }
+            // A whole process dies at once, and its owner is another thread of this one.
+            Err(nix::Error::ECHILD) => return Made::Gone,
             other => panic!("{}: {other:?}", call.name),
         }
     }
     let after = ptrace::getregs(thread).expect("it is stopped");
     ptrace::setregs(thread, before).expect("it is stopped");
-    Some(after.rax.cast_signed())
+    Made::Returned(after.rax.cast_signed())
 }
 
 fn can_break_in() -> bool {
@@ -242,14 +272,15 @@ fn attempt(role: &str, call: &Call) -> String {
     let victim = Victim::new();
     let thread = victim.thread(role);
     seize(thread);
-    if let Some(result) = inject(thread, call) {
+    let made = inject(thread, call);
+    if let Made::Returned(result) = made {
         ptrace::detach(thread, None).expect("it is stopped");
         assert!(result < 0, "{role} did {}: {result}", call.name);
         return std::io::Error::from_raw_os_error(i32::try_from(-result).expect("an errno"))
             .to_string();
     }
-    if role == "main" {
-        // Reaped here, before its owner could.
+    if role == "main" && matches!(made, Made::Killed) {
+        // Its owner cannot tell any more.
         return "killed".to_owned();
     }
     let reason = victim.machine.wait(Some(BOUND)).expect("the machine ends");
@@ -317,8 +348,10 @@ fn a_gofer_that_was_taken_over_reaches_nothing_outside_of_its_directory() {
                 number: libc::SYS_openat,
                 arguments: vec![Number(fd), Text(path), Number(0)],
             };
-            let result = inject(gofer, &call).expect("it may open files");
-            assert!(result < 0, "openat({fd}, {path:?}) = {result}");
+            match inject(gofer, &call) {
+                Made::Returned(result) if result < 0 => {}
+                other => panic!("openat({fd}, {path:?}): {other:?}"),
+            }
         }
     }
     ptrace::detach(gofer, None).expect("it is stopped");
