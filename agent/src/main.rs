@@ -178,6 +178,7 @@ fn set_up_host() -> Answer<Setup> {
     let (Some(directory), Some(shared)) = (directory, shared) else {
         return Err(Refusal::invalid(usage));
     };
+    sys::heed_signals();
     own_mounts().map_err(|errno| Refusal::system("have mounts of its own", errno))?;
     // Orphans then come to this process as they come to PID 1.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

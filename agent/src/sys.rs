@@ -1,7 +1,7 @@
 //! The agent's only `unsafe`: what neither std nor rustix offers as a safe call.
 //!
 //! That is `fork` and what may follow it in the child, `execve` with prepared arrays, the default
-//! disposition of `SIGPIPE`, and the address of a vsock socket.
+//! dispositions of signals, and the address of a vsock socket.
 
 #![allow(unsafe_code, reason = "the agent's one module for it")]
 
@@ -103,6 +103,19 @@ pub(crate) fn execve(program: &CStr, args: &CStrings, env: &CStrings) -> Errno {
         );
     }
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Heeds every signal again that whoever started this process ignores, as nohup(1) does and a shell for what runs in the
+/// background: programs would inherit that. PID 1 of a guest inherits nothing.
+pub(crate) fn heed_signals() {
+    for number in 1..libc::SIGRTMIN() {
+        if number != libc::SIGPIPE {
+            // SAFETY: `SIG_DFL` is a valid disposition and runs no code of ours; numbers that have none are refused.
+            unsafe {
+                libc::signal(number, libc::SIG_DFL);
+            }
+        }
+    }
 }
 
 /// Gives a child the signal state a program expects: nothing blocked, `SIGPIPE` deadly again.
