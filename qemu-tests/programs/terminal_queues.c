@@ -166,6 +166,11 @@ static void packets(void) {
     unsigned char bytes[64];
     int on = 1, off = 0, mode = 7;
     open_pair();
+    // To a page that is not there yet.
+    int *fresh = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    SHOW(ioctl(master, FIONREAD, fresh));
+    SHOW(*fresh);
+    munmap(fresh, 4096);
     SHOW(ioctl(master, TIOCGPKT, &mode));
     say("mode %d\n", mode);
     SHOW(ioctl(master, TIOCPKT, &on));

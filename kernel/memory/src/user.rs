@@ -1,7 +1,7 @@
 //! User memory of the calling thread: fallible copies that resolve faults on the way.
 //!
-//! Addresses are claims. Copies may sleep (a page is read in), so no spin lock may be held; long ones give
-//! the CPU away on the way if it is wanted.
+//! Addresses are claims. Copies may sleep (a page is read in), so no spin lock may be held, which builds with checks
+//! look for at each copy; long ones give the CPU away on the way if it is wanted.
 
 use abi::{Errno, Result};
 use collections::Vec;
@@ -189,6 +189,7 @@ fn atomically<R>(
     write: bool,
     mut attempt: impl FnMut() -> core::result::Result<R, Fault>,
 ) -> Result<R> {
+    machine::sync::assert_none_held();
     if !at.0.is_multiple_of(4) {
         return Err(Errno::EFAULT);
     }
@@ -210,6 +211,8 @@ fn copy_with_faults(
     write: bool,
     mut copy: impl FnMut(UserAddr, usize, usize) -> core::result::Result<(), Fault>,
 ) -> usize {
+    // Whether or not the page is there this time.
+    machine::sync::assert_none_held();
     let mut done = 0;
     while done < len {
         let Some(here) = at.checked_add(done as u64) else {

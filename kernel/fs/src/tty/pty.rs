@@ -340,7 +340,11 @@ impl FileOps for Master {
                 Ok(0)
             }
             raw::TIOCGPTLCK => put_int(arg, self.pty.is_locked.load(Ordering::Relaxed).into()),
-            raw::FIONREAD => put_int(arg, self.pty.line.bytes.lock().len()),
+            raw::FIONREAD => {
+                // The store may sleep: the lock is let go of before.
+                let there = self.pty.line.bytes.lock().len();
+                put_int(arg, there)
+            }
             // The terminal becomes the caller's, whichever end is named.
             raw::TIOCSCTTY => self.pty.terminal.acquire().map(|()| 0),
             raw::TCFLSH => self.flush(arg).map(|()| 0),
