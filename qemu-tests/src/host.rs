@@ -9,9 +9,10 @@ use anyhow::{Context, bail};
 
 use crate::transcript::{Run, Transcript};
 
-/// Makes `$0` read-only, enters it and starts init.
+/// Makes `$0` read-only, enters it and starts init, with no signal ignored: nohup(1), or a shell that has this run in the
+/// background, ignores some, which the programs would inherit.
 const ENTER: &str = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && \
-                     exec chroot \"$0\" /init";
+                     exec env --default-signal chroot \"$0\" /init";
 
 /// Runs all programs of the tree at `root` and returns what each did, by name.
 ///

@@ -80,9 +80,9 @@ pub struct Options {
 /// The folder, in either root, that scenarios write to. It is new for each run.
 const WORK: &str = "work";
 
-/// Mounts what a program expects below `$0`, enters it and runs the rest.
+/// Mounts what a program expects below `$0`, enters it and runs the rest, with no signal ignored as nohup(1) has it.
 const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --rbind /dev \"$0/dev\" && \
-                     exec chroot --groups=0 \"$0\" \"$@\"";
+                     exec env --default-signal chroot --groups=0 \"$0\" \"$@\"";
 
 /// Runs the program, and keeps what a shell says of a child that was killed to itself: it says so where
 /// the child's stderr goes, unless a subshell has sent that elsewhere.
