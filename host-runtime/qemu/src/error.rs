@@ -26,6 +26,16 @@ pub enum QemuError {
         /// The system's answer.
         source: io::Error,
     },
+    /// QEMU takes the file for no kernel.
+    #[error(
+        "the kernel {kernel} cannot be loaded: it is cut off, or none for this machine ({said}); build it again, or name another by --kernel"
+    )]
+    Kernel {
+        /// Its name.
+        kernel: String,
+        /// What QEMU said.
+        said: String,
+    },
     /// QEMU did not get as far as to answer.
     #[error("QEMU did not start: {said}")]
     NotReady {

@@ -129,6 +129,11 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
         let (_, said) = qemu.reap();
         let kernel = format!("/proc/self/fd/{}", start.kernel.as_raw_fd());
         let said = said.replace(&kernel, &start.config.kernel);
+        // What it says of an ELF file that ends too early.
+        if said.contains("loading elf kernel") {
+            let kernel = start.config.kernel;
+            return Err(QemuError::Kernel { kernel, said });
+        }
         return Err(QemuError::NotReady { said });
     };
     reporter.phase(Phase::VmCreated);
