@@ -106,9 +106,16 @@ static void pids(void) {
     SHOW(fork());
 }
 
+// Where allocations are made to fail this may fail, too: a program must not change the mounts of all others then.
+static void unshare_mounts(void) {
+    int made = unshare(CLONE_NEWNS);
+    show_result("unshare(CLONE_NEWNS)", made);
+    if (made != 0) exit(1);
+}
+
 // Whoever waits for mounts to change is told once by each open file.
 static void mount_events(void) {
-    SHOW(unshare(CLONE_NEWNS));
+    unshare_mounts();
     struct pollfd watch = {open("/proc/self/mountinfo", O_RDONLY), POLLPRI, 0};
     SHOW(poll(&watch, 1, 0));
     SHOW(mount("none", "/tmp", "tmpfs", 0, 0));
@@ -144,7 +151,7 @@ static void foreign_mounts(void) {
     pid_t child = fork_clean();
     if (child == 0) {
         close(end[1]);
-        SHOW(unshare(CLONE_NEWNS));
+        unshare_mounts();
         SHOW(mount("none", "/tmp", "tmpfs", 0, 0));
         write(ready[1], &byte, 1);
         read(end[0], &byte, 1);
