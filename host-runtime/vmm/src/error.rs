@@ -17,7 +17,7 @@ pub enum VmmError {
         what: &'static str,
     },
     /// A KVM call failed.
-    #[error("KVM refused to {what}: {source}; {}", kvm_advice(.source))]
+    #[error("/dev/kvm refused to {what}: {}; {}", said(&(*source).into()), kvm_advice(.source))]
     Kvm {
         /// What was to be done.
         what: &'static str,
