@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::console::ConsoleLog;
 use devices::fs::{self, Fs};
-use devices::vsock::{Attempts, Vsock};
+use devices::vsock::Vsock;
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request, ShareConfig};
 use host_machine::far_end::{Reporter, Start};
 use host_machine::{ExitReason, Phase, Stats};
@@ -40,20 +40,6 @@ pub struct Ready {
     /// What reads the guest's log and its marks, to their ends.
     readers: Vec<JoinHandle<()>>,
     reporter: Arc<Reporter>,
-}
-
-/// Connection attempts have the numbers of the owner's calls.
-#[derive(Debug)]
-struct Answers(Arc<Reporter>);
-
-impl Attempts for Answers {
-    fn connected(&self, attempt: u64) {
-        self.0.connected(attempt, Ok(()));
-    }
-
-    fn refused(&self, attempt: u64, why: &str) {
-        self.0.connected(attempt, Err(why));
-    }
 }
 
 /// Our ends of what stands between us and QEMU, or QEMU's.
@@ -110,8 +96,10 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
         reporter: Arc::clone(reporter),
     };
     let poller = backend::poller()?;
-    let answers = Arc::new(Answers(Arc::clone(reporter)));
-    let vsock = Vsock::new(GUEST_CID, Arc::clone(&poller), answers);
+    // Connection attempts have the numbers of the owner's calls.
+    let owner = Arc::clone(reporter);
+    let tell = move |attempt, outcome: Result<(), &str>| owner.connected(attempt, outcome);
+    let vsock = Vsock::new(GUEST_CID, Arc::clone(&poller), tell);
     let vsock = Arc::new(Mutex::new(vsock));
     let (device, same) = (Arc::clone(&vsock), Arc::clone(&vsock));
     let service_of_vsock = service(streams.vsock, poller);

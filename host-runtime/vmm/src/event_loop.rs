@@ -16,7 +16,7 @@ use super::pause::CpuThreads;
 use devices::VirtioDevice;
 use devices::console::ConsoleLog;
 use devices::mmio::MmioBus;
-use devices::vsock::{Attempts, STREAM_TOKEN, Vsock};
+use devices::vsock::{STREAM_TOKEN, Vsock};
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request};
 use host_machine::far_end::Reporter;
 use host_machine::{DeviceStats, ExitReason, Stats};
@@ -67,20 +67,6 @@ impl Running {
             exits: exits.collect(),
             devices: devices.collect(),
         }
-    }
-}
-
-/// Connection attempts have the numbers of the owner's calls.
-#[derive(Debug)]
-pub struct Answers(pub Arc<Reporter>);
-
-impl Attempts for Answers {
-    fn connected(&self, attempt: u64) {
-        self.0.connected(attempt, Ok(()));
-    }
-
-    fn refused(&self, attempt: u64, why: &str) {
-        self.0.connected(attempt, Err(why));
     }
 }
 

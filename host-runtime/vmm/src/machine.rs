@@ -16,7 +16,7 @@ use super::cmdline::CommandLine;
 use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
-use super::event_loop::{self, Answers, EventLoop, Running, SharedDevice};
+use super::event_loop::{self, EventLoop, Running, SharedDevice};
 use super::gofer::Gofer;
 use super::jail;
 use super::layout::{
@@ -83,8 +83,10 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let mut event_loop = EventLoop::new(control, Arc::clone(reporter), Arc::clone(&log))?;
     let mut devices = Devices::new(&vm, &ram);
     let console = Arc::new(Mutex::new(Console::new(Arc::clone(&log))));
-    let attempts = Arc::new(Answers(Arc::clone(reporter)));
-    let vsock = Vsock::new(GUEST_CID, event_loop.poller(), attempts);
+    // Connection attempts have the numbers of the owner's calls.
+    let owner = Arc::clone(reporter);
+    let tell = move |attempt, outcome: Result<(), &str>| owner.connected(attempt, outcome);
+    let vsock = Vsock::new(GUEST_CID, event_loop.poller(), tell);
     let vsock = Arc::new(Mutex::new(vsock));
     let console: SharedDevice = console;
     event_loop.add_device(&console, devices.add(Arc::clone(&console))?)?;

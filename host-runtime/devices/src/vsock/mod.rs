@@ -5,7 +5,7 @@
 pub mod connection;
 pub mod mux;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -30,12 +30,15 @@ pub const STREAM_TOKEN: u64 = 1 << 32;
 /// How long the host's readers have to take what a guest sent before it ended.
 const FINISH_BOUND: Duration = Duration::from_secs(2);
 
-/// Who is told what became of connection attempts.
-pub trait Attempts: Debug + Send + Sync {
-    /// The guest accepted: the socket now carries the stream.
-    fn connected(&self, attempt: u64);
-    /// It did not; the words say why.
-    fn refused(&self, attempt: u64, why: &str);
+/// Who is told what became of a connection attempt: the guest accepted, and its socket carries the stream, or why not.
+struct Attempts(Box<Tell>);
+
+type Tell = dyn Fn(u64, Result<(), &str>) + Send + Sync;
+
+impl Debug for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attempts")
+    }
 }
 
 /// The socket device.
@@ -47,28 +50,32 @@ pub struct Vsock<S> {
     /// Connections of a driver that is gone, for the device's own thread to close.
     gone: Vec<Connection>,
     poller: Arc<OwnedFd>,
-    attempts: Arc<dyn Attempts>,
+    attempts: Attempts,
 }
 
 impl<S: Space> Vsock<S> {
     /// A device for the guest with this context identifier, whose streams are polled by `poller`, under tokens
-    /// with [`STREAM_TOKEN`].
+    /// with [`STREAM_TOKEN`]. `tell` is called with the number of each connection attempt and with what became of it.
     #[must_use]
-    pub fn new(guest_cid: u64, poller: Arc<OwnedFd>, attempts: Arc<dyn Attempts>) -> Self {
+    pub fn new(
+        guest_cid: u64,
+        poller: Arc<OwnedFd>,
+        tell: impl Fn(u64, Result<(), &str>) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             mux: Mux::new(guest_cid),
             guest_cid,
             active: None,
             gone: Vec::new(),
             poller,
-            attempts,
+            attempts: Attempts(Box::new(tell)),
         }
     }
 
-    /// Connects a host socket to a port of the guest; the answer goes to [`Attempts`].
+    /// Connects a host socket to a port of the guest; what becomes of it is told by the number.
     pub fn connect(&mut self, attempt: u64, guest_port: u32, stream: OwnedFd) {
         if let Err(why) = self.try_connect(attempt, guest_port, stream) {
-            self.attempts.refused(attempt, why);
+            (self.attempts.0)(attempt, Err(why));
         }
         self.pump();
     }
@@ -139,13 +146,13 @@ impl<S: Space> Vsock<S> {
             fill(&mut self.mux, active);
         }
         for outcome in self.mux.take_outcomes() {
-            match outcome {
-                Outcome::Connected(attempt) => self.attempts.connected(attempt),
+            let (attempt, outcome) = match outcome {
+                Outcome::Connected(attempt) => (attempt, Ok(())),
                 Outcome::Refused(attempt) => {
-                    let why = "nothing in the guest listens on this port";
-                    self.attempts.refused(attempt, why);
+                    (attempt, Err("nothing in the guest listens on this port"))
                 }
-            }
+            };
+            (self.attempts.0)(attempt, outcome);
         }
     }
 }
