@@ -64,12 +64,20 @@ pub(super) struct PodArgs {
     pub(super) pods: Vec<String>,
 }
 
-/// `nacre exec`.
+/// Which pod a command is for.
 #[derive(Debug, clap::Args)]
-pub(super) struct ExecArgs {
+pub(super) struct OnePod {
     /// The pod's namespace, when several have one of that name.
     #[arg(short, long, value_name = "NAME")]
     pub(super) namespace: Option<String>,
+    /// The pod's name, or NAMESPACE/NAME.
+    #[arg(value_name = "POD")]
+    pub(super) pod: String,
+}
+
+/// `nacre exec`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExecArgs {
     /// Pass stdin on.
     #[arg(short, long)]
     pub(super) interactive: bool,
@@ -98,9 +106,8 @@ pub(super) struct ExecArgs {
         hide_default_value = true
     )]
     pub(super) user: String,
-    /// The pod's name, or NAMESPACE/NAME.
-    #[arg(value_name = "POD")]
-    pub(super) pod: String,
+    #[command(flatten)]
+    pub(super) which: OnePod,
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
     pub(super) program: Vec<String>,
@@ -125,12 +132,8 @@ pub(super) struct LogsArgs {
     /// Put the time before each piece.
     #[arg(short, long)]
     pub(super) timestamps: bool,
-    /// The pod's namespace, when several have one of that name.
-    #[arg(short, long, value_name = "NAME")]
-    pub(super) namespace: Option<String>,
-    /// The pod's name, or NAMESPACE/NAME.
-    #[arg(value_name = "POD")]
-    pub(super) pod: String,
+    #[command(flatten)]
+    pub(super) which: OnePod,
 }
 
 /// `nacre stats`.

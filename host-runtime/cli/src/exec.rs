@@ -46,7 +46,11 @@ pub(super) fn run(root: &StateRoot, args: &ExecArgs) -> Result<u8, RunError> {
         return Err(RunError::NotATerminal);
     }
     let mut request = request(args)?;
-    let pod = Arc::new(find(root, args.namespace.as_deref(), &args.pod)?);
+    let pod = Arc::new(find(
+        root,
+        args.which.namespace.as_deref(),
+        &args.which.pod,
+    )?);
     let caught = Caught::start()?;
     let terminal_fd = terminal_of(args)?;
     if let Some((rows, columns)) = terminal_fd.as_ref().and_then(terminal::size) {

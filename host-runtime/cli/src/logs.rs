@@ -13,7 +13,7 @@ use super::control::find;
 
 /// Prints the log and gives the code to exit with.
 pub(super) fn run(root: &StateRoot, args: &LogsArgs) -> Result<u8, RunError> {
-    let pod = find(root, args.namespace.as_deref(), &args.pod)?;
+    let pod = find(root, args.which.namespace.as_deref(), &args.which.pod)?;
     let printed = pod.logs(args.follow, |records| {
         for record in &records.records {
             match record.stderr {
