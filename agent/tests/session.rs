@@ -178,10 +178,7 @@ fn a_lost_agent_is_an_error_at_once() {
 #[test]
 fn a_terminal_is_passed_through() {
     let host = Host::with_root();
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = rustix::pty::openpt(flags).expect("a terminal");
-    rustix::pty::unlockpt(&master).expect("unlocked");
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("its other end");
+    let (master, slave) = terminal();
     let resize = |rows, columns| {
         let size = Winsize {
             ws_row: rows,
@@ -201,12 +198,7 @@ fn a_terminal_is_passed_through() {
         ],
     );
     asked.terminal = true;
-    let clone = || slave.try_clone().expect("a clone");
-    let local = LocalStdio {
-        stdin: Some(clone()),
-        stdout: clone(),
-        stderr: clone(),
-    };
+    let local = on_terminal(&slave);
     let (signals, receiver) = channel();
     let container = container(&host, asked);
     let force = Arc::new(|_| {});
@@ -228,21 +220,32 @@ fn a_terminal_is_passed_through() {
     assert_eq!(session.wait().expect("an exit").status, 6);
 }
 
-/// A program on a terminal whose other end has gone, and how it ended.
-fn hung_up(script: &str, grace: Duration) -> u32 {
-    let host = Host::with_root();
+/// Both ends of a new terminal.
+fn terminal() -> (OwnedFd, OwnedFd) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = rustix::pty::openpt(flags).expect("a terminal");
     rustix::pty::unlockpt(&master).expect("unlocked");
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).expect("its other end");
-    let mut asked = request("", &["sh", "-c", script]);
-    asked.terminal = true;
+    (master, slave)
+}
+
+/// A terminal as the program's three streams.
+fn on_terminal(slave: &OwnedFd) -> LocalStdio {
     let clone = || slave.try_clone().expect("a clone");
-    let local = LocalStdio {
+    LocalStdio {
         stdin: Some(clone()),
         stdout: clone(),
         stderr: clone(),
-    };
+    }
+}
+
+/// A program on a terminal whose other end has gone, and how it ended.
+fn hung_up(script: &str, grace: Duration) -> u32 {
+    let host = Host::with_root();
+    let (master, slave) = terminal();
+    let mut asked = request("", &["sh", "-c", script]);
+    asked.terminal = true;
+    let local = on_terminal(&slave);
     let (_signals, receiver) = channel();
     let container = container(&host, asked);
     let session = Session::start(&container, local, receiver, Arc::new(|_| {}), grace);
