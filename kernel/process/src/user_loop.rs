@@ -36,6 +36,8 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext, mut own: Own) {
     let entry = SYSCALL_ENTRY.lock().unwrap_or(no_syscalls);
     let kernel = sched::thread::current();
     loop {
+        // What a handler lets go of from here on is dropped next time.
+        sched::thread::drop_leavings();
         let off = InterruptsOff::new();
         sched::thread::reschedule_if_needed();
         if thread.needs_attention() {

@@ -89,7 +89,7 @@ mod tests {
     use machine::interrupt::InterruptsOff;
 
     use super::*;
-    use crate::thread::{ThreadBuilder, reschedule_if_needed};
+    use crate::thread::{ThreadBuilder, drop_leavings};
     use crate::timer::Timer;
 
     struct Dropped(Arc<AtomicUsize>);
@@ -109,7 +109,7 @@ mod tests {
             drop(value);
             assert_eq!(drops.load(Ordering::SeqCst), before);
         }
-        reschedule_if_needed();
+        drop_leavings();
         assert_eq!(drops.load(Ordering::SeqCst), before + 1);
     }
 

@@ -429,11 +429,20 @@ pub fn yield_now() {
     backend::yield_now();
 }
 
-/// Gives way if another thread should have the CPU, and drops what was put off ([`DropLater`]). Call before returning to
-/// user mode, with no lock held, sleeping ones neither; cheap when there is nothing to do.
+/// Gives way if another thread should have the CPU. Call before returning to user mode, with no lock held; cheap when
+/// there is nothing to do.
 pub fn reschedule_if_needed() {
-    backend::drop_leavings();
     backend::reschedule_if_needed();
+}
+
+/// Drops what was put off ([`DropLater`]). Call before returning to user mode, with no lock held, sleeping ones neither, and
+/// with interrupts on: a drop may sleep and take long. Cheap when there is nothing to do.
+pub fn drop_leavings() {
+    debug_assert!(
+        !machine::interrupt::are_off(),
+        "a long drop without interrupts"
+    );
+    backend::drop_leavings();
 }
 
 /// In a long call: gives way if another thread should have the CPU. Every loop whose length a user sets
