@@ -2,8 +2,9 @@
 //!
 //! A [`VirtioDevice`] knows neither its machine nor how it is found: it is handed its queues, guest memory
 //! ([`Space`]) and a way to tell the guest ([`Notifier`]) when the driver is ready, and is called when the guest
-//! notifies a queue. [`mmio`] is the transport that owns the registers on our own VMM. A queue that the guest broke
-//! stays still until the driver resets the device.
+//! notifies a queue. On our own VMM a [`transport`] is between the device and its driver, and [`mmio`] the registers
+//! by which the driver reaches it. A queue that the guest broke stays still until the driver resets the device. All of
+//! it can be saved, and gone on from ([`state`]).
 
 #![forbid(unsafe_code)]
 
@@ -11,8 +12,10 @@ pub mod console;
 pub mod fs;
 pub mod mmio;
 pub mod rng;
+pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transport;
 pub mod vsock;
 
 use std::fmt::Debug;
@@ -22,6 +25,8 @@ use std::sync::{Arc, Mutex};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::eventfd::EventFd;
+
+use state::{Saved, StateError};
 
 /// Guest memory as devices reach it: a mapping that stays, or one that its owner exchanges as the guest grows.
 pub trait Space:
@@ -56,13 +61,18 @@ pub trait VirtioDevice<S: Space>: Debug + Send {
     fn name(&self) -> &'static str;
     /// The largest size of each queue.
     fn queue_sizes(&self) -> &'static [u16];
-    /// The device's own feature bits; the transport adds the general ones.
+    /// The device's own feature bits, of which it uses those that the driver accepts ([`Active::features`]); the
+    /// transport adds the general ones.
     fn features(&self) -> u64 {
         0
     }
-    /// The configuration space, read-only to the guest.
+    /// The configuration space. A change is told by [`Notifier::config_changed`] before the device's lock is let go.
     fn config(&self) -> Vec<u8> {
         Vec::new()
+    }
+    /// The guest writes to the configuration space, on a CPU's thread; where that is read-only, it goes nowhere.
+    fn write_config(&mut self, at: usize, data: &[u8]) {
+        let _ = (at, data);
     }
     /// The driver is ready: take the queues and look at each once. The thread is a CPU's, which only may [kick](Active::kick)
     /// the device's own.
@@ -75,6 +85,20 @@ pub trait VirtioDevice<S: Space>: Debug + Send {
     fn reset(&mut self) {
         self.suspend();
     }
+    /// What the device has to remember besides its queues, which it has given up ([`suspend`](Self::suspend)).
+    ///
+    /// # Errors
+    /// When it holds what cannot be saved.
+    fn save(&self) -> Result<Saved, StateError> {
+        Saved::new(self.name(), 1, &())
+    }
+    /// Remembers what was saved, before it is activated.
+    ///
+    /// # Errors
+    /// When that is no state of this device.
+    fn restore(&mut self, saved: &Saved) -> Result<(), StateError> {
+        saved.fields(self.name(), 1)
+    }
 }
 
 /// The most chains taken from, or given to, one queue in a row: a guest that adds buffers as fast as they are
@@ -86,6 +110,8 @@ pub const MOST_IN_A_ROW: usize = 1024;
 pub struct Active<S> {
     /// Guest memory.
     pub memory: S,
+    /// The features that the driver accepted.
+    pub features: u64,
     /// The queues, as many as the device has; those the driver did not set up are not ready.
     pub queues: Vec<Queue>,
     /// How to tell the guest.
@@ -175,6 +201,7 @@ mod tests {
         let event = || EventFd::new(EFD_NONBLOCK).expect("a descriptor");
         let mut active = Active {
             memory: Arc::clone(&driver.memory),
+            features: 0,
             queues: vec![queue],
             notifier: Arc::new(mmio::Interrupt::new(event())),
             kicks: Arc::new([event()]),

@@ -32,7 +32,7 @@ use crate::sys::Vm;
 use devices::console::Console;
 use devices::console::ConsoleLog;
 use devices::fs::{Fs, TAG_LEN};
-use devices::mmio::{Interrupt, MMIO_SIZE, MmioBus, QUEUE_NOTIFY, Transport};
+use devices::mmio::{Interrupt, MMIO_SIZE, MmioBus, QUEUE_NOTIFY, Registers};
 use devices::rng::Rng;
 use devices::vsock::Vsock;
 use host_machine::control::ShareConfig;
@@ -99,7 +99,7 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let fs = fs.transpose()?;
     jail::seclude()?;
     let device_count = devices.count();
-    let mmio = Arc::new(MmioBus::new(MMIO_START, devices.transports));
+    let mmio = Arc::new(MmioBus::new(MMIO_START, devices.registers));
     let ports = Arc::new(Ports::new(log, Arc::clone(reporter)));
 
     let gate = Arc::new(Gate::default());
@@ -212,7 +212,7 @@ fn spawn(
 struct Devices<'a> {
     vm: &'a Vm,
     ram: &'a GuestRam,
-    transports: Vec<Transport<SharedMemory>>,
+    registers: Vec<Registers<SharedMemory>>,
 }
 
 impl<'a> Devices<'a> {
@@ -220,12 +220,12 @@ impl<'a> Devices<'a> {
         Self {
             vm,
             ram,
-            transports: Vec::new(),
+            registers: Vec::new(),
         }
     }
 
     fn count(&self) -> u32 {
-        u32::try_from(self.transports.len()).unwrap_or(0)
+        u32::try_from(self.registers.len()).unwrap_or(0)
     }
 
     /// Puts a device on the bus; gives the events of its queues.
@@ -250,8 +250,8 @@ impl<'a> Devices<'a> {
         let for_bus = kicks.iter().map(clone).collect::<Result<_, _>>()?;
         let interrupt = Arc::new(Interrupt::new(line));
         let memory = Arc::clone(&self.ram.memory);
-        self.transports
-            .push(Transport::new(device, memory, interrupt, for_bus));
+        self.registers
+            .push(Registers::new(device, memory, interrupt, for_bus));
         Ok(kicks)
     }
 }

@@ -9,6 +9,7 @@ pub mod server;
 
 use std::io;
 
+use super::state::{Saved, StateError};
 use super::{Active, Chain, Space, VirtioDevice};
 use gofer::Link;
 use server::FileServer;
@@ -17,6 +18,8 @@ pub(crate) use server::{BIG_WRITES, MAX_PAGES};
 
 /// Bytes of the tag in the configuration space.
 pub const TAG_LEN: usize = 36;
+/// The version of what a device is saved as.
+const SAVED_VERSION: u32 = 1;
 
 /// Who answers.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Fs<S> {
     tag: String,
     files: Files,
     active: Option<Active<S>>,
+    /// Whether the guest has ever asked for anything: then the server holds what it has open.
+    was_used: bool,
 }
 
 impl<S> Fs<S> {
@@ -55,6 +60,7 @@ impl<S> Fs<S> {
             tag: tag.to_owned(),
             files,
             active: None,
+            was_used: false,
         }
     }
 
@@ -114,14 +120,44 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
     }
 
     fn kicked(&mut self, queue: usize) {
-        let Self { files, active, .. } = self;
-        if let Some(active) = active {
-            active.drain(queue, |memory, chain| answer::<S>(files, memory, chain));
-        }
+        let Self {
+            files,
+            active: Some(active),
+            was_used,
+            ..
+        } = self
+        else {
+            return;
+        };
+        active.drain(queue, |memory, chain| {
+            *was_used = true;
+            answer::<S>(files, memory, chain)
+        });
     }
 
     fn suspend(&mut self) -> Option<Active<S>> {
         self.active.take()
+    }
+
+    fn save(&self) -> Result<Saved, StateError> {
+        match self.was_used {
+            true => Err(StateError::Held {
+                of: "fs".to_owned(),
+                why: "the files that the guest has open are the server's, which no state holds yet",
+            }),
+            false => Saved::new("fs", SAVED_VERSION, &self.tag),
+        }
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), StateError> {
+        let tag: String = saved.fields("fs", SAVED_VERSION)?;
+        if tag == self.tag {
+            return Ok(());
+        }
+        Err(StateError::Unfit {
+            of: "fs".to_owned(),
+            what: format!("its tag is {tag}"),
+        })
     }
 }
 

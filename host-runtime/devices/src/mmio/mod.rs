@@ -1,15 +1,18 @@
 //! virtio over memory-mapped registers, version 2 (virtio 1.2, section 4.2).
 //!
-//! One [`Transport`] a device, all on one [`MmioBus`]. The registers lock is taken before the device's;
-//! device threads take the device's only. Queue notifications do not come here: KVM turns them into events.
+//! One [`Registers`] a device in front of its [`Transport`], all on one [`MmioBus`]. Queue notifications do not come
+//! here: KVM turns them into events.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use virtio_queue::{Queue, QueueT};
+use serde::{Deserialize, Serialize};
+use virtio_queue::QueueT;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Active, Notifier, SharedDevice, Space, VirtioDevice};
+use super::state::{Saved, StateError};
+use super::transport::{Part, Setup, Transport};
+use super::{Notifier, SharedDevice, Space};
 
 /// The registers of one device, in bytes.
 pub const MMIO_SIZE: u64 = 0x1000;
@@ -19,58 +22,90 @@ const VERSION: u32 = 2;
 const VENDOR: u32 = u32::from_le_bytes(*b"NCRE");
 /// The offset of the notification register.
 pub const QUEUE_NOTIFY: u64 = 0x50;
+const INTERRUPT_STATUS: u64 = 0x60;
+const INTERRUPT_ACKNOWLEDGE: u64 = 0x64;
+const STATUS: u64 = 0x70;
+const GENERATION: u64 = 0xfc;
 const CONFIG: u64 = 0x100;
 
-const F_INDIRECT_DESC: u64 = 1 << 28;
-const F_EVENT_IDX: u64 = 1 << 29;
-const F_VERSION_1: u64 = 1 << 32;
-const GENERAL_FEATURES: u64 = F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1;
-
-const STATUS_DRIVER_OK: u32 = 4;
-const STATUS_FEATURES_OK: u32 = 8;
-const STATUS_NEEDS_RESET: u32 = 64;
+/// What registers are saved as, and the version of that.
+const SAVED_NAME: &str = "virtio-mmio registers";
+const SAVED_VERSION: u32 = 1;
 
 /// The register pages of all devices, one after the other.
 #[derive(Debug)]
 pub struct MmioBus<S> {
     start: u64,
-    transports: Vec<Transport<S>>,
+    devices: Vec<Registers<S>>,
 }
 
 impl<S: Space> MmioBus<S> {
     /// A bus with these devices, the first at the guest's address `start`.
     #[must_use]
-    pub fn new(start: u64, transports: Vec<Transport<S>>) -> Self {
-        Self { start, transports }
+    pub fn new(start: u64, devices: Vec<Registers<S>>) -> Self {
+        Self { start, devices }
     }
 
     /// A guest read; where nothing is, ones.
     pub fn read(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
-        if let Some((transport, offset)) = self.find(address) {
-            transport.read(offset, data);
+        if let Some((registers, offset)) = self.find(address) {
+            registers.read(offset, data);
         }
     }
 
     /// A guest write; where nothing is, it goes nowhere.
     pub fn write(&self, address: u64, data: &[u8]) {
-        if let Some((transport, offset)) = self.find(address) {
-            transport.write(offset, data);
+        if let Some((registers, offset)) = self.find(address) {
+            registers.write(offset, data);
         }
     }
 
     /// The name of each device and how many requests it has served.
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.transports.iter().map(|transport| {
-            let name = lock(&transport.device).name();
-            (name, transport.requests.load(Ordering::Relaxed))
-        })
+        self.devices
+            .iter()
+            .map(|registers| registers.transport.requests())
     }
 
-    fn find(&self, address: u64) -> Option<(&Transport<S>, u64)> {
+    /// Saves all devices, which stand still until they may [go on](Self::resume); the guest's CPUs have stopped.
+    ///
+    /// # Errors
+    /// As [`Registers::save`].
+    pub fn save(&self) -> Result<Vec<Saved>, StateError> {
+        self.devices.iter().map(Registers::save).collect()
+    }
+
+    /// Lets devices that were saved go on, before the guest's CPUs do.
+    pub fn resume(&self) {
+        for registers in &self.devices {
+            registers.transport.resume();
+        }
+    }
+
+    /// Has all devices go on from what was saved of as many; the guest's CPUs do not run yet.
+    ///
+    /// # Errors
+    /// As [`Registers::restore`].
+    pub fn restore(&self, saved: &[Saved]) -> Result<(), StateError> {
+        if saved.len() != self.devices.len() {
+            return Err(StateError::Unfit {
+                of: "the virtio-mmio bus".to_owned(),
+                what: format!(
+                    "it has {} devices instead of {}",
+                    saved.len(),
+                    self.devices.len()
+                ),
+            });
+        }
+        let mut devices = self.devices.iter().zip(saved);
+        devices.try_for_each(|(registers, saved)| registers.restore(saved))
+    }
+
+    fn find(&self, address: u64) -> Option<(&Registers<S>, u64)> {
         let offset = address.checked_sub(self.start)?;
         let device = usize::try_from(offset / MMIO_SIZE).ok()?;
-        Some((self.transports.get(device)?, offset % MMIO_SIZE))
+        Some((self.devices.get(device)?, offset % MMIO_SIZE))
     }
 }
 
@@ -105,8 +140,8 @@ impl Interrupt {
         self.status.fetch_and(!bits, Ordering::AcqRel);
     }
 
-    fn raise(&self, bit: u32) {
-        self.status.fetch_or(bit, Ordering::AcqRel);
+    fn raise(&self, bits: u32) {
+        self.status.fetch_or(bits, Ordering::AcqRel);
         // The counter of an eventfd that KVM drains does not overflow.
         let _ = self.line.write(1);
     }
@@ -125,31 +160,20 @@ impl Notifier for Interrupt {
 
 /// The registers of one device.
 #[derive(Debug)]
-pub struct Transport<S> {
-    device: SharedDevice<S>,
-    memory: S,
+pub struct Registers<S> {
+    transport: Transport<S>,
     interrupt: Arc<Interrupt>,
-    /// Written to when the guest notifies a queue by a register write that KVM did not take, and by devices.
-    kicks: Arc<[EventFd]>,
-    requests: Arc<AtomicU64>,
-    registers: Mutex<Registers>,
 }
 
-#[derive(Debug)]
-struct Registers {
-    id: u32,
-    offered: u64,
-    queue_sizes: &'static [u16],
-    status: u32,
-    offered_select: u32,
-    accepted_select: u32,
-    accepted: u64,
-    queue_select: u32,
-    queues: Vec<Queue>,
-    config: Vec<u8>,
+/// Their fields.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedRegisters {
+    interrupt_status: u32,
+    transport: Saved,
 }
 
-impl<S: Space> Transport<S> {
+impl<S: Space> Registers<S> {
     /// Registers for `device`.
     #[must_use]
     pub fn new(
@@ -158,207 +182,114 @@ impl<S: Space> Transport<S> {
         interrupt: Arc<Interrupt>,
         kicks: Vec<EventFd>,
     ) -> Self {
-        let registers = Registers::new(&*lock(&device));
+        let guest = Arc::clone(&interrupt) as Arc<dyn Notifier>;
         Self {
-            device,
-            memory,
+            transport: Transport::new(device, memory, guest, kicks),
             interrupt,
-            kicks: kicks.into(),
-            requests: Arc::default(),
-            registers: Mutex::new(registers),
         }
     }
 
+    /// Saves them, the device, and how far its driver is; the guest's CPUs have stopped.
+    ///
+    /// # Errors
+    /// As [`Transport::save`].
+    pub fn save(&self) -> Result<Saved, StateError> {
+        let transport = self.transport.save()?;
+        let fields = SavedRegisters {
+            // After the device has given its queues up.
+            interrupt_status: self.interrupt.status(),
+            transport,
+        };
+        Saved::new(SAVED_NAME, SAVED_VERSION, &fields)
+    }
+
+    /// Goes on from a saved state; the guest's CPUs do not run yet.
+    ///
+    /// # Errors
+    /// As [`Transport::restore`].
+    pub fn restore(&self, saved: &Saved) -> Result<(), StateError> {
+        let fields: SavedRegisters = saved.fields(SAVED_NAME, SAVED_VERSION)?;
+        self.transport.restore(&fields.transport)?;
+        if fields.interrupt_status != 0 {
+            // Once too often does no harm: whether the line was raised before is not known.
+            self.interrupt.raise(fields.interrupt_status);
+        }
+        Ok(())
+    }
+
     fn read(&self, offset: u64, data: &mut [u8]) {
-        let registers = self.lock();
         if let Some(at) = offset.checked_sub(CONFIG) {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
-            data.fill(0);
-            for (byte, value) in data.iter_mut().zip(registers.config.iter().skip(at)) {
-                *byte = *value;
-            }
+            self.transport.read_config(at, data);
         } else if let Ok(word) = <&mut [u8; 4]>::try_from(data) {
             *word = match offset {
-                0x60 => self.interrupt.status(),
-                _ => registers.read(offset),
+                INTERRUPT_STATUS => self.interrupt.status(),
+                GENERATION => self.transport.generation(),
+                _ => read_setup(&self.transport.setup(), offset),
             }
             .to_le_bytes();
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
+        if let Some(at) = offset.checked_sub(CONFIG) {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            return self.transport.write_config(at, data);
+        }
         let Ok(word) = <[u8; 4]>::try_from(data) else {
             return;
         };
         let value = u32::from_le_bytes(word);
         match offset {
-            QUEUE_NOTIFY => {
-                let kick = usize::try_from(value)
-                    .ok()
-                    .and_then(|queue| self.kicks.get(queue));
-                if let Some(kick) = kick {
-                    // The counter of an eventfd that is polled does not overflow.
-                    let _ = kick.write(1);
-                }
-            }
-            0x64 => self.interrupt.acknowledge(value),
-            0x70 => self.write_status(value),
-            _ => self.lock().write(offset, value),
+            QUEUE_NOTIFY => self.transport.kick(value),
+            INTERRUPT_ACKNOWLEDGE => self.interrupt.acknowledge(value),
+            STATUS if value == 0 => self
+                .transport
+                .reset(|| self.interrupt.acknowledge(u32::MAX)),
+            STATUS => self.transport.write_status(value),
+            _ => write_setup(&mut self.transport.setup(), offset, value),
         }
-    }
-
-    fn write_status(&self, value: u32) {
-        let mut registers = self.lock();
-        if value == 0 {
-            lock(&self.device).reset();
-            self.interrupt.acknowledge(u32::MAX);
-            *registers = Registers::new(&*lock(&self.device));
-            return;
-        }
-        let newly = value & !registers.status;
-        registers.status |= value;
-        if newly & STATUS_FEATURES_OK != 0 && !registers.features_are_right() {
-            registers.status &= !STATUS_FEATURES_OK;
-        }
-        if newly & STATUS_DRIVER_OK != 0 {
-            match registers.take_queues(&self.memory) {
-                Some(queues) => lock(&self.device).activate(Active {
-                    memory: self.memory.clone(),
-                    queues,
-                    notifier: Arc::clone(&self.interrupt) as Arc<dyn Notifier>,
-                    kicks: Arc::clone(&self.kicks),
-                    requests: Arc::clone(&self.requests),
-                }),
-                None => {
-                    registers.status |= STATUS_NEEDS_RESET;
-                    self.interrupt.config_changed();
-                }
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Registers> {
-        self.registers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Registers {
-    fn new<S: Space>(device: &dyn VirtioDevice<S>) -> Self {
-        let queue_sizes = device.queue_sizes();
-        Self {
-            id: device.id(),
-            offered: device.features() | GENERAL_FEATURES,
-            queue_sizes,
-            status: 0,
-            offered_select: 0,
-            accepted_select: 0,
-            accepted: 0,
-            queue_select: 0,
-            queues: fresh_queues(queue_sizes),
-            config: device.config(),
-        }
-    }
-
-    fn read(&self, offset: u64) -> u32 {
-        match offset {
-            0x00 => MAGIC,
-            0x04 => VERSION,
-            0x08 => self.id,
-            0x0c => VENDOR,
-            0x10 => half(self.offered, self.offered_select),
-            0x34 => self
-                .selected()
-                .map_or(0, |queue| u32::from(queue.max_size())),
-            0x44 => self.selected().map_or(0, |queue| u32::from(queue.ready())),
-            0x70 => self.status,
-            // No shared memory: length and base are all ones.
-            0xb0..=0xbc => u32::MAX,
-            _ => 0,
-        }
-    }
-
-    fn write(&mut self, offset: u64, value: u32) {
-        match offset {
-            0x14 => self.offered_select = value,
-            0x20 if self.status & STATUS_FEATURES_OK == 0 => match self.accepted_select {
-                0 => self.accepted = (self.accepted & !0xffff_ffff) | u64::from(value),
-                1 => self.accepted = (self.accepted & 0xffff_ffff) | u64::from(value) << 32,
-                _ => {}
-            },
-            0x24 => self.accepted_select = value,
-            0x30 => self.queue_select = value,
-            _ if self.status & STATUS_DRIVER_OK == 0 => self.write_queue(offset, value),
-            _ => {}
-        }
-    }
-
-    fn write_queue(&mut self, offset: u64, value: u32) {
-        let selected = usize::try_from(self.queue_select).ok();
-        let Some(queue) = selected.and_then(|at| self.queues.get_mut(at)) else {
-            return;
-        };
-        match offset {
-            0x38 => queue.set_size(u16::try_from(value).unwrap_or(0)),
-            0x44 => queue.set_ready(value == 1),
-            0x80 => queue.set_desc_table_address(Some(value), None),
-            0x84 => queue.set_desc_table_address(None, Some(value)),
-            0x90 => queue.set_avail_ring_address(Some(value), None),
-            0x94 => queue.set_avail_ring_address(None, Some(value)),
-            0xa0 => queue.set_used_ring_address(Some(value), None),
-            0xa4 => queue.set_used_ring_address(None, Some(value)),
-            _ => {}
-        }
-    }
-
-    fn selected(&self) -> Option<&Queue> {
-        self.queues.get(usize::try_from(self.queue_select).ok()?)
-    }
-
-    fn features_are_right(&self) -> bool {
-        self.accepted & !self.offered == 0 && self.accepted & F_VERSION_1 != 0
-    }
-
-    /// Gives the queues away, leaving copies to read; `None` when the driver set one up wrongly.
-    fn take_queues(&mut self, memory: &impl Space) -> Option<Vec<Queue>> {
-        if self.status & STATUS_FEATURES_OK == 0 {
-            return None;
-        }
-        for queue in &mut self.queues {
-            queue.set_event_idx(self.accepted & F_EVENT_IDX != 0);
-        }
-        let memory = memory.memory();
-        let is_wrong = |queue: &Queue| queue.ready() && !queue.is_valid(&*memory);
-        if self.queues.iter().any(is_wrong) {
-            return None;
-        }
-        let mut shown = fresh_queues(self.queue_sizes);
-        for (shown, taken) in shown.iter_mut().zip(&self.queues) {
-            shown.set_ready(taken.ready());
-        }
-        Some(std::mem::replace(&mut self.queues, shown))
-    }
-}
-
-fn fresh_queues(sizes: &[u16]) -> Vec<Queue> {
-    // The sizes are powers of two in the code; anything else would be no queue at all.
-    sizes
-        .iter()
-        .map(|size| Queue::new(*size).unwrap_or_default())
-        .collect()
-}
-
-fn half(features: u64, select: u32) -> u32 {
-    match select {
-        0 => (features & 0xffff_ffff) as u32,
-        1 => (features >> 32) as u32,
+fn read_setup(setup: &Setup, offset: u64) -> u32 {
+    let queue = setup.selected();
+    match offset {
+        0x00 => MAGIC,
+        0x04 => VERSION,
+        0x08 => setup.id,
+        0x0c => VENDOR,
+        0x10 => setup.offered(),
+        0x34 => queue.map_or(0, |queue| u32::from(queue.max_size())),
+        0x44 => queue.map_or(0, |queue| u32::from(queue.ready())),
+        STATUS => setup.status,
+        // No shared memory: length and base are all ones.
+        0xb0..=0xbc => u32::MAX,
         _ => 0,
     }
 }
 
-fn lock<S: Space>(device: &SharedDevice<S>) -> MutexGuard<'_, dyn VirtioDevice<S> + 'static> {
-    device.lock().unwrap_or_else(PoisonError::into_inner)
+fn write_setup(setup: &mut Setup, offset: u64, value: u32) {
+    match offset {
+        0x14 => setup.offered_select = value,
+        0x20 => setup.accept(value),
+        0x24 => setup.accepted_select = value,
+        0x30 => setup.queue_select = value,
+        0x38 => {
+            if let Some(queue) = setup.selected_mut() {
+                queue.set_size(u16::try_from(value).unwrap_or(0));
+            }
+        }
+        0x44 => {
+            if let Some(queue) = setup.selected_mut() {
+                queue.set_ready(value == 1);
+            }
+        }
+        0x80 | 0x84 => setup.set_address(Part::Descriptors, offset & 4 != 0, value),
+        0x90 | 0x94 => setup.set_address(Part::Available, offset & 4 != 0, value),
+        0xa0 | 0xa4 => setup.set_address(Part::Used, offset & 4 != 0, value),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! The registers as a driver sees them, the right way and the wrong ones.
 
+use std::sync::Mutex;
+
 use super::*;
+use crate::VirtioDevice;
 use crate::console::{Console, ConsoleLog};
 use crate::rng::Rng;
 use crate::testing::{BUFFERS, Driver, MMIO_START, SharedMemory, WRITE};
+use crate::transport::{STATUS_FEATURES_OK, STATUS_NEEDS_RESET};
 
 fn rng() -> (Arc<Mutex<Rng<SharedMemory>>>, Driver) {
     let rng = Arc::new(Mutex::new(Rng::default()));
@@ -47,7 +51,7 @@ fn a_queue_outside_of_memory_asks_for_a_reset() {
     driver.write(0x70, 15);
     assert_ne!(driver.read(0x70) & STATUS_NEEDS_RESET, 0);
     assert_ne!(driver.read(0x60), 0);
-    lock(&(rng as SharedDevice<SharedMemory>)).kicked(0);
+    rng.lock().expect("not poisoned").kicked(0);
     driver.write(0x70, 0);
     assert_eq!((driver.read(0x70), driver.read(0x60)), (0, 0));
 }

@@ -7,7 +7,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{MMIO_START, Memory, SharedMemory};
 use crate::SharedDevice;
-use crate::mmio::{Interrupt, MmioBus, Transport};
+use crate::mmio::{Interrupt, MmioBus, Registers};
+use crate::state::Saved;
 
 /// How many entries each queue has.
 pub const ENTRIES: u16 = 16;
@@ -31,11 +32,15 @@ impl Driver {
     /// A driver that has not touched its device yet.
     pub fn new(device: SharedDevice<SharedMemory>) -> Self {
         let memory = Arc::new(Memory::from_ranges(&[(GuestAddress(0), 4 << 20)]).expect("room"));
+        Self::with_memory(device, memory)
+    }
+
+    fn with_memory(device: SharedDevice<SharedMemory>, memory: Arc<Memory>) -> Self {
         let line = EventFd::new(EFD_NONBLOCK).expect("a descriptor");
         let interrupt = Arc::new(Interrupt::new(line.try_clone().expect("a descriptor")));
         let queues = device.lock().expect("not poisoned").queue_sizes().len();
-        let transport = Transport::new(device, Arc::clone(&memory), interrupt, Vec::new());
-        let bus = MmioBus::new(MMIO_START, vec![transport]);
+        let registers = Registers::new(device, Arc::clone(&memory), interrupt, Vec::new());
+        let bus = MmioBus::new(MMIO_START, vec![registers]);
         Self {
             memory,
             bus,
@@ -55,6 +60,19 @@ impl Driver {
         driver.write(0x70, 15);
         assert_eq!(driver.read(0x70), 15);
         driver
+    }
+
+    /// The same driver, with `device` in the place of the one that it set up, which goes on from that one's state.
+    pub fn go_on_with(self, device: SharedDevice<SharedMemory>) -> Self {
+        let saved = serde_json::to_string(&self.bus.save().expect("it can be saved"));
+        let next = Self::with_memory(device, self.memory);
+        let saved: Vec<Saved> = serde_json::from_str(&saved.expect("plain")).expect("the same");
+        next.bus.restore(&saved).expect("it fits");
+        Self {
+            added: self.added,
+            seen: self.seen,
+            ..next
+        }
     }
 
     pub fn read(&self, offset: u64) -> u32 {

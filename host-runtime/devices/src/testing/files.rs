@@ -40,7 +40,7 @@ pub const RENAME2: u32 = 45;
 /// A mounted device.
 pub struct Client {
     fs: Arc<Mutex<Fs<SharedMemory>>>,
-    driver: Driver,
+    pub driver: Driver,
 }
 
 impl Client {

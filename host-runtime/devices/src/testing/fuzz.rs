@@ -13,7 +13,7 @@ use vsock_packet::{HEADER_LEN, Header, STREAM};
 use zerocopy::FromBytes;
 
 use super::{MMIO_START, Memory, SharedMemory};
-use crate::mmio::{Interrupt, MmioBus, Transport};
+use crate::mmio::{Interrupt, MmioBus, Registers};
 use crate::vsock::mux::Mux;
 use crate::{Active, SharedDevice, VirtioDevice};
 
@@ -135,8 +135,8 @@ pub fn fuzz_registers(device: &SharedDevice<SharedMemory>, input: &[u8]) {
     };
     let interrupt = Arc::new(Interrupt::new(line));
     let device = Arc::clone(device);
-    let transport = Transport::new(device, Arc::new(memory), interrupt, Vec::new());
-    let bus = MmioBus::new(MMIO_START, vec![transport]);
+    let registers = Registers::new(device, Arc::new(memory), interrupt, Vec::new());
+    let bus = MmioBus::new(MMIO_START, vec![registers]);
     for (at, word) in input.chunks_exact(5).enumerate() {
         let address = MMIO_START + u64::from(word[0]);
         let mut value = [word[1], word[2], word[3], word[4]];
@@ -190,6 +190,7 @@ fn active(
         });
     Active {
         memory: Arc::new(memory),
+        features: device.features(),
         queues: queues.collect(),
         notifier: Arc::new(Interrupt::new(line)),
         kicks: Arc::new([]),

@@ -17,6 +17,7 @@ use virtio_queue::QueueT;
 use vsock_packet::{HEADER_LEN, Header};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::state::{Saved, StateError};
 use super::{Active, Chain, MOST_IN_A_ROW, Space, VirtioDevice};
 use connection::{BUFFER, Connection};
 use mux::{Mux, Outcome};
@@ -27,6 +28,8 @@ const TRANSMIT: usize = 1;
 const MOST_DATA: usize = 64 * 1024;
 /// The bit that tells a host port from the event loop's other tokens.
 pub const STREAM_TOKEN: u64 = 1 << 32;
+/// The version of what a device is saved as.
+const SAVED_VERSION: u32 = 1;
 /// How long the host's readers have to take what a guest sent before it ended.
 const FINISH_BOUND: Duration = Duration::from_secs(2);
 
@@ -204,6 +207,21 @@ impl<S: Space> VirtioDevice<S> for Vsock<S> {
             self.gone.clear();
         }
         self.pump();
+    }
+
+    /// A stream's host end cannot be saved: the guest finds all its streams reset.
+    fn save(&self) -> Result<Saved, StateError> {
+        Saved::new("vsock", SAVED_VERSION, &self.mux.save())
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), StateError> {
+        let unfit = |what| StateError::Unfit {
+            of: "vsock".to_owned(),
+            what,
+        };
+        self.mux
+            .restore(&saved.fields("vsock", SAVED_VERSION)?)
+            .map_err(unfit)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use vsock_packet::{Header, Op, STREAM};
 
 use super::connection::{Connection, Stage};
@@ -26,6 +27,17 @@ pub enum Outcome {
     Connected(u64),
     /// It refused.
     Refused(u64),
+}
+
+/// What a guest that goes on later has to be told of its streams: none of them has a host end any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedStreams {
+    guest_cid: u64,
+    /// How many have been opened, so that no port is given out while the guest may still know it.
+    opened: u32,
+    /// The host's and the guest's port of each that is to be reset.
+    resets: Vec<(u32, u32)>,
 }
 
 /// All streams of one guest.
@@ -157,6 +169,47 @@ impl Mux {
         self.answers.clear();
         let gone = ports.into_iter().filter_map(|port| self.take(port));
         gone.collect()
+    }
+
+    /// What is left of the streams when their host ends are gone.
+    pub(super) fn save(&self) -> SavedStreams {
+        let streams = self.connections.iter();
+        let streams = streams.map(|(port, connection)| (*port, connection.guest_port));
+        let is_right =
+            |answer: &&Header| answer.dst_cid == self.guest_cid && answer.src_cid == HOST_CID;
+        let answers = self.answers.iter().filter(is_right);
+        let answers = answers.map(|answer| (answer.src_port.get(), answer.dst_port.get()));
+        SavedStreams {
+            guest_cid: self.guest_cid,
+            opened: self.opened,
+            resets: streams.chain(answers).collect(),
+        }
+    }
+
+    /// Goes on where another guest's streams have ended: each is reset.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(super) fn restore(&mut self, saved: &SavedStreams) -> Result<(), String> {
+        if saved.guest_cid != self.guest_cid {
+            return Err(format!("it is of the guest {}", saved.guest_cid));
+        }
+        if saved.resets.len() > MOST_CONNECTIONS + MOST_ANSWERS {
+            return Err(format!("it has {} streams", saved.resets.len()));
+        }
+        self.opened = saved.opened;
+        let resets = saved.resets.iter();
+        self.answers
+            .extend(resets.map(|(host_port, guest_port)| Header {
+                src_cid: HOST_CID.into(),
+                dst_cid: self.guest_cid.into(),
+                src_port: (*host_port).into(),
+                dst_port: (*guest_port).into(),
+                kind: STREAM.into(),
+                op: Op::Reset.to_raw().into(),
+                ..Header::default()
+            }));
+        Ok(())
     }
 
     fn remove(&mut self, port: u32) {

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use devices::transport::GENERAL_FEATURES;
 use devices::{Active, VirtioDevice};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use vhost::vhost_user::message::{
@@ -27,10 +28,7 @@ use super::ring::{Addresses, Ring};
 use crate::error::{QemuError, io};
 use crate::sys;
 
-const F_INDIRECT_DESC: u64 = 1 << 28;
 const F_EVENT_IDX: u64 = 1 << 29;
-const F_VERSION_1: u64 = 1 << 32;
-const GENERAL_FEATURES: u64 = F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1;
 
 /// One device's side of the protocol.
 #[derive(Debug)]
@@ -109,6 +107,7 @@ impl Backend {
         });
         let active = Active {
             memory: Arc::clone(&mapped.memory),
+            features: self.features,
             queues: queues.collect::<Result<_>>()?,
             notifier: Arc::clone(&self.calls) as _,
             kicks: Arc::clone(&self.kicks),
@@ -286,8 +285,9 @@ impl VhostUserBackendReqHandlerMut for Backend {
         Ok(config[offset..end].to_vec())
     }
 
-    /// The guest cannot write to our devices' configuration.
-    fn set_config(&mut self, _: u32, _: &[u8], _: VhostUserConfigFlags) -> Result<()> {
+    fn set_config(&mut self, offset: u32, data: &[u8], _: VhostUserConfigFlags) -> Result<()> {
+        let at = usize::try_from(offset).map_err(|_| Error::InvalidParam)?;
+        lock(&self.device).write_config(at, data);
         Ok(())
     }
 
