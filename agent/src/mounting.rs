@@ -82,6 +82,8 @@ pub(crate) enum Outcome {
     Done(usize),
     /// Optional, and the kernel does not offer it.
     Skipped(usize),
+    /// For that mount the directory of that number on its way was made: the number of them all is its destination.
+    Made(usize, usize),
     /// The last outcome; a number that no mount has is about the root itself.
     Failed(usize, Errno),
 }
@@ -90,6 +92,7 @@ pub(crate) enum Outcome {
 const DONE: u8 = 0;
 const SKIPPED: u8 = 1;
 const FAILED: u8 = 2;
+const MADE: u8 = 3;
 /// The number of what is not about one mount.
 const ROOT: usize = u16::MAX as usize;
 
@@ -107,12 +110,17 @@ pub(crate) fn mount_each(
     })
 }
 
-/// Unmounts the destinations, the last one first.
-pub(crate) fn unmount_each(root: &CStr, destinations: &[CString], forked: impl Fn()) -> Answer<()> {
+/// Unmounts the destinations, the last one first, and then removes the directories that were made for them.
+pub(crate) fn unmount_each(
+    root: &CStr,
+    destinations: &[CString],
+    made: &[CString],
+    forked: impl Fn(),
+) -> Answer<()> {
     if destinations.is_empty() {
-        return Ok(());
+        return remove_each(root, made, forked);
     }
-    let outcomes = in_child(forked, |report| {
+    let outcomes = in_child(&forked, |report| {
         if let Err(errno) = enter(root) {
             send(report, FAILED, ROOT, errno.raw_os_error());
             return;
@@ -123,6 +131,7 @@ pub(crate) fn unmount_each(root: &CStr, destinations: &[CString], forked: impl F
             }
         }
     })?;
+    remove_each(root, made, forked)?;
     let Some(Outcome::Failed(index, errno)) = outcomes.first() else {
         return Ok(());
     };
@@ -135,6 +144,23 @@ pub(crate) fn unmount_each(root: &CStr, destinations: &[CString], forked: impl F
     ))
 }
 
+/// Removes directories, the last one first, as far as they are there and empty. Not by the child that unmounts: it may
+/// have entered the root by a mount that it then takes away.
+fn remove_each(root: &CStr, made: &[CString], forked: impl Fn()) -> Answer<()> {
+    if made.is_empty() {
+        return Ok(());
+    }
+    let remove = |_: Report<'_>| {
+        if enter(root).is_ok() {
+            for directory in made.iter().rev() {
+                // Gone with what it lay in, or the container's own by now.
+                let _ = rustix::fs::rmdir(directory);
+            }
+        }
+    };
+    in_child(forked, remove).map(drop)
+}
+
 /// Runs `work` in a child and collects what it reports.
 fn in_child(forked: impl Fn(), work: impl FnOnce(Report<'_>)) -> Answer<Vec<Outcome>> {
     let fork = |report: Report<'_>| sys::fork(|| work(report));
@@ -143,6 +169,10 @@ fn in_child(forked: impl Fn(), work: impl FnOnce(Report<'_>)) -> Answer<Vec<Outc
     let outcomes = records.into_iter().map(|record| match record.tag {
         DONE => Outcome::Done(record.index.into()),
         SKIPPED => Outcome::Skipped(record.index.into()),
+        MADE => Outcome::Made(
+            record.index.into(),
+            usize::try_from(record.value).unwrap_or(0),
+        ),
         _ => Outcome::Failed(record.index.into(), record.errno()),
     });
     Ok(outcomes.collect())
@@ -187,11 +217,11 @@ fn mount_in_child(
         if mount.late {
             // The root may be read-only by the time of the mount.
             if matches!(mount.kind, Kind::FileSystem { .. }) {
-                make_place(mount).map_err(|errno| (index, errno))?;
+                make_place(mount, &made(report, index)).map_err(|errno| (index, errno))?;
             }
             continue;
         }
-        match mount_one(mount, &sides) {
+        match mount_one(mount, &sides, &made(report, index)) {
             Ok(()) => send(report, DONE, index, 0),
             Err(errno) if mount.may_miss(errno) => send(report, SKIPPED, index, 0),
             Err(errno) => return Err((index, errno)),
@@ -204,6 +234,18 @@ fn mount_in_child(
     Ok(())
 }
 
+/// Tells of the directories that a mount's place took.
+fn made(report: Report<'_>, index: usize) -> impl Fn(usize) {
+    move |number| {
+        send(
+            report,
+            MADE,
+            index,
+            i32::try_from(number).unwrap_or(i32::MAX),
+        );
+    }
+}
+
 /// Makes the late mounts in a mount namespace that is the caller's own.
 pub(crate) fn mount_late(root: &CStr, mounts: &[Prepared]) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -211,7 +253,8 @@ pub(crate) fn mount_late(root: &CStr, mounts: &[Prepared]) -> Result<(), Errno> 
     enter(root)?;
     let sides = Sides { root, outside };
     for mount in mounts.iter().filter(|mount| mount.late && !mount.absent) {
-        match mount_one(mount, &sides) {
+        // Their places are there already.
+        match mount_one(mount, &sides, &|_| {}) {
             Err(errno) if !mount.may_miss(errno) => return Err(errno),
             _ => {}
         }
@@ -220,16 +263,16 @@ pub(crate) fn mount_late(root: &CStr, mounts: &[Prepared]) -> Result<(), Errno> 
     rustix::process::chroot(c".")
 }
 
-/// Makes what a mount covers where that is a directory, and the directories on the way.
-fn make_place(mount: &Prepared) -> Result<(), Errno> {
-    for directory in &mount.directories {
-        make_directory(directory)?;
+/// Makes what a mount covers where that is a directory, and the directories on the way; `made` is told their numbers.
+fn make_place(mount: &Prepared, made: &dyn Fn(usize)) -> Result<(), Errno> {
+    for (number, directory) in mount.directories.iter().enumerate() {
+        make_directory(directory, || made(number))?;
     }
     match mount.kind {
         Kind::FileSystem { .. }
         | Kind::Bind {
             directory: true, ..
-        } => make_directory(&mount.destination),
+        } => make_directory(&mount.destination, || made(mount.directories.len())),
         // A file is made by whoever binds it; what is masked or protected is there or is not.
         Kind::Bind {
             directory: false, ..
@@ -239,8 +282,8 @@ fn make_place(mount: &Prepared) -> Result<(), Errno> {
     }
 }
 
-fn mount_one(mount: &Prepared, sides: &Sides<'_>) -> Result<(), Errno> {
-    make_place(mount)?;
+fn mount_one(mount: &Prepared, sides: &Sides<'_>, made: &dyn Fn(usize)) -> Result<(), Errno> {
+    make_place(mount, made)?;
     match &mount.kind {
         Kind::FileSystem { kind, devices } => {
             mount_at(mount, kind, &mount.data)?;
@@ -303,9 +346,13 @@ fn protect(path: &CStr) -> Result<(), Errno> {
     rustix::mount::mount_remount(path, read_only, c"")
 }
 
-fn make_directory(path: &CStr) -> Result<(), Errno> {
+fn make_directory(path: &CStr, made: impl FnOnce()) -> Result<(), Errno> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => {
+            made();
+            Ok(())
+        }
+        Err(Errno::EXIST) => Ok(()),
         // Some file systems say that they are read-only before they say that it is there.
         Err(Errno::ROFS) if rustix::fs::access(path, Access::EXISTS).is_ok() => Ok(()),
         Err(errno) => Err(errno),

@@ -19,6 +19,8 @@ use crate::refusal::{Answer, Refusal};
 pub(crate) struct Mounted {
     /// The destinations that are mounted, in order.
     pub(crate) destinations: Vec<CString>,
+    /// The directories that were made for them, in order.
+    pub(crate) made: Vec<CString>,
     /// The destinations of optional mounts that the kernel does not offer.
     pub(crate) skipped: Vec<String>,
     /// All of them; the container's first process makes the late ones.
@@ -72,9 +74,21 @@ pub(crate) fn mount_all(
                     .skipped
                     .extend(wanted.mounts.get(index).map(|one| one.destination.clone()));
             }
+            Outcome::Made(index, number) => {
+                let place = prepared.get(index);
+                let way = |one: &Prepared| one.directories.get(number).cloned();
+                mounted
+                    .made
+                    .extend(place.map(|one| way(one).unwrap_or_else(|| one.destination.clone())));
+            }
             Outcome::Failed(index, errno) => {
                 // The reason of the failure is the news, not what it leaves to clean up.
-                let _ = mounting::unmount_each(place.root, &mounted.destinations, &forked);
+                let _ = mounting::unmount_each(
+                    place.root,
+                    &mounted.destinations,
+                    &mounted.made,
+                    &forked,
+                );
                 return Err(refused(place.root, wanted, index, errno));
             }
         }

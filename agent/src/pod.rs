@@ -51,6 +51,8 @@ pub(crate) struct Container {
     pub(crate) root: CString,
     /// Destinations of its mounts, in order.
     pub(crate) mounts: Vec<CString>,
+    /// The directories that were made in its root for them.
+    pub(crate) made: Vec<CString>,
     pub(crate) processes: BTreeMap<String, Process>,
     /// The sessions of all processes that were started here.
     pub(crate) sessions: BTreeSet<i32>,
@@ -339,6 +341,14 @@ impl Table {
         }
         self.containers.insert(id.to_owned(), container);
         Ok(())
+    }
+
+    /// Takes all of them out.
+    pub(crate) fn take_all(&mut self) -> Vec<Container> {
+        self.containers
+            .drain()
+            .map(|(_, container)| container)
+            .collect()
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Container> {

@@ -141,6 +141,7 @@ impl AgentService for Service {
         let grace = Duration::from_millis(request.grace_ms);
         std::thread::spawn(move || {
             end_all(&pod, grace);
+            remove_made(&pod);
             power_off()
         });
         Ok(Empty::default())
@@ -224,6 +225,7 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
     let container = Container {
         root,
         mounts: mounted.destinations,
+        made: mounted.made,
         processes: Default::default(),
         sessions: Default::default(),
         own_namespace: false,
@@ -244,7 +246,8 @@ fn delete(pod: &Pod, id: &str) -> Answer<Empty> {
     let Some(container) = pod.lock().remove(id) else {
         return Ok(Empty::default());
     };
-    mounting::unmount_each(&container.root, &container.mounts, || pod.forked())?;
+    let forked = || pod.forked();
+    mounting::unmount_each(&container.root, &container.mounts, &container.made, forked)?;
     Ok(Empty::default())
 }
 
@@ -342,6 +345,19 @@ fn forget(pod: &Pod, request: &DeleteProcessRequest) -> Answer<Empty> {
         .processes
         .remove(&request.exec_id);
     Ok(Empty::default())
+}
+
+/// Leaves the containers' roots as they were: without the directories that were made for mounts.
+fn remove_made(pod: &Pod) {
+    let containers = pod.lock().take_all();
+    for container in containers
+        .iter()
+        .filter(|container| !container.made.is_empty())
+    {
+        // The machine ends all the same.
+        let forked = || pod.forked();
+        let _ = mounting::unmount_each(&container.root, &container.mounts, &container.made, forked);
+    }
 }
 
 /// Ends every process of the pod, first by asking when there is time for that.

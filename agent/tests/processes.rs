@@ -412,6 +412,34 @@ fn binds_and_a_read_only_root_are_mounted() {
 }
 
 #[test]
+fn directories_that_mounts_took_do_not_stay_in_the_root() {
+    let places = |host: &Host| {
+        let root = host.directory.path().join("shared/root");
+        let names = std::fs::read_dir(root).expect("a root").flatten();
+        let mut names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    for read_only in [false, true] {
+        let mut host = Host::with(|request| request.readonly_rootfs = read_only);
+        let root = host.directory.path().join("shared/root");
+        assert!(root.join("proc").is_dir() && root.join("dev").is_dir());
+        assert_eq!(
+            host.run(&["sh", "-c", "ls /proc/self"]).wait(),
+            ProcessExit::Code(0)
+        );
+        match read_only {
+            true => host.agent.delete_container(ID).expect("deleted"),
+            false => {
+                host.agent.shutdown(Duration::ZERO).expect("an answer");
+                host.process.wait().expect("an end");
+            }
+        }
+        assert_eq!(places(&host), ["bin", "etc", "tmp"]);
+    }
+}
+
+#[test]
 fn masked_paths_are_empty_and_readonly_paths_are_not_written() {
     let host = Host::new();
     let root = host.directory.path().join("shared/root");
