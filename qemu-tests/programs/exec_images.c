@@ -98,6 +98,38 @@ static void headers(void) {
     run("cut off");
 }
 
+// Files that end too early: what an interrupted copy leaves.
+static void cut_offs(void) {
+    load_self();
+    size_t whole = size;
+    const Elf64_Ehdr *file = (Elf64_Ehdr *)image;
+    size_t headers_end = file->e_phoff + (size_t)file->e_phnum * sizeof(Elf64_Phdr);
+    struct { const char *what; size_t at; } cuts[] = {
+        {"cut in the headers", headers_end - 10},
+        {"cut after the headers", headers_end},
+        {"cut after a page", 4096},
+        {"cut in the middle", whole / 2 & ~4095ul},
+        {"empty", 0},
+        {"one byte", 1},
+        {"a magic number", 4},
+    };
+    for (unsigned i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        size = cuts[i].at;
+        run(cuts[i].what);
+    }
+    for (int i = 0, load; (load = find(PT_LOAD, i)) >= 0; i++) {
+        static char what[40];
+        const Elf64_Phdr *segment = header((unsigned)load);
+        snprintf(what, sizeof what, "cut in segment %d", i);
+        size = segment->p_offset + segment->p_filesz / 2;
+        if (segment->p_filesz > 64) run(what);
+    }
+    size = whole;
+    Elf64_Phdr *note = header((unsigned)find(PT_GNU_STACK, 0));
+    *note = (Elf64_Phdr){.p_type = PT_INTERP, .p_offset = whole - 4, .p_filesz = 20, .p_flags = PF_R};
+    run("cut in the interpreter's name");
+}
+
 int main(int argc, char **argv) {
     if (argc > 1) {
         say("%s: runs\n", argv[1]);
@@ -106,6 +138,7 @@ int main(int argc, char **argv) {
     turned_round();
     twice();
     headers();
+    cut_offs();
     static char zeroes[4096];
     make("/tmp/short", "\177ELF", 4, 0755);
     make("/tmp/text", zeroes, sizeof zeroes, 0755);
