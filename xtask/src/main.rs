@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod check;
 mod docs;
+mod fuzz;
 mod linux;
 mod packages;
 mod qemu_test;
@@ -50,6 +51,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Make random system calls in a guest
     Stress(stress::StressArguments),
+    /// Feed hostile bytes to whatever reads others' bytes
+    Fuzz(fuzz::FuzzArguments),
     /// Check the format, the lints, the layers, and what else a program can check
     Check,
     /// Write the pages that are generated from the code
@@ -75,6 +78,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Stress(arguments) => stress::run(&workspace, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Command::Check => check::run(&workspace),
         Command::Docs => docs::write(&workspace),
         Command::QemuTest(arguments) => qemu_test::run(&workspace, arguments),

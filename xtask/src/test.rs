@@ -10,7 +10,10 @@ use qemu_tests::{Report, containerd, kvm};
 
 use crate::build::{self, Image};
 use crate::workspace::Workspace;
-use crate::{bench, check, packages, qemu_test, reproduce, rootfs, shell, stress};
+use crate::{bench, check, fuzz, packages, qemu_test, reproduce, rootfs, shell, stress};
+
+/// For how long each target is fed hostile bytes, with `--full`.
+const FUZZ_SECONDS: u64 = 10;
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -18,7 +21,8 @@ pub(crate) struct TestArguments {
     /// Only these parts
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Also make random system calls, run Node, Java and Go, and build the image in another folder and compare its bytes
+    /// Also make random system calls, feed hostile bytes to what reads others', run Node, Java and Go, and build the image in
+    /// another folder and compare its bytes
     #[arg(long)]
     full: bool,
     /// Of the tests of `nacre run` and with containerd, only those whose name contains this
@@ -74,6 +78,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
         }
     }
     if arguments.full {
+        match fuzz::run(workspace, &fuzz::all(FUZZ_SECONDS)) {
+            Ok(()) => report.pass("fuzz"),
+            Err(error) => report.fail("fuzz", &format!("{error:#}")),
+        }
         report.merge(stress::test(workspace, built(workspace, &mut image)?)?);
         report.merge(reproduce::test(workspace, built(workspace, &mut image)?)?);
     }
