@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use host_machine::logging::{self, FORMAT_VARIABLE};
+
 use super::signals::SignalNumber;
 use super::size::Size;
 
@@ -12,6 +14,18 @@ pub(super) struct Args {
     /// The directory with the state of all pods [default: /run/nacre, or $XDG_RUNTIME_DIR/nacre].
     #[arg(long, global = true, value_name = "DIR", env = "NACRE_STATE_DIR")]
     pub(super) state_dir: Option<PathBuf>,
+    /// Say what is done, on stderr.
+    #[arg(long, global = true)]
+    pub(super) debug: bool,
+    /// How that is written: text or json.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = FORMAT_VARIABLE
+    )]
+    pub(super) log_format: logging::Format,
     #[command(subcommand)]
     pub(super) command: Command,
 }

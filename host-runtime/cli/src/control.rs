@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
 
+use host_machine::logging::timestamp;
 use host_machine::printing::tell;
 use pod::client::{ClientError, PodClient};
 use pod::state::StateRoot;
@@ -71,5 +72,5 @@ fn line(event: &Event) -> String {
         "" => "",
         exec => &format!(" {exec}"),
     };
-    format!("{}{who} {what}", super::logs::time(at))
+    format!("{}{who} {what}", timestamp(at))
 }

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use host_machine::logging;
 use host_machine::printing::tell;
 use pod::state::StateRoot;
 
@@ -59,6 +60,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    logging::start(args.debug, args.log_format);
     let root = StateRoot::locate(args.state_dir.as_deref());
     let outcome = match &args.command {
         args::Command::Run(args) => run::run(&root, args),

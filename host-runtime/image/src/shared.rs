@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use agent_protocol::MountOptions;
-use host_machine::printing::tell;
+use host_machine::printing::said;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
     mount_change, mount_remount, unmount,
@@ -115,10 +115,11 @@ impl Drop for SharedDir {
     fn drop(&mut self) {
         for target in self.mounted.iter().rev() {
             if let Err(errno) = unmount(target, UnmountFlags::DETACH) {
-                tell(format_args!(
-                    "cannot unmount {}: {errno}; it goes away with this process",
-                    target.display()
-                ));
+                tracing::warn!(
+                    "cannot unmount {}: {}; it goes away with this process",
+                    target.display(),
+                    said(&errno.into())
+                );
             }
         }
     }

@@ -11,6 +11,7 @@ mod error;
 mod exit;
 pub mod far_end;
 mod kvm_hint;
+pub mod logging;
 pub mod printing;
 mod process;
 mod spec;

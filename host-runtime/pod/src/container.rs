@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent_protocol::StartProcessRequest;
-use host_machine::printing::tell;
 
 use crate::agent::{AgentError, ProcessExit};
 use crate::error::PodError;
@@ -126,6 +125,7 @@ impl Container {
         let streams = self.run(&process, &ends);
         let streams = streams.inspect_err(|_| process.release_start())?;
         process.set_running();
+        tracing::debug!(container = self.id, exec = exec_id, "a process runs");
         let (container, exec) = (self.id.clone(), exec_id.to_owned());
         (self.parts.observer)(Event::Started { container, exec });
         let log = self.parts.log.as_ref().filter(|_| exec_id.is_empty());
@@ -299,12 +299,18 @@ impl Container {
         };
         if let Err(error) = process.wait_outputs(DRAIN) {
             // A reader that does not read must not keep a container from ending.
-            tell(format_args!("{}: {error}", self.id));
+            tracing::warn!("{}: {error}", self.id);
         }
         Ok(exit)
     }
 
     fn tell_exit(&self, exec_id: &str, exit: Exit) {
+        tracing::debug!(
+            container = self.id,
+            exec = exec_id,
+            status = exit.status,
+            "a process has ended"
+        );
         (self.parts.observer)(Event::Exited {
             container: self.id.clone(),
             exec: exec_id.to_owned(),

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use host_machine::printing::tell;
 use tokio::sync::watch;
 
 use crate::state::{PodDir, StateError};
@@ -98,9 +97,7 @@ impl PodLog {
         {
             files.has_failed = true;
             let dir = files.dir.display();
-            tell(format_args!(
-                "cannot write the log in {dir}, which will have gaps: {error}"
-            ));
+            tracing::warn!("cannot write the log in {dir}, which will have gaps: {error}");
         }
         drop(files);
         self.changed.send_modify(|_| {});

@@ -10,7 +10,6 @@ use std::time::SystemTime;
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message;
 
-use host_machine::printing::tell;
 use pod::state::StateRoot;
 
 use super::args::Args;
@@ -31,7 +30,7 @@ pub(super) fn delete(args: &Args) -> Result<(), ShimError> {
     }
     if let Err(error) = StateRoot::locate(None).clean(&args.namespace, &args.id) {
         // What is left there is not in the way of anything else.
-        tell(format_args!("{error}"));
+        tracing::warn!("{error}");
     }
     let response = DeleteResponse {
         exit_status: KILLED,

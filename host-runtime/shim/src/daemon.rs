@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use containerd_shim_protos::shim_async::create_task;
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::ttrpc::r#async::Server;
+use host_machine::logging;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::args::Args;
@@ -32,6 +33,7 @@ pub(super) fn serve(args: &Args) -> Result<(), ShimError> {
         rustix::io::dup(std::io::stdin()).map_err(system("keep the listening socket"))?;
     let listener = UnixListener::from(listener);
     rustix::process::setsid().map_err(system("leave containerd's session"))?;
+    logging::set_pod(&format!("{}/{}", args.namespace, args.id));
     own_mount_namespace()?;
     let bundle = std::env::current_dir().map_err(|source| ShimError::System {
         what: "find the container's bundle",

@@ -15,7 +15,6 @@ use containerd_shim_protos::shim_async::{Client, EventsClient};
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::ttrpc::r#async::transport::Socket;
 
-use host_machine::printing::tell;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -72,7 +71,7 @@ impl Publisher {
     pub(super) fn publish<M: MessageFull>(&self, topic: &str, event: &M) {
         let Some(queue) = &self.queue else { return };
         let Ok(value) = event.write_to_bytes() else {
-            tell(format_args!("cannot encode the event {topic}"));
+            tracing::error!("cannot encode the event {topic}");
             return;
         };
         let envelope = Envelope {
@@ -118,9 +117,7 @@ impl Line {
             match self.try_send(&request).await {
                 Ok(()) => return,
                 Err(error) if attempt == ATTEMPTS => {
-                    tell(format_args!(
-                        "containerd did not take the event {topic}: {error}"
-                    ));
+                    tracing::error!("containerd did not take the event {topic}: {error}");
                 }
                 Err(_) => {
                     self.client = None;

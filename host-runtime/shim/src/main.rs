@@ -25,10 +25,13 @@ use std::process::ExitCode;
 
 use args::{Action, Args};
 use error::ShimError;
+use host_machine::logging;
 use host_machine::printing::tell;
 
 fn main() -> ExitCode {
-    let outcome = Args::parse(std::env::args_os().skip(1)).and_then(|args| match args.action {
+    let args = Args::parse(std::env::args_os().skip(1));
+    logging::start_by_environment(args.as_ref().is_ok_and(|args| args.debug));
+    let outcome = args.and_then(|args| match args.action {
         Action::Start => launch::start(&args),
         Action::Delete => cleanup::delete(&args),
         Action::Serve => daemon::serve(&args),

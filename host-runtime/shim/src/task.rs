@@ -10,7 +10,7 @@ use containerd_shim_protos::events::task::{
     TaskExecStarted, TaskExit, TaskPaused, TaskResumed, TaskStart,
 };
 use containerd_shim_protos::topics;
-use host_machine::printing::{printable, tell};
+use host_machine::printing::printable;
 use host_machine::{LogTarget, Machine, MachineKind, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
 use oci::{After, Dropped, Hooks, OciError};
@@ -90,11 +90,11 @@ impl Task {
         plan.init.terminal = request.terminal;
         let container = pod.create_container(&plan.create, plan.init)?;
         for skipped in container.skipped_mounts() {
-            tell(format_args!(
+            tracing::warn!(
                 "{}: the guest has nothing to mount on {}",
                 request.id,
                 printable(skipped)
-            ));
+            );
         }
         // A program that is not there fails Create, as with runc, not Start.
         container.check()?;
@@ -182,7 +182,7 @@ impl Task {
     /// Powers the guest off, by force when it does not follow.
     pub(super) fn shut_down(&self) {
         if let Err(error) = self.pod.power_off() {
-            tell(format_args!("{}: {error}", self.container.id()));
+            tracing::warn!("{}: {error}", self.container.id());
         }
     }
 
@@ -194,19 +194,19 @@ impl Task {
 /// What a container asks for and does not get, although it starts.
 fn tell_dropped(id: &str, dropped: &[Dropped]) {
     for (index, field) in dropped.iter().enumerate() {
-        tell(format_args!(
+        tracing::warn!(
             "{id}: warning {} of {}: {} is not followed: {}",
             index + 1,
             dropped.len(),
             printable(&field.path),
             field.why
-        ));
+        );
     }
 }
 
 fn tell_all(id: &str, failures: &[OciError]) {
     for failure in failures {
-        tell(format_args!("{id}: {failure}"));
+        tracing::warn!("{id}: {failure}");
     }
 }
 
@@ -265,7 +265,7 @@ fn observer(id: &str, publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
                 exit,
             } => {
                 if let Some(lost) = exit.lost {
-                    tell(format_args!("{container}: lost process {exec:?}: {lost}"));
+                    tracing::warn!("{container}: lost process {exec:?}: {lost}");
                 }
                 let event = TaskExit {
                     id: if exec.is_empty() {
@@ -290,7 +290,7 @@ fn machine_kind(id: &str, asked: Option<&str>) -> Result<MachineKind, ShimError>
     let from_environment = std::env::var("NACRE_MACHINE").ok();
     let (kind, notice) = MachineKind::choose(asked.or(from_environment.as_deref()))?;
     if let Some(notice) = notice {
-        tell(format_args!("{id}: {notice}"));
+        tracing::warn!("{id}: {notice}");
     }
     Ok(kind)
 }

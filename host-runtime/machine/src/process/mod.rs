@@ -74,6 +74,7 @@ impl VmmProcess {
             .process_group(0)
             .spawn()
             .map_err(|source| MachineError::Spawn { path, source })?;
+        tracing::debug!(pid = child.id(), program, "the machine's process runs");
         let shared = Arc::new(Shared::new(started, program, child, said));
         let reader = state::spawn_reader(&shared, ours.try_clone().map_err(channel_error)?)?;
         let machine = Self {

@@ -17,7 +17,7 @@ use rustix::time::ClockId;
 
 use super::worker::Worker;
 use crate::control::{self, Event, MAX_MESSAGE, Message, Reply};
-use crate::printing::{printable, tell};
+use crate::printing::printable;
 use crate::{ExitReason, MachineError, Phase, Timings};
 
 /// How long a VMM that has hung up may take to end before it is killed.
@@ -205,7 +205,7 @@ impl Shared {
         wait_hang_up(&self.said);
         let said = last_words(&self.said);
         if !said.is_empty() {
-            tell(format_args!("{}: {said}", self.program));
+            tracing::warn!("{}: {said}", self.program);
         }
         let mut state = self.lock();
         let since_start = monotonic_ns().saturating_sub(self.started_ns);
@@ -217,6 +217,7 @@ impl Shared {
             None if state.killed_by_owner => ExitReason::Stopped,
             None => reason_of(status, &said),
         };
+        tracing::debug!("the microVM has ended: {reason}");
         state.exit = Some(reason);
         self.changed.notify_all();
     }

@@ -375,7 +375,12 @@ fn bounded<T>(
     bound: Duration,
     answer: impl Future<Output = ttrpc::Result<T>>,
 ) -> Result<T, AgentError> {
-    match runtime::wait(async { tokio::time::timeout(bound, answer).await })? {
+    let begun = Instant::now();
+    let answer = runtime::wait(async { tokio::time::timeout(bound, answer).await })?;
+    let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let refused = !matches!(answer, Ok(Ok(_)));
+    tracing::debug!(call, took_us, refused, "called the agent");
+    match answer {
         Ok(answer) => answer.map_err(|source| AgentError::of_call(call, source)),
         Err(_) => Err(AgentError::NoAnswer {
             call,

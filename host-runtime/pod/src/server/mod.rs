@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use host_machine::printing::tell;
 use tokio::sync::{broadcast, watch};
 use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
@@ -144,7 +143,7 @@ impl PodServer {
         let mut until = stopping.clone();
         runtime.spawn(async move {
             if let Err(error) = server.start().await {
-                tell(format_args!("cannot answer on pod.sock: {error}"));
+                tracing::error!("cannot answer on pod.sock: {error}");
             }
             // An owner that is gone has stopped it, too.
             let _ = until.wait_for(|stop| *stop).await;

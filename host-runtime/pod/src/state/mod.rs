@@ -14,6 +14,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use host_machine::logging;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -98,7 +99,9 @@ impl StateRoot {
         check_name("namespace", &record.namespace)?;
         check_name("pod", &record.name)?;
         self.make()?;
-        dir::claim(&self.path, record)
+        let dir = dir::claim(&self.path, record)?;
+        logging::set_pod(&format!("{}/{}", record.namespace, record.name));
+        Ok(dir)
     }
 
     /// All pods that live. Stale directories are removed on the way.
