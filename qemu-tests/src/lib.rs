@@ -15,6 +15,7 @@ pub mod containerd;
 pub mod diff;
 pub mod gaps;
 pub mod host;
+mod idle;
 pub mod kvm;
 pub mod poor_machines;
 pub mod programs;

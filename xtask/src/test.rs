@@ -116,11 +116,7 @@ fn run_part(
             },
             arguments,
         ),
-        Part::Containerd => containerd_tests(
-            workspace,
-            built(workspace, image)?,
-            arguments.filter.clone(),
-        ),
+        Part::Containerd => containerd_tests(workspace, built(workspace, image)?, arguments),
     }
 }
 
@@ -206,6 +202,7 @@ fn run_tests(
         busybox,
         debian,
         applications,
+        full: arguments.full,
         work_dir,
         filter: arguments.filter.clone(),
     })
@@ -214,7 +211,7 @@ fn run_tests(
 fn containerd_tests(
     workspace: &Workspace,
     _image: &Image,
-    filter: Option<String>,
+    arguments: &TestArguments,
 ) -> anyhow::Result<Report> {
     packages::require("the containerd tests", packages::CONTAINERD)?;
     let nacre = build::host_tools(workspace)?;
@@ -225,8 +222,9 @@ fn containerd_tests(
     containerd::run(&containerd::Options {
         bin_dir,
         rootfs,
+        full: arguments.full,
         work_dir,
-        filter,
+        filter: arguments.filter.clone(),
     })
 }
 

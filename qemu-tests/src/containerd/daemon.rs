@@ -66,6 +66,23 @@ impl Daemon {
         self.wait_ready()
     }
 
+    /// Whether what takes long is tested, too.
+    pub(super) fn is_full(&self) -> bool {
+        self.options.full
+    }
+
+    /// Runs `nacre` for this containerd's pods; it has to succeed.
+    pub(super) fn nacre(&self, words: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(self.options.bin_dir.join("nacre"))
+            .args(words)
+            .env("NACRE_STATE_DIR", self.state_dir())
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run nacre")?;
+        ensure!(output.status.success(), "nacre {words:?}: {output:?}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Where the pods have their state directories.
     pub(super) fn state_dir(&self) -> PathBuf {
         self.dir.join("pods")

@@ -25,6 +25,8 @@ pub struct Options {
     pub bin_dir: PathBuf,
     /// A root file system with busybox, which becomes the image.
     pub rootfs: PathBuf,
+    /// Also what takes long.
+    pub full: bool,
     /// A folder for logs and containerd's state; its path should be short.
     pub work_dir: PathBuf,
     /// Only the tests whose name contains this.

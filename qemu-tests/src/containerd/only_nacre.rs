@@ -18,9 +18,10 @@ type Check = fn(&mut Daemon) -> anyhow::Result<()>;
 
 /// Runs the checks; each names its container as it is named itself.
 pub(super) fn run(options: &Options, daemon: &mut Daemon, report: &mut Report) {
-    let checks: [(&str, Check); 10] = [
+    let checks: [(&str, Check); 11] = [
         ("own-kernel", |daemon| own_kernel(daemon)),
         ("states", |daemon| states(daemon)),
+        ("seen-by-nacre", |daemon| seen_by_nacre(daemon)),
         ("many-execs", |daemon| many_execs(daemon)),
         ("refusals", |daemon| refusals(daemon)),
         ("dockers-spec", |daemon| dockers_spec(daemon)),
@@ -47,6 +48,47 @@ fn own_kernel(daemon: &Daemon) -> anyhow::Result<()> {
         text.contains("nacre") && text != host,
         "the guest says {text:?}"
     );
+    Ok(())
+}
+
+/// `nacre` reaches what containerd has started, and containerd learns of it.
+fn seen_by_nacre(daemon: &Daemon) -> anyhow::Result<()> {
+    let id = "seen-by-nacre";
+    detach(daemon, id)?;
+    let listed = daemon.nacre(&["ps"])?;
+    let line = listed
+        .lines()
+        .find(|line| line.contains(id))
+        .unwrap_or_default();
+    let is_right = line.contains("running") && line.contains("/bin/sleep 1000");
+    ensure!(is_right, "nacre ps says {listed:?}");
+    let said = daemon.nacre(&["exec", id, "/bin/echo", "here"])?;
+    ensure!(said == "here\n", "nacre exec says {said:?}");
+    let tasks = || -> anyhow::Result<String> {
+        let list = daemon.ctr(&["task", "list"], None)?;
+        Ok(String::from_utf8_lossy(&list.stdout).into_owned())
+    };
+    daemon.nacre(&["pause", id])?;
+    ensure!(
+        tasks()?.contains("PAUSED"),
+        "containerd says {:?}",
+        tasks()?
+    );
+    daemon.nacre(&["resume", id])?;
+    if daemon.is_full() {
+        let listed = daemon.nacre(&["ps", "--format", "json"])?;
+        let listed: Value = serde_json::from_str(&listed)?;
+        let mut pods = listed.as_array().context("no list")?.iter();
+        let pod = pods.find(|pod| pod["name"] == id).context("not listed")?;
+        let owner = pod["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        crate::idle::check(owner.context("no pid")?)?;
+    }
+    daemon.nacre(&["kill", id])?;
+    wait_until("the task to stop", || Ok(tasks()?.contains("STOPPED")))?;
+    daemon.ctr(&["task", "delete", id], None)?;
+    daemon.ctr(&["container", "delete", id], None)?;
+    let listed = daemon.nacre(&["ps", "-q"])?;
+    ensure!(!listed.contains(id), "nacre ps still says {listed:?}");
     Ok(())
 }
 
@@ -192,6 +234,12 @@ fn nothing_left(daemon: &Daemon) -> anyhow::Result<()> {
         .filter(|line| line.contains(state.trim_end_matches('/')))
         .collect();
     ensure!(left.is_empty(), "left mounted: {left:?}");
+    let pods = daemon.nacre(&["ps", "-q"])?;
+    let folders = fs::read_dir(daemon.state_dir()).map_or(0, Iterator::count);
+    ensure!(
+        pods.is_empty() && folders == 0,
+        "left in the state directory: {pods:?}, {folders}"
+    );
     Ok(())
 }
 

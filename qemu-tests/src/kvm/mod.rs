@@ -71,6 +71,8 @@ pub struct Options {
     pub debian: Option<PathBuf>,
     /// A root file system with Node, Java and a Go program; without it its scenarios are skipped.
     pub applications: Option<PathBuf>,
+    /// Also what takes long.
+    pub full: bool,
     /// A folder for logs.
     pub work_dir: PathBuf,
     /// Only scenarios whose name contains this.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use super::Options;
 use super::bad_input::{OWN_FAILURE, judge, nothing_left, vmms_of};
 use super::process::{self, Ended};
+use super::{Machine, Options};
 use crate::Report;
 
 const NAME: &str = "tested";
@@ -20,10 +20,14 @@ const BOUND: Duration = Duration::from_secs(120);
 /// Rounds of the killing; the moments come from a sequence that looks random.
 const ROUNDS: u64 = 6;
 
+/// Takes time without work.
+const IDLE: &str = "pods: idle";
+
 type Check = fn(&Pods<'_>) -> anyhow::Result<()>;
 
-const CHECKS: [(&str, Check); 3] = [
+const CHECKS: [(&str, Check); 4] = [
     ("pods: all commands", all_commands),
+    (IDLE, idle),
     ("pods: killed at any moment", killed),
     ("pods: bad state directories", bad_directories),
 ];
@@ -34,6 +38,10 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         let test = options.name(name);
         if let Some(reason) = options.machine.why_not() {
             report.skip(test, reason);
+            continue;
+        }
+        if *name == IDLE && !(options.full && options.machine == Machine::Kvm) {
+            report.skip(test, "it takes most of a minute: on KVM, with `--full`");
             continue;
         }
         let root = options.work_dir.join("pods");
@@ -182,6 +190,19 @@ fn while_it_runs(pods: &Pods<'_>, child: &mut Child) -> anyhow::Result<()> {
         "the events are {words:?}"
     );
     Ok(())
+}
+
+/// A pod whose program sleeps costs memory and no time.
+fn idle(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let mut child = pods.start("echo out; exec sleep 1000")?;
+    let mut line = String::new();
+    let stdout = child.stdout.take().context("no stdout")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    let checked = crate::idle::check(child.id());
+    child.kill()?;
+    child.wait()?;
+    checked?;
+    pods.is_empty()
 }
 
 fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
