@@ -189,14 +189,9 @@ pub(super) struct RunArgs {
     /// Give the program a terminal.
     #[arg(short, long)]
     pub(super) tty: bool,
-    /// Virtual CPUs, 1 to 4.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1,
-        allow_negative_numbers = true
-    )]
-    pub(super) cpus: u32,
+    /// Virtual CPUs, 1 to 4, and as much of the host's time as so many have [default: 1].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(super) cpus: Option<u32>,
     /// Guest memory: bytes, or with K, M, G or T.
     #[arg(
         short,

@@ -14,6 +14,7 @@ use host_machine::{
     LogTarget, Machine, MachineError, MachineKind, MachineSpec, Memory, Share, VmmProcess,
 };
 use image::boot;
+use pod::cgroup::{Limits, Quota, Wish};
 use pod::state::{PodDir, Record, StateError, StateRoot};
 use pod::{Hub, Pod, PodServer};
 
@@ -37,13 +38,14 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     if args.tty && args.interactive && !rustix::termios::isatty(io::stdin()) {
         return Err(RunError::NotATerminal);
     }
-    let spec = spec(args)?;
+    let mut spec = spec(args)?;
     let request = process_request(args)?;
     before_boot::check(args, &request)?;
     before_boot::warn_of_memory(args.memory.0);
     let caught = Caught::start()?;
     // The last to go: until then the pod has its name.
-    let dir = claim(root, args)?;
+    let mut dir = claim(root, args)?;
+    give_cgroup(&mut dir, args, &mut spec)?;
     let hub = Hub::create(&dir)?;
     let mut marks = Marks::new();
     let aborted = |error| {
@@ -132,6 +134,21 @@ fn run_in(
     exit.map(|exit| u8::try_from(exit.status).unwrap_or(u8::MAX))
 }
 
+/// Gives the machine a cgroup of the host's, where there is one.
+fn give_cgroup(dir: &mut PodDir, args: &RunArgs, spec: &mut MachineSpec) -> Result<(), StateError> {
+    let limits = Limits {
+        cpu: args.cpus.map(Quota::of_cpus),
+        ..Limits::of(spec)
+    };
+    let wish = Wish {
+        path: None,
+        needs: None,
+    };
+    dir.make_leaf(wish, &limits)?;
+    spec.leaf = dir.leaf().map(|leaf| leaf.machine());
+    Ok(())
+}
+
 /// What ends the microVM when the guest cannot be asked any more.
 fn force(machine: &Arc<dyn Machine>, forced: &Arc<AtomicU8>) -> Force {
     let (machine, forced) = (Arc::clone(machine), Arc::clone(forced));
@@ -177,7 +194,7 @@ fn spec(args: &RunArgs) -> Result<MachineSpec, RunError> {
     })?;
     boot::check_archive(&initramfs)?;
     let mut spec = MachineSpec::new(kernel, initramfs);
-    spec.cpus = args.cpus;
+    spec.cpus = args.cpus.unwrap_or(1);
     spec.memory = Memory::fixed(args.memory.0);
     spec.shares = vec![Share {
         tag: SHARED_TAG.to_owned(),

@@ -65,6 +65,7 @@ fn table(rows: &[Row]) -> String {
         "NAME",
         "CPU TIME",
         "MEMORY",
+        "CGROUP",
         "PIDS",
         "EXITS",
         "REQUESTS",
@@ -78,6 +79,7 @@ fn table(rows: &[Row]) -> String {
             pod.record.name.clone(),
             format!("{:.2} s", Duration::from_nanos(stats.cpu_ns).as_secs_f64()),
             memory(stats.memory_bytes),
+            cgroup(stats),
             stats.processes.to_string(),
             stats.exits.iter().sum::<u64>().to_string(),
             devices.collect::<Vec<_>>().join(", "),
@@ -97,11 +99,36 @@ fn json_of(rows: &[Row]) -> String {
             "memory_bytes": stats.memory_bytes,
             "processes": stats.processes,
             "exits": stats.exits,
+            "cgroup": cgroup_json(stats),
             "requests": devices.collect::<serde_json::Map<_, _>>(),
         })
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
     format!("{:#}\n", Value::from(rows))
+}
+
+/// What is charged to the host's cgroup of the machine, the page cache too, of how much may be.
+fn cgroup(stats: &StatsResponse) -> String {
+    let Some(cgroup) = stats.cgroup.as_ref() else {
+        return "-".to_owned();
+    };
+    let figure = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), memory);
+    let (used, limit) = (cgroup.memory_bytes, cgroup.memory_limit_bytes);
+    format!("{} of {}", figure(used), figure(limit))
+}
+
+fn cgroup_json(stats: &StatsResponse) -> Value {
+    let Some(cgroup) = stats.cgroup.as_ref() else {
+        return Value::Null;
+    };
+    json!({
+        "path": cgroup.path,
+        "memory_bytes": cgroup.memory_bytes,
+        "memory_limit_bytes": cgroup.memory_limit_bytes,
+        "processes": cgroup.processes,
+        "throttled_ns": cgroup.throttled_ns,
+        "oom_kills": cgroup.oom_kills,
+    })
 }
 
 /// Bytes in the largest unit with a whole number, to a tenth.

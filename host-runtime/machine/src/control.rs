@@ -30,12 +30,13 @@ pub const FIRST_CALL: u64 = 1;
 /// The largest message either side sends or accepts, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The most descriptors one message carries.
-const MAX_FDS: usize = 8;
+const MAX_FDS: usize = 16;
 
 /// What a VMM needs to know to build its machine.
 ///
-/// It names no file to open: every file comes as a descriptor, in the order kernel, initramfs, log, and the
-/// directory of each share. The names are for messages only.
+/// It names no file to open: every file comes as a descriptor, in the order kernel, initramfs, log, the directory of
+/// each share, and the `cgroup.procs` of each of the host's cgroups that the process is to enter. The names are for
+/// messages only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VmConfig {
     /// The kernel's path, for messages.

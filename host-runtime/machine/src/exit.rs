@@ -51,6 +51,12 @@ pub enum ExitReason {
         /// The signal's number.
         signal: i32,
     },
+    /// The host's out-of-memory killer came by.
+    #[error(
+        "the host's out-of-memory killer ended the microVM: its processes reached the memory limit of their cgroup, \
+         or the host had no memory left; give the pod more memory, or the host less to do"
+    )]
+    OutOfMemory,
     /// Its owner ended the microVM.
     #[error("the microVM was stopped by its owner")]
     Stopped,
@@ -63,6 +69,17 @@ pub enum ExitReason {
 }
 
 impl ExitReason {
+    /// The same, knowing whether the host's out-of-memory killer ended a process of the machine.
+    #[must_use]
+    pub(crate) fn knowing(self, has_oom_kills: impl Fn() -> bool) -> Self {
+        match self {
+            Self::VmmKilled { signal: 9 } | Self::GoferKilled { signal: 9 } if has_oom_kills() => {
+                Self::OutOfMemory
+            }
+            reason => reason,
+        }
+    }
+
     /// Whether this is how a microVM should end; everything else means that work may be lost.
     #[must_use]
     pub fn is_orderly(&self) -> bool {

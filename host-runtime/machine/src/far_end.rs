@@ -16,7 +16,7 @@ use crate::control::{
     self, Call, Event, FIRST_CALL, MAX_MESSAGE, Message, Reply, Request, ShareConfig, VERSION,
     VmConfig,
 };
-use crate::{ExitReason, Phase};
+use crate::{ExitReason, Phase, cgroup};
 
 /// What comes with a start request.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub fn serve<E: Display>(
 }
 
 impl Start {
-    /// Takes the start request from the channel.
+    /// Takes the start request from the channel, and enters the cgroups that come with it.
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence.
@@ -98,6 +98,7 @@ impl Start {
             [share] => Some((share.clone(), next()?)),
             _ => return Err("it has several shares"),
         };
+        cgroup::enter(fds.collect())?;
         Ok(Self {
             config,
             kernel,

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cgroup;
 pub mod control;
 mod error;
 mod exit;
@@ -22,6 +23,7 @@ use std::fmt::Debug;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+pub use cgroup::CgroupLeaf;
 pub use error::MachineError;
 pub use exit::ExitReason;
 pub use process::VmmProcess;

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::MachineError;
+use crate::{CgroupLeaf, MachineError};
 
 /// The most virtual CPUs a microVM has.
 pub const MAX_CPUS: u32 = 4;
@@ -39,6 +39,8 @@ pub struct MachineSpec {
     pub log: LogTarget,
     /// What runs it.
     pub kind: MachineKind,
+    /// The host's cgroup that its processes enter, if there is one.
+    pub leaf: Option<CgroupLeaf>,
     /// The program of its process; `None` for the one of [`MachineSpec::kind`] beside the running program.
     pub vmm: Option<PathBuf>,
 }
@@ -216,6 +218,7 @@ impl MachineSpec {
             disks: Vec::new(),
             log: LogTarget::Discard,
             kind: MachineKind::Kvm,
+            leaf: None,
             vmm: None,
         }
     }

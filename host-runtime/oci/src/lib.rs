@@ -27,6 +27,7 @@ pub use features::features;
 pub use fields::Dropped;
 pub use hooks::{After, Hooks};
 pub use mounts::Bind;
+pub use resources::CpuLimits;
 
 /// The annotation that says what a container's microVM runs on, `kvm` or `qemu`.
 const MACHINE: &str = "dev.nacre.machine";
@@ -48,10 +49,20 @@ pub struct Plan {
     pub cpus: u32,
     /// How much memory, in bytes.
     pub memory_bytes: u64,
+    /// Where its cgroup is to be on the host, if that is said.
+    pub cgroups_path: Option<String>,
+    /// What that is to hold it to, beside its size.
+    pub limits: CpuLimits,
     /// Programs of the host to run before and after.
     pub hooks: Hooks,
     /// The fields that are set and not followed.
     pub dropped: Vec<Dropped>,
+}
+
+/// Go's types have an empty one where there is none.
+fn cgroups_path(linux: &Linux) -> Option<String> {
+    let path = linux.cgroups_path().as_ref()?.display().to_string();
+    Some(path).filter(|path| !path.is_empty())
 }
 
 fn annotation(spec: &Spec, name: &str) -> Option<String> {
@@ -106,6 +117,8 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
         machine: annotation(&spec, MACHINE),
         cpus: size.cpus,
         memory_bytes: size.memory_bytes,
+        cgroups_path: cgroups_path(linux),
+        limits: size.limits,
         hooks: Hooks::new(id, bundle, &spec),
         dropped,
     })

@@ -1,4 +1,4 @@
-//! `linux.resources`: what becomes the microVM's size, what holds in any, and what is refused.
+//! `linux.resources`: what becomes the microVM's size or its cgroup's limits, what holds in any, and what is refused.
 
 use oci_spec::runtime::{
     LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources,
@@ -16,6 +16,25 @@ const DEFAULT_MEMORY: u64 = 256 << 20;
 pub(super) struct Size {
     pub(super) cpus: u32,
     pub(super) memory_bytes: u64,
+    pub(super) limits: CpuLimits,
+}
+
+/// What the host's cgroup of the pod is to hold it to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuLimits {
+    /// So many microseconds of processor time in a period of so many.
+    pub quota: Option<(u64, u64)>,
+    /// A weight against others of the host.
+    pub shares: Option<u64>,
+}
+
+impl CpuLimits {
+    /// Whether the number of virtual CPUs does not say as much.
+    #[must_use]
+    pub fn is_part_of_a_cpu(&self) -> bool {
+        self.quota
+            .is_some_and(|(quota, period)| quota % period != 0)
+    }
 }
 
 /// Checks all of it and gives the size.
@@ -26,8 +45,10 @@ pub(super) fn size(resources: Option<&LinuxResources>) -> Result<Size, OciError>
             return Err(unsupported("linux.resources.pids.limit"));
         }
     }
+    let limits = cpu_limits(resources.and_then(|resources| resources.cpu().as_ref()));
     Ok(Size {
-        cpus: cpus(resources.and_then(|resources| resources.cpu().as_ref()))?,
+        cpus: cpus(&limits)?,
+        limits,
         memory_bytes: memory(resources.and_then(|resources| resources.memory().as_ref()))?,
     })
 }
@@ -91,31 +112,34 @@ fn memory(memory: Option<&LinuxMemory>) -> Result<u64, OciError> {
     }
 }
 
-/// A CPU quota is a number of virtual CPUs; parts of a CPU are refused.
-fn cpus(cpu: Option<&LinuxCpu>) -> Result<u32, OciError> {
-    let Some(cpu) = cpu else { return Ok(1) };
-    let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok());
-    match (
-        quota.filter(|&quota| quota > 0),
-        // The kernel's own period, which 0 leaves as it is.
-        cpu.period().filter(|&period| period > 0).unwrap_or(100_000),
-    ) {
-        // A period of nothing is nothing.
-        (None, _) => Ok(1),
-        (Some(quota), period) if quota % period == 0 => {
-            u32::try_from(quota / period).map_err(|_| invalid("the CPU quota is out of range"))
-        }
-        (Some(quota), period) => Err(invalid(&format!(
-            "the CPU quota of {quota} µs in {period} µs is not a whole number of CPUs, which is what a microVM has"
-        ))),
-    }
+/// What is set of them; 0 and -1 are not.
+fn cpu_limits(cpu: Option<&LinuxCpu>) -> CpuLimits {
+    let quota = cpu
+        .and_then(LinuxCpu::quota)
+        .and_then(|quota| u64::try_from(quota).ok());
+    // The kernel's own period, which 0 leaves as it is.
+    let period = cpu
+        .and_then(LinuxCpu::period)
+        .filter(|&period| period > 0)
+        .unwrap_or(100_000);
+    let quota = quota
+        .filter(|&quota| quota > 0)
+        .map(|quota| (quota, period));
+    let shares = cpu.and_then(LinuxCpu::shares).filter(|&shares| shares > 0);
+    CpuLimits { quota, shares }
+}
+
+/// As many virtual CPUs as a CPU quota can keep busy.
+fn cpus(limits: &CpuLimits) -> Result<u32, OciError> {
+    let (quota, period) = limits.quota.unwrap_or((1, 1));
+    u32::try_from(quota.div_ceil(period)).map_err(|_| invalid("the CPU quota is out of range"))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Size, size};
+    use super::{CpuLimits, Size, size};
 
     fn of(resources: Value) -> Result<Size, String> {
         let resources = serde_json::from_value(resources).expect("resources");
@@ -133,16 +157,27 @@ mod tests {
             ],
             "pids": {"limit": -1}
         }));
-        let (cpus, memory_bytes) = (2, 128 << 20);
-        assert_eq!(got, Ok(Size { cpus, memory_bytes }));
+        let size = Size {
+            cpus: 2,
+            memory_bytes: 128 << 20,
+            limits: CpuLimits {
+                quota: Some((200_000, 100_000)),
+                shares: Some(1024),
+            },
+        };
+        assert!(!size.limits.is_part_of_a_cpu());
+        assert_eq!(got, Ok(size));
         let none = of(json!({"memory": {"limit": -1}, "cpu": {"quota": -1, "period": 0}}));
-        assert_eq!(none.map(|size| size.cpus), Ok(1));
+        let none = none.expect("no limit");
+        assert_eq!((none.cpus, none.limits), (1, CpuLimits::default()));
+        let parts = of(json!({"cpu": {"quota": 150_000}})).expect("a CPU and a half");
+        assert_eq!(parts.cpus, 2);
+        assert!(parts.limits.is_part_of_a_cpu());
     }
 
     #[test]
     fn what_a_size_cannot_say_is_refused_by_name() {
         for (resources, word) in [
-            (json!({"cpu": {"quota": 50_000}}), "whole number"),
             (json!({"memory": {"limit": 1_048_576}}), "memory limit"),
             (json!({"memory": {"swap": 1_048_576}}), "memory.swap"),
             (

@@ -66,5 +66,10 @@ fn a_container_of_a_kubernetes_pod_is_refused_for_the_namespaces_it_joins() {
     let plan = alone.expect("a plan");
     assert_eq!((plan.memory_bytes, plan.cpus), (256 << 20, 1));
     assert_eq!(plan.init.oom_score_adj, 1000);
-    assert_eq!(plan.dropped.len(), 1, "{:?}", plan.dropped);
+    assert_eq!(plan.limits.shares, Some(2));
+    assert!(
+        plan.cgroups_path
+            .is_some_and(|path| path.contains("cri-containerd"))
+    );
+    assert_eq!(plan.dropped, []);
 }

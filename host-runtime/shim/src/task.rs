@@ -13,7 +13,8 @@ use containerd_shim_protos::topics;
 use host_machine::printing::printable;
 use host_machine::{LogTarget, Machine, MachineKind, MachineSpec, Memory, Share, VmmProcess};
 use image::{RootfsMount, SharedDir, boot};
-use oci::{After, Dropped, Hooks, OciError};
+use oci::{After, Dropped, Hooks, OciError, Plan};
+use pod::cgroup::{Limits, Quota, Wish};
 use pod::state::{PodDir, Record, StateRoot};
 use pod::{Container, Event, Hub, Observer, Pod, PodServer};
 
@@ -55,7 +56,7 @@ impl Task {
         let bundle = Path::new(&request.bundle);
         let mut plan = oci::read(&request.id, bundle)?;
         tell_dropped(&request.id, &plan.dropped);
-        let dir = StateRoot::locate(None).claim(&Record {
+        let mut dir = StateRoot::locate(None).claim(&Record {
             command: plan.init.args.clone(),
             root: bundle.to_owned(),
             ..Record::new(namespace, &request.id, "containerd-shim-nacre-v2")
@@ -68,7 +69,7 @@ impl Task {
         }
         let images = boot::locate()?;
         let kind = machine_kind(&request.id, plan.machine.as_deref())?;
-        let machine: Arc<dyn Machine> = Arc::new(VmmProcess::start(&MachineSpec {
+        let mut spec = MachineSpec {
             kind,
             cpus: plan.cpus,
             memory: Memory::fixed(plan.memory_bytes),
@@ -78,7 +79,9 @@ impl Task {
             }],
             log: LogTarget::File(bundle.join("console.log")),
             ..MachineSpec::new(images.kernel, images.initramfs)
-        })?);
+        };
+        give_cgroup(&mut dir, &plan, &mut spec)?;
+        let machine: Arc<dyn Machine> = Arc::new(VmmProcess::start(&spec)?);
         if plan.init.oom_score_adj != 0 {
             // On the host the microVM is the container. Its score inside orders its own processes.
             set_oom_score(machine.pid(), plan.init.oom_score_adj)?;
@@ -189,6 +192,28 @@ impl Task {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Stdio>>> {
         self.stdio.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Gives the machine the cgroup that the container names, or one of its own where the host has cgroups.
+fn give_cgroup(dir: &mut PodDir, plan: &Plan, spec: &mut MachineSpec) -> Result<(), ShimError> {
+    let asked = &plan.limits;
+    let needs = match (&plan.cgroups_path, asked.is_part_of_a_cpu()) {
+        (Some(_), _) => Some("linux.cgroupsPath"),
+        (None, true) => Some("a CPU quota for part of a CPU (linux.resources.cpu.quota)"),
+        (None, false) => None,
+    };
+    let path = plan.cgroups_path.as_deref();
+    let limits = Limits {
+        cpu: asked.quota.map(|(quota_us, period_us)| Quota {
+            quota_us,
+            period_us,
+        }),
+        shares: asked.shares,
+        ..Limits::of(spec)
+    };
+    dir.make_leaf(Wish { path, needs }, &limits)?;
+    spec.leaf = dir.leaf().map(|leaf| leaf.machine());
+    Ok(())
 }
 
 /// What a container asks for and does not get, although it starts.

@@ -1,6 +1,7 @@
 //! Pods that other processes own: `nacre ps`, `exec`, `kill`, `logs`, `stats` and the rest against a `nacre run` that
 //! runs, and what is left when any of the processes is killed at any moment.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
-use super::bad_input::{OWN_FAILURE, judge, nothing_left, vmms_of};
+use super::bad_input::{OWN_FAILURE, gofers_of, judge, nothing_left, qemus, vmms_of};
 use super::process::{self, Ended};
 use super::{Machine, Options};
 use crate::Report;
@@ -48,7 +50,12 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         if root.exists() {
             fs::remove_dir_all(&root)?;
         }
-        let done = check(&Pods { options, root });
+        let pods = Pods {
+            options,
+            root,
+            leaves: RefCell::default(),
+        };
+        let done = check(&pods);
         let left = || nothing_left(options);
         let result = done
             .map_err(|error| format!("{error:#}"))
@@ -62,6 +69,8 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 struct Pods<'a> {
     options: &'a Options,
     root: PathBuf,
+    /// The cgroups that pods were seen to have.
+    leaves: RefCell<Vec<PathBuf>>,
 }
 
 impl Pods<'_> {
@@ -101,6 +110,21 @@ impl Pods<'_> {
         command.spawn().context("cannot start nacre")
     }
 
+    /// The cgroups of the pod, as its state names them for who finds it dead.
+    fn see_leaves(&self) -> Vec<PathBuf> {
+        let state = self.root.join("default").join(NAME).join("state.json");
+        let state = fs::read(state).unwrap_or_default();
+        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+        let leaves = state["cgroup"]["leaves"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let leaves = leaves.iter().filter_map(Value::as_str).map(PathBuf::from);
+        let leaves: Vec<_> = leaves.collect();
+        self.leaves.borrow_mut().extend(leaves.iter().cloned());
+        leaves
+    }
+
     /// All is gone, and `ps` knows it.
     fn is_empty(&self) -> anyhow::Result<()> {
         let listed = self.says(&["ps", "-q"])?;
@@ -111,6 +135,11 @@ impl Pods<'_> {
             "{left} namespaces are left in {}",
             self.root.display()
         );
+        for leaf in self.leaves.borrow().iter() {
+            // The folders of the namespace and of the state root go with their last pod.
+            let kept = leaf.ancestors().take(3).find(|dir| dir.exists());
+            ensure!(kept.is_none(), "the cgroup {kept:?} is left");
+        }
         Ok(())
     }
 
@@ -170,6 +199,7 @@ fn while_it_runs(pods: &Pods<'_>, child: &mut Child) -> anyhow::Result<()> {
     pods.wait_for("the end of the pause", &["ps"], "running")?;
     let stats = pods.says(&["stats", "--format", "json", NAME])?;
     ensure!(stats.contains("\"fs\":"), "stats says {stats:?}");
+    in_its_cgroup(pods, &stats)?;
     pods.refuses(&["kill", "nobody"], 1, "no pod nobody")?;
     pods.says(&["kill", "-s", "TERM", NAME])?;
     let code = process::wait(child, BOUND)?;
@@ -203,6 +233,33 @@ fn idle(pods: &Pods<'_>) -> anyhow::Result<()> {
     child.wait()?;
     checked?;
     pods.is_empty()
+}
+
+/// All processes of the machine are in the pod's cgroup, which has its limits; the owner is not.
+fn in_its_cgroup(pods: &Pods<'_>, stats: &str) -> anyhow::Result<()> {
+    let leaves = pods.see_leaves();
+    ensure!(!leaves.is_empty(), "a pod of root has no cgroup");
+    let mut machine = [vmms_of(pods.options), gofers_of(pods.options)].concat();
+    machine.extend(qemus(|parent| machine.contains(&parent)));
+    machine.sort_unstable();
+    for leaf in &leaves {
+        let procs = fs::read_to_string(leaf.join("cgroup.procs"))?;
+        let mut procs: Vec<u32> = procs.lines().filter_map(|pid| pid.parse().ok()).collect();
+        procs.sort_unstable();
+        ensure!(
+            procs == machine,
+            "{} has {procs:?}, not {machine:?}",
+            leaf.display()
+        );
+    }
+    let stats: Value = serde_json::from_str(stats)?;
+    let cgroup = &stats[0]["cgroup"];
+    let number = |name: &str| cgroup[name].as_u64().unwrap_or(0);
+    let (used, limit) = (number("memory_bytes"), number("memory_limit_bytes"));
+    // 256 MiB of the guest and what the processes take.
+    ensure!(used < limit && limit > 256 << 20, "stats says {stats}");
+    ensure!(number("processes") > 0, "stats says {stats}");
+    Ok(())
 }
 
 fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
@@ -310,6 +367,7 @@ fn kill_once(pods: &Pods<'_>, victim: u64, moment: Duration) -> anyhow::Result<(
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut client = client.spawn()?;
+    pods.see_leaves();
     let vmms = vmms_of(pods.options);
     match victim {
         0 => owner.kill()?,

@@ -75,7 +75,13 @@ impl VmmProcess {
             .spawn()
             .map_err(|source| MachineError::Spawn { path, source })?;
         tracing::debug!(pid = child.id(), program, "the machine's process runs");
-        let shared = Arc::new(Shared::new(started, program, child, said));
+        let shared = Arc::new(Shared::new(
+            started,
+            program,
+            child,
+            said,
+            spec.leaf.as_ref(),
+        ));
         let reader = state::spawn_reader(&shared, ours.try_clone().map_err(channel_error)?)?;
         let machine = Self {
             control: ours,
@@ -232,6 +238,9 @@ fn open_inputs(spec: &MachineSpec) -> Result<(VmConfig, Vec<OwnedFd>), MachineEr
     ];
     for share in &spec.shares {
         fds.push(spec::open_dir(&share.dir)?);
+    }
+    if let Some(leaf) = &spec.leaf {
+        fds.extend(leaf.open()?);
     }
     let shares = spec.shares.iter().map(|share| ShareConfig {
         tag: share.tag.clone(),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,7 +19,7 @@ use rustix::time::ClockId;
 use super::worker::Worker;
 use crate::control::{self, Event, MAX_MESSAGE, Message, Reply};
 use crate::printing::printable;
-use crate::{ExitReason, MachineError, Phase, Timings};
+use crate::{CgroupLeaf, ExitReason, MachineError, Phase, Timings, cgroup};
 
 /// How long a VMM that has hung up may take to end before it is killed.
 const REAP_BOUND: Duration = Duration::from_secs(2);
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     said: OwnedFd,
     /// Who says it.
     program: &'static str,
+    /// Where the host's out-of-memory killer is counted.
+    oom: Option<PathBuf>,
     /// When the start was asked for, by `CLOCK_MONOTONIC`, which the VMM shares.
     started_ns: u64,
 }
@@ -64,6 +67,7 @@ impl Shared {
         program: &'static str,
         child: Child,
         said: OwnedFd,
+        leaf: Option<&CgroupLeaf>,
     ) -> Self {
         let ago = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
         let state = State {
@@ -80,6 +84,7 @@ impl Shared {
             changed: Condvar::new(),
             said,
             program,
+            oom: leaf.and_then(|leaf| leaf.oom.clone()),
             started_ns: monotonic_ns().saturating_sub(ago),
         }
     }
@@ -217,6 +222,8 @@ impl Shared {
             None if state.killed_by_owner => ExitReason::Stopped,
             None => reason_of(status, &said),
         };
+        let has_oom_kills = || self.oom.as_deref().is_some_and(cgroup::has_oom_kills);
+        let reason = reason.knowing(has_oom_kills);
         tracing::debug!("the microVM has ended: {reason}");
         state.exit = Some(reason);
         self.changed.notify_all();

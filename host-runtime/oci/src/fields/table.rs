@@ -138,8 +138,8 @@ pub const FIELDS: &[Field] = &[
     field("linux.netDevices", Refused, "the guest has no network"),
     field(
         "linux.cgroupsPath",
-        Holds,
-        "a place in the host's tree; what it would limit is limited by the size of the microVM",
+        Host,
+        "the host's cgroup of the microVM's processes, in the form of cgroupfs or of systemd (`SLICE:PREFIX:NAME`); without it `/nacre/NAMESPACE/POD`",
     ),
     field(
         "linux.resources.devices",
@@ -149,7 +149,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "linux.resources.memory.limit",
         Host,
-        "the memory of the microVM",
+        "the memory of the microVM; its cgroup has that and what its own processes take",
     ),
     field(
         "linux.resources.memory.swap",
@@ -193,29 +193,29 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "linux.resources.cpu.shares",
-        Dropped,
-        "a weight among the containers of the host, no limit",
+        Host,
+        "the weight of the pod's cgroup; a host without cgroups has none",
     ),
     field(
         "linux.resources.cpu.quota",
         Host,
-        "whole CPUs: the number of virtual CPUs; parts of one are refused",
+        "of the pod's cgroup; there are as many virtual CPUs as it can keep busy",
     ),
     field("linux.resources.cpu.period", Host, "with the quota"),
     field(
         "linux.resources.cpu.burst",
         Refused,
-        "there is no host cgroup that could follow it",
+        "the pod's cgroup does not have it",
     ),
     field(
         "linux.resources.cpu.realtimeRuntime",
         Refused,
-        "there is no host cgroup that could follow it",
+        "the pod's cgroup does not have it",
     ),
     field(
         "linux.resources.cpu.realtimePeriod",
         Refused,
-        "there is no host cgroup that could follow it",
+        "the pod's cgroup does not have it",
     ),
     field(
         "linux.resources.cpu.cpus",
@@ -230,7 +230,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "linux.resources.cpu.idle",
         Refused,
-        "there is no host cgroup that could follow it",
+        "the pod's cgroup does not have it",
     ),
     field(
         "linux.resources.pids.limit",
@@ -240,7 +240,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "linux.resources.blockIO",
         Refused,
-        "there is no host cgroup that could follow it",
+        "the pod's cgroup does not have it",
     ),
     field(
         "linux.resources.hugepageLimits",
@@ -256,7 +256,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "linux.resources.unified",
         Refused,
-        "there is no host cgroup that could follow it",
+        "the pod's cgroup does not have it",
     ),
     field(
         "linux.intelRdt",

@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, watch};
 use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
 
+use crate::cgroup::Leaf;
 use crate::container::Container;
 use crate::error::PodError;
 use crate::event::{Event, Observer};
@@ -41,6 +42,7 @@ const LAST_ANSWERS_BOUND: Duration = Duration::from_secs(3);
 pub struct Hub {
     events: broadcast::Sender<wire::Event>,
     log: Arc<PodLog>,
+    leaf: Option<Arc<Leaf>>,
 }
 
 impl Hub {
@@ -52,6 +54,7 @@ impl Hub {
         Ok(Self {
             events: broadcast::Sender::new(EVENTS),
             log: PodLog::create(dir)?,
+            leaf: dir.leaf().cloned(),
         })
     }
 

@@ -14,6 +14,7 @@ use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 use super::streams::StreamTable;
 use super::{Hub, usage};
 use crate::agent::AgentError;
+use crate::cgroup::Leaf;
 use crate::container::Container;
 use crate::error::PodError;
 use crate::log::{PodLog, Position, Source};
@@ -24,7 +25,7 @@ use crate::stdio::{Broken, Ends};
 use crate::wire::{
     self, Empty, ExecRequest, ExecResponse, KillRequest, LogRecords, LogsRequest, PodService,
     ResizeTerminalRequest, StateResponse, StatsResponse, Status, WaitRequest, WaitResponse,
-    stats_response::Device,
+    stats_response::{Cgroup, Device},
 };
 
 /// Exec ids of processes that came in here; no other client's begin so.
@@ -38,6 +39,7 @@ pub(super) struct Service {
     pod: Arc<Pod>,
     container: Arc<Container>,
     log: Arc<PodLog>,
+    leaf: Option<Arc<Leaf>>,
     events: broadcast::Sender<wire::Event>,
     streams: Arc<StreamTable>,
     stopping: watch::Receiver<bool>,
@@ -84,6 +86,7 @@ impl Service {
             pod,
             container,
             log: Arc::clone(&hub.log),
+            leaf: hub.leaf.clone(),
             events: hub.events.clone(),
             streams,
             stopping,
@@ -239,7 +242,8 @@ impl PodService for Service {
 
     async fn stats(&self, _: &TtrpcContext, _: Empty) -> Result<StatsResponse> {
         let pod = Arc::clone(&self.pod);
-        let stats = move |container: &Arc<Container>| stats(&pod, container);
+        let leaf = self.leaf.clone();
+        let stats = move |container: &Arc<Container>| stats(&pod, container, leaf.as_deref());
         self.with(stats).await
     }
 
@@ -335,7 +339,11 @@ fn start_request(
     start
 }
 
-fn stats(pod: &Pod, container: &Container) -> std::result::Result<StatsResponse, PodError> {
+fn stats(
+    pod: &Pod,
+    container: &Container,
+    leaf: Option<&Leaf>,
+) -> std::result::Result<StatsResponse, PodError> {
     let counted = pod.machine().stats()?;
     let devices = counted.devices.into_iter().map(|device| Device {
         name: device.name,
@@ -351,8 +359,22 @@ fn stats(pod: &Pod, container: &Container) -> std::result::Result<StatsResponse,
         cpu_ns: pids.iter().map(|pid| usage::cpu_ns(*pid)).sum(),
         memory_bytes: pids.iter().map(|pid| usage::memory_bytes(*pid)).sum(),
         processes: u32::try_from(processes).unwrap_or(u32::MAX),
+        cgroup: leaf.map(cgroup).into(),
         ..Default::default()
     })
+}
+
+fn cgroup(leaf: &Leaf) -> Cgroup {
+    let usage = leaf.usage();
+    Cgroup {
+        path: leaf.path().display().to_string(),
+        memory_bytes: usage.memory,
+        memory_limit_bytes: usage.memory_limit,
+        processes: usage.processes,
+        throttled_ns: usage.throttled_ns,
+        oom_kills: usage.oom_kills,
+        ..Default::default()
+    }
 }
 
 /// What a client is told; its kind travels in the details as the agent's do.

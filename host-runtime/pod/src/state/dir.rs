@@ -2,15 +2,18 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use super::StateError;
 use super::record::Record;
+use super::{SYSTEM_ROOT, StateError};
+use crate::cgroup::{CgroupError, Leaf, Limits, Place, Wish};
 
 const LOCK: &str = "lock";
 /// What a directory may hold beside its lock. Anything else is not ours and is not removed.
@@ -31,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct PodDir {
     path: PathBuf,
     lock: File,
+    record: Record,
+    leaf: Option<Arc<Leaf>>,
 }
 
 /// What somebody finds who comes by.
@@ -48,16 +53,85 @@ impl PodDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Makes the pod a cgroup of the host's, if the host gives one; once, before its machine starts.
+    ///
+    /// # Errors
+    /// When there is none and the wish says what needs it.
+    pub fn make_leaf(&mut self, wish: Wish<'_>, limits: &Limits) -> Result<(), StateError> {
+        let Some(place) = Place::find(wish, &self.own_place())? else {
+            tracing::debug!("the pod has no cgroup: this host has no tree of them");
+            return Ok(());
+        };
+        // Before the first directory, so that who finds this pod dead finds them, too.
+        let directories = place.directories().clone();
+        self.record.cgroup = directories;
+        self.record.write(&self.path)?;
+        match place.make(limits) {
+            Ok(leaf) => {
+                self.leaf = Some(Arc::new(leaf));
+                Ok(())
+            }
+            // It is somebody else's, and not to be removed.
+            Err(error @ CgroupError::Taken { .. }) => {
+                std::mem::take(&mut self.record.cgroup).remove_empty();
+                self.record.write(&self.path)?;
+                Err(error.into())
+            }
+            Err(error) => {
+                remove_cgroup(&self.record)?;
+                match wish.needs {
+                    Some(_) => Err(error.into()),
+                    None => {
+                        tracing::debug!("the pod has no cgroup: {error}");
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    /// The pod's cgroup.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&Arc<Leaf>> {
+        self.leaf.as_ref()
+    }
+
+    /// Where the cgroup of a pod is that nobody gave another: pods of two state roots may have one name.
+    fn own_place(&self) -> PathBuf {
+        let root = self.path.ancestors().nth(2).unwrap_or(Path::new("/"));
+        let top = match root == Path::new(SYSTEM_ROOT) {
+            true => "nacre".to_owned(),
+            false => format!("nacre-{:016x}", fnv1a(root.as_os_str().as_bytes())),
+        };
+        let names = [top, self.record.namespace.clone(), self.record.name.clone()];
+        names.iter().collect()
+    }
 }
 
 impl Drop for PodDir {
     fn drop(&mut self) {
         // What cannot be removed has a free lock soon, and somebody else tries again.
-        if is_named(&self.lock, &self.path) {
-            let _ = empty(&self.path);
+        if is_named(&self.lock, &self.path)
+            && remove_cgroup(&self.record).is_ok()
+            && empty(&self.path).is_ok()
+        {
             remove(&self.path);
         }
     }
+}
+
+/// Tells paths apart; Fowler's, Noll's and Vo's.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Removes the cgroup of a pod whose lock the caller holds.
+fn remove_cgroup(record: &Record) -> Result<(), StateError> {
+    let removed = record.cgroup.remove();
+    removed.map_err(|(path, error)| StateError::of("remove the cgroup", &path)(error))
 }
 
 /// Takes a directory. It is found taken only when its lock stays held.
@@ -107,13 +181,14 @@ fn gone<T>(error: io::Error, what: &'static str, path: &Path) -> Result<Option<T
 
 /// Makes a locked directory this pod's.
 fn fill(path: PathBuf, lock: File, record: &Record) -> Result<PodDir, StateError> {
-    // What another version left may mean something to it.
-    if let Err(error @ StateError::OtherVersion { .. }) = Record::read(&path) {
-        return Err(error);
-    }
+    clear(&path)?;
     // Dropped on failure, which removes what has been made.
-    let dir = PodDir { path, lock };
-    empty(&dir.path)?;
+    let dir = PodDir {
+        path,
+        lock,
+        record: record.clone(),
+        leaf: None,
+    };
     record.write(&dir.path)?;
     Ok(dir)
 }
@@ -136,13 +211,22 @@ pub(super) fn meet(path: &Path) -> Result<Met, StateError> {
         return Ok(record.map_or(Met::Nothing, Met::Lives));
     }
     if is_named(&lock, path) {
-        if let Err(error @ StateError::OtherVersion { .. }) = Record::read(path) {
-            return Err(error);
-        }
-        empty(path)?;
+        clear(path)?;
         remove(path);
     }
     Ok(Met::Nothing)
+}
+
+/// Removes what a pod has left that lives no more, all but the lock, which the caller holds.
+fn clear(path: &Path) -> Result<(), StateError> {
+    match Record::read(path) {
+        // What another version left may mean something to it.
+        Err(error @ StateError::OtherVersion { .. }) => return Err(error),
+        Ok(Some(record)) => remove_cgroup(&record)?,
+        // It never had more than its directory, or nobody can tell.
+        Ok(None) | Err(_) => {}
+    }
+    empty(path)
 }
 
 /// Tries to lock; false when somebody else has it.

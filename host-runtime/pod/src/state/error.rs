@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::ROOT_VARIABLE;
 use super::record::VERSION;
+use crate::cgroup::CgroupError;
 use host_machine::printing::said;
 
 /// Why a state directory could not be used. `Display` gives one sentence.
@@ -84,6 +85,9 @@ pub enum StateError {
         /// Where they are.
         namespaces: String,
     },
+    /// Its cgroup could not be made.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// The system refused.
     #[error("cannot {what} {}: {}{}", path.display(), said(.source), advice(.source))]
     System {

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
+use crate::cgroup::Directories;
 
 /// The version of the directory's contents. Raised whenever an older reader would misunderstand.
 pub const VERSION: u64 = 1;
@@ -35,6 +36,9 @@ pub struct Record {
     pub command: Vec<String>,
     /// The root file system, or the bundle, on the host.
     pub root: PathBuf,
+    /// The host's cgroup with its machine, which goes before this directory does.
+    #[serde(default)]
+    pub cgroup: Directories,
 }
 
 /// As much as every version has.
@@ -57,6 +61,7 @@ impl Record {
             created: now.unwrap_or_default().as_secs(),
             command: Vec::new(),
             root: PathBuf::new(),
+            cgroup: Directories::default(),
         }
     }
 
