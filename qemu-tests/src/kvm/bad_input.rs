@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::process::{self, Ended};
+use super::process::{self, Ended, parent};
 use super::{Machine, Options};
 use crate::Report;
 
@@ -480,12 +480,6 @@ fn orphans() -> Vec<u32> {
         let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
         name.trim() != program
     })
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    line?.trim().parse().ok()
 }
 
 fn processes() -> impl Iterator<Item = u32> {

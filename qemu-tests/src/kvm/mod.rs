@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod deaths;
+mod kills;
 mod pods;
 mod process;
 mod scenarios;

@@ -13,24 +13,22 @@ use serde_json::Value;
 
 use super::bad_input::{OWN_FAILURE, gofers_of, judge, nothing_left, qemus, vmms_of};
 use super::process::{self, Ended};
-use super::{Machine, Options};
+use super::{Machine, Options, kills};
 use crate::Report;
 
-const NAME: &str = "tested";
 /// How long something may take to be seen; only ever waited for in full when it does not come.
-const BOUND: Duration = Duration::from_secs(120);
-/// Rounds of the killing; the moments come from a sequence that looks random.
-const ROUNDS: u64 = 6;
+pub(super) const BOUND: Duration = Duration::from_secs(120);
 
 /// Takes time without work.
 const IDLE: &str = "pods: idle";
 
 type Check = fn(&Pods<'_>) -> anyhow::Result<()>;
 
-const CHECKS: [(&str, Check); 4] = [
+const CHECKS: [(&str, Check); 5] = [
     ("pods: all commands", all_commands),
     (IDLE, idle),
-    ("pods: killed at any moment", killed),
+    ("pods: killed at any moment", kills::one_at_a_time),
+    ("pods: many at once, killed", kills::many_at_once),
     ("pods: bad state directories", bad_directories),
 ];
 
@@ -46,12 +44,17 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
             report.skip(test, "it takes most of a minute: on KVM, with `--full`");
             continue;
         }
-        let root = options.work_dir.join("pods");
+        // The suites of two machines may run at once.
+        let name = format!("tested-on-{}", options.machine.name());
+        let root = options
+            .work_dir
+            .join(format!("pods-{}", options.machine.name()));
         if root.exists() {
             fs::remove_dir_all(&root)?;
         }
         let pods = Pods {
             options,
+            name,
             root,
             leaves: RefCell::default(),
         };
@@ -66,26 +69,28 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 }
 
 /// A state directory of the test's own.
-struct Pods<'a> {
-    options: &'a Options,
+pub(super) struct Pods<'a> {
+    pub(super) options: &'a Options,
+    /// What a pod is called.
+    pub(super) name: String,
     root: PathBuf,
     /// The cgroups that pods were seen to have.
     leaves: RefCell<Vec<PathBuf>>,
 }
 
 impl Pods<'_> {
-    fn command(&self, words: &[&str]) -> Command {
+    pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = self.options.command(&self.options.nacre);
         command.env("NACRE_STATE_DIR", &self.root).args(words);
         command
     }
 
-    fn nacre(&self, words: &[&str]) -> anyhow::Result<Ended> {
+    pub(super) fn nacre(&self, words: &[&str]) -> anyhow::Result<Ended> {
         process::run(self.command(words), b"")
     }
 
     /// The same, which has to work; its output.
-    fn says(&self, words: &[&str]) -> anyhow::Result<String> {
+    pub(super) fn says(&self, words: &[&str]) -> anyhow::Result<String> {
         let ended = self.nacre(words)?;
         ensure!(ended.code == Some(0), "nacre {words:?}: {ended:?}");
         Ok(ended.stdout)
@@ -97,10 +102,14 @@ impl Pods<'_> {
     }
 
     /// Starts a pod whose program says something and waits.
-    fn start(&self, script: &str) -> anyhow::Result<Child> {
+    pub(super) fn start(&self, script: &str) -> anyhow::Result<Child> {
+        self.start_as(&self.name, script)
+    }
+
+    pub(super) fn start_as(&self, name: &str, script: &str) -> anyhow::Result<Child> {
         let rootfs = self.options.busybox.display().to_string();
         let words = [
-            "run", "--name", NAME, "--rootfs", &rootfs, "--", "sh", "-c", script,
+            "run", "--name", name, "--rootfs", &rootfs, "--", "sh", "-c", script,
         ];
         let mut command = self.command(&words);
         command
@@ -111,8 +120,12 @@ impl Pods<'_> {
     }
 
     /// The cgroups of the pod, as its state names them for who finds it dead.
-    fn see_leaves(&self) -> Vec<PathBuf> {
-        let state = self.root.join("default").join(NAME).join("state.json");
+    pub(super) fn see_leaves(&self) -> Vec<PathBuf> {
+        let state = self
+            .root
+            .join("default")
+            .join(&self.name)
+            .join("state.json");
         let state = fs::read(state).unwrap_or_default();
         let state: Value = serde_json::from_slice(&state).unwrap_or_default();
         let leaves = state["cgroup"]["leaves"]
@@ -126,7 +139,7 @@ impl Pods<'_> {
     }
 
     /// All is gone, and `ps` knows it.
-    fn is_empty(&self) -> anyhow::Result<()> {
+    pub(super) fn is_empty(&self) -> anyhow::Result<()> {
         let listed = self.says(&["ps", "-q"])?;
         ensure!(listed.is_empty(), "ps lists {listed:?}");
         let left = fs::read_dir(&self.root).map_or(0, Iterator::count);
@@ -176,32 +189,33 @@ fn all_commands(pods: &Pods<'_>) -> anyhow::Result<()> {
 }
 
 fn while_it_runs(pods: &Pods<'_>, child: &mut Child) -> anyhow::Result<()> {
+    let name = &*pods.name;
     pods.wait_for("the pod", &["ps"], "running")?;
     let listed = pods.says(&["ps", "--format", "json"])?;
     ensure!(
-        listed.contains("\"name\": \"tested\""),
+        listed.contains(&format!("\"name\": \"{}\"", pods.name)),
         "ps says {listed:?}"
     );
     let rootfs = pods.options.busybox.display().to_string();
-    let again = ["run", "--name", NAME, "--rootfs", &rootfs, "--", "true"];
+    let again = ["run", "--name", name, "--rootfs", &rootfs, "--", "true"];
     pods.refuses(&again, OWN_FAILURE, "runs already")?;
     execs(pods)?;
-    pods.wait_for("its output", &["logs", NAME], "out\n")?;
-    let logged = pods.nacre(&["logs", NAME])?;
+    pods.wait_for("its output", &["logs", name], "out\n")?;
+    let logged = pods.nacre(&["logs", name])?;
     let outputs = (&*logged.stdout, &*logged.stderr);
     ensure!(outputs == ("out\n", "err\n"), "the log has {logged:?}");
-    let followed = follow(pods, &["logs", "-f", NAME])?;
-    let events = follow(pods, &["events", NAME])?;
-    pods.says(&["pause", NAME])?;
+    let followed = follow(pods, &["logs", "-f", name])?;
+    let events = follow(pods, &["events", name])?;
+    pods.says(&["pause", name])?;
     pods.wait_for("the pause", &["ps"], "paused")?;
-    pods.refuses(&["exec", NAME, "true"], OWN_FAILURE, "paused")?;
-    pods.says(&["resume", NAME])?;
+    pods.refuses(&["exec", name, "true"], OWN_FAILURE, "paused")?;
+    pods.says(&["resume", name])?;
     pods.wait_for("the end of the pause", &["ps"], "running")?;
-    let stats = pods.says(&["stats", "--format", "json", NAME])?;
+    let stats = pods.says(&["stats", "--format", "json", name])?;
     ensure!(stats.contains("\"fs\":"), "stats says {stats:?}");
     in_its_cgroup(pods, &stats)?;
     pods.refuses(&["kill", "nobody"], 1, "no pod nobody")?;
-    pods.says(&["kill", "-s", "TERM", NAME])?;
+    pods.says(&["kill", "-s", "TERM", name])?;
     let code = process::wait(child, BOUND)?;
     ensure!(code == Some(7), "the pod ends with {code:?}");
     let followed = ended(followed)?;
@@ -263,12 +277,13 @@ fn in_its_cgroup(pods: &Pods<'_>, stats: &str) -> anyhow::Result<()> {
 }
 
 fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let name = &*pods.name;
     let words = [
         "exec",
         "-i",
         "-e",
         "A=1",
-        NAME,
+        name,
         "--",
         "sh",
         "-c",
@@ -282,7 +297,7 @@ fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
     );
     // More than sockets hold, each way.
     let big = vec![b'x'; 3_000_000];
-    let ended = process::run(pods.command(&["exec", "-i", NAME, "cat"]), &big)?;
+    let ended = process::run(pods.command(&["exec", "-i", name, "cat"]), &big)?;
     ensure!(
         ended.code == Some(0),
         "cat ends with {:?}: {}",
@@ -294,24 +309,24 @@ fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
         "{} bytes came back",
         ended.stdout.len()
     );
-    pods.refuses(&["exec", NAME, "/no/such"], 127, "/no/such")?;
-    pods.refuses(&["exec", NAME, "/etc"], 126, "/etc")?;
+    pods.refuses(&["exec", name, "/no/such"], 127, "/no/such")?;
+    pods.refuses(&["exec", name, "/etc"], 126, "/etc")?;
     let as_user = pods.says(&[
         "exec",
         "-u",
         "1:2",
         "-w",
         "/etc",
-        NAME,
+        name,
         "sh",
         "-c",
         "id -u; pwd",
     ])?;
     ensure!(as_user == "1\n/etc\n", "as another user: {as_user:?}");
-    let killed = pods.nacre(&["exec", NAME, "sh", "-c", "kill -9 $$"])?;
+    let killed = pods.nacre(&["exec", name, "sh", "-c", "kill -9 $$"])?;
     ensure!(killed.code == Some(137), "a killed exec ends as {killed:?}");
     let nacre = pods.options.nacre.display();
-    let line = format!("{nacre} exec -it {NAME} -- sh -c 'test -t 0 && echo terminal; exit 4'");
+    let line = format!("{nacre} exec -it {name} -- sh -c 'test -t 0 && echo terminal; exit 4'");
     let mut script = pods.options.command("script");
     script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
     script.env("NACRE_STATE_DIR", &pods.root);
@@ -340,64 +355,11 @@ fn ended(mut child: Child) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&said.join().unwrap_or_default()).into_owned())
 }
 
-/// Kills the owner, the VMM or a client of a pod, at moments from before its first line to well after.
-fn killed(pods: &Pods<'_>) -> anyhow::Result<()> {
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    for round in 0..ROUNDS {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let moment = Duration::from_millis(random % 4_000);
-        let victim = round % 3;
-        let done = kill_once(pods, victim, moment);
-        done.with_context(|| format!("victim {victim} after {moment:?}"))?;
-        pods.is_empty()
-            .with_context(|| format!("victim {victim} after {moment:?}"))?;
-        nothing_left(pods.options).map_err(anyhow::Error::msg)?;
-    }
-    Ok(())
-}
-
-fn kill_once(pods: &Pods<'_>, victim: u64, moment: Duration) -> anyhow::Result<()> {
-    let mut owner = pods.start("echo out; sleep 600")?;
-    std::thread::sleep(moment);
-    let mut client = pods.command(&["exec", NAME, "sleep", "600"]);
-    client
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut client = client.spawn()?;
-    pods.see_leaves();
-    let vmms = vmms_of(pods.options);
-    match victim {
-        0 => owner.kill()?,
-        1 => {
-            for vmm in &vmms {
-                let vmm = vmm.to_string();
-                Command::new("kill").args(["-9", &vmm]).status()?;
-            }
-        }
-        _ => client.kill()?,
-    }
-    // It tells the truth meanwhile: a pod that is listed has an owner that lives.
-    let listed = pods.nacre(&["ps"])?;
-    ensure!(listed.code == Some(0), "ps ends as {listed:?}");
-    if victim == 2 || victim == 1 && vmms.is_empty() {
-        owner.kill()?;
-    }
-    process::wait(&mut owner, BOUND)?;
-    let end = process::wait(&mut client, BOUND)?;
-    ensure!(
-        end.is_some() && end != Some(0),
-        "the client ends with {end:?}"
-    );
-    Ok(())
-}
-
 fn bad_directories(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let name = &*pods.name;
     let rootfs = pods.options.busybox.display().to_string();
-    let start = ["run", "--name", NAME, "--rootfs", &rootfs, "--", "true"];
-    let dir = pods.root.join("default").join(NAME);
+    let start = ["run", "--name", name, "--rootfs", &rootfs, "--", "true"];
+    let dir = pods.root.join("default").join(name);
     fs::create_dir_all(&dir)?;
     fs::write(dir.join("lock"), "")?;
     fs::write(dir.join("state.json"), r#"{"version": 7}"#)?;

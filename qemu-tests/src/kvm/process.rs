@@ -60,6 +60,24 @@ pub(super) fn wait(child: &mut Child, limit: Duration) -> anyhow::Result<Option<
     Ok(None)
 }
 
+/// The parents of a process, from the nearest.
+pub(super) fn ancestors(pid: u32) -> Vec<u32> {
+    let mut ancestors = Vec::new();
+    let mut next = parent(pid);
+    while let Some(pid) = next.filter(|pid| *pid > 1) {
+        ancestors.push(pid);
+        next = parent(pid);
+    }
+    ancestors
+}
+
+/// The parent of a process that runs.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line?.trim().parse().ok()
+}
+
 /// Reads all of `source` in a thread of its own.
 pub(super) fn read_all(mut source: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
