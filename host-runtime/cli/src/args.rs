@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use host_machine::logging::{self, FORMAT_VARIABLE};
 
+use super::moment::Moment;
 use super::signals::SignalNumber;
 use super::size::Size;
 
@@ -98,6 +99,9 @@ pub(super) struct ExecArgs {
     /// Give the program a terminal.
     #[arg(short, long)]
     pub(super) tty: bool,
+    /// Start the program, with nothing to read and its output to nobody, and do not wait for it.
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    pub(super) detach: bool,
     /// Set a variable beside those of the container; without a value it is taken from here.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(super) env: Vec<String>,
@@ -143,6 +147,12 @@ pub(super) struct LogsArgs {
     /// Go on until the pod ends.
     #[arg(short, long)]
     pub(super) follow: bool,
+    /// Begin with this many of the lines that there are.
+    #[arg(long, visible_alias = "lines", value_name = "N")]
+    pub(super) tail: Option<u64>,
+    /// Leave out what is older: a time as in --timestamps, seconds since 1970, or how long ago, as 90s, 5m or 1h30m.
+    #[arg(long, value_name = "WHEN")]
+    pub(super) since: Option<Moment>,
     /// Put the time before each piece.
     #[arg(short, long)]
     pub(super) timestamps: bool,
@@ -158,7 +168,7 @@ pub(super) struct StatsArgs {
     pub(super) namespace: Option<String>,
     /// How to print them.
     #[arg(long, value_enum, default_value_t)]
-    pub(super) format: Format,
+    pub(super) format: StatsFormat,
     /// Their names, or NAMESPACE/NAME [default: all].
     #[arg(value_name = "POD")]
     pub(super) pods: Vec<String>,
@@ -172,6 +182,18 @@ pub(super) enum Format {
     Table,
     /// An array of objects.
     Json,
+}
+
+/// How figures are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum StatsFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// An array of objects.
+    Json,
+    /// Prometheus's text format, which also each pod answers on its pod.sock.
+    Prometheus,
 }
 
 /// `nacre run`.

@@ -51,6 +51,10 @@ pub(super) fn run(root: &StateRoot, args: &ExecArgs) -> Result<u8, RunError> {
         args.which.namespace.as_deref(),
         &args.which.pod,
     )?);
+    if args.detach {
+        pod.exec(&request)?;
+        return Ok(0);
+    }
     let caught = Caught::start()?;
     let terminal_fd = terminal_of(args)?;
     if let Some((rows, columns)) = terminal_fd.as_ref().and_then(terminal::size) {

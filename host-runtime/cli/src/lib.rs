@@ -17,6 +17,7 @@ mod exec;
 mod hang_up;
 mod hints;
 mod logs;
+mod moment;
 mod names;
 mod ps;
 mod run;

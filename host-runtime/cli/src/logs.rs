@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use host_machine::logging::timestamp;
 use pod::client::ClientError;
 use pod::state::StateRoot;
-use pod::wire::LogRecord;
+use pod::wire::{LogRecord, LogsRequest};
 
 use super::RunError;
 use super::args::LogsArgs;
@@ -15,7 +15,13 @@ use super::control::find;
 /// Prints the log and gives the code to exit with.
 pub(super) fn run(root: &StateRoot, args: &LogsArgs) -> Result<u8, RunError> {
     let pod = find(root, args.which.namespace.as_deref(), &args.which.pod)?;
-    let printed = pod.logs(args.follow, |records| {
+    let request = LogsRequest {
+        follow: args.follow,
+        tail: args.tail,
+        since_ns: args.since.map_or(0, |since| since.0),
+        ..Default::default()
+    };
+    let printed = pod.logs(&request, |records| {
         for record in &records.records {
             match record.stderr {
                 true => print(io::stderr().lock(), record, args.timestamps)?,

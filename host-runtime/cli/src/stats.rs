@@ -10,7 +10,7 @@ use pod::wire::StatsResponse;
 use serde_json::{Value, json};
 
 use super::RunError;
-use super::args::{Format, StatsArgs};
+use super::args::{StatsArgs, StatsFormat};
 use super::table::Table;
 
 /// Prints a line for each pod and gives the code to exit with: 1 when one could not be asked.
@@ -20,20 +20,32 @@ pub(super) fn run(root: &StateRoot, args: &StatsArgs) -> Result<u8, RunError> {
         tell(format_args!("nacre: {error}"));
         failures = 1;
     };
-    let mut rows = Vec::new();
+    let mut pods = Vec::new();
     for found in wanted(root, args)? {
-        let asked = found.and_then(|pod| {
-            let stats = PodClient::connect(&pod)?.stats()?;
-            Ok((pod, stats))
+        let connected = found.and_then(|pod| {
+            let client = PodClient::connect(&pod)?;
+            Ok((pod, client))
         });
-        match asked {
-            Ok(row) => rows.push(row),
+        match connected {
+            Ok(connected) => pods.push(connected),
             Err(error) => fail(error),
         }
     }
+    let mut rows = Vec::new();
+    let mut texts = Vec::new();
+    for (pod, client) in pods {
+        let asked = match args.format {
+            StatsFormat::Prometheus => client.metrics().map(|text| texts.push(text)),
+            _ => client.stats().map(|stats| rows.push((pod, stats))),
+        };
+        if let Err(error) = asked {
+            fail(error.into());
+        }
+    }
     let text = match args.format {
-        Format::Table => table(&rows),
-        Format::Json => json_of(&rows),
+        StatsFormat::Table => table(&rows),
+        StatsFormat::Json => json_of(&rows),
+        StatsFormat::Prometheus => pod::metrics::merged(&texts),
     };
     let printed = io::stdout().write_all(text.as_bytes());
     printed.map_err(|source| RunError::Print { source })?;
@@ -98,6 +110,8 @@ fn json_of(rows: &[Row]) -> String {
             "cpu_ns": stats.cpu_ns,
             "memory_bytes": stats.memory_bytes,
             "processes": stats.processes,
+            "process_exits": stats.process_exits,
+            "dropped_fields": stats.dropped_fields,
             "exits": stats.exits,
             "cgroup": cgroup_json(stats),
             "requests": devices.collect::<serde_json::Map<_, _>>(),

@@ -266,20 +266,27 @@ impl PodClient {
         self.call("count", Some(WORK_BOUND), call)
     }
 
+    /// The same in Prometheus's text format.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        let request = Empty::default();
+        let call = self.rpc.metrics(Context::default(), &request);
+        self.call("count", Some(WORK_BOUND), call)
+            .map(|answer| answer.text)
+    }
+
     /// Gives the container's output to `each`, to its present end or, when it is followed, to the pod's.
     ///
     /// # Errors
     /// As every call, and [`ClientError::Write`] when `each` fails.
     pub fn logs(
         &self,
-        follow: bool,
+        request: &LogsRequest,
         each: impl FnMut(LogRecords) -> io::Result<()>,
     ) -> Result<(), ClientError> {
-        let request = LogsRequest {
-            follow,
-            ..Default::default()
-        };
-        let open = self.rpc.logs(Context::default(), &request);
+        let open = self.rpc.logs(Context::default(), request);
         self.stream("send its log", open, each)
     }
 

@@ -33,5 +33,5 @@ pub use event::{Event, Observer};
 pub use log::{PodLog, Source};
 pub use pod::Pod;
 pub use process::{Exit, Lost, Process, Stage};
-pub use server::{Hub, PodServer};
+pub use server::{Hub, PodServer, metrics};
 pub use stdio::{Broken, Ends, Outputs, Patience};

@@ -114,6 +114,21 @@ impl PodLog {
         self.lock().read(at)
     }
 
+    /// The last lines of what there is, and `at` behind it.
+    #[must_use]
+    pub fn read_last(&self, lines: u64, at: &mut Position) -> Vec<LogRecord> {
+        // In one go, so that no line comes between.
+        let files = self.lock();
+        let mut records = Vec::new();
+        loop {
+            let batch = files.read(at);
+            if batch.is_empty() {
+                return last_lines(records, lines);
+            }
+            records.extend(batch);
+        }
+    }
+
     /// Changes with each record; true once there will be no more.
     #[must_use]
     pub fn follow(&self) -> watch::Receiver<bool> {
@@ -184,6 +199,33 @@ impl Files {
     }
 }
 
+/// What the last lines of the two outputs take, each of which has lines of its own.
+fn last_lines(mut records: Vec<LogRecord>, most: u64) -> Vec<LogRecord> {
+    let mut lines = 0;
+    // Whether a line of that output has been met, whose beginning is further up.
+    let mut is_in_line = [false; 2];
+    for index in (0..records.len()).rev() {
+        let record = &mut records[index];
+        let is_in_line = &mut is_in_line[usize::from(record.source == Source::Stderr)];
+        for at in (0..record.data.len()).rev() {
+            if record.data[at] == b'\n' || !*is_in_line {
+                if lines == most {
+                    record.data.drain(..=at);
+                    let first = if record.data.is_empty() {
+                        index + 1
+                    } else {
+                        index
+                    };
+                    return records.split_off(first);
+                }
+                lines += 1;
+                *is_in_line = true;
+            }
+        }
+    }
+    records
+}
+
 /// A record and its length in the file.
 fn record_at(file: &File, offset: u64) -> Option<(LogRecord, u64)> {
     let mut header = [0; HEADER_BYTES];
@@ -223,6 +265,34 @@ fn open(dir: &std::path::Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use crate::state::{Record, StateRoot};
+
+    #[test]
+    fn the_last_lines_are_those_of_either_output() {
+        let record = |source, data: &[u8]| LogRecord {
+            at_ns: 0,
+            source,
+            data: data.to_vec(),
+        };
+        let records = vec![
+            record(Source::Stdout, b"one\ntw"),
+            record(Source::Stderr, b"error\n"),
+            record(Source::Stdout, b"o\nthree\n"),
+            record(Source::Stdout, b"half"),
+        ];
+        let last = |lines| {
+            let records = last_lines(records.clone(), lines).into_iter();
+            records
+                .map(|record| String::from_utf8(record.data).expect("text"))
+                .collect::<Vec<_>>()
+        };
+        assert!(last(0).is_empty());
+        assert_eq!(last(1), ["half"]);
+        assert_eq!(last(2), ["three\n", "half"]);
+        // The second line began before the error was written, and is whole all the same.
+        assert_eq!(last(4), ["tw", "error\n", "o\nthree\n", "half"]);
+        assert_eq!(last(5), last(u64::MAX));
+        assert!(last_lines(Vec::new(), 3).is_empty());
+    }
 
     #[test]
     fn a_reader_gets_what_is_kept_in_order() {

@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod info;
 mod launch;
+mod metrics;
 mod service;
 mod stdio;
 mod task;

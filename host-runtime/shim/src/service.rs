@@ -24,6 +24,7 @@ use pod::{Process, Stage};
 use super::args::Args;
 use super::error::ShimError;
 use super::events::{Publisher, timestamp};
+use super::metrics;
 use super::stdio::StdioPaths;
 use super::task::Task;
 
@@ -340,8 +341,13 @@ impl Service {
         Err(ShimError::Unimplemented { call: "Update" }.into())
     }
 
-    fn stats(&self, _: StatsRequest) -> Result<StatsResponse> {
-        Err(ShimError::Unimplemented { call: "Stats" }.into())
+    fn stats(&self, request: StatsRequest) -> Result<StatsResponse> {
+        let task = self.task(&request.id)?;
+        let metrics = metrics::of(&task.stats()?);
+        Ok(StatsResponse {
+            stats: Some(metrics).into(),
+            ..Default::default()
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use image::{RootfsMount, SharedDir, boot};
 use oci::{After, Dropped, Hooks, OciError, Plan};
 use pod::cgroup::{Limits, Quota, Wish};
 use pod::state::{PodDir, Record, StateRoot};
+use pod::wire::StatsResponse;
 use pod::{Container, Event, Hub, Observer, Pod, PodServer};
 
 use super::error::ShimError;
@@ -29,6 +30,7 @@ pub(super) struct Task {
     pub(super) bundle: PathBuf,
     // In this order: the guest goes before what it sees.
     pod: Arc<Pod>,
+    hub: Hub,
     _server: PodServer,
     _shared: SharedDir,
     hooks: Hooks,
@@ -87,6 +89,7 @@ impl Task {
             set_oom_score(machine.pid(), plan.init.oom_score_adj)?;
         }
         let hub = Hub::create(&dir)?;
+        hub.count_dropped(plan.dropped.len());
         let observer = observer(&request.id, Arc::clone(publisher), machine.pid());
         let pod = Pod::start(machine, hub.observer(observer))?;
         let pod = Arc::new(pod.with_log(Arc::clone(hub.log())));
@@ -111,6 +114,7 @@ impl Task {
             container,
             bundle: bundle.to_owned(),
             pod,
+            hub,
             _server: server,
             _shared: shared,
             hooks: plan.hooks,
@@ -175,6 +179,11 @@ impl Task {
         self.shut_down();
         self.run_hooks(After::Stop);
         Ok(exit)
+    }
+
+    /// What the container has used so far, as `nacre stats` has it.
+    pub(super) fn stats(&self) -> Result<StatsResponse, ShimError> {
+        Ok(self.hub.stats(&self.pod, &self.container)?)
     }
 
     /// The pod of this one container.

@@ -68,6 +68,17 @@ fn seen_by_nacre(daemon: &Daemon) -> anyhow::Result<()> {
         let list = daemon.ctr(&["task", "list"], None)?;
         Ok(String::from_utf8_lossy(&list.stdout).into_owned())
     };
+    let metrics = daemon.ctr(&["task", "metrics", id], None)?;
+    let metrics = String::from_utf8_lossy(&metrics.stdout).into_owned();
+    let figure = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+    };
+    let memory = figure("memory.usage ").unwrap_or(0);
+    ensure!(
+        memory > 1_000_000 && figure("pids.current ") == Some(1),
+        "the task's metrics are {metrics:?}"
+    );
     daemon.nacre(&["pause", id])?;
     ensure!(
         tasks()?.contains("PAUSED"),

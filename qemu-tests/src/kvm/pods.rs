@@ -204,6 +204,11 @@ fn while_it_runs(pods: &Pods<'_>, child: &mut Child) -> anyhow::Result<()> {
     let logged = pods.nacre(&["logs", name])?;
     let outputs = (&*logged.stdout, &*logged.stderr);
     ensure!(outputs == ("out\n", "err\n"), "the log has {logged:?}");
+    let last = pods.nacre(&["logs", "--tail", "1", "--since", "1h", name])?;
+    let outputs = (&*last.stdout, &*last.stderr);
+    ensure!(outputs == ("", "err\n"), "the last line is {last:?}");
+    let future = pods.nacre(&["logs", "--since", "2500-01-01", name])?;
+    ensure!(future.stdout.is_empty(), "the future has {future:?}");
     let followed = follow(pods, &["logs", "-f", name])?;
     let events = follow(pods, &["events", name])?;
     pods.says(&["pause", name])?;
@@ -214,6 +219,15 @@ fn while_it_runs(pods: &Pods<'_>, child: &mut Child) -> anyhow::Result<()> {
     let stats = pods.says(&["stats", "--format", "json", name])?;
     ensure!(stats.contains("\"fs\":"), "stats says {stats:?}");
     in_its_cgroup(pods, &stats)?;
+    let metrics = pods.says(&["stats", "--format", "prometheus"])?;
+    for (metric, rest) in [
+        ("memory_bytes", "} "),
+        ("processes", "} 2\n"),
+        ("device_requests_total", ",device=\"fs\"} "),
+    ] {
+        let line = format!("nacre_pod_{metric}{{namespace=\"default\",pod=\"{name}\"{rest}");
+        ensure!(metrics.contains(&line), "no {line:?} in {metrics:?}");
+    }
     pods.refuses(&["kill", "nobody"], 1, "no pod nobody")?;
     pods.says(&["kill", "-s", "TERM", name])?;
     let code = process::wait(child, BOUND)?;
@@ -310,6 +324,24 @@ fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
         ended.stdout.len()
     );
     pods.refuses(&["exec", name, "/no/such"], 127, "/no/such")?;
+    let detached = pods.says(&[
+        "exec",
+        "-d",
+        name,
+        "sh",
+        "-c",
+        "echo nobody; >/tmp/detached",
+    ])?;
+    ensure!(detached.is_empty(), "a detached exec says {detached:?}");
+    let look = [
+        "exec",
+        name,
+        "sh",
+        "-c",
+        "test -e /tmp/detached && echo there && rm /tmp/detached || :",
+    ];
+    pods.wait_for("what a detached exec has made", &look, "there")?;
+    pods.refuses(&["exec", "-d", name, "/no/such"], 127, "/no/such")?;
     pods.refuses(&["exec", name, "/etc"], 126, "/etc")?;
     let as_user = pods.says(&[
         "exec",

@@ -4,6 +4,7 @@
 //! and as long as it is held. `service` has the calls, `streams` the sockets of stdio. All of it is on the runtime's
 //! one thread; what may block is handed to threads for that.
 
+pub mod metrics;
 mod service;
 mod streams;
 mod usage;
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +30,9 @@ use crate::pod::Pod;
 use crate::runtime;
 use crate::state::{PodDir, StateError};
 use crate::wire;
+use crate::wire::StatsResponse;
 use crate::wire::event::Kind;
+use crate::wire::stats_response::{Cgroup, Device};
 use service::{EXEC_PREFIX, Service};
 use streams::StreamTable;
 
@@ -43,6 +47,14 @@ pub struct Hub {
     events: broadcast::Sender<wire::Event>,
     log: Arc<PodLog>,
     leaf: Option<Arc<Leaf>>,
+    counts: Arc<Counts>,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+struct Counts {
+    process_exits: AtomicU64,
+    dropped_fields: AtomicU64,
 }
 
 impl Hub {
@@ -55,6 +67,7 @@ impl Hub {
             events: broadcast::Sender::new(EVENTS),
             log: PodLog::create(dir)?,
             leaf: dir.leaf().cloned(),
+            counts: Arc::default(),
         })
     }
 
@@ -64,12 +77,50 @@ impl Hub {
         &self.log
     }
 
+    /// Counts fields of the container's specification that are set and not followed.
+    pub fn count_dropped(&self, fields: usize) {
+        let fields = u64::try_from(fields).unwrap_or(u64::MAX);
+        self.counts
+            .dropped_fields
+            .fetch_add(fields, Ordering::Relaxed);
+    }
+
+    /// What the pod has used so far: the one source of what commands, metrics and containerd are told.
+    ///
+    /// # Errors
+    /// As [`host_machine::Machine::stats`].
+    pub fn stats(&self, pod: &Pod, container: &Container) -> Result<StatsResponse, PodError> {
+        let counted = pod.machine().stats()?;
+        let devices = counted.devices.into_iter().map(|device| Device {
+            name: device.name,
+            requests: device.requests,
+            ..Default::default()
+        });
+        let pids = [std::process::id(), pod.machine().pid()];
+        // A paused guest cannot say how many it has.
+        let processes = container.pids().map_or(0, |pids| pids.len());
+        Ok(StatsResponse {
+            exits: counted.exits,
+            devices: devices.collect(),
+            cpu_ns: pids.iter().map(|pid| usage::cpu_ns(*pid)).sum(),
+            memory_bytes: pids.iter().map(|pid| usage::memory_bytes(*pid)).sum(),
+            processes: u32::try_from(processes).unwrap_or(u32::MAX),
+            process_exits: self.counts.process_exits.load(Ordering::Relaxed),
+            dropped_fields: self.counts.dropped_fields.load(Ordering::Relaxed),
+            cgroup: self.leaf.as_deref().map(cgroup).into(),
+            ..Default::default()
+        })
+    }
+
     /// An observer of the pod that tells followers, and its owner of what the owner knows: not of processes that
     /// came in here.
     #[must_use]
     pub fn observer(&self, owner: Observer) -> Observer {
-        let events = self.events.clone();
+        let (events, counts) = (self.events.clone(), Arc::clone(&self.counts));
         Arc::new(move |event| {
+            if matches!(event, Event::Exited { .. }) {
+                counts.process_exits.fetch_add(1, Ordering::Relaxed);
+            }
             // Without a follower it is nobody's.
             let _ = events.send(told(&event));
             let exec = match &event {
@@ -80,6 +131,19 @@ impl Hub {
                 owner(event);
             }
         })
+    }
+}
+
+fn cgroup(leaf: &Leaf) -> Cgroup {
+    let usage = leaf.usage();
+    Cgroup {
+        path: leaf.path().display().to_string(),
+        memory_bytes: usage.memory,
+        memory_limit_bytes: usage.memory_limit,
+        processes: usage.processes,
+        throttled_ns: usage.throttled_ns,
+        oom_kills: usage.oom_kills,
+        ..Default::default()
     }
 }
 
@@ -131,6 +195,7 @@ impl PodServer {
         let (stop, stopping) = watch::channel(false);
         let (count, mut waiting) = watch::channel(0);
         let service = Service::new(
+            dir.name(),
             pod,
             container,
             hub,

@@ -12,20 +12,19 @@ use ttrpc::Result;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
 use super::streams::StreamTable;
-use super::{Hub, usage};
+use super::{Hub, metrics};
 use crate::agent::AgentError;
-use crate::cgroup::Leaf;
 use crate::container::Container;
 use crate::error::PodError;
-use crate::log::{PodLog, Position, Source};
+use crate::log::{LogRecord, PodLog, Position, Source};
 use crate::pod::Pod;
 use crate::process::{Process, Stage};
 use crate::runtime::blocking;
 use crate::stdio::{Broken, Ends};
 use crate::wire::{
-    self, Empty, ExecRequest, ExecResponse, KillRequest, LogRecords, LogsRequest, PodService,
-    ResizeTerminalRequest, StateResponse, StatsResponse, Status, WaitRequest, WaitResponse,
-    stats_response::{Cgroup, Device},
+    self, Empty, ExecRequest, ExecResponse, KillRequest, LogRecords, LogsRequest, MetricsResponse,
+    PodService, ResizeTerminalRequest, StateResponse, StatsResponse, Status, WaitRequest,
+    WaitResponse,
 };
 
 /// Exec ids of processes that came in here; no other client's begin so.
@@ -33,13 +32,17 @@ pub(super) const EXEC_PREFIX: &str = "nacre-exec-";
 /// How long the end of a process is kept for who has not asked yet.
 const KEPT: Duration = Duration::from_secs(10);
 const SIGHUP: u32 = 1;
+/// Bytes of output after which a message is full: one record more still has room in it.
+const MESSAGE_BYTES: usize = 64 * 1024;
 
 /// One pod's service.
 pub(super) struct Service {
     pod: Arc<Pod>,
     container: Arc<Container>,
+    /// Namespace and name.
+    name: (String, String),
+    hub: Hub,
     log: Arc<PodLog>,
-    leaf: Option<Arc<Leaf>>,
     events: broadcast::Sender<wire::Event>,
     streams: Arc<StreamTable>,
     stopping: watch::Receiver<bool>,
@@ -75,6 +78,7 @@ impl Drop for HangUp {
 
 impl Service {
     pub(super) fn new(
+        name: (String, String),
         pod: Arc<Pod>,
         container: Arc<Container>,
         hub: &Hub,
@@ -85,8 +89,9 @@ impl Service {
         Self {
             pod,
             container,
+            name,
+            hub: hub.clone(),
             log: Arc::clone(&hub.log),
-            leaf: hub.leaf.clone(),
             events: hub.events.clone(),
             streams,
             stopping,
@@ -241,10 +246,19 @@ impl PodService for Service {
     }
 
     async fn stats(&self, _: &TtrpcContext, _: Empty) -> Result<StatsResponse> {
-        let pod = Arc::clone(&self.pod);
-        let leaf = self.leaf.clone();
-        let stats = move |container: &Arc<Container>| stats(&pod, container, leaf.as_deref());
+        let (pod, hub) = (Arc::clone(&self.pod), self.hub.clone());
+        let stats = move |container: &Arc<Container>| hub.stats(&pod, container);
         self.with(stats).await
+    }
+
+    async fn metrics(&self, context: &TtrpcContext, _: Empty) -> Result<MetricsResponse> {
+        let stats = self.stats(context, Empty::default()).await?;
+        let (namespace, name) = &self.name;
+        let text = metrics::text(namespace, name, &stats);
+        Ok(MetricsResponse {
+            text,
+            ..Default::default()
+        })
     }
 
     async fn logs(
@@ -256,27 +270,23 @@ impl PodService for Service {
         let _waiting = self.wait_counted();
         let mut changes = self.log.follow();
         let mut at = Position::default();
+        let mut tail = request.tail;
         loop {
             // Before reading: what comes after that is a change.
             let has_ended = *changes.borrow_and_update();
-            let records = self.log.read(&mut at);
+            let records = match tail.take() {
+                Some(lines) => self.log.read_last(lines, &mut at),
+                None => self.log.read(&mut at),
+            };
             if records.is_empty() {
                 if has_ended || !request.follow || changes.changed().await.is_err() {
                     return Ok(());
                 }
                 continue;
             }
-            let records = records.into_iter().map(|record| wire::LogRecord {
-                at_ns: record.at_ns,
-                stderr: record.source == Source::Stderr,
-                data: record.data,
-                ..Default::default()
-            });
-            let records = LogRecords {
-                records: records.collect(),
-                ..Default::default()
-            };
-            sender.send(&records).await?;
+            for records in messages(records, request.since_ns) {
+                sender.send(&records).await?;
+            }
         }
     }
 
@@ -302,6 +312,31 @@ impl PodService for Service {
             }
         }
     }
+}
+
+/// Records as messages, each of which has room in one of ttrpc's, without those that are older than asked for.
+fn messages(records: Vec<LogRecord>, since_ns: u64) -> Vec<LogRecords> {
+    let mut messages: Vec<LogRecords> = Vec::new();
+    let mut bytes = 0;
+    for record in records
+        .into_iter()
+        .filter(|record| record.at_ns >= since_ns)
+    {
+        if messages.is_empty() || bytes >= MESSAGE_BYTES {
+            messages.push(LogRecords::default());
+            bytes = 0;
+        }
+        bytes += record.data.len();
+        if let Some(message) = messages.last_mut() {
+            message.records.push(wire::LogRecord {
+                at_ns: record.at_ns,
+                stderr: record.source == Source::Stderr,
+                data: record.data,
+                ..Default::default()
+            });
+        }
+    }
+    messages
 }
 
 /// As the container's first process, but for what the request says.
@@ -337,44 +372,6 @@ fn start_request(
     start.terminal = request.terminal;
     start.window_size = None.into();
     start
-}
-
-fn stats(
-    pod: &Pod,
-    container: &Container,
-    leaf: Option<&Leaf>,
-) -> std::result::Result<StatsResponse, PodError> {
-    let counted = pod.machine().stats()?;
-    let devices = counted.devices.into_iter().map(|device| Device {
-        name: device.name,
-        requests: device.requests,
-        ..Default::default()
-    });
-    let pids = [std::process::id(), pod.machine().pid()];
-    // A paused guest cannot say how many it has.
-    let processes = container.pids().map_or(0, |pids| pids.len());
-    Ok(StatsResponse {
-        exits: counted.exits,
-        devices: devices.collect(),
-        cpu_ns: pids.iter().map(|pid| usage::cpu_ns(*pid)).sum(),
-        memory_bytes: pids.iter().map(|pid| usage::memory_bytes(*pid)).sum(),
-        processes: u32::try_from(processes).unwrap_or(u32::MAX),
-        cgroup: leaf.map(cgroup).into(),
-        ..Default::default()
-    })
-}
-
-fn cgroup(leaf: &Leaf) -> Cgroup {
-    let usage = leaf.usage();
-    Cgroup {
-        path: leaf.path().display().to_string(),
-        memory_bytes: usage.memory,
-        memory_limit_bytes: usage.memory_limit,
-        processes: usage.processes,
-        throttled_ns: usage.throttled_ns,
-        oom_kills: usage.oom_kills,
-        ..Default::default()
-    }
 }
 
 /// What a client is told; its kind travels in the details as the agent's do.

@@ -54,6 +54,12 @@ impl PodDir {
         &self.path
     }
 
+    /// The pod's namespace and name.
+    #[must_use]
+    pub fn name(&self) -> (String, String) {
+        (self.record.namespace.clone(), self.record.name.clone())
+    }
+
     /// Makes the pod a cgroup of the host's, if the host gives one; once, before its machine starts.
     ///
     /// # Errors
