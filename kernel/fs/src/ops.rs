@@ -14,4 +14,5 @@ pub(crate) use attributes::remove_privileges;
 pub use attributes::{ChownTo, TimeChange};
 pub use open::OpenHow;
 pub use rename::RenameFlags;
+pub(crate) use xattr::CAPABILITY;
 pub use xattr::{XATTR_NAME_MAX, XATTR_SIZE_MAX};

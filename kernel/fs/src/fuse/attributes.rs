@@ -7,7 +7,7 @@
 use machine::sync::SpinLock;
 use memory::{Mapping, WriteGuard};
 
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, Timestamp};
 
 #[derive(Debug)]
 pub(super) struct Attributes {
@@ -22,6 +22,9 @@ struct Known {
     until: u64,
     /// The number of the last change made here.
     changed_at: u64,
+    /// The time of change of the file when it was last seen to be without `security.capability`. To give it that would
+    /// change that time.
+    plain_since: Option<Timestamp>,
 }
 
 impl Attributes {
@@ -31,6 +34,7 @@ impl Attributes {
                 meta: *meta,
                 until,
                 changed_at: 0,
+                plain_since: None,
             }),
         }
     }
@@ -39,6 +43,18 @@ impl Attributes {
     pub(super) fn fresh(&self) -> Option<Metadata> {
         let known = self.known.lock();
         (sched::clock::monotonic_ns() < known.until).then_some(known.meta)
+    }
+
+    /// The time of change, and whether the file, as it was then, is known to be without `security.capability`; `None`
+    /// when what is known does not count any more.
+    pub(super) fn capabilities_seen(&self) -> Option<(Timestamp, bool)> {
+        let ctime = self.fresh()?.ctime;
+        Some((ctime, self.known.lock().plain_since == Some(ctime)))
+    }
+
+    /// Notes that the file was without `security.capability` at this time of change.
+    pub(super) fn note_no_capabilities(&self, ctime: Timestamp) {
+        self.known.lock().plain_since = Some(ctime);
     }
 
     /// Notes change number `number` made here; they must be asked for again.

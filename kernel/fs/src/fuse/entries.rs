@@ -20,6 +20,7 @@ use crate::inode::{Inode, NewInode, NewKind, RenameMode};
 const O_RDWR: u32 = 2;
 const O_CREAT: u32 = 0o100;
 const O_EXCL: u32 = 0o200;
+const O_TMPFILE: u32 = 0o20_200_000;
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
 
@@ -84,8 +85,40 @@ impl FuseInode {
             gid: new.gid,
         };
         let reply = self.call_optional(request)?;
-        // From here on the server has given a reference and a handle; the inode gives back the first, the handle the second.
-        let made = self.take_entry(&reply)?;
+        self.take_open_entry(&reply)
+    }
+
+    /// Makes and opens a regular file without a name (`O_TMPFILE`).
+    pub(super) fn make_unnamed(
+        &self,
+        new: &NewInode<'_>,
+        linkable: bool,
+    ) -> Result<Arc<FuseInode>> {
+        let exclusive = if linkable { 0 } else { O_EXCL };
+        let arg = CreateIn {
+            flags: O_RDWR | O_TMPFILE | exclusive,
+            mode: new.mode | new.kind.file_kind().mode_bits(),
+            umask: 0,
+            open_flags: 0,
+        };
+        // Linux sends a name, too, which means nothing.
+        let args = [arg.as_bytes(), b"\0"];
+        let room = size_of::<EntryOut>() + size_of::<OpenOut>();
+        let mut request = Request::new(Op::TmpFile, self.node, &args, room);
+        request.owner = Owner {
+            uid: new.uid,
+            gid: new.gid,
+        };
+        let reply = self
+            .call_optional(request)
+            .map_err(|errno| without(errno, Errno::EOPNOTSUPP))?;
+        self.take_open_entry(&reply)
+    }
+
+    /// The inode of an entry that was made and is open; the handle is kept for the open that follows.
+    fn take_open_entry(&self, reply: &Reply) -> Result<Arc<FuseInode>> {
+        // The server has given a reference and a handle; the inode gives back the first, the handle the second.
+        let made = self.take_entry(reply)?;
         let rest = reply.body.get(size_of::<EntryOut>()..).unwrap_or_default();
         let (out, _) = OpenOut::read_from_prefix(rest).map_err(|_| Errno::EIO)?;
         let handle = Handle::of(&made, out, O_RDWR)?;

@@ -18,13 +18,15 @@ use zerocopy::IntoBytes;
 use super::handle::{Handle, HandleKey};
 use super::inode::FuseInode;
 use super::transfer::{self, page_offset};
-use super::wire::{FSyncIn, FlushIn, Op};
+use super::wire::{FSyncIn, FlushIn, LSeekIn, LSeekOut, Op};
 use crate::file_ops::{Allocate, FileOps, Io, Seek, seek_in};
 use crate::flags::OpenFlags;
 use crate::inode::Inode;
 use crate::lock::{LockFamily, RemoteLocks};
 
 const PAGE: u64 = PAGE_SIZE as u64;
+const SEEK_DATA: u32 = 3;
+const SEEK_HOLE: u32 = 4;
 
 /// Opens a regular file at the server.
 pub(super) fn open(inode: Arc<FuseInode>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
@@ -154,6 +156,25 @@ impl FuseFile {
         Ok(self.inode.metadata()?.size)
     }
 
+    /// Where the server has data or a hole, from an offset on; `ENOSYS` where it cannot tell.
+    fn seek_at_server(&self, offset: i64, whence: u32) -> Result<u64> {
+        self.inode.session.check_known(Op::LSeek)?;
+        let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        self.inode.write_back(0..u64::MAX)?;
+        let arg = LSeekIn {
+            fh: self.any_handle()?.number,
+            offset,
+            whence,
+            padding: 0,
+        };
+        let reply = self
+            .inode
+            .ask_optional(Op::LSeek, &[arg.as_bytes()], size_of::<LSeekOut>())?;
+        let LSeekOut { offset } = reply.parse()?;
+        i64::try_from(offset).map_err(|_| Errno::EIO)?;
+        Ok(offset)
+    }
+
     /// Reads past the cache, for servers that ask for it and for `O_DIRECT`.
     fn read_direct(&self, to: &mut IoWriter<'_>, offset: u64) -> Result<usize> {
         let end = offset.saturating_add(to.remaining() as u64);
@@ -272,6 +293,14 @@ impl FileOps for FuseFile {
     }
 
     fn seek(&self, position: u64, to: Seek) -> Result<u64> {
+        let at_server = match to {
+            Seek::Data(offset) => self.seek_at_server(offset, SEEK_DATA),
+            Seek::Hole(offset) => self.seek_at_server(offset, SEEK_HOLE),
+            Seek::Set(_) | Seek::Current(_) | Seek::End(_) => Err(Errno::ENOSYS),
+        };
+        if at_server != Err(Errno::ENOSYS) {
+            return at_server;
+        }
         let size = match to {
             Seek::Set(_) | Seek::Current(_) => 0,
             Seek::End(_) | Seek::Data(_) | Seek::Hole(_) => self.size()?,

@@ -24,6 +24,7 @@ use crate::file_ops::FileOps;
 use crate::flags::OpenFlags;
 use crate::inode::{Inode, InodeBody, NewInode, RenameMode, XattrMode};
 use crate::metadata::{FileKind, Metadata, SetAttr};
+use crate::ops::CAPABILITY;
 
 /// The longest path a symbolic link can hold.
 const LINK_MAX: usize = 4095;
@@ -38,7 +39,7 @@ pub(super) struct FuseInode {
     body: InodeBody,
     /// References that the server counts for us.
     pub(super) lookups: AtomicU64,
-    attributes: Attributes,
+    pub(super) attributes: Attributes,
     /// Until when its name is believed, in monotonic nanoseconds.
     entry_until: AtomicU64,
     /// The pages of a regular file.
@@ -331,7 +332,14 @@ impl Inode for FuseInode {
         }
     }
 
+    fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>> {
+        Ok(self.make_unnamed(new, linkable)?)
+    }
+
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        if name == CAPABILITY {
+            return self.read_capabilities();
+        }
         self.read_xattr(Op::GetXattr, &[name, b"\0"])
     }
 

@@ -14,7 +14,7 @@ use sched::WaitQueue;
 use self::server::Server;
 use super::connection::Connection;
 use super::session::Session;
-use crate::file_ops::{Allocate, DirSink, FileOps, Io};
+use crate::file_ops::{Allocate, DirSink, FileOps, Io, Seek};
 use crate::file_system::FileSystem;
 use crate::flags::OpenFlags;
 use crate::inode::{Inode, NewInode, NewKind, RenameMode, XattrMode};
@@ -534,6 +534,76 @@ fn what_a_server_does_not_know_is_asked_once() {
     assert_eq!((asked(&remove), remove()), (1, Err(Errno::EOPNOTSUPP)));
     let directory = root.clone().open(OpenFlags::DIRECTORY).unwrap();
     assert_eq!(asked(&|| directory.sync(false)), 1);
+}
+
+#[test]
+fn a_program_without_capabilities_is_asked_about_once_until_it_changes() {
+    let (root, server) = mounted();
+    server.be_capable();
+    let file = root.create(b"f", &new(NewKind::Regular, 0o755)).unwrap();
+    let asked = || {
+        file.metadata().unwrap();
+        let before = server.requests();
+        assert_eq!(file.xattr(b"security.capability"), Err(Errno::ENODATA));
+        server.requests() - before
+    };
+    assert_eq!([asked(), asked(), asked()], [1, 0, 0]);
+    // Other attributes are asked for each time.
+    let before = server.requests();
+    for _ in 0..2 {
+        assert_eq!(file.xattr(b"user.a"), Err(Errno::ENODATA));
+    }
+    assert_eq!(server.requests() - before, 2);
+    file.set_attr(&SetAttr {
+        size: Some(9),
+        ..Default::default()
+    })
+    .unwrap();
+    assert_eq!([asked(), asked()], [1, 0]);
+}
+
+#[test]
+fn holes_are_where_the_server_says() {
+    let (root, server) = mounted();
+    let inode = root.create(b"f", &new(NewKind::Regular, 0o644)).unwrap();
+    inode
+        .set_attr(&SetAttr {
+            size: Some(1000),
+            ..Default::default()
+        })
+        .unwrap();
+    let file = inode.open(OpenFlags::RDWR).unwrap();
+    let seek = |to| file.seek(0, to);
+    // A server that cannot tell: all is data.
+    assert_eq!(seek(Seek::Hole(1)), Ok(1000));
+    assert_eq!(seek(Seek::Data(600)), Ok(600));
+    drop((file, server));
+    let (root, server) = mounted();
+    server.be_capable();
+    let inode = root.create(b"f", &new(NewKind::Regular, 0o644)).unwrap();
+    inode
+        .set_attr(&SetAttr {
+            size: Some(1000),
+            ..Default::default()
+        })
+        .unwrap();
+    let file = inode.open(OpenFlags::RDWR).unwrap();
+    assert_eq!(file.seek(0, Seek::Hole(1)), Ok(500));
+    assert_eq!(file.seek(0, Seek::Data(499)), Ok(499));
+    assert_eq!(file.seek(0, Seek::Data(500)), Err(Errno::ENXIO));
+    assert_eq!(file.seek(0, Seek::Data(-1)), Err(Errno::ENXIO));
+}
+
+#[test]
+fn files_without_a_name_are_made_open_and_can_get_one() {
+    let (root, _server) = mounted();
+    let inode = root
+        .create_unnamed(&new(NewKind::Regular, 0o600), true)
+        .unwrap();
+    assert_eq!(inode.metadata().unwrap().nlink, 0);
+    assert_eq!(root.lookup(b"f").err(), Some(Errno::ENOENT));
+    root.link(b"f", &inode).unwrap();
+    assert!(Arc::ptr_eq(&root.lookup(b"f").unwrap(), &inode));
 }
 
 #[test]

@@ -50,7 +50,9 @@ pub(super) enum Op {
     BatchForget = 42,
     FAllocate = 43,
     Rename2 = 45,
+    LSeek = 46,
     SyncFs = 50,
+    TmpFile = 51,
 }
 
 /// `FUSE_INIT` flags that are asked for.
@@ -241,6 +243,8 @@ wire! {
     LkOut { lk: FileLk, }
     FAllocateIn { fh: u64, offset: u64, length: u64, mode: u32, padding: u32, }
     SyncFsIn { padding: u64, }
+    LSeekIn { fh: u64, offset: u64, whence: u32, padding: u32, }
+    LSeekOut { offset: u64, }
     /// A directory entry; the name follows, padded to 8 bytes.
     DirEnt { ino: u64, off: u64, namelen: u32, kind: u32, }
 }

@@ -1,5 +1,5 @@
 //! Extended attributes at the server. They are not cached: a server that has none says so once (`ENOSYS`), and is not
-//! asked again, as the look for `security.capability` on each exec would.
+//! asked again. That a file has no `security.capability`, which each exec looks for, is remembered until the file changes.
 
 use abi::{Errno, Result};
 use collections::Vec;
@@ -8,11 +8,36 @@ use zerocopy::IntoBytes;
 use super::inode::{FuseInode, without};
 use super::wire::{GetXattrIn, GetXattrOut, Op, SetXattrIn};
 use crate::inode::XattrMode;
+use crate::ops::CAPABILITY;
 
+/// The most bytes of `security.capability` (`struct vfs_ns_cap_data`).
+const CAPABILITIES_MAX: u32 = 24;
 /// The largest extended attribute, and list of their names (xattr(7)).
 const XATTR_MAX: usize = 64 * 1024;
 
 impl FuseInode {
+    /// The value of `security.capability`.
+    pub(super) fn read_capabilities(&self) -> Result<Vec<u8>> {
+        let seen = self.attributes.capabilities_seen();
+        if let Some((_, true)) = seen {
+            return Err(Errno::ENODATA);
+        }
+        // It is asked for at once: its length is bounded.
+        let arg = GetXattrIn {
+            size: CAPABILITIES_MAX,
+            padding: 0,
+        };
+        let args = [arg.as_bytes(), CAPABILITY, b"\0"];
+        let room = CAPABILITIES_MAX as usize;
+        let answer = self.ask_optional(Op::GetXattr, &args, room);
+        if let (Err(Errno::ENODATA), Some((ctime, _))) = (&answer, seen) {
+            self.attributes.note_no_capabilities(ctime);
+        }
+        answer
+            .map(|reply| reply.body)
+            .map_err(|errno| without(errno, Errno::EOPNOTSUPP))
+    }
+
     /// The answer to GETXATTR or LISTXATTR.
     pub(super) fn read_xattr(&self, op: Op, name: &[&[u8]]) -> Result<Vec<u8>> {
         // Once for the length, once for the value; a value that grew in between is ERANGE.

@@ -28,7 +28,7 @@ fn acl_kind(name: &[u8]) -> Option<AclKind> {
 }
 
 /// Capabilities of a program (capabilities(7), "File capabilities").
-pub(super) const CAPABILITY: &[u8] = b"security.capability";
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
 /// Whether this is a `struct vfs_cap_data` or `vfs_ns_cap_data` as they are set today.
 fn is_capability_value(value: &[u8]) -> bool {

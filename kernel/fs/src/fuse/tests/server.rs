@@ -13,6 +13,8 @@ const EEXIST: i32 = 17;
 const ENOTEMPTY: i32 = 39;
 const EINVAL: i32 = 22;
 const ENOSYS: i32 = 38;
+const ENXIO: i32 = 6;
+const ENODATA: i32 = 61;
 /// Bytes of data in one request.
 const MAX_WRITE: u32 = 32 * 4096;
 
@@ -43,6 +45,8 @@ struct Tree {
     before_write: Option<(u64, Vec<u8>)>,
     /// It offers to give file locks.
     gives_locks: bool,
+    /// It has extended attributes, none so far, and its attributes may be believed for an hour.
+    has_xattrs: bool,
     locks: Vec<(u64, LkIn)>,
     /// References to nodes that were given with entries and not forgotten yet.
     lookups: u64,
@@ -71,6 +75,7 @@ impl Default for Server {
             absent_s: None,
             before_write: None,
             gives_locks: false,
+            has_xattrs: false,
             locks: Vec::new(),
             lookups: 0,
         }))
@@ -164,6 +169,11 @@ impl Server {
     /// Answers look-ups of what is not there with a time to believe it.
     pub(super) fn promise_absences(&self, seconds: u64) {
         self.0.lock().unwrap().absent_s = Some(seconds);
+    }
+
+    /// It has extended attributes, none so far, knows where holes are, and its attributes may be believed.
+    pub(super) fn be_capable(&self) {
+        self.0.lock().unwrap().has_xattrs = true;
     }
 
     /// Somebody else appends to a file just before the next write arrives.
@@ -269,6 +279,7 @@ impl Tree {
             mode: found.mode,
             nlink: found.links,
             mtime: found.changes,
+            ctime: found.changes,
             blksize: 4096,
             ..Attr::default()
         })
@@ -286,6 +297,7 @@ impl Tree {
 
     fn attr_out(&mut self, node: u64) -> Answer {
         Ok(AttrOut {
+            attr_valid: if self.has_xattrs { 3600 } else { 0 },
             attr: self.attr(node)?,
             ..AttrOut::default()
         }
@@ -460,6 +472,25 @@ impl Tree {
             self.node(child)?.links -= 1;
             self.node(node)?.entries.remove(name(body).0);
             Ok(Vec::new())
+        } else if is(Op::TmpFile) {
+            let (arg, _): (CreateIn, _) = parse(body);
+            let made = self.add(node, b"unnamed", arg.mode)?;
+            self.node(node)?.entries.remove(&b"unnamed"[..]);
+            self.node(made)?.links = 0;
+            let mut out = self.entry(made)?;
+            out.extend(self.open(arg.flags).as_bytes());
+            Ok(out)
+        } else if is(Op::LSeek) && self.has_xattrs {
+            // A hole from the middle on.
+            let (arg, _): (LSeekIn, _) = parse(body);
+            let middle = self.node(node)?.content.len() as u64 / 2;
+            match arg.whence {
+                3 if arg.offset >= middle => Err(ENXIO),
+                3 => Ok(arg.offset.to_le_bytes().to_vec()),
+                _ => Ok(arg.offset.max(middle).to_le_bytes().to_vec()),
+            }
+        } else if is(Op::GetXattr) && self.has_xattrs {
+            Err(ENODATA)
         } else {
             Err(ENOSYS)
         }
