@@ -283,7 +283,7 @@ fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<SharedDevice, Qem
         });
     }
     rustix::process::fchdir(dir).map_err(|errno| failed(errno.into()))?;
-    fs::raise_file_limit();
+    fs::prepare_process();
     let fs = Fs::new(&share.tag, ".").map_err(failed)?;
     fs.open().map_err(failed)?;
     Ok(Arc::new(Mutex::new(fs)))

@@ -280,7 +280,11 @@ impl EventLoop {
                 running.cpus.start();
                 Ok(Reply::Done)
             }
-            Request::Stats => Ok(Reply::Stats(running.stats())),
+            Request::Stats => {
+                let mut stats = running.stats();
+                stats.devices.extend(self.gofer.iter().map(Gofer::stats));
+                Ok(Reply::Stats(stats))
+            }
             Request::Start(_) => Err("the machine has been started before".to_owned()),
             Request::Attach(what) => Err(format!(
                 "{} cannot be attached to a running microVM yet; start it with it",

@@ -7,11 +7,13 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use devices::fs::gofer::{Gofer as End, Link, shared_buffer};
 use devices::fs::server::FileServer;
-use host_machine::ExitReason;
+use host_machine::{DeviceStats, ExitReason};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
@@ -30,6 +32,8 @@ const REAP_PAUSE: Duration = Duration::from_millis(1);
 pub struct Gofer {
     child: Child,
     socket: OwnedFd,
+    /// How often it was asked.
+    asked: Arc<AtomicU64>,
 }
 
 impl Gofer {
@@ -51,14 +55,27 @@ impl Gofer {
             .stdout(Stdio::from(buffer.try_clone()?))
             .spawn()?;
         let link = Link::new(ours, buffer)?;
-        let socket = link.socket()?;
-        Ok((Self { child, socket }, link))
+        let gofer = Self {
+            child,
+            socket: link.socket()?,
+            asked: link.asked(),
+        };
+        Ok((gofer, link))
     }
 
     /// What hangs up when it ends.
     #[must_use]
     pub fn socket(&self) -> &OwnedFd {
         &self.socket
+    }
+
+    /// How often it was asked: requests that the file system device passed on.
+    #[must_use]
+    pub fn stats(&self) -> DeviceStats {
+        DeviceStats {
+            name: WORD.to_owned(),
+            requests: self.asked.load(Ordering::Relaxed),
+        }
     }
 
     /// Its id, as this process knows it.
@@ -121,7 +138,7 @@ pub fn run() -> ExitCode {
 }
 
 fn confined_server() -> Result<FileServer, VmmError> {
-    devices::fs::raise_file_limit();
+    devices::fs::prepare_process();
     let failed = |what| move |source| VmmError::Io { what, source };
     let namespaces = Namespaces::enter()?;
     let open = || FileServer::new(".").map_err(failed("open its descriptors"));

@@ -273,6 +273,7 @@ fn shared_dir(
         });
     }
     let (gofer, link) = Gofer::start(dir).map_err(failed)?;
+    devices::fs::prepare_process();
     link.wait_ready().map_err(failed)?;
     let fs: SharedDevice = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
     let kicks = devices.add(Arc::clone(&fs))?;

@@ -20,7 +20,7 @@ use super::pause;
 pub enum Role {
     /// Runs one of the guest's CPUs.
     Cpu,
-    /// Passes on what the guest asks of its files.
+    /// Reads and writes the guest's open files, and passes on what names one.
     Files,
     /// The VMM's event loop.
     Main,
@@ -43,15 +43,28 @@ const ALL: [i64; 5] = [
 /// Device notifications, the console log, and what is told to the owner.
 const CPU: [i64; 2] = [libc::SYS_sendmsg, libc::SYS_write];
 
-const FILES: [i64; 11] = [
+/// What is done with open files, and asking the gofer for those.
+const FILES: [i64; 23] = [
     libc::SYS_brk,
     libc::SYS_close,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_wait,
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fstat,
+    libc::SYS_fsync,
+    libc::SYS_lseek,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_preadv2,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
     libc::SYS_read,
-    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
     libc::SYS_sendto,
     libc::SYS_write,
@@ -92,21 +105,18 @@ const MAIN: [i64; 31] = [
     libc::SYS_exit,
 ];
 
-/// Names of files, and what is done with open ones.
-const GOFER: [i64; 66] = [
+/// Names of files, their attributes, and directories; not what is in files.
+const GOFER: [i64; 57] = [
     libc::SYS_brk,
-    libc::SYS_capget,
-    libc::SYS_capset,
     libc::SYS_close,
-    libc::SYS_dup,
     libc::SYS_exit,
-    libc::SYS_fallocate,
-    libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_fdatasync,
-    libc::SYS_flock,
+    libc::SYS_fgetxattr,
+    libc::SYS_flistxattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_fsetxattr,
     libc::SYS_fstat,
     libc::SYS_fstatfs,
     libc::SYS_fsync,
@@ -127,15 +137,8 @@ const GOFER: [i64; 66] = [
     libc::SYS_newfstatat,
     libc::SYS_openat,
     libc::SYS_openat2,
-    libc::SYS_pread64,
-    libc::SYS_preadv,
-    libc::SYS_preadv2,
-    libc::SYS_pwrite64,
-    libc::SYS_pwritev,
-    libc::SYS_pwritev2,
     libc::SYS_read,
     libc::SYS_readlinkat,
-    libc::SYS_readv,
     libc::SYS_recvfrom,
     libc::SYS_renameat,
     libc::SYS_renameat2,
@@ -144,6 +147,7 @@ const GOFER: [i64; 66] = [
     libc::SYS_rt_sigprocmask,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
+    libc::SYS_sendmsg,
     libc::SYS_sendto,
     libc::SYS_setgroups,
     libc::SYS_setresgid,
@@ -151,11 +155,11 @@ const GOFER: [i64; 66] = [
     libc::SYS_sigaltstack,
     libc::SYS_statx,
     libc::SYS_symlinkat,
+    libc::SYS_syncfs,
     libc::SYS_umask,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
     libc::SYS_write,
-    libc::SYS_writev,
     libc::SYS_clock_nanosleep,
     libc::SYS_nanosleep,
     libc::SYS_poll,

@@ -1,25 +1,31 @@
 //! How a file system device has its requests answered by another process, the gofer.
 //!
 //! Between them are a socket that keeps packets apart and a buffer that both map, [`shared_buffer`]. The device
-//! copies a request into the buffer and sends [`Ask`], the gofer serves it there and sends how long the answer is,
-//! and the device copies that to the guest. Guest memory stays the device's. One request is on its way at a time.
+//! copies a request into the buffer and sends [`Ask`], the gofer serves it there and sends how long the answer is, with
+//! the file that was opened, if one was ([`Told`]), and the device copies the answer to the guest. Guest memory stays
+//! the device's. One request is on its way at a time.
 //!
 //! The gofer believes nothing that it reads in the buffer: to its server it is what guest memory is to one beside a
 //! device. The device, whose process may be the guest's by then, is told [`READY`] or what went wrong before.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemory, GuestMemoryMmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::server::{FileServer, MOST_DATA};
+use super::server::{Answer, FileServer, MOST_DATA, Opened};
 use crate::{Chain, Space};
 
 /// What the gofer's first packet says when it serves; any other is a sentence.
@@ -55,6 +61,18 @@ struct Ask {
     room: u32,
 }
 
+/// What the gofer says of its answer. A descriptor comes with it if a file was opened.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Told {
+    /// Bytes of the answer.
+    length: u32,
+    padding: u32,
+    /// The opened file's number, and its inode's.
+    handle: u64,
+    node: u64,
+}
+
 /// Makes the buffer that both ends map.
 ///
 /// # Errors
@@ -70,6 +88,8 @@ pub fn shared_buffer() -> io::Result<OwnedFd> {
 pub struct Link {
     socket: OwnedFd,
     buffer: Memory,
+    /// How often the gofer was asked.
+    asked: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -81,7 +101,17 @@ impl Link {
         let file = FileOffset::new(File::from(buffer), 0);
         let ranges = [(GuestAddress(REQUEST), BUFFER, Some(file))];
         let buffer = Memory::from_ranges_with_files(ranges).map_err(io::Error::other)?;
-        Ok(Self { socket, buffer })
+        Ok(Self {
+            socket,
+            buffer,
+            asked: Arc::default(),
+        })
+    }
+
+    /// How often the gofer was asked.
+    #[must_use]
+    pub fn asked(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.asked)
     }
 
     /// The socket, which hangs up with the gofer.
@@ -105,15 +135,15 @@ impl Link {
         }
     }
 
-    /// Has one request answered, and says how long the answer is; without a gofer it is empty.
-    pub(super) fn pass_on<S: Space>(&self, memory: &S::M, chain: &Chain<S>) -> u32 {
-        let Some(ask) = self.put::<S>(memory, chain.clone()) else {
-            return 0;
+    /// Has one request answered; without a gofer the answer is empty.
+    pub(super) fn pass_on<S: Space>(&self, memory: &S::M, chain: &Chain<S>) -> Answer {
+        let asked = self.put::<S>(memory, chain.clone());
+        let answered = asked.and_then(|ask| Some((ask, self.ask(ask).ok()?)));
+        let Some((ask, Answer { length, opened })) = answered else {
+            return Answer::default();
         };
-        match self.ask(ask) {
-            Ok(length) => self.get::<S>(memory, chain.clone(), length.min(ask.room)),
-            Err(_) => 0,
-        }
+        let length = self.get::<S>(memory, chain.clone(), length.min(ask.room));
+        Answer { length, opened }
     }
 
     /// Copies a request into the buffer; `None` when it is too long, or not in memory.
@@ -139,13 +169,37 @@ impl Link {
         })
     }
 
-    fn ask(&self, ask: Ask) -> Result<u32, Errno> {
+    fn ask(&self, ask: Ask) -> Result<Answer, Errno> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         send(&self.socket, ask.as_bytes())?;
-        let mut length = [0; 4];
-        match receive(&self.socket, &mut length)?.try_into() {
-            Ok(length) => Ok(u32::from_le_bytes(length)),
-            Err(_) => Err(Errno::PIPE),
+        let mut told = [0; size_of::<Told>()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            let mut parts = [IoSliceMut::new(&mut told)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            rustix::net::recvmsg(&self.socket, &mut parts, &mut control, flags)
+        })?;
+        if received.bytes != told.len() {
+            return Err(Errno::PIPE);
         }
+        let Told {
+            length,
+            handle,
+            node,
+            ..
+        } = zerocopy::transmute!(told);
+        let mut files = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(files) => Some(files),
+            _ => None,
+        });
+        let file = files.next().and_then(|mut files| files.next());
+        if handle != 0 && file.is_none() {
+            // This process had no descriptor left to receive it in.
+            return Err(Errno::NFILE);
+        }
+        let opened = file.map(|file| Opened { handle, node, file });
+        Ok(Answer { length, opened })
     }
 
     /// Copies an answer to the guest; gives its length, or 0 when it does not fit.
@@ -220,13 +274,13 @@ impl Gofer {
             let Some(ask) = asked.ok().and_then(|ask| Ask::read_from_bytes(ask).ok()) else {
                 return;
             };
-            let length = self.answer(server, ask).unwrap_or(0);
-            answered = send(&self.socket, &length.to_le_bytes());
+            let answer = self.answer(server, ask).unwrap_or_default();
+            answered = self.tell(&answer);
         }
     }
 
     /// Makes a chain of what is asked, as the server takes one from a guest.
-    fn answer(&mut self, server: &FileServer, ask: Ask) -> Option<u32> {
+    fn answer(&mut self, server: &FileServer, ask: Ask) -> Option<Answer> {
         let part = u32::try_from(PART).ok()?;
         let request = u64::from(ask.length.min(part)) | NEXT << 32 | 1 << 48;
         let answer = u64::from(ask.room.min(part)) | WRITE << 32;
@@ -238,7 +292,31 @@ impl Gofer {
         put(&self.available.to_le_bytes(), AVAILABLE + 2)?;
         let memory = &self.memory;
         let chain = self.queue.pop_descriptor_chain(Arc::clone(memory))?;
-        Some(server.serve::<Arc<Memory>>(memory, chain))
+        Some(server.serve::<Arc<Memory>>(memory, &chain))
+    }
+
+    /// Sends what came of a request, and the file that was opened.
+    fn tell(&self, answer: &Answer) -> Result<(), Errno> {
+        let opened = answer.opened.as_ref();
+        let told = Told {
+            length: answer.length,
+            padding: 0,
+            handle: opened.map_or(0, |opened| opened.handle),
+            node: opened.map_or(0, |opened| opened.node),
+        };
+        let file = opened.map(|opened| [opened.file.as_fd()]);
+        let Some(file) = &file else {
+            return send(&self.socket, told.as_bytes());
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(file));
+        let parts = [IoSlice::new(told.as_bytes())];
+        let flags = SendFlags::NOSIGNAL;
+        rustix::io::retry_on_intr(|| {
+            rustix::net::sendmsg(&self.socket, &parts, &mut control, flags)
+        })
+        .map(drop)
     }
 }
 

@@ -1,29 +1,54 @@
 //! virtio-fs (virtio 1.2, section 5.11): FUSE requests of the guest, answered from one directory.
 //!
-//! [`server`] is what answers. It runs in a process of its own, the gofer, to which the device hands the requests
-//! over a [`gofer::Link`], so that the device's process can open no file; or beside the device. The device works on
-//! a thread of its own, since its requests wait for the host's disks.
+//! The requests are of two kinds. Whatever names a file or changes the tree is for [`server`], in a process of its own,
+//! the gofer, to which the device hands it over a [`gofer::Link`]; or beside the device. What that opens comes back as a
+//! descriptor, and what is about an open file's data the device does itself with it ([`open_files`]): so data takes
+//! neither a copy nor a third process, and the device's process can open no file. The device works on a thread of its
+//! own, since its requests wait for the host's disks.
 
 pub mod gofer;
+mod open_files;
 pub mod server;
+mod tree;
 
+use std::fmt;
 use std::io;
+use std::sync::Arc;
+
+use fuse_backend_rs::api::server::Server;
+use rustix::io::Errno;
 
 use super::state::{Saved, StateError};
 use super::{Active, Chain, Space, VirtioDevice};
 use gofer::Link;
-use server::FileServer;
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use server::{BIG_WRITES, MAX_PAGES};
+use open_files::OpenFiles;
+use server::{Answer, FileServer};
 
 /// Bytes of the tag in the configuration space.
 pub const TAG_LEN: usize = 36;
 /// The version of what a device is saved as.
 const SAVED_VERSION: u32 = 1;
 
-/// Who answers.
+/// The requests that are about an open file alone, and those that open one.
+mod opcode {
+    pub(super) const OPEN: u32 = 14;
+    pub(super) const READ: u32 = 15;
+    pub(super) const WRITE: u32 = 16;
+    pub(super) const RELEASE: u32 = 18;
+    pub(super) const FSYNC: u32 = 20;
+    pub(super) const FLUSH: u32 = 25;
+    pub(super) const GETLK: u32 = 31;
+    pub(super) const SETLK: u32 = 32;
+    pub(super) const CREATE: u32 = 35;
+    pub(super) const DESTROY: u32 = 38;
+    pub(super) const FALLOCATE: u32 = 43;
+    pub(super) const LSEEK: u32 = 46;
+    pub(super) const TMPFILE: u32 = 51;
+}
+
+/// Who answers what names files.
 #[derive(Debug)]
-enum Files {
+enum Names {
     Here(FileServer),
     There(Link),
 }
@@ -33,7 +58,8 @@ enum Files {
 pub struct Fs<S> {
     /// What the guest mounts it by, at most [`TAG_LEN`] bytes.
     tag: String,
-    files: Files,
+    names: Names,
+    open: OpenServer,
     active: Option<Active<S>>,
     /// Whether the guest has ever asked for anything: then the server holds what it has open.
     was_used: bool,
@@ -46,22 +72,29 @@ impl<S> Fs<S> {
     /// As [`FileServer::new`] for what `root` is now.
     pub fn new(tag: &str, root: &str) -> io::Result<Self> {
         let server = FileServer::new(root)?;
-        Ok(Self::with(tag, Files::Here(server)))
+        Ok(Self::with(tag, Names::Here(server)))
     }
 
     /// A device whose files a gofer serves.
     #[must_use]
     pub fn remote(tag: &str, link: Link) -> Self {
-        Self::with(tag, Files::There(link))
+        Self::with(tag, Names::There(link))
     }
 
-    fn with(tag: &str, files: Files) -> Self {
+    fn with(tag: &str, names: Names) -> Self {
         Self {
             tag: tag.to_owned(),
-            files,
+            names,
+            open: OpenServer::new(),
             active: None,
             was_used: false,
         }
+    }
+
+    /// Lets no more than this many files be open.
+    #[cfg(test)]
+    fn limit_open(&self, most: u64) {
+        self.open.files.limit(most);
     }
 
     /// Opens the root, if it is this device that serves it.
@@ -69,18 +102,20 @@ impl<S> Fs<S> {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(&self) -> io::Result<()> {
-        match &self.files {
-            Files::Here(server) => server.open(),
-            Files::There(_) => Ok(()),
+        match &self.names {
+            Names::Here(server) => server.open(),
+            Names::There(_) => Ok(()),
         }
     }
 }
 
-/// Lets this process open as many files as it may: the server holds a descriptor for every inode that the guest knows.
-pub fn raise_file_limit() {
+/// Prepares this process for a guest's files, before it has threads: it may have as many descriptors as possible, one
+/// for every inode that the guest knows, or for every file that it has open; and a write beyond its limit of file
+/// sizes is the guest's error (`EFBIG`), not this process's end.
+pub fn prepare_process() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // A low limit only makes the guest see EMFILE earlier.
+    // A low limit only makes the guest see ENFILE or EMFILE earlier.
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -88,6 +123,8 @@ pub fn raise_file_limit() {
             maximum: limit.maximum,
         },
     );
+    // It fails where the signal is blocked already.
+    let _ = vmm_sys_util::signal::block_signal(libc::SIGXFSZ);
 }
 
 impl<S: Space> VirtioDevice<S> for Fs<S> {
@@ -121,7 +158,8 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
 
     fn kicked(&mut self, queue: usize) {
         let Self {
-            files,
+            names,
+            open,
             active: Some(active),
             was_used,
             ..
@@ -131,7 +169,7 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
         };
         active.drain(queue, |memory, chain| {
             *was_used = true;
-            answer::<S>(files, memory, chain)
+            serve::<S>(names, open, memory, chain)
         });
     }
 
@@ -161,10 +199,61 @@ impl<S: Space> VirtioDevice<S> for Fs<S> {
     }
 }
 
-fn answer<S: Space>(files: &Files, memory: &S::M, chain: Chain<S>) -> u32 {
-    match files {
-        Files::Here(server) => server.serve::<S>(memory, chain),
-        Files::There(link) => link.pass_on::<S>(memory, &chain),
+/// The open files, with what takes requests about them apart.
+struct OpenServer {
+    files: Arc<OpenFiles>,
+    server: Server<Arc<OpenFiles>>,
+}
+
+impl OpenServer {
+    fn new() -> Self {
+        let files = Arc::new(OpenFiles::new());
+        let server = Server::new(Arc::clone(&files));
+        Self { files, server }
+    }
+}
+
+impl fmt::Debug for OpenServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.files.fmt(f)
+    }
+}
+
+/// Has one request answered, and says how long the answer is.
+fn serve<S: Space>(names: &Names, open: &OpenServer, memory: &S::M, chain: Chain<S>) -> u32 {
+    let Some(header) = server::header::<S>(memory, chain.clone()) else {
+        return 0;
+    };
+    let refuse = |errno: Errno| {
+        let answer = server::answer(&header, Err(errno.into()));
+        server::reply::<S>(memory, chain.clone(), &answer)
+    };
+    match header.opcode {
+        opcode::READ
+        | opcode::WRITE
+        | opcode::RELEASE
+        | opcode::FSYNC
+        | opcode::FLUSH
+        | opcode::GETLK
+        | opcode::SETLK
+        | opcode::FALLOCATE
+        | opcode::LSEEK => {
+            return server::handle::<S, _>(&open.server, memory, chain);
+        }
+        // As for a system whose table of open files is full.
+        opcode::OPEN | opcode::CREATE | opcode::TMPFILE if !open.files.has_room() => {
+            return refuse(Errno::NFILE);
+        }
+        opcode::DESTROY => open.files.clear(),
+        _ => {}
+    }
+    let Answer { length, opened } = match names {
+        Names::Here(server) => server.serve::<S>(memory, &chain),
+        Names::There(link) => link.pass_on::<S>(memory, &chain),
+    };
+    match opened.map(|opened| open.files.add(opened)) {
+        None | Some(Ok(())) => length,
+        Some(Err(errno)) => refuse(errno),
     }
 }
 

@@ -1,45 +1,49 @@
-//! The file server: FUSE requests served by `fuse-backend-rs` from one directory.
+//! The file server: FUSE requests that name files, answered from one directory.
 //!
-//! It opens every inode relative to its parent's descriptor without following links and refuses names with a
-//! slash; `..` at the root is the root. It runs in the gofer ([`super::gofer`]), or beside a device in one process.
+//! `fuse-backend-rs` takes them apart and [`super::tree`] answers. What is opened goes to who reads and writes it,
+//! [`super::open_files`]. It runs in the gofer ([`super::gofer`]), or beside a device in one process.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, InHeader, Kstatfs, OpenOut, OutHeader};
+use fuse_backend_rs::api::filesystem::Context;
 use fuse_backend_rs::api::server::{MAX_REQ_PAGES, Server};
-use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter, Writer};
+use rustix::io::Errno;
+use vm_memory::ByteValued;
 
+pub use super::tree::Opened;
+use super::tree::Tree;
 use crate::{Chain, Space};
 
-/// The number of FUSE_INIT, the length of its request with header, and of its answer up to the last
-/// field that is changed here.
-const OPCODE_INIT: u32 = 26;
-const INIT_REQUEST: usize = 56;
-const INIT_ANSWER: usize = 46;
-/// FUSE_INIT features: writes over a page, more than 32 pages a request, lookups side by side, and
-/// attributes in directory listings.
-pub(crate) const BIG_WRITES: u32 = 1 << 5;
-pub(crate) const MAX_PAGES: u32 = 1 << 22;
-const PARALLEL_DIROPS: u32 = 1 << 18;
-const READDIR_PLUS: u32 = 0b11 << 13;
+/// The requests that `fuse-backend-rs` does not know, or whose answers it cannot be given safely.
+const OPCODE_STATFS: u32 = 17;
+const OPCODE_SYNCFS: u32 = 50;
+const OPCODE_TMPFILE: u32 = 51;
 /// The most bytes of data in a request or an answer.
 pub(crate) const MOST_DATA: usize = MAX_REQ_PAGES as usize * 4096;
-/// How long the guest may rely on names and attributes it has seen.
-const CACHE_TIME: Duration = Duration::from_secs(1);
 
 /// A directory that is served.
 pub struct FileServer {
-    server: Server<Arc<PassthroughFs>>,
-    fs: Arc<PassthroughFs>,
+    server: Server<Arc<Tree>>,
+    tree: Arc<Tree>,
 }
 
 impl fmt::Debug for FileServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileServer").finish_non_exhaustive()
     }
+}
+
+/// What came of a request.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// How long the answer is; 0 for none.
+    pub length: u32,
+    /// The file that was opened.
+    pub opened: Option<Opened>,
 }
 
 impl FileServer {
@@ -50,20 +54,9 @@ impl FileServer {
     /// # Errors
     /// When there is no procfs.
     pub fn new(root: &str) -> io::Result<Self> {
-        let config = Config {
-            root_dir: root.to_owned(),
-            entry_timeout: CACHE_TIME,
-            attr_timeout: CACHE_TIME,
-            cache_policy: CachePolicy::Auto,
-            // The server reaches extended attributes by paths, which the jail's root has not.
-            xattr: false,
-            // Also what makes the server check the names it is given.
-            do_import: true,
-            ..Config::default()
-        };
-        let fs = Arc::new(PassthroughFs::new(config)?);
-        let server = Server::new(Arc::clone(&fs));
-        Ok(Self { server, fs })
+        let tree = Arc::new(Tree::new(root)?);
+        let server = Server::new(Arc::clone(&tree));
+        Ok(Self { server, tree })
     }
 
     /// Opens the root.
@@ -71,54 +64,116 @@ impl FileServer {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(&self) -> io::Result<()> {
-        self.fs.import()
+        self.tree.open_root()
     }
 
-    /// Answers one request, and says how long the answer is; a request that makes no sense gets an empty one.
-    pub fn serve<S: Space>(&self, memory: &S::M, chain: Chain<S>) -> u32 {
-        let Ok(reader) = Reader::from_descriptor_chain::<S::T>(memory, chain.clone()) else {
-            return 0;
+    /// Answers one request; one that makes no sense gets an empty answer.
+    pub fn serve<S: Space>(&self, memory: &S::M, chain: &Chain<S>) -> Answer {
+        let Some(header) = header::<S>(memory, chain.clone()) else {
+            return Answer::default();
         };
-        let Ok(writer) = VirtioFsWriter::new::<S::T>(memory, chain.clone()) else {
-            return 0;
+        let by_hand = |made: Result<Vec<u8>, io::Error>| {
+            let answer = answer(&header, made);
+            reply::<S>(memory, chain.clone(), &answer)
         };
-        let offered = init_flags::<S>(memory, chain.clone());
-        let writer = Writer::VirtioFs(writer);
-        let written = self.server.handle_message(reader, writer, None, None);
-        let written = written.unwrap_or(0);
-        if let (Some(offered), true) = (offered, written >= INIT_ANSWER) {
-            // An answer that could not be changed is right as it is.
-            let _ = widen::<S>(memory, chain, offered);
+        let length = match header.opcode {
+            OPCODE_STATFS => by_hand(self.statfs(&header)),
+            OPCODE_SYNCFS => by_hand(self.tree.sync(header.nodeid).map(|()| Vec::new())),
+            OPCODE_TMPFILE => by_hand(self.make_unnamed::<S>(memory, chain.clone(), &header)),
+            _ => self.pass_on::<S>(memory, chain.clone()),
+        };
+        let opened = self.tree.take_opened();
+        Answer { length, opened }
+    }
+
+    fn pass_on<S: Space>(&self, memory: &S::M, chain: Chain<S>) -> u32 {
+        handle::<S, _>(&self.server, memory, chain)
+    }
+
+    fn statfs(&self, header: &InHeader) -> io::Result<Vec<u8>> {
+        let found = self.tree.statfs(header.nodeid)?;
+        let cut = |long: u64| u32::try_from(long).unwrap_or(u32::MAX);
+        let answer = Kstatfs {
+            blocks: found.f_blocks,
+            bfree: found.f_bfree,
+            bavail: found.f_bavail,
+            files: found.f_files,
+            ffree: found.f_ffree,
+            bsize: cut(found.f_bsize),
+            namelen: cut(found.f_namemax),
+            frsize: cut(found.f_frsize),
+            ..Kstatfs::default()
+        };
+        Ok(answer.as_slice().to_vec())
+    }
+
+    /// `O_TMPFILE`: a file without a name, open already.
+    fn make_unnamed<S: Space>(
+        &self,
+        memory: &S::M,
+        chain: Chain<S>,
+        header: &InHeader,
+    ) -> io::Result<Vec<u8>> {
+        let mut request = chain.reader(memory).map_err(|_| Errno::INVAL)?;
+        let read = |_| io::Error::from(Errno::INVAL);
+        request.read_obj::<InHeader>().map_err(read)?;
+        let args = request.read_obj::<CreateIn>().map_err(read)?;
+        let context = Context::from(header);
+        let (entry, handle) = self.tree.make_unnamed(&context, header.nodeid, &args)?;
+        let open = OpenOut {
+            fh: handle,
+            ..OpenOut::default()
+        };
+        Ok([EntryOut::from(entry).as_slice(), open.as_slice()].concat())
+    }
+}
+
+/// Has one of `fuse-backend-rs`'s servers answer a request; the answer's length.
+pub(super) fn handle<S: Space, F>(server: &Server<F>, memory: &S::M, chain: Chain<S>) -> u32
+where
+    F: fuse_backend_rs::api::filesystem::FileSystem + Sync,
+{
+    let Ok(reader) = Reader::from_descriptor_chain::<S::T>(memory, chain.clone()) else {
+        return 0;
+    };
+    let Ok(writer) = VirtioFsWriter::new::<S::T>(memory, chain) else {
+        return 0;
+    };
+    let written = server.handle_message(reader, Writer::VirtioFs(writer), None, None);
+    u32::try_from(written.unwrap_or(0)).unwrap_or(0)
+}
+
+/// What a request begins with.
+pub(super) fn header<S: Space>(memory: &S::M, chain: Chain<S>) -> Option<InHeader> {
+    chain.reader(memory).ok()?.read_obj().ok()
+}
+
+/// An answer: what is to be told, or why there is nothing.
+pub(super) fn answer(header: &InHeader, made: Result<Vec<u8>, io::Error>) -> Vec<u8> {
+    let (error, body) = match made {
+        Ok(body) => (0, body),
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+            (-errno, Vec::new())
         }
-        u32::try_from(written).unwrap_or(0)
-    }
+    };
+    let length = size_of::<OutHeader>() + body.len();
+    let header = OutHeader {
+        len: u32::try_from(length).unwrap_or(0),
+        error,
+        unique: header.unique,
+    };
+    [header.as_slice(), &body].concat()
 }
 
-/// The features that a FUSE_INIT request offers; `None` for any other request.
-fn init_flags<S: Space>(memory: &S::M, chain: Chain<S>) -> Option<u32> {
-    let mut request = [0; INIT_REQUEST];
-    chain.reader(memory).ok()?.read_exact(&mut request).ok()?;
-    let word = |at: usize| Some(u32::from_le_bytes(*request.get(at..)?.first_chunk()?));
-    (word(4)? == OPCODE_INIT).then(|| word(52)).flatten()
-}
-
-/// Lets requests be as large as the server takes them.
-///
-/// `PassthroughFs` by itself does not accept the features that say so, which leaves a page a request.
-fn widen<S: Space>(memory: &S::M, chain: Chain<S>, offered: u32) -> Option<()> {
-    let flags = offered & (BIG_WRITES | MAX_PAGES | PARALLEL_DIROPS | READDIR_PLUS);
-    let mut answer = chain.writer(memory).ok()?;
-    let mut from_flags = answer.split_at(28).ok()?;
-    let mut from_max_write = from_flags.split_at(8).ok()?;
-    let mut from_max_pages = from_max_write.split_at(8).ok()?;
-    from_flags.write_all(&flags.to_le_bytes()).ok()?;
-    if flags & BIG_WRITES != 0 {
-        let bytes = u32::from(MAX_REQ_PAGES) * 4096;
-        from_max_write.write_all(&bytes.to_le_bytes()).ok()?;
+/// Writes an answer where the guest has room for it; its length.
+pub(super) fn reply<S: Space>(memory: &S::M, chain: Chain<S>, answer: &[u8]) -> u32 {
+    let written = chain
+        .writer(memory)
+        .map_err(io::Error::other)
+        .and_then(|mut to| io::Write::write_all(&mut to, answer));
+    match written {
+        Ok(()) => u32::try_from(answer.len()).unwrap_or(0),
+        Err(_) => 0,
     }
-    if flags & MAX_PAGES != 0 {
-        let pages = MAX_REQ_PAGES.to_le_bytes();
-        from_max_pages.write_all(&pages).ok()?;
-    }
-    Some(())
 }

@@ -3,8 +3,9 @@
 use std::fs;
 
 use crate::testing::files::{
-    CREATE, Client, EINVAL, ENOENT, LOOKUP, MKDIR, OPEN, READ, ROOT, UNLINK, WRITE_FILE, folder,
-    long, words, work,
+    CREATE, Client, EBADF, EINVAL, EISDIR, ENFILE, ENODATA, ENOENT, ENXIO, EOPNOTSUPP, EPERM,
+    GETXATTR, LISTXATTR, LOOKUP, MKDIR, OPEN, READ, RELEASE, REMOVEXATTR, ROOT, SETXATTR, UNLINK,
+    WRITE_FILE, folder, long, words, work,
 };
 
 #[test]
@@ -20,13 +21,15 @@ fn nothing_outside_of_the_directory_is_reached() {
         let made = client.named(CREATE, ROOT, &[0o102, 0o644, 0, 0], name);
         assert!(matches!(made, Err(EINVAL | ENOENT)), "{name}: {made:?}");
     }
-    let up = client
-        .lookup(ROOT, "..")
-        .expect("the root is its own parent");
-    assert_eq!(client.lookup(up, "secret"), Err(ENOENT));
     let directory = client.lookup(ROOT, "dir").expect("there");
-    let root_again = client.lookup(directory, "..").expect("there");
-    assert_eq!(client.lookup(root_again, "secret"), Err(ENOENT));
+    for (node, name) in [
+        (ROOT, ".."),
+        (ROOT, "."),
+        (directory, ".."),
+        (directory, ""),
+    ] {
+        assert_eq!(client.lookup(node, name), Err(EINVAL), "{name}");
+    }
     // The link itself is found, and opening it does not follow it.
     let link = client.lookup(ROOT, "out").expect("there");
     assert!(client.call(OPEN, link, &words(&[0, 0])).is_err());
@@ -87,4 +90,108 @@ fn a_gofer_that_is_gone_gives_empty_answers() {
     );
     crate::VirtioDevice::kicked(&mut *fs.lock().expect("not poisoned"), 1);
     assert_eq!(driver.used(1), [0]);
+}
+
+#[test]
+fn an_open_file_does_what_it_was_opened_for_and_no_more() {
+    let folder = folder("handles");
+    let shared = folder.join("shared");
+    fs::write(shared.join("file"), b"data").expect("room");
+    fs::write(shared.join("other"), b"other").expect("room");
+    fs::create_dir(shared.join("dir")).expect("room");
+    let pipe = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, shared.join("pipe"), pipe).expect("room");
+    let mut client = Client::mount_by_gofer(&shared);
+    let file = client.lookup(ROOT, "file").expect("there");
+    let other = client.lookup(ROOT, "other").expect("there");
+    let (reading, writing, both, append) = (0, 1, 2, 0o2001);
+    let read_only = client.open(file, reading).expect("there");
+    assert_eq!(client.read(file, read_only).expect("readable"), b"data");
+    assert_eq!(client.write(file, read_only, b"DATA"), Err(EBADF));
+    let write_only = client.open(file, writing).expect("there");
+    assert_eq!(client.read(file, write_only), Err(EBADF));
+    // A number that is not given, one of another file, and one that was given back.
+    assert_eq!(client.read(file, 4711), Err(EBADF));
+    assert_eq!(client.read(other, read_only), Err(EBADF));
+    let release = [read_only.to_le_bytes().to_vec(), vec![0; 16]].concat();
+    client.call(RELEASE, file, &release).expect("open");
+    assert_eq!(client.call(RELEASE, file, &release), Err(EBADF));
+    assert_eq!(client.read(file, read_only), Err(EBADF));
+    // Where to does not matter to who appends.
+    let appending = client.open(file, append).expect("there");
+    client.write(file, appending, b"more").expect("room");
+    let whole = client.open(file, both).expect("there");
+    assert_eq!(client.read(file, whole).expect("readable"), b"datamore");
+    // What could make the server wait, or is no file, is not opened.
+    let pipe = client.lookup(ROOT, "pipe").expect("there");
+    assert_eq!(client.open(pipe, reading), Err(ENXIO));
+    let directory = client.lookup(ROOT, "dir").expect("there");
+    assert_eq!(client.open(directory, reading), Err(EISDIR));
+    // Three are open.
+    client.fs.lock().expect("not poisoned").limit_open(4);
+    client.open(other, reading).expect("room for one");
+    assert_eq!(client.open(other, reading), Err(ENFILE));
+    let create = client.named(CREATE, ROOT, &[0o102, 0o644, 0, 0], "new");
+    assert_eq!(create, Err(ENFILE));
+    assert!(!shared.join("new").exists(), "nothing was made");
+    let release = [write_only.to_le_bytes().to_vec(), vec![0; 16]].concat();
+    client.call(RELEASE, file, &release).expect("open");
+    client.open(other, reading).expect("room again");
+    fs::remove_dir_all(folder).expect("it is ours");
+}
+
+#[test]
+fn attributes_that_the_host_heeds_cannot_be_given() {
+    let folder = folder("xattrs");
+    let shared = folder.join("shared");
+    let path = shared.join("file");
+    fs::write(&path, b"program").expect("room");
+    let mut client = Client::mount_by_gofer(&shared);
+    let file = client.lookup(ROOT, "file").expect("there");
+    let set = |name: &str| [words(&[1, 0]), name.as_bytes().to_vec(), vec![0, b'x']].concat();
+    let get = |name: &str| [words(&[100, 0]), name.as_bytes().to_vec(), vec![0]].concat();
+    for (name, refused, absent) in [
+        ("security.capability", EPERM, ENODATA),
+        ("trusted.overlay.opaque", EPERM, ENODATA),
+        ("security.selinux", EOPNOTSUPP, EOPNOTSUPP),
+        ("system.posix_acl_access", EOPNOTSUPP, EOPNOTSUPP),
+        ("nonsense", EOPNOTSUPP, EOPNOTSUPP),
+    ] {
+        assert_eq!(
+            client.call(SETXATTR, file, &set(name)),
+            Err(refused),
+            "{name}"
+        );
+        assert_eq!(
+            client.call(GETXATTR, file, &get(name)),
+            Err(absent),
+            "{name}"
+        );
+    }
+    let no_link = std::os::unix::fs::symlink("file", shared.join("link"));
+    no_link.expect("room");
+    let link = client.lookup(ROOT, "link").expect("there");
+    assert_eq!(client.call(SETXATTR, link, &set("user.x")), Err(EPERM));
+    assert_eq!(client.call(GETXATTR, link, &get("user.x")), Err(ENODATA));
+    // Capabilities that the host gave are shown, and may go. Only root can give them.
+    let capabilities: Vec<u8> = words(&[0x0200_0001, 0x2000, 0, 0, 0]);
+    let none = rustix::fs::XattrFlags::empty();
+    let given = rustix::fs::setxattr(&path, "security.capability", &capabilities, none);
+    if given.is_ok() {
+        let name = "security.capability";
+        assert_eq!(
+            client.call(GETXATTR, file, &get(name)).expect("given"),
+            capabilities
+        );
+        let names = client
+            .call(LISTXATTR, file, &words(&[100, 0]))
+            .expect("one");
+        assert_eq!(names, b"security.capability\0");
+        let removed = client.named(REMOVEXATTR, file, &[], name);
+        removed.expect("it is ours");
+        assert_eq!(client.call(GETXATTR, file, &get(name)), Err(ENODATA));
+    } else {
+        println!("SKIPPED: capabilities of programs, which this user may not give");
+    }
+    fs::remove_dir_all(folder).expect("it is ours");
 }
