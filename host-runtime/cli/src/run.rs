@@ -53,17 +53,27 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
             .aborted()
             .map_or(error, |signal| RunError::Interrupted { signal })
     };
-    let machine = VmmProcess::start(&spec).map_err(|error| aborted(error.into()))?;
-    let machine: Arc<dyn Machine> = Arc::new(machine);
-    caught.ends(&machine);
-    marks.note("VMM ready");
     let place = Place {
         dir: &dir,
         hub: &hub,
     };
-    let outcome = run_in(&machine, place, args, request, &caught, &mut marks);
-    // Threads may still hold the machine; it is to be gone when this process is.
-    machine.kill();
+    let mut attempt = |spec: &MachineSpec| {
+        let machine = VmmProcess::start(spec).map_err(|error| aborted(error.into()))?;
+        let machine: Arc<dyn Machine> = Arc::new(machine);
+        caught.ends(&machine);
+        marks.note("VMM ready");
+        let outcome = run_in(&machine, place, args, request.clone(), &caught, &mut marks);
+        // Threads may still hold the machine; it is to be gone when this process is.
+        machine.kill();
+        Ok::<_, RunError>((machine, outcome))
+    };
+    let (mut machine, mut outcome) = attempt(&spec)?;
+    if args.machine.is_none() && is_of_unfit_kvm(&outcome) {
+        tell(format_args!("nacre: {}", MachineKind::notice_of_change()));
+        spec.kind = MachineKind::Qemu;
+        dir.fit_leaf(&spec)?;
+        (machine, outcome) = attempt(&spec)?;
+    }
     marks.note("microVM gone");
     if args.timings {
         // As in `tell`: what was measured is no reason to lose the exit code.
@@ -71,6 +81,11 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
         let _ = write!(io::stderr(), "{}", marks.counts());
     }
     outcome.map_err(aborted)
+}
+
+/// Whether the microVM has ended before anything ran in it, for want of a KVM that runs kernels.
+fn is_of_unfit_kvm(outcome: &Result<u8, RunError>) -> bool {
+    matches!(outcome, Err(RunError::Pod(error)) if error.is_of_unfit_kvm())
 }
 
 /// Where others find the pod.

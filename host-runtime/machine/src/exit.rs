@@ -39,6 +39,15 @@ pub enum ExitReason {
         /// What KVM said, and where.
         what: String,
     },
+    /// KVM does not run the first of the guest kernel's code.
+    #[error(
+        "this host's KVM cannot run the guest kernel's code ({what}); run the microVM by QEMU's software emulation: \
+         --machine qemu, or NACRE_MACHINE=qemu"
+    )]
+    KvmUnfit {
+        /// What KVM said.
+        what: String,
+    },
     /// The VMM process was killed.
     #[error("the VMM process was killed by signal {signal}{}", signal_hint(*.signal))]
     VmmKilled {

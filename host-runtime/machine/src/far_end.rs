@@ -144,6 +144,12 @@ impl Reporter {
         }
     }
 
+    /// Whether a phase was reported.
+    #[must_use]
+    pub fn has_reported(&self, phase: Phase) -> bool {
+        self.reported.load(Ordering::Relaxed) & (1 << (phase as u32)) != 0
+    }
+
     /// Tells something unasked.
     pub fn event(&self, event: Event) {
         self.send(&Message::Event(event));

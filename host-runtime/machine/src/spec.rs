@@ -89,6 +89,13 @@ impl MachineKind {
         (Self::Qemu, Some(notice))
     }
 
+    /// The line for the user when a machine that nobody chose did not run anything, and another does.
+    #[must_use]
+    pub fn notice_of_change() -> &'static str {
+        "this host's KVM cannot run the guest kernel's code: the microVM runs by QEMU's software emulation, \
+         many times slower"
+    }
+
     /// The program of its process.
     pub(crate) fn program(self) -> &'static str {
         match self {

@@ -86,6 +86,20 @@ pub enum PodError {
     },
 }
 
+impl PodError {
+    /// Whether nothing of the guest has run, and another kind of machine may run it.
+    #[must_use]
+    pub fn is_of_unfit_kvm(&self) -> bool {
+        let reason = match self {
+            Self::Ended { reason }
+            | Self::Machine(MachineError::Ended { reason })
+            | Self::Agent(AgentError::Link(MachineError::Ended { reason })) => reason,
+            _ => return false,
+        };
+        matches!(reason, ExitReason::KvmUnfit { .. })
+    }
+}
+
 fn because(asked: &Option<AgentError>) -> String {
     asked
         .as_ref()

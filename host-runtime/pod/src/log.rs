@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use host_machine::printing::said;
 use tokio::sync::watch;
 
 use crate::state::{PodDir, StateError};
@@ -97,7 +98,10 @@ impl PodLog {
         {
             files.has_failed = true;
             let dir = files.dir.display();
-            tracing::warn!("cannot write the log in {dir}, which will have gaps: {error}");
+            tracing::warn!(
+                "cannot write the log in {dir}, which will have gaps: {}",
+                said(&error)
+            );
         }
         drop(files);
         self.changed.send_modify(|_| {});
@@ -152,7 +156,11 @@ impl Files {
         record.extend(length.to_le_bytes());
         record.extend(data);
         if self.length > FILE_BYTES {
-            fs::rename(self.dir.join("log"), self.dir.join("log.old"))?;
+            match fs::rename(self.dir.join("log"), self.dir.join("log.old")) {
+                // There was no room for the next one then.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
+            }
             self.current = open(&self.dir)?;
             self.length = 0;
             self.generation += 1;

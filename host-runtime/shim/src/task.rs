@@ -70,7 +70,7 @@ impl Task {
                 shared.add_bind(&bind.source, bind.read_only)?;
         }
         let images = boot::locate()?;
-        let kind = machine_kind(&request.id, plan.machine.as_deref())?;
+        let (kind, is_asked) = machine_kind(&request.id, plan.machine.as_deref())?;
         let mut spec = MachineSpec {
             kind,
             cpus: plan.cpus,
@@ -83,16 +83,16 @@ impl Task {
             ..MachineSpec::new(images.kernel, images.initramfs)
         };
         give_cgroup(&mut dir, &plan, &mut spec)?;
-        let machine: Arc<dyn Machine> = Arc::new(VmmProcess::start(&spec)?);
-        if plan.init.oom_score_adj != 0 {
-            // On the host the microVM is the container. Its score inside orders its own processes.
-            set_oom_score(machine.pid(), plan.init.oom_score_adj)?;
-        }
         let hub = Hub::create(&dir)?;
         hub.count_dropped(plan.dropped.len());
-        let observer = observer(&request.id, Arc::clone(publisher), machine.pid());
-        let pod = Pod::start(machine, hub.observer(observer))?;
-        let pod = Arc::new(pod.with_log(Arc::clone(hub.log())));
+        let mut pod = boot_pod(&request.id, &spec, &plan, &hub, publisher);
+        if !is_asked && matches!(&pod, Err(ShimError::Pod(error)) if error.is_of_unfit_kvm()) {
+            tracing::warn!("{}: {}", request.id, MachineKind::notice_of_change());
+            spec.kind = MachineKind::Qemu;
+            dir.fit_leaf(&spec)?;
+            pod = boot_pod(&request.id, &spec, &plan, &hub, publisher);
+        }
+        let pod = Arc::new(pod?.with_log(Arc::clone(hub.log())));
         plan.init.terminal = request.terminal;
         let container = pod.create_container(&plan.create, plan.init)?;
         for skipped in container.skipped_mounts() {
@@ -201,6 +201,23 @@ impl Task {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Stdio>>> {
         self.stdio.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts the machine and waits for its agent.
+fn boot_pod(
+    id: &str,
+    spec: &MachineSpec,
+    plan: &Plan,
+    hub: &Hub,
+    publisher: &Arc<Mutex<Publisher>>,
+) -> Result<Pod, ShimError> {
+    let machine: Arc<dyn Machine> = Arc::new(VmmProcess::start(spec)?);
+    if plan.init.oom_score_adj != 0 {
+        // On the host the microVM is the container. Its score inside orders its own processes.
+        set_oom_score(machine.pid(), plan.init.oom_score_adj)?;
+    }
+    let observer = observer(id, Arc::clone(publisher), machine.pid());
+    Ok(Pod::start(machine, hub.observer(observer))?)
 }
 
 /// Gives the machine the cgroup that the container names, or one of its own where the host has cgroups.
@@ -319,14 +336,16 @@ fn observer(id: &str, publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
     })
 }
 
-/// What the container's microVM runs on: as its annotation says, or containerd's environment, or else what the host has.
-fn machine_kind(id: &str, asked: Option<&str>) -> Result<MachineKind, ShimError> {
+/// What the container's microVM runs on: as its annotation says, or containerd's environment, or else what the host
+/// has; and whether that was said.
+fn machine_kind(id: &str, asked: Option<&str>) -> Result<(MachineKind, bool), ShimError> {
     let from_environment = std::env::var("NACRE_MACHINE").ok();
-    let (kind, notice) = MachineKind::choose(asked.or(from_environment.as_deref()))?;
+    let asked = asked.or(from_environment.as_deref());
+    let (kind, notice) = MachineKind::choose(asked)?;
     if let Some(notice) = notice {
         tracing::warn!("{id}: {notice}");
     }
-    Ok(kind)
+    Ok((kind, asked.is_some()))
 }
 
 /// What a Create request may ask for besides `config.json`, and does not get.

@@ -45,6 +45,12 @@ impl Ports {
         self.log.write(format!("nacre-vmm: {text}\n").as_bytes());
     }
 
+    /// Whether the guest's kernel has said that it runs.
+    #[must_use]
+    pub fn kernel_has_run(&self) -> bool {
+        self.reporter.has_reported(Phase::KernelEntry)
+    }
+
     /// Handles a write; some writes end the machine.
     pub fn write(&self, port: u16, data: &[u8]) -> Option<ExitReason> {
         let first = *data.first()?;

@@ -73,17 +73,11 @@ impl Vcpu {
                 Ok(VcpuExit::InternalError) => return self.internal_error(),
                 Ok(other) => {
                     let what = format!("it stopped with {other:?}");
-                    return ExitReason::Kvm {
-                        cpu: self.index,
-                        what,
-                    };
+                    return self.unable(what);
                 }
                 Err(error) => {
                     let what = format!("KVM_RUN failed: {error}");
-                    return ExitReason::Kvm {
-                        cpu: self.index,
-                        what,
-                    };
+                    return self.unable(what);
                 }
             }
         }
@@ -142,9 +136,15 @@ impl Vcpu {
             ),
             kind => format!("internal error {kind} at {rip:#x}"),
         };
-        ExitReason::Kvm {
-            cpu: self.index,
-            what,
+        self.unable(what)
+    }
+
+    /// KVM cannot go on. When the kernel had not even said that it runs, that is no matter of this kernel's.
+    fn unable(&self, what: String) -> ExitReason {
+        let cpu = self.index;
+        match self.ports.kernel_has_run() {
+            true => ExitReason::Kvm { cpu, what },
+            false => ExitReason::KvmUnfit { what },
         }
     }
 }

@@ -174,6 +174,31 @@ fn every_end_has_its_reason() {
     println!("{faulted}");
 }
 
+/// PXOR, which a KVM without VMX or SVM cannot emulate, and what no CPU can run.
+const BEYOND_AN_EMULATOR: [u8; 6] = [0x66, 0x0f, 0xef, 0xc0, 0x0f, 0x0b];
+
+#[test]
+fn a_kvm_that_runs_no_kernel_is_told_apart_from_one_that_stops_in_it() {
+    if no_kvm() {
+        return;
+    }
+    let first = Code::default().raw(&BEYOND_AN_EMULATOR).wait();
+    let later = Code::default()
+        .out8(0x80, 1)
+        .raw(&BEYOND_AN_EMULATOR)
+        .wait();
+    match end_of(&first) {
+        reason @ ExitReason::KvmUnfit { .. } => {
+            let said = reason.to_string();
+            assert!(said.contains("--machine qemu"), "{said}");
+            let reason = end_of(&later);
+            assert!(matches!(reason, ExitReason::Kvm { .. }), "{reason}");
+        }
+        // It runs PXOR.
+        reason => assert!(matches!(reason, ExitReason::TripleFault { .. }), "{reason}"),
+    }
+}
+
 #[test]
 fn a_killed_vmm_and_a_stopped_one_differ() {
     if no_kvm() {

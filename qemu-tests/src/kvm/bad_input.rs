@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::process::{self, Ended, parent};
+#[path = "../../../host-runtime/vmm/tests/support/elf_image.rs"]
+mod elf_image;
 use super::{Machine, Options};
 use crate::Report;
 
@@ -237,7 +239,8 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         ("closed stdin", closed_stdin),
         ("output to a closed pipe", closed_output),
     ];
-    let of_kvm: [(&str, Special); 4] = [
+    let of_kvm: [(&str, Special); 5] = [
+        ("a KVM that runs no kernel", unfit_kvm),
         ("no /dev/kvm", no_kvm),
         ("no /dev/kvm, and QEMU", no_kvm_but_qemu),
         ("/dev/kvm is another device", other_device),
@@ -385,6 +388,40 @@ fn no_kvm_but_qemu(options: &Options) -> anyhow::Result<Result<(), String>> {
     let ended = process::run(command, b"")?;
     let says = "/dev/kvm is not there: the microvm runs by qemu's software emulation";
     Ok(judge(&ended, &[0], says).and_then(|()| nothing_left(options)))
+}
+
+/// A kernel whose first instruction a KVM without VMX or SVM cannot run: that is said, and where nobody said what to
+/// use, QEMU is, for which this is no kernel at all.
+fn unfit_kvm(options: &Options) -> anyhow::Result<Result<(), String>> {
+    // PXOR, and what no CPU can run.
+    let code = [0x66, 0x0f, 0xef, 0xc0, 0x0f, 0x0b];
+    let kernel = options.work_dir.join("pxor.elf");
+    fs::write(&kernel, elf_image::image(&code, 0, &[]))?;
+    let archive = options.image_dir.join("initramfs.img");
+    let run = |chosen: bool| {
+        let mut command = options.command(&options.nacre);
+        if !chosen {
+            command.env_remove("NACRE_MACHINE");
+        }
+        command.arg("run").arg("--kernel").arg(&kernel);
+        command.arg("--initramfs").arg(&archive);
+        command
+            .arg("--rootfs")
+            .arg(&options.busybox)
+            .args(["--", "true"]);
+        process::run(command, b"")
+    };
+    let ended = run(true)?;
+    if ended.stderr.contains("triple fault") {
+        // This one has VMX or SVM.
+        return Ok(judge(&ended, &[OWN_FAILURE], "triple fault"));
+    }
+    let changed = run(false)?;
+    let says = "the microvm runs by qemu's software emulation";
+    Ok(judge(&ended, &[OWN_FAILURE], "--machine qemu")
+        .and_then(|()| judge(&changed, &[OWN_FAILURE], says))
+        .and_then(|()| judge(&changed, &[OWN_FAILURE], "pvh"))
+        .and_then(|()| nothing_left(options)))
 }
 
 /// Runs where /dev/kvm is there, and is nothing of the kind.

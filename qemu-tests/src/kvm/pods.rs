@@ -408,14 +408,37 @@ fn bad_directories(pods: &Pods<'_>) -> anyhow::Result<()> {
     fs::remove_file(&pods.root)?;
     // Room for the folders and the lock, and no more.
     fs::create_dir_all(&pods.root)?;
-    let mut full = pods.options.command("unshare");
-    let mount =
-        "mount -t tmpfs -o mode=700,nr_inodes=5 none \"$NACRE_STATE_DIR\" && exec \"$0\" \"$@\"";
-    full.args(["--mount", "sh", "-c", mount])
-        .arg(&pods.options.nacre)
-        .args(start);
-    full.env("NACRE_STATE_DIR", &pods.root);
-    let ended = process::run(full, b"")?;
-    judge(&ended, &[OWN_FAILURE], "free some space").map_err(anyhow::Error::msg)?;
+    let refused = in_small_tmpfs(pods, "nr_inodes=5", "", &start)?;
+    judge(&refused, &[OWN_FAILURE], "free some space").map_err(anyhow::Error::msg)?;
+    let fill = "dd if=/dev/zero of=\"$NACRE_STATE_DIR/.full\" bs=4k 2>/dev/null;";
+    let refused = in_small_tmpfs(pods, "size=16k", fill, &start)?;
+    judge(&refused, &[OWN_FAILURE], "free some space").map_err(anyhow::Error::msg)?;
+    // One that fills up while the pod runs costs lines of the log, and nothing of the program's.
+    let words = ["sh", "-c", "yes | head -c 300000; exit 3"];
+    let run = ["run", "--name", name, "--rootfs", &rootfs, "--"];
+    let ended = in_small_tmpfs(pods, "size=64k", "", &[&run[..], &words].concat())?;
+    judge(&ended, &[3], "will have gaps").map_err(anyhow::Error::msg)?;
+    ensure!(
+        ended.stdout.len() == 300_000,
+        "{} bytes came out",
+        ended.stdout.len()
+    );
     pods.is_empty()
+}
+
+/// Runs `nacre` with its state on a file system of its own, which a script has first.
+fn in_small_tmpfs(
+    pods: &Pods<'_>,
+    options: &str,
+    script: &str,
+    words: &[&str],
+) -> anyhow::Result<Ended> {
+    let mount = format!(
+        "mount -t tmpfs -o mode=700,{options} none \"$NACRE_STATE_DIR\" && {{ {script} exec \"$0\" \"$@\"; }}"
+    );
+    let mut command = pods.options.command("unshare");
+    command.args(["--mount", "sh", "-c", &mount]);
+    command.arg(&pods.options.nacre).args(words);
+    command.env("NACRE_STATE_DIR", &pods.root);
+    process::run(command, b"")
 }

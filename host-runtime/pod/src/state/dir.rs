@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use host_machine::MachineSpec;
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
@@ -95,6 +96,16 @@ impl PodDir {
                 }
             }
         }
+    }
+
+    /// Gives the cgroup the limit of memory of another machine than the first, which has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn fit_leaf(&self, spec: &MachineSpec) -> Result<(), StateError> {
+        let leaf = self.leaf.as_ref();
+        leaf.map_or(Ok(()), |leaf| leaf.set_memory(Limits::of(spec).memory))?;
+        Ok(())
     }
 
     /// The pod's cgroup.
