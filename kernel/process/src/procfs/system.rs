@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 
 use abi::Result;
 use machine::PAGE_SIZE;
+use memory::MemoryGroup;
 use sched::stats::CpuStat;
 
 use super::text::Text;
@@ -219,7 +220,10 @@ fn write_times(user: u64, system: u64, idle: u64, to: &mut Text) -> fmt::Result 
 
 /// /proc/vmstat: what is counted of it.
 pub(super) fn vmstat(to: &mut Text) -> Result<()> {
-    Ok(writeln!(to, "nr_free_pages {}", machine::frame::free())?)
+    writeln!(to, "nr_free_pages {}", machine::frame::free())?;
+    // Of all groups: what happens in one happens in those above it.
+    let killed = MemoryGroup::ROOT.events().oom_kill;
+    Ok(writeln!(to, "oom_kill {killed}")?)
 }
 
 /// /proc/filesystems. None needs a block device: there are none.
