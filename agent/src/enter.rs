@@ -12,6 +12,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::Purpose;
 use crate::mounting::{self, Prepared};
+use crate::pod::Names;
 use crate::sys;
 
 /// How the process gets its view of the file system and of other processes.
@@ -23,12 +24,16 @@ pub(crate) enum Enter {
         root: CString,
         /// A PID namespace of its own, too, and the mounts among which are those that show it.
         pids: Option<Arc<Vec<Prepared>>>,
+        /// A UTS namespace of its own, too, and the names in it.
+        names: Option<Arc<Names>>,
     },
     /// The mount namespace, and the PID namespace if it has one, of the container's first process.
     Join {
         /// A pidfd.
         first: OwnedFd,
         pids: bool,
+        /// Its UTS namespace is its own, too.
+        names: bool,
     },
     /// This directory as the root, in the agent's mount namespace.
     Chroot(CString),
@@ -46,7 +51,10 @@ impl Enter {
     /// Joins the PID namespace of the container's first process. That takes effect for new processes, so
     /// the program is run by a sibling, whose pid the caller is given; the sibling itself gets none.
     pub(crate) fn join_pids(&self) -> Result<Option<Pid>, Errno> {
-        let Self::Join { first, pids: true } = self else {
+        let Self::Join {
+            first, pids: true, ..
+        } = self
+        else {
             return Ok(None);
         };
         move_into_thread_name_spaces(first.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
@@ -56,7 +64,11 @@ impl Enter {
     /// Has the process see the container's files; whether it has a mount namespace of its own then.
     pub(crate) fn enter(&self, purpose: Purpose) -> Result<bool, Errno> {
         match self {
-            Self::Own { root, pids } => {
+            Self::Own { root, pids, names } => {
+                if let Some(names) = names {
+                    sys::unshare_names()?;
+                    names.set()?;
+                }
                 match sys::unshare_mounts() {
                     Ok(()) => {}
                     Err(_) if pids.is_none() => return chroot(root),
@@ -69,8 +81,12 @@ impl Enter {
                 }
                 pivot(root).map(|()| true)
             }
-            Self::Join { first, .. } => {
-                move_into_thread_name_spaces(first.as_fd(), ThreadNameSpaceType::MOUNT)?;
+            Self::Join { first, names, .. } => {
+                let mut joined = ThreadNameSpaceType::MOUNT;
+                if *names {
+                    joined |= ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+                }
+                move_into_thread_name_spaces(first.as_fd(), joined)?;
                 rustix::process::chdir(c"/").map(|()| false)
             }
             Self::Chroot(root) => chroot(root),

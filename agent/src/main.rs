@@ -12,6 +12,8 @@ mod boot;
 mod capabilities;
 mod child;
 mod enter;
+mod events;
+mod guest;
 mod mounting;
 mod mounts;
 mod pod;
@@ -20,6 +22,7 @@ mod refusal;
 mod report;
 mod service;
 mod start;
+mod stats;
 mod stdio;
 mod sys;
 mod terminal;
@@ -89,7 +92,7 @@ fn serve(setup: Setup) -> Answer<()> {
                 refusal::text_of(errno)
             ));
         });
-    acceptor.map_err(|error| io_refusal("start a thread", &error))?;
+    acceptor.map_err(|error| Refusal::io("start a thread", &error))?;
     let service = Service {
         pod: Arc::clone(&pod),
         power_off: setup.power_off,
@@ -100,7 +103,7 @@ fn serve(setup: Setup) -> Answer<()> {
         let refusal = answer_requests(setup.rpc, methods);
         boot::say(&format!("no more requests: {refusal}"));
     });
-    spawned.map_err(|error| io_refusal("start a thread", &error))?;
+    spawned.map_err(|error| Refusal::io("start a thread", &error))?;
     pod.reap_forever()
 }
 
@@ -154,7 +157,7 @@ fn set_up_guest() -> Answer<Setup> {
         .map_err(refusal::text_of);
     let listen = |port| {
         sys::listen_vsock(port, BACKLOG)
-            .map_err(|error| io_refusal(&format!("listen on vsock port {port}"), &error))
+            .map_err(|error| Refusal::io(&format!("listen on vsock port {port}"), &error))
     };
     Ok(Setup {
         stdio: listen(STDIO_PORT)?,
@@ -202,9 +205,5 @@ fn listen_unix(directory: &Path, port: u32) -> Answer<OwnedFd> {
     let what = format!("listen on {}", path.display());
     UnixListener::bind(path)
         .map(OwnedFd::from)
-        .map_err(|error| io_refusal(&what, &error))
-}
-
-fn io_refusal(what: &str, error: &std::io::Error) -> Refusal {
-    Refusal::system(what, Errno::from_io_error(error).unwrap_or(Errno::IO))
+        .map_err(|error| Refusal::io(&what, &error))
 }

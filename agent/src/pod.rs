@@ -12,16 +12,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use agent_protocol::FailureKind;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitStatus};
 use tokio::sync::watch;
 
 use crate::mounting::Prepared;
 use crate::processes::{self, Snapshot};
 use crate::refusal::{Answer, Refusal};
+use crate::stats;
 use crate::stdio::{self, Streams};
 
 /// How long the processes of a container may take to be gone once they were killed.
 const KILL_BOUND: Duration = Duration::from_secs(5);
+const SIGKILL: u32 = 9;
 
 /// The pod that this agent runs.
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub(crate) struct Table {
     /// Processes that are being started, and the exits of children that are nobody's so far.
     starting: usize,
     early: HashMap<i32, Exit>,
+    /// How many exits there have been: each has a number.
+    exits: u64,
+    /// The kernel's count of processes that died for want of memory, when it was last looked at.
+    oom_kills_seen: u64,
 }
 
 /// One container.
@@ -60,6 +67,17 @@ pub(crate) struct Container {
     pub(crate) own_namespace: bool,
     /// With a PID namespace of its own: its mounts, the late ones of which its first process makes.
     pub(crate) late_mounts: Option<Arc<Vec<Prepared>>>,
+    /// With a UTS namespace of its own: its host and domain name.
+    pub(crate) names: Option<Arc<Names>>,
+    /// How many of its processes died for want of memory, as far as that was seen.
+    pub(crate) oom_kills: u64,
+}
+
+/// Host and domain name of a container; empty ones are left as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) host: String,
+    pub(crate) domain: String,
 }
 
 /// One process that the host started.
@@ -99,12 +117,27 @@ impl Master {
     }
 }
 
+impl Names {
+    /// Gives them to the UTS namespace of the caller. Makes system calls only.
+    pub(crate) fn set(&self) -> Result<(), Errno> {
+        if !self.host.is_empty() {
+            rustix::system::sethostname(self.host.as_bytes())?;
+        }
+        if !self.domain.is_empty() {
+            rustix::system::setdomainname(self.domain.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
 /// How and when a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exit {
     pub(crate) code: u32,
     pub(crate) signal: u32,
     pub(crate) at_ns: i64,
+    /// Later exits have higher ones; 0 until it is noted.
+    pub(crate) number: u64,
 }
 
 impl Exit {
@@ -116,6 +149,7 @@ impl Exit {
             code: number(status.exit_status()).unwrap_or(0),
             signal: number(status.terminating_signal()).unwrap_or(0),
             at_ns: i64::try_from(nanos).unwrap_or(i64::MAX),
+            number: 0,
         }
     }
 }
@@ -166,7 +200,13 @@ impl Pod {
     /// with it, before anyone learns of the exit.
     fn ended(&self, pid: Pid, exit: Exit) {
         let mut table = self.lock();
-        let Some((container, exec)) = table.find(pid) else {
+        let found = table.find(pid);
+        if exit.signal == SIGKILL {
+            drop(table);
+            self.note_oom(found.as_ref().map(|(container, _)| &**container));
+            table = self.lock();
+        }
+        let Some((container, exec)) = found else {
             if table.starting > 0 {
                 table.early.insert(pid.as_raw_pid(), exit);
             }
@@ -177,9 +217,7 @@ impl Pod {
             self.kill_rest(&container, pid);
             table = self.lock();
         }
-        if let Some(process) = table.process_mut(&container, &exec) {
-            process.note(exit);
-        }
+        table.note(&container, &exec, exit);
         self.tell();
     }
 
@@ -221,28 +259,30 @@ impl Pod {
         ids.iter().flat_map(|id| self.members(id)).collect()
     }
 
-    /// Waits for a process's end; `None` when the time is over.
-    pub(crate) async fn wait(
-        &self,
-        container: &str,
-        exec: &str,
-        timeout: Option<Duration>,
-    ) -> Answer<Option<Exit>> {
-        let mut told = self.told.subscribe();
-        let ended = async {
-            loop {
-                // Before looking: what happens after that is a change.
-                told.mark_unchanged();
-                if let Some(exit) = self.lock().process(container, exec)?.exit {
-                    return Ok(exit);
-                }
-                // The sender is this pod's own.
-                let _ = told.changed().await;
-            }
+    /// Changes whenever a process starts or ends.
+    pub(crate) fn follow(&self) -> watch::Receiver<()> {
+        self.told.subscribe()
+    }
+
+    /// Counts for a container what the kernel has killed for want of memory since this was last asked.
+    pub(crate) fn note_oom(&self, container: Option<&str>) {
+        let total = stats::oom_kills();
+        let mut table = self.lock();
+        let fresh = total.saturating_sub(table.oom_kills_seen);
+        table.oom_kills_seen = total;
+        // What nobody knows the container of is the one container's.
+        let only = table.containers.len() == 1;
+        let container = match container {
+            Some(id) => table.containers.get_mut(id),
+            None if only => table.containers.values_mut().next(),
+            None => None,
         };
-        match timeout {
-            Some(timeout) => tokio::time::timeout(timeout, ended).await.ok().transpose(),
-            None => ended.await.map(Some),
+        if let Some(container) = container {
+            container.oom_kills += fresh;
+        }
+        drop(table);
+        if fresh > 0 {
+            self.tell();
         }
     }
 
@@ -304,15 +344,15 @@ impl Pod {
         let Ok(entry) = table.container_mut(container) else {
             return;
         };
-        let Some(mut process) = started else {
+        let Some(process) = started else {
             entry.processes.remove(exec);
             return;
         };
         entry.sessions.extend(pid);
-        if let Some(exit) = early {
-            process.note(exit);
-        }
         entry.processes.insert(exec.to_owned(), process);
+        if let Some(exit) = early {
+            table.note(container, exec, exit);
+        }
         drop(table);
         self.tell();
         if early.is_some() && exec.is_empty() {
@@ -369,6 +409,20 @@ impl Table {
             let sentence = format!("there is no process \"{exec}\" in container \"{container}\"");
             Refusal::new(FailureKind::FAILURE_KIND_NO_SUCH, sentence)
         })
+    }
+
+    /// Notes the end of a process.
+    fn note(&mut self, container: &str, exec: &str, exit: Exit) {
+        self.exits += 1;
+        let number = self.exits;
+        if let Some(process) = self.process_mut(container, exec) {
+            process.note(Exit { number, ..exit });
+        }
+    }
+
+    /// The containers, by name.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = (&String, &Container)> {
+        self.containers.iter()
     }
 
     fn process_mut(&mut self, container: &str, exec: &str) -> Option<&mut Process> {

@@ -40,6 +40,11 @@ impl Refusal {
         Self::with_errno(Kind::FAILURE_KIND_SYSTEM, what, errno)
     }
 
+    /// The same of an operation of std.
+    pub(crate) fn io(what: &str, error: &std::io::Error) -> Self {
+        Self::system(what, Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+
     pub(crate) fn with_errno(kind: Kind, what: impl std::fmt::Display, errno: Errno) -> Self {
         Self {
             kind,

@@ -4,22 +4,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::{
-    AgentService, CloseStdinRequest, CreateContainerRequest, CreateContainerResponse,
-    DeleteContainerRequest, DeleteProcessRequest, Empty, FailureKind, HelloRequest, HelloResponse,
-    ListProcessesRequest, ListProcessesResponse, PROTOCOL_VERSION, ResizeTerminalRequest,
-    ShutdownRequest, SignalProcessRequest, StartProcessRequest, StartProcessResponse,
-    WaitProcessRequest, WaitProcessResponse, list_processes_response,
+    AgentService, CloseStdinRequest, ConfigureNetworkRequest, CreateContainerRequest,
+    CreateContainerResponse, DeleteContainerRequest, DeleteProcessRequest, Empty, Event,
+    EventsRequest, FailureKind, HelloRequest, HelloResponse, ListProcessesRequest,
+    ListProcessesResponse, PROTOCOL_VERSION, PauseContainerRequest, ReadFileRequest,
+    ReadFileResponse, ReseedRequest, ResizeTerminalRequest, ResumeContainerRequest,
+    SetClockRequest, ShutdownRequest, SignalProcessRequest, StartProcessRequest,
+    StartProcessResponse, StatsRequest, StatsResponse, UpdateContainerRequest, WriteFileRequest,
+    list_processes_response,
 };
 use async_trait::async_trait;
 use rustix::process::Signal;
-use ttrpc::r#async::TtrpcContext;
+use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
+use crate::events::Told;
+use crate::guest::{self, not_yet};
 use crate::mounting;
 use crate::mounts::{self, Place, Wanted};
-use crate::pod::{Container, Pod};
+use crate::pod::{Container, Names, Pod};
 use crate::processes;
 use crate::refusal::{Answer, Refusal};
 use crate::start;
+use crate::stats;
 use crate::stdio;
 use crate::sys;
 use crate::terminal;
@@ -56,6 +62,96 @@ impl AgentService for Service {
         self.blocking(move |pod| delete(pod, &request.id)).await
     }
 
+    async fn update_container(
+        &self,
+        _: &TtrpcContext,
+        request: UpdateContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        let known = self.pod.lock().container(&request.id).map(drop);
+        answered(known.and_then(|()| match request.memory_limit_bytes {
+            Some(_) => Err(not_yet("a memory limit of one container")),
+            None => Ok(Empty::default()),
+        }))
+    }
+
+    async fn pause_container(
+        &self,
+        _: &TtrpcContext,
+        request: PauseContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        let known = self.pod.lock().container(&request.id).map(drop);
+        answered(known.and(Err(not_yet("pausing one container"))))
+    }
+
+    async fn resume_container(
+        &self,
+        _: &TtrpcContext,
+        request: ResumeContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        let known = self.pod.lock().container(&request.id).map(drop);
+        answered(known.and(Err(not_yet("resuming one container"))))
+    }
+
+    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
+        self.blocking(move |pod| stats::of(pod, &request.container_id))
+            .await
+    }
+
+    async fn write_file(
+        &self,
+        _: &TtrpcContext,
+        request: WriteFileRequest,
+    ) -> ttrpc::Result<Empty> {
+        self.blocking(move |pod| guest::write_file(pod, &request).map(|()| Empty::default()))
+            .await
+    }
+
+    async fn read_file(
+        &self,
+        _: &TtrpcContext,
+        request: ReadFileRequest,
+    ) -> ttrpc::Result<ReadFileResponse> {
+        self.blocking(move |pod| guest::read_file(pod, &request))
+            .await
+    }
+
+    /// Without a thread that waits.
+    async fn events(
+        &self,
+        _: &TtrpcContext,
+        _: EventsRequest,
+        sender: ServerStreamSender<Event>,
+    ) -> ttrpc::Result<()> {
+        let mut changes = self.pod.follow();
+        let mut told = Told::default();
+        loop {
+            // Before looking: what happens after that is a change.
+            changes.mark_unchanged();
+            for event in told.next(&self.pod) {
+                sender.send(&event).await?;
+            }
+            if changes.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn set_clock(&self, _: &TtrpcContext, request: SetClockRequest) -> ttrpc::Result<Empty> {
+        answered(guest::set_clock(request.realtime_ns).map(|()| Empty::default()))
+    }
+
+    async fn reseed(&self, _: &TtrpcContext, request: ReseedRequest) -> ttrpc::Result<Empty> {
+        answered(guest::reseed(&request.entropy).map(|()| Empty::default()))
+    }
+
+    async fn configure_network(
+        &self,
+        _: &TtrpcContext,
+        _: ConfigureNetworkRequest,
+    ) -> ttrpc::Result<Empty> {
+        answered(Err(not_yet("a network")))
+    }
+
     async fn check_process(
         &self,
         _: &TtrpcContext,
@@ -84,15 +180,6 @@ impl AgentService for Service {
         request: SignalProcessRequest,
     ) -> ttrpc::Result<Empty> {
         self.blocking(move |pod| signal(pod, &request)).await
-    }
-
-    /// Without a thread that waits.
-    async fn wait_process(
-        &self,
-        _: &TtrpcContext,
-        request: WaitProcessRequest,
-    ) -> ttrpc::Result<WaitProcessResponse> {
-        answered(wait(&self.pod, &request).await)
     }
 
     async fn resize_terminal(
@@ -199,14 +286,15 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         Refusal::state(format!("the host's shared directory is not mounted: {why}"))
     })?;
     let root = mounts::c_string(mounts::beneath(shared, &request.rootfs)?.to_string_lossy())?;
-    if !request.hostname.is_empty() {
-        rustix::system::sethostname(request.hostname.as_bytes()).map_err(|errno| {
-            Refusal::system(format!("set the host name \"{}\"", request.hostname), errno)
-        })?;
-    }
-    if !request.domainname.is_empty() {
-        rustix::system::setdomainname(request.domainname.as_bytes()).map_err(|errno| {
-            let what = format!("set the domain name \"{}\"", request.domainname);
+    let own = guest::check(request)?;
+    let names = Names {
+        host: request.hostname.clone(),
+        domain: request.domainname.clone(),
+    };
+    if !own.names {
+        names.set().map_err(|errno| {
+            let (host, domain) = (&names.host, &names.domain);
+            let what = format!("set the names \"{host}\" and \"{domain}\" of the host");
             Refusal::system(what, errno)
         })?;
     }
@@ -219,7 +307,7 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         mounts: &request.mounts,
         masked: &request.masked_paths,
         read_only: &request.readonly_paths,
-        pid_namespace: request.pid_namespace,
+        pid_namespace: own.pids,
     };
     let mounted = mounts::mount_all(place, wanted, || pod.forked())?;
     let container = Container {
@@ -229,7 +317,9 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         processes: Default::default(),
         sessions: Default::default(),
         own_namespace: false,
-        late_mounts: request.pid_namespace.then(|| Arc::new(mounted.prepared)),
+        late_mounts: own.pids.then(|| Arc::new(mounted.prepared)),
+        names: own.names.then(|| Arc::new(names)),
+        oom_kills: 0,
     };
     pod.lock().insert(&request.id, container)?;
     Ok(CreateContainerResponse {
@@ -271,21 +361,6 @@ fn signal(pod: &Pod, request: &SignalProcessRequest) -> Answer<Empty> {
         (None, _) => Err(Refusal::state("the process is still being started")),
         (Some(_), Some(_)) => Err(Refusal::state("the process has ended already")),
     }
-}
-
-async fn wait(pod: &Pod, request: &WaitProcessRequest) -> Answer<WaitProcessResponse> {
-    let timeout = (request.timeout_ms != 0).then(|| Duration::from_millis(request.timeout_ms));
-    let ended = pod.wait(&request.container_id, &request.exec_id, timeout);
-    let exit = ended.await?;
-    Ok(
-        exit.map_or_else(WaitProcessResponse::default, |exit| WaitProcessResponse {
-            exited: true,
-            exit_code: exit.code,
-            signal: exit.signal,
-            exited_at_ns: exit.at_ns,
-            ..Default::default()
-        }),
-    )
 }
 
 fn resize(pod: &Pod, request: &ResizeTerminalRequest) -> Answer<Empty> {

@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, Resource, Rlimit};
 use crate::capabilities::Allowed;
 use crate::child::{self, Failed, Plan, Purpose, Stage, Stdio};
 use crate::enter::Enter;
+use crate::guest::not_yet;
 use crate::mounts::c_string;
 use crate::pod::{Master, Pod, Process};
 use crate::refusal::{Answer, Refusal};
@@ -46,6 +47,7 @@ type Pump = Box<dyn FnOnce() -> Answer<()>>;
 
 /// Starts a process and gives its pid.
 pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
+    refuse_filter(request)?;
     let (container, exec) = (request.container_id.as_str(), request.exec_id.as_str());
     // First, so that a refused start leaves no streams waiting.
     let claimed = Claimed {
@@ -69,6 +71,7 @@ pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
 
 /// Says what would keep a process from being started, if that can be told beforehand.
 pub(crate) fn check(pod: &Pod, request: &StartProcessRequest) -> Answer<()> {
+    refuse_filter(request)?;
     let root = pod.lock().container(&request.container_id)?.root.clone();
     let wired = wire_pipes(Claimed::default())
         .map_err(|errno| Refusal::system("open /dev/null for stdio", errno))?;
@@ -79,6 +82,13 @@ pub(crate) fn check(pod: &Pod, request: &StartProcessRequest) -> Answer<()> {
     child::start(&plan, |_| pod.forked())
         .map(drop)
         .map_err(|failed| refusal_of(&failed, request, &root))
+}
+
+fn refuse_filter(request: &StartProcessRequest) -> Answer<()> {
+    match request.seccomp.is_empty() {
+        true => Ok(()),
+        false => Err(not_yet("a filter of system calls (seccomp)")),
+    }
 }
 
 fn start_named(pod: &Pod, request: &StartProcessRequest, claimed: Claimed) -> Answer<Process> {
@@ -245,6 +255,7 @@ fn enter(pod: &Pod, request: &StartProcessRequest, root: &CString) -> Answer<Ent
         return Ok(Enter::Own {
             root: root.clone(),
             pids: container.late_mounts.clone(),
+            names: container.names.clone(),
         });
     }
     if !container.own_namespace {
@@ -258,6 +269,7 @@ fn enter(pod: &Pod, request: &StartProcessRequest, root: &CString) -> Answer<Ent
     Ok(Enter::Join {
         first,
         pids: container.late_mounts.is_some(),
+        names: container.names.is_some(),
     })
 }
 

@@ -6,7 +6,7 @@ mod common;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use agent_protocol::{FailureKind, Rlimit, StartProcessRequest, User, WindowSize};
+use agent_protocol::{FailureKind, NamespaceKind, Rlimit, StartProcessRequest, User, WindowSize};
 use common::{Host, ID, alive, eventually, request};
 use pod::{AgentError, ProcessExit};
 
@@ -88,7 +88,7 @@ fn users_limits_and_directories_are_as_asked() {
 #[test]
 fn a_pid_namespace_shows_the_container_alone() {
     let host = Host::with(|request| {
-        request.pid_namespace = true;
+        request.namespaces = vec![common::own(NamespaceKind::NAMESPACE_KIND_PID)];
         request.masked_paths = vec!["/proc/uptime".to_owned()];
     });
     let script = "echo $$; read go; readlink /proc/self/exe; cat /proc/uptime; echo /proc/[0-9]*";

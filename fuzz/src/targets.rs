@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent_protocol::{HelloResponse, StartProcessRequest, WaitProcessResponse};
+use agent_protocol::{Event, HelloResponse, StartProcessRequest};
 use anyhow::Context as _;
 use devices::console::{Console, ConsoleLog};
 use devices::fs::Fs;
@@ -99,7 +99,7 @@ fn agent() -> anyhow::Result<Made> {
     let framed = [&length.to_be_bytes()[..], &[0, 0, 0, 1, 2, 0], &body].concat();
     made(vec![framed, body], move |input| {
         let _ = HelloResponse::parse_from_bytes(input);
-        let _ = WaitProcessResponse::parse_from_bytes(input);
+        let _ = Event::parse_from_bytes(input);
         let _ = StartProcessRequest::parse_from_bytes(input);
         if answers.send(input.to_vec()).is_ok() {
             let machine = Arc::new(LocalMachine::new(directory.path()));

@@ -34,7 +34,7 @@ pub use mount_options::MountOptions;
 
 /// The version of the protocol. Raised whenever an older peer would misunderstand; the two
 /// sides come out of one build, so there is no range to negotiate.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The vsock port on which the agent answers requests.
 pub const RPC_PORT: u32 = 1024;

@@ -7,13 +7,23 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::{CreateContainerRequest, Mount, StartProcessRequest};
+use agent_protocol::{
+    CreateContainerRequest, Mount, Namespace, NamespaceKind, StartProcessRequest,
+};
 use pod::agent::{Agent, StdioStream};
 use pod::testing::LocalMachine;
 use pod::{Pod, ProcessExit};
 
 /// The container that [`Host::new`] creates.
 pub(crate) const ID: &str = "one";
+
+/// A namespace of the container's own.
+pub(crate) fn own(kind: NamespaceKind) -> Namespace {
+    Namespace {
+        kind: kind.into(),
+        ..Default::default()
+    }
+}
 
 /// A running agent; ends it when dropped.
 pub(crate) struct Host {
@@ -154,6 +164,12 @@ impl Run<'_> {
     pub(crate) fn finish(mut self) -> (String, String, ProcessExit) {
         let (stdout, stderr) = self.read_outputs();
         (stdout, stderr, self.wait())
+    }
+
+    /// As [`Run::finish`], with nothing to read.
+    pub(crate) fn ended_at_once(self) -> (String, String, ProcessExit) {
+        self.end_stdin();
+        self.finish()
     }
 
     /// What it wrote until its outputs ended.

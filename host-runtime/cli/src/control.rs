@@ -66,6 +66,7 @@ fn line(event: &Event) -> String {
         Kind::KIND_EXITED => format!("exited {}", event.exit_status),
         Kind::KIND_PAUSED => "paused".to_owned(),
         Kind::KIND_RESUMED => "resumed".to_owned(),
+        Kind::KIND_OOM => "out of memory".to_owned(),
         Kind::KIND_UNSPECIFIED => "something of another version".to_owned(),
     };
     let who = match &*event.exec_id {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Process as OciProcess, Spec};
 use serde::de::DeserializeOwned;
 
-use agent_protocol::{CreateContainerRequest, StartProcessRequest};
+use agent_protocol::{CreateContainerRequest, Namespace, NamespaceKind, StartProcessRequest};
 
 pub use error::OciError;
 pub use features::features;
@@ -107,8 +107,8 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
             domainname: spec.domainname().clone().unwrap_or_default(),
             masked_paths: linux.masked_paths().clone().unwrap_or_default(),
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
-            // Refused above when the list lacks it.
-            pid_namespace: true,
+            // Refused above when the list lacks one; of IPC and networks the microVM is the container's own.
+            namespaces: own_namespaces(),
             ..Default::default()
         },
         init: process::request(id, "", process)?,
@@ -149,6 +149,18 @@ fn checked<T: DeserializeOwned>(
     let dropped = fields::check(path, &value)?;
     let parsed = serde_json::from_value(value).map_err(failed)?;
     Ok((parsed, dropped))
+}
+
+fn own_namespaces() -> Vec<Namespace> {
+    let kinds = [
+        NamespaceKind::NAMESPACE_KIND_PID,
+        NamespaceKind::NAMESPACE_KIND_UTS,
+    ];
+    let own = |kind: NamespaceKind| Namespace {
+        kind: kind.into(),
+        ..Default::default()
+    };
+    kinds.into_iter().map(own).collect()
 }
 
 /// A container has its own of everything that a microVM has; a namespace that is not in the list is the host's,

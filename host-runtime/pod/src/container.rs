@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent_protocol::StartProcessRequest;
+use agent_protocol::{StartProcessRequest, StatsResponse};
 
 use crate::agent::{AgentError, ProcessExit};
 use crate::error::PodError;
@@ -246,6 +246,15 @@ impl Container {
     pub fn resize(&self, exec_id: &str, rows: u32, columns: u32) -> Result<(), PodError> {
         self.parts.check_runs()?;
         Ok(self.parts.agent.resize(&self.id, exec_id, rows, columns)?)
+    }
+
+    /// What it uses in the guest, and the guest as a whole.
+    ///
+    /// # Errors
+    /// As the agent has it.
+    pub fn stats(&self) -> Result<StatsResponse, PodError> {
+        self.parts.check_runs()?;
+        Ok(self.parts.agent.stats(&self.id)?)
     }
 
     /// The pids of its processes in the guest.

@@ -23,6 +23,11 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
+    /// Processes of it died for want of memory.
+    OutOfMemory {
+        /// The container.
+        container: String,
+    },
     /// All of the pod stands still.
     Paused,
     /// It goes on.

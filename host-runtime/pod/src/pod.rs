@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use agent_protocol::{CreateContainerRequest, StartProcessRequest};
 use host_machine::{Machine, MachineError};
@@ -13,6 +13,7 @@ use crate::error::PodError;
 use crate::event::{Event, Observer};
 use crate::log::PodLog;
 use crate::power_off;
+use crate::runtime;
 
 /// How long a guest may take from its start until its agent answers.
 const BOOT_BOUND: Duration = Duration::from_secs(60);
@@ -44,6 +45,7 @@ impl Pod {
     pub fn start(machine: Arc<dyn Machine>, observer: Observer) -> Result<Self, PodError> {
         let agent = Agent::connect(Arc::clone(&machine), BOOT_BOUND);
         let agent = Arc::new(agent.map_err(|error| explained(&*machine, error))?);
+        tell_oom(&agent, &observer)?;
         let parts = Parts {
             machine,
             agent,
@@ -150,6 +152,10 @@ impl Parts {
 
     pub(crate) fn resume(&self) -> Result<(), PodError> {
         self.machine.resume()?;
+        // On some machines the guest's clock stood still meanwhile.
+        if let Err(error) = self.agent.set_clock(SystemTime::now()) {
+            tracing::warn!("the guest's clock may be late: {error}");
+        }
         self.paused.store(false, Ordering::Release);
         (self.observer)(Event::Resumed);
         Ok(())
@@ -169,6 +175,33 @@ impl Parts {
     pub(crate) fn explained<T>(&self, answer: Result<T, AgentError>) -> Result<T, PodError> {
         answer.map_err(|error| explained(&*self.machine, error))
     }
+}
+
+/// Tells the observer when processes of the guest have died for want of memory.
+fn tell_oom(agent: &Agent, observer: &Observer) -> Result<(), PodError> {
+    let (mut told, observer) = (agent.follow(), Arc::clone(observer));
+    let runtime = runtime::handle().map_err(|source| PodError::Thread {
+        what: "the guest's events",
+        source,
+    })?;
+    runtime.spawn(async move {
+        let mut seen = 0;
+        while told.changed().await.is_ok() {
+            let (fresh, is_over) = {
+                let told = told.borrow_and_update();
+                let fresh = told.oom_kills.get(seen..).unwrap_or_default().to_vec();
+                seen = told.oom_kills.len();
+                (fresh, told.lost.is_some())
+            };
+            for container in fresh {
+                observer(Event::OutOfMemory { container });
+            }
+            if is_over {
+                return;
+            }
+        }
+    });
+    Ok(())
 }
 
 /// A broken connection is how a dead guest shows first; its end says more.

@@ -1,6 +1,8 @@
 //! A pod's figures as containerd's clients know them: as those of a cgroup of version 2.
 
-use containerd_shim_protos::cgroups_v2::metrics::{CPUStat, MemoryStat, Metrics, PidsStat};
+use containerd_shim_protos::cgroups_v2::metrics::{
+    CPUStat, MemoryEvents, MemoryStat, Metrics, PidsStat,
+};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageFull};
 
@@ -14,6 +16,11 @@ pub(super) fn of(stats: &pod::wire::StatsResponse) -> Any {
         .into(),
         cpu: Some(CPUStat {
             usage_usec: stats.cpu_ns / 1000,
+            ..Default::default()
+        })
+        .into(),
+        memory_events: Some(MemoryEvents {
+            oom_kill: stats.oom_kills,
             ..Default::default()
         })
         .into(),

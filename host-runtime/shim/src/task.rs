@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use agent_protocol::{SHARED_TAG, StartProcessRequest};
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task::{
-    TaskExecStarted, TaskExit, TaskPaused, TaskResumed, TaskStart,
+    TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart,
 };
 use containerd_shim_protos::topics;
 use host_machine::printing::printable;
@@ -295,6 +295,13 @@ fn observer(id: &str, publisher: Arc<Mutex<Publisher>>, pid: u32) -> Observer {
                     ..Default::default()
                 };
                 publisher.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, &event);
+            }
+            Event::OutOfMemory { container } => {
+                let event = TaskOOM {
+                    container_id: container,
+                    ..Default::default()
+                };
+                publisher.publish(topics::TASK_OOM_EVENT_TOPIC, &event);
             }
             Event::Paused => {
                 let event = TaskPaused {

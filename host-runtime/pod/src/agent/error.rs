@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use agent_protocol::{Failure, FailureKind, failure_of};
+use agent_protocol::{Failure, FailureKind, PROTOCOL_VERSION, failure_of};
 use host_machine::printing::said;
 
 use host_machine::MachineError;
@@ -47,6 +47,14 @@ pub enum AgentError {
     Stream {
         /// The system's answer.
         source: io::Error,
+    },
+    /// It is of another version, without saying so.
+    #[error(
+        "the agent in the guest speaks protocol version {theirs}, this program {PROTOCOL_VERSION}; use the guest image that came with it"
+    )]
+    Version {
+        /// What it answered.
+        theirs: u32,
     },
     /// The agent said something it must not say.
     #[error("the agent in the guest broke the protocol: {what}")]

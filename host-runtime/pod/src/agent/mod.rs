@@ -7,21 +7,25 @@ mod error;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent_protocol::{
     AgentClient, CloseStdinRequest, CreateContainerRequest, CreateContainerResponse,
-    DeleteContainerRequest, DeleteProcessRequest, HelloRequest, HelloResponse,
-    ListProcessesRequest, ListProcessesResponse, PROTOCOL_VERSION, RPC_PORT, ResizeTerminalRequest,
-    STDIO_PORT, ShutdownRequest, SignalProcessRequest, StartProcessRequest, WaitProcessRequest,
-    WaitProcessResponse, WindowSize,
+    DeleteContainerRequest, DeleteProcessRequest, Event, EventsRequest, HelloRequest,
+    HelloResponse, ListProcessesRequest, ListProcessesResponse, PROTOCOL_VERSION, RPC_PORT,
+    ReadFileRequest, ReseedRequest, ResizeTerminalRequest, STDIO_PORT, SetClockRequest,
+    ShutdownRequest, SignalProcessRequest, StartProcessRequest, StatsRequest, StatsResponse,
+    WindowSize, WriteFileRequest, event::Kind,
 };
 use host_machine::Machine;
+use tokio::sync::watch;
+use ttrpc::r#async::ClientStreamReceiver;
 use ttrpc::r#async::transport::Socket;
 use ttrpc::context::Context;
 
@@ -33,6 +37,8 @@ pub use error::AgentError;
 const CALL_BOUND: Duration = Duration::from_secs(20);
 /// How long a call may take that mounts, starts or ends something.
 const WORK_BOUND: Duration = Duration::from_secs(60);
+/// Ends of processes that nobody has deleted, or deaths for want of memory; a guest that tells of more has gone wrong.
+const MOST_EVENTS: usize = 64 * 1024;
 
 /// A connection to the agent of one microVM, past its handshake.
 pub struct Agent {
@@ -40,6 +46,18 @@ pub struct Agent {
     machine: Arc<dyn Machine>,
     hello: HelloResponse,
     next_token: AtomicU64,
+    told: watch::Sender<Told>,
+}
+
+/// What the guest has told by its events.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// By container and exec id, until the process is deleted; none for an end that cannot be.
+    exits: HashMap<(String, String), Option<ProcessExit>>,
+    /// The containers in which something died for want of memory, one after the other.
+    pub(crate) oom_kills: Vec<String>,
+    /// Why there will be no more.
+    pub(crate) lost: Option<ttrpc::Error>,
 }
 
 /// A stdio stream that the agent has been told of.
@@ -90,12 +108,24 @@ impl Agent {
             .saturating_sub(begun.elapsed())
             .max(Duration::from_secs(1));
         let hello = bounded("Hello", left, client.hello(Context::default(), &request))?;
+        // An older agent refuses by itself; one that answers all the same is not one of ours.
+        if hello.protocol_version != PROTOCOL_VERSION {
+            return Err(AgentError::Version {
+                theirs: hello.protocol_version,
+            });
+        }
+        let request = EventsRequest::default();
+        // Begins with what has happened before, so it need not be there when the first process starts.
+        let events = bounded("Events", left, client.events(Context::default(), &request))?;
+        let told = watch::Sender::new(Told::default());
+        runtime::handle()?.spawn(read_events(events, told.clone()));
         // A counter of our own is enough: only this process opens streams to this guest.
         Ok(Self {
             client,
             machine,
             hello,
             next_token: AtomicU64::new(1),
+            told,
         })
     }
 
@@ -205,18 +235,33 @@ impl Agent {
     /// Waits for a process to end, however long it runs, without a thread; fails as soon as the microVM is gone.
     ///
     /// # Errors
-    /// As every call.
+    /// [`AgentError::Transport`] when the agent is lost.
     pub async fn ended(&self, container: &str, exec: &str) -> Result<ProcessExit, AgentError> {
-        let response = self.wait_request(container, exec, 0).await?;
-        response.ok_or(AgentError::Protocol {
-            what: "WaitProcess without a timeout answered before the process ended",
+        let mut told = self.told.subscribe();
+        let key = (container.to_owned(), exec.to_owned());
+        let is_known = |told: &Told| told.exits.contains_key(&key) || told.lost.is_some();
+        // The reader of events says that it has ended before it does.
+        let told = told.wait_for(is_known).await;
+        let told = told.map_err(|_| AgentError::Protocol {
+            what: "its events were read no more",
+        })?;
+        if let Some(exit) = told.exits.get(&key) {
+            return exit.ok_or(AgentError::Protocol {
+                what: "an exit code or a signal is over 255",
+            });
+        }
+        let lost = told.lost.clone();
+        let nothing = || ttrpc::Error::Others("no more events".to_owned());
+        Err(AgentError::Transport {
+            call: "Events",
+            source: lost.unwrap_or_else(nothing),
         })
     }
 
     /// The same on a thread that waits.
     ///
     /// # Errors
-    /// As every call.
+    /// As [`Agent::ended`].
     pub fn wait(&self, container: &str, exec: &str) -> Result<ProcessExit, AgentError> {
         runtime::wait(self.ended(container, exec))?
     }
@@ -224,40 +269,82 @@ impl Agent {
     /// Waits for a process to end, at most for `bound`; `None` when it still runs.
     ///
     /// # Errors
-    /// As every call.
+    /// As [`Agent::ended`].
     pub fn wait_within(
         &self,
         container: &str,
         exec: &str,
         bound: Duration,
     ) -> Result<Option<ProcessExit>, AgentError> {
-        let timeout_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1);
-        let waited = bound.saturating_add(CALL_BOUND);
-        let answer = self.wait_request(container, exec, timeout_ms);
-        let answer = runtime::wait(async { tokio::time::timeout(waited, answer).await })?;
-        answer.unwrap_or(Err(AgentError::NoAnswer {
-            call: "WaitProcess",
-            waited,
-        }))
+        let ended = self.ended(container, exec);
+        let ended = runtime::wait(async { tokio::time::timeout(bound, ended).await })?;
+        ended.ok().transpose()
     }
 
-    async fn wait_request(
-        &self,
-        container: &str,
-        exec: &str,
-        timeout_ms: u64,
-    ) -> Result<Option<ProcessExit>, AgentError> {
-        let request = WaitProcessRequest {
+    /// What is known of the guest's events, as it changes.
+    pub(crate) fn follow(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
+    }
+
+    /// What a container uses in the guest, and the guest as a whole.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn stats(&self, container: &str) -> Result<StatsResponse, AgentError> {
+        let request = StatsRequest {
             container_id: container.to_owned(),
-            exec_id: exec.to_owned(),
-            timeout_ms,
             ..Default::default()
         };
-        let answer = self.client.wait_process(Context::default(), &request);
-        let response = answer
-            .await
-            .map_err(|source| AgentError::of_call("WaitProcess", source))?;
-        exit_of(&response)
+        bounded(
+            "Stats",
+            CALL_BOUND,
+            self.client.stats(Context::default(), &request),
+        )
+    }
+
+    /// Writes a piece of a file beneath a container's root; at offset 0 the file is made, or emptied.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn write_file(&self, request: &WriteFileRequest) -> Result<(), AgentError> {
+        let answer = self.client.write_file(Context::default(), request);
+        bounded("WriteFile", WORK_BOUND, answer).map(drop)
+    }
+
+    /// Reads a piece of a file beneath a container's root; nothing at its end.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn read_file(&self, request: &ReadFileRequest) -> Result<Vec<u8>, AgentError> {
+        let answer = self.client.read_file(Context::default(), request);
+        bounded("ReadFile", WORK_BOUND, answer).map(|answer| answer.data)
+    }
+
+    /// Sets the guest's wall clock.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn set_clock(&self, to: SystemTime) -> Result<(), AgentError> {
+        let since = to.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let request = SetClockRequest {
+            realtime_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            ..Default::default()
+        };
+        let answer = self.client.set_clock(Context::default(), &request);
+        bounded("SetClock", CALL_BOUND, answer).map(drop)
+    }
+
+    /// Stirs bytes into the guest's random numbers.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn reseed(&self, entropy: &[u8]) -> Result<(), AgentError> {
+        let request = ReseedRequest {
+            entropy: entropy.to_vec(),
+            ..Default::default()
+        };
+        let answer = self.client.reseed(Context::default(), &request);
+        bounded("Reseed", CALL_BOUND, answer).map(drop)
     }
 
     /// Tells a process's terminal its new size.
@@ -338,8 +425,12 @@ impl Agent {
             "DeleteProcess",
             CALL_BOUND,
             self.client.delete_process(Context::default(), &request),
-        )
-        .map(drop)
+        )?;
+        let key = (container.to_owned(), exec.to_owned());
+        self.told.send_modify(|told| {
+            told.exits.remove(&key);
+        });
+        Ok(())
     }
 
     /// Asks the guest to end everything and power off; the microVM's end follows this answer.
@@ -399,22 +490,54 @@ fn client_on(stream: UnixStream) -> Result<AgentClient, io::Error> {
     Ok(AgentClient::new(client))
 }
 
-/// Checks what the guest claims about an exit.
-fn exit_of(response: &WaitProcessResponse) -> Result<Option<ProcessExit>, AgentError> {
-    if !response.exited {
-        return Ok(None);
-    }
-    let claim = if response.signal != 0 {
-        response.signal
-    } else {
-        response.exit_code
+/// Takes the guest's events in until there are no more.
+async fn read_events(mut events: ClientStreamReceiver<Event>, told: watch::Sender<Told>) {
+    let lost = loop {
+        match events.recv().await {
+            Ok(Some(event)) => {
+                told.send_modify(|told| told.take_in(&event));
+                if told.borrow().is_too_much() {
+                    break ttrpc::Error::Others("the agent tells of too many events".to_owned());
+                }
+            }
+            Ok(None) => break ttrpc::Error::Others("the agent ended its events".to_owned()),
+            Err(error) => break error,
+        }
     };
-    let value = u8::try_from(claim).map_err(|_| AgentError::Protocol {
-        what: "an exit code or a signal is over 255",
-    })?;
-    Ok(Some(if response.signal != 0 {
+    told.send_modify(|told| told.lost = Some(lost));
+}
+
+impl Told {
+    /// Takes in what the guest claims; what makes no sense is dropped, as of a version that knows more.
+    fn take_in(&mut self, event: &Event) {
+        let (container, exec) = (event.container_id.clone(), event.exec_id.clone());
+        match event.kind.enum_value() {
+            Ok(Kind::KIND_EXIT) => {
+                self.exits.insert((container, exec), exit_of(event));
+            }
+            Ok(Kind::KIND_OOM) => self.oom_kills.push(container),
+            Ok(Kind::KIND_UNSPECIFIED) | Err(_) => {}
+        }
+    }
+
+    /// More than any guest has to tell, which is memory of the host's.
+    fn is_too_much(&self) -> bool {
+        self.exits.len() > MOST_EVENTS || self.oom_kills.len() > MOST_EVENTS
+    }
+}
+
+/// Checks what the guest claims about an exit.
+fn exit_of(event: &Event) -> Option<ProcessExit> {
+    let has_signal = event.signal != 0;
+    let claim = if has_signal {
+        event.signal
+    } else {
+        event.exit_code
+    };
+    let value = u8::try_from(claim).ok()?;
+    Some(if has_signal {
         ProcessExit::Signal(value)
     } else {
         ProcessExit::Code(value)
-    }))
+    })
 }

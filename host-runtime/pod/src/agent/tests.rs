@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent_protocol::WaitProcessResponse;
+use agent_protocol::{Event, HelloResponse};
+use protobuf::Message as _;
+
 use host_machine::{Attachment, ExitReason, Machine, MachineError, Stats, Timings};
 
 use super::{Agent, AgentError, ProcessExit, exit_of};
@@ -99,36 +101,53 @@ fn no_answer_of_a_guest_is_believed_or_waited_for() {
         if round % 5 == 0 {
             answer.truncate(usize::from(next()[0]) % answer.len());
         }
-        // An empty answer is a valid one, of a guest that has nothing to say of itself.
         match connect_to(answer.clone()) {
             Err(AgentError::NoAnswer { .. }) => panic!("waited for {answer:?}"),
-            Ok(agent) => assert_eq!(agent.hello().agent_version.len(), 0, "{answer:?}"),
+            Ok(agent) => panic!("believed {answer:?}: {agent:?}"),
             Err(_) => {}
         }
     }
 }
 
 #[test]
-fn ends_out_of_range_are_refused() {
+fn ends_out_of_range_are_none() {
     let of = |exit_code, signal| {
-        exit_of(&WaitProcessResponse {
-            exited: true,
+        exit_of(&Event {
             exit_code,
             signal,
             ..Default::default()
         })
     };
-    assert_eq!(of(255, 0).expect("an end"), Some(ProcessExit::Code(255)));
-    assert_eq!(
-        of(1 << 30, 9).expect("an end"),
-        Some(ProcessExit::Signal(9))
-    );
+    assert_eq!(of(255, 0), Some(ProcessExit::Code(255)));
+    assert_eq!(of(1 << 30, 9), Some(ProcessExit::Signal(9)));
     for (exit_code, signal) in [(256, 0), (u32::MAX, 0), (0, 256), (0, u32::MAX)] {
-        assert!(matches!(
-            of(exit_code, signal),
-            Err(AgentError::Protocol { .. })
-        ));
+        assert_eq!(of(exit_code, signal), None);
     }
     let huge = ProcessExit::Signal(255);
     assert_eq!(huge.shell_code(), 255);
+}
+
+#[test]
+fn an_agent_of_another_version_is_told_apart() {
+    // As protocol 1 and 2 answer: a message whose first field is the version.
+    for version in [1, 2] {
+        let hello = HelloResponse {
+            protocol_version: version,
+            ..Default::default()
+        };
+        let response = ttrpc::proto::Response {
+            payload: hello.write_to_bytes().expect("a message"),
+            ..Default::default()
+        };
+        let body = response.write_to_bytes().expect("a message");
+        let mut answer = u32::try_from(body.len())
+            .expect("short")
+            .to_be_bytes()
+            .to_vec();
+        answer.extend([0, 0, 0, 1, 2, 0]);
+        answer.extend(body);
+        let said = connect_to(answer).expect_err("another version").to_string();
+        let words = format!("speaks protocol version {version}, this program");
+        assert!(said.contains(&words), "{said}");
+    }
 }

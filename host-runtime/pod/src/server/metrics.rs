@@ -40,6 +40,30 @@ const METRICS: &[Metric] = &[
         samples: |stats| one(stats.process_exits),
     },
     Metric {
+        name: "nacre_pod_oom_kills_total",
+        kind: "counter",
+        help: "Processes of the pod that the guest has killed for want of memory.",
+        samples: |stats| one(stats.oom_kills),
+    },
+    Metric {
+        name: "nacre_pod_guest_memory_bytes",
+        kind: "gauge",
+        help: "Memory that the guest has.",
+        samples: |stats| one(stats.guest_memory_bytes),
+    },
+    Metric {
+        name: "nacre_pod_guest_available_bytes",
+        kind: "gauge",
+        help: "Memory of the guest that programs could have.",
+        samples: |stats| one(stats.guest_available_bytes),
+    },
+    Metric {
+        name: "nacre_pod_guest_cpu_seconds_total",
+        kind: "counter",
+        help: "Time that the guest's processors have not been idle.",
+        samples: |stats| vec![(None, seconds(stats.guest_cpu_ns))],
+    },
+    Metric {
         name: "nacre_pod_dropped_fields_total",
         kind: "counter",
         help: "Fields of the container's specification that are set and not followed.",

@@ -97,14 +97,18 @@ impl Hub {
             ..Default::default()
         });
         let pids = [std::process::id(), pod.machine().pid()];
-        // A paused guest cannot say how many it has.
-        let processes = container.pids().map_or(0, |pids| pids.len());
+        // A paused guest cannot be asked, nor one that is gone.
+        let inside = container.stats().unwrap_or_default();
         Ok(StatsResponse {
             exits: counted.exits,
             devices: devices.collect(),
             cpu_ns: pids.iter().map(|pid| usage::cpu_ns(*pid)).sum(),
             memory_bytes: pids.iter().map(|pid| usage::memory_bytes(*pid)).sum(),
-            processes: u32::try_from(processes).unwrap_or(u32::MAX),
+            processes: inside.processes,
+            oom_kills: inside.oom_kills,
+            guest_memory_bytes: inside.guest_memory_bytes,
+            guest_available_bytes: inside.guest_available_bytes,
+            guest_cpu_ns: inside.guest_cpu_ns,
             process_exits: self.counts.process_exits.load(Ordering::Relaxed),
             dropped_fields: self.counts.dropped_fields.load(Ordering::Relaxed),
             cgroup: self.leaf.as_deref().map(cgroup).into(),
@@ -125,7 +129,7 @@ impl Hub {
             let _ = events.send(told(&event));
             let exec = match &event {
                 Event::Started { exec, .. } | Event::Exited { exec, .. } => exec,
-                Event::Paused | Event::Resumed => "",
+                Event::OutOfMemory { .. } | Event::Paused | Event::Resumed => "",
             };
             if !exec.starts_with(EXEC_PREFIX) {
                 owner(event);
@@ -152,6 +156,7 @@ fn told(event: &Event) -> wire::Event {
     let (kind, exec_id, exit_status) = match event {
         Event::Started { exec, .. } => (Kind::KIND_STARTED, exec.clone(), 0),
         Event::Exited { exec, exit, .. } => (Kind::KIND_EXITED, exec.clone(), exit.status),
+        Event::OutOfMemory { .. } => (Kind::KIND_OOM, String::new(), 0),
         Event::Paused => (Kind::KIND_PAUSED, String::new(), 0),
         Event::Resumed => (Kind::KIND_RESUMED, String::new(), 0),
     };

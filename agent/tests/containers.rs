@@ -1,0 +1,98 @@
+//! A container as a whole, end to end on this host's Linux: its names, its files, its figures, what it cannot have.
+
+mod common;
+
+use agent_protocol::{FailureKind, NamespaceKind, ReadFileRequest, WriteFileRequest};
+use common::{Host, ID, request};
+
+#[test]
+fn a_container_has_its_own_host_name_where_it_asks_for_one() {
+    let read = || std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let outside = read();
+    let host = Host::with(|request| {
+        request.namespaces = vec![common::own(NamespaceKind::NAMESPACE_KIND_UTS)];
+        request.hostname = "inner".to_owned();
+    });
+    let show = ["sh", "-c", "read go; cat /proc/sys/kernel/hostname"];
+    let mut first = host.run(&show);
+    let (stdout, stderr, _) = host.start("second", &show[..], |_| {}).ended_at_once();
+    assert_eq!((&*stdout, &*stderr), ("inner\n", ""));
+    first.say("go\n");
+    assert_eq!(first.finish().0, "inner\n");
+    assert_eq!(read(), outside);
+}
+
+#[test]
+fn files_of_a_container_are_copied_and_lead_nowhere_else() {
+    let host = Host::new();
+    let root = host.directory.path().join("shared/root");
+    let write = |path: &str, offset, data: &[u8]| {
+        host.agent.write_file(&WriteFileRequest {
+            container_id: ID.to_owned(),
+            path: path.to_owned(),
+            offset,
+            data: data.to_vec(),
+            mode: 0o640,
+            ..Default::default()
+        })
+    };
+    let read = |path: &str, offset, length| {
+        host.agent.read_file(&ReadFileRequest {
+            container_id: ID.to_owned(),
+            path: path.to_owned(),
+            offset,
+            length,
+            ..Default::default()
+        })
+    };
+    write("/tmp/file", 0, b"longer than that").expect("written");
+    write("/tmp/file", 0, b"begin").expect("written");
+    write("/tmp/file", 5, b" end").expect("written");
+    assert_eq!(
+        std::fs::read(root.join("tmp/file")).expect("a file"),
+        b"begin end"
+    );
+    assert_eq!(read("/tmp/file", 2, 100).expect("read"), b"gin end");
+    assert_eq!(read("/tmp/file", 2, 3).expect("read"), b"gin");
+    assert!(read("/tmp/file", 9, 3).expect("read").is_empty());
+    // A link of the container's leads into its own root.
+    std::os::unix::fs::symlink("/etc/passwd", root.join("tmp/link")).expect("a link");
+    let through = read("/tmp/link", 0, 1000).expect("read");
+    assert_eq!(
+        through,
+        std::fs::read(root.join("etc/passwd")).expect("a file")
+    );
+    assert!(write("/../../tmp/nacre-surely-not-here/x", 0, b"").is_err());
+    for path in ["/tmp", "/dev/null", "/no/such"] {
+        assert!(read(path, 0, 1).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn figures_are_those_of_the_container() {
+    let host = Host::new();
+    let mut run = host.run(&["sh", "-c", "read go; exit 0"]);
+    let stats = host.agent.stats(ID).expect("figures");
+    assert_eq!(stats.processes, 1);
+    assert!(stats.resident_bytes > 0 && stats.guest_cpu_ns > 0);
+    assert!(stats.guest_available_bytes < stats.guest_memory_bytes);
+    run.say("go\n");
+    run.wait();
+    assert_eq!(host.agent.stats(ID).expect("figures").processes, 0);
+    assert!(host.agent.stats("nobody").is_err());
+    host.agent.reseed(&[7; 32]).expect("stirred");
+}
+
+#[test]
+fn a_filter_of_system_calls_is_refused_by_name() {
+    let host = Host::new();
+    let mut request = request("", &["sh"]);
+    request.seccomp = vec![0; 8];
+    for refused in [
+        host.agent.check_process(&request).expect_err("refused"),
+        host.agent.start_process(&request).expect_err("refused"),
+    ] {
+        assert_eq!(refused.kind(), Some(FailureKind::FAILURE_KIND_UNSUPPORTED));
+        assert!(refused.to_string().contains("seccomp"), "{refused}");
+    }
+}
