@@ -3,6 +3,8 @@
 //! Only what the boot contract names is accepted: `ET_DYN`, `PT_LOAD` segments from virtual address 0,
 //! and relocations of type `R_X86_64_RELATIVE`. The result is one flat buffer to copy into guest memory.
 
+use std::collections::BTreeSet;
+
 use super::error::KernelFault;
 use super::layout::{IMAGE_MAX, PAGE, align_up};
 
@@ -26,9 +28,25 @@ pub struct KernelImage {
     pub memory_size: u64,
     /// The entry point, relative to the image's base.
     pub entry: u64,
+    /// The parts that the file holds as they lie in memory, in order.
+    pub unchanged: Vec<Piece>,
     /// What is to be relocated: offset and addend.
     relocations: Vec<(u64, u64)>,
 }
+
+/// Whole pages without a relocation, for who maps them instead of copying them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where they lie in the image.
+    pub at: u64,
+    /// Where they lie in the file.
+    pub offset: u64,
+    /// Their length in bytes.
+    pub length: u64,
+}
+
+/// Shorter pieces are not worth a mapping.
+const PIECE_LEAST: u64 = 16 * PAGE;
 
 /// One program header.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +95,7 @@ impl KernelImage {
             bytes,
             memory_size,
             entry,
+            unchanged: unchanged(loads(), &relocations),
             relocations,
         })
     }
@@ -94,6 +113,34 @@ impl KernelImage {
             }
         }
     }
+}
+
+/// The pieces of the segments that no relocation changes.
+fn unchanged<'a>(
+    loads: impl Iterator<Item = &'a Segment>,
+    relocations: &[(u64, u64)],
+) -> Vec<Piece> {
+    let words = relocations.iter().map(|(offset, _)| *offset);
+    let relocated: BTreeSet<u64> = words
+        .flat_map(|word| [word / PAGE, (word + 7) / PAGE])
+        .collect();
+    let mut pieces = Vec::new();
+    for segment in loads.filter(|segment| segment.vaddr % PAGE == segment.offset % PAGE) {
+        let first = segment.vaddr.div_ceil(PAGE);
+        let end = (segment.vaddr + segment.file_size) / PAGE;
+        let mut begin = first;
+        let breaks = relocated.range(first..end.max(first)).copied().chain([end]);
+        for page in breaks {
+            let (at, length) = (begin * PAGE, page.saturating_sub(begin) * PAGE);
+            if length >= PIECE_LEAST {
+                // Both begin at the same place of a page, so this is not before the segment's start in the file.
+                let offset = segment.offset + (at - segment.vaddr);
+                pieces.push(Piece { at, offset, length });
+            }
+            begin = page + 1;
+        }
+    }
+    pieces
 }
 
 /// Checks the identification and gives the entry point.

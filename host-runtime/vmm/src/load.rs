@@ -1,6 +1,9 @@
 //! Puts everything the kernel finds at entry into guest memory: image, command line, boot
 //! information, page tables; decides the random slides and gives the entry registers.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
+
 use vm_memory::{Bytes, GuestAddress};
 
 use super::boot_info::{BootData, Region, RegionKind};
@@ -12,6 +15,7 @@ use super::layout::{
 };
 use super::memory::GuestRam;
 use super::page_tables::{Access, PageTables};
+use super::sys;
 
 /// The registers at entry; the rest is fixed by the boot contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +63,11 @@ impl Slide {
 /// When it does not fit into guest memory.
 pub fn load(
     ram: &GuestRam,
-    mut image: KernelImage,
+    kernel: (KernelImage, File),
     command_line: &str,
     slide: Slide,
 ) -> Result<Entry, VmmError> {
+    let (mut image, file) = kernel;
     let total = ram.ram.iter().map(|(_, length)| length).sum();
     let does_not_fit = || VmmError::DoesNotFit { bytes: total };
     let base = IMAGE_BASE + slide.image;
@@ -89,7 +94,9 @@ pub fn load(
             .write_slice(bytes, GuestAddress(at))
             .map_err(|_| does_not_fit())
     };
-    write(&image.bytes, KERNEL_START)?;
+    for (at, bytes) in place_image(ram, &image, &file) {
+        write(bytes, KERNEL_START + at)?;
+    }
     write(&data.bytes(direct + info_at), info_at)?;
     write(command_line.as_bytes(), line_at)?;
     for (page, at) in tables.bytes().zip((tables_at..).step_by(4096)) {
@@ -102,6 +109,28 @@ pub fn load(
         command_line_length: command_line.len() as u64,
         page_tables: tables.root(),
     })
+}
+
+/// Maps the pages that the file holds as they are, which are the host's page cache then and shared by all microVMs, and
+/// gives what is left to write. A page that the guest changes becomes its own.
+fn place_image<'i>(ram: &GuestRam, image: &'i KernelImage, file: &File) -> Vec<(u64, &'i [u8])> {
+    let mut left = Vec::new();
+    let mut done = 0;
+    let length = image.bytes.len() as u64;
+    let part = |from: u64, to: u64| {
+        let (start, end) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
+        Some((from, image.bytes.get(start..end)?))
+    };
+    for piece in &image.unchanged {
+        let at = GuestAddress(KERNEL_START + piece.at);
+        // One that cannot be mapped is copied.
+        if sys::map_file(&ram.memory, at, file.as_fd(), piece.offset, piece.length).is_ok() {
+            left.extend(part(done, piece.at));
+            done = piece.at + piece.length;
+        }
+    }
+    left.extend(part(done, length));
+    left
 }
 
 fn page_tables(

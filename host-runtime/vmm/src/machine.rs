@@ -58,7 +58,7 @@ pub struct Ready {
 /// When the host or an input does not allow it.
 pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result<Ready, VmmError> {
     let config = &start.config;
-    let image = read_kernel(start.kernel.into(), &config.kernel)?;
+    let kernel = read_kernel(start.kernel.into(), &config.kernel)?;
     let kvm = Kvm::new().map_err(failed("open /dev/kvm"))?;
     let vm = kvm
         .create_vm()
@@ -126,7 +126,7 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
         features: cpuid.features(),
         extra: &config.cmdline,
     };
-    let entry = load::load(&ram, image, &command_line.build()?, random_slide()?)?;
+    let entry = load::load(&ram, kernel, &command_line.build()?, random_slide()?)?;
     vcpu::enter_at(boot, &entry).map_err(failed("set a CPU's registers"))?;
     reporter.phase(Phase::Loaded);
     Ok(Ready {
@@ -281,19 +281,22 @@ fn shared_dir(
     Ok((fs, kicks))
 }
 
-fn read_kernel(file: File, name: &str) -> Result<KernelImage, VmmError> {
+/// The image, and its file for who maps parts of it.
+fn read_kernel(file: File, name: &str) -> Result<(KernelImage, File), VmmError> {
     let broken = |what| VmmError::Kernel {
         path: name.to_owned(),
         what,
     };
     let mut bytes = Vec::new();
-    file.take(IMAGE_MAX + 1)
+    (&file)
+        .take(IMAGE_MAX + 1)
         .read_to_end(&mut bytes)
         .map_err(io("read the guest kernel"))?;
     if bytes.len() as u64 > IMAGE_MAX {
         return Err(broken(KernelFault::TooBig(bytes.len() as u64)));
     }
-    KernelImage::parse(&bytes).map_err(broken)
+    let image = KernelImage::parse(&bytes).map_err(broken)?;
+    Ok((image, file))
 }
 
 /// Makes the CPUs, each with its own features.

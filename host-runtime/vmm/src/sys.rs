@@ -8,7 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{VcpuFd, VmFd};
 use rustix::io::Errno;
-use vm_memory::{GuestMemory, GuestMemoryRegion};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use vm_memory::{GuestAddress, GuestMemory, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::memory::Memory;
@@ -19,6 +20,32 @@ pub struct Vm {
     // Dropped in this order: the machine before its memory.
     fd: VmFd,
     _memory: std::sync::Arc<Memory>,
+}
+
+/// Maps a part of a file over guest memory, privately: what the guest changes is its own.
+///
+/// # Errors
+/// `EFAULT` when that is not within one range of memory, or what mmap(2) says.
+pub fn map_file(
+    memory: &Memory,
+    at: GuestAddress,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+) -> Result<(), Errno> {
+    let region = memory.find_region(at).ok_or(Errno::FAULT)?;
+    let start = at.0 - region.start_addr().0;
+    if region.len() - start < length {
+        return Err(Errno::FAULT);
+    }
+    let from = usize::try_from(start).map_err(|_| Errno::FAULT)?;
+    let length = usize::try_from(length).map_err(|_| Errno::FAULT)?;
+    let address = region.as_ptr().wrapping_add(from);
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    // SAFETY: the pages that are replaced lie within one mapping of `memory`, checked above, and stay mapped until
+    // `memory` unmaps all of it; Rust code reaches them through vm-memory's volatile accesses only, never as references.
+    unsafe { mmap(address.cast(), length, protection, flags, file, offset) }.map(drop)
 }
 
 impl Vm {

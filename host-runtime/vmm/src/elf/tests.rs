@@ -18,6 +18,35 @@ fn an_image_is_laid_out_and_relocated() {
 }
 
 #[test]
+fn pages_that_no_relocation_changes_may_be_mapped() {
+    let segment = |vaddr, offset, file_size| Segment {
+        kind: PT_LOAD,
+        offset,
+        vaddr,
+        file_size,
+        memory_size: file_size,
+    };
+    let piece = |at: u64, offset: u64, pages: u64| Piece {
+        at: at * PAGE,
+        offset: offset * PAGE,
+        length: pages * PAGE,
+    };
+    let loads = [
+        segment(0, 0, 20 * PAGE + 7),
+        // Not at the same place of a page as in the file.
+        segment(30 * PAGE, 31 * PAGE + 8, 100 * PAGE),
+        segment(200 * PAGE + 16, 140 * PAGE + 16, 100 * PAGE),
+    ];
+    // The word at the end of page 219 reaches into page 220.
+    let relocations = [(220 * PAGE - 4, 0), (290 * PAGE, 0)];
+    assert_eq!(
+        unchanged(loads.iter(), &relocations),
+        [piece(0, 0, 20), piece(201, 141, 18), piece(221, 161, 69)]
+    );
+    assert!(unchanged([segment(0, 0, 15 * PAGE)].iter(), &[]).is_empty());
+}
+
+#[test]
 fn what_is_not_elf_is_named() {
     assert_eq!(KernelImage::parse(b"#!/bin/sh\n"), Err(KernelFault::NotElf));
     assert_eq!(KernelImage::parse(b"\x7fE"), Err(KernelFault::NotElf));
