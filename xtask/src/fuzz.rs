@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: mutated inputs for whatever reads others' bytes, by the crate `fuzz`.
+//! `cargo xtask fuzz`: mutated inputs for whatever reads others' bytes, by the crate in `qemu-tests/fuzz`.
 
 use crate::shell;
 use crate::workspace::Workspace;

@@ -204,8 +204,8 @@ fn fuse() -> anyhow::Result<Made> {
 
 fn oci_documents() -> anyhow::Result<Made> {
     let seeds = [
-        include_str!("../../host-runtime/oci/tests/specs/docker.json"),
-        include_str!("../../host-runtime/oci/tests/specs/cri.json"),
+        include_str!("../../../host-runtime/oci/tests/specs/docker.json"),
+        include_str!("../../../host-runtime/oci/tests/specs/cri.json"),
         r#"{"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/", "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]}"#,
     ];
     let bundle = tempfile::tempdir()?;
