@@ -47,7 +47,7 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     let mut dir = claim(root, args)?;
     give_cgroup(&mut dir, args, &mut spec)?;
     let hub = Hub::create(&dir)?;
-    let mut marks = Marks::new();
+    let mut marks = Marks::new(args.timings);
     let aborted = |error| {
         caught
             .aborted()
@@ -78,7 +78,6 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     if args.timings {
         // As in `tell`: what was measured is no reason to lose the exit code.
         let _ = write!(io::stderr(), "{}", marks.table(&machine.timings()));
-        let _ = write!(io::stderr(), "{}", marks.counts());
     }
     outcome.map_err(aborted)
 }
@@ -108,9 +107,9 @@ fn run_in(
     let observer = place.hub.observer(Arc::new(|_| {}));
     let pod = Pod::start(Arc::clone(machine), observer)?.with_log(Arc::clone(place.hub.log()));
     let pod = Arc::new(pod);
-    marks.note("agent answered");
+    marks.count("agent answered", &**machine);
     let container = pod.create_container(&container_request(), request)?;
-    marks.note("container mounted");
+    marks.count("container mounted", &**machine);
     // Until the machine is off: who waits for a program in it hears how it ended.
     let _server = PodServer::start(
         place.dir,
@@ -127,7 +126,7 @@ fn run_in(
     let forced = Arc::new(AtomicU8::new(0));
     let (signals, force) = (caught.forward(), force(machine, &forced));
     let session = Session::start(&container, stdio, signals, force, HANG_UP_GRACE)?;
-    marks.note("program runs");
+    marks.count("program runs", &**machine);
     let exit = session.wait();
     drop(raw);
     if forced.load(Ordering::Acquire) != 0 {
@@ -137,11 +136,7 @@ fn run_in(
     }
     // Lost output is no reason to lose what the program wrote to files.
     if !matches!(exit, Err(RunError::Lost(_))) {
-        marks.note("program ended");
-        if args.timings {
-            // A guest that has just died has nothing to count.
-            marks.count(machine.stats().ok());
-        }
+        marks.count("program ended", &**machine);
         if let Err(error) = pod.power_off() {
             tell(format_args!("nacre: {error}"));
         }
@@ -220,6 +215,7 @@ fn spec(args: &RunArgs) -> Result<MachineSpec, RunError> {
         tell(format_args!("nacre: {notice}"));
     }
     spec.kind = kind;
+    spec.counts_instructions = args.timings;
     spec.log = args.log.clone().map_or(LogTarget::Discard, LogTarget::File);
     Ok(spec)
 }

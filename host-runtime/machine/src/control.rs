@@ -51,6 +51,8 @@ pub struct VmConfig {
     pub memory: Memory,
     /// The owner's words for the kernel command line.
     pub cmdline: Vec<String>,
+    /// Whether to count the instructions that the CPUs execute, if the machine can.
+    pub counts_instructions: bool,
 }
 
 /// A shared directory whose descriptor comes with the request.

@@ -41,6 +41,9 @@ pub struct MachineSpec {
     pub kind: MachineKind,
     /// The host's cgroup that its processes enter, if there is one.
     pub leaf: Option<CgroupLeaf>,
+    /// Count the instructions that its CPUs execute, where they are emulated. It costs the emulation speed, and the CPUs
+    /// run one after the other then; their clock advances by the instruction.
+    pub counts_instructions: bool,
     /// The program of its process; `None` for the one of [`MachineSpec::kind`] beside the running program.
     pub vmm: Option<PathBuf>,
 }
@@ -226,6 +229,7 @@ impl MachineSpec {
             log: LogTarget::Discard,
             kind: MachineKind::Kvm,
             leaf: None,
+            counts_instructions: false,
             vmm: None,
         }
     }

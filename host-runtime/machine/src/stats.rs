@@ -9,6 +9,9 @@ pub struct Stats {
     pub exits: Vec<u64>,
     /// How many requests each device has served.
     pub devices: Vec<DeviceStats>,
+    /// How many instructions its CPUs have executed, where [they are counted](crate::MachineSpec::counts_instructions).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
 }
 
 /// One device's counters.

@@ -76,6 +76,11 @@ pub fn arguments(
     add("-cpu", "max".to_owned());
     add("-smp", config.cpus.to_string());
     add("-m", format!("{}k", bytes >> 10));
+    if config.counts_instructions {
+        // One a nanosecond of the guest's time; while all CPUs wait it passes as the host's does, since a guest that
+        // waits for the host would otherwise find its patience at an end at once.
+        add("-icount", "shift=0,sleep=on".to_owned());
+    }
     // Shared, because the back ends read and write it, too.
     let ram = format!("memory-backend-memfd,id=ram,size={bytes},share=on");
     add("-object", ram);
@@ -141,6 +146,7 @@ mod tests {
             cpus: 2,
             memory: Memory::fixed((64 << 20) + 1),
             cmdline: cmdline.iter().map(|word| (*word).to_owned()).collect(),
+            counts_instructions: true,
         };
         let inherited = Inherited {
             kernel: 3,
@@ -160,7 +166,7 @@ mod tests {
     fn what_was_asked_for_is_on_the_command_line() {
         let line = line(&["quiet", "PS1=a b"], "a,b").expect("short");
         for part in [
-            "-smp 2 -m 67584k",
+            "-smp 2 -m 67584k -icount shift=0",
             "size=69206016,share=on",
             "socket,id=fs,fd=9",
             "vhost-user-fs-device,chardev=fs,tag=a,,b",

@@ -40,6 +40,7 @@ pub struct Ready {
     /// What reads the guest's log and its marks, to their ends.
     readers: Vec<JoinHandle<()>>,
     reporter: Arc<Reporter>,
+    counts_instructions: bool,
 }
 
 /// Our ends of what stands between us and QEMU, or QEMU's.
@@ -136,6 +137,7 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
         log,
         readers,
         reporter: Arc::clone(reporter),
+        counts_instructions: start.config.counts_instructions,
     })
 }
 
@@ -241,6 +243,7 @@ impl Ready {
                 // Emulated CPUs do not come out of the guest.
                 exits: Vec::new(),
                 devices: self.served.iter().map(Served::stats).collect(),
+                instructions: self.instructions(),
             })),
             Request::Start(_) => Err("the machine has been started before".to_owned()),
             Request::Attach(what) => Err(format!(
@@ -252,6 +255,16 @@ impl Ready {
                 what.name()
             )),
         })
+    }
+
+    /// How many instructions the guest has executed, if they are counted.
+    fn instructions(&self) -> Option<u64> {
+        if !self.counts_instructions {
+            return None;
+        }
+        // What QEMU cannot say now is not known; the machine does not end for it.
+        let answer = self.monitor.query("query-replay", "count instructions");
+        answer.ok()?["icount"].as_u64()
     }
 
     /// QEMU has ended: passes on what the guest has said, and finds out why.

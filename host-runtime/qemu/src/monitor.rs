@@ -75,12 +75,20 @@ impl Monitor {
     /// # Errors
     /// What QEMU said, or that it said nothing in time; [`QemuError::Ended`] when it ended instead.
     pub fn execute(&self, command: &str, what: &'static str) -> Result<(), QemuError> {
+        self.query(command, what).map(drop)
+    }
+
+    /// Has QEMU execute a command without arguments, and gives what it returned.
+    ///
+    /// # Errors
+    /// Those of [`Monitor::execute`].
+    pub fn query(&self, command: &str, what: &'static str) -> Result<Value, QemuError> {
         let failed = |why| QemuError::Monitor { what, why };
         let line = json!({ "execute": command }).to_string() + "\n";
         // One that is gone shows below, after what it said before.
         let _ = (&self.stream).write_all(line.as_bytes());
         match self.answers.recv_timeout(BOUND) {
-            Ok(answer) if answer.get("return").is_some() => Ok(()),
+            Ok(mut answer) if answer.get("return").is_some() => Ok(answer["return"].take()),
             Ok(answer) => Err(failed(match answer["error"]["desc"].as_str() {
                 Some(why) => why.to_owned(),
                 None => format!("it answered {answer}"),
@@ -163,12 +171,15 @@ mod tests {
             r#"{"return": {}}"#,
             r#"{"event": "STOP"}"#,
             r#"{"return": {}}"#,
+            r#"{"return": {"mode": "none", "icount": 6351651}}"#,
             r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
             r#"{"error": {"class": "GenericError", "desc": "not now"}}"#,
         ]);
         let monitor = Monitor::connect(stream).expect("it answers");
         let mut monitor = monitor.expect("it has not ended");
         monitor.execute("stop", "stop").expect("it does");
+        let replay = monitor.query("query-replay", "count").expect("it does");
+        assert_eq!(replay["icount"], 6_351_651);
         let error = monitor.execute("cont", "go on").expect_err("it does not");
         assert_eq!(error.to_string(), "QEMU did not go on: not now");
         assert_eq!(monitor.shutdown_reason().as_deref(), Some("guest-reset"));

@@ -66,6 +66,7 @@ impl Running {
         Stats {
             exits: exits.collect(),
             devices: devices.collect(),
+            instructions: None,
         }
     }
 }

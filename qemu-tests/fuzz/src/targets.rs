@@ -147,6 +147,7 @@ fn control() -> anyhow::Result<Made> {
             cpus: 2,
             memory: Memory::fixed(256 << 20),
             cmdline: vec!["quiet".to_owned()],
+            counts_instructions: false,
         }),
         Request::Connect { port: 1024 },
         Request::Stats,

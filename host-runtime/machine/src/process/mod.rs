@@ -253,6 +253,7 @@ fn open_inputs(spec: &MachineSpec) -> Result<(VmConfig, Vec<OwnedFd>), MachineEr
         cpus: spec.cpus,
         memory: spec.memory,
         cmdline: boot.cmdline.clone(),
+        counts_instructions: spec.counts_instructions,
     };
     Ok((vm, fds))
 }
