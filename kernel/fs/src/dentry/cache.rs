@@ -13,7 +13,7 @@
 //! memory while the thread is at it.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::Result;
 use collections::try_arc;
@@ -35,9 +35,15 @@ const FRAMES_PER_ENTRY: usize = 16;
 /// Entries that are let go of for each frame that is wanted: their objects share pages with others.
 const ENTRIES_PER_FRAME: usize = 16;
 
+/// Sets that share a word of [`OCCUPIED`].
+const PER_WORD: usize = u64::BITS as usize;
+
 type Set = [Rcu<Entry>; WAYS];
 
 static TABLE: [Set; SETS] = [const { [const { Rcu::empty() }; WAYS] }; SETS];
+/// A bit for each set, clear only if the set is empty: most are, and a walk over the table leaves them out. Changed
+/// with `CHANGES` held.
+static OCCUPIED: [AtomicU64; SETS / PER_WORD] = [const { AtomicU64::new(0) }; SETS / PER_WORD];
 static CHANGES: SpinLock<Changes> = SpinLock::new(Changes {
     len: 0,
     hand: 0,
@@ -78,8 +84,8 @@ fn address(dentry: &Dentry) -> usize {
     core::ptr::from_ref(dentry).addr()
 }
 
-/// The set for `name` in `directory`.
-fn set_of(directory: &Dentry, name: &[u8]) -> &'static Set {
+/// The number of the set for `name` in `directory`.
+fn number_of(directory: &Dentry, name: &[u8]) -> usize {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = address(directory) as u64;
     let words = name.chunks_exact(8);
@@ -94,7 +100,17 @@ fn set_of(directory: &Dentry, name: &[u8]) -> &'static Set {
         .iter()
         .fold(1_u64, |rest, byte| rest << 8 | u64::from(*byte));
     hash = (hash ^ rest).wrapping_mul(FACTOR);
-    &TABLE[usize::try_from(hash >> 40).unwrap_or(0) % SETS]
+    usize::try_from(hash >> 40).unwrap_or(0) % SETS
+}
+
+/// The set for `name` in `directory`.
+fn set_of(directory: &Dentry, name: &[u8]) -> &'static Set {
+    &TABLE[number_of(directory, name)]
+}
+
+/// The word and the bit of a set in [`OCCUPIED`].
+fn occupied(number: usize) -> (&'static AtomicU64, u64) {
+    (&OCCUPIED[number / PER_WORD], 1 << (number % PER_WORD))
 }
 
 /// What `name` in `directory` stands for, if the table knows. An answer that was true when the guard was made, or
@@ -123,11 +139,13 @@ pub(super) fn keep(dentry: &Arc<Dentry>, directory: &Dentry, name: &Arc<[u8]>, g
         generation,
     });
     let new = new.ok();
-    let set = set_of(directory, name);
+    let number = number_of(directory, name);
     let mut changes = CHANGES.lock();
-    let way = changes.way_for(set, directory, name);
+    let way = changes.way_for(&TABLE[number], directory, name);
     let super_block = dentry.super_block();
     if new.is_some() {
+        let (word, bit) = occupied(number);
+        word.store(word.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
         changes.len += 1;
         super_block.count_cached(1);
     }
@@ -207,17 +225,34 @@ fn take_out(way: &Rcu<Entry>, is_wanted: impl Fn(&Entry) -> bool) -> bool {
     was_there
 }
 
-/// Takes out what `is_wanted` of the table, set by set, until `is_done`.
+/// Takes out what `is_wanted` of the table, set by set, until `is_done`. What is entered meanwhile may stay.
 fn clear(is_wanted: impl Fn(&Entry) -> bool, is_done: impl Fn() -> bool) {
-    for set in &TABLE {
-        if is_done() {
-            return;
+    for (word, sets) in OCCUPIED.iter().zip(TABLE.chunks(PER_WORD)) {
+        let mut left = word.load(Ordering::Relaxed);
+        while left != 0 {
+            if is_done() {
+                return;
+            }
+            let number = left.trailing_zeros();
+            left &= left - 1;
+            let set = &sets[number as usize];
+            for way in set {
+                take_out(way, &is_wanted);
+            }
+            note_if_empty(word, 1 << number, set);
+            sched::cond_resched();
         }
-        for way in set {
-            take_out(way, &is_wanted);
-        }
-        sched::cond_resched();
     }
+}
+
+/// Clears a set's bit if the set is empty now.
+fn note_if_empty(word: &AtomicU64, bit: u64, set: &Set) {
+    // Nobody enters a name meanwhile.
+    let changes = CHANGES.lock();
+    if set.iter().all(|way| way.read(|entry| entry.is_none())) {
+        word.store(word.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
+    }
+    drop(changes);
 }
 
 /// Takes up to `wanted` entries out, beginning behind where it last stopped: what was looked up since then stays if there
@@ -229,7 +264,12 @@ fn prune(wanted: usize) {
         if left == 0 || CHANGES.lock().len <= FEW {
             return;
         }
-        let set = &TABLE[HAND.fetch_add(1, Ordering::Relaxed) % SETS];
+        let number = HAND.fetch_add(1, Ordering::Relaxed) % SETS;
+        let (word, bit) = occupied(number);
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            continue;
+        }
+        let set = &TABLE[number];
         for way in set {
             let is_old = |entry: &Entry| step >= SETS || !entry.dentry.is_used();
             if take_out(way, is_old) {
