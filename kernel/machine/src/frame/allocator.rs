@@ -150,7 +150,8 @@ fn allocate_from_zone(payer: AccountId, wanted: Wanted, handles: u32) -> Option<
 fn fill(lists: &mut Lists, zone: &mut Zone, wanted: Wanted) {
     let batch = if zone.free() < SCARCE { 1 } else { BATCH };
     let is_fresh_wanted = wanted == Wanted::Zero || !zone.has_recycled();
-    if is_fresh_wanted && let Some((first, count, is_zero)) = zone.take_fresh_run(&Vmemmap, batch) {
+    let fresh = |zone: &mut Zone| zone.take_fresh_run(&Vmemmap, batch, |zero| lists.room(zero));
+    if is_fresh_wanted && let Some((first, count, is_zero)) = fresh(zone) {
         for number in (first..first + count).rev() {
             if !lists.give(number, is_zero) {
                 zone.give(&Vmemmap, number, 1, is_zero);

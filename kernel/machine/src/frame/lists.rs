@@ -83,6 +83,12 @@ impl Lists {
         }
     }
 
+    /// How many more frames of a kind there is room for.
+    pub(crate) fn room(&self, is_zero: bool) -> usize {
+        let list = if is_zero { &self.zero } else { &self.any };
+        ROOM - list.count
+    }
+
     /// Keeps a frame. False when the list is full.
     pub(crate) fn give(&mut self, number: usize, is_zero: bool) -> bool {
         let list = if is_zero {

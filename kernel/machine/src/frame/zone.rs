@@ -223,17 +223,23 @@ impl Zone {
     }
 
     /// Takes up to `most` frames beside each other that were never used, when such are preferred: the first, how many,
-    /// and whether they are zero.
+    /// and whether they are zero. Not more than there is `room` for where they go, which their being zero decides: what
+    /// a CPU's list has no room for would go to the zone's lists frame by frame, and the next call would do so again.
     pub(crate) fn take_fresh_run(
         &mut self,
         memory: &impl MetaMemory,
         most: usize,
+        room: impl Fn(bool) -> usize,
     ) -> Option<(usize, usize, bool)> {
         if self.fresh_used >= FRESH_FIRST || self.in_use() + most > self.limit {
             return None;
         }
         let mut regions = self.regions[..self.region_count].iter();
         let index = regions.position(|region| region.end - region.fresh > most)?;
+        let most = most.min(room(self.regions[index].is_zero));
+        if most == 0 {
+            return None;
+        }
         let first = self.know(memory, index, self.regions[index].fresh, most)?;
         let region = &mut self.regions[index];
         region.fresh += most;

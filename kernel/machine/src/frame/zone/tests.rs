@@ -156,12 +156,27 @@ fn nothing_is_touched_before_its_use() {
     for _ in 0..100 {
         zone.take(&memory, 0, Wanted::Zero).expect("memory");
     }
-    let (first, count, _) = zone.take_fresh_run(&memory, 100).expect("memory");
+    let (first, count, _) = zone.take_fresh_run(&memory, 100, |_| 100).expect("memory");
     assert_eq!(
         (first, count, zone.take(&memory, 0, Wanted::Zero)),
         (1100, 100, Some((1200, true)))
     );
     assert!(memory.known.borrow().len() <= 3);
+}
+
+/// On memory that is not known to be zero, each call for a zeroed frame took a batch that no list had room for.
+#[test]
+fn no_more_fresh_frames_are_taken_than_there_is_room_for() {
+    let memory = TestMemory::new(4096);
+    let mut zone = Zone::new();
+    zone.add_region(1000, 4096, false);
+    let free = zone.free();
+    let (_, count, is_zero) = zone
+        .take_fresh_run(&memory, 16, |is_zero| if is_zero { 16 } else { 3 })
+        .expect("memory");
+    assert_eq!((count, is_zero), (3, false));
+    assert!(zone.take_fresh_run(&memory, 16, |_| 0).is_none());
+    assert!(zone.free() >= free - 4, "one more for metadata");
 }
 
 #[test]
