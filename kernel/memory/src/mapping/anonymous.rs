@@ -30,25 +30,35 @@ impl Mapping {
 
     /// The frames of pages from `first` on, where there is none yet, boot memory included. Each lock is taken once.
     pub(super) fn pages_at_hand(&self, first: u64, frames: &mut [Option<Frame>]) {
-        let end = self.end_index();
-        let mut absent = 0_u64;
-        let mut pages = self.pages.lock();
-        for (n, frame) in frames.iter_mut().enumerate().take(64) {
-            let index = first + n as u64;
-            if frame.is_some() || index >= end {
-                continue;
-            }
-            match pages.find(index) {
-                Found::Ready(found) => *frame = Some(found),
-                Found::Busy => {}
-                Found::Absent => absent |= 1 << n,
-            }
+        let most = self.end_index().saturating_sub(first);
+        let wanted = frames.iter().take(64).enumerate();
+        let wanted = wanted.filter(|(n, frame)| frame.is_none() && (*n as u64) < most);
+        let wanted = wanted.fold(0_u64, |bits, (n, _)| bits | 1 << n);
+        if wanted == 0 {
+            return;
         }
+        let mut absent = wanted;
+        let mut pages = self.pages.lock();
+        pages.find_in(
+            first..first + most.min(frames.len() as u64).min(64),
+            |index| wanted & 1 << (index - first) != 0,
+            |index, found| {
+                absent &= !(1 << (index - first));
+                let place = usize::try_from(index - first).ok();
+                let place = place.and_then(|place| frames.get_mut(place));
+                if let (Some(frame), Found::Ready(found)) = (place, found) {
+                    *frame = Some(found);
+                }
+            },
+        );
         drop(pages);
         if absent == 0 {
             return;
         }
         let boot = self.boot_memory();
+        if boot.is_empty() {
+            return;
+        }
         for (n, frame) in frames.iter_mut().enumerate().take(64) {
             if absent & 1 << n != 0 {
                 let page = page_of(boot, first + n as u64);

@@ -50,6 +50,15 @@ impl Page {
             uses: 0,
         }
     }
+
+    /// What a look-up that meets it finds; it counts as a use.
+    fn found(&mut self) -> Found {
+        if self.is_busy {
+            return Found::Busy;
+        }
+        self.uses = (self.uses + 1).min(OFTEN);
+        Found::Ready(self.frame.clone())
+    }
 }
 
 /// What reclaim makes of a page.
@@ -95,14 +104,26 @@ impl Pages {
 
     /// Looks a page up.
     pub(super) fn find(&mut self, index: u64) -> Found {
-        let Some(page) = self.pages.get_mut(&index) else {
-            return Found::Absent;
-        };
-        if page.is_busy {
-            return Found::Busy;
+        self.pages
+            .get_mut(&index)
+            .map_or(Found::Absent, Page::found)
+    }
+
+    /// Looks up all that there are in a range, in order, where `is_wanted`: one descent for all of them.
+    pub(super) fn find_in(
+        &mut self,
+        range: Range<u64>,
+        is_wanted: impl Fn(u64) -> bool,
+        mut each: impl FnMut(u64, Found),
+    ) {
+        if self.pages.is_empty() {
+            return;
         }
-        page.uses = (page.uses + 1).min(OFTEN);
-        Found::Ready(page.frame.clone())
+        for (index, page) in self.pages.range_mut(range) {
+            if is_wanted(*index) {
+                each(*index, page.found());
+            }
+        }
     }
 
     /// Looks a page up that is about to be stored to.

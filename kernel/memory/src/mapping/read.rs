@@ -14,6 +14,9 @@ use crate::pressure;
 
 /// Pages read at once when there is no sign of a sequential reader.
 const SCATTERED: usize = 8;
+/// Pages around a fault that are read with it, aligned. A program's code is called to and fro: what lies before the page
+/// is as likely to be wanted as what lies behind it, and a round trip costs more than the pages.
+const AROUND: usize = 16;
 
 /// How one reader moves through a file: each open description has its own, faults share the mapping's.
 #[derive(Debug, Default)]
@@ -22,6 +25,9 @@ pub struct Readahead {
     next: AtomicU64,
     /// Pages to bring in at once.
     window: AtomicUsize,
+    /// The page after the last ones that were read: who maps what is at hand around a fault misses this one next, if
+    /// it goes on.
+    end: AtomicU64,
 }
 
 impl Readahead {
@@ -31,13 +37,23 @@ impl Readahead {
         Self {
             next: AtomicU64::new(0),
             window: AtomicUsize::new(SCATTERED),
+            end: AtomicU64::new(0),
         }
+    }
+
+    /// Whether a fault at `index` goes on where the reader was.
+    fn goes_on(&self, index: u64) -> bool {
+        index != 0
+            && [&self.next, &self.end]
+                .iter()
+                .any(|known| known.load(Ordering::Relaxed) == index)
     }
 
     /// Pages to bring in from `index` on when it is missed: the window doubles as long as the reader goes on where
     /// it was, and starts again where it jumps.
     fn missed(&self, index: u64, most: usize) -> usize {
-        let window = if self.next.load(Ordering::Relaxed) == index {
+        let goes_on = self.next.load(Ordering::Relaxed) == index || self.goes_on(index);
+        let window = if goes_on {
             let window = self.window.load(Ordering::Relaxed);
             self.window
                 .store(window.saturating_mul(2).min(most), Ordering::Relaxed);
@@ -140,15 +156,41 @@ impl Mapping {
         });
     }
 
+    /// Page `index` of a device mapping for a fault, read with what lies around it when it is not here; `None` past
+    /// the end of the file.
+    pub(super) fn fault_in(&self, index: u64) -> Result<Option<Frame>> {
+        let ahead = &self.readahead;
+        let base = index - index % AROUND as u64;
+        if ahead.goes_on(index) || base == index {
+            return self.bring_in(index, AROUND, ahead);
+        }
+        // From the first of those before it that are not here either. Somebody may bring some in meanwhile; then
+        // what is read ends there, and the page itself is still missing below.
+        let mut first = base;
+        self.pages
+            .lock()
+            .find_in(base..index + 1, |_| true, |here, _| first = here + 1);
+        if first <= index && index < self.end_index() {
+            let before = usize::try_from(first - base).unwrap_or(0);
+            self.read_pages(first, AROUND - before)?;
+        }
+        self.bring_in(index, 1, ahead)
+    }
+
     /// Reads page `index` and what follows it.
     fn read_in(&self, index: u64, wanted: usize, ahead: &Readahead) -> Result<()> {
+        let most = self.backing()?.max_pages().max(1);
+        let count = ahead.missed(index, most).max(wanted.min(most));
+        self.read_pages(index, count)
+    }
+
+    /// Reads up to `count` pages from `index` on, as far as they are not here and the file goes.
+    fn read_pages(&self, index: u64, count: usize) -> Result<()> {
         let backing = self.backing()?;
         self.enrol()?;
-        let most = backing.max_pages().max(1);
         let left = self.end_index().saturating_sub(index).max(1);
-        let count = ahead
-            .missed(index, most)
-            .max(wanted.min(most))
+        let count = count
+            .min(backing.max_pages().max(1))
             .min(usize::try_from(left).unwrap_or(usize::MAX));
         let mut frames = new_frames(count)?;
         let claimed = self.pages.lock().claim(index, &frames)?;
@@ -157,6 +199,8 @@ impl Mapping {
             // Somebody else is at it, or done.
             return Ok(());
         }
+        let end = index + frames.len() as u64;
+        self.readahead.end.store(end, Ordering::Relaxed);
         let outcome = backing.read_pages(index, &frames);
         self.pages.lock().settle(index, &frames, outcome.is_ok());
         self.settled.wake_all();

@@ -29,9 +29,7 @@ impl PageSource for Mapping {
             self.throttle();
         }
         loop {
-            let frame = self
-                .bring_in(index, 1, &self.readahead)?
-                .ok_or(Errno::EFAULT)?;
+            let frame = self.fault_in(index)?.ok_or(Errno::EFAULT)?;
             if !write {
                 return Ok(frame);
             }

@@ -112,6 +112,23 @@ fn sequential_reads_ask_the_backing_seldom() {
 }
 
 #[test]
+fn a_fault_reads_what_lies_around_it_once() {
+    let disk = Disk::with(vec![1; 100 * PAGE_SIZE]);
+    let mapping = over(&disk);
+    for index in [20, 16, 31, 90, 99] {
+        assert!(PageSource::page(&*mapping, index, false).is_ok(), "{index}");
+    }
+    assert_eq!(*disk.reads.lock().unwrap(), [(16, 16), (80, 16), (96, 4)]);
+    // What is here already is not read again, on either side.
+    let mapping = over(&disk);
+    disk.reads.lock().unwrap().clear();
+    read(&mapping, 17 * PAGE, 1).unwrap();
+    assert!(PageSource::page(&*mapping, 30, false).is_ok());
+    let reads = disk.reads.lock().unwrap();
+    assert_eq!(*reads, [(17, 8), (25, 7)]);
+}
+
+#[test]
 fn only_what_was_stored_to_is_written_back_in_large_requests() {
     let disk = Disk::with(vec![1; 100 * PAGE_SIZE + 10]);
     let mapping = over(&disk);
