@@ -85,17 +85,40 @@ impl Dentry {
         }
     }
 
-    /// Enters `name` into the cache, in place of what was there. Call with the directory's lock held.
+    /// Takes the memory that a new name takes here, before the file system is asked for it: once that has made the file
+    /// nothing may fail, since the call would be made again and find it there. Call with the directory's lock held.
     ///
     /// # Errors
-    /// `ENOMEM`; the cache says then what it said before.
-    pub(crate) fn insert_child(
-        self: &Arc<Self>,
-        name: &[u8],
-        inode: Option<Arc<dyn Inode>>,
-    ) -> Result<Arc<Dentry>> {
-        // What is there is a known absence that is one no more.
-        self.enter(name, inode, |_, _| false)
+    /// `ENOMEM`.
+    pub(crate) fn prepare_child(self: &Arc<Self>, name: &[u8]) -> Result<NewChild> {
+        let name = try_arc_slice(name)?;
+        let child = try_arc(Self::unplaced(
+            &self.super_block,
+            None,
+            Some(self.clone()),
+            name.clone(),
+        ))?;
+        let mut children = self.children.lock();
+        let known = children.get(&name).and_then(Weak::upgrade);
+        let listed = match known {
+            Some(_) => Ok(None),
+            // Nothing yet: who looks for the name waits for the directory's lock.
+            None => children.try_insert(name.clone(), Weak::new()),
+        };
+        drop(children);
+        listed?;
+        Ok(NewChild {
+            directory: self.clone(),
+            name,
+            child: Some(child),
+            known,
+        })
+    }
+
+    /// Notes that there is no `name` here, if there is memory for that. Call with the directory's lock held.
+    pub(crate) fn note_absence(self: &Arc<Self>, name: &[u8]) {
+        // What is there is a file that is there no more.
+        let _ = self.enter(name, None, |_, _| false);
     }
 
     /// Enters `name`, unless `stays` says of what is there and the new one that the former is to stay: that is returned then.
@@ -264,6 +287,67 @@ impl Dentry {
                 child.removed.store(true, Ordering::Release);
             }
             children.remove_entry(name)
+        } else {
+            None
+        };
+        drop(children);
+        drop(removed);
+    }
+}
+
+/// A name that is about to be made, with its place in the directory's list.
+#[derive(Debug)]
+pub(crate) struct NewChild {
+    directory: Arc<Dentry>,
+    name: Arc<[u8]>,
+    /// `None` once it is entered.
+    child: Option<Arc<Dentry>>,
+    /// The known absence that has the place until then.
+    known: Option<Arc<Dentry>>,
+}
+
+impl NewChild {
+    /// The name stands for `inode` from now on. Call with the directory's lock still held.
+    pub(crate) fn enter(mut self, inode: Arc<dyn Inode>) -> Option<Arc<Dentry>> {
+        let mut child = self.child.take()?;
+        // Nobody else has it.
+        let fields = Arc::get_mut(&mut child)?;
+        fields.kind = Some(inode.kind());
+        fields.inode = Some(inode);
+        let mut children = self.directory.children.lock();
+        if let Some(known) = &self.known {
+            known.end_name();
+        }
+        let entered = match children.get_mut(&self.name) {
+            Some(place) => {
+                *place = Arc::downgrade(&child);
+                Ok(None)
+            }
+            // Somebody has found the absence out of date meanwhile ([`Dentry::expire`]) and it was taken out.
+            None => children.try_insert(self.name.clone(), Arc::downgrade(&child)),
+        };
+        drop(children);
+        match entered {
+            Ok(_) => cache::keep(&child, &self.directory, &self.name, 0),
+            // As a file that was removed: the next lookup asks the file system.
+            Err(_) => child.removed.store(true, Ordering::Release),
+        }
+        Some(child)
+    }
+}
+
+impl Drop for NewChild {
+    /// Gives the place back if nothing came of it.
+    fn drop(&mut self) {
+        if self.child.is_none() || self.known.is_some() {
+            return;
+        }
+        let mut children = self.directory.children.lock();
+        let is_ours = children
+            .get(&self.name)
+            .is_some_and(|place| place.ptr_eq(&Weak::new()));
+        let removed = if is_ours {
+            children.remove_entry(&self.name)
         } else {
             None
         };

@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
+use memory::pressure::settled;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::convert;
@@ -65,7 +66,7 @@ impl FuseInode {
                 self.make(Op::Symlink, new, &[name[0], name[1], target, b"\0"])?
             }
         };
-        self.take_entry(&reply)
+        settled(self.take_entry(&reply))
     }
 
     /// Makes and opens a regular file in one request; the handle is kept for the open that follows.
@@ -85,7 +86,8 @@ impl FuseInode {
             gid: new.gid,
         };
         let reply = self.call_optional(request)?;
-        self.take_open_entry(&reply)
+        // From here on the file is there.
+        settled(self.take_open_entry(&reply))
     }
 
     /// Makes and opens a regular file without a name (`O_TMPFILE`).
@@ -163,7 +165,7 @@ impl FuseInode {
         self.changed();
         target.changed();
         // The entry counts as a lookup, also when it is not what was linked.
-        self.take_entry(&reply).map(|_| ())
+        settled(self.take_entry(&reply)).map(|_| ())
     }
 
     /// Takes `name` away by UNLINK or RMDIR.

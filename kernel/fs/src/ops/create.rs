@@ -91,8 +91,9 @@ impl Caller<'_> {
             return Err(Errno::EPERM);
         }
         permission::check_link_source(inode.as_ref(), self.credentials)?;
+        let child = directory.dentry.prepare_child(&name)?;
         directory.inode()?.link(&name, inode)?;
-        directory.dentry.insert_child(&name, Some(inode.clone()))?;
+        child.enter(inode.clone());
         drop(guard);
         Ok(())
     }
@@ -119,8 +120,9 @@ impl Caller<'_> {
     ) -> Result<Arc<Dentry>> {
         let inode = directory.inode()?;
         let new = self.new_inode(inode.as_ref(), kind, mode)?;
+        let child = directory.dentry.prepare_child(name)?;
         let made = with_space(|| inode.create(name, &new))?;
-        directory.dentry.insert_child(name, Some(made))
+        child.enter(made).ok_or(Errno::ENOMEM)
     }
 
     /// Owner, mode and access control lists of a new inode in `directory`: a default list or the umask applied, group

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use collections::{try_arc, try_format};
+use memory::pressure;
 
 use crate::anonymous::AnonymousInode;
 use crate::cred::Credentials;
@@ -37,6 +38,7 @@ pub struct OpenHow {
 }
 
 /// What the walk found for open: an existing place, or a file made for it.
+#[derive(Clone)]
 struct Found {
     path: Path,
     is_new: bool,
@@ -80,6 +82,10 @@ impl Caller<'_> {
                 is_new: false,
             }
         };
+        if found.is_new {
+            // Made again as a whole, the call would find the file there. No lock is held here.
+            return pressure::persist(|| self.open_found(found.clone(), flags));
+        }
         self.open_found(found, flags)
     }
 

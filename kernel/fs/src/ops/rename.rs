@@ -194,7 +194,7 @@ impl Caller<'_> {
         let flags = from.directory.dentry.super_block().flags();
         if mode != RenameMode::Exchange && !flags.contains(FsFlags::NO_NEGATIVE) {
             // That the old name is gone need not be remembered.
-            let _ = from.directory.dentry.insert_child(&from.name, None);
+            from.directory.dentry.note_absence(&from.name);
         }
         Ok(())
     }

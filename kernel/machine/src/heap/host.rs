@@ -6,7 +6,7 @@
 use core::cell::Cell;
 
 use super::fallible::Slot;
-use crate::frame::OutOfMemory;
+use crate::frame::{OutOfMemory, refusal};
 
 std::thread_local! {
     static SLOT: Slot = const { Slot::new() };
@@ -27,6 +27,7 @@ pub fn admit() -> Result<(), OutOfMemory> {
     let left = UNTIL_FAILURE.get();
     UNTIL_FAILURE.set(left.saturating_sub(1));
     if left == 1 {
+        refusal::note(1);
         return Err(OutOfMemory);
     }
     Ok(())

@@ -154,6 +154,20 @@ pub fn again<R>(mut call: impl FnMut() -> Result<R>) -> Result<R> {
     }
 }
 
+/// The result of what a call does after it has changed something that another attempt would meet, such as a name that the
+/// server of a file system has made: if there was no memory for it the call fails, and is not made again.
+///
+/// # Errors
+/// Those of `result`.
+#[inline]
+pub fn settled<R>(result: Result<R>) -> Result<R> {
+    if matches!(result, Err(Errno::ENOMEM)) {
+        // Nobody needs room any more.
+        let _ = refusal::take();
+    }
+    result
+}
+
 /// The room that a call needs: its objects were freed as it failed, so what it needs in all is found by doubling.
 struct Room {
     more: usize,

@@ -8,6 +8,7 @@ use collections::Map;
 use fs::permission::{self, Access};
 use fs::{FileKind, InodeKey, LookupFlags, Path};
 use machine::sync::SpinLock;
+use memory::pressure;
 
 use super::sock::Sock;
 use crate::address::{NameBytes, UnixName};
@@ -80,7 +81,11 @@ pub(super) fn bind(
                         other => other,
                     })?;
             let key = Key::from(made.key()?);
-            let old = NAMES.lock().held.try_insert(key, Arc::downgrade(sock))?;
+            // The file is there: made again as a whole, the call would find the name taken.
+            let old = pressure::persist(|| {
+                let held = &mut NAMES.lock().held;
+                Ok(held.try_insert(key, Arc::downgrade(sock))?)
+            })?;
             drop(old);
             Bound {
                 key,

@@ -179,6 +179,48 @@ fn a_file_that_was_made_is_opened_or_memory_is_short() {
     panic!("each allocation fails");
 }
 
+/// A call that finds no memory is made again, and must not find what the first attempt has made.
+#[test]
+fn what_failed_for_memory_can_be_made_again() {
+    use machine::heap::testing;
+    let world = World::new();
+    world
+        .open("old", OpenFlags::WRONLY | OpenFlags::CREAT)
+        .unwrap();
+    let exclusive = OpenFlags::WRONLY | OpenFlags::CREAT | OpenFlags::EXCL;
+    type Call = fn(&World, &str, OpenFlags) -> Result<()>;
+    let calls: [(&str, Call); 4] = [
+        ("mkdir", |world, name, _| world.mkdir(name)),
+        ("symlink", |world, name, _| world.symlink("old", name)),
+        ("link", |world, name, _| world.link("old", name)),
+        ("open", |world, name, flags| {
+            world.open(name, flags).map(drop)
+        }),
+    ];
+    for (what, call) in calls {
+        for nth in 1.. {
+            assert!(nth < 100, "{what}: each allocation fails");
+            let name = format!("{what}{nth}");
+            // The name may be known not to be there.
+            if nth % 2 == 0 {
+                assert!(world.find(&name).is_err());
+            }
+            testing::fail_nth(nth);
+            let first = call(&world, &name, exclusive);
+            if testing::fail_never() {
+                first.unwrap();
+                break;
+            }
+            if first.is_err() {
+                assert_eq!(first, Err(Errno::ENOMEM), "{what}, allocation {nth}");
+                let again = call(&world, &name, exclusive);
+                assert_eq!(again, Ok(()), "{what} again, allocation {nth}");
+            }
+            assert!(world.find_link(&name).is_ok(), "{what}, allocation {nth}");
+        }
+    }
+}
+
 /// A directory is replaced only while it is empty, whoever makes files in it.
 #[test]
 fn no_file_is_made_in_a_directory_that_was_replaced() {
