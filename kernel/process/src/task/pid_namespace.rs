@@ -189,6 +189,11 @@ impl PidNamespace {
         if table.closed {
             return Err(Errno::ENOMEM);
         }
+        if table.pids.is_empty() {
+            // The first clone into it may have failed with a number in hand. Another attempt must not make a process that is
+            // no init, and whose end would leave the namespace open.
+            table.last = 0;
+        }
         for _ in 0..PID_MAX {
             table.last += 1;
             if table.last >= PID_MAX {
@@ -305,6 +310,19 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_who_comes_is_init_whoever_has_failed_before() {
+        let namespace = PidNamespace::default()
+            .below(&UserNamespace::INITIAL)
+            .expect("a namespace");
+        let mut tree = tree::lock();
+        let failed = Pid::new(&mut tree, &namespace).expect("a number");
+        failed.release(&mut tree);
+        let first = Pid::new(&mut tree, &namespace).expect("a number");
+        assert_eq!((failed.number(), first.number()), (INIT, INIT));
+        first.release(&mut tree);
+    }
 
     #[test]
     fn a_namespace_without_its_init_takes_nobody() {
