@@ -48,6 +48,10 @@ pub(crate) struct StressArguments {
     /// Boot the kernel with the feature `checks`
     #[arg(long, conflicts_with = "linux")]
     checks: bool,
+    /// Instead of random calls, the guest programs in one boot while allocations fail: FIRST,EVERY by number,
+    /// paths:PART,OF or retried:PART,OF
+    #[arg(long, value_name = "WHICH", conflicts_with_all = ["linux", "boots", "seeds"])]
+    failing: Option<Failing>,
     /// Boot this Linux kernel (a vmlinuz) instead of ours, to test the driver
     #[arg(long, value_name = "FILE")]
     linux: Option<PathBuf>,
@@ -55,6 +59,9 @@ pub(crate) struct StressArguments {
 
 /// Runs the turns that the arguments ask for.
 pub(crate) fn run(workspace: &Workspace, arguments: &StressArguments) -> anyhow::Result<()> {
+    if let Some(failing) = arguments.failing {
+        return finish(&failing_boots(workspace, &[failing])?);
+    }
     let (kernel, is_linux) = match &arguments.linux {
         Some(kernel) => (kernel.clone(), true),
         None if arguments.checks => (build::checked_kernel(workspace)?, false),
@@ -205,19 +212,25 @@ pub(crate) fn failures(workspace: &Workspace, is_full: bool) -> anyhow::Result<R
     ];
     /// Boots of `--full`: more of them let programs come further before they meet a failure, and take longer.
     const PARTS: u64 = 16;
+    let turns: Vec<Failing> = if is_full {
+        let paths = (0..PARTS).map(|part| Failing::Paths { part, of: PARTS });
+        let retried = (0..PARTS).map(|part| Failing::Retried { part, of: PARTS });
+        SHORT.into_iter().chain(paths).chain(retried).collect()
+    } else {
+        SHORT.to_vec()
+    };
+    failing_boots(workspace, &turns)
+}
+
+/// A boot for each.
+fn failing_boots(workspace: &Workspace, turns: &[Failing]) -> anyhow::Result<Report> {
     let needed = [packages::QEMU, packages::STATIC_C, packages::BUSYBOX].concat();
     packages::require("the failing allocations", &needed)?;
     let kernel = build::checked_kernel(workspace)?;
     let failures = Failures::build(&workspace.target.join("failures"), &kernel)?;
-    let turns: Vec<Failing> = if is_full {
-        let parts = (0..PARTS).map(|part| Failing::Paths { part, of: PARTS });
-        SHORT.into_iter().chain(parts).collect()
-    } else {
-        SHORT.to_vec()
-    };
     let mut report = Report::default();
     let (mut failed, mut seen, mut paths) = (0, 0, 0);
-    for failing in turns {
+    for failing in turns.iter().copied() {
         let result = failures.run(failing)?;
         let counts = result.as_ref().copied().unwrap_or_default();
         failed += counts.failed;

@@ -3,14 +3,15 @@
 //! The command-line word `nacre.fail_alloc=N` makes the N-th allocation after PID 1 has started fail, `N,M` that one and
 //! every M-th after it. `paths:N,M` makes allocations fail by the calls that led to them: each path fails when it is first
 //! seen, if its hash divided by M leaves N. So M boots let each path fail once, and what follows one failure is not
-//! disturbed by the next at once.
+//! disturbed by the next at once. `retried:N,M` does the same, and has it look as if there had been no memory: the system call
+//! that fails so is made again and succeeds, so that no program may see a difference.
 //!
 //! Counted are allocations of the heap and frames that are taken with a handle. A log line says that one was hit, and one at
 //! power-off how many there were and how many of them failed.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::frame::OutOfMemory;
+use crate::frame::{OutOfMemory, refusal};
 
 mod paths;
 
@@ -22,6 +23,8 @@ static FIRST: AtomicU64 = AtomicU64::new(0);
 static EVERY: AtomicU64 = AtomicU64::new(0);
 /// Whether the two are about paths.
 static BY_PATH: AtomicBool = AtomicBool::new(false);
+/// Whether a call that fails is to be made again.
+static IS_RETRIED: AtomicBool = AtomicBool::new(false);
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
@@ -35,7 +38,9 @@ pub(crate) fn set_up(value: Option<&str>) {
         );
         return;
     }
-    let by_path = value.strip_prefix("paths:");
+    let retried = value.strip_prefix("retried:");
+    IS_RETRIED.store(retried.is_some(), Ordering::Relaxed);
+    let by_path = retried.or_else(|| value.strip_prefix("paths:"));
     let (first, every) = by_path
         .unwrap_or(value)
         .split_once(',')
@@ -93,6 +98,9 @@ fn is_next() -> bool {
     } else {
         number == first || (number > first && every > 0 && (number - first).is_multiple_of(every))
     };
+    if is_due && IS_RETRIED.load(Ordering::Relaxed) {
+        refusal::note(1);
+    }
     if is_due && FAILED.fetch_add(1, Ordering::Relaxed) == 0 {
         crate::log!("{WORD}: allocation {number} fails");
     }

@@ -9,15 +9,31 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::{SILENCE_LIMIT, Session};
 use crate::archive;
 use crate::programs;
 use crate::qemu::{Boot, Configuration, Machine};
+use crate::transcript::Transcript;
+use crate::{diff, host};
 
 /// What may be missing of the free memory at the end, in KiB.
 const LOSS_LIMIT: i64 = 3 * 1024;
+
+/// Programs whose output may change when there is no memory for a moment, although the call is not made again, and why. Linux
+/// does the same for all of them.
+const NOTICED: [(&str, &str); 5] = [
+    ("exhaustion", "its children measure what memory there is"),
+    (
+        "file_answers",
+        "SIGIO without memory for its siginfo carries none",
+    ),
+    ("futex_edges", "a waiter that cannot be requeued wakes up"),
+    ("signals", "a queued signal without memory is EAGAIN"),
+    ("terminal", "what a terminal has no memory for is lost"),
+];
 
 /// Which allocations fail.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +47,14 @@ pub enum Failing {
     },
     /// The first on each path whose hash, divided by `of`, leaves `part`.
     Paths {
+        /// Less than `of`.
+        part: u64,
+        /// Parts there are.
+        of: u64,
+    },
+    /// As [`Failing::Paths`], and as if there had been no memory for a moment: the system call is made again, so that every
+    /// program must print what it prints on the host.
+    Retried {
         /// Less than `of`.
         part: u64,
         /// Parts there are.
@@ -55,6 +79,25 @@ impl Failing {
         match self {
             Self::Numbers { first, every } => format!("{first},{every}"),
             Self::Paths { part, of } => format!("paths:{part},{of}"),
+            Self::Retried { part, of } => format!("retried:{part},{of}"),
+        }
+    }
+}
+
+impl FromStr for Failing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, numbers) = text.split_once(':').unwrap_or(("", text));
+        let numbers = numbers.split_once(',');
+        let numbers = numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        match (kind, numbers) {
+            ("", Some((first, every))) if first > 0 => Ok(Self::Numbers { first, every }),
+            ("paths", Some((part, of))) if part < of => Ok(Self::Paths { part, of }),
+            ("retried", Some((part, of))) if part < of => Ok(Self::Retried { part, of }),
+            _ => Err(format!(
+                "{text} is none of FIRST,EVERY and paths:PART,OF and retried:PART,OF with PART less than OF"
+            )),
         }
     }
 }
@@ -71,6 +114,8 @@ pub struct Failures {
     kernel: PathBuf,
     folder: PathBuf,
     initramfs: PathBuf,
+    /// The archive's files, to run the programs on the host.
+    root: PathBuf,
 }
 
 impl Failures {
@@ -82,8 +127,12 @@ impl Failures {
         let programs = programs::build(&folder.join("bin"), None)?;
         let init = archive::init(&folder.join("bin"))?;
         let initramfs = folder.join("failures.img");
-        archive::write_archive(&archive::tree(&init, &programs)?, &initramfs)?;
+        let tree = archive::tree(&init, &programs)?;
+        archive::write_archive(&tree, &initramfs)?;
+        let root = folder.join("root");
+        archive::write_files(&tree, &root)?;
         Ok(Self {
+            root,
             kernel: kernel.to_owned(),
             folder: folder.to_owned(),
             initramfs,
@@ -117,6 +166,11 @@ impl Failures {
             .join(format!("failures-{}.log", word.replace([':', ','], "-")));
         fs::write(&log, session.lines.join("\n"))?;
         let counts = counts(&session.lines).unwrap_or_default();
+        if matches!(failing, Failing::Retried { .. })
+            && let Some(difference) = self.difference(&session.lines)?
+        {
+            return Ok(Err(difference));
+        }
         Ok(match (session.trouble(), loss(&session.lines)) {
             (Some(trouble), _) => Err(trouble),
             (None, _) if counts.failed == 0 => {
@@ -131,6 +185,25 @@ impl Failures {
             }
             (None, _) => Ok(counts),
         })
+    }
+}
+
+impl Failures {
+    /// How what the programs printed differs from what they print on the host, if it does.
+    fn difference(&self, lines: &[String]) -> anyhow::Result<Option<String>> {
+        let expected = host::expectations(&self.root)?;
+        let mut transcript = Transcript::default();
+        lines.iter().for_each(|line| transcript.take(line));
+        let runs = transcript.runs.iter().filter(|run| run.is_complete);
+        let is_noticed = |name: &str| NOTICED.iter().any(|(part, _)| name.starts_with(part));
+        let differences = runs.filter(|run| !is_noticed(&run.name));
+        let differences = differences.filter_map(|run| {
+            let host = expected.get(&run.name)?;
+            let diff = diff::lines(&host.lines, &run.lines);
+            (!diff.is_empty()).then(|| format!("{}:\n{diff}", run.name))
+        });
+        let differences = differences.collect::<Vec<_>>().join("\n");
+        Ok(Some(differences).filter(|text| !text.is_empty()))
     }
 }
 
@@ -163,7 +236,7 @@ fn counts(lines: &[String]) -> Option<Counts> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, counts, loss};
+    use super::{Counts, Failing, counts, loss};
 
     #[test]
     fn reads_what_was_counted() {
@@ -182,6 +255,17 @@ mod tests {
         let path = "nacre.fail_alloc: 99 paths, and 0 allocations on more of them".to_owned();
         let with_paths = [&lines[..], &[path]].concat();
         assert_eq!(counts(&with_paths), Some(found(99)));
+    }
+
+    #[test]
+    fn a_word_is_read_as_it_is_written() {
+        for word in ["7,0", "paths:3,16", "retried:0,1"] {
+            let failing: Failing = word.parse().unwrap();
+            assert_eq!(failing.word(), word);
+        }
+        for word in ["", "7", "0,1", "paths:3,3", "x:1,2", "retried:1"] {
+            assert!(word.parse::<Failing>().is_err(), "{word}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Session {
     pub(crate) fn run(boot: &Boot) -> anyhow::Result<Self> {
         let mut lines = Vec::new();
         let end = boot.run(|line| {
-            lines.push(line.trim_end().to_owned());
+            lines.push(line.trim_end_matches(['\r', '\n']).to_owned());
             true
         })?;
         Ok(Self { lines, end })
@@ -52,7 +52,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let mut lines = Vec::new();
         let end = qemu::run(command, silence_limit, limit, |line| {
-            lines.push(line.trim_end().to_owned());
+            lines.push(line.trim_end_matches(['\r', '\n']).to_owned());
             true
         })?;
         Ok(Self { lines, end })
