@@ -2,6 +2,8 @@
 
 use std::io;
 
+use jail::JailError;
+
 use crate::command::MAX_LENGTH;
 
 /// Why a machine could not be run by QEMU.
@@ -15,6 +17,9 @@ pub enum QemuError {
         /// What was wrong.
         what: &'static str,
     },
+    /// The process could not be confined.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// There is no QEMU.
     #[error(
         "cannot start {program}: {source}; install QEMU for x86-64 (Debian's package is qemu-system-x86), or use \

@@ -23,11 +23,18 @@ use host_machine::far_end::{self, Start};
 
 use error::QemuError;
 
-/// Runs one microVM over the control channel on standard input.
+/// Runs one microVM over the control channel on standard input, or its gofer, or its QEMU.
 #[must_use]
 pub fn run() -> ExitCode {
-    far_end::serve(process::confine(), |control, reporter, started| {
-        let start = Start::receive(&control).map_err(|what| QemuError::Start { what })?;
-        machine::start(start, control, reporter)?.run(started)
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == process::WORD) {
+        return process::become_qemu(words);
+    }
+    jail::run(|confined| {
+        let confined = confined.map_err(QemuError::from);
+        far_end::serve(confined, |control, reporter, started| {
+            let start = Start::receive(&control).map_err(|what| QemuError::Start { what })?;
+            machine::start(start, control, reporter)?.run(started)
+        })
     })
 }

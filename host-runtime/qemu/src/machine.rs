@@ -14,6 +14,8 @@ use devices::vsock::Vsock;
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request, ShareConfig};
 use host_machine::far_end::{Reporter, Start};
 use host_machine::{ExitReason, Phase, Stats};
+use jail::gofer::Gofer;
+use jail::seccomp::{self, Role};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
@@ -31,6 +33,7 @@ const GUEST_CID: u64 = 3;
 #[derive(Debug)]
 pub struct Ready {
     qemu: Qemu,
+    gofer: Option<Gofer>,
     monitor: Monitor,
     control: OwnedFd,
     vsock: Arc<Mutex<Vsock<SharedMemory>>>,
@@ -87,7 +90,7 @@ impl Streams {
 /// # Errors
 /// When the host, QEMU or an input does not allow it.
 pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result<Ready, QemuError> {
-    let fs = start.share.as_ref().map(shared_dir).transpose()?;
+    let (fs, gofer) = start.share.as_ref().map(shared_dir).transpose()?.unzip();
     let (mut qemu, streams) = launch(&start)?;
     let is_paused = Arc::<AtomicBool>::default();
     let service = |stream, poller| Service {
@@ -129,6 +132,7 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     reporter.phase(Phase::Loaded);
     Ok(Ready {
         qemu,
+        gofer,
         monitor,
         control,
         vsock,
@@ -168,6 +172,7 @@ impl Ready {
     /// # Errors
     /// When QEMU does not let them run or nothing can be waited for.
     pub fn run(mut self, started: impl FnOnce()) -> Result<ExitReason, QemuError> {
+        seccomp::confine_process(Role::Companion)?;
         started();
         match self.monitor.execute("cont", "let the guest's CPUs run") {
             // The guest was faster than the answer; how it ended is found out below.
@@ -175,15 +180,27 @@ impl Ready {
             Err(error) => return Err(error),
         }
         loop {
-            let mut polled = [
+            let mut polled = vec![
                 PollFd::new(&self.control, PollFlags::IN),
                 PollFd::from_borrowed_fd(self.qemu.ended(), PollFlags::IN),
             ];
+            let gofer = self.gofer.as_ref();
+            // It speaks to the device only, and hangs up here, too.
+            polled.extend(gofer.map(|gofer| PollFd::new(gofer.socket(), PollFlags::empty())));
             match rustix::event::poll(&mut polled, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(io("poll for events")(errno)),
             }
-            let [control, qemu] = polled.map(|fd| !fd.revents().is_empty());
+            let is_ready = |index: usize| {
+                let fd: Option<&PollFd<'_>> = polled.get(index);
+                fd.is_some_and(|fd| !fd.revents().is_empty())
+            };
+            let [control, qemu, no_gofer] = [0, 1, 2].map(is_ready);
+            if let Some(gofer) = self.gofer.as_ref().filter(|_| no_gofer && !qemu) {
+                let reason = gofer.end();
+                self.end();
+                return Ok(reason);
+            }
             if qemu {
                 return Ok(self.end());
             }
@@ -242,7 +259,10 @@ impl Ready {
             Request::Stats => Ok(Reply::Stats(Stats {
                 // Emulated CPUs do not come out of the guest.
                 exits: Vec::new(),
-                devices: self.served.iter().map(Served::stats).collect(),
+                devices: {
+                    let served = self.served.iter().map(Served::stats);
+                    served.chain(self.gofer.iter().map(Gofer::stats)).collect()
+                },
                 instructions: self.instructions(),
             })),
             Request::Start(_) => Err("the machine has been started before".to_owned()),
@@ -284,8 +304,8 @@ impl Ready {
     }
 }
 
-/// A file system device that serves this directory.
-fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<SharedDevice, QemuError> {
+/// A file system device that serves this directory, whose files a gofer opens.
+fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<(SharedDevice, Gofer), QemuError> {
     let failed = |source| QemuError::SharedDir {
         path: share.path.clone(),
         source,
@@ -295,11 +315,11 @@ fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<SharedDevice, Qem
             what: "a share's tag is too long",
         });
     }
-    rustix::process::fchdir(dir).map_err(|errno| failed(errno.into()))?;
+    let (gofer, link) = Gofer::start(dir).map_err(failed)?;
     fs::prepare_process();
-    let fs = Fs::new(&share.tag, ".").map_err(failed)?;
-    fs.open().map_err(failed)?;
-    Ok(Arc::new(Mutex::new(fs)))
+    link.wait_ready().map_err(failed)?;
+    let device: SharedDevice = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
+    Ok((device, gofer))
 }
 
 /// Reads what the guest writes to its consoles.

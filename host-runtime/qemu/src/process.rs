@@ -1,62 +1,74 @@
-//! The QEMU process: its start, its last words, its end; and what our own process gives up before.
+//! The QEMU process: its start, its last words, its end.
 //!
-//! QEMU is killed when this process ends, however that happens (PR_SET_PDEATHSIG). Its standard output, which it
+//! It begins as another process of this program, which confines itself as no other program would and then executes
+//! QEMU ([`become_qemu`]). It is killed when this process ends, however that happens (PR_SET_PDEATHSIG). Its standard output, which it
 //! writes nothing to, is our standard error, so that the owner, who waits for that to hang up, sees the end of both.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStderr, Command, ExitCode, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
 use host_machine::ExitReason;
-use host_machine::printing::printable;
+use host_machine::printing::{printable, tell};
+use jail::confine;
 use rustix::io::FdFlags;
-use rustix::process::{Pid, PidfdFlags};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::command::{self, Inherited};
 use crate::error::{QemuError, io};
-use crate::sys;
 use host_machine::control::VmConfig;
 
 /// How much of what QEMU says is kept, in bytes.
 const SAID: u64 = 4096;
 
-/// Gives up what this process never needs; to be called before anything is opened.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn confine() -> Result<(), QemuError> {
-    sys::close_inherited().map_err(io("close inherited descriptors"))?;
-    rustix::thread::set_no_new_privs(true).map_err(io("give up new privileges"))
+/// What says on the command line that this is to become QEMU, for a parent and as a user that are named next.
+pub const WORD: &str = "qemu";
+
+/// Goes on as QEMU, with those arguments, confined; with an exit code only when it cannot.
+pub fn become_qemu(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut number = || words.next()?.to_str()?.parse::<u32>().ok();
+    let (Some(parent), Some(user)) = (number(), number()) else {
+        return ExitCode::FAILURE;
+    };
+    let confined = confine::seclude_program(user).map_err(QemuError::from);
+    let bound = confined.and_then(|()| bind_to(parent));
+    let error = match bound {
+        Ok(()) => Command::new(command::PROGRAM)
+            .args(words)
+            .exec()
+            .to_string(),
+        Err(error) => error.to_string(),
+    };
+    // Its parent reads it as QEMU's last words.
+    tell(format_args!("{}: {error}", command::PROGRAM));
+    ExitCode::FAILURE
 }
 
-/// What acting for the users of a file tree takes.
-const FILE_SERVER: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::DAC_READ_SEARCH)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID);
+/// Ends with this parent; a change of users forgets that, so it is the last.
+fn bind_to(parent: u32) -> Result<(), QemuError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(io("bind QEMU to its parent"))?;
+    // It may have ended before it could tell by that signal.
+    match std::os::unix::process::parent_id() == parent {
+        true => Ok(()),
+        false => Err(io("find QEMU's parent")(rustix::io::Errno::SRCH)),
+    }
+}
 
-/// Keeps only the capabilities that serving files takes, or none. For this thread and those that it starts, so
-/// before it has started any.
-fn drop_capabilities(serves_files: bool) -> Result<(), QemuError> {
-    let held = rustix::thread::capabilities(None).map_err(io("read its capabilities"))?;
-    let kept = match serves_files {
-        true => held.permitted & FILE_SERVER,
-        false => CapabilitySet::empty(),
-    };
-    let sets = CapabilitySets {
-        effective: kept,
-        permitted: kept,
-        inheritable: CapabilitySet::empty(),
-    };
-    rustix::thread::set_capabilities(None, sets).map_err(io("give up capabilities"))
+/// Says that there is no QEMU while that can be told from one that did not start.
+fn find() -> Result<(), QemuError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    match folders.any(|folder| folder.join(command::PROGRAM).exists()) {
+        true => Ok(()),
+        false => Err(QemuError::Spawn {
+            program: command::PROGRAM,
+            source: std::io::ErrorKind::NotFound.into(),
+        }),
+    }
 }
 
 /// A running QEMU. Dropping it kills and reaps it.
@@ -84,24 +96,28 @@ impl Qemu {
         }
         let stderr = std::io::stderr().as_fd().try_clone_to_owned();
         let stderr = stderr.map_err(io("copy a descriptor"))?;
-        let mut command = Command::new(command::PROGRAM);
+        find()?;
+        // The new process is this program's file, whatever has its name by now.
+        let mut command = Command::new("/proc/self/exe");
         command
+            .args([WORD, &std::process::id().to_string()])
+            .arg(confine::own_user().to_string())
             .args(command::arguments(config, inherited, epoch_ns)?)
-            // Not the shared directory, which is ours.
+            // It has no such filter.
+            .env_remove("MALLOC_ARENA_MAX")
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(stderr)
             .stderr(Stdio::piped());
-        sys::bind_to_parent(&mut command);
         let mut child = command.spawn().map_err(|source| QemuError::Spawn {
             program: command::PROGRAM,
             source,
         })?;
-        // The last that needs them was to start QEMU without any.
-        if let Err(error) = drop_capabilities(inherited.fs.is_some()) {
+        // All that takes this process's rights has been started, and there is one thread still.
+        if let Err(error) = confine::seclude() {
             // Nobody else is there to end it.
             let _ = child.kill().and_then(|()| child.wait());
-            return Err(error);
+            return Err(error.into());
         }
         let said = child.stderr.take().map(listen);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -128,7 +144,7 @@ impl Qemu {
     /// Ends it if it still runs, and gives its status and its last words.
     pub fn reap(&mut self) -> (Option<ExitStatus>, String) {
         // One that has ended is not signalled: it is reaped here only.
-        let _ = self.child.kill();
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         let status = self.child.wait().ok();
         let said = self.said.take().and_then(|said| said.join().ok());
         (status, said.unwrap_or_default())

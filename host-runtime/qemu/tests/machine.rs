@@ -145,11 +145,26 @@ fn end(machine: &VmmProcess) -> ExitReason {
     machine.wait(Some(PATIENCE)).expect("it ends")
 }
 
-/// The QEMU of a machine, while there is one.
-fn qemu_of(machine: &VmmProcess) -> Option<u32> {
+/// The gofer and the QEMU of a machine.
+fn children_of(machine: &VmmProcess) -> (Option<u32>, Option<u32>) {
     let pid = machine.pid();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    children.ok()?.split_whitespace().next()?.parse().ok()
+    let children = children.unwrap_or_default();
+    let children: Vec<u32> = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    let find = |is_qemu: bool| {
+        let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let mut found = children.iter().copied();
+        found.find(|pid| name(*pid).starts_with("qemu-") == is_qemu)
+    };
+    (find(false), find(true))
+}
+
+/// The QEMU of a machine, while there is one.
+fn qemu_of(machine: &VmmProcess) -> Option<u32> {
+    children_of(machine).1
 }
 
 #[test]
@@ -207,7 +222,7 @@ fn a_paused_guest_stands_still_and_goes_on() {
     assert_eq!(folder.log().len(), settled);
     let stats = machine.stats().expect("it counts");
     let names: Vec<_> = stats.devices.iter().map(|device| &*device.name).collect();
-    assert_eq!(names, ["vsock", "fs"]);
+    assert_eq!(names, ["vsock", "fs", "gofer"]);
     machine.resume().expect("it goes on");
     folder.longer(settled);
     assert_eq!(machine.kill(), ExitReason::Stopped);
@@ -236,40 +251,95 @@ fn nothing_outlives_a_kill_whoever_is_killed() {
     assert_eq!(end(&machine), ExitReason::VmmKilled { signal: 9 });
 }
 
-/// What the threads of a process may do, each as the kernel prints it.
-fn capabilities(pid: u32) -> Vec<u64> {
+/// What the kernel says of each thread of a process.
+fn statuses(pid: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     let of_thread = |task: std::io::Result<fs::DirEntry>| {
         let status = fs::read_to_string(task.expect("a thread").path().join("status"));
-        let status = status.expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
-        u64::from_str_radix(line.expect("a line").trim(), 16).expect("a number")
+        status.expect("it runs")
     };
     tasks.map(of_thread).collect()
 }
 
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.expect("a line").trim()
+}
+
+/// The capabilities that each thread of a process may have.
+fn capabilities(pid: u32) -> Vec<u64> {
+    let number = |status: &String| u64::from_str_radix(field(status, "CapPrm:"), 16);
+    let threads = statuses(pid);
+    threads
+        .iter()
+        .map(|status| number(status).expect("hexadecimal"))
+        .collect()
+}
+
+fn names_in(folder: String) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("it runs");
+    let names = entries.map(|entry| entry.expect("it runs").file_name());
+    names.map(|name| name.display().to_string()).collect()
+}
+
 #[test]
-fn qemu_has_no_capabilities_and_the_file_server_few() {
+fn the_three_processes_are_confined() {
     let folder = Folder::new();
     let code = Code::default().say("x\n").wait();
     let machine = folder.start(&code);
     folder.longer(0);
-    let qemu = qemu_of(&machine).expect("it runs");
-    assert!(capabilities(qemu).iter().all(|held| *held == 0));
+    let (Some(gofer), Some(qemu)) = children_of(&machine) else {
+        panic!("they run");
+    };
+    let companion = machine.pid();
+    for pid in [companion, gofer, qemu] {
+        for status in statuses(pid) {
+            assert_eq!(field(&status, "Seccomp:"), "2", "{status}");
+            assert_eq!(field(&status, "NoNewPrivs:"), "1", "{status}");
+        }
+    }
+    for pid in [companion, qemu] {
+        assert!(capabilities(pid).iter().all(|held| *held == 0), "{pid}");
+    }
     // Up to FSETID, both SETIDs, MKNOD and SETFCAP.
     let allowed = 0b1_1111 | 1 << 6 | 1 << 7 | 1 << 27 | 1 << 31;
-    let threads = capabilities(machine.pid());
-    assert!(threads.len() > 4, "{threads:x?}");
-    assert!(
-        threads.iter().all(|held| held & !allowed == 0),
-        "{threads:x?}"
-    );
-
-    let mut spec = folder.spec(&code);
-    spec.shares.clear();
-    let machine = VmmProcess::start(&spec).expect("it starts");
-    let threads = capabilities(machine.pid());
-    assert!(threads.iter().all(|held| *held == 0), "{threads:x?}");
+    let held = capabilities(gofer);
+    assert!(held.iter().all(|held| held & !allowed == 0), "{held:x?}");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let users = [companion, qemu].map(|pid| {
+        let status = statuses(pid).remove(0);
+        field(&status, "Uid:")
+            .split_whitespace()
+            .next()
+            .map(str::to_owned)
+    });
+    assert_eq!(users[0], users[1], "one may end the other");
+    let user: Option<u32> = users[0].as_ref().and_then(|user| user.parse().ok());
+    assert!(user.is_some_and(|user| user > 0x7000_0000), "{user:?}");
+    let namespace = |pid: &str, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+    for kind in ["mnt", "net", "pid", "ipc", "uts"] {
+        let ours = namespace("self", kind).expect("procfs");
+        for pid in [companion, gofer, qemu] {
+            assert_ne!(
+                namespace(&pid.to_string(), kind).expect("it runs"),
+                ours,
+                "{kind}"
+            );
+        }
+    }
+    let root = names_in(format!("/proc/{companion}/root"));
+    assert!(root.is_empty(), "{root:?}");
+    let mut root = names_in(format!("/proc/{qemu}/root"));
+    let programs = [
+        "bin", "gnu", "lib", "lib32", "lib64", "nix", "opt", "proc", "sbin", "usr",
+    ];
+    root.retain(|name| !programs.contains(&&**name));
+    assert!(root.is_empty(), "QEMU also sees {root:?}");
+    let mut seen = names_in(format!("/proc/{qemu}/root/proc"));
+    seen.retain(|name| name.parse::<u32>().is_ok());
+    assert_eq!(seen.len(), 3, "QEMU sees the processes {seen:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io;
 
 use super::layout::{ARCHIVE_MAX, IMAGE_MAX};
 use host_machine::printing::said;
+use jail::JailError;
 
 /// Why a machine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
+    /// The process could not be confined.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// The kernel image is not one.
     #[error(
         "the guest kernel {path} is broken: {what}; build it again with `cargo xtask build-image`"

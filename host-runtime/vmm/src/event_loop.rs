@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::error::VmmError;
-use super::gofer::Gofer;
 use super::memory::SharedMemory;
 use super::pause::CpuThreads;
 use devices::VirtioDevice;
@@ -20,6 +19,7 @@ use devices::vsock::{STREAM_TOKEN, Vsock};
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request};
 use host_machine::far_end::Reporter;
 use host_machine::{DeviceStats, ExitReason, Stats};
+use jail::gofer::Gofer;
 
 const CONTROL: u64 = 0;
 const END: u64 = 1;

@@ -2,7 +2,7 @@
 //!
 //! [`run`] takes the start request from the control channel, has [`machine`] build everything, starts a
 //! thread a CPU and one for the file system, and stays in [`event_loop`] until the guest or the parent
-//! ends. The files of the shared directory are opened by a child, the [`gofer`]. Nothing here trusts the guest;
+//! ends. The files of the shared directory are opened by a child, the [gofer](jail::gofer). Nothing here trusts the guest;
 //! nothing outlives the process.
 
 #![deny(unsafe_code)]
@@ -13,8 +13,6 @@ pub mod cpuid;
 pub mod elf;
 pub mod error;
 pub mod event_loop;
-pub mod gofer;
-pub mod jail;
 pub mod layout;
 pub mod load;
 pub mod machine;
@@ -23,7 +21,6 @@ pub mod page_tables;
 pub mod pause;
 pub mod ports;
 pub mod probe;
-pub mod seccomp;
 #[expect(unsafe_code, reason = "the one place for it; see the module")]
 pub mod sys;
 pub mod vcpu;
@@ -34,22 +31,14 @@ use host_machine::far_end::{self, Start};
 
 use error::VmmError;
 
-/// Runs one microVM over the control channel on standard input; with the word [`gofer::WORD`] serves files to one.
+/// Runs one microVM over the control channel on standard input, or the gofer of one.
 #[must_use]
 pub fn run() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|word| word == gofer::WORD)
-    {
-        return gofer::run();
-    }
-    let confined = match jail::begin().and_then(|()| jail::own_processes()) {
-        Ok(Some(code)) => return code,
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
-    };
-    far_end::serve(confined, |control, reporter, started| {
-        let start = Start::receive(&control).map_err(|what| VmmError::Start { what })?;
-        machine::build(start, control, reporter)?.run(started)
+    jail::run(|confined| {
+        let confined = confined.map_err(VmmError::from);
+        far_end::serve(confined, |control, reporter, started| {
+            let start = Start::receive(&control).map_err(|what| VmmError::Start { what })?;
+            machine::build(start, control, reporter)?.run(started)
+        })
     })
 }

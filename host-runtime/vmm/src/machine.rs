@@ -17,8 +17,6 @@ use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
 use super::event_loop::{self, EventLoop, Running, SharedDevice};
-use super::gofer::Gofer;
-use super::jail;
 use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
 };
@@ -26,7 +24,6 @@ use super::load::{self, Slide};
 use super::memory::{GuestRam, SharedMemory};
 use super::pause::{self, CpuThreads, Gate};
 use super::ports::Ports;
-use super::seccomp::{self, Role};
 use super::vcpu::{self, Vcpu};
 use crate::sys::Vm;
 use devices::console::Console;
@@ -38,6 +35,9 @@ use devices::vsock::Vsock;
 use host_machine::control::ShareConfig;
 use host_machine::far_end::{Reporter, Start};
 use host_machine::{ExitReason, Phase};
+use jail::confine;
+use jail::gofer::Gofer;
+use jail::seccomp::{self, Role};
 
 const MSR_TSC: u32 = 0x10;
 
@@ -97,7 +97,7 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let share = start.share.as_ref();
     let fs = share.map(|(share, dir)| shared_dir(share, dir, &mut devices, &mut event_loop));
     let fs = fs.transpose()?;
-    jail::seclude()?;
+    confine::seclude()?;
     let device_count = devices.count();
     let mmio = Arc::new(MmioBus::new(MMIO_START, devices.registers));
     let ports = Arc::new(Ports::new(log, Arc::clone(reporter)));

@@ -9,8 +9,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use jail::seccomp::stop_signal;
 use libc::{c_int, c_void, siginfo_t};
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, register_signal_handler};
 
 use super::error::VmmError;
 
@@ -19,12 +20,6 @@ const STOP_BOUND: Duration = Duration::from_secs(5);
 /// How long until the signal is sent again.
 const AGAIN: Duration = Duration::from_millis(1);
 
-/// The signal that brings a CPU out of the guest.
-#[must_use]
-pub fn signal() -> c_int {
-    SIGRTMIN()
-}
-
 extern "C" fn brought_out(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
 /// Has the signal do nothing but interrupt; before the CPUs' threads are started.
@@ -32,7 +27,7 @@ extern "C" fn brought_out(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 /// # Errors
 /// When the kernel refuses.
 pub fn prepare() -> Result<(), VmmError> {
-    register_signal_handler(signal(), brought_out).map_err(|error| VmmError::Io {
+    register_signal_handler(stop_signal(), brought_out).map_err(|error| VmmError::Io {
         what: "prepare to stop CPUs",
         source: error.into(),
     })
@@ -106,7 +101,7 @@ impl CpuThreads {
             }
             for thread in &self.threads {
                 // One that has ended needs no signal.
-                let _ = thread.kill(signal());
+                let _ = thread.kill(stop_signal());
             }
             let waited = self.gate.changed.wait_timeout(waiting, AGAIN);
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;

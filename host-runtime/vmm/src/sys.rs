@@ -2,7 +2,6 @@
 //!
 //! Each function is safe to call; the comment above each unsafe block says who keeps its promise.
 
-use std::io::Error;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
@@ -118,73 +117,6 @@ pub fn internal_error(vcpu: &mut VcpuFd) -> (u32, Vec<u8>) {
 pub fn borrow_event(event: &EventFd) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open for as long as `event` lives, which the result's lifetime is bound to.
     unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
-}
-
-/// Closes every descriptor but standard input, output and error.
-///
-/// # Errors
-/// What the kernel said.
-pub fn close_inherited() -> Result<(), Errno> {
-    // SAFETY: the VMM calls this before it opens anything, so nothing in this process owns a descriptor
-    // from 3 on; the call takes three integers and touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(last_error())
-    }
-}
-
-/// Makes a copy of this process, which has one thread, that is the first of a new namespace of processes and a child
-/// of this process's parent. Gives the copy's id here, and `None` in the copy.
-///
-/// # Errors
-/// What the kernel said.
-pub fn clone_into_own_processes() -> Result<Option<i32>, Errno> {
-    let flags = libc::CLONE_NEWPID | libc::CLONE_PARENT | libc::SIGCHLD;
-    let none: libc::c_long = 0;
-    // SAFETY: without CLONE_VM this is fork(2): the copy has its own memory and goes on from here on the same
-    // stack. The caller has one thread, so no lock is held by one that the copy lacks.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
-    match pid {
-        0 => Ok(None),
-        pid if pid > 0 => Ok(Some(i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?)),
-        _ => Err(last_error()),
-    }
-}
-
-/// Has the mount at `path`, and those below it, neither devices that could be opened nor programs that could be run.
-///
-/// # Errors
-/// What the kernel said.
-pub fn forbid_devices_and_programs(path: &std::ffi::CStr) -> Result<(), Errno> {
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: the kernel reads a string that ends, and as many bytes of `attributes` as it is told, and keeps
-    // neither.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(last_error())
-    }
-}
-
-fn last_error() -> Errno {
-    Errno::from_io_error(&Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

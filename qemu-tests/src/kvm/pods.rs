@@ -49,16 +49,13 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         let root = options
             .work_dir
             .join(format!("pods-{}", options.machine.name()));
-        if root.exists() {
-            fs::remove_dir_all(&root)?;
-        }
         let pods = Pods {
             options,
             name,
             root,
             leaves: RefCell::default(),
         };
-        let done = check(&pods);
+        let done = pods.begin().and_then(|()| check(&pods));
         let left = || nothing_left(options);
         let result = done
             .map_err(|error| format!("{error:#}"))
@@ -79,6 +76,20 @@ pub(super) struct Pods<'a> {
 }
 
 impl Pods<'_> {
+    /// Removes what a check that failed has left, and what it left of cgroups, which only its state names.
+    fn begin(&self) -> anyhow::Result<()> {
+        if !self.root.exists() {
+            return Ok(());
+        }
+        if self.root.is_dir() {
+            self.nacre(&["ps"])?;
+            fs::remove_dir_all(&self.root)?;
+        } else {
+            fs::remove_file(&self.root)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = self.options.command(&self.options.nacre);
         command.env("NACRE_STATE_DIR", &self.root).args(words);

@@ -24,12 +24,13 @@ const KERNEL: [&str; 12] = [
 ];
 
 /// The host runtime's, likewise. What host and guest share lies below all of them.
-const HOST: [&str; 12] = [
+const HOST: [&str; 13] = [
     "nacre-initramfs",
     "nacre-vsock-packet",
     "nacre-agent-protocol",
     "nacre-host-machine",
     "nacre-devices",
+    "nacre-jail",
     "nacre-vmm",
     "nacre-qemu",
     "nacre-image",

@@ -70,6 +70,8 @@ impl VmmProcess {
             .env_clear()
             // Where the QEMU machine looks for QEMU.
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            // Of several arenas, those but the first open a file of procfs to shrink, which no filter allows.
+            .env("MALLOC_ARENA_MAX", "1")
             // A terminal's keys are for the owner, which decides what they mean for the guest.
             .process_group(0)
             .spawn()

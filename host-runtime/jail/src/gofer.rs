@@ -17,8 +17,8 @@ use host_machine::{DeviceStats, ExitReason};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
-use crate::error::VmmError;
-use crate::jail::{self, Namespaces};
+use crate::confine::{self, Namespaces};
+use crate::error::JailError;
 use crate::seccomp::{self, Role};
 
 /// What says on the command line that this is to be a gofer.
@@ -115,7 +115,7 @@ fn reason(status: WaitStatus) -> ExitReason {
 /// Serves the current directory over the link on standard input and output.
 #[must_use]
 pub fn run() -> ExitCode {
-    let begun = jail::begin();
+    let begun = confine::begin();
     let (Ok(socket), Ok(buffer)) = (
         io::stdin().as_fd().try_clone_to_owned(),
         io::stdout().as_fd().try_clone_to_owned(),
@@ -137,15 +137,15 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn confined_server() -> Result<FileServer, VmmError> {
+fn confined_server() -> Result<FileServer, JailError> {
     devices::fs::prepare_process();
-    let failed = |what| move |source| VmmError::Io { what, source };
+    let failed = |what| move |source| JailError { what, source };
     let namespaces = Namespaces::enter()?;
     let open = || FileServer::new(".").map_err(failed("open its descriptors"));
     let server = namespaces.with_descriptors(open)?;
     namespaces.make_root()?;
     server.open().map_err(failed("open the directory"))?;
-    jail::keep_capabilities(true)?;
+    confine::keep_capabilities(true)?;
     seccomp::confine(Role::Gofer)?;
     Ok(server)
 }

@@ -12,8 +12,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::error::VmmError;
-use super::pause;
+use crate::error::JailError;
 
 /// What a thread is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +25,18 @@ pub enum Role {
     Main,
     /// The gofer, which opens files.
     Gofer,
+    /// All of what serves devices to QEMU, and watches over it.
+    Companion,
 }
 
 /// All roles.
-pub const ROLES: [Role; 4] = [Role::Cpu, Role::Files, Role::Main, Role::Gofer];
+pub const ROLES: [Role; 5] = [
+    Role::Cpu,
+    Role::Files,
+    Role::Main,
+    Role::Gofer,
+    Role::Companion,
+];
 
 /// What allocating, waiting for a lock, returning from a signal and ending the process takes.
 const ALL: [i64; 5] = [
@@ -166,6 +173,14 @@ const GOFER: [i64; 57] = [
     libc::SYS_epoll_wait,
 ];
 
+/// Beside what the VMM's file and main threads do: guest memory that QEMU hands over, and QEMU's end.
+const COMPANION: [i64; 4] = [
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_ppoll,
+    libc::SYS_statx,
+    libc::SYS_waitid,
+];
+
 /// The device controls: running a CPU, reading its registers for a message, and non-blocking sockets.
 const KVM_RUN: u64 = 0xae80;
 const KVM_GET_REGS: u64 = 0x8090_ae81;
@@ -181,6 +196,7 @@ impl Role {
             Self::Files => "files",
             Self::Main => "main",
             Self::Gofer => "gofer",
+            Self::Companion => "companion",
         }
     }
 
@@ -189,26 +205,32 @@ impl Role {
     /// # Errors
     /// Never: the rules are constants.
     pub fn calls(self) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
-        let plain: &[i64] = match self {
-            Self::Cpu => &CPU,
-            Self::Files => &FILES,
-            Self::Main => &MAIN,
-            Self::Gofer => &GOFER,
+        let plain: &[&[i64]] = match self {
+            Self::Cpu => &[&CPU],
+            Self::Files => &[&FILES],
+            Self::Main => &[&MAIN],
+            Self::Gofer => &[&GOFER],
+            Self::Companion => &[&FILES, &MAIN, &COMPANION],
         };
-        let plain = ALL.iter().chain(plain).map(|call| (*call, Vec::new()));
+        let plain = ALL.iter().chain(plain.iter().copied().flatten());
+        let plain = plain.map(|call| (*call, Vec::new()));
         let mut calls: BTreeMap<_, _> = plain.collect();
         let executable = int(libc::PROT_EXEC);
         let anonymous = int(libc::MAP_ANONYMOUS);
         let none_executable = || (2, MaskedEq(executable), 0);
         let of_no_file = (3, MaskedEq(anonymous), anonymous);
-        let mapped = rule(&[none_executable(), of_no_file])?;
+        let mapped = match self {
+            // Guest memory, which QEMU hands over when the guest's drivers start.
+            Self::Companion => rule(&[none_executable()])?,
+            _ => rule(&[none_executable(), of_no_file])?,
+        };
         calls.insert(libc::SYS_mmap, vec![mapped]);
         calls.insert(libc::SYS_mprotect, vec![rule(&[none_executable()])?]);
         let give_back = int(libc::MADV_DONTNEED);
         calls.insert(libc::SYS_madvise, vec![rule(&[(2, Eq, give_back)])?]);
         let controls: &[u64] = match self {
             Self::Cpu => &[KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS],
-            Self::Main => &[FIONBIO],
+            Self::Main | Self::Companion => &[FIONBIO],
             Self::Files | Self::Gofer => &[],
         };
         if !controls.is_empty() {
@@ -216,7 +238,7 @@ impl Role {
         }
         if self == Self::Main {
             // The signal that stops a CPU, to a thread of this process.
-            let signal = int(pause::signal());
+            let signal = int(stop_signal());
             let to_own = rule(&[(0, Eq, std::process::id().into()), (2, Eq, signal)])?;
             calls.insert(libc::SYS_tgkill, vec![to_own]);
         }
@@ -237,9 +259,18 @@ impl Role {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn confine(role: Role) -> Result<(), VmmError> {
+pub fn confine(role: Role) -> Result<(), JailError> {
     let program = program(role).map_err(|error| refused(error.to_string()))?;
     seccompiler::apply_filter(&program).map_err(|error| refused(error.to_string()))
+}
+
+/// Confines all threads of this process to one role.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn confine_process(role: Role) -> Result<(), JailError> {
+    let program = program(role).map_err(|error| refused(error.to_string()))?;
+    seccompiler::apply_filter_all_threads(&program).map_err(|error| refused(error.to_string()))
 }
 
 /// The filter, as the kernel runs it.
@@ -254,6 +285,12 @@ pub fn program(role: Role) -> Result<BpfProgram, BackendError> {
         TargetArch::x86_64,
     );
     filter.and_then(BpfProgram::try_from)
+}
+
+/// The signal that brings a CPU out of the guest.
+#[must_use]
+pub fn stop_signal() -> libc::c_int {
+    libc::SIGRTMIN()
 }
 
 /// Rules of which each allows one value of an argument.
@@ -276,9 +313,9 @@ fn int(value: libc::c_int) -> u64 {
     u64::from(value.unsigned_abs())
 }
 
-fn refused(message: String) -> VmmError {
+fn refused(message: String) -> JailError {
     let source = std::io::Error::other(message);
-    VmmError::Io {
+    JailError {
         what: "confine itself to its system calls",
         source,
     }
