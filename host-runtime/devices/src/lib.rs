@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod balloon;
 pub mod console;
 pub mod fs;
 pub mod mmio;

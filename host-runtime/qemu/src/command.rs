@@ -103,6 +103,8 @@ pub fn arguments(
     device("virtio-serial-device");
     device("virtconsole,chardev=log");
     device("virtio-rng-device");
+    // What the guest frees goes back to the host.
+    device("virtio-balloon-device,free-page-reporting=on");
     device("vhost-user-vsock-device,chardev=vsock");
     if let Some((_, tag)) = &inherited.fs {
         device(&format!(

@@ -21,11 +21,12 @@ use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
 };
 use super::load::{self, Slide};
-use super::memory::{GuestRam, SharedMemory};
+use super::memory::{GuestRam, Reclaimed, SharedMemory};
 use super::pause::{self, CpuThreads, Gate};
 use super::ports::Ports;
 use super::vcpu::{self, Vcpu};
 use crate::sys::Vm;
+use devices::balloon::Balloon;
 use devices::console::Console;
 use devices::console::ConsoleLog;
 use devices::fs::{Fs, TAG_LEN};
@@ -94,6 +95,9 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let rng: SharedDevice = rng;
     event_loop.add_device(&rng, devices.add(Arc::clone(&rng))?)?;
     event_loop.add_vsock(Arc::clone(&vsock), devices.add(vsock)?)?;
+    let balloon = Balloon::new(Box::new(Reclaimed(Arc::clone(&ram.memory))));
+    let balloon: SharedDevice = Arc::new(Mutex::new(balloon));
+    event_loop.add_device(&balloon, devices.add(Arc::clone(&balloon))?)?;
     let share = start.share.as_ref();
     let fs = share.map(|(share, dir)| shared_dir(share, dir, &mut devices, &mut event_loop));
     let fs = fs.transpose()?;

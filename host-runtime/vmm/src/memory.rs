@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use devices::balloon::Discard;
 use rustix::fs::{Advice, fadvise};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
@@ -68,6 +69,16 @@ impl GuestRam {
             ram,
             archive_length,
         })
+    }
+}
+
+/// RAM that the guest reports as free goes back to the host; the archive, which is beside it, does not.
+#[derive(Debug)]
+pub struct Reclaimed(pub SharedMemory);
+
+impl Discard for Reclaimed {
+    fn discard(&self, start: GuestAddress, bytes: u64) -> std::io::Result<()> {
+        Ok(crate::sys::discard(&self.0, start, bytes)?)
     }
 }
 
@@ -133,6 +144,41 @@ mod tests {
         assert_eq!(ram_ranges((32 << 20) + 1), [(0, 34 << 20)]);
         assert_eq!(ram_ranges(3 << 30), [(0, 3 << 30)]);
         assert_eq!(ram_ranges(4 << 30), [(0, 3 << 30), (1 << 32, 1 << 30)]);
+    }
+
+    #[test]
+    fn ram_that_is_taken_back_is_zero_and_nothing_else_is_taken() {
+        let path = std::env::temp_dir().join(format!("nacre-discard-{}", std::process::id()));
+        std::fs::write(&path, [7; 8192]).expect("a temporary file");
+        let file = File::open(&path).expect("just made");
+        std::fs::remove_file(&path).expect("just made");
+        let ram = GuestRam::new(32 << 20, file, "archive").expect("memory");
+        let byte = |at: u64| ram.memory.read_obj::<u8>(GuestAddress(at)).expect("mapped");
+        let written = [0, PAGE, 2 * PAGE, ARCHIVE_START, ARCHIVE_START + PAGE];
+        for at in written {
+            ram.memory
+                .write_obj(1_u8, GuestAddress(at))
+                .expect("mapped");
+        }
+        let reclaimed = Reclaimed(Arc::clone(&ram.memory));
+        let discard = |start, bytes| reclaimed.discard(GuestAddress(start), bytes);
+        for (start, bytes) in [
+            (ARCHIVE_START, PAGE),
+            (ARCHIVE_START - PAGE, PAGE),
+            (0, 100),
+            (8, PAGE),
+            (0, 0),
+            ((32 << 20) - PAGE, 2 * PAGE),
+            (0, ARCHIVE_START + PAGE),
+            (u64::MAX - PAGE + 1, PAGE),
+        ] {
+            discard(start, bytes).expect_err("not RAM, or not pages");
+        }
+        assert_eq!(written.map(byte), [1; 5]);
+        discard(PAGE, PAGE).expect("RAM");
+        assert_eq!(written.map(byte), [1, 0, 1, 1, 1]);
+        discard(0, 32 << 20).expect("RAM");
+        assert_eq!(written.map(byte), [0, 0, 0, 1, 1]);
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{VcpuFd, VmFd};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::layout::PAGE;
 use crate::memory::Memory;
 
 /// A virtual machine together with the memory it runs in, so that neither outlives the other.
@@ -86,6 +87,31 @@ impl Vm {
     pub fn fd(&self) -> &VmFd {
         &self.fd
     }
+}
+
+/// Gives the host's memory behind a range of the guest's RAM up: it is zero from now on. But for what was mapped there
+/// from the kernel's file, which is as it is in there: a guest that reports its own kernel harms itself.
+///
+/// # Errors
+/// `EINVAL` when that is not whole pages of one region of RAM; what the kernel said.
+pub fn discard(memory: &Memory, start: GuestAddress, bytes: u64) -> Result<(), Errno> {
+    let refused = || Errno::INVAL;
+    // The archive is a file's; its pages are not the guest's.
+    let region = memory.find_region(start).ok_or_else(refused)?;
+    let at = region.to_region_addr(start).ok_or_else(refused)?;
+    let fits =
+        at.0.checked_add(bytes)
+            .is_some_and(|end| end <= region.len());
+    let is_whole = bytes > 0 && start.0.is_multiple_of(PAGE) && bytes.is_multiple_of(PAGE);
+    if region.file_offset().is_some() || !fits || !is_whole {
+        return Err(refused());
+    }
+    let host = region.get_host_address(at).map_err(|_| refused())?;
+    let length = usize::try_from(bytes).map_err(|_| refused())?;
+    // SAFETY: the pages are within one private mapping, as just checked, which `memory` owns and keeps mapped; they turn
+    // into zeroes or what their file has, as if the guest had written that, and Rust code reaches them by vm-memory's
+    // volatile accesses only.
+    unsafe { madvise(host.cast(), length, Advice::LinuxDontNeed) }
 }
 
 /// What KVM says of its last internal error: the kind, and the bytes it could not emulate.

@@ -416,7 +416,7 @@ fn cpus_stop_run_on_and_are_counted() {
     wait_for_more();
     let devices = machine.stats().expect("it runs").devices;
     let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
-    assert_eq!(names, ["console", "rng", "vsock"]);
+    assert_eq!(names, ["console", "rng", "vsock", "balloon"]);
     machine.pause().expect("both CPUs stop");
     assert_eq!(machine.kill(), ExitReason::Stopped);
     let gone = machine.resume().expect_err("it is gone");

@@ -20,6 +20,7 @@ pub mod mapping;
 pub mod numbers;
 pub mod page_source;
 pub mod pressure;
+pub mod reporting;
 pub mod rmap;
 mod serial;
 pub mod space;

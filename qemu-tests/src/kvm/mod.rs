@@ -2,11 +2,12 @@
 //! with the same root file system, must give the same output, errors and exit code.
 //!
 //! [`scenarios`] are real work, [`terminal`] is job control under a pseudo-terminal, and
-//! [`pods`] are the commands for pods that run, [`bad_input`] and [`deaths`] are what goes wrong: a sentence, an exit code, nothing left behind.
+//! [`pods`] are the commands for pods that run, [`memory`] is what goes back to the host, [`bad_input`] and [`deaths`] are what goes wrong: a sentence, an exit code, nothing left behind.
 
 mod bad_input;
 mod deaths;
 mod kills;
+mod memory;
 mod pods;
 mod process;
 mod scenarios;
@@ -112,6 +113,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     bad_input::run(options, &mut report)?;
     deaths::run(options, &mut report)?;
     pods::run(options, &mut report)?;
+    memory::run(options, &mut report);
     Ok(report)
 }
 

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use rustix::event::epoll::{self, CreateFlags};
+use vm_memory::GuestAddress;
 
 use super::SharedMemory;
 use super::fuzz::{
     ENTRIES, GUEST_CID, MEMORY, Noise, fuzz_queues, fuzz_registers, fuzz_vsock_packets,
 };
 use crate::SharedDevice;
+use crate::balloon::{Balloon, Discard};
 use crate::console::{Console, ConsoleLog};
 use crate::rng::Rng;
 use crate::vsock::Vsock;
@@ -29,6 +31,7 @@ fn no_queue_contents_harm_a_device() {
         .expect("it is there");
     let mut console = Console::new(Arc::new(ConsoleLog::new(null)));
     let mut rng = Rng::default();
+    let mut balloon = Balloon::new(Box::new(Nothing));
     let mut vsock = vsock();
     let mut noise = Noise(0x0123_4567_89ab_cdef);
     for round in 0..200u16 {
@@ -47,7 +50,19 @@ fn no_queue_contents_harm_a_device() {
         }
         fuzz_queues(&mut console, &input);
         fuzz_queues(&mut rng, &input);
+        fuzz_queues(&mut balloon, &input);
         fuzz_queues(&mut vsock, &input);
+    }
+}
+
+/// Memory that cannot be taken back; it is asked for in whole pages only.
+#[derive(Debug)]
+struct Nothing;
+
+impl Discard for Nothing {
+    fn discard(&self, start: GuestAddress, bytes: u64) -> std::io::Result<()> {
+        assert!(bytes > 0 && (start.0 | bytes).is_multiple_of(4096));
+        Err(std::io::ErrorKind::InvalidInput.into())
     }
 }
 

@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use super::account::{self, AccountId, Purpose};
 use super::lists::{BATCH, Lists};
 use super::meta::{FrameFlags, KINDS, Kind, Meta};
-use super::refusal;
 use super::vmemmap::{self, Vmemmap};
-use super::zone::{Wanted, Zone};
+use super::zone::{Unreported, Wanted, Zone};
+use super::{refusal, reporting};
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::interrupt::InterruptsOff;
 use crate::sync::IrqLock;
@@ -293,6 +293,26 @@ pub(super) fn give_block(phys: PhysAddr, frames: usize) {
     note(&zone);
 }
 
+/// Takes a block that the host may have memory for, until [`give_isolated`].
+pub(super) fn take_unreported() -> Option<Unreported> {
+    let mut zone = ZONE.lock();
+    let block = zone.take_unreported(&Vmemmap);
+    note(&zone);
+    block
+}
+
+/// Frames that the host may have memory for, in blocks of a size that is reported.
+pub(super) fn unreported() -> usize {
+    ZONE.lock().unreported()
+}
+
+/// Gives back what [`take_unreported`] took; whether the host knows now that it is free.
+pub(super) fn give_isolated(block: &Unreported, is_reported: bool) {
+    let mut zone = ZONE.lock();
+    zone.give_isolated(&Vmemmap, block, is_reported);
+    note(&zone);
+}
+
 /// Frames that were taken, those among them that CPUs keep.
 pub(super) fn in_use() -> usize {
     ZONE.lock().in_use()
@@ -357,12 +377,13 @@ fn all_counts() -> impl Iterator<Item = &'static Counts> {
 fn note(zone: &Zone) {
     FREE.store(zone.available(), Ordering::Relaxed);
     TOTAL.store(zone.total().min(zone.limit()), Ordering::Relaxed);
+    reporting::note(zone.unreported());
 }
 
 pub(super) fn number_of(phys: PhysAddr) -> usize {
     (phys.0 / PAGE_SIZE as u64) as usize
 }
 
-fn phys_of(number: usize) -> PhysAddr {
+pub(super) fn phys_of(number: usize) -> PhysAddr {
     PhysAddr((number * PAGE_SIZE) as u64)
 }

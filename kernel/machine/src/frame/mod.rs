@@ -31,6 +31,7 @@ pub(crate) mod lists;
 pub(crate) mod meta;
 mod queue;
 pub mod refusal;
+pub mod reporting;
 #[cfg(target_os = "none")]
 mod vmemmap;
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "used by tests"))]

@@ -5,28 +5,27 @@
 //! The memory that the metadata of all frames will take is set aside in the figures from the start, as if it were made
 //! at once: what is free at rest does not depend on how much was ever used.
 //!
-//! Blocks known to be zero have lists of their own. Frames are numbers here, and their metadata is behind
-//! [`MetaMemory`], so that the policy is tested on the host. Locking: the caller's.
+//! Frames are numbers here, and their metadata is behind [`MetaMemory`], so that the policy is tested on the host. What
+//! was freed is in lists of [`blocks`]; those that the host keeps memory for are taken by [`Zone::take_unreported`], and
+//! come back as reported. Locking: the caller's.
 
-use core::sync::atomic::Ordering;
+mod blocks;
+
+use blocks::{Block, Blocks, List};
 
 use super::meta::Meta;
 
-/// Blocks are up to `2^MAX_ORDER` frames: 4 MiB.
-pub(crate) const MAX_ORDER: usize = 10;
+pub(crate) use blocks::{MAX_ORDER, Unreported};
 /// Frames whose metadata shares a page.
 pub(crate) const GROUP: usize = crate::addr::PAGE_SIZE / size_of::<Meta>();
 /// Frames whose metadata shares a table of the pages that it is in.
 const TABLE_GROUP: usize = GROUP * 512;
 /// Tables that a region needs besides.
 const TABLES: usize = 2;
-/// Buddies of lower orders have their metadata in one page.
-const GROUP_ORDER: usize = GROUP.trailing_zeros() as usize;
 const MAX_REGIONS: usize = 32;
 /// Recycled frames are preferred once this many fresh ones are in use: below it, clearing a
 /// recycled frame costs more than touching a fresh one.
 const FRESH_FIRST: usize = 16 * 1024;
-const NONE: u64 = u64::MAX;
 
 /// Where metadata is, and how it comes to be there.
 pub(crate) trait MetaMemory {
@@ -68,12 +67,11 @@ struct Region {
 pub(crate) struct Zone {
     regions: [Region; MAX_REGIONS],
     region_count: usize,
-    /// First blocks of the lists: of any bytes, and of zeroes.
-    heads: [[u64; MAX_ORDER + 1]; 2],
-    /// The orders whose lists have blocks, a bit each.
-    filled: [u32; 2],
+    blocks: Blocks,
     fresh_used: usize,
     free: usize,
+    /// Frames that are being reported: free, but not to be had.
+    isolated: usize,
     total: usize,
     /// Frames that metadata is in.
     metadata: usize,
@@ -98,10 +96,10 @@ impl Zone {
         Self {
             regions: [none; MAX_REGIONS],
             region_count: 0,
-            heads: [[NONE; MAX_ORDER + 1]; 2],
-            filled: [0; 2],
+            blocks: Blocks::new(),
             fresh_used: 0,
             free: 0,
+            isolated: 0,
             total: 0,
             metadata: 0,
             metadata_at_most: 0,
@@ -177,9 +175,9 @@ impl Zone {
         free.min(self.limit.saturating_sub(self.in_use()))
     }
 
-    /// Frames that were taken; metadata does not count.
+    /// Frames that were taken; metadata and what is being reported do not count.
     pub(crate) fn in_use(&self) -> usize {
-        self.total - self.free - self.metadata
+        self.total - self.free - self.isolated - self.metadata
     }
 
     /// Sets the most frames that may be in use.
@@ -203,23 +201,87 @@ impl Zone {
         if self.in_use() + size > self.limit {
             return None;
         }
-        let (best, other) = match wanted {
-            Wanted::Zero => (true, false),
-            Wanted::Any => (false, true),
+        let taken = match wanted {
+            Wanted::Zero => self.take_zero(memory, order),
+            Wanted::Any => self.take_listed(
+                memory,
+                order,
+                [
+                    List::ANY,
+                    List::ZERO,
+                    List::REPORTED_ANY,
+                    List::REPORTED_ZERO,
+                ],
+            ),
         };
-        let is_fresh_first = wanted == Wanted::Zero && self.fresh_used < FRESH_FIRST;
-        let taken = self
-            .take_listed(memory, order, best)
-            .or_else(|| is_fresh_first.then(|| self.take_fresh(memory, order))?)
-            .or_else(|| self.take_listed(memory, order, other))
-            .or_else(|| self.take_fresh(memory, order))?;
+        let taken = taken.or_else(|| self.take_fresh(memory, order))?;
         self.free -= size;
         Some(taken)
     }
 
+    /// Frames of zeroes, if there are some. Those that the host has no memory for cost it a fault, as fresh ones do: they
+    /// are preferred to clearing others as long as fresh ones are.
+    fn take_zero(&mut self, memory: &impl MetaMemory, order: usize) -> Option<(usize, bool)> {
+        let is_fresh_first = self.fresh_used < FRESH_FIRST;
+        self.take_listed(memory, order, [List::ZERO])
+            .or_else(|| {
+                is_fresh_first.then(|| {
+                    self.take_listed(memory, order, [List::REPORTED_ZERO])
+                        .or_else(|| self.take_fresh(memory, order))
+                })?
+            })
+            .or_else(|| {
+                let others = [List::ANY, List::REPORTED_ZERO, List::REPORTED_ANY];
+                self.take_listed(memory, order, others)
+            })
+    }
+
+    fn take_listed<const N: usize>(
+        &mut self,
+        memory: &impl MetaMemory,
+        order: usize,
+        lists: [List; N],
+    ) -> Option<(usize, bool)> {
+        let mut lists = lists.into_iter();
+        lists.find_map(|list| self.blocks.take(memory, order, list))
+    }
+
     /// Whether there are blocks in the list of those of any bytes.
     pub(crate) fn has_recycled(&self) -> bool {
-        self.filled[0] != 0
+        self.blocks.has(List::ANY)
+    }
+
+    /// Frames in blocks that are large enough to be reported, and have not been.
+    pub(crate) fn unreported(&self) -> usize {
+        self.blocks.unreported()
+    }
+
+    /// Takes a block out that is to be reported, until [`Zone::give_isolated`]. So much stays that nobody misses it
+    /// meanwhile: three quarters of what can be had.
+    pub(crate) fn take_unreported(&mut self, memory: &impl MetaMemory) -> Option<Unreported> {
+        let all = self.available() + self.isolated;
+        let most = (all / 4).saturating_sub(self.isolated);
+        let block = self.blocks.take_unreported(memory, most)?;
+        self.free -= block.frames();
+        self.isolated += block.frames();
+        Some(block)
+    }
+
+    /// Gives back what [`Zone::take_unreported`] took. What the host has taken is as it was at first, by the promise
+    /// for fresh frames; or it is as it is, by virtio's.
+    pub(crate) fn give_isolated(
+        &mut self,
+        memory: &impl MetaMemory,
+        block: &Unreported,
+        is_reported: bool,
+    ) {
+        self.free += block.frames();
+        self.isolated -= block.frames();
+        let mut regions = self.regions[..self.region_count].iter();
+        let region = regions.find(|it| (it.first..it.ram_end).contains(&block.number));
+        let is_zero = block.is_zero || is_reported && region.is_some_and(|it| it.is_zero);
+        let unreported = if is_reported { 0 } else { block.unreported };
+        self.give_block(memory, block.number, block.order, is_zero, unreported);
     }
 
     /// Takes up to `most` frames beside each other that were never used, when such are preferred: the first, how many,
@@ -252,18 +314,49 @@ impl Zone {
     pub(crate) fn give(
         &mut self,
         memory: &impl MetaMemory,
-        mut number: usize,
-        mut frames: usize,
+        number: usize,
+        frames: usize,
         is_zero: bool,
     ) {
         self.free += frames;
+        self.give_run(memory, (number, frames), is_zero, true);
+    }
+
+    /// Puts frames into the lists, as blocks.
+    fn give_run(
+        &mut self,
+        memory: &impl MetaMemory,
+        (mut number, mut frames): (usize, usize),
+        is_zero: bool,
+        was_used: bool,
+    ) {
         while frames > 0 {
             let aligned = (number.trailing_zeros() as usize).min(MAX_ORDER);
             let order = aligned.min(frames.ilog2() as usize);
-            self.give_block(memory, number, order, is_zero);
+            let unreported = if was_used { 1 << order } else { 0 };
+            self.give_block(memory, number, order, is_zero, unreported);
             number += 1 << order;
             frames -= 1 << order;
         }
+    }
+
+    fn give_block(
+        &mut self,
+        memory: &impl MetaMemory,
+        number: usize,
+        order: usize,
+        is_zero: bool,
+        unreported: u32,
+    ) {
+        let regions = &self.regions[..self.region_count];
+        let block = Block {
+            number,
+            order,
+            is_zero,
+            unreported,
+        };
+        self.blocks
+            .give(memory, block, |number| is_known(regions, number));
     }
 
     fn take_fresh(&mut self, memory: &impl MetaMemory, order: usize) -> Option<(usize, bool)> {
@@ -279,8 +372,7 @@ impl Zone {
             let is_zero = region.is_zero;
             self.fresh_used += skipped + size;
             // They stay free, but are in the lists from now on.
-            self.free -= skipped;
-            self.give(memory, first, skipped, is_zero);
+            self.give_run(memory, (first, skipped), is_zero, false);
             return Some((number, is_zero));
         }
         None
@@ -318,92 +410,12 @@ impl Zone {
         }
         (number + size <= region.end).then_some(number)
     }
+}
 
-    fn take_listed(
-        &mut self,
-        memory: &impl MetaMemory,
-        order: usize,
-        is_zero: bool,
-    ) -> Option<(usize, bool)> {
-        let filled = self.filled[usize::from(is_zero)] >> order;
-        if filled == 0 {
-            return None;
-        }
-        let found = order + filled.trailing_zeros() as usize;
-        let number = self.heads[usize::from(is_zero)][found] as usize;
-        self.unlink(memory, number, found, is_zero);
-        for half in (order..found).rev() {
-            self.link(memory, number + (1 << half), half, is_zero);
-        }
-        Some((number, is_zero))
-    }
-
-    fn give_block(
-        &mut self,
-        memory: &impl MetaMemory,
-        mut number: usize,
-        mut order: usize,
-        mut is_zero: bool,
-    ) {
-        while order < MAX_ORDER {
-            let buddy = number ^ (1 << order);
-            if order >= GROUP_ORDER && !self.is_known(buddy) {
-                break;
-            }
-            let Some((free_order, buddy_is_zero)) = memory.meta(buddy).free_block() else {
-                break;
-            };
-            if free_order != order {
-                break;
-            }
-            self.unlink(memory, buddy, order, buddy_is_zero);
-            is_zero &= buddy_is_zero;
-            number = number.min(buddy);
-            order += 1;
-        }
-        self.link(memory, number, order, is_zero);
-    }
-
-    fn is_known(&self, number: usize) -> bool {
-        let regions = &self.regions[..self.region_count];
-        regions
-            .iter()
-            .any(|region| (region.first..region.known.min(region.end)).contains(&number))
-    }
-
-    fn link(&mut self, memory: &impl MetaMemory, number: usize, order: usize, is_zero: bool) {
-        let head = &mut self.heads[usize::from(is_zero)][order];
-        let meta = memory.meta(number);
-        meta.mark_free(order, is_zero);
-        meta.owner.store(*head, Ordering::Relaxed);
-        meta.index.store(NONE, Ordering::Relaxed);
-        if *head != NONE {
-            let next = memory.meta(*head as usize);
-            next.index.store(number as u64, Ordering::Relaxed);
-        }
-        *head = number as u64;
-        self.filled[usize::from(is_zero)] |= 1 << order;
-    }
-
-    fn unlink(&mut self, memory: &impl MetaMemory, number: usize, order: usize, is_zero: bool) {
-        let meta = memory.meta(number);
-        let next = meta.owner.load(Ordering::Relaxed);
-        let previous = meta.index.load(Ordering::Relaxed);
-        if next != NONE {
-            let next = memory.meta(next as usize);
-            next.index.store(previous, Ordering::Relaxed);
-        }
-        if previous == NONE {
-            self.heads[usize::from(is_zero)][order] = next;
-            if next == NONE {
-                self.filled[usize::from(is_zero)] &= !(1 << order);
-            }
-        } else {
-            let previous = memory.meta(previous as usize);
-            previous.owner.store(next, Ordering::Relaxed);
-        }
-        meta.mark_taken();
-    }
+fn is_known(regions: &[Region], number: usize) -> bool {
+    regions
+        .iter()
+        .any(|region| (region.first..region.known.min(region.end)).contains(&number))
 }
 
 #[cfg(test)]

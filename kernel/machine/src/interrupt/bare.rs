@@ -8,7 +8,7 @@ use x86_64::instructions::interrupts;
 
 use super::{Handler, Message, Upcalls};
 use crate::cpu::CpuId;
-use crate::frame::kept;
+use crate::frame::{kept, reporting};
 use crate::heap::{AllocError, Vec};
 use crate::rcu;
 use crate::x86::{apic, ioapic, percpu, tlb};
@@ -134,6 +134,7 @@ fn handle(vector: u8) {
         FLUSH_VECTOR => {
             tlb::poll();
             kept::poll();
+            reporting::poll();
         }
         SPURIOUS_VECTOR => return,
         _ => dispatch_device(vector),

@@ -30,6 +30,8 @@ pub enum Kind {
     Console,
     /// A source of randomness.
     Entropy,
+    /// What memory is needed, and what is not.
+    Balloon,
     /// Stream sockets to the host.
     Socket,
     /// A shared directory.
@@ -47,6 +49,7 @@ impl Kind {
             2 => Kind::Block,
             3 => Kind::Console,
             4 => Kind::Entropy,
+            5 => Kind::Balloon,
             19 => Kind::Socket,
             26 => Kind::FileSystem,
             other => Kind::Other(other),

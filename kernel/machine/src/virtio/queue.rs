@@ -15,10 +15,11 @@ use super::device::{SetupError, Shared};
 use super::doorbell::Doorbell;
 use crate::addr::PAGE_SIZE;
 use crate::frame::Frame;
+use crate::frame::reporting::FreeBlock;
 use crate::heap::Vec;
 use crate::sync::IrqLock;
 
-/// A non-empty part of a frame.
+/// A non-empty part of a frame, or a block of free ones.
 #[derive(Debug, Clone)]
 pub struct Segment {
     frame: Frame,
@@ -41,6 +42,17 @@ impl Segment {
             frame,
             offset: 0,
             len: PAGE_SIZE,
+        }
+    }
+
+    /// All of a block of free frames, for a device to be told of; its bytes are not for the driver to read. The block
+    /// stays with the request.
+    #[must_use]
+    pub fn of_free(block: &FreeBlock) -> Segment {
+        Segment {
+            frame: block.first().clone(),
+            offset: 0,
+            len: block.len(),
         }
     }
 

@@ -93,7 +93,7 @@ impl Descriptor {
     fn of(segment: &Segment, flags: u16, next: u16) -> Descriptor {
         Descriptor {
             address: segment.phys(),
-            // A segment is within a frame.
+            // A segment is within a frame, or a block of at most 4 MiB.
             len: u32::try_from(segment.len()).unwrap_or(0),
             flags,
             next,

@@ -245,3 +245,71 @@ fn what_is_ram_stays_known_when_metadata_is_in_it() {
     assert!(zone.overlaps(1023, 1024) && zone.overlaps(0, 257) && zone.overlaps(500, 501));
     assert!(!zone.overlaps(0, 256) && !zone.overlaps(1024, 4096));
 }
+
+/// Reports everything that may be; how many frames were told.
+fn report_all(zone: &mut Zone, memory: &TestMemory) -> usize {
+    let mut told = 0;
+    while let Some(block) = zone.take_unreported(memory) {
+        told += block.frames();
+        zone.give_isolated(memory, &block, true);
+    }
+    told
+}
+
+#[test]
+fn what_was_freed_is_reported_once() {
+    let (mut zone, memory) = (Zone::new(), TestMemory::new(32_768));
+    zone.add_region(1024, 32_768, true);
+    let first = zone
+        .take(&memory, MAX_ORDER, Wanted::Any)
+        .expect("memory")
+        .0;
+    // What was passed over to get there, and what was never used, the host knows nothing of.
+    assert_eq!((zone.unreported(), report_all(&mut zone, &memory)), (0, 0));
+    zone.give(&memory, first, 1000, false);
+    assert_eq!(zone.unreported(), 1000 - 8);
+    assert_eq!(report_all(&mut zone, &memory), 1000 - 8);
+    assert_eq!((zone.unreported(), report_all(&mut zone, &memory)), (0, 0));
+    // It is zero now, as it was at first.
+    assert!(zone.take(&memory, 9, Wanted::Zero).is_some_and(|it| it.1));
+    // A single page beside it does not make all of it the host's again.
+    zone.give(&memory, first + 1000, 24, false);
+    let before = zone.unreported();
+    assert!(before <= 32, "{before}");
+    report_all(&mut zone, &memory);
+    assert_eq!(zone.unreported(), 0);
+}
+
+#[test]
+fn what_is_being_reported_is_neither_used_nor_to_be_had() {
+    let (mut zone, memory) = (Zone::new(), TestMemory::new(8192));
+    zone.add_region(1024, 8192, false);
+    let blocks: Vec<_> = (0..6)
+        .filter_map(|_| zone.take(&memory, MAX_ORDER, Wanted::Any))
+        .collect();
+    for (first, _) in &blocks {
+        zone.give(&memory, *first, 1 << MAX_ORDER, false);
+    }
+    let (free, used) = (zone.available(), zone.in_use());
+    let block = zone.take_unreported(&memory).expect("a block");
+    assert_eq!(zone.in_use(), used);
+    assert_eq!(zone.available(), free - block.frames());
+    // No more than a quarter is away at a time.
+    let mut away = std::vec![block];
+    away.extend(std::iter::from_fn(|| zone.take_unreported(&memory)));
+    let frames: usize = away.iter().map(super::Unreported::frames).sum();
+    assert!(frames <= free / 4, "{frames} of {free}");
+    // The host did not take it: then it is to be told again.
+    let unreported = zone.unreported();
+    for block in &away {
+        zone.give_isolated(&memory, block, false);
+    }
+    assert_eq!(zone.unreported(), unreported + frames);
+    assert_eq!((zone.available(), zone.in_use()), (free, used));
+    // Nobody promised zeroes: what the host took may be as it was.
+    report_all(&mut zone, &memory);
+    assert_eq!(
+        zone.take(&memory, 4, Wanted::Zero).map(|it| it.1),
+        Some(false)
+    );
+}
