@@ -130,6 +130,12 @@ fn allocate_from_zone(payer: AccountId, wanted: Wanted, handles: u32) -> Option<
             note(&zone);
             return Some((number, is_zero, false));
         }
+        // Where nothing is known to be zero, what this CPU has is as good as what the zone has.
+        if !zone.has_zeroes()
+            && let Some((number, is_zero)) = lists.take_other(wanted)
+        {
+            return Some((number, is_zero, true));
+        }
         fill(lists, &mut zone, wanted);
         note(&zone);
         let (number, is_zero) = lists.take(wanted).or_else(|| lists.take_other(wanted))?;

@@ -251,6 +251,14 @@ impl Zone {
         self.blocks.has(List::ANY)
     }
 
+    /// Whether there may be frames that are known to be zero.
+    pub(crate) fn has_zeroes(&self) -> bool {
+        let regions = &self.regions[..self.region_count];
+        self.blocks.has(List::ZERO)
+            || self.blocks.has(List::REPORTED_ZERO)
+            || regions.iter().any(|it| it.is_zero && it.fresh < it.end)
+    }
+
     /// Frames in blocks that are large enough to be reported, and have not been.
     pub(crate) fn unreported(&self) -> usize {
         self.blocks.unreported()
