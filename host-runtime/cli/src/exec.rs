@@ -9,28 +9,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use agent_protocol::pump;
 use host_machine::printing::tell;
 use pod::client::{ClientError, PodClient};
 use pod::state::StateRoot;
 use pod::wire::{ExecRequest, WaitResponse};
-use pod::{Broken, Outputs, Patience};
+use pod::{Broken, Outputs};
 
 use super::RunError;
 use super::args::ExecArgs;
 use super::control::find;
 use super::run::set_variable;
-use super::session::Signal;
+use super::session::{self, Signal};
 use super::signals::Caught;
 use super::terminal::{self, RawTerminal};
-
-/// How long output may stay silent after the program has ended, without having ended itself.
-const OUTPUT: Patience = Patience {
-    silence: Duration::from_secs(10),
-    most: Duration::MAX,
-};
 
 /// What ends the command.
 enum End {
@@ -103,7 +96,7 @@ pub(super) fn run(root: &StateRoot, args: &ExecArgs) -> Result<u8, RunError> {
     })?;
     let end = end.recv();
     if let Ok(End::Exited(Ok(_))) = &end {
-        outputs.wait(OUTPUT)?;
+        outputs.wait(session::output())?;
     }
     drop(raw);
     match end {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use host_machine::bounds;
 use host_machine::printing::tell;
 use pod::{AgentError, Broken, Container, Ends, Exit, Patience, PodError, Process, Stage};
 
@@ -17,10 +18,12 @@ use super::hang_up::{Bell, Watch, has_hung_up};
 use super::{RunError, terminal};
 
 /// How long output may stay silent after the program has ended, without having ended itself.
-const OUTPUT: Patience = Patience {
-    silence: Duration::from_secs(10),
-    most: Duration::MAX,
-};
+pub(super) fn output() -> Patience {
+    Patience {
+        silence: bounds::OUTPUT.get(),
+        most: Duration::MAX,
+    }
+}
 /// How long a program may go on once its terminal has gone, as long as `docker stop` gives one.
 pub const HANG_UP_GRACE: Duration = Duration::from_secs(10);
 const SIGHUP: u8 = 1;
@@ -122,7 +125,7 @@ impl Session {
     /// [`RunError::Lost`] when the guest is lost, and when output is.
     pub fn wait(self) -> Result<Exit, RunError> {
         let exit = self.process.wait();
-        let outputs = self.process.wait_outputs(OUTPUT);
+        let outputs = self.process.wait_outputs(output());
         if let Some(lost) = exit.lost {
             return Err(lost.into());
         }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bounds;
 mod cgroup;
 pub mod control;
 mod error;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use host_machine::bounds;
 use oci_spec::runtime::{Hook as OciHook, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
@@ -18,9 +19,6 @@ use rustix::process::{Pid, PidfdFlags};
 use serde_json::json;
 
 use crate::OciError;
-
-/// How long a hook may take that sets no time of its own.
-const BOUND: Duration = Duration::from_secs(120);
 
 /// A container's hooks, and what they are told of it.
 #[derive(Debug)]
@@ -125,7 +123,7 @@ fn run(hook: &OciHook, state: &str) -> Result<(), OciError> {
             .spawn()
     });
     let mut child = child.map_err(|error| failed(format!("it cannot be run: {error}")))?;
-    let bound = bound.map_or(BOUND, Duration::from_secs);
+    let bound = bound.map_or(bounds::HOOK.get(), Duration::from_secs);
     match end_within(&mut child, bound) {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(failed(format!("it ended with {status}"))),

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use agent_protocol::{FailureKind, failure_of};
+use host_machine::bounds;
 use host_machine::printing::printable;
 use ttrpc::r#async::transport::Socket;
 use ttrpc::context::Context;
@@ -21,11 +22,6 @@ use crate::wire::{
     Empty, Event, ExecRequest, KillRequest, LogRecords, LogsRequest, ResizeTerminalRequest, Rpc,
     StateResponse, StatsResponse, WaitRequest, WaitResponse,
 };
-
-/// How long a pod's process may take to say how the pod is.
-const LOOK_BOUND: Duration = Duration::from_secs(5);
-/// How long it may take for what the guest has to do, which has bounds of its own.
-const WORK_BOUND: Duration = Duration::from_secs(90);
 
 /// Why a pod did not do what it was asked. `Display` gives one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +157,7 @@ impl PodClient {
     pub fn state(&self) -> Result<StateResponse, ClientError> {
         let request = Empty::default();
         let call = self.rpc.state(Context::default(), &request);
-        self.call("say how it is", Some(LOOK_BOUND), call)
+        self.call("say how it is", Some(bounds::POD_LOOK.get()), call)
     }
 
     /// Opens a stream for one direction of a process's stdio, and gives its token.
@@ -188,7 +184,7 @@ impl PodClient {
     /// As every call.
     pub fn exec(&self, request: &ExecRequest) -> Result<String, ClientError> {
         let call = self.rpc.exec(Context::default(), request);
-        let answer = self.call("start the program", Some(WORK_BOUND), call);
+        let answer = self.call("start the program", Some(bounds::POD_WORK.get()), call);
         answer.map(|answer| answer.exec_id)
     }
 
@@ -216,7 +212,7 @@ impl PodClient {
             ..Default::default()
         };
         let call = self.rpc.kill(Context::default(), &request);
-        self.call("pass the signal on", Some(WORK_BOUND), call)
+        self.call("pass the signal on", Some(bounds::POD_WORK.get()), call)
             .map(drop)
     }
 
@@ -232,8 +228,12 @@ impl PodClient {
             ..Default::default()
         };
         let call = self.rpc.resize_terminal(Context::default(), &request);
-        self.call("set the terminal's size", Some(WORK_BOUND), call)
-            .map(drop)
+        self.call(
+            "set the terminal's size",
+            Some(bounds::POD_WORK.get()),
+            call,
+        )
+        .map(drop)
     }
 
     /// Stops everything in the pod where it is.
@@ -243,7 +243,8 @@ impl PodClient {
     pub fn pause(&self) -> Result<(), ClientError> {
         let request = Empty::default();
         let call = self.rpc.pause(Context::default(), &request);
-        self.call("stop", Some(WORK_BOUND), call).map(drop)
+        self.call("stop", Some(bounds::POD_WORK.get()), call)
+            .map(drop)
     }
 
     /// Lets it go on.
@@ -253,7 +254,8 @@ impl PodClient {
     pub fn resume(&self) -> Result<(), ClientError> {
         let request = Empty::default();
         let call = self.rpc.resume(Context::default(), &request);
-        self.call("go on", Some(WORK_BOUND), call).map(drop)
+        self.call("go on", Some(bounds::POD_WORK.get()), call)
+            .map(drop)
     }
 
     /// What it has used so far.
@@ -263,7 +265,7 @@ impl PodClient {
     pub fn stats(&self) -> Result<StatsResponse, ClientError> {
         let request = Empty::default();
         let call = self.rpc.stats(Context::default(), &request);
-        self.call("count", Some(WORK_BOUND), call)
+        self.call("count", Some(bounds::POD_WORK.get()), call)
     }
 
     /// The same in Prometheus's text format.
@@ -273,7 +275,7 @@ impl PodClient {
     pub fn metrics(&self) -> Result<String, ClientError> {
         let request = Empty::default();
         let call = self.rpc.metrics(Context::default(), &request);
-        self.call("count", Some(WORK_BOUND), call)
+        self.call("count", Some(bounds::POD_WORK.get()), call)
             .map(|answer| answer.text)
     }
 
@@ -306,7 +308,7 @@ impl PodClient {
         open: impl Future<Output = ttrpc::Result<ttrpc::r#async::ClientStreamReceiver<M>>>,
         mut each: impl FnMut(M) -> io::Result<()>,
     ) -> Result<(), ClientError> {
-        let mut stream = self.call(what, Some(LOOK_BOUND), open)?;
+        let mut stream = self.call(what, Some(bounds::POD_LOOK.get()), open)?;
         while let Some(message) = self.call(what, None, stream.recv())? {
             each(message).map_err(|source| ClientError::Write { source })?;
         }

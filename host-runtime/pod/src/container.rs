@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use agent_protocol::{StartProcessRequest, StatsResponse};
 
@@ -13,18 +12,8 @@ use crate::pod::Parts;
 use crate::process::{Exit, Lost, Process, Stage};
 use crate::runtime;
 use crate::stdio::{Ends, Patience, Streams};
+use host_machine::bounds;
 
-/// How long the reason may take to be known why a guest no longer answers.
-const LOST_BOUND: Duration = Duration::from_secs(10);
-/// How long the ends of execs may take once the container's first process has ended.
-const STRAGGLER_BOUND: Duration = Duration::from_secs(5);
-/// How long output may take to drain once its process has ended.
-const DRAIN: Patience = Patience {
-    silence: Duration::from_secs(5),
-    most: Duration::from_secs(5),
-};
-/// How long a killed process's end is waited for before the kill is answered all the same.
-const KILL_BOUND: Duration = Duration::from_secs(5);
 /// The exit status of a process whose microVM ended under it.
 const LOST: u32 = 255;
 const SIGKILL: u32 = 9;
@@ -169,7 +158,7 @@ impl Container {
         let (status, lost) = match ended {
             Ok(exit) => (u32::from(exit.shell_code()), None),
             // Bounded: a connection breaks because the machine is ending.
-            Err(error) => match self.parts.machine.wait(Some(LOST_BOUND)) {
+            Err(error) => match self.parts.machine.wait(Some(bounds::GUEST_LOST.get())) {
                 Some(reason) => (LOST, Some(Lost::Machine(reason))),
                 None => (LOST, Some(Lost::Agent(error.to_string()))),
             },
@@ -190,7 +179,7 @@ impl Container {
         };
         for process in others {
             if matches!(process.stage(), Stage::Running) {
-                process.wait_within(STRAGGLER_BOUND);
+                process.wait_within(bounds::STRAGGLERS.get());
             }
         }
     }
@@ -212,7 +201,7 @@ impl Container {
                 self.parts.agent.signal(&self.id, exec_id, signal, all)?;
                 if signal == SIGKILL {
                     // Clients delete the process next, and on one kernel the kill would be done by now.
-                    process.wait_within(KILL_BOUND);
+                    process.wait_within(bounds::KILLED.get());
                 }
                 Ok(())
             }
@@ -306,7 +295,11 @@ impl Container {
                 });
             }
         };
-        if let Err(error) = process.wait_outputs(DRAIN) {
+        let drain = Patience {
+            silence: bounds::DRAIN.get(),
+            most: bounds::DRAIN.get(),
+        };
+        if let Err(error) = process.wait_outputs(drain) {
             // A reader that does not read must not keep a container from ending.
             tracing::warn!("{}: {error}", self.id);
         }

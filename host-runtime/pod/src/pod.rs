@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use agent_protocol::{CreateContainerRequest, StartProcessRequest};
+use host_machine::bounds;
 use host_machine::{Machine, MachineError};
 
 use crate::agent::{Agent, AgentError};
@@ -14,11 +15,6 @@ use crate::event::{Event, Observer};
 use crate::log::PodLog;
 use crate::power_off;
 use crate::runtime;
-
-/// How long a guest may take from its start until its agent answers.
-const BOOT_BOUND: Duration = Duration::from_secs(60);
-/// How long the reason of a guest's end may take to be known once its connections have broken.
-const REASON_BOUND: Duration = Duration::from_secs(3);
 
 /// A machine and the agent in it.
 #[derive(Debug)]
@@ -43,7 +39,7 @@ impl Pod {
     /// # Errors
     /// [`PodError::Ended`] when the microVM ends, [`PodError::Agent`] when the agent does not answer in time.
     pub fn start(machine: Arc<dyn Machine>, observer: Observer) -> Result<Self, PodError> {
-        let agent = Agent::connect(Arc::clone(&machine), BOOT_BOUND);
+        let agent = Agent::connect(Arc::clone(&machine), bounds::BOOT.get());
         let agent = Arc::new(agent.map_err(|error| explained(&*machine, error))?);
         tell_oom(&agent, &observer)?;
         let parts = Parts {
@@ -212,7 +208,7 @@ fn explained(machine: &dyn Machine, error: AgentError) -> PodError {
             | AgentError::Stream { .. }
             | AgentError::Link(MachineError::Ended { .. })
     );
-    if is_lost && let Some(reason) = machine.wait(Some(REASON_BOUND)) {
+    if is_lost && let Some(reason) = machine.wait(Some(bounds::GUEST_GONE.get())) {
         return PodError::Ended { reason };
     }
     error.into()

@@ -5,13 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use host_machine::bounds;
 use host_machine::{ExitReason, Machine};
 
-/// How long a guest may do nothing.
-const QUIET_BOUND: Duration = Duration::from_secs(10);
-/// How long it may take at all.
-const BOUND: Duration = Duration::from_secs(300);
-/// What counts as doing something within [`QUIET_BOUND`], in clock ticks (10 ms) of CPU time: more than an idle guest uses.
+/// What counts as doing something within [`bounds::POWER_OFF_QUIET`], in clock ticks (10 ms) of CPU time: more than an idle guest uses.
 const WORK_TICKS: u64 = 5;
 /// How often the machine's CPU time is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -55,7 +52,8 @@ impl Patience {
             self.ticks = ticks;
             self.worked_at = waited;
         }
-        waited >= BOUND || waited - self.worked_at >= QUIET_BOUND
+        waited >= bounds::POWER_OFF.get()
+            || waited - self.worked_at >= bounds::POWER_OFF_QUIET.get()
     }
 }
 
@@ -72,7 +70,7 @@ fn cpu_ticks(pid: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BOUND, Duration, Patience, QUIET_BOUND, cpu_ticks};
+    use super::{Duration, Patience, bounds, cpu_ticks};
 
     const fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
@@ -81,10 +79,10 @@ mod tests {
     #[test]
     fn a_guest_that_works_is_waited_for() {
         let mut patience = Patience::new(Some(100));
-        for second in 1..BOUND.as_secs() {
+        for second in 1..bounds::POWER_OFF.get().as_secs() {
             assert!(!patience.is_over(seconds(second), Some(100 + second)));
         }
-        assert!(patience.is_over(BOUND, Some(1000)));
+        assert!(patience.is_over(bounds::POWER_OFF.get(), Some(1000)));
     }
 
     #[test]
@@ -92,10 +90,10 @@ mod tests {
         let mut patience = Patience::new(Some(100));
         assert!(!patience.is_over(seconds(5), Some(120)));
         assert!(!patience.is_over(seconds(14), Some(123)));
-        assert!(patience.is_over(seconds(5) + QUIET_BOUND, Some(124)));
+        assert!(patience.is_over(seconds(5) + bounds::POWER_OFF_QUIET.get(), Some(124)));
         let mut unknown = Patience::new(None);
         assert!(!unknown.is_over(seconds(9), None));
-        assert!(unknown.is_over(QUIET_BOUND, None));
+        assert!(unknown.is_over(bounds::POWER_OFF_QUIET.get(), None));
     }
 
     #[test]

@@ -7,14 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
+use host_machine::bounds;
 use serde_json::{Value, json};
 
 use crate::error::{QemuError, io};
 
-/// How long QEMU may take to do what it is asked.
-const BOUND: Duration = Duration::from_secs(15);
 /// The longest message of QEMU's.
 const MOST: u64 = 1 << 20;
 
@@ -48,7 +46,7 @@ impl Monitor {
             reader: Some(reader),
         };
         let what = "get ready";
-        match monitor.answers.recv_timeout(BOUND) {
+        match monitor.answers.recv_timeout(bounds::QEMU_ANSWER.get()) {
             Ok(greeting) if greeting.get("QMP").is_some() => {}
             Ok(other) => {
                 let why = format!("it greeted with {other}");
@@ -87,7 +85,7 @@ impl Monitor {
         let line = json!({ "execute": command }).to_string() + "\n";
         // One that is gone shows below, after what it said before.
         let _ = (&self.stream).write_all(line.as_bytes());
-        match self.answers.recv_timeout(BOUND) {
+        match self.answers.recv_timeout(bounds::QEMU_ANSWER.get()) {
             Ok(mut answer) if answer.get("return").is_some() => Ok(answer["return"].take()),
             Ok(answer) => Err(failed(match answer["error"]["desc"].as_str() {
                 Some(why) => why.to_owned(),
@@ -112,7 +110,10 @@ impl Monitor {
 }
 
 fn too_long() -> String {
-    format!("nothing came within {} s", BOUND.as_secs())
+    format!(
+        "nothing came within {} s",
+        bounds::QEMU_ANSWER.get().as_secs()
+    )
 }
 
 fn read(stream: UnixStream, answers: &Sender<Value>, shutdown: &Mutex<Option<String>>) {

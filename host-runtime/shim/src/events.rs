@@ -14,6 +14,7 @@ use containerd_shim_protos::shim::event::Envelope;
 use containerd_shim_protos::shim_async::{Client, EventsClient};
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::ttrpc::r#async::transport::Socket;
+use host_machine::bounds;
 
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -21,8 +22,6 @@ use tokio::task::JoinHandle;
 
 use super::error::ShimError;
 
-/// How long containerd may take to accept an event.
-const SEND_BOUND: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 
 /// Queues events for containerd.
@@ -142,8 +141,11 @@ impl Line {
             }
         };
         let sent = client.forward(ttrpc::context::Context::default(), request);
-        let late = |_| ttrpc::Error::Others(format!("waited {} s", SEND_BOUND.as_secs()));
-        let sent = tokio::time::timeout(SEND_BOUND, sent).await.map_err(late)?;
+        let late =
+            |_| ttrpc::Error::Others(format!("waited {} s", bounds::CONTAINERD.get().as_secs()));
+        let sent = tokio::time::timeout(bounds::CONTAINERD.get(), sent)
+            .await
+            .map_err(late)?;
         sent.map(drop)
     }
 }

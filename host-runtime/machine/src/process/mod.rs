@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::bounds;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
@@ -27,10 +28,6 @@ use crate::{
 };
 use state::{Shared, Waited};
 
-/// How long a VMM may take to build its machine.
-const SETUP_BOUND: Duration = Duration::from_secs(20);
-/// How long a VMM may take to answer a request that waits for nothing but itself.
-const ANSWER_BOUND: Duration = Duration::from_secs(20);
 /// The pauses between connection attempts.
 const RETRY_FIRST: Duration = Duration::from_millis(2);
 const RETRY_MOST: Duration = Duration::from_millis(100);
@@ -91,12 +88,12 @@ impl VmmProcess {
             reader: Some(reader),
         };
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        match machine.call(Request::Start(vm), &fds, SETUP_BOUND) {
+        match machine.call(Request::Start(vm), &fds, bounds::MACHINE_SETUP.get()) {
             Waited::Done(Ok(_)) => Ok(machine),
             Waited::Done(Err(sentence)) => Err(MachineError::Setup { sentence }),
             Waited::Ended(reason) => Err(MachineError::Ended { reason }),
             Waited::TimedOut => Err(MachineError::SetupTimeout {
-                waited: SETUP_BOUND,
+                waited: bounds::MACHINE_SETUP.get(),
             }),
         }
     }
@@ -128,13 +125,13 @@ impl VmmProcess {
 
     /// A request whose answer depends on the VMM alone; `what` it is to do, for messages.
     fn ask(&self, what: &'static str, request: Request) -> Result<Reply, MachineError> {
-        match self.call(request, &[], ANSWER_BOUND) {
+        match self.call(request, &[], bounds::MACHINE_ANSWER.get()) {
             Waited::Done(Ok(reply)) => Ok(reply),
             Waited::Done(Err(sentence)) => Err(MachineError::Refused { sentence }),
             Waited::Ended(reason) => Err(MachineError::Ended { reason }),
             Waited::TimedOut => Err(MachineError::NoAnswer {
                 what,
-                waited: ANSWER_BOUND,
+                waited: bounds::MACHINE_ANSWER.get(),
             }),
         }
     }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::bounds;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::ClockId;
 
@@ -20,9 +21,6 @@ use super::worker::Worker;
 use crate::control::{self, Event, MAX_MESSAGE, Message, Reply};
 use crate::printing::printable;
 use crate::{CgroupLeaf, ExitReason, MachineError, Phase, Timings, cgroup};
-
-/// How long a VMM that has hung up may take to end before it is killed.
-const REAP_BOUND: Duration = Duration::from_secs(2);
 
 /// How many bytes of the VMM's last words are read.
 const SAID: usize = 4096;
@@ -231,7 +229,7 @@ impl Shared {
 
     /// Waits for the child without holding the lock while it still runs.
     fn reap(&self) -> io::Result<ExitStatus> {
-        let deadline = Instant::now() + REAP_BOUND;
+        let deadline = Instant::now() + bounds::MACHINE_REAP.get();
         loop {
             let mut state = self.lock();
             if let Some(status) = state.worker.try_wait()? {
@@ -300,7 +298,7 @@ fn reason_of(status: io::Result<ExitStatus>, said: &str) -> ExitReason {
 /// Waits until nobody has the pipe's other end: what the VMM started has it, too, and ends with it, but not in the
 /// same moment.
 fn wait_hang_up(said: &OwnedFd) {
-    let bound = Timespec::try_from(REAP_BOUND).ok();
+    let bound = Timespec::try_from(bounds::MACHINE_REAP.get()).ok();
     let mut polled = [PollFd::new(said, PollFlags::empty())];
     // Without a hang-up in time there is nothing that could be done but go on.
     let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, bound.as_ref()));

@@ -24,6 +24,7 @@ use agent_protocol::{
     WindowSize, WriteFileRequest, event::Kind,
 };
 use host_machine::Machine;
+use host_machine::bounds;
 use tokio::sync::watch;
 use ttrpc::r#async::ClientStreamReceiver;
 use ttrpc::r#async::transport::Socket;
@@ -33,10 +34,6 @@ use crate::runtime;
 
 pub use error::AgentError;
 
-/// How long a call may take that only looks something up or passes something on.
-const CALL_BOUND: Duration = Duration::from_secs(20);
-/// How long a call may take that mounts, starts or ends something.
-const WORK_BOUND: Duration = Duration::from_secs(60);
 /// Ends of processes that nobody has deleted, or deaths for want of memory; a guest that tells of more has gone wrong.
 const MOST_EVENTS: usize = 64 * 1024;
 
@@ -140,7 +137,7 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Link`] when the guest does not take it.
     pub fn open_stream(&self) -> Result<StdioStream, AgentError> {
-        let mut stream = self.machine.connect(STDIO_PORT, CALL_BOUND)?;
+        let mut stream = self.machine.connect(STDIO_PORT, bounds::AGENT_CALL.get())?;
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         stream
             .write_all(&token.to_le_bytes())
@@ -158,7 +155,7 @@ impl Agent {
     ) -> Result<CreateContainerResponse, AgentError> {
         bounded(
             "CreateContainer",
-            WORK_BOUND,
+            bounds::AGENT_WORK.get(),
             self.client.create_container(Context::default(), request),
         )
     }
@@ -174,7 +171,7 @@ impl Agent {
         };
         bounded(
             "DeleteContainer",
-            WORK_BOUND,
+            bounds::AGENT_WORK.get(),
             self.client.delete_container(Context::default(), &request),
         )
         .map(drop)
@@ -187,7 +184,7 @@ impl Agent {
     pub fn check_process(&self, request: &StartProcessRequest) -> Result<(), AgentError> {
         bounded(
             "CheckProcess",
-            WORK_BOUND,
+            bounds::AGENT_WORK.get(),
             self.client.check_process(Context::default(), request),
         )
         .map(drop)
@@ -200,7 +197,7 @@ impl Agent {
     pub fn start_process(&self, request: &StartProcessRequest) -> Result<i32, AgentError> {
         bounded(
             "StartProcess",
-            WORK_BOUND,
+            bounds::AGENT_WORK.get(),
             self.client.start_process(Context::default(), request),
         )
         .map(|response| response.pid)
@@ -226,7 +223,7 @@ impl Agent {
         };
         bounded(
             "SignalProcess",
-            CALL_BOUND,
+            bounds::AGENT_CALL.get(),
             self.client.signal_process(Context::default(), &request),
         )
         .map(drop)
@@ -297,7 +294,7 @@ impl Agent {
         };
         bounded(
             "Stats",
-            CALL_BOUND,
+            bounds::AGENT_CALL.get(),
             self.client.stats(Context::default(), &request),
         )
     }
@@ -308,7 +305,7 @@ impl Agent {
     /// As every call.
     pub fn write_file(&self, request: &WriteFileRequest) -> Result<(), AgentError> {
         let answer = self.client.write_file(Context::default(), request);
-        bounded("WriteFile", WORK_BOUND, answer).map(drop)
+        bounded("WriteFile", bounds::AGENT_WORK.get(), answer).map(drop)
     }
 
     /// Reads a piece of a file beneath a container's root; nothing at its end.
@@ -317,7 +314,7 @@ impl Agent {
     /// As every call.
     pub fn read_file(&self, request: &ReadFileRequest) -> Result<Vec<u8>, AgentError> {
         let answer = self.client.read_file(Context::default(), request);
-        bounded("ReadFile", WORK_BOUND, answer).map(|answer| answer.data)
+        bounded("ReadFile", bounds::AGENT_WORK.get(), answer).map(|answer| answer.data)
     }
 
     /// Sets the guest's wall clock.
@@ -331,7 +328,7 @@ impl Agent {
             ..Default::default()
         };
         let answer = self.client.set_clock(Context::default(), &request);
-        bounded("SetClock", CALL_BOUND, answer).map(drop)
+        bounded("SetClock", bounds::AGENT_CALL.get(), answer).map(drop)
     }
 
     /// Stirs bytes into the guest's random numbers.
@@ -344,7 +341,7 @@ impl Agent {
             ..Default::default()
         };
         let answer = self.client.reseed(Context::default(), &request);
-        bounded("Reseed", CALL_BOUND, answer).map(drop)
+        bounded("Reseed", bounds::AGENT_CALL.get(), answer).map(drop)
     }
 
     /// Tells a process's terminal its new size.
@@ -371,7 +368,7 @@ impl Agent {
         };
         bounded(
             "ResizeTerminal",
-            CALL_BOUND,
+            bounds::AGENT_CALL.get(),
             self.client.resize_terminal(Context::default(), &request),
         )
         .map(drop)
@@ -389,7 +386,7 @@ impl Agent {
         };
         bounded(
             "CloseStdin",
-            CALL_BOUND,
+            bounds::AGENT_CALL.get(),
             self.client.close_stdin(Context::default(), &request),
         )
         .map(drop)
@@ -406,7 +403,7 @@ impl Agent {
         };
         bounded(
             "ListProcesses",
-            CALL_BOUND,
+            bounds::AGENT_CALL.get(),
             self.client.list_processes(Context::default(), &request),
         )
     }
@@ -423,7 +420,7 @@ impl Agent {
         };
         bounded(
             "DeleteProcess",
-            CALL_BOUND,
+            bounds::AGENT_CALL.get(),
             self.client.delete_process(Context::default(), &request),
         )?;
         let key = (container.to_owned(), exec.to_owned());
@@ -445,7 +442,7 @@ impl Agent {
         };
         bounded(
             "Shutdown",
-            CALL_BOUND,
+            bounds::AGENT_CALL.get(),
             self.client.shutdown(Context::default(), &request),
         )
         .map(drop)

@@ -15,8 +15,9 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use host_machine::bounds;
 use tokio::sync::{broadcast, watch};
 use ttrpc::r#async::Server;
 use ttrpc::r#async::transport::Listener;
@@ -38,8 +39,6 @@ use streams::StreamTable;
 
 /// Events that a slow follower may be behind; it loses older ones.
 const EVENTS: usize = 256;
-/// How long clients may take for their last answers once the pod has ended.
-const LAST_ANSWERS_BOUND: Duration = Duration::from_secs(3);
 
 /// What happens in a pod and what its program says, for whoever asks.
 #[derive(Debug, Clone)]
@@ -241,7 +240,7 @@ impl Drop for PodServer {
         let stopped = self.stopped.get_mut();
         let stopped = stopped.unwrap_or_else(PoisonError::into_inner);
         // A client that does not take its answer has to do without.
-        let _ = stopped.recv_timeout(LAST_ANSWERS_BOUND);
+        let _ = stopped.recv_timeout(bounds::LAST_ANSWERS.get());
     }
 }
 

@@ -4,14 +4,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use host_machine::bounds;
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 
 use crate::error::PodError;
 
-/// How long a stream may take to say its token, and a token that is named to come.
-const BOUND: Duration = Duration::from_secs(10);
 /// Streams that nobody has asked for; older ones are dropped.
 const MOST: usize = 64;
 
@@ -40,11 +39,11 @@ impl StreamTable {
                 came.await;
             }
         };
-        let found = tokio::time::timeout(BOUND, wait).await;
+        let found = tokio::time::timeout(bounds::STREAM.get(), wait).await;
         found.map(Some).map_err(|_| PodError::State {
             what: format!(
                 "waited {} s for a stream of the request's stdio",
-                BOUND.as_secs()
+                bounds::STREAM.get().as_secs()
             ),
         })
     }
@@ -77,7 +76,10 @@ pub(super) async fn accept_all(
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let table = Arc::clone(&table);
-                    tokio::spawn(tokio::time::timeout(BOUND, take_in(stream, table)));
+                    tokio::spawn(tokio::time::timeout(
+                        bounds::STREAM.get(),
+                        take_in(stream, table),
+                    ));
                 }
                 // Out of descriptors, or a client that has gone: later is another matter.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
