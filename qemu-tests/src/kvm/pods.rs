@@ -363,9 +363,11 @@ fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
         name,
         "sh",
         "-c",
-        "id -u; pwd",
+        "id -u; pwd; echo named >/dev/stdout",
     ])?;
-    ensure!(as_user == "1\n/etc\n", "as another user: {as_user:?}");
+    let expected = "1\n/etc\nnamed\n";
+    ensure!(as_user == expected, "as another user: {as_user:?}");
+    device_rules(pods)?;
     let killed = pods.nacre(&["exec", name, "sh", "-c", "kill -9 $$"])?;
     ensure!(killed.code == Some(137), "a killed exec ends as {killed:?}");
     let nacre = pods.options.nacre.display();
@@ -376,6 +378,21 @@ fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
     let ended = process::run(script, b"")?;
     let is_right = ended.code == Some(4) && ended.stdout.contains("terminal");
     ensure!(is_right, "with a terminal: {ended:?}");
+    Ok(())
+}
+
+/// A container's root makes and opens no device that is not its own.
+fn device_rules(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let name = &*pods.name;
+    // The machine's own terminals: the log, and the console of the agent.
+    for number in ["4 64", "229 0", "5 1"] {
+        let script = format!("mknod /dev/own c {number} && head -c 1 /dev/own; rm -f /dev/own");
+        let opened = pods.nacre(&["exec", name, "sh", "-c", &script])?;
+        ensure!(
+            opened.stdout.is_empty() && opened.stderr.contains("Operation not permitted"),
+            "the device {number}: {opened:?}"
+        );
+    }
     Ok(())
 }
 
