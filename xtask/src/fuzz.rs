@@ -32,14 +32,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &FuzzArguments) -> anyhow::R
     std::fs::create_dir_all(&out)?;
     let mut command = shell::cargo();
     command
-        .args([
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "nacre-fuzz",
-            "--",
-        ])
+        // Not optimised: overflows are looked for, too.
+        .args(["run", "--quiet", "--package", "nacre-fuzz", "--"])
         .args(&arguments.targets)
         .args(["--seconds", &arguments.seconds.to_string()])
         .args(["--seed", &arguments.seed.to_string()])

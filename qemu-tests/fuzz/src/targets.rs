@@ -1,8 +1,9 @@
 //! What is fed, and with which seeds: one function a format.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use host_machine::{Memory, Stats};
 use pod::agent::Agent;
 use pod::state::{Record, StateRoot};
 use pod::testing::LocalMachine;
+use pod::wire::{ExecRequest, PodService, create_pod};
 use protobuf::Message as _;
 use rustix::event::epoll::{self, CreateFlags};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -58,6 +60,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("control", control),
     target("fuse", fuse),
     target("oci", oci_documents),
+    target("pod", pod_requests),
     target("queues", queues),
     target("registers", registers),
     target("state", state),
@@ -220,6 +223,56 @@ fn oci_documents() -> anyhow::Result<Made> {
             }
         },
     )
+}
+
+/// A pod's process that refuses every call, once it has read it.
+#[derive(Debug)]
+struct Refusing;
+
+impl PodService for Refusing {}
+
+/// What clients send to `pod.sock`: frames of ttrpc.
+fn pod_requests() -> anyhow::Result<Made> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("pod.sock");
+    let runtime = pod::runtime::handle()?;
+    let entered = runtime.enter();
+    let listener = tokio::net::UnixListener::bind(&path)?;
+    let mut server = ttrpc::r#async::Server::new()
+        .register_service(create_pod(Arc::new(Refusing)))
+        .add_listener(listener.into());
+    drop(entered);
+    runtime.block_on(server.start())?;
+    let exec = ExecRequest {
+        args: vec!["sh".to_owned()],
+        stdin_token: 7,
+        ..Default::default()
+    };
+    let calls = [("State", Vec::new()), ("Exec", exec.write_to_bytes()?)];
+    let mut seeds = Vec::new();
+    for (method, payload) in calls {
+        let request = ttrpc::proto::Request {
+            service: "nacre.pod.v1.Pod".to_owned(),
+            method: method.to_owned(),
+            payload,
+            ..Default::default()
+        };
+        let body = request.write_to_bytes()?;
+        let length = u32::try_from(body.len())?;
+        seeds.push([&length.to_be_bytes()[..], &[0, 0, 0, 1, 1, 0], &body].concat());
+    }
+    made(seeds, move |input| {
+        // The server is there as long as the target is.
+        let _ = &server;
+        let Ok(mut client) = UnixStream::connect(&path) else {
+            return;
+        };
+        let _ = client.set_read_timeout(Some(Duration::from_secs(30)));
+        // One that has hung up takes no more.
+        let _ = client.write_all(input);
+        let _ = client.shutdown(std::net::Shutdown::Write);
+        let _ = client.read_to_end(&mut Vec::new());
+    })
 }
 
 fn socket_device() -> anyhow::Result<Vsock<SharedMemory>> {
