@@ -132,7 +132,9 @@ impl<S: Space> Active<S> {
         };
         let memory = self.memory.memory();
         let mut left = MOST_IN_A_ROW;
+        let mut is_promised = false;
         while left > 0 {
+            let before = left;
             let _ = queue.disable_notification(&*memory);
             while left > 0
                 && let Some(chain) = queue.pop_descriptor_chain(memory.clone())
@@ -145,7 +147,9 @@ impl<S: Space> Active<S> {
                 left -= 1;
             }
             match queue.enable_notification(&*memory) {
-                Ok(true) => {}
+                // An index that lies names chains that cannot be taken, for ever.
+                Ok(true) if is_promised && left == before => break,
+                Ok(true) => is_promised = true,
                 Ok(false) => break,
                 Err(_) => return,
             }

@@ -243,7 +243,9 @@ fn fill_buffers<S: Space>(mux: &mut Mux, active: &mut Active<S>) -> usize {
     let queue = active.queues.get_mut(RECEIVE).filter(|queue| queue.ready());
     let Some(queue) = queue else { return 0 };
     let mut used = 0;
+    let mut is_promised = false;
     loop {
+        let before = used;
         while let Some(chain) = queue.pop_descriptor_chain(memory.clone()) {
             let Some((head, length)) = fill_one::<S>(mux, &memory, chain) else {
                 // Not used after all: the next packet takes it.
@@ -259,9 +261,12 @@ fn fill_buffers<S: Space>(mux: &mut Mux, active: &mut Active<S>) -> usize {
             }
         }
         // Out of buffers: ask to be told of new ones, unless they are already there.
-        if !queue.enable_notification(&*memory).unwrap_or(false) {
+        // An index that lies names chains that cannot be taken, for ever.
+        let has_more = queue.enable_notification(&*memory).unwrap_or(false);
+        if !has_more || is_promised && used == before {
             return used;
         }
+        is_promised = true;
     }
 }
 
