@@ -19,7 +19,7 @@ pub enum Machine {
 }
 
 /// A machine and its number of CPUs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Configuration {
     /// The machine.
     pub machine: Machine,

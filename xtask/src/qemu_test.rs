@@ -52,9 +52,12 @@ fn end(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The guest programs on every machine, the boot's cost, and how long calls keep the CPU.
-pub(crate) fn all(workspace: &Workspace, image: &Image) -> anyhow::Result<Report> {
-    let mut report = programs(workspace, image.kernel.clone(), false, None, None)?;
+/// The guest programs on every machine, or on all but one, the boot's cost, and how long calls keep the CPU.
+pub(crate) fn all(workspace: &Workspace, image: &Image, is_full: bool) -> anyhow::Result<Report> {
+    let mut report = suite::run(&Options {
+        is_short: !is_full,
+        ..options(workspace, image.kernel.clone())?
+    })?;
     report.merge(boot_cost::run(&image.kernel, &image.archive)?);
     report.merge(poor_machines::run(&image.kernel, &image.archive)?);
     report.merge(long_calls(workspace, &image.kernel, None)?);
@@ -79,14 +82,24 @@ fn programs(
     filter: Option<String>,
     jitter: Option<u64>,
 ) -> anyhow::Result<Report> {
-    let needed = [packages::QEMU, packages::STATIC_C, packages::BUSYBOX].concat();
-    packages::require("the tests under QEMU", &needed)?;
-    let work_dir = workspace.target.join("qemu-tests");
     suite::run(&Options {
-        kernel,
         is_linux,
-        work_dir,
         filter,
         jitter,
+        ..options(workspace, kernel)?
+    })
+}
+
+/// All programs on all machines.
+fn options(workspace: &Workspace, kernel: PathBuf) -> anyhow::Result<Options> {
+    let needed = [packages::QEMU, packages::STATIC_C, packages::BUSYBOX].concat();
+    packages::require("the tests under QEMU", &needed)?;
+    Ok(Options {
+        kernel,
+        is_linux: false,
+        work_dir: workspace.target.join("qemu-tests"),
+        filter: None,
+        is_short: false,
+        jitter: None,
     })
 }

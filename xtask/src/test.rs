@@ -104,7 +104,7 @@ fn run_part(
     match part {
         Part::Check => checked(workspace),
         Part::Unit => unit_tests(workspace),
-        Part::Qemu => qemu_test::all(workspace, built(workspace, image)?),
+        Part::Qemu => qemu_test::all(workspace, built(workspace, image)?, arguments.full),
         Part::Budgets => bench::test(workspace, built(workspace, image)?),
         Part::Failures => stress::failures(workspace, arguments.full),
         Part::Kvm | Part::Emulated => run_tests(
