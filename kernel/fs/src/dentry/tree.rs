@@ -90,7 +90,7 @@ impl Dentry {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(crate) fn prepare_child(self: &Arc<Self>, name: &[u8]) -> Result<NewChild> {
+    pub(crate) fn prepare_child<'d>(self: &'d Arc<Self>, name: &[u8]) -> Result<NewChild<'d>> {
         let name = try_arc_slice(name)?;
         let child = try_arc(Self::unplaced(
             &self.super_block,
@@ -108,7 +108,7 @@ impl Dentry {
         drop(children);
         listed?;
         Ok(NewChild {
-            directory: self.clone(),
+            directory: self,
             name,
             child: Some(child),
             known,
@@ -297,8 +297,8 @@ impl Dentry {
 
 /// A name that is about to be made, with its place in the directory's list.
 #[derive(Debug)]
-pub(crate) struct NewChild {
-    directory: Arc<Dentry>,
+pub(crate) struct NewChild<'d> {
+    directory: &'d Arc<Dentry>,
     name: Arc<[u8]>,
     /// `None` once it is entered.
     child: Option<Arc<Dentry>>,
@@ -306,7 +306,7 @@ pub(crate) struct NewChild {
     known: Option<Arc<Dentry>>,
 }
 
-impl NewChild {
+impl NewChild<'_> {
     /// The name stands for `inode` from now on. Call with the directory's lock still held.
     pub(crate) fn enter(mut self, inode: Arc<dyn Inode>) -> Option<Arc<Dentry>> {
         let mut child = self.child.take()?;
@@ -328,7 +328,7 @@ impl NewChild {
         };
         drop(children);
         match entered {
-            Ok(_) => cache::keep(&child, &self.directory, &self.name, 0),
+            Ok(_) => cache::keep(&child, self.directory, &self.name, 0),
             // As a file that was removed: the next lookup asks the file system.
             Err(_) => child.removed.store(true, Ordering::Release),
         }
@@ -336,7 +336,7 @@ impl NewChild {
     }
 }
 
-impl Drop for NewChild {
+impl Drop for NewChild<'_> {
     /// Gives the place back if nothing came of it.
     fn drop(&mut self) {
         if self.child.is_none() || self.known.is_some() {
