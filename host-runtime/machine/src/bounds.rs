@@ -47,6 +47,8 @@ pub const STREAM: Bound = Bound(10);
 pub const LAST_ANSWERS: Bound = Bound(3);
 /// For silent output that has not ended although its program has.
 pub const OUTPUT: Bound = Bound(10);
+/// For the processes of a pod whose owner has died to leave its cgroup.
+pub const CGROUP_EMPTY: Bound = Bound(5);
 /// For containerd to take an event.
 pub const CONTAINERD: Bound = Bound(5);
 /// For a hook of the specification that sets no time of its own.

@@ -1,8 +1,8 @@
 //! What is left, and what is said, when one of the processes behind a container is killed.
 
 use std::fs;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -52,6 +52,95 @@ pub(super) fn shim_killed(daemon: &Daemon) -> anyhow::Result<()> {
     daemon.ctr(&["task", "delete", "--force", id], None)?;
     daemon.ctr(&["container", "delete", id], None)?;
     wait_until("the socket to go", || Ok(sockets()? == before))
+}
+
+/// Rounds of killing at random, in a usual run and in a full one.
+const ROUNDS: [u64; 2] = [3, 30];
+
+/// The shim, its VMM or the process beside that, killed at moments from before the container is there to well after:
+/// once containerd has been told to forget it, nothing is left of it.
+pub(super) fn at_random(daemon: &Daemon) -> anyhow::Result<()> {
+    let before = sockets()?;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let begun = Instant::now();
+    detach(daemon, "killed-at-random")?;
+    let whole = begun.elapsed();
+    daemon.remove("killed-at-random");
+    for round in 0..ROUNDS[usize::from(daemon.is_full())] {
+        // xorshift: the same moments in each run.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let most = u64::try_from(whole.as_millis())? * 5 / 4;
+        let moment = Duration::from_millis(random % most.max(1));
+        let id = format!("killed-at-random-{round}");
+        std::thread::scope(|scope| -> anyhow::Result<()> {
+            // Whether it starts depends on the moment.
+            let run = scope.spawn(|| drop(detach(daemon, &id)));
+            std::thread::sleep(moment);
+            kill_one(daemon, &id, round)?;
+            ensure!(run.join().is_ok(), "the thread that runs ctr panicked");
+            Ok(())
+        })?;
+        daemon.remove(&id);
+        nothing_of(daemon, &id, before).with_context(|| format!("{id}, after {moment:?}"))?;
+    }
+    Ok(())
+}
+
+/// Kills the shim, its VMM or the gofer of that, if there is one yet.
+fn kill_one(daemon: &Daemon, id: &str, round: u64) -> anyhow::Result<()> {
+    let shims = shims(daemon, id)?;
+    let vmms: Vec<u32> = shims.iter().flat_map(|shim| children(*shim)).collect();
+    let gofers: Vec<u32> = vmms.iter().flat_map(|vmm| children(*vmm)).collect();
+    let victims = match round % 3 {
+        0 => shims,
+        1 => vmms,
+        _ => gofers,
+    };
+    for victim in victims {
+        let mut command = Command::new("kill");
+        // One that has ended since is no failure.
+        command
+            .args(["-9", &victim.to_string()])
+            .stderr(Stdio::null());
+        command.status()?;
+    }
+    Ok(())
+}
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let text = tasks.map(|task| fs::read_to_string(task.path().join("children")));
+    let text: String = text.map(Result::unwrap_or_default).collect();
+    text.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+fn nothing_of(daemon: &Daemon, id: &str, sockets_before: usize) -> anyhow::Result<()> {
+    wait_until("its processes to end", || Ok(shims(daemon, id)?.is_empty()))?;
+    wait_until("its socket to go", || Ok(sockets()? == sockets_before))?;
+    let listed = daemon.nacre(&["ps", "-q"])?;
+    ensure!(!listed.contains(id), "nacre ps lists {listed:?}");
+    let trees = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let trees = trees.map(|tree| tree.path().join("default").join(id));
+    let left: Vec<_> = trees.filter(|leaf| leaf.exists()).collect();
+    ensure!(left.is_empty(), "cgroups are left: {left:?}");
+    let bundle = daemon.bundle(id).display().to_string();
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    ensure!(
+        !mounts.contains(&bundle),
+        "something is mounted in {bundle}"
+    );
+    Ok(())
 }
 
 /// A VMM that is killed is an end of its container that nobody takes for success, and the log says why.

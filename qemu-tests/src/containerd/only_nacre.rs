@@ -18,7 +18,7 @@ type Check = fn(&mut Daemon) -> anyhow::Result<()>;
 
 /// Runs the checks; each names its container as it is named itself.
 pub(super) fn run(options: &Options, daemon: &mut Daemon, report: &mut Report) {
-    let checks: [(&str, Check); 11] = [
+    let checks: [(&str, Check); 12] = [
         ("own-kernel", |daemon| own_kernel(daemon)),
         ("states", |daemon| states(daemon)),
         ("seen-by-nacre", |daemon| seen_by_nacre(daemon)),
@@ -30,6 +30,7 @@ pub(super) fn run(options: &Options, daemon: &mut Daemon, report: &mut Report) {
         }),
         ("shim-killed", |daemon| crashes::shim_killed(daemon)),
         ("vmm-killed", |daemon| crashes::vmm_killed(daemon)),
+        ("killed-at-random", |daemon| crashes::at_random(daemon)),
         ("containerd-killed", crashes::containerd_killed),
         ("nothing-left", |daemon| nothing_left(daemon)),
     ];

@@ -1,11 +1,13 @@
 //! kill -9 of any process of a pod, at any moment, its start among them: nothing of the pod is left, and `nacre ps`
 //! tells the truth meanwhile. Once one after the other, many times with `--full`; once with several pods at once.
 
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::bad_input::{gofers_of, nothing_left, qemus, vmms_of};
 use super::pods::{BOUND, Pods};
@@ -14,6 +16,8 @@ use super::process;
 /// Rounds of the killing, and pods at once, in a usual run and in a full one.
 const ROUNDS: [u64; 2] = [6, 300];
 const PODS: [usize; 2] = [3, 20];
+/// A host that emulates kernel code takes a minute for 20 starts at once, which is as long as a start may take.
+const STARTS: usize = 4;
 /// The program says that it runs and waits.
 const PROGRAM: &str = "echo out; sleep 600";
 
@@ -105,7 +109,15 @@ fn first_line(owner: &mut Child) -> anyhow::Result<BufReader<ChildStdout>> {
     let mut stdout = BufReader::new(owner.stdout.take().context("no stdout")?);
     let mut line = String::new();
     stdout.read_line(&mut line)?;
-    ensure!(line == "out\n", "the program says {line:?}");
+    if line != "out\n" {
+        // It has ended, or is of no use.
+        owner.kill()?;
+        let mut said = String::new();
+        if let Some(mut stderr) = owner.stderr.take() {
+            stderr.read_to_string(&mut said)?;
+        }
+        bail!("the program says {line:?}, and its owner {said:?}");
+    }
     Ok(stdout)
 }
 
@@ -151,6 +163,65 @@ fn kill_once(pods: &Pods<'_>, victim: Victim, moment: Duration) -> anyhow::Resul
     Ok(())
 }
 
+/// A pod that comes to its cgroup's limit of memory is ended by the host's kernel, and its owner says so.
+pub(super) fn out_of_memory(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let mut owner = pods.start(PROGRAM)?;
+    let runs = first_line(&mut owner);
+    let limited = runs.and_then(|_| {
+        for leaf in pods.see_leaves() {
+            limit_to_what_is_used(&leaf)?;
+        }
+        // Of 256 MiB the guest has 60 to spare, and the host no more than 4.
+        let fill = "of=/dev/shm/x";
+        pods.nacre(&[
+            "exec",
+            &pods.name,
+            "dd",
+            "if=/dev/zero",
+            fill,
+            "bs=1M",
+            "count=60",
+        ])
+    });
+    if limited.is_err() {
+        owner.kill()?;
+    }
+    let end = process::wait(&mut owner, BOUND)?;
+    let exec = limited?;
+    let mut said = String::new();
+    let stderr = owner.stderr.as_mut().context("no stderr")?;
+    stderr.read_to_string(&mut said)?;
+    ensure!(
+        end.is_some() && end != Some(0) && said.contains("the host's out-of-memory killer ended"),
+        "the owner ends with {end:?} and says {said:?}; the exec: {exec:?}"
+    );
+    pods.is_empty()?;
+    nothing_left(pods.options).map_err(anyhow::Error::msg)
+}
+
+/// Moves the limit of memory, in the tree that has one, to 4 MiB above what is charged, without swap.
+fn limit_to_what_is_used(leaf: &Path) -> anyhow::Result<()> {
+    for (used, limit, with_swap, in_swap) in [
+        (
+            "memory.usage_in_bytes",
+            "memory.limit_in_bytes",
+            "memory.memsw.limit_in_bytes",
+            true,
+        ),
+        ("memory.current", "memory.max", "memory.swap.max", false),
+    ] {
+        let Ok(used) = fs::read_to_string(leaf.join(used)) else {
+            continue;
+        };
+        let most = used.trim().parse::<u64>()? + (4 << 20);
+        fs::write(leaf.join(limit), most.to_string())?;
+        let swap = if in_swap { most } else { 0 };
+        // A kernel without swap may not have it.
+        let _ = fs::write(leaf.join(with_swap), swap.to_string());
+    }
+    Ok(())
+}
+
 /// Several pods at once, of which each loses a process; then those that are left, their owners.
 pub(super) fn many_at_once(pods: &Pods<'_>) -> anyhow::Result<()> {
     let count = PODS[usize::from(pods.options.full)];
@@ -166,20 +237,32 @@ pub(super) fn many_at_once(pods: &Pods<'_>) -> anyhow::Result<()> {
     nothing_left(pods.options).map_err(anyhow::Error::msg)
 }
 
+fn start_all(pods: &Pods<'_>, names: &[String], owners: &mut Vec<Owned>) -> anyhow::Result<()> {
+    let started = names.iter().map(|name| pods.start_as(name, PROGRAM));
+    let started = started.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut all_run = Ok(());
+    for (name, mut owner) in names.iter().zip(started) {
+        match first_line(&mut owner).with_context(|| name.clone()) {
+            Ok(stdout) => owners.push((name.clone(), owner, stdout)),
+            Err(error) => {
+                owner.kill()?;
+                owner.wait()?;
+                all_run = all_run.and(Err(error));
+            }
+        }
+    }
+    all_run
+}
+
 type Owned = (String, Child, BufReader<ChildStdout>);
 
 fn lose_some(pods: &Pods<'_>, count: usize, owners: &mut Vec<Owned>) -> anyhow::Result<()> {
     let names: Vec<_> = (0..count)
         .map(|number| format!("{}-{number}", pods.name))
         .collect();
-    let started = names.iter().map(|name| pods.start_as(name, PROGRAM));
-    let mut started = started.collect::<anyhow::Result<Vec<_>>>()?;
-    for (name, mut owner) in names.iter().zip(started.drain(..)) {
-        let stdout = first_line(&mut owner);
-        if stdout.is_err() {
-            owner.kill()?;
-        }
-        owners.push((name.clone(), owner, stdout.with_context(|| name.clone())?));
+    // All run at once; so many start at once.
+    for names in names.chunks(STARTS) {
+        start_all(pods, names, owners)?;
     }
     let lists = |expected: &[&str]| -> anyhow::Result<()> {
         let mut expected: Vec<_> = expected

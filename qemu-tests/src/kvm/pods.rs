@@ -24,11 +24,12 @@ const IDLE: &str = "pods: idle";
 
 type Check = fn(&Pods<'_>) -> anyhow::Result<()>;
 
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("pods: all commands", all_commands),
     (IDLE, idle),
     ("pods: killed at any moment", kills::one_at_a_time),
     ("pods: many at once, killed", kills::many_at_once),
+    ("pods: out of the host's memory", kills::out_of_memory),
     ("pods: bad state directories", bad_directories),
 ];
 
@@ -93,6 +94,8 @@ impl Pods<'_> {
     pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = self.options.command(&self.options.nacre);
         command.env("NACRE_STATE_DIR", &self.root).args(words);
+        // Several at once on a machine that does other work may take long.
+        command.env("NACRE_PATIENCE", "10");
         command
     }
 

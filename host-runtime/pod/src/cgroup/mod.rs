@@ -20,13 +20,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use host_machine::printing::said;
-use host_machine::{CgroupLeaf, MachineKind, MachineSpec};
+use host_machine::{CgroupLeaf, MachineKind, MachineSpec, bounds};
 use serde::{Deserialize, Serialize};
 
 use hierarchy::{Controller, Hierarchy};
 
-/// How long the processes of a pod that died may take to be gone.
-const EMPTY_BOUND: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 /// What the processes of a machine have beside the guest's memory, in bytes: their own pages and those of the kernel.
 const OF_VMM: u64 = 32 << 20;
@@ -167,7 +165,7 @@ impl Directories {
     /// # Errors
     /// When there are still processes after a while.
     pub(crate) fn remove(&self) -> Result<(), (PathBuf, io::Error)> {
-        self.remove_within(EMPTY_BOUND)
+        self.remove_within(bounds::CGROUP_EMPTY.get())
     }
 
     /// Removes those that nobody is in.
