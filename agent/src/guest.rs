@@ -27,6 +27,21 @@ pub(crate) fn set_clock(realtime_ns: i64) -> Answer<()> {
         .map_err(|errno| Refusal::system("set the guest's clock", errno))
 }
 
+/// Sets what kernel and programs of the guest may use.
+pub(crate) fn limit_memory(bytes: u64) -> Answer<()> {
+    let file = File::options()
+        .write(true)
+        .open("/proc/sys/vm/memory_limit_kbytes");
+    let set = file.and_then(|mut file| file.write_all((bytes >> 10).to_string().as_bytes()));
+    let mib = bytes >> 20;
+    set.map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) => Refusal::state(format!(
+            "more than {mib} MiB of the pod's memory are in use; end some of its programs first"
+        )),
+        _ => Refusal::io(&format!("limit the guest's memory to {mib} MiB"), &error),
+    })
+}
+
 /// Stirs bytes into the kernel's random numbers.
 pub(crate) fn reseed(entropy: &[u8]) -> Answer<()> {
     let file = File::options().write(true).open("/dev/urandom");

@@ -10,8 +10,8 @@ use agent_protocol::{
     ListProcessesResponse, PROTOCOL_VERSION, PauseContainerRequest, ReadFileRequest,
     ReadFileResponse, ReseedRequest, ResizeTerminalRequest, ResumeContainerRequest,
     SetClockRequest, ShutdownRequest, SignalProcessRequest, StartProcessRequest,
-    StartProcessResponse, StatsRequest, StatsResponse, UpdateContainerRequest, WriteFileRequest,
-    list_processes_response,
+    StartProcessResponse, StatsRequest, StatsResponse, UpdateContainerRequest, UpdatePodRequest,
+    WriteFileRequest, list_processes_response,
 };
 use async_trait::async_trait;
 use rustix::process::Signal;
@@ -134,6 +134,19 @@ impl AgentService for Service {
                 return Ok(());
             }
         }
+    }
+
+    async fn update_pod(
+        &self,
+        _: &TtrpcContext,
+        request: UpdatePodRequest,
+    ) -> ttrpc::Result<Empty> {
+        self.blocking(move |_| {
+            let limit = request.memory_limit_bytes;
+            limit.map_or(Ok(()), guest::limit_memory)?;
+            Ok(Empty::default())
+        })
+        .await
     }
 
     async fn set_clock(&self, _: &TtrpcContext, request: SetClockRequest) -> ttrpc::Result<Empty> {

@@ -47,6 +47,8 @@ pub(super) enum Command {
     Stats(StatsArgs),
     /// Print what happens in a pod, until it ends.
     Events(PodArgs),
+    /// Change what a pod may use while it runs.
+    Update(UpdateArgs),
     /// Stop everything in a pod where it is.
     Pause(PodArgs),
     /// Let a paused pod go on.
@@ -66,6 +68,16 @@ pub(super) struct PsArgs {
     /// How to print them.
     #[arg(long, value_enum, default_value_t, conflicts_with = "quiet")]
     pub(super) format: Format,
+}
+
+/// `nacre update`.
+#[derive(Debug, clap::Args)]
+pub(super) struct UpdateArgs {
+    #[command(flatten)]
+    pub(super) which: PodArgs,
+    /// Guest memory, at most what the pod was started with; K, M and G may follow.
+    #[arg(short, long, value_name = "SIZE")]
+    pub(super) memory: Size,
 }
 
 /// Which pods a command is for.

@@ -1,4 +1,4 @@
-//! `nacre kill`, `pause`, `resume` and `events`: one call to each pod that is named.
+//! `nacre kill`, `update`, `pause`, `resume` and `events`: one call to each pod that is named.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,10 +11,14 @@ use pod::wire::Event;
 use pod::wire::event::Kind;
 
 use super::RunError;
-use super::args::{KillArgs, PodArgs};
+use super::args::{KillArgs, PodArgs, UpdateArgs};
 
 pub(super) fn kill(root: &StateRoot, args: &KillArgs) -> Result<u8, RunError> {
     each(root, &args.which, |pod| pod.kill("", args.signal.0))
+}
+
+pub(super) fn update(root: &StateRoot, args: &UpdateArgs) -> Result<u8, RunError> {
+    each(root, &args.which, |pod| pod.limit_memory(args.memory.0))
 }
 
 pub(super) fn pause(root: &StateRoot, args: &PodArgs) -> Result<u8, RunError> {

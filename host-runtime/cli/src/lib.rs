@@ -71,6 +71,7 @@ pub fn main() -> ExitCode {
         args::Command::Logs(args) => logs::run(&root, args),
         args::Command::Stats(args) => stats::run(&root, args),
         args::Command::Events(args) => control::events(&root, args),
+        args::Command::Update(args) => control::update(&root, args),
         args::Command::Pause(args) => control::pause(&root, args),
         args::Command::Resume(args) => control::resume(&root, args),
     };

@@ -105,7 +105,9 @@ fn run_in(
 ) -> Result<u8, RunError> {
     // Who waits for the one process needs no events.
     let observer = place.hub.observer(Arc::new(|_| {}));
-    let pod = Pod::start(Arc::clone(machine), observer)?.with_log(Arc::clone(place.hub.log()));
+    let pod = Pod::start(Arc::clone(machine), observer)?
+        .with_log(Arc::clone(place.hub.log()))
+        .with_memory(args.memory.0);
     let pod = Arc::new(pod);
     marks.count("agent answered", &**machine);
     let container = pod.create_container(&container_request(), request)?;

@@ -20,7 +20,7 @@ use crate::server::short_path;
 use crate::state::Found;
 use crate::wire::{
     Empty, Event, ExecRequest, KillRequest, LogRecords, LogsRequest, ResizeTerminalRequest, Rpc,
-    StateResponse, StatsResponse, WaitRequest, WaitResponse,
+    StateResponse, StatsResponse, UpdateRequest, WaitRequest, WaitResponse,
 };
 
 /// Why a pod did not do what it was asked. `Display` gives one sentence.
@@ -213,6 +213,20 @@ impl PodClient {
         };
         let call = self.rpc.kill(Context::default(), &request);
         self.call("pass the signal on", Some(bounds::POD_WORK.get()), call)
+            .map(drop)
+    }
+
+    /// Changes what the guest may use of its memory.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn limit_memory(&self, bytes: u64) -> Result<(), ClientError> {
+        let request = UpdateRequest {
+            memory_bytes: Some(bytes),
+            ..Default::default()
+        };
+        let call = self.rpc.update(Context::default(), &request);
+        self.call("change its memory", Some(bounds::POD_WORK.get()), call)
             .map(drop)
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use agent_protocol::{CreateContainerRequest, StartProcessRequest};
 use host_machine::bounds;
-use host_machine::{Machine, MachineError};
+use host_machine::{MIN_MEMORY, Machine, MachineError};
 
 use crate::agent::{Agent, AgentError};
 use crate::container::Container;
@@ -31,6 +31,8 @@ pub(crate) struct Parts {
     /// Of the containers' first processes.
     pub(crate) log: Option<Arc<PodLog>>,
     paused: Arc<AtomicBool>,
+    /// What the guest was started with, in bytes.
+    memory: u64,
 }
 
 impl Pod {
@@ -48,6 +50,7 @@ impl Pod {
             observer,
             log: None,
             paused: Arc::default(),
+            memory: 0,
         };
         Ok(Self { parts })
     }
@@ -56,6 +59,13 @@ impl Pod {
     #[must_use]
     pub fn with_log(mut self, log: Arc<PodLog>) -> Self {
         self.parts.log = Some(log);
+        self
+    }
+
+    /// Says how much memory its guest was started with: the most that it can be given later.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.parts.memory = bytes;
         self
     }
 
@@ -98,6 +108,32 @@ impl Pod {
     /// As [`Machine::resume`].
     pub fn resume(&self) -> Result<(), PodError> {
         self.parts.resume()
+    }
+
+    /// Changes what the guest may use of its memory; what it has beyond that goes back to the host some seconds later.
+    /// So the host's cgroup, which would kill for it meanwhile, keeps the limit that the pod was started with.
+    ///
+    /// # Errors
+    /// The agent's refusal, of more than the pod was started with or less than is in use; how the guest was lost.
+    pub fn limit_memory(&self, bytes: u64) -> Result<(), PodError> {
+        let refused = |what: String| Err(PodError::State { what });
+        if self.is_paused() {
+            return refused("the pod is paused; resume it first".to_owned());
+        }
+        let (asked, most) = (bytes >> 20, self.parts.memory >> 20);
+        if bytes > self.parts.memory {
+            return refused(format!(
+                "the pod was started with {most} MiB of memory and cannot have {asked} MiB; start it with more"
+            ));
+        }
+        if bytes < MIN_MEMORY {
+            return refused(format!(
+                "{asked} MiB of memory are too few; a pod has at least {} MiB",
+                MIN_MEMORY >> 20
+            ));
+        }
+        let answer = self.parts.agent.limit_memory(bytes);
+        self.parts.explained(answer)
     }
 
     /// Whether the pod is paused.

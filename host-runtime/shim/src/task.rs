@@ -92,7 +92,10 @@ impl Task {
             dir.fit_leaf(&spec)?;
             pod = boot_pod(&request.id, &spec, &plan, &hub, publisher);
         }
-        let pod = Arc::new(pod?.with_log(Arc::clone(hub.log())));
+        let pod = pod?
+            .with_log(Arc::clone(hub.log()))
+            .with_memory(spec.memory.size);
+        let pod = Arc::new(pod);
         plan.init.terminal = request.terminal;
         let container = pod.create_container(&plan.create, plan.init)?;
         for skipped in container.skipped_mounts() {

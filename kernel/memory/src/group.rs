@@ -20,7 +20,7 @@ use machine::Frame;
 use machine::frame::account::{self, AccountId, Table};
 use machine::sync::SpinLock;
 
-use crate::pressure::{self, Line, Queues};
+use crate::pressure::{self, Line, Queues, RESERVE_FRAMES};
 
 /// A group, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +187,19 @@ impl MemoryGroup {
     pub fn set_limit(self, frames: usize) {
         account::set_limit(self.0, frames);
         pressure::enforce(self, frames);
+    }
+
+    /// As [`Self::set_limit`], but nobody dies for it: the limit is lowered once what is in use leaves some room below it.
+    ///
+    /// # Errors
+    /// `EBUSY` when not enough can be taken back.
+    pub fn try_set_limit(self, frames: usize) -> Result<()> {
+        let is_lower = frames < self.limit();
+        if is_lower && !pressure::take_back(self, frames.saturating_sub(RESERVE_FRAMES)) {
+            return Err(Errno::EBUSY);
+        }
+        account::set_limit(self.0, frames);
+        Ok(())
     }
 
     /// What happened in it and below.

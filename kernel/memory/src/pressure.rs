@@ -29,7 +29,7 @@ use crate::group::MemoryGroup;
 pub(crate) use killer::may_use_reserve;
 pub use killer::{Freeing, Need, Policy, Verdict, set_policy};
 pub(crate) use lru::{FILES, Queues};
-pub(crate) use room::{Line, enforce};
+pub(crate) use room::{Line, enforce, take_back};
 pub use room::{again, make_room, persist, settled};
 use shrink::reclaim_in;
 pub use shrink::{Shrink, drop_pages, register, write_back_all};

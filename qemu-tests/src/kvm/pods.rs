@@ -230,6 +230,7 @@ fn while_it_runs(pods: &Pods<'_>, child: &mut Child) -> anyhow::Result<()> {
     pods.refuses(&["exec", name, "true"], OWN_FAILURE, "paused")?;
     pods.says(&["resume", name])?;
     pods.wait_for("the end of the pause", &["ps"], "running")?;
+    updates(pods)?;
     let stats = pods.says(&["stats", "--format", "json", name])?;
     ensure!(stats.contains("\"fs\":"), "stats says {stats:?}");
     in_its_cgroup(pods, &stats)?;
@@ -301,6 +302,27 @@ fn in_its_cgroup(pods: &Pods<'_>, stats: &str) -> anyhow::Result<()> {
     // 256 MiB of the guest and what the processes take.
     ensure!(used < limit && limit > 256 << 20, "stats says {stats}");
     ensure!(number("processes") > 0, "stats says {stats}");
+    Ok(())
+}
+
+/// Less memory while it runs, and as much as before; not more than it was started with, and not less than it needs.
+fn updates(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let name = &*pods.name;
+    let total = || {
+        let said = pods.says(&["exec", name, "grep", "MemTotal", "/proc/meminfo"])?;
+        let kib = said.split_whitespace().nth(1).context("no MemTotal")?;
+        Ok::<u64, anyhow::Error>(kib.parse()?)
+    };
+    let update = |size| ["update", "--memory", size, name];
+    let before = total()?;
+    pods.says(&update("96M"))?;
+    let lower = total()?;
+    ensure!(lower == 96 << 10, "of 96 MiB it has {lower} KiB");
+    pods.refuses(&update("4G"), 1, "was started with 256 MiB")?;
+    pods.refuses(&update("1M"), 1, "at least 32 MiB")?;
+    pods.says(&update("256M"))?;
+    let after = total()?;
+    ensure!(after == before, "it had {before} KiB and has {after}");
     Ok(())
 }
 

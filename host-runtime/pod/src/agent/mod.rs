@@ -21,7 +21,7 @@ use agent_protocol::{
     HelloResponse, ListProcessesRequest, ListProcessesResponse, PROTOCOL_VERSION, RPC_PORT,
     ReadFileRequest, ReseedRequest, ResizeTerminalRequest, STDIO_PORT, SetClockRequest,
     ShutdownRequest, SignalProcessRequest, StartProcessRequest, StatsRequest, StatsResponse,
-    WindowSize, WriteFileRequest, event::Kind,
+    UpdatePodRequest, WindowSize, WriteFileRequest, event::Kind,
 };
 use host_machine::Machine;
 use host_machine::bounds;
@@ -315,6 +315,19 @@ impl Agent {
     pub fn read_file(&self, request: &ReadFileRequest) -> Result<Vec<u8>, AgentError> {
         let answer = self.client.read_file(Context::default(), request);
         bounded("ReadFile", bounds::AGENT_WORK.get(), answer).map(|answer| answer.data)
+    }
+
+    /// Sets what the guest as a whole may use of its memory.
+    ///
+    /// # Errors
+    /// As every call; refused when so much is not there, or more is in use.
+    pub fn limit_memory(&self, bytes: u64) -> Result<(), AgentError> {
+        let request = UpdatePodRequest {
+            memory_limit_bytes: Some(bytes),
+            ..Default::default()
+        };
+        let answer = self.client.update_pod(Context::default(), &request);
+        bounded("UpdatePod", bounds::AGENT_WORK.get(), answer).map(drop)
     }
 
     /// Sets the guest's wall clock.

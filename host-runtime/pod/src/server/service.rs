@@ -23,8 +23,8 @@ use crate::runtime::blocking;
 use crate::stdio::{Broken, Ends};
 use crate::wire::{
     self, Empty, ExecRequest, ExecResponse, KillRequest, LogRecords, LogsRequest, MetricsResponse,
-    PodService, ResizeTerminalRequest, StateResponse, StatsResponse, Status, WaitRequest,
-    WaitResponse,
+    PodService, ResizeTerminalRequest, StateResponse, StatsResponse, Status, UpdateRequest,
+    WaitRequest, WaitResponse,
 };
 
 /// Exec ids of processes that came in here; no other client's begin so.
@@ -242,6 +242,15 @@ impl PodService for Service {
     async fn resume(&self, _: &TtrpcContext, _: Empty) -> Result<Empty> {
         let pod = Arc::clone(&self.pod);
         let done = blocking(move || pod.resume()).await;
+        done.map(|()| Empty::default()).map_err(refused)
+    }
+
+    async fn update(&self, _: &TtrpcContext, request: UpdateRequest) -> Result<Empty> {
+        let Some(bytes) = request.memory_bytes else {
+            return Ok(Empty::default());
+        };
+        let pod = Arc::clone(&self.pod);
+        let done = blocking(move || pod.limit_memory(bytes)).await;
         done.map(|()| Empty::default()).map_err(refused)
     }
 

@@ -163,6 +163,25 @@ fn a_limit_that_moves_below_the_usage_reclaims() {
 }
 
 #[test]
+fn a_limit_that_would_cost_a_life_is_refused() {
+    let disk = Arc::new(Disk::default());
+    let group = enter(10_000);
+    let mapping = file(&disk, 600);
+    read_all(&mapping, 600).unwrap();
+    let space = AddressSpace::new(false).unwrap();
+    assert_eq!(touch(&space, 50), Ok(()));
+    charge_to(MemoryGroup::ROOT);
+    // The file can go, the program's pages cannot, and some room is left beside them.
+    assert_eq!(group.group().try_set_limit(400), Ok(()));
+    assert_eq!(group.group().limit(), 400);
+    assert!(group.group().usage() <= 400 - RESERVE_FRAMES);
+    let refused = group.group().try_set_limit(RESERVE_FRAMES + 40);
+    assert_eq!((refused, group.group().limit()), (Err(Errno::EBUSY), 400));
+    assert_eq!(group.group().events().oom, 0);
+    assert_eq!(group.group().try_set_limit(5_000), Ok(()));
+}
+
+#[test]
 fn a_limit_above_holds_for_all_below() {
     let above = enter(200);
     let disk = Arc::new(Disk::default());

@@ -107,6 +107,30 @@ pub(crate) fn enforce(group: MemoryGroup, limit: usize) {
     }
 }
 
+/// Takes back what a group has beyond `limit`, as far as nobody has to die for it; whether that was enough.
+pub(crate) fn take_back(group: MemoryGroup, limit: usize) -> bool {
+    let thread = sched::thread::current();
+    let mut is_drained = false;
+    loop {
+        let over = group.usage().saturating_sub(limit);
+        if over == 0 {
+            return true;
+        }
+        let is_less = reclaim_in(group, over.min(BATCH)) > 0 || write_some_back(group);
+        if !is_less {
+            if is_drained {
+                return false;
+            }
+            machine::frame::release_kept();
+            is_drained = true;
+        }
+        if thread.is_killed() {
+            return false;
+        }
+        sched::cond_resched();
+    }
+}
+
 /// Writes one file's dirty pages back, so that they can be taken. `false` when there are none.
 fn write_some_back(group: MemoryGroup) -> bool {
     if numbers::DIRTY.get() == 0 {

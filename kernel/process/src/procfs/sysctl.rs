@@ -120,6 +120,7 @@ static VM: &[Item] = &[
         ),
     },
     Item::file("max_map_count", |_, to| line(65530, to)),
+    writable("memory_limit_kbytes", memory_limit, set_memory_limit),
     Item::file("min_free_kbytes", |_, to| {
         line(
             (memory::pressure::RESERVE_FRAMES * machine::PAGE_SIZE) >> 10,
@@ -133,6 +134,26 @@ static VM: &[Item] = &[
     Item::file("overcommit_ratio", |_, to| line(50, to)),
     Item::file("swappiness", |_, to| line(0, to)),
 ];
+
+/// How much memory may be used: what /proc/meminfo says there is.
+fn memory_limit(_: &Scope, to: &mut Text) -> Result<()> {
+    line(machine::frame::total() * (machine::PAGE_SIZE / 1024), to)
+}
+
+/// Not Linux's, whose machines stay as they are; for who owns the machine, not for the root of a container. More than
+/// there is means all. `EBUSY`: more than that is in use and cannot be taken back.
+fn set_memory_limit(_: &Scope, from: &[u8]) -> Result<()> {
+    let is_allowed = thread::current()
+        .is_none_or(|caller| caller.credentials().capable(fs::Capabilities::SYS_RESOURCE));
+    if !is_allowed {
+        return Err(Errno::EPERM);
+    }
+    let kbytes = usize::try_from(number(from)?).map_err(|_| Errno::EINVAL)?;
+    match kbytes / (machine::PAGE_SIZE / 1024) {
+        0 => Err(Errno::EINVAL),
+        frames => memory::MemoryGroup::ROOT.try_set_limit(frames),
+    }
+}
 
 /// What was last written to drop_caches.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
