@@ -379,20 +379,7 @@ fn execs(pods: &Pods<'_>) -> anyhow::Result<()> {
     pods.wait_for("what a detached exec has made", &look, "there")?;
     pods.refuses(&["exec", "-d", name, "/no/such"], 127, "/no/such")?;
     pods.refuses(&["exec", name, "/etc"], 126, "/etc")?;
-    let as_user = pods.says(&[
-        "exec",
-        "-u",
-        "1:2",
-        "-w",
-        "/etc",
-        name,
-        "sh",
-        "-c",
-        "id -u; pwd; echo named >/dev/stdout",
-    ])?;
-    let expected = "1\n/etc\nnamed\n";
-    ensure!(as_user == expected, "as another user: {as_user:?}");
-    device_rules(pods)?;
+    rights(pods)?;
     let killed = pods.nacre(&["exec", name, "sh", "-c", "kill -9 $$"])?;
     ensure!(killed.code == Some(137), "a killed exec ends as {killed:?}");
     let nacre = pods.options.nacre.display();
@@ -418,6 +405,26 @@ fn device_rules(pods: &Pods<'_>) -> anyhow::Result<()> {
             "the device {number}: {opened:?}"
         );
     }
+    Ok(())
+}
+
+/// What an exec may do and what not.
+fn rights(pods: &Pods<'_>) -> anyhow::Result<()> {
+    let name = &*pods.name;
+    let as_user = pods.says(&[
+        "exec",
+        "-u",
+        "1:2",
+        "-w",
+        "/etc",
+        name,
+        "sh",
+        "-c",
+        "id -u; pwd; echo named >/dev/stdout",
+    ])?;
+    let expected = "1\n/etc\nnamed\n";
+    ensure!(as_user == expected, "as another user: {as_user:?}");
+    device_rules(pods)?;
     Ok(())
 }
 
