@@ -53,7 +53,7 @@ pub(crate) struct Table {
 }
 
 /// One container.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Container {
     pub(crate) root: CString,
     /// Destinations of its mounts, in order.
@@ -81,7 +81,7 @@ pub(crate) struct Names {
 }
 
 /// One process that the host started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Process {
     /// `None` until the program runs.
     pub(crate) pid: Option<Pid>,
@@ -318,13 +318,7 @@ impl Pod {
                 format!("process \"{exec}\" of container \"{container}\" exists already");
             return Err(Refusal::new(FailureKind::FAILURE_KIND_EXISTS, sentence));
         }
-        let starting = Process {
-            pid: None,
-            exit: None,
-            terminal: None,
-            stdin: None,
-        };
-        processes.insert(exec.to_owned(), starting);
+        processes.insert(exec.to_owned(), Process::default());
         table.starting += 1;
         Ok(())
     }
