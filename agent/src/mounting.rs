@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Access, CWD, FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::path::DecInt;
@@ -25,6 +25,9 @@ const DEVICES: [(&CStr, u32, u32); 6] = [
     (c"/dev/urandom", 1, 9),
     (c"/dev/tty", 5, 0),
 ];
+
+/// The nodes of disks, below the agent's root and the container's.
+const DISKS: [&CStr; 4] = [c"dev/vda", c"dev/vdb", c"dev/vdc", c"dev/vdd"];
 
 /// The symbolic links beside them.
 const LINKS: [(&CStr, &CStr); 5] = [
@@ -287,7 +290,7 @@ fn mount_one(mount: &Prepared, sides: &Sides<'_>, made: &dyn Fn(usize)) -> Resul
     match &mount.kind {
         Kind::FileSystem { kind, devices } => {
             mount_at(mount, kind, &mount.data)?;
-            if *devices && make_devices() == Err(Errno::NOSYS) {
+            if *devices && make_devices(sides) == Err(Errno::NOSYS) {
                 // A kernel without mknod has its devices in a file system of its own.
                 rustix::mount::unmount(&mount.destination, UnmountFlags::DETACH)?;
                 mount_at(mount, c"devtmpfs", c"")?;
@@ -395,7 +398,7 @@ fn from_outside(
     enter(sides.root)
 }
 
-fn make_devices() -> Result<(), Errno> {
+fn make_devices(sides: &Sides<'_>) -> Result<(), Errno> {
     for (path, major, minor) in DEVICES {
         let device = rustix::fs::makedev(major, minor);
         let mode = Mode::from_raw_mode(0o666);
@@ -405,9 +408,27 @@ fn make_devices() -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
+    make_disks(sides)?;
     for (target, path) in LINKS {
         // Convenience only: an image may bring its own.
         let _ = rustix::fs::symlinkat(target, CWD, path);
+    }
+    Ok(())
+}
+
+/// The disks of the machine, which its owner gave it for the programs in it; only root can open them.
+fn make_disks(sides: &Sides<'_>) -> Result<(), Errno> {
+    for path in DISKS {
+        let found = match rustix::fs::statat(&sides.outside, path, AtFlags::empty()) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice => found,
+            // They are named one after the other.
+            Ok(_) | Err(_) => break,
+        };
+        let mode = Mode::from_raw_mode(found.st_mode & 0o777);
+        match rustix::fs::mknodat(CWD, path, FileType::BlockDevice, mode, found.st_rdev) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What the command line takes.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use host_machine::logging::{self, FORMAT_VARIABLE};
 
@@ -186,6 +187,30 @@ pub(super) struct StatsArgs {
     pub(super) pods: Vec<String>,
 }
 
+/// A disk as people write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DiskFile {
+    pub(super) file: PathBuf,
+    pub(super) is_read_only: bool,
+}
+
+impl FromStr for DiskFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (file, is_read_only) = match text.rsplit_once(':') {
+            Some((file, "ro")) => (file, true),
+            Some((file, "rw")) => (file, false),
+            _ => (text, false),
+        };
+        if file.is_empty() {
+            return Err("a disk is a file of raw blocks; write FILE or FILE:ro".to_owned());
+        }
+        let file = PathBuf::from(file);
+        Ok(Self { file, is_read_only })
+    }
+}
+
 /// How a list is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
@@ -275,10 +300,31 @@ pub(super) struct RunArgs {
     /// The guest's first programs [default: initramfs.img beside the kernel].
     #[arg(long, value_name = "FILE", env = "NACRE_INITRAMFS")]
     pub(super) initramfs: Option<PathBuf>,
+    /// A disk: a file of raw blocks, which the program finds as /dev/vda, the next as /dev/vdb; `:ro` to read it only.
+    #[arg(long, value_name = "FILE[:ro]")]
+    pub(super) disk: Vec<DiskFile>,
     /// Append the guest kernel's console log to this file.
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
     pub(super) program: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_may_be_read_only() {
+        let parsed = |text: &str| {
+            let disk: DiskFile = text.parse().expect("a disk");
+            (disk.file.display().to_string(), disk.is_read_only)
+        };
+        assert_eq!(parsed("a.img"), ("a.img".to_owned(), false));
+        assert_eq!(parsed("a.img:ro"), ("a.img".to_owned(), true));
+        assert_eq!(parsed("a.img:rw"), ("a.img".to_owned(), false));
+        assert_eq!(parsed("a:b"), ("a:b".to_owned(), false));
+        assert!(":ro".parse::<DiskFile>().is_err() && "".parse::<DiskFile>().is_err());
+    }
 }

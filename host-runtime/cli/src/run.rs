@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use agent_protocol::{CreateContainerRequest, Mount, SHARED_TAG, StartProcessRequest, User};
 use host_machine::printing::tell;
 use host_machine::{
-    LogTarget, Machine, MachineError, MachineKind, MachineSpec, Memory, Share, VmmProcess,
+    Disk, LogTarget, Machine, MachineError, MachineKind, MachineSpec, Memory, Share, VmmProcess,
 };
 use image::boot;
 use pod::cgroup::{Limits, Quota, Wish};
@@ -212,6 +212,11 @@ fn spec(args: &RunArgs) -> Result<MachineSpec, RunError> {
         tag: SHARED_TAG.to_owned(),
         dir: args.rootfs.clone(),
     }];
+    let disks = args.disk.iter().map(|disk| Disk {
+        file: disk.file.clone(),
+        is_read_only: disk.is_read_only,
+    });
+    spec.disks = disks.collect();
     let (kind, notice) = MachineKind::choose(args.machine.as_deref())?;
     if let Some(notice) = notice {
         tell(format_args!("nacre: {notice}"));

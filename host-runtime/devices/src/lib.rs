@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod balloon;
+pub mod blk;
 pub mod console;
 pub mod fs;
 pub mod mmio;

@@ -21,6 +21,8 @@ pub enum Role {
     Cpu,
     /// Reads and writes the guest's open files, and passes on what names one.
     Files,
+    /// Reads and writes one of the guest's disks, which is open.
+    Disk,
     /// The VMM's event loop.
     Main,
     /// The gofer, which opens files.
@@ -30,9 +32,10 @@ pub enum Role {
 }
 
 /// All roles.
-pub const ROLES: [Role; 5] = [
+pub const ROLES: [Role; 6] = [
     Role::Cpu,
     Role::Files,
+    Role::Disk,
     Role::Main,
     Role::Gofer,
     Role::Companion,
@@ -51,11 +54,9 @@ const ALL: [i64; 5] = [
 const CPU: [i64; 2] = [libc::SYS_sendmsg, libc::SYS_write];
 
 /// What is done with open files, and asking the gofer for those.
-const FILES: [i64; 23] = [
+const FILES: [i64; 21] = [
     libc::SYS_brk,
     libc::SYS_close,
-    libc::SYS_epoll_create1,
-    libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_wait,
     libc::SYS_fallocate,
@@ -74,6 +75,20 @@ const FILES: [i64; 23] = [
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
     libc::SYS_sendto,
+    libc::SYS_write,
+];
+
+const DISK: [i64; 11] = [
+    libc::SYS_brk,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_wait,
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_preadv,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_read,
+    libc::SYS_restart_syscall,
     libc::SYS_write,
 ];
 
@@ -194,6 +209,7 @@ impl Role {
         match self {
             Self::Cpu => "CPU",
             Self::Files => "files",
+            Self::Disk => "disk",
             Self::Main => "main",
             Self::Gofer => "gofer",
             Self::Companion => "companion",
@@ -208,6 +224,7 @@ impl Role {
         let plain: &[&[i64]] = match self {
             Self::Cpu => &[&CPU],
             Self::Files => &[&FILES],
+            Self::Disk => &[&DISK],
             Self::Main => &[&MAIN],
             Self::Gofer => &[&GOFER],
             Self::Companion => &[&FILES, &MAIN, &COMPANION],
@@ -231,7 +248,7 @@ impl Role {
         let controls: &[u64] = match self {
             Self::Cpu => &[KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS],
             Self::Main | Self::Companion => &[FIONBIO],
-            Self::Files | Self::Gofer => &[],
+            Self::Files | Self::Disk | Self::Gofer => &[],
         };
         if !controls.is_empty() {
             calls.insert(libc::SYS_ioctl, one_of(1, controls)?);
@@ -242,7 +259,7 @@ impl Role {
             let to_own = rule(&[(0, Eq, std::process::id().into()), (2, Eq, signal)])?;
             calls.insert(libc::SYS_tgkill, vec![to_own]);
         }
-        if self != Self::Cpu {
+        if !matches!(self, Self::Cpu | Self::Disk) {
             let commands = [
                 libc::F_GETFD,
                 libc::F_GETFL,

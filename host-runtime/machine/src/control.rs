@@ -35,8 +35,8 @@ const MAX_FDS: usize = 16;
 /// What a VMM needs to know to build its machine.
 ///
 /// It names no file to open: every file comes as a descriptor, in the order kernel, initramfs, log, the directory of
-/// each share, and the `cgroup.procs` of each of the host's cgroups that the process is to enter. The names are for
-/// messages only.
+/// each share, each disk, and the `cgroup.procs` of each of the host's cgroups that the process is to enter. The names
+/// are for messages only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VmConfig {
     /// The kernel's path, for messages.
@@ -45,6 +45,8 @@ pub struct VmConfig {
     pub initramfs: String,
     /// The shared directories' paths, for messages, and their tags.
     pub shares: Vec<ShareConfig>,
+    /// The disks' paths, for messages.
+    pub disks: Vec<String>,
     /// How many virtual CPUs, 1 to 4.
     pub cpus: u32,
     /// Guest memory.

@@ -87,6 +87,27 @@ pub enum MachineError {
         /// As given.
         path: PathBuf,
     },
+    /// A disk that is no whole number of sectors.
+    #[error(
+        "the disk {} has {bytes} bytes; a disk has a multiple of 512 (`truncate -s` makes one)",
+        path.display()
+    )]
+    DiskSize {
+        /// As given.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A disk that somebody has who writes, or that this one wants to write to while others read.
+    #[error(
+        "the disk {} is in use: another pod has it, and who writes to a disk has it alone; wait for that pod's end, \
+         or give both the disk read-only (FILE:ro)",
+        path.display()
+    )]
+    DiskInUse {
+        /// As given.
+        path: PathBuf,
+    },
     /// The shared directory is something else.
     #[error("the shared directory {} is not a directory", path.display())]
     NotADirectory {

@@ -31,6 +31,8 @@ pub struct Start {
     pub log: OwnedFd,
     /// The shared directory, if there is one.
     pub share: Option<(ShareConfig, OwnedFd)>,
+    /// The disks' files, with their names for messages.
+    pub disks: Vec<(String, OwnedFd)>,
 }
 
 /// Runs one machine over the control channel on standard input.
@@ -98,6 +100,9 @@ impl Start {
             [share] => Some((share.clone(), next()?)),
             _ => return Err("it has several shares"),
         };
+        let names = config.disks.iter().cloned();
+        let disks = names.map(|name| Ok((name, next()?)));
+        let disks = disks.collect::<Result<_, _>>()?;
         cgroup::enter(fds.collect())?;
         Ok(Self {
             config,
@@ -105,6 +110,7 @@ impl Start {
             initramfs,
             log,
             share,
+            disks,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,10 @@ pub const MIN_MEMORY: u64 = 32 << 20;
 pub const MAX_MEMORY: u64 = 256 << 30;
 /// The most directories that a machine shares with its guest.
 const MAX_SHARES: usize = 1;
+/// The most disks of a machine.
+pub const MAX_DISKS: usize = 4;
+/// What a disk's size is a multiple of, in bytes.
+const SECTOR: u64 = 512;
 
 /// What a microVM is made of.
 #[derive(Debug)]
@@ -171,8 +175,10 @@ pub struct Net {
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
-    /// A file with its blocks.
+    /// A file with its blocks, a whole number of 512 bytes.
     pub file: PathBuf,
+    /// The guest cannot write to it, and others may read it, too.
+    pub is_read_only: bool,
 }
 
 /// Something that a machine can be given, or lose, while it runs.
@@ -258,10 +264,12 @@ impl MachineSpec {
         if let Some(share) = self.shares.get(MAX_SHARES) {
             return unsupported(format!("a second share ({})", share.tag));
         }
-        let nets = self.nets.iter().cloned().map(Attachment::Net);
-        let mut others = nets.chain(self.disks.iter().cloned().map(Attachment::Disk));
-        match others.next() {
-            Some(other) => unsupported(other.name()),
+        if let Some(disk) = self.disks.get(MAX_DISKS) {
+            let file = disk.file.display();
+            return unsupported(format!("more than {MAX_DISKS} disks ({file})"));
+        }
+        match self.nets.first() {
+            Some(net) => unsupported(Attachment::Net(net.clone()).name()),
             None => Ok(()),
         }
     }
@@ -304,6 +312,41 @@ pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, MachineError> {
             source: errno.into(),
         },
     })
+}
+
+/// Opens a disk's file as the guest may use it, and keeps other pods from it: one that is written to has no other user.
+/// The lock is the open file's, so it lasts as long as any process of the machine does.
+pub(crate) fn open_disk(disk: &Disk) -> Result<OwnedFd, MachineError> {
+    let path = || disk.file.clone();
+    let failed = |source| MachineError::Open {
+        what: "disk",
+        path: path(),
+        source,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(!disk.is_read_only);
+    // What is no file is not waited for.
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(&disk.file).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        let (what, path) = ("disk", path());
+        return Err(MachineError::NotAFile { what, path });
+    }
+    let bytes = metadata.len();
+    if bytes == 0 || !bytes.is_multiple_of(SECTOR) {
+        let path = path();
+        return Err(MachineError::DiskSize { path, bytes });
+    }
+    let lock = match disk.is_read_only {
+        true => FlockOperation::NonBlockingLockShared,
+        false => FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(&file, lock) {
+        Ok(()) => Ok(file.into()),
+        Err(Errno::WOULDBLOCK) => Err(MachineError::DiskInUse { path: path() }),
+        Err(errno) => Err(failed(errno.into())),
+    }
 }
 
 /// Opens the console log's target. A FIFO is neither waited for nor waited on: without a reader, or with one that
@@ -356,11 +399,14 @@ mod tests {
         };
         assert!(refused(|spec| spec.memory.most *= 2).contains("memory that grows"));
         assert!(refused(|spec| spec.memory.backing = Backing::Shared).contains("shared guest"));
-        let disk = |spec: &mut MachineSpec| {
-            let file = PathBuf::from("/x.img");
-            spec.disks.push(Disk { file });
+        let disks = |spec: &mut MachineSpec| {
+            let disk = |number| Disk {
+                file: PathBuf::from(format!("/{number}.img")),
+                is_read_only: true,
+            };
+            spec.disks = (0..5).map(disk).collect();
         };
-        assert!(refused(disk).contains("the disk /x.img"));
+        assert!(refused(disks).contains("more than 4 disks (/4.img)"));
         let net = |spec: &mut MachineSpec| {
             let tap = "tap0".to_owned();
             spec.nets.push(Net { tap });
@@ -370,6 +416,29 @@ mod tests {
         spec.shares = vec![share("a"), share("b")];
         let said = spec.check().expect_err("two shares").to_string();
         assert!(said.contains("a second share (b)"), "{said}");
+    }
+
+    #[test]
+    fn a_disk_that_is_written_to_has_one_user() {
+        let file = std::env::temp_dir().join(format!("nacre-disk-{}", std::process::id()));
+        let open = |is_read_only| {
+            let file = file.clone();
+            open_disk(&Disk { file, is_read_only })
+        };
+        let refused = |is_read_only| open(is_read_only).expect_err("refused").to_string();
+        assert!(refused(false).contains("cannot open the disk"));
+        std::fs::write(&file, [0; 700]).expect("room");
+        assert!(refused(true).contains("has 700 bytes"));
+        std::fs::write(&file, [0; 1024]).expect("room");
+        let writer = open(false).expect("nobody else");
+        assert!(refused(false).contains("another pod has it"));
+        assert!(refused(true).contains("another pod has it"));
+        drop(writer);
+        let readers = (open(true).expect("free"), open(true).expect("shared"));
+        assert!(refused(false).contains("another pod has it"));
+        let written = rustix::io::write(&readers.0, &[1]);
+        assert_eq!(written, Err(Errno::BADF));
+        std::fs::remove_file(&file).expect("still there");
     }
 
     /// The run used to wait for a reader, and to ignore SIGTERM meanwhile.

@@ -53,6 +53,8 @@ pub struct Inherited {
     pub vsock: RawFd,
     /// The file system device's, and its tag.
     pub fs: Option<(RawFd, String)>,
+    /// The block devices'.
+    pub disks: Vec<RawFd>,
 }
 
 /// All arguments, for a machine that does not run before the monitor says so.
@@ -95,6 +97,9 @@ pub fn arguments(
     if let Some((fd, _)) = &inherited.fs {
         stream("fs", *fd, "");
     }
+    for (number, fd) in inherited.disks.iter().enumerate() {
+        stream(&format!("disk{number}"), *fd, "");
+    }
     add("-mon", "chardev=monitor,mode=control".to_owned());
     add("-serial", "chardev:log".to_owned());
     let mut device = |device: &str| add("-device", device.to_owned());
@@ -111,6 +116,9 @@ pub fn arguments(
             "vhost-user-fs-device,chardev=fs,tag={}",
             escaped(tag)
         ));
+    }
+    for number in 0..inherited.disks.len() {
+        device(&format!("vhost-user-blk,chardev=disk{number},num-queues=1"));
     }
     let file = |fd: RawFd| format!("/proc/self/fd/{fd}");
     add("-kernel", file(inherited.kernel));
@@ -145,6 +153,7 @@ mod tests {
             kernel: "k".to_owned(),
             initramfs: "i".to_owned(),
             shares: Vec::new(),
+            disks: Vec::new(),
             cpus: 2,
             memory: Memory::fixed((64 << 20) + 1),
             cmdline: cmdline.iter().map(|word| (*word).to_owned()).collect(),
@@ -158,6 +167,7 @@ mod tests {
             marks: 7,
             vsock: 8,
             fs: Some((9, tag.to_owned())),
+            disks: vec![10],
         };
         let words = arguments(&config, &inherited, 17)?;
         let words = words.iter().map(|word| word.display().to_string());
@@ -172,6 +182,8 @@ mod tests {
             "size=69206016,share=on",
             "socket,id=fs,fd=9",
             "vhost-user-fs-device,chardev=fs,tag=a,,b",
+            "socket,id=disk0,fd=10",
+            "vhost-user-blk,chardev=disk0",
             "-append nacre.cpus=2 nacre.epoch_ns=17 quiet PS1=\"a b\" -S",
         ] {
             assert!(line.contains(part), "{part} is not in {line}");

@@ -78,6 +78,15 @@ pub enum QemuError {
         #[source]
         source: io::Error,
     },
+    /// A disk cannot be served.
+    #[error("cannot give the guest the disk {path}: {source}")]
+    Disk {
+        /// As given.
+        path: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The shared directory cannot be served.
     #[error("cannot share the directory {path} with the guest: {source}")]
     SharedDir {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use devices::blk::Blk;
+use devices::blk::disk::Disk;
 use devices::console::ConsoleLog;
 use devices::fs::{self, Fs};
 use devices::vsock::Vsock;
@@ -54,20 +56,24 @@ struct Streams {
     marks: UnixStream,
     vsock: UnixStream,
     fs: Option<UnixStream>,
+    disks: Vec<UnixStream>,
 }
 
 impl Streams {
     /// Both ends of all.
-    fn pairs(has_fs: bool) -> Result<(Self, Self), QemuError> {
+    fn pairs(has_fs: bool, disks: usize) -> Result<(Self, Self), QemuError> {
         let pair = || UnixStream::pair().map_err(io("make a socket pair"));
         let (monitor, log, marks, vsock) = (pair()?, pair()?, pair()?, pair()?);
         let (fs, fs_theirs) = has_fs.then(pair).transpose()?.unzip();
+        let disks = (0..disks).map(|_| pair()).collect::<Result<Vec<_>, _>>()?;
+        let (disks, disks_theirs) = disks.into_iter().unzip();
         let ours = Self {
             monitor: monitor.0,
             log: log.0,
             marks: marks.0,
             vsock: vsock.0,
             fs,
+            disks,
         };
         let theirs = Self {
             monitor: monitor.1,
@@ -75,13 +81,14 @@ impl Streams {
             marks: marks.1,
             vsock: vsock.1,
             fs: fs_theirs,
+            disks: disks_theirs,
         };
         Ok((ours, theirs))
     }
 
     fn iter(&self) -> impl Iterator<Item = &UnixStream> {
         let others = [&self.monitor, &self.log, &self.marks, &self.vsock];
-        others.into_iter().chain(&self.fs)
+        others.into_iter().chain(&self.fs).chain(&self.disks)
     }
 }
 
@@ -91,6 +98,8 @@ impl Streams {
 /// When the host, QEMU or an input does not allow it.
 pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result<Ready, QemuError> {
     let (fs, gofer) = start.share.as_ref().map(shared_dir).transpose()?.unzip();
+    let disks = start.disks.iter().zip(0u32..).map(disk);
+    let disks = disks.collect::<Result<Vec<_>, _>>()?;
     let (mut qemu, streams) = launch(&start)?;
     let is_paused = Arc::<AtomicBool>::default();
     let service = |stream, poller| Service {
@@ -111,6 +120,10 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     if let (Some(fs), Some(stream)) = (fs, streams.fs) {
         let service = service(stream, backend::poller()?);
         served.push(backend::serve(fs, None, service)?);
+    }
+    for (disk, stream) in disks.into_iter().zip(streams.disks) {
+        let service = service(stream, backend::poller()?);
+        served.push(backend::serve(disk, None, service)?);
     }
     let log = Arc::new(ConsoleLog::new(start.log.into()));
     let readers = vec![
@@ -147,7 +160,7 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
 
 /// Starts QEMU; gives our ends of the streams. QEMU's are closed here, so that its end is seen on ours.
 fn launch(start: &Start) -> Result<(Qemu, Streams), QemuError> {
-    let (ours, theirs) = Streams::pairs(start.share.is_some())?;
+    let (ours, theirs) = Streams::pairs(start.share.is_some(), start.disks.len())?;
     let fs = theirs.fs.as_ref().zip(start.share.as_ref());
     let inherited = Inherited {
         kernel: start.kernel.as_raw_fd(),
@@ -157,6 +170,7 @@ fn launch(start: &Start) -> Result<(Qemu, Streams), QemuError> {
         marks: theirs.marks.as_raw_fd(),
         vsock: theirs.vsock.as_raw_fd(),
         fs: fs.map(|(fs, (share, _))| (fs.as_raw_fd(), share.tag.clone())),
+        disks: theirs.disks.iter().map(AsRawFd::as_raw_fd).collect(),
     };
     let mut handed = vec![start.kernel.as_fd(), start.initramfs.as_fd()];
     handed.extend(theirs.iter().map(AsFd::as_fd));
@@ -320,6 +334,17 @@ fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<(SharedDevice, Go
     link.wait_ready().map_err(failed)?;
     let device: SharedDevice = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
     Ok((device, gofer))
+}
+
+/// A block device with the blocks of this file.
+fn disk(((path, file), number): (&(String, OwnedFd), u32)) -> Result<SharedDevice, QemuError> {
+    let failed = |source| QemuError::Disk {
+        path: path.clone(),
+        source,
+    };
+    let file = file.try_clone().map_err(failed)?;
+    let disk = Disk::new(file.into(), format!("nacre-disk{number}")).map_err(failed)?;
+    Ok(Arc::new(Mutex::new(Blk::new(disk))))
 }
 
 /// Reads what the guest writes to its consoles.

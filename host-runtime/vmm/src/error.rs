@@ -86,6 +86,15 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
+    /// A disk cannot be served.
+    #[error("cannot give the guest the disk {path}: {}", said(.source))]
+    Disk {
+        /// As given.
+        path: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// Everything loaded does not fit.
     #[error(
         "kernel and page tables do not fit into {bytes} bytes of guest memory; give the microVM more"

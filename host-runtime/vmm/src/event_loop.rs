@@ -306,27 +306,25 @@ impl EventLoop {
     }
 }
 
-/// Serves one device's queues on a thread of its own, for as long as the process lives.
-pub fn serve_device(device: &SharedDevice, kicks: &[EventFd]) {
-    let Ok(poller) = epoll::create(CreateFlags::CLOEXEC) else {
-        return;
-    };
+/// A poller for the notifications of one device, made before its thread is confined.
+///
+/// # Errors
+/// When the host is out of descriptors, or its poller refuses.
+pub fn poll_kicks(kicks: &[EventFd]) -> Result<OwnedFd, VmmError> {
+    let poller = epoll::create(CreateFlags::CLOEXEC).map_err(polled)?;
     for (queue, kick) in (0u64..).zip(kicks) {
-        if epoll::add(
-            &poller,
-            borrow(kick),
-            EventData::new_u64(queue),
-            EventFlags::IN,
-        )
-        .is_err()
-        {
-            return;
-        }
+        let token = EventData::new_u64(queue);
+        epoll::add(&poller, borrow(kick), token, EventFlags::IN).map_err(polled)?;
     }
+    Ok(poller)
+}
+
+/// Serves one device's queues on a thread of its own, for as long as the process lives.
+pub fn serve_device(device: &SharedDevice, poller: &OwnedFd, kicks: &[EventFd]) {
     let mut events = Vec::with_capacity(kicks.len().max(1));
     loop {
         events.clear();
-        match epoll::wait(&poller, rustix::buffer::spare_capacity(&mut events), None) {
+        match epoll::wait(poller, rustix::buffer::spare_capacity(&mut events), None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return,
         }

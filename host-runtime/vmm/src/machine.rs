@@ -27,6 +27,8 @@ use super::ports::Ports;
 use super::vcpu::{self, Vcpu};
 use crate::sys::Vm;
 use devices::balloon::Balloon;
+use devices::blk::Blk;
+use devices::blk::disk::Disk;
 use devices::console::Console;
 use devices::console::ConsoleLog;
 use devices::fs::{Fs, TAG_LEN};
@@ -48,9 +50,18 @@ pub struct Ready {
     vm: Vm,
     vcpus: Vec<Vcpu>,
     event_loop: EventLoop,
-    fs: Option<(SharedDevice, Vec<EventFd>)>,
+    threads: Vec<DeviceThread>,
     bus: Arc<MmioBus<SharedMemory>>,
     gate: Arc<Gate>,
+}
+
+/// A device that has a thread of its own, since its requests wait for the host's disks.
+#[derive(Debug)]
+struct DeviceThread {
+    name: String,
+    role: Role,
+    device: SharedDevice,
+    kicks: Vec<EventFd>,
 }
 
 /// Builds the machine that was asked for.
@@ -98,9 +109,7 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let balloon = Balloon::new(Box::new(Reclaimed(Arc::clone(&ram.memory))));
     let balloon: SharedDevice = Arc::new(Mutex::new(balloon));
     event_loop.add_device(&balloon, devices.add(Arc::clone(&balloon))?)?;
-    let share = start.share.as_ref();
-    let fs = share.map(|(share, dir)| shared_dir(share, dir, &mut devices, &mut event_loop));
-    let fs = fs.transpose()?;
+    let threads = slow_devices(start.share, start.disks, &mut devices, &mut event_loop)?;
     confine::seclude()?;
     let device_count = devices.count();
     let mmio = Arc::new(MmioBus::new(MMIO_START, devices.registers));
@@ -137,7 +146,7 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
         vm,
         vcpus,
         event_loop,
-        fs,
+        threads,
         bus: mmio,
         gate,
     })
@@ -153,17 +162,18 @@ impl Ready {
             vm,
             vcpus,
             event_loop,
-            fs,
+            threads,
             bus,
             gate,
         } = self;
-        let threads = vcpus.len() + usize::from(fs.is_some()) + 1;
+        let count = vcpus.len() + threads.len() + 1;
         pause::prepare()?;
         // Passed twice: when all threads are up, and when all are confined.
-        let barrier = Arc::new(Barrier::new(threads));
-        if let Some((device, kicks)) = fs {
-            let serve = move || event_loop::serve_device(&device, &kicks);
-            spawn("fs".to_owned(), Role::Files, &barrier, serve)?;
+        let barrier = Arc::new(Barrier::new(count));
+        for thread in threads {
+            let poller = event_loop::poll_kicks(&thread.kicks)?;
+            let serve = move || event_loop::serve_device(&thread.device, &poller, &thread.kicks);
+            spawn(thread.name, thread.role, &barrier, serve)?;
         }
         let exits = vcpus.iter().map(|vcpu| Arc::clone(&vcpu.exits)).collect();
         let cpus = vcpus.into_iter().map(|mut vcpu| {
@@ -260,13 +270,30 @@ impl<'a> Devices<'a> {
     }
 }
 
+/// The devices that wait for the host's disks.
+fn slow_devices(
+    share: Option<(ShareConfig, OwnedFd)>,
+    disks: Vec<(String, OwnedFd)>,
+    devices: &mut Devices<'_>,
+    event_loop: &mut EventLoop,
+) -> Result<Vec<DeviceThread>, VmmError> {
+    let mut threads = Vec::new();
+    if let Some((share, dir)) = share {
+        threads.push(shared_dir(&share, &dir, devices, event_loop)?);
+    }
+    for ((path, file), number) in disks.into_iter().zip(0u32..) {
+        threads.push(disk(path, file, number, devices)?);
+    }
+    Ok(threads)
+}
+
 /// The device of a shared directory, whose files a gofer opens.
 fn shared_dir(
     share: &ShareConfig,
     dir: &OwnedFd,
     devices: &mut Devices<'_>,
     event_loop: &mut EventLoop,
-) -> Result<(SharedDevice, Vec<EventFd>), VmmError> {
+) -> Result<DeviceThread, VmmError> {
     let failed = |source| VmmError::SharedDir {
         path: share.path.clone(),
         source,
@@ -282,7 +309,30 @@ fn shared_dir(
     let fs: SharedDevice = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
     let kicks = devices.add(Arc::clone(&fs))?;
     event_loop.add_gofer(gofer)?;
-    Ok((fs, kicks))
+    Ok(DeviceThread {
+        name: "fs".to_owned(),
+        role: Role::Files,
+        device: fs,
+        kicks,
+    })
+}
+
+/// The block device of a file, which the guest finds as number so and so.
+fn disk(
+    path: String,
+    file: OwnedFd,
+    number: u32,
+    devices: &mut Devices<'_>,
+) -> Result<DeviceThread, VmmError> {
+    let disk = Disk::new(file.into(), format!("nacre-disk{number}"));
+    let disk = disk.map_err(|source| VmmError::Disk { path, source })?;
+    let device: SharedDevice = Arc::new(Mutex::new(Blk::new(disk)));
+    Ok(DeviceThread {
+        name: format!("disk{number}"),
+        role: Role::Disk,
+        kicks: devices.add(Arc::clone(&device))?,
+        device,
+    })
 }
 
 /// The image, and its file for who maps parts of it.

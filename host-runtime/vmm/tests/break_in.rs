@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use guest::Code;
-use host_machine::{ExitReason, MIN_MEMORY, Machine as _, MachineSpec, Memory, Share, VmmProcess};
+use host_machine::{
+    Disk, ExitReason, MIN_MEMORY, Machine as _, MachineSpec, Memory, Share, VmmProcess,
+};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 use take_over::{Call, Made, Number, Text, forbidden, inject, seize};
@@ -36,7 +38,7 @@ fn opening() -> Vec<Call> {
     }]
 }
 
-/// A machine with a shared directory that waits.
+/// A machine with a shared directory and a disk that waits.
 struct Victim {
     machine: VmmProcess,
     folder: PathBuf,
@@ -61,6 +63,10 @@ impl Victim {
         spec.vmm = Some(PathBuf::from(env!("CARGO_BIN_EXE_nacre-vmm")));
         let (tag, dir) = ("root".to_owned(), folder.join("shared"));
         spec.shares = vec![Share { tag, dir }];
+        spec.disks = vec![Disk {
+            file: write("disk.img", &[0; 4096]),
+            is_read_only: false,
+        }];
         let machine = VmmProcess::start(&spec).expect("it starts");
         Self { machine, folder }
     }
@@ -138,7 +144,7 @@ fn a_thread_that_was_taken_over_can_do_nothing() {
     if !can_break_in() {
         return;
     }
-    let roles = ["cpu0", "fs", "main", "gofer"];
+    let roles = ["cpu0", "fs", "disk0", "main", "gofer"];
     println!(
         "{:20}{}",
         "",

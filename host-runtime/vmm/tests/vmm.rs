@@ -432,7 +432,10 @@ fn what_cannot_be_attached_is_refused_by_name() {
     let machine = VmmProcess::start(&folder.config(&Code::default().wait())).expect("it starts");
     let disk = || {
         let file = PathBuf::from("/data.img");
-        Attachment::Disk(Disk { file })
+        Attachment::Disk(Disk {
+            file,
+            is_read_only: false,
+        })
     };
     for refused in [machine.attach(disk()), machine.detach(disk())] {
         let said = refused.expect_err("refused").to_string();

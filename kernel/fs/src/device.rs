@@ -1,7 +1,7 @@
-//! The registry of character devices, and devtmpfs, which shows a node for each.
+//! The registry of character devices, and devtmpfs, which shows a node for each, and for each of [`crate::block`].
 //!
 //! Drivers register here (terminals, the console, `ptmx`, those of [`mem`]); opening a device node, on any file
-//! system, finds its driver by number. There are no block devices: opening one is `ENXIO`.
+//! system, finds its driver by number.
 
 use alloc::sync::Arc;
 
@@ -79,8 +79,13 @@ pub fn register_char(
     };
     let old = DEVICES.lock().try_insert(id, registered)?;
     drop(old);
-    devtmpfs::add_node(id, name, mode);
+    devtmpfs::add_node(FileKind::CharDevice, id, name, mode);
     Ok(())
+}
+
+/// Shows a block device in devtmpfs.
+pub(crate) fn show_block(id: DeviceId, name: &str, mode: u32) {
+    devtmpfs::add_node(FileKind::BlockDevice, id, name, mode);
 }
 
 /// Registers the driver of all devices of a major number that have none of their own. devtmpfs shows no nodes for
@@ -104,8 +109,8 @@ pub(crate) fn open(
     flags: OpenFlags,
     credentials: &Arc<Credentials>,
 ) -> Result<Arc<dyn FileOps>> {
-    if node.kind != FileKind::CharDevice {
-        return Err(Errno::ENXIO);
+    if node.kind == FileKind::BlockDevice {
+        return crate::block::open(node.rdev, flags, credentials);
     }
     let found = DEVICES
         .lock()

@@ -19,6 +19,7 @@ fn start_one(device: Device, console: &str) -> Result<(), SetupError> {
         Kind::Console => fs::tty::add_console(device, console == "hvc0"),
         Kind::Entropy => fs::rng::add_device(device),
         Kind::Balloon => memory::reporting::add_device(device),
+        Kind::Block => fs::block::add_device(device),
         Kind::Socket => net::vsock::add_device(device),
         Kind::FileSystem => fs::fuse::add_device(device),
         kind => {

@@ -147,6 +147,7 @@ fn control() -> anyhow::Result<Made> {
                 tag: "root".to_owned(),
                 path: "/root".to_owned(),
             }],
+            disks: vec!["/disk.img".to_owned()],
             cpus: 2,
             memory: Memory::fixed(256 << 20),
             cmdline: vec!["quiet".to_owned()],

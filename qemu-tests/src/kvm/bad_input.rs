@@ -62,6 +62,20 @@ const CASES: &[Case] = &[
         boots: false,
     },
     Case {
+        name: "disk is not there",
+        arguments: &["--rootfs", "ROOT", "--disk", "NONE", "--", "true"],
+        code: OWN_FAILURE,
+        says: "cannot open the disk",
+        boots: false,
+    },
+    Case {
+        name: "disk of half a sector",
+        arguments: &["--rootfs", "ROOT", "--disk", "FILE", "--", "true"],
+        code: OWN_FAILURE,
+        says: "multiple of 512",
+        boots: false,
+    },
+    Case {
         name: "1 MiB of memory",
         arguments: &["--rootfs", "ROOT", "--memory", "1M", "--", "true"],
         code: OWN_FAILURE,

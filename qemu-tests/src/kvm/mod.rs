@@ -1,11 +1,12 @@
 //! `nacre run` on KVM, and by QEMU's software emulation: the same commands in a chroot on the host and in a microVM,
 //! with the same root file system, must give the same output, errors and exit code.
 //!
-//! [`scenarios`] are real work, [`terminal`] is job control under a pseudo-terminal, and
+//! [`scenarios`] are real work, [`terminal`] is job control under a pseudo-terminal, [`disks`] are block devices, and
 //! [`pods`] are the commands for pods that run, [`memory`] is what goes back to the host, [`bad_input`] and [`deaths`] are what goes wrong: a sentence, an exit code, nothing left behind.
 
 mod bad_input;
 mod deaths;
+mod disks;
 mod kills;
 mod memory;
 mod pods;
@@ -112,6 +113,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     terminal::run(options, &mut report)?;
     bad_input::run(options, &mut report)?;
     deaths::run(options, &mut report)?;
+    disks::run(options, &mut report)?;
     pods::run(options, &mut report)?;
     memory::run(options, &mut report);
     Ok(report)

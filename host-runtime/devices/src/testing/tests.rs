@@ -11,6 +11,8 @@ use super::fuzz::{
 };
 use crate::SharedDevice;
 use crate::balloon::{Balloon, Discard};
+use crate::blk::Blk;
+use crate::blk::disk::Disk;
 use crate::console::{Console, ConsoleLog};
 use crate::rng::Rng;
 use crate::vsock::Vsock;
@@ -33,6 +35,11 @@ fn no_queue_contents_harm_a_device() {
     let mut rng = Rng::default();
     let mut balloon = Balloon::new(Box::new(Nothing));
     let mut vsock = vsock();
+    let memory = rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC);
+    let disk = std::fs::File::from(memory.expect("memory"));
+    disk.set_len(64 * 512).expect("room");
+    let copy = disk.try_clone().expect("a descriptor");
+    let mut blk = Blk::new(Disk::new(copy, "disk".to_owned()).expect("a file"));
     let mut noise = Noise(0x0123_4567_89ab_cdef);
     for round in 0..200u16 {
         let mut input = noise.bytes(MEMORY / 2);
@@ -56,7 +63,21 @@ fn no_queue_contents_harm_a_device() {
         fuzz_queues(&mut rng, &input);
         fuzz_queues(&mut balloon, &input);
         fuzz_queues(&mut vsock, &input);
+        // The kind of a request is mostly one that exists, and its sector one of the disk.
+        for (at, kind) in [0, 1, 4, 8, 11, 13]
+            .into_iter()
+            .cycle()
+            .take(64)
+            .enumerate()
+        {
+            let request = at * 0x100;
+            input[request..request + 16].fill(0);
+            input[request] = kind;
+            input[request + 8] = at.to_le_bytes()[0];
+        }
+        fuzz_queues(&mut blk, &input);
     }
+    assert_eq!(disk.metadata().expect("a file").len(), 64 * 512);
 }
 
 /// Memory that cannot be taken back; it is asked for in whole pages only.

@@ -238,9 +238,16 @@ fn open_inputs(spec: &MachineSpec) -> Result<(VmConfig, Vec<OwnedFd>), MachineEr
     for share in &spec.shares {
         fds.push(spec::open_dir(&share.dir)?);
     }
+    for disk in &spec.disks {
+        fds.push(spec::open_disk(disk)?);
+    }
     if let Some(leaf) = &spec.leaf {
         fds.extend(leaf.open()?);
     }
+    let disks = spec
+        .disks
+        .iter()
+        .map(|disk| disk.file.display().to_string());
     let shares = spec.shares.iter().map(|share| ShareConfig {
         tag: share.tag.clone(),
         path: share.dir.display().to_string(),
@@ -249,6 +256,7 @@ fn open_inputs(spec: &MachineSpec) -> Result<(VmConfig, Vec<OwnedFd>), MachineEr
         kernel: boot.kernel.display().to_string(),
         initramfs: boot.initramfs.display().to_string(),
         shares: shares.collect(),
+        disks: disks.collect(),
         cpus: spec.cpus,
         memory: spec.memory,
         cmdline: boot.cmdline.clone(),

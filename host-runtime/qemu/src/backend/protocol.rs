@@ -249,7 +249,7 @@ impl VhostUserBackendReqHandlerMut for Backend {
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
         let mut features = VhostUserProtocolFeatures::MQ;
         // The file system's QEMU has itself.
-        if lock(&self.device).name() == "vsock" {
+        if lock(&self.device).name() != "fs" {
             features |= VhostUserProtocolFeatures::CONFIG;
         }
         Ok(features)

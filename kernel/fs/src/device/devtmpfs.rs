@@ -6,6 +6,7 @@ use abi::Result;
 use collections::{TryCollect, Vec};
 use machine::sync::SpinLock;
 
+use crate::block::MODE_OF_DISKS;
 use crate::file_system::{FileSystemType, MountRequest, SuperBlock};
 use crate::inode::{NewInode, NewKind};
 use crate::metadata::{DeviceId, FileKind};
@@ -46,7 +47,16 @@ impl FileSystemType for DevTmpFs {
             .map(|(id, device)| (*id, device.clone()))
             .try_collect()?;
         for (id, device) in devices {
-            make_node(&fs, id, &device.name, device.mode)?;
+            make_node(&fs, FileKind::CharDevice, id, &device.name, device.mode)?;
+        }
+        for disk in &crate::block::disks()? {
+            make_node(
+                &fs,
+                FileKind::BlockDevice,
+                disk.id(),
+                disk.name(),
+                MODE_OF_DISKS,
+            )?;
         }
         let super_block = SuperBlock::new(fs.clone())?;
         let mut instance = INSTANCE.lock();
@@ -56,30 +66,23 @@ impl FileSystemType for DevTmpFs {
 }
 
 /// A device was registered: shows it, if devtmpfs is in use. A name that is taken keeps its node.
-pub(super) fn add_node(id: DeviceId, name: &str, mode: u32) {
+pub(super) fn add_node(kind: FileKind, id: DeviceId, name: &str, mode: u32) {
     let fs = INSTANCE.lock().as_ref().map(|instance| instance.fs.clone());
     if let Some(fs) = fs
-        && make_node(&fs, id, name, mode).is_err()
+        && make_node(&fs, kind, id, name, mode).is_err()
     {
         machine::log!("devtmpfs: no memory for the node of {}", name);
     }
 }
 
 /// Makes `name` and the directories above it.
-fn make_node(fs: &TmpFs, id: DeviceId, name: &str, mode: u32) -> Result<()> {
+fn make_node(fs: &TmpFs, kind: FileKind, id: DeviceId, name: &str, mode: u32) -> Result<()> {
     let (directories, leaf) = name.rsplit_once('/').unwrap_or(("", name));
     let mut directory = fs.root_inode().clone();
     for part in directories.split('/').filter(|part| !part.is_empty()) {
         directory = child_or_new(fs, &directory, part, NewKind::Directory, 0o755)?;
     }
-    child_or_new(
-        fs,
-        &directory,
-        leaf,
-        NewKind::Device(FileKind::CharDevice, id),
-        mode,
-    )
-    .map(drop)
+    child_or_new(fs, &directory, leaf, NewKind::Device(kind, id), mode).map(drop)
 }
 
 fn child_or_new(

@@ -17,12 +17,12 @@ use zerocopy::IntoBytes;
 
 use super::handle::{Handle, HandleKey};
 use super::inode::FuseInode;
-use super::transfer::{self, page_offset};
 use super::wire::{FSyncIn, FlushIn, LSeekIn, LSeekOut, Op};
 use crate::file_ops::{Allocate, FileOps, Io, Seek, seek_in};
 use crate::flags::OpenFlags;
 use crate::inode::Inode;
 use crate::lock::{LockFamily, RemoteLocks};
+use crate::page_io::{self, page_offset};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const SEEK_DATA: u32 = 3;
@@ -207,10 +207,10 @@ impl FuseFile {
         let pages = (start + to.remaining())
             .div_ceil(PAGE_SIZE)
             .min(self.inode.session.max_pages);
-        let frames = transfer::allocate(pages)?;
+        let frames = page_io::allocate(pages)?;
         let (got, _) = self.inode.fetch(handle, offset / PAGE, &frames)?;
         let len = got.saturating_sub(start).min(to.remaining());
-        let done = transfer::give(&frames, start, len, to)?;
+        let done = page_io::give(&frames, start, len, to)?;
         Ok((done, got < pages * PAGE_SIZE || done < len))
     }
 
@@ -222,7 +222,7 @@ impl FuseFile {
         offset: u64,
         guard: &WriteGuard<'_>,
     ) -> Result<usize> {
-        let (frames, len) = transfer::take(from, offset, self.inode.session.max_pages)?;
+        let (frames, len) = page_io::take(from, offset, self.inode.session.max_pages)?;
         let mut stored = 0;
         while stored < len {
             let at = offset + stored as u64;

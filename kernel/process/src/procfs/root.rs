@@ -23,15 +23,13 @@ static ITEMS: &[Item] = &[
     Item::file("cmdline", |_, to| system::command_line(to)),
     Item::file("cpuinfo", |_, to| system::cpuinfo(to)),
     Item::file("devices", |_, to| system::devices(to)),
-    // No block devices, and no modules.
+    // Nothing is counted of disks, and there are no modules.
     Item::file("diskstats", |_, _| Ok(())),
     Item::file("filesystems", |_, to| system::filesystems(to)),
     Item::file("loadavg", |_, to| system::loadavg(to)),
     Item::file("meminfo", |_, to| system::meminfo(to)),
     Item::file("modules", |_, _| Ok(())),
-    Item::file("partitions", |_, to| {
-        to.push(b"major minor  #blocks  name\n\n")
-    }),
+    Item::file("partitions", |_, to| system::partitions(to)),
     Item {
         name: "slabinfo",
         mode: 0o400,

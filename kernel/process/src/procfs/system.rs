@@ -243,5 +243,25 @@ pub(super) fn devices(to: &mut Text) -> Result<()> {
     to.push(
         b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n\
       136 pts\n229 hvc\n\nBlock devices:\n",
-    )
+    )?;
+    if let Some(disk) = fs::block::disks()?.first() {
+        writeln!(to, "{:>3} virtblk", disk.id().major)?;
+    }
+    Ok(())
+}
+
+/// /proc/partitions: disks, whole ones, in KiB.
+pub(super) fn partitions(to: &mut Text) -> Result<()> {
+    to.push(b"major minor  #blocks  name\n\n")?;
+    for disk in &fs::block::disks()? {
+        let (id, blocks) = (disk.id(), disk.size_bytes() / 1024);
+        writeln!(
+            to,
+            "{:>4}  {:>7} {blocks:>10} {}",
+            id.major,
+            id.minor,
+            disk.name()
+        )?;
+    }
+    Ok(())
 }

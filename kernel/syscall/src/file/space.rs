@@ -104,6 +104,7 @@ fn sys_sync(cx: &mut Context<'_>) -> Result<u64> {
         // sync(2) has no way to report an error.
         let _ = mount.super_block().fs().sync();
     }
+    fs::block::sync_all()?;
     Ok(0)
 }
 
