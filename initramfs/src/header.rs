@@ -40,8 +40,15 @@ pub(crate) struct Header {
 impl Header {
     /// Decodes the header of `image`, checks its lengths and the index's checksum.
     pub(crate) fn read(image: &[u8]) -> Result<Self, ArchiveError> {
+        let header = Self::read_start(image, image.len())?;
+        check_sum(image, header.index(image))?;
+        Ok(header)
+    }
+
+    /// Decodes the header at the start of an image of `len` bytes and checks its lengths.
+    pub(crate) fn read_start(image: &[u8], len: usize) -> Result<Self, ArchiveError> {
         if image.len() < HEADER_LEN {
-            return Err(ArchiveError::TooShort { len: image.len() });
+            return Err(ArchiveError::TooShort { len });
         }
         if image[..8] != MAGIC {
             return Err(ArchiveError::BadMagic);
@@ -55,8 +62,7 @@ impl Header {
             data_offset: read_len(image, 24)?,
             image_len: read_len(image, 32)?,
         };
-        header.check_lengths(image.len())?;
-        check_sum(image, header.index(image))?;
+        header.check_lengths(len)?;
         Ok(header)
     }
 

@@ -13,13 +13,14 @@
 //!
 //! [`Archive`] is the reader (`no_std`, no allocation); it validates the whole index once, in
 //! [`Archive::new`], and everything after that is plain indexing. [`build`] is the host's writer.
-//! Nothing here locks: an archive never changes.
+//! Nothing here locks: an archive never changes. [`cpio`] reads the archives that other kernels take.
 #![cfg_attr(not(any(test, feature = "build")), no_std)]
 
 extern crate alloc;
 
 #[cfg(feature = "build")]
 pub mod build;
+pub mod cpio;
 mod error;
 mod format;
 mod header;
@@ -28,7 +29,7 @@ mod validate;
 
 pub use error::ArchiveError;
 pub use format::Kind;
-pub use reader::{Archive, Entry};
+pub use reader::{Archive, Entry, check_start};
 
 /// Unit of alignment of file contents, in bytes: the page of x86-64.
 pub const PAGE_SIZE: usize = 4096;

@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use initramfs::build::Builder;
+use initramfs::build::{Builder, Image};
+use initramfs::{Archive, Kind};
 
 use crate::programs::{self, Program};
 
@@ -147,8 +148,38 @@ pub fn write_archive(tree: &Tree, file: &Path) -> anyhow::Result<()> {
     fs::write(file, &*builder.build()?).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Writes the tree as a `newc` cpio archive, for Linux on the same machines.
-fn write_cpio(tree: &Tree, file: &Path) -> anyhow::Result<()> {
+/// Reads the tree of one of our archives.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub fn read_archive(file: &Path) -> anyhow::Result<Tree> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut image = Image::new();
+    image.extend_from_slice(&bytes);
+    let archive = Archive::new(&image)?;
+    let mut tree = Tree::new();
+    for entry in archive.entries().skip(1) {
+        let item = match entry.kind() {
+            Kind::Directory => Item::Directory,
+            Kind::Symlink => Item::Symlink(entry.target().to_owned()),
+            Kind::File => Item::File(entry.data().to_vec(), entry.mode() & 0o111 != 0),
+        };
+        let mut path = entry.name().to_owned();
+        let mut parent = entry.parent();
+        while parent.index() != 0 {
+            path = format!("{}/{path}", parent.name());
+            parent = parent.parent();
+        }
+        tree.push((path, item));
+    }
+    Ok(tree)
+}
+
+/// Writes the tree as a `newc` cpio archive, which Linux takes on the same machines, and our kernel, too.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_cpio(tree: &Tree, file: &Path) -> anyhow::Result<()> {
     let mut out = Vec::new();
     let mut add = |path: &str, mode: u32, data: &[u8]| {
         let size = data.len();

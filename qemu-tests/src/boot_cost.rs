@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Report;
+use crate::archive;
 use crate::qemu::{Boot, Configuration, Machine};
 
 /// The most instructions from the kernel's entry to PID 1's first. A minimal Linux 6.1 takes
@@ -52,6 +53,11 @@ pub fn run(kernel: &Path, initramfs: &Path) -> anyhow::Result<Report> {
         let result = small.and_then(|small| compare(small, large?));
         report.note(format!("{NAME}, 64 GiB with {what}"), result);
     }
+    let cpio = initramfs.with_extension("cpio");
+    archive::write_cpio(&archive::read_archive(initramfs)?, &cpio)?;
+    let booted = boot(kernel, &cpio, "256M", "max,-erms", "");
+    std::fs::remove_file(&cpio)?;
+    report.note("boot from a cpio archive", booted?.map(drop));
     let limited = boot(kernel, initramfs, "64G", "max,-erms", "nacre.memory=100M")?;
     let result = limited.and_then(|cost| match cost.total_kib {
         102_400 if cost.kib < 10_240 => Ok(()),

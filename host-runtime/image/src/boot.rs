@@ -1,10 +1,11 @@
 //! Where the guest's kernel and archive are: next to the program, however it was installed.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use host_machine::printing::said;
-use initramfs::{Archive, ArchiveError, PAGE_SIZE};
+use initramfs::ArchiveError;
 
 /// The two files that a guest boots from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,9 @@ fn locate_from(folder: &Path) -> Result<Images, ImagesNotFound> {
         })
 }
 
+/// How much of an archive is looked at.
+const START: usize = 128;
+
 /// Why an archive is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum BadArchive {
@@ -85,7 +89,8 @@ pub enum BadArchive {
     },
 }
 
-/// Checks an archive before a kernel is started that would only find it broken.
+/// Looks at the start of an archive before a kernel is started that would find it to be none, or cut off. What is in it was
+/// checked when it was built, and is by the kernel: no start takes the time for it.
 ///
 /// # Errors
 /// [`BadArchive`] names the file.
@@ -94,33 +99,54 @@ pub fn check_archive(path: &Path) -> Result<(), BadArchive> {
         path: path.to_owned(),
         source,
     };
-    let file = std::fs::read(path).map_err(read)?;
-    // The reader wants what mapping gives: a page boundary.
-    let mut memory = vec![0; file.len() + PAGE_SIZE];
-    let start = memory.as_ptr().align_offset(PAGE_SIZE).min(PAGE_SIZE);
-    let image = &mut memory[start..start + file.len()];
-    image.copy_from_slice(&file);
-    Archive::new(image)
-        .map(drop)
-        .map_err(|source| BadArchive::Broken {
-            path: path.to_owned(),
-            source,
-        })
+    let mut file = File::open(path).map_err(read)?;
+    let length = file.metadata().map_err(read)?.len();
+    let mut start = Vec::with_capacity(START);
+    let most = u64::try_from(START).unwrap_or(u64::MAX);
+    Read::take(&mut file, most)
+        .read_to_end(&mut start)
+        .map_err(read)?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    initramfs::check_start(&start, length).map_err(|source| BadArchive::Broken {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use initramfs::build::Builder;
+
     use super::{check_archive, locate_from};
 
     #[test]
     fn a_broken_archive_is_named() {
         let path = std::env::temp_dir().join(format!("nacre-archive-{}", std::process::id()));
-        fs::write(&path, [7; 5000]).unwrap();
-        let error = check_archive(&path).unwrap_err().to_string();
-        fs::remove_file(&path).unwrap();
+        let check = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            check_archive(&path).map_err(|error| error.to_string())
+        };
+        let error = check(&[7; 5000]).unwrap_err();
         assert!(error.contains("is broken") && error.contains("nacre-archive"));
+        assert!(check(b"").unwrap_err().contains("too few"));
+        let mut builder = Builder::new();
+        builder.file("a", 0o644, vec![7; 5000]).unwrap();
+        let archive = builder.build().unwrap();
+        assert_eq!(check(&archive), Ok(()));
+        let half = &archive[..archive.len() / 2];
+        assert!(check(half).unwrap_err().contains("cut short"));
+        // The rest is not read.
+        let mut damaged = archive.to_vec();
+        damaged[200..400].fill(0xff);
+        assert_eq!(check(&damaged), Ok(()));
+        assert_eq!(
+            check(b"070701"),
+            Ok(()),
+            "another kernel's, which ours takes, too"
+        );
+        fs::remove_file(&path).unwrap();
         assert!(check_archive(&path).is_err());
     }
 

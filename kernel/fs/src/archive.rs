@@ -1,7 +1,9 @@
-//! The root file system: a tmpfs that starts with the files of the initramfs archive.
+//! The root file system: a tmpfs that starts with the files of the initramfs archive, ours or a [`cpio`] one.
 //!
 //! Contents stay where the host put them: pages of the archive are read and mapped in place, and a page is
 //! copied when it is first written to. So a writable root costs a few inodes, not the files' bytes.
+
+mod cpio;
 
 use alloc::sync::Arc;
 
@@ -41,9 +43,14 @@ pub fn root_namespace(image: &'static [u8]) -> Result<Arc<MountNamespace>> {
         ..TmpFsOptions::default()
     };
     let fs = TmpFs::new("rootfs", &options)?;
-    if !image.is_empty() {
+    if initramfs::cpio::is_cpio(image) {
+        cpio::unpack(image, &fs)?;
+    } else if !image.is_empty() {
         let archive = Archive::new(image).map_err(|error| {
-            machine::log!("initramfs: {}", error);
+            match cpio::why_not(image) {
+                Some(reason) => machine::log!("initramfs: {}", reason),
+                None => machine::log!("initramfs: {}", error),
+            }
             Errno::EINVAL
         })?;
         unpack(&archive, &fs)?;

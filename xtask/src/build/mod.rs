@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use initramfs::Archive;
 use initramfs::build::Builder;
 
 use crate::shell;
@@ -83,7 +84,10 @@ fn write_archive(agent: &Path, archive: &Path) -> anyhow::Result<()> {
     }
     let bytes = fs::read(agent).with_context(|| format!("cannot read {}", agent.display()))?;
     builder.file("/init", 0o755, bytes)?;
-    write(archive, &builder.build()?)
+    let image = builder.build()?;
+    // Whoever starts from it looks at its first bytes only.
+    Archive::new(&image)?;
+    write(archive, &image)
 }
 
 /// Writes a file of the image by way of a new file, so that a microVM which has the old one

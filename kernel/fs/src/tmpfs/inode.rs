@@ -8,6 +8,7 @@ use core::sync::atomic::AtomicBool;
 use abi::{Errno, Result};
 use collections::{TryCollect, try_arc};
 use machine::sync::SpinLock;
+use memory::io::IoReader;
 use memory::{Quota, pressure};
 
 use super::Usage;
@@ -133,6 +134,16 @@ impl TmpInode {
             Contents::Directory(_) => Err(Errno::EISDIR),
             Contents::Symlink(_) | Contents::Node => Err(Errno::EINVAL),
         }
+    }
+
+    /// Gives a regular file these contents, from its start on.
+    pub(crate) fn fill(&self, contents: &[u8]) -> Result<()> {
+        let mut from = IoReader::kernel(contents);
+        while from.remaining() > 0 {
+            let done = contents.len() - from.remaining();
+            self.regular()?.mapping.write(done as u64, &mut from)?;
+        }
+        Ok(())
     }
 
     pub(super) fn usage(&self) -> &Usage {
