@@ -317,7 +317,7 @@ impl BlockQueue {
         loop {
             let (found, collected) = self.activity.wait_until(|| {
                 let mut found = look();
-                let collected = found.is_none() && self.collect();
+                let collected = found.is_none() && self.take_completed();
                 if collected {
                     found = look();
                 }
@@ -333,7 +333,7 @@ impl BlockQueue {
     }
 
     /// Tells every request that the device is done with; whether there was one.
-    fn collect(&self) -> bool {
+    fn take_completed(&self) -> bool {
         let mut any = false;
         while let Some(done) = self.requests.completed() {
             *done.context.0.lock() = true;
