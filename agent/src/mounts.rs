@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use agent_protocol::{FailureKind, Mount, MountOptions};
+use agent_protocol::{FailureKind, Mount, MountOptions, SHARED_TAG};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
@@ -213,6 +213,14 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
                 source.to_string_lossy().into_owned(),
             )
         }
+        // What is attached beside the shared directory; that itself is not for containers to mount.
+        "virtiofs" if attached(&mount.source) => (
+            Kind::FileSystem {
+                kind: c_string("virtiofs")?,
+                devices: false,
+            },
+            mount.source.clone(),
+        ),
         "proc" | "tmpfs" | "devpts" | "devtmpfs" | "sysfs" | "mqueue" | "cgroup" | "cgroup2" => {
             let devices = destination == "/dev" && mount.type_ == "tmpfs";
             let source = if mount.source.is_empty() {
@@ -251,6 +259,12 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
         absent: false,
         late: false,
     })
+}
+
+/// Whether this source is a directory attached to the shared one's device.
+fn attached(source: &str) -> bool {
+    let name = source.strip_prefix(SHARED_TAG);
+    name.is_some_and(|name| name.starts_with('/') && name.len() > 1)
 }
 
 /// An absolute path of plain names, without a slash at its end.

@@ -8,6 +8,7 @@ use host_machine::logging::{self, FORMAT_VARIABLE};
 use super::moment::Moment;
 use super::signals::SignalNumber;
 use super::size::Size;
+use super::volume::Volume;
 
 /// Runs containers, each pod in a microVM on the Nacre kernel.
 #[derive(Debug, clap::Parser)]
@@ -273,6 +274,9 @@ pub(super) struct RunArgs {
     /// Print how long each phase took.
     #[arg(long)]
     pub(super) timings: bool,
+    /// Let the program see a directory of the host, with :ro at the end without changing it.
+    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
+    pub(super) volumes: Vec<Volume>,
     /// Set a variable; without a value it is taken from here.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(super) env: Vec<String>,

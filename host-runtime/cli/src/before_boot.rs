@@ -26,13 +26,17 @@ pub(super) fn check(args: &RunArgs, request: &StartProcessRequest) -> Result<(),
             path: request.cwd.clone(),
         });
     }
-    if root.is_no_directory(&request.cwd) {
+    let is_covered = |path: &str| args.volumes.iter().any(|volume| volume.has(path));
+    if root.is_no_directory(&request.cwd) && !is_covered(&request.cwd) {
         return Err(RunError::Cwd {
             path: request.cwd.clone(),
         });
     }
     let program = request.args.first().map_or("", String::as_str);
     let programs = root::candidates(program, &request.env);
+    if programs.iter().any(|program| is_covered(program)) {
+        return Ok(());
+    }
     match root.unrunnable(&programs, &request.cwd) {
         None => Ok(()),
         Some(why) => Err(RunError::Program {

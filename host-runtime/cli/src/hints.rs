@@ -3,8 +3,8 @@
 /// Options with the same answer, and that answer.
 const HINTS: &[(&[&str], &str)] = &[
     (
-        &["-v", "--volume", "--mount"],
-        "the program sees one directory of the host, that of --rootfs; put there what it needs",
+        &["--mount", "--volumes-from", "--tmpfs"],
+        "directories of the host are given by -v HOST:GUEST, or HOST:GUEST:ro",
     ),
     (
         &["--rm"],
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn dockers_short_names_are_taken_where_the_meaning_is_the_same() {
-        let words = "nacre run --rootfs / -m 1G -w /etc -it -e A=1 -u 7 --name x -- true";
+        let words = "nacre run --rootfs / -m 1G -w /etc -v /a:/b -it -e A=1 -u 7 --name x -- true";
         Args::try_parse_from(words.split(' ')).expect("arguments");
     }
 }

@@ -28,6 +28,7 @@ mod stats;
 mod table;
 mod terminal;
 mod timings;
+mod volume;
 
 use std::process::ExitCode;
 

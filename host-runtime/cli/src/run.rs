@@ -26,6 +26,7 @@ use super::session::{Force, HANG_UP_GRACE, LocalStdio, Session};
 use super::signals::Caught;
 use super::terminal::RawTerminal;
 use super::timings::Marks;
+use super::volume::{self, Volume};
 
 /// The container's name within its pod.
 const CONTAINER: &str = "run";
@@ -35,6 +36,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Runs the program and gives the code to exit with.
 pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     check_rootfs(args)?;
+    args.volumes.iter().try_for_each(Volume::check)?;
     if args.tty && args.interactive && !rustix::termios::isatty(io::stdin()) {
         return Err(RunError::NotATerminal);
     }
@@ -110,7 +112,8 @@ fn run_in(
         .with_memory(args.memory.0);
     let pod = Arc::new(pod);
     marks.count("agent answered", &**machine);
-    let container = pod.create_container(&container_request(), request)?;
+    volume::attach(&args.volumes, &**machine)?;
+    let container = pod.create_container(&container_request(&args.volumes), request)?;
     marks.count("container mounted", &**machine);
     // Until the machine is off: who waits for a program in it hears how it ended.
     let _server = PodServer::start(
@@ -257,7 +260,7 @@ fn local_stdio(interactive: bool) -> Result<LocalStdio, RunError> {
 }
 
 /// The shared directory with what every Linux program expects mounted in it.
-fn container_request() -> CreateContainerRequest {
+fn container_request(volumes: &[Volume]) -> CreateContainerRequest {
     let mount = |destination: &str, kind: &str, options: &[&str], optional| Mount {
         destination: destination.to_owned(),
         type_: kind.to_owned(),
@@ -274,7 +277,7 @@ fn container_request() -> CreateContainerRequest {
         "mode=0620",
         "gid=5",
     ];
-    CreateContainerRequest {
+    let mut request = CreateContainerRequest {
         id: CONTAINER.to_owned(),
         mounts: vec![
             mount("/proc", "proc", &["nosuid", "noexec", "nodev"], false),
@@ -294,7 +297,9 @@ fn container_request() -> CreateContainerRequest {
             mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"], true),
         ],
         ..Default::default()
-    }
+    };
+    request.mounts.extend(volume::mounts(volumes));
+    request
 }
 
 fn process_request(args: &RunArgs) -> Result<StartProcessRequest, RunError> {

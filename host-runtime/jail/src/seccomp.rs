@@ -74,7 +74,7 @@ const FILES: [i64; 21] = [
     libc::SYS_read,
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
-    libc::SYS_sendto,
+    libc::SYS_sendmsg,
     libc::SYS_write,
 ];
 
@@ -128,7 +128,7 @@ const MAIN: [i64; 31] = [
 ];
 
 /// Names of files, their attributes, and directories; not what is in files.
-const GOFER: [i64; 57] = [
+const GOFER: [i64; 56] = [
     libc::SYS_brk,
     libc::SYS_close,
     libc::SYS_exit,
@@ -161,7 +161,7 @@ const GOFER: [i64; 57] = [
     libc::SYS_openat2,
     libc::SYS_read,
     libc::SYS_readlinkat,
-    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
     libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_restart_syscall,
@@ -170,7 +170,6 @@ const GOFER: [i64; 57] = [
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_sendmsg,
-    libc::SYS_sendto,
     libc::SYS_setgroups,
     libc::SYS_setresgid,
     libc::SYS_setresuid,

@@ -5,6 +5,7 @@
 //! of it.
 
 use std::fmt::Display;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::control::{
     self, Call, Event, FIRST_CALL, MAX_MESSAGE, Message, Reply, Request, ShareConfig, VERSION,
     VmConfig,
 };
-use crate::{ExitReason, Phase, cgroup};
+use crate::printing::said;
+use crate::{Attachment, ExitReason, Phase, cgroup};
 
 /// What comes with a start request.
 #[derive(Debug)]
@@ -35,6 +37,64 @@ pub struct Start {
     pub disks: Vec<(String, OwnedFd)>,
 }
 
+/// What can be attached to a machine that runs, and detached: directories.
+pub trait Directories {
+    /// Lets the guest mount this directory by a name.
+    ///
+    /// # Errors
+    /// `EEXIST` for a name that is taken.
+    fn attach(&self, name: &str, directory: OwnedFd, read_only: bool) -> io::Result<()>;
+
+    /// Takes it back.
+    ///
+    /// # Errors
+    /// `ENOENT` for a name that is not known.
+    fn detach(&self, name: &str) -> io::Result<()>;
+}
+
+/// The answer to [`Request::Attach`], of a machine with these directories, if it has any.
+///
+/// # Errors
+/// A sentence that names what was to be attached.
+pub fn attach<D: Directories + ?Sized>(
+    what: &Attachment,
+    mut fds: Vec<OwnedFd>,
+    directories: Option<&D>,
+) -> Result<Reply, String> {
+    let refused = |why: &str| Err(format!("{} cannot be attached: {why}", what.name()));
+    let Attachment::Share(tree) = what else {
+        return refused("it can only be there from the start of the microVM");
+    };
+    match (directories, fds.pop()) {
+        (Some(directories), Some(directory)) => {
+            match directories.attach(&tree.name, directory, tree.read_only) {
+                Ok(()) => Ok(Reply::Done),
+                Err(error) => refused(&said(&error)),
+            }
+        }
+        (None, _) => refused("the microVM was started without a shared directory"),
+        (_, None) => refused("the request came without its descriptor"),
+    }
+}
+
+/// The answer to [`Request::Detach`].
+///
+/// # Errors
+/// As [`attach`].
+pub fn detach<D: Directories + ?Sized>(
+    what: &Attachment,
+    directories: Option<&D>,
+) -> Result<Reply, String> {
+    let refused = |why: &str| Err(format!("{} cannot be detached: {why}", what.name()));
+    match (what, directories) {
+        (Attachment::Share(tree), Some(directories)) => match directories.detach(&tree.name) {
+            Ok(()) => Ok(Reply::Done),
+            Err(error) => refused(&said(&error)),
+        },
+        _ => refused("it was never attached"),
+    }
+}
+
 /// Runs one machine over the control channel on standard input.
 ///
 /// `confined` is what came of confining the process, which has to be done before anything is opened. `machine`
@@ -44,7 +104,7 @@ pub fn serve<E: Display>(
     confined: Result<(), E>,
     machine: impl FnOnce(OwnedFd, &Arc<Reporter>, &mut dyn FnMut()) -> Result<ExitReason, E>,
 ) -> ExitCode {
-    let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else {
+    let Ok(control) = io::stdin().as_fd().try_clone_to_owned() else {
         return ExitCode::FAILURE;
     };
     let Ok(for_events) = control.try_clone() else {

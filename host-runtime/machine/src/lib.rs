@@ -30,7 +30,7 @@ pub use exit::ExitReason;
 pub use process::VmmProcess;
 pub use spec::{
     Attachment, Backing, Boot, Disk, LogTarget, MAX_CPUS, MAX_DISKS, MAX_MEMORY, MIN_MEMORY,
-    MachineKind, MachineSpec, Memory, Net, Share,
+    MachineKind, MachineSpec, Memory, Net, Share, SubTree,
 };
 pub use stats::{DeviceStats, Stats};
 pub use timings::{Phase, Timings};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::{CgroupLeaf, MachineError};
@@ -165,6 +166,17 @@ pub struct Share {
     pub dir: PathBuf,
 }
 
+/// A directory of the host beside the one of a [`Share`], attached and detached while the guest runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubTree {
+    /// The guest mounts it from the source `TAG/NAME`, of which this is the latter.
+    pub name: String,
+    /// The directory.
+    pub dir: PathBuf,
+    /// Whether the host lets the guest read only.
+    pub read_only: bool,
+}
+
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Net {
@@ -186,7 +198,7 @@ pub struct Disk {
 #[serde(rename_all = "snake_case")]
 pub enum Attachment {
     /// A directory.
-    Share(Share),
+    Share(SubTree),
     /// A network.
     Net(Net),
     /// A disk.
@@ -198,7 +210,7 @@ impl Attachment {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Self::Share(share) => format!("the share {}", share.tag),
+            Self::Share(share) => format!("the directory {}", share.dir.display()),
             Self::Net(net) => format!("the network {}", net.tap),
             Self::Disk(disk) => format!("the disk {}", disk.file.display()),
         }
@@ -346,6 +358,20 @@ pub(crate) fn open_disk(disk: &Disk) -> Result<OwnedFd, MachineError> {
         Ok(()) => Ok(file.into()),
         Err(Errno::WOULDBLOCK) => Err(MachineError::DiskInUse { path: path() }),
         Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// Opens a directory as a mount of its own that is nowhere, with what is mounted below it: nothing is above that, also
+/// for whoever gets hold of the descriptor. Who may not mount has the directory itself.
+pub(crate) fn open_sub_tree(path: &Path) -> Result<OwnedFd, MachineError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    // For its errors, and what it may be.
+    let directory = open_dir(path)?;
+    match rustix::mount::open_tree(&directory, c"", flags | OpenTreeFlags::AT_EMPTY_PATH) {
+        Ok(tree) => Ok(tree),
+        Err(_) => Ok(directory),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use devices::console::ConsoleLog;
 use devices::fs::{self, Fs};
 use devices::vsock::Vsock;
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request, ShareConfig};
-use host_machine::far_end::{Reporter, Start};
+use host_machine::far_end::{self, Directories, Reporter, Start};
 use host_machine::{ExitReason, Phase, Stats};
 use jail::gofer::Gofer;
 use jail::seccomp::{self, Role};
@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::backend::memory::SharedMemory;
-use crate::backend::{self, Served, Service, SharedDevice};
+use crate::backend::{self, Served, Service};
 use crate::command::Inherited;
 use crate::error::{QemuError, io};
 use crate::monitor::Monitor;
@@ -40,12 +40,33 @@ pub struct Ready {
     control: OwnedFd,
     vsock: Arc<Mutex<Vsock<SharedMemory>>>,
     served: Vec<Served>,
+    files: Option<SharedFiles>,
     is_paused: Arc<AtomicBool>,
     log: Arc<ConsoleLog>,
     /// What reads the guest's log and its marks, to their ends.
     readers: Vec<JoinHandle<()>>,
     reporter: Arc<Reporter>,
     counts_instructions: bool,
+}
+
+/// The file system device, which has threads of its own, as the owner's requests see it.
+#[derive(Debug, Clone)]
+struct SharedFiles(Arc<Mutex<Fs<SharedMemory>>>);
+
+impl SharedFiles {
+    fn lock(&self) -> MutexGuard<'_, Fs<SharedMemory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Directories for SharedFiles {
+    fn attach(&self, name: &str, directory: OwnedFd, read_only: bool) -> std::io::Result<()> {
+        self.lock().attach(name, directory, read_only)
+    }
+
+    fn detach(&self, name: &str) -> std::io::Result<()> {
+        self.lock().detach(name)
+    }
 }
 
 /// Our ends of what stands between us and QEMU, or QEMU's.
@@ -97,7 +118,7 @@ impl Streams {
 /// # Errors
 /// When the host, QEMU or an input does not allow it.
 pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result<Ready, QemuError> {
-    let (fs, gofer) = start.share.as_ref().map(shared_dir).transpose()?.unzip();
+    let (files, gofer) = start.share.as_ref().map(shared_dir).transpose()?.unzip();
     let disks = start.disks.iter().zip(0u32..).map(disk);
     let disks = disks.collect::<Result<Vec<_>, _>>()?;
     let (mut qemu, streams) = launch(&start)?;
@@ -117,7 +138,7 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let (device, same) = (Arc::clone(&vsock), Arc::clone(&vsock));
     let service_of_vsock = service(streams.vsock, poller);
     let mut served = vec![backend::serve(device, Some(same), service_of_vsock)?];
-    if let (Some(fs), Some(stream)) = (fs, streams.fs) {
+    if let (Some(SharedFiles(fs)), Some(stream)) = (files.clone(), streams.fs) {
         let service = service(stream, backend::poller()?);
         served.push(backend::serve(fs, None, service)?);
     }
@@ -150,6 +171,7 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
         control,
         vsock,
         served,
+        files,
         is_paused,
         log,
         readers,
@@ -280,14 +302,8 @@ impl Ready {
                 instructions: self.instructions(),
             })),
             Request::Start(_) => Err("the machine has been started before".to_owned()),
-            Request::Attach(what) => Err(format!(
-                "{} cannot be attached to a running microVM yet; start it with it",
-                what.name()
-            )),
-            Request::Detach(what) => Err(format!(
-                "{} cannot be detached from a running microVM yet",
-                what.name()
-            )),
+            Request::Attach(what) => far_end::attach(&what, fds, self.files.as_ref()),
+            Request::Detach(what) => far_end::detach(&what, self.files.as_ref()),
         })
     }
 
@@ -319,7 +335,7 @@ impl Ready {
 }
 
 /// A file system device that serves this directory, whose files a gofer opens.
-fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<(SharedDevice, Gofer), QemuError> {
+fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<(SharedFiles, Gofer), QemuError> {
     let failed = |source| QemuError::SharedDir {
         path: share.path.clone(),
         source,
@@ -332,8 +348,8 @@ fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<(SharedDevice, Go
     let (gofer, link) = Gofer::start(dir).map_err(failed)?;
     fs::prepare_process();
     link.wait_ready().map_err(failed)?;
-    let device: SharedDevice = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
-    Ok((device, gofer))
+    let files = SharedFiles(Arc::new(Mutex::new(Fs::remote(&share.tag, link))));
+    Ok((files, gofer))
 }
 
 /// A block device with the blocks of this file.

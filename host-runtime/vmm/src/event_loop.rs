@@ -1,6 +1,7 @@
 //! The VMM's main thread: waits for the parent, the guest's notifications, the streams' host ends and
 //! the machine's end, and hands each to whom it concerns.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +15,11 @@ use super::memory::SharedMemory;
 use super::pause::CpuThreads;
 use devices::VirtioDevice;
 use devices::console::ConsoleLog;
+use devices::fs::Fs;
 use devices::mmio::MmioBus;
 use devices::vsock::{STREAM_TOKEN, Vsock};
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request};
-use host_machine::far_end::Reporter;
+use host_machine::far_end::{self, Directories, Reporter};
 use host_machine::{DeviceStats, ExitReason, Stats};
 use jail::gofer::Gofer;
 
@@ -43,6 +45,21 @@ pub struct EventLoop {
     kicks: Vec<Kick>,
     vsock: Option<Arc<Mutex<Vsock<SharedMemory>>>>,
     gofer: Option<Gofer>,
+    files: Option<SharedFiles>,
+}
+
+/// The file system device, which has a thread of its own, as the owner's requests see it.
+#[derive(Debug, Clone)]
+pub struct SharedFiles(pub Arc<Mutex<Fs<SharedMemory>>>);
+
+impl Directories for SharedFiles {
+    fn attach(&self, name: &str, directory: OwnedFd, read_only: bool) -> io::Result<()> {
+        lock(&self.0).attach(name, directory, read_only)
+    }
+
+    fn detach(&self, name: &str) -> io::Result<()> {
+        lock(&self.0).detach(name)
+    }
 }
 
 /// What the owner's requests are about, once the machine runs.
@@ -123,6 +140,7 @@ impl EventLoop {
             kicks: Vec::new(),
             vsock: None,
             gofer: None,
+            files: None,
         })
     }
 
@@ -181,15 +199,16 @@ impl EventLoop {
         self.add_device(&device, kicks)
     }
 
-    /// Ends the machine when this gofer ends.
+    /// Attaches directories to these files, and ends the machine when their gofer ends.
     ///
     /// # Errors
     /// When the host's poller refuses.
-    pub fn add_gofer(&mut self, gofer: Gofer) -> Result<(), VmmError> {
+    pub fn add_gofer(&mut self, gofer: Gofer, files: SharedFiles) -> Result<(), VmmError> {
         let token = EventData::new_u64(GOFER);
         // That it hung up is told unasked; its answers are for another thread.
         epoll::add(&*self.poller, gofer.socket(), token, EventFlags::empty()).map_err(polled)?;
         self.gofer = Some(gofer);
+        self.files = Some(files);
         Ok(())
     }
 
@@ -287,14 +306,8 @@ impl EventLoop {
                 Ok(Reply::Stats(stats))
             }
             Request::Start(_) => Err("the machine has been started before".to_owned()),
-            Request::Attach(what) => Err(format!(
-                "{} cannot be attached to a running microVM yet; start it with it",
-                what.name()
-            )),
-            Request::Detach(what) => Err(format!(
-                "{} cannot be detached from a running microVM yet",
-                what.name()
-            )),
+            Request::Attach(what) => far_end::attach(&what, fds, self.files.as_ref()),
+            Request::Detach(what) => far_end::detach(&what, self.files.as_ref()),
         })
     }
 

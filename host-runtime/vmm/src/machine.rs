@@ -16,7 +16,7 @@ use super::cmdline::CommandLine;
 use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
-use super::event_loop::{self, EventLoop, Running, SharedDevice};
+use super::event_loop::{self, EventLoop, Running, SharedDevice, SharedFiles};
 use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
 };
@@ -306,9 +306,10 @@ fn shared_dir(
     let (gofer, link) = Gofer::start(dir).map_err(failed)?;
     devices::fs::prepare_process();
     link.wait_ready().map_err(failed)?;
-    let fs: SharedDevice = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
+    let files = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
+    event_loop.add_gofer(gofer, SharedFiles(Arc::clone(&files)))?;
+    let fs: SharedDevice = files;
     let kicks = devices.add(Arc::clone(&fs))?;
-    event_loop.add_gofer(gofer)?;
     Ok(DeviceThread {
         name: "fs".to_owned(),
         role: Role::Files,

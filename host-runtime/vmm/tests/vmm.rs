@@ -14,7 +14,7 @@ use std::time::Duration;
 use guest::Code;
 use host_machine::{
     Attachment, Disk, ExitReason, LogTarget, MIN_MEMORY, Machine as _, MachineError, MachineSpec,
-    Memory, Phase, Share, VmmProcess,
+    Memory, Phase, Share, SubTree, VmmProcess,
 };
 
 /// A folder of one test, gone with it.
@@ -440,6 +440,59 @@ fn what_cannot_be_attached_is_refused_by_name() {
     for refused in [machine.attach(disk()), machine.detach(disk())] {
         let said = refused.expect_err("refused").to_string();
         assert!(said.starts_with("the disk /data.img cannot be"), "{said}");
+    }
+    let directory = || {
+        Attachment::Share(SubTree {
+            name: "data".to_owned(),
+            dir: PathBuf::from("/tmp"),
+            read_only: true,
+        })
+    };
+    let said = machine.attach(directory()).expect_err("no device");
+    assert!(
+        said.to_string().contains("without a shared directory"),
+        "{said}"
+    );
+    assert_eq!(machine.kill(), ExitReason::Stopped);
+}
+
+#[test]
+fn directories_come_and_go_while_the_guest_runs() {
+    if no_kvm() {
+        return;
+    }
+    let folder = Folder::new();
+    let mut config = folder.config(&Code::default().wait());
+    config.shares = share(folder.0.clone());
+    let machine = VmmProcess::start(&config).expect("it starts");
+    let tree = |name: &str, dir: &str| {
+        Attachment::Share(SubTree {
+            name: name.to_owned(),
+            dir: PathBuf::from(dir),
+            read_only: false,
+        })
+    };
+    let data = || tree("data", "/tmp");
+    machine.attach(data()).expect("a directory");
+    let twice = machine.attach(data()).expect_err("it is there").to_string();
+    assert!(
+        twice.ends_with("/tmp cannot be attached: file exists"),
+        "{twice}"
+    );
+    machine.detach(data()).expect("it is there");
+    let twice = machine.detach(data()).expect_err("it is gone").to_string();
+    assert!(
+        twice.contains("cannot be detached: no such file"),
+        "{twice}"
+    );
+    machine.attach(data()).expect("once more");
+    for (name, dir) in [
+        ("a/b", "/tmp"),
+        ("", "/tmp"),
+        ("file", "/dev/null"),
+        ("x", "/none"),
+    ] {
+        machine.attach(tree(name, dir)).expect_err(dir);
     }
     assert_eq!(machine.kill(), ExitReason::Stopped);
 }

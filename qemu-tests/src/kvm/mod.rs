@@ -13,6 +13,7 @@ mod pods;
 mod process;
 mod scenarios;
 mod terminal;
+mod volumes;
 
 use std::ffi::OsStr;
 use std::fs;

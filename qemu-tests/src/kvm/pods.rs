@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::bad_input::{OWN_FAILURE, gofers_of, judge, nothing_left, qemus, vmms_of};
 use super::process::{self, Ended};
-use super::{Machine, Options, kills};
+use super::{Machine, Options, kills, volumes};
 use crate::Report;
 
 /// How long something may take to be seen; only ever waited for in full when it does not come.
@@ -31,6 +31,7 @@ const CHECKS: [(&str, Check); 6] = [
     ("pods: many at once, killed", kills::many_at_once),
     ("pods: out of the host's memory", kills::out_of_memory),
     ("pods: bad state directories", bad_directories),
+    ("pods: volumes", volumes::come_and_go),
 ];
 
 /// Runs the checks.

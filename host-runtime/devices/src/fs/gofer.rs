@@ -45,6 +45,8 @@ const AVAILABLE: u64 = QUEUE + 0x100;
 const USED: u64 = QUEUE + 0x200;
 /// Its entries; a chain takes two.
 const ENTRIES: u16 = 2;
+/// The longest name of a share.
+const NAME_MAX: usize = 255;
 /// Flags of descriptors.
 const NEXT: u64 = 1;
 const WRITE: u64 = 2;
@@ -55,11 +57,21 @@ type Memory = GuestMemoryMmap<()>;
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Ask {
+    /// What is asked, one of these.
+    what: u32,
     /// Bytes of the request.
     length: u32,
     /// The most bytes of the answer.
     room: u32,
 }
+
+/// A request of the guest's.
+const SERVE: u32 = 0;
+/// The owner's: to share the directory whose descriptor comes with it, or the same to be read only; to take one back. The
+/// name is in the buffer.
+const ATTACH: u32 = 1;
+const ATTACH_READ_ONLY: u32 = 2;
+const DETACH: u32 = 3;
 
 /// What the gofer says of its answer. A descriptor comes with it if a file was opened.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -67,10 +79,13 @@ struct Ask {
 struct Told {
     /// Bytes of the answer.
     length: u32,
-    padding: u32,
+    /// To what the owner asks: 0, or an error number.
+    error: i32,
     /// The opened file's number, and its inode's.
     handle: u64,
     node: u64,
+    /// The number of its share, or of the one that was taken back.
+    share: u64,
 }
 
 /// Makes the buffer that both ends map.
@@ -137,13 +152,60 @@ impl Link {
 
     /// Has one request answered; without a gofer the answer is empty.
     pub(super) fn pass_on<S: Space>(&self, memory: &S::M, chain: &Chain<S>) -> Answer {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let asked = self.put::<S>(memory, chain.clone());
-        let answered = asked.and_then(|ask| Some((ask, self.ask(ask).ok()?)));
-        let Some((ask, Answer { length, opened })) = answered else {
+        let answered = asked.and_then(|ask| Some((ask, self.ask(ask, None).ok()?)));
+        let Some((ask, (told, file))) = answered else {
             return Answer::default();
         };
-        let length = self.get::<S>(memory, chain.clone(), length.min(ask.room));
+        if told.handle != 0 && file.is_none() {
+            // This process had no descriptor left to receive it in.
+            return Answer::default();
+        }
+        let opened = file.map(|file| Opened {
+            handle: told.handle,
+            node: told.node,
+            share: told.share,
+            file,
+        });
+        let length = self.get::<S>(memory, chain.clone(), told.length.min(ask.room));
         Answer { length, opened }
+    }
+
+    /// As [`FileServer::attach`].
+    pub(super) fn attach(
+        &self,
+        name: &str,
+        directory: &OwnedFd,
+        read_only: bool,
+    ) -> io::Result<()> {
+        let what = if read_only { ATTACH_READ_ONLY } else { ATTACH };
+        self.arrange(what, name, Some(directory)).map(drop)
+    }
+
+    /// As [`FileServer::detach`].
+    pub(super) fn detach(&self, name: &str) -> io::Result<u64> {
+        self.arrange(DETACH, name, None)
+    }
+
+    /// Asks what the owner wants; the share's number.
+    fn arrange(&self, what: u32, name: &str, directory: Option<&OwnedFd>) -> io::Result<u64> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        let at = GuestAddress(REQUEST);
+        let put = self.buffer.write_slice(name.as_bytes(), at);
+        put.map_err(io::Error::other)?;
+        let ask = Ask {
+            what,
+            length: u32::try_from(name.len()).unwrap_or(0),
+            room: 0,
+        };
+        let (told, _) = self.ask(ask, directory)?;
+        match told.error {
+            0 => Ok(told.share),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
     }
 
     /// Copies a request into the buffer; `None` when it is too long, or not in memory.
@@ -164,42 +226,20 @@ impl Link {
         }
         let room: usize = chain.writable().map(|part| part.len() as usize).sum();
         Some(Ask {
+            what: SERVE,
             length: u32::try_from(length).ok()?,
             room: u32::try_from(room.min(PART)).ok()?,
         })
     }
 
-    fn ask(&self, ask: Ask) -> Result<Answer, Errno> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        send(&self.socket, ask.as_bytes())?;
+    fn ask(&self, ask: Ask, file: Option<&OwnedFd>) -> Result<(Told, Option<OwnedFd>), Errno> {
+        send(&self.socket, ask.as_bytes(), file)?;
         let mut told = [0; size_of::<Told>()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::io::retry_on_intr(|| {
-            let mut parts = [IoSliceMut::new(&mut told)];
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            rustix::net::recvmsg(&self.socket, &mut parts, &mut control, flags)
-        })?;
-        if received.bytes != told.len() {
+        let (length, file) = receive_with_file(&self.socket, &mut told)?;
+        if length != told.len() {
             return Err(Errno::PIPE);
         }
-        let Told {
-            length,
-            handle,
-            node,
-            ..
-        } = zerocopy::transmute!(told);
-        let mut files = control.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(files) => Some(files),
-            _ => None,
-        });
-        let file = files.next().and_then(|mut files| files.next());
-        if handle != 0 && file.is_none() {
-            // This process had no descriptor left to receive it in.
-            return Err(Errno::NFILE);
-        }
-        let opened = file.map(|file| Opened { handle, node, file });
-        Ok(Answer { length, opened })
+        Ok((zerocopy::transmute!(told), file))
     }
 
     /// Copies an answer to the guest; gives its length, or 0 when it does not fit.
@@ -262,21 +302,55 @@ impl Gofer {
     pub fn refuse(&self, why: &str) {
         let why = why.as_bytes();
         // It is gone, or hears.
-        let _ = send(&self.socket, &why[..why.len().min(MOST_SAID)]);
+        let _ = send(&self.socket, &why[..why.len().min(MOST_SAID)], None);
     }
 
     /// Serves until the device's process is gone.
     pub fn serve(mut self, server: &FileServer) {
-        let mut answered = send(&self.socket, READY);
+        let mut answered = send(&self.socket, READY, None);
         while answered.is_ok() {
             let mut ask = [0; size_of::<Ask>()];
-            let asked = receive(&self.socket, &mut ask);
-            let Some(ask) = asked.ok().and_then(|ask| Ask::read_from_bytes(ask).ok()) else {
+            let Ok((length, file)) = receive_with_file(&self.socket, &mut ask) else {
                 return;
             };
-            let answer = self.answer(server, ask).unwrap_or_default();
-            answered = self.tell(&answer);
+            if length != ask.len() {
+                return;
+            }
+            let ask: Ask = zerocopy::transmute!(ask);
+            answered = match ask.what {
+                SERVE => {
+                    let answer = self.answer(server, ask).unwrap_or_default();
+                    self.tell(answer)
+                }
+                _ => self.arrange(server, ask, file),
+            };
         }
+    }
+
+    /// Does what the owner asks, and sends what came of it.
+    fn arrange(&self, server: &FileServer, ask: Ask, file: Option<OwnedFd>) -> Result<(), Errno> {
+        let mut name = vec![0; (ask.length as usize).min(NAME_MAX)];
+        let read = self.memory.read_slice(&mut name, GuestAddress(REQUEST));
+        let arranged = match (ask.what, file, read) {
+            (ATTACH, Some(directory), Ok(())) => server.attach(&name, directory, false).map(|()| 0),
+            (ATTACH_READ_ONLY, Some(directory), Ok(())) => {
+                server.attach(&name, directory, true).map(|()| 0)
+            }
+            (DETACH, None, Ok(())) => server.detach(&name),
+            _ => Err(Errno::INVAL.into()),
+        };
+        let (error, share) = match arranged {
+            Ok(share) => (0, share),
+            Err(error) => (error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()), 0),
+        };
+        let told = Told {
+            length: 0,
+            error,
+            handle: 0,
+            node: 0,
+            share,
+        };
+        send(&self.socket, told.as_bytes(), None)
     }
 
     /// Makes a chain of what is asked, as the server takes one from a guest.
@@ -296,27 +370,21 @@ impl Gofer {
     }
 
     /// Sends what came of a request, and the file that was opened.
-    fn tell(&self, answer: &Answer) -> Result<(), Errno> {
-        let opened = answer.opened.as_ref();
+    fn tell(&self, answer: Answer) -> Result<(), Errno> {
+        let Answer { length, opened } = answer;
+        let opened = opened.as_ref();
         let told = Told {
-            length: answer.length,
-            padding: 0,
+            length,
+            error: 0,
             handle: opened.map_or(0, |opened| opened.handle),
             node: opened.map_or(0, |opened| opened.node),
+            share: opened.map_or(0, |opened| opened.share),
         };
-        let file = opened.map(|opened| [opened.file.as_fd()]);
-        let Some(file) = &file else {
-            return send(&self.socket, told.as_bytes());
-        };
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(file));
-        let parts = [IoSlice::new(told.as_bytes())];
-        let flags = SendFlags::NOSIGNAL;
-        rustix::io::retry_on_intr(|| {
-            rustix::net::sendmsg(&self.socket, &parts, &mut control, flags)
-        })
-        .map(drop)
+        send(
+            &self.socket,
+            told.as_bytes(),
+            opened.map(|opened| &opened.file),
+        )
     }
 }
 
@@ -328,14 +396,42 @@ fn high(address: u64) -> Option<u32> {
     u32::try_from(address >> 32).ok()
 }
 
-fn send(socket: &OwnedFd, packet: &[u8]) -> Result<(), Errno> {
-    rustix::io::retry_on_intr(|| rustix::net::send(socket, packet, SendFlags::NOSIGNAL)).map(drop)
+/// Sends a packet, with a file beside it if there is one.
+fn send(socket: &OwnedFd, packet: &[u8], file: Option<&OwnedFd>) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let file = file.map(|file| [file.as_fd()]);
+    if let Some(file) = &file {
+        control.push(SendAncillaryMessage::ScmRights(file));
+    }
+    let parts = [IoSlice::new(packet)];
+    let flags = SendFlags::NOSIGNAL;
+    let send = || rustix::net::sendmsg(socket, &parts, &mut control, flags);
+    rustix::io::retry_on_intr(send).map(drop)
 }
 
 /// One packet; empty when the other end is gone.
 fn receive<'b>(socket: &OwnedFd, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
-    let got =
-        rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()));
-    let (length, _) = got?;
+    let (length, _) = receive_with_file(socket, buffer)?;
     Ok(buffer.get(..length).unwrap_or_default())
+}
+
+/// The length of one packet, and the file beside it; 0 when the other end is gone.
+fn receive_with_file(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        let mut parts = [IoSliceMut::new(&mut *buffer)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        rustix::net::recvmsg(socket, &mut parts, &mut control, flags)
+    })?;
+    let mut files = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(files) => Some(files),
+        _ => None,
+    });
+    let file = files.next().and_then(|mut files| files.next());
+    Ok((received.bytes, file))
 }

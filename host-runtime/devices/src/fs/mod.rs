@@ -13,6 +13,7 @@ mod tree;
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use fuse_backend_rs::api::server::Server;
@@ -89,6 +90,30 @@ impl<S> Fs<S> {
             active: None,
             was_used: false,
         }
+    }
+
+    /// Lets the guest mount another directory, as `TAG/NAME`; it may change nothing in one that is `read_only`.
+    ///
+    /// # Errors
+    /// `EEXIST` for a name that is taken, `ENOTDIR`, `EINVAL` for what is no name.
+    pub fn attach(&self, name: &str, directory: OwnedFd, read_only: bool) -> io::Result<()> {
+        match &self.names {
+            Names::Here(server) => server.attach(name.as_bytes(), directory, read_only),
+            Names::There(link) => link.attach(name, &directory, read_only),
+        }
+    }
+
+    /// Takes a directory back. What the guest has open there is closed, and what it does with it is `ESTALE` from now on.
+    ///
+    /// # Errors
+    /// `ENOENT` for a name that is not known.
+    pub fn detach(&self, name: &str) -> io::Result<()> {
+        let share = match &self.names {
+            Names::Here(server) => server.detach(name.as_bytes()),
+            Names::There(link) => link.detach(name),
+        }?;
+        self.open.files.close_share(share);
+        Ok(())
     }
 
     /// Lets no more than this many files be open.

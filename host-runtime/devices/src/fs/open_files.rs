@@ -35,13 +35,22 @@ const UNLOCK: u32 = 2;
 #[derive(Debug)]
 struct OpenFile {
     node: u64,
+    share: u64,
     file: Mutex<File>,
+}
+
+/// What a number stands for.
+#[derive(Debug)]
+enum Slot {
+    Open(Arc<OpenFile>),
+    /// A file that was taken away with its share.
+    Stale,
 }
 
 /// The files that are open.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
-    files: Mutex<HashMap<u64, Arc<OpenFile>>>,
+    files: Mutex<HashMap<u64, Slot>>,
     most: AtomicU64,
 }
 
@@ -71,15 +80,30 @@ impl OpenFiles {
     /// # Errors
     /// `EIO` for what is no regular file: another could make this thread wait.
     pub(super) fn add(&self, opened: Opened) -> Result<(), Errno> {
-        let Opened { handle, node, file } = opened;
+        let Opened {
+            handle,
+            node,
+            share,
+            file,
+        } = opened;
         let stat = rustix::fs::fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::IO);
         }
         let file = Mutex::new(File::from(file));
-        let replaced = lock(&self.files).insert(handle, Arc::new(OpenFile { node, file }));
+        let open = Arc::new(OpenFile { node, share, file });
+        let replaced = lock(&self.files).insert(handle, Slot::Open(open));
         drop(replaced);
         Ok(())
+    }
+
+    /// Closes the files of a share; the guest finds their numbers stale until it gives them back.
+    pub(super) fn close_share(&self, share: u64) {
+        for slot in lock(&self.files).values_mut() {
+            if matches!(slot, Slot::Open(open) if open.share == share) {
+                *slot = Slot::Stale;
+            }
+        }
     }
 
     /// Closes all.
@@ -90,9 +114,11 @@ impl OpenFiles {
 
     /// The file of a number, which is one of this inode.
     fn get(&self, node: u64, handle: u64) -> io::Result<Arc<OpenFile>> {
-        let files = lock(&self.files);
-        let file = files.get(&handle).filter(|file| file.node == node);
-        Ok(Arc::clone(file.ok_or(Errno::BADF)?))
+        match lock(&self.files).get(&handle) {
+            Some(Slot::Open(open)) if open.node == node => Ok(Arc::clone(open)),
+            Some(Slot::Stale) => Err(Errno::STALE.into()),
+            Some(Slot::Open(_)) | None => Err(Errno::BADF.into()),
+        }
     }
 }
 
@@ -201,7 +227,10 @@ impl FileSystem for OpenFiles {
         _: bool,
         _: Option<u64>,
     ) -> io::Result<()> {
-        self.get(inode, handle)?;
+        match self.get(inode, handle) {
+            Err(error) if error.raw_os_error() != Some(libc::ESTALE) => return Err(error),
+            _ => {}
+        }
         let closed = lock(&self.files).remove(&handle);
         drop(closed);
         Ok(())

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, InHeader, Kstatfs, OpenOut, OutHeader};
@@ -65,6 +66,22 @@ impl FileServer {
     /// When it cannot be opened.
     pub fn open(&self) -> io::Result<()> {
         self.tree.open_root()
+    }
+
+    /// Shares another directory, by this name.
+    ///
+    /// # Errors
+    /// `EEXIST` for a name that is taken, `ENOTDIR`, `EINVAL` for what is no name.
+    pub fn attach(&self, name: &[u8], directory: OwnedFd, read_only: bool) -> io::Result<()> {
+        self.tree.attach(name, directory, read_only)
+    }
+
+    /// Takes a directory back; gives the number of its share.
+    ///
+    /// # Errors
+    /// `ENOENT` for a name that is not known.
+    pub fn detach(&self, name: &[u8]) -> io::Result<u64> {
+        self.tree.detach(name)
     }
 
     /// Answers one request; one that makes no sense gets an empty answer.

@@ -4,8 +4,9 @@ use std::fs;
 
 use crate::testing::files::{
     CREATE, Client, EBADF, EINVAL, EISDIR, ENFILE, ENODATA, ENOENT, ENXIO, EOPNOTSUPP, EPERM,
-    GETXATTR, LISTXATTR, LOOKUP, MKDIR, OPEN, READ, RELEASE, REMOVEXATTR, ROOT, SETXATTR, UNLINK,
-    WRITE_FILE, folder, long, words, work,
+    EROFS, ESTALE, GETXATTR, LINK, LISTXATTR, LOOKUP, MKDIR, OPEN, OPENDIR, READ, READDIR, RELEASE,
+    REMOVEXATTR, RENAME2, ROOT, SETATTR, SETXATTR, SYMLINK, TMPFILE, UNLINK, WRITE_FILE, folder,
+    long, words, work,
 };
 
 #[test]
@@ -194,4 +195,103 @@ fn attributes_that_the_host_heeds_cannot_be_given() {
         println!("SKIPPED: capabilities of programs, which this user may not give");
     }
     fs::remove_dir_all(folder).expect("it is ours");
+}
+
+#[test]
+fn a_directory_comes_and_goes_while_the_guest_uses_it() {
+    let folder = folder("attached");
+    let data = folder.join("data");
+    fs::create_dir_all(data.join("sub")).expect("room");
+    fs::write(data.join("file"), b"data").expect("room");
+    fs::write(folder.join("secret"), b"secret").expect("room");
+    let directory = || -> std::os::fd::OwnedFd { fs::File::open(&data).expect("there").into() };
+    let mut client = Client::mount_by_gofer(&folder.join("shared"));
+    let nowhere = 0;
+    assert_eq!(client.lookup(nowhere, "data"), Err(ENOENT));
+    let device = client.fs.clone();
+    let device = || device.lock().expect("not poisoned");
+    device().attach("data", directory(), false).expect("free");
+    device().attach("again", directory(), true).expect("free");
+    assert!(device().attach("data", directory(), false).is_err());
+    let file: std::os::fd::OwnedFd = fs::File::open(data.join("file")).expect("there").into();
+    assert!(device().attach("other", file, false).is_err());
+    // It is no name in the root, and nothing is above it.
+    assert_eq!(client.lookup(ROOT, "data"), Err(ENOENT));
+    let root = client.lookup(nowhere, "data").expect("attached");
+    assert_eq!(client.lookup(root, ".."), Err(EINVAL));
+    let file = client.lookup(root, "file").expect("there");
+    let sub = client.lookup(root, "sub").expect("there");
+    let open = client.open(file, 2).expect("there");
+    client.write(file, open, b"DATA").expect("writable");
+    let listed = client.call(OPENDIR, sub, &words(&[0, 0])).expect("there");
+    // The same directory, to be read only, is another one.
+    let read_only = client.lookup(nowhere, "again").expect("attached");
+    let same = client.lookup(read_only, "file").expect("there");
+    assert_ne!((root, file), (read_only, same));
+    let reading = client.open(same, 0).expect("readable");
+    assert_eq!(client.read(same, reading).expect("readable"), b"DATA");
+    nothing_changes(&mut client, (root, read_only, same));
+    // What is taken back is stale, whatever was open of it; the other stays.
+    device().detach("data").expect("attached");
+    assert!(device().detach("data").is_err());
+    assert_eq!(client.lookup(nowhere, "data"), Err(ENOENT));
+    assert_eq!(client.lookup(root, "file"), Err(ESTALE));
+    assert_eq!(client.open(file, 0), Err(ESTALE));
+    assert_eq!(client.read(file, open), Err(ESTALE));
+    assert_eq!(client.write(file, open, b"lost"), Err(ESTALE));
+    let list = [listed[..8].to_vec(), words(&[0, 0, 4096, 0, 0, 0, 0, 0])].concat();
+    assert_eq!(client.call(READDIR, sub, &list), Err(EBADF));
+    let release = [open.to_le_bytes().to_vec(), vec![0; 16]].concat();
+    client.call(RELEASE, file, &release).expect("its number");
+    assert_eq!(client.read(file, open), Err(EBADF));
+    assert_eq!(client.read(same, reading).expect("readable"), b"DATA");
+    device()
+        .attach("data", directory(), false)
+        .expect("free again");
+    let anew = client.lookup(nowhere, "data").expect("attached");
+    assert_ne!(anew, root, "no number means two directories");
+    fs::remove_dir_all(folder).expect("it is ours");
+}
+
+/// Tries all that would change something in a directory that is to be read only, or take `same` out of it to `other`.
+fn nothing_changes(client: &mut Client, (other, read_only, same): (u64, u64, u64)) {
+    for flags in [1, 2, 0o1000, 0o1001] {
+        assert_eq!(client.open(same, flags), Err(EROFS));
+    }
+    let set_size = [words(&[8, 0]), vec![0; 80]].concat();
+    let to = [
+        read_only.to_le_bytes().to_vec(),
+        words(&[0, 0]),
+        b"file\0new\0".to_vec(),
+    ]
+    .concat();
+    let hard = [same.to_le_bytes().to_vec(), b"hard\0".to_vec()].concat();
+    for (opcode, node, body) in [
+        (SETATTR, same, set_size),
+        (RENAME2, read_only, to.clone()),
+        (RENAME2, other, to),
+        (LINK, read_only, hard.clone()),
+        (LINK, other, hard),
+        (UNLINK, read_only, b"file\0".to_vec()),
+        (SYMLINK, read_only, b"link\0x\0".to_vec()),
+        (
+            MKDIR,
+            read_only,
+            [words(&[0o755, 0]), b"dir\0".to_vec()].concat(),
+        ),
+        (
+            CREATE,
+            read_only,
+            [words(&[0o102, 0o644, 0, 0]), b"new\0".to_vec()].concat(),
+        ),
+        (TMPFILE, read_only, words(&[2, 0o600, 0, 0])),
+        (
+            SETXATTR,
+            same,
+            [words(&[1, 0]), b"user.x\0y".to_vec()].concat(),
+        ),
+        (REMOVEXATTR, same, b"user.x\0".to_vec()),
+    ] {
+        assert_eq!(client.call(opcode, node, &body), Err(EROFS), "{opcode}");
+    }
 }

@@ -124,8 +124,13 @@ impl VmmProcess {
     }
 
     /// A request whose answer depends on the VMM alone; `what` it is to do, for messages.
-    fn ask(&self, what: &'static str, request: Request) -> Result<Reply, MachineError> {
-        match self.call(request, &[], bounds::MACHINE_ANSWER.get()) {
+    fn ask(
+        &self,
+        what: &'static str,
+        request: Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Reply, MachineError> {
+        match self.call(request, fds, bounds::MACHINE_ANSWER.get()) {
             Waited::Done(Ok(reply)) => Ok(reply),
             Waited::Done(Err(sentence)) => Err(MachineError::Refused { sentence }),
             Waited::Ended(reason) => Err(MachineError::Ended { reason }),
@@ -181,16 +186,18 @@ impl Machine for VmmProcess {
     }
 
     fn pause(&self) -> Result<(), MachineError> {
-        self.ask("stop the guest's CPUs", Request::Pause).map(drop)
+        self.ask("stop the guest's CPUs", Request::Pause, &[])
+            .map(drop)
     }
 
     fn resume(&self) -> Result<(), MachineError> {
         let request = Request::Resume;
-        self.ask("let the guest's CPUs run on", request).map(drop)
+        self.ask("let the guest's CPUs run on", request, &[])
+            .map(drop)
     }
 
     fn stats(&self) -> Result<Stats, MachineError> {
-        match self.ask("count", Request::Stats)? {
+        match self.ask("count", Request::Stats, &[])? {
             Reply::Stats(stats) => Ok(stats),
             Reply::Done => Err(MachineError::Refused {
                 sentence: "the VMM answered something else than was asked".to_owned(),
@@ -199,13 +206,18 @@ impl Machine for VmmProcess {
     }
 
     fn attach(&self, what: Attachment) -> Result<(), MachineError> {
+        let directory = match &what {
+            Attachment::Share(share) => Some(spec::open_sub_tree(&share.dir)?),
+            Attachment::Net(_) | Attachment::Disk(_) => None,
+        };
+        let fds: Vec<_> = directory.iter().map(AsFd::as_fd).collect();
         let request = Request::Attach(what);
-        self.ask("attach a device", request).map(drop)
+        self.ask("attach a device", request, &fds).map(drop)
     }
 
     fn detach(&self, what: Attachment) -> Result<(), MachineError> {
         let request = Request::Detach(what);
-        self.ask("detach a device", request).map(drop)
+        self.ask("detach a device", request, &[]).map(drop)
     }
 
     fn timings(&self) -> Timings {

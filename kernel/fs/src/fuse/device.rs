@@ -21,8 +21,15 @@ const TAG_LEN: usize = 36;
 struct Shared {
     tag: Vec<u8>,
     connection: Arc<Connection>,
-    /// The session, once it was mounted; it stays for further mounts.
-    mounted: Mutex<Option<Arc<SuperBlock>>>,
+    /// The sessions, once they were mounted, by the names of what the server attached and none for its own root; they
+    /// stay for further mounts.
+    mounted: Mutex<Vec<Mounted>>,
+}
+
+struct Mounted {
+    name: Vec<u8>,
+    session: Arc<Session>,
+    super_block: Arc<SuperBlock>,
 }
 
 static SHARED: SpinLock<Vec<Arc<Shared>>> = SpinLock::new(Vec::new());
@@ -58,14 +65,15 @@ pub(super) fn add(tag: &[u8], connection: Arc<Connection>) -> Result<()> {
     let shared = Shared {
         tag: Vec::try_from_slice(tag)?,
         connection,
-        mounted: Mutex::new(None),
+        mounted: Mutex::new(Vec::new()),
     };
     let shared = try_arc(shared)?;
     SHARED.lock().try_push(shared)?;
     Ok(())
 }
 
-/// The file system type `virtiofs`; the source of a mount is the device's tag.
+/// The file system type `virtiofs`; the source of a mount is the device's tag, for the server's root, or `TAG/NAME` for
+/// a directory that is attached to it. Each is a file system of its own, with its own `st_dev`.
 #[derive(Debug, Clone, Copy)]
 pub struct VirtioFs;
 
@@ -78,19 +86,45 @@ impl FileSystemType for VirtioFs {
         if request.options().next().is_some() {
             return Err(Errno::EINVAL);
         }
+        let source: &[u8] = request.source.as_ref();
+        let mut parts = source.splitn(2, |byte| *byte == b'/');
+        let tag = parts.next().unwrap_or_default();
+        let name = parts.next();
         let shared = SHARED
             .lock()
             .iter()
-            .find(|shared| shared.tag == request.source)
+            .find(|shared| shared.tag == tag)
             .cloned();
         let shared = shared.ok_or(Errno::EINVAL)?;
-        let mut mounted = shared.mounted.lock();
-        if let Some(super_block) = &*mounted {
-            return Ok(super_block.clone());
+        shared.mount(name)
+    }
+}
+
+impl Shared {
+    /// The file system of the server's root, or of what it has attached by a name.
+    fn mount(&self, name: Option<&[u8]>) -> Result<Arc<SuperBlock>> {
+        let mut mounted = self.mounted.lock();
+        let key = name.unwrap_or_default();
+        let at = mounted.iter().position(|mounted| mounted.name == key);
+        if let Some(known) = at.and_then(|at| mounted.get(at)) {
+            // What was attached may be gone, and another be attached by its name.
+            if name.is_none() || known.session.is_there() {
+                return Ok(known.super_block.clone());
+            }
+            known.session.close();
         }
-        let session = Session::open(shared.connection.clone())?;
-        let super_block = SuperBlock::new(session)?;
-        *mounted = Some(super_block.clone());
+        if let Some(at) = at {
+            let gone = mounted.swap_remove(at);
+            drop(gone);
+        }
+        let session = Session::open(self.connection.clone(), name)?;
+        let super_block = SuperBlock::new(session.clone())?;
+        let new = Mounted {
+            name: Vec::try_from_slice(key)?,
+            session,
+            super_block: super_block.clone(),
+        };
+        mounted.try_push(new)?;
         Ok(super_block)
     }
 }

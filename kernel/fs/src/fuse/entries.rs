@@ -146,7 +146,7 @@ impl FuseInode {
             return Err(Errno::ENOENT);
         }
         // The root is nobody's entry: a directory that contains it would be a loop.
-        if entry.nodeid == ROOT_ID {
+        if entry.nodeid == ROOT_ID || entry.nodeid == self.session.root_node {
             return Err(Errno::EIO);
         }
         self.session.node(&entry, reply.asked_at)

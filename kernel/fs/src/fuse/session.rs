@@ -39,6 +39,8 @@ pub(super) struct Session {
     /// The server gives locks of flock(2).
     has_flock: bool,
     root: SpinLock<Option<Arc<FuseInode>>>,
+    /// The root's number.
+    pub(super) root_node: u64,
     nodes: SpinLock<Map<u64, Weak<FuseInode>>>,
     /// Changes made here so far; see [`super::attributes`].
     changes: AtomicU64,
@@ -47,11 +49,15 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Says hello and asks for the root's attributes.
+    /// Says hello and asks for the attributes of the root: the server's own, or the directory that it has attached by
+    /// a name.
     ///
     /// # Errors
-    /// `EPROTO` for a server that is too old, `EIO` for one that answers nonsense.
-    pub(super) fn open(connection: Arc<Connection>) -> Result<Arc<Session>> {
+    /// `EPROTO` for a server that is too old, `EIO` for one that answers nonsense, `ENOENT` for a name it does not know.
+    pub(super) fn open(
+        connection: Arc<Connection>,
+        attached: Option<&[u8]>,
+    ) -> Result<Arc<Session>> {
         let wanted = init::ASYNC_READ
             | init::ATOMIC_O_TRUNC
             | init::BIG_WRITES
@@ -77,7 +83,12 @@ impl Session {
             );
             return Err(Errno::EPROTO);
         }
+        let entry = match attached {
+            None => own_root(&connection)?,
+            Some(name) => attached_root(&connection, name)?,
+        };
         let session = try_arc(Session {
+            root_node: entry.nodeid,
             max_pages: max_pages(&agreed, connection.max_pages()),
             connection,
             has_record_locks: agreed.flags & init::POSIX_LOCKS != 0,
@@ -87,20 +98,21 @@ impl Session {
             changes: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
         })?;
-        let args = GetAttrIn::default();
-        let args = [args.as_bytes()];
-        let request = Request::new(Op::GetAttr, wire::ROOT_ID, &args, size_of::<AttrOut>());
-        let root: AttrOut = session.connection.call(request)?.parse()?;
-        let entry = EntryOut {
-            nodeid: wire::ROOT_ID,
-            attr_valid: root.attr_valid,
-            attr_valid_nsec: root.attr_valid_nsec,
-            attr: root.attr,
-            ..EntryOut::default()
-        };
         let root = session.node(&entry, 0)?;
         *session.root.lock() = Some(root);
         Ok(session)
+    }
+
+    /// Whether the server still has the root.
+    pub(super) fn is_there(&self) -> bool {
+        let root = self.root.lock().clone();
+        root.is_some_and(|root| root.refresh(None).is_ok())
+    }
+
+    /// Lets the root go, which keeps the session as long as it has it: nothing is to be mounted from it any more.
+    pub(super) fn close(&self) {
+        let root = self.root.lock().take();
+        drop(root);
     }
 
     /// Whether the server gives locks of a family.
@@ -208,6 +220,34 @@ impl Session {
     }
 }
 
+/// The server's own root. It has not been looked up, and is not forgotten.
+fn own_root(connection: &Connection) -> Result<EntryOut> {
+    let args = GetAttrIn::default();
+    let args = [args.as_bytes()];
+    let request = Request::new(Op::GetAttr, wire::ROOT_ID, &args, size_of::<AttrOut>());
+    let root: AttrOut = connection.call(request)?.parse()?;
+    Ok(EntryOut {
+        nodeid: wire::ROOT_ID,
+        attr_valid: root.attr_valid,
+        attr_valid_nsec: root.attr_valid_nsec,
+        attr: root.attr,
+        ..EntryOut::default()
+    })
+}
+
+/// The directory that the server has attached by this name: a name in [`wire::NOWHERE`].
+fn attached_root(connection: &Connection, name: &[u8]) -> Result<EntryOut> {
+    let args = [name, b"\0"];
+    let request = Request::new(Op::Lookup, wire::NOWHERE, &args, size_of::<EntryOut>());
+    let entry: EntryOut = connection.call(request)?.parse()?;
+    match entry.nodeid {
+        0 => Err(Errno::ENOENT),
+        // It would never be forgotten.
+        wire::ROOT_ID => Err(Errno::EIO),
+        _ => Ok(entry),
+    }
+}
+
 const fn bit(op: Op) -> u64 {
     1 << op as u32
 }
@@ -245,7 +285,7 @@ impl Session {
         if self.check_known(Op::SyncFs).is_err() {
             return Ok(());
         }
-        let request = Request::new(Op::SyncFs, wire::ROOT_ID, &args, 0);
+        let request = Request::new(Op::SyncFs, self.root_node, &args, 0);
         match self.connection.call(request) {
             Ok(_) => Ok(()),
             Err(errno @ (Errno::ENOSYS | Errno::EOPNOTSUPP)) => {
@@ -266,7 +306,7 @@ impl FileSystem for Session {
         // Set before the session is handed out.
         match &*self.root.lock() {
             Some(root) => Ok(root.clone()),
-            None => unreachable!("a session has a root"),
+            None => Err(Errno::ESTALE),
         }
     }
 
@@ -296,7 +336,7 @@ impl FileSystem for Session {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        let request = Request::new(Op::StatFs, wire::ROOT_ID, &[], size_of::<StatFsOut>());
+        let request = Request::new(Op::StatFs, self.root_node, &[], size_of::<StatFsOut>());
         let stat: StatFsOut = self.connection.call(request)?.parse()?;
         Ok(StatFs {
             magic: MAGIC,

@@ -36,7 +36,10 @@ fn mounted() -> (Arc<dyn Inode>, Arc<Server>) {
         let answer = playing.answer(&pending.request(), pending.room());
         device.answer(pending, &answer);
     }));
-    (Session::open(connection).unwrap().root().unwrap(), server)
+    (
+        Session::open(connection, None).unwrap().root().unwrap(),
+        server,
+    )
 }
 
 fn new(kind: NewKind<'_>, mode: u32) -> NewInode<'_> {
@@ -462,7 +465,7 @@ fn locks_are_the_servers_when_it_offers_them() {
         let answer = playing.answer(&pending.request(), pending.room());
         device.answer(pending, &answer);
     }));
-    let session = Session::open(connection).unwrap();
+    let session = Session::open(connection, None).unwrap();
     assert_eq!(session.options().unwrap(), "");
     let root = session.root().unwrap();
     server.put(b"f", b"x");
@@ -607,6 +610,45 @@ fn files_without_a_name_are_made_open_and_can_get_one() {
 }
 
 #[test]
+fn what_is_attached_is_a_file_system_of_its_own() {
+    let server = Arc::new(Server::default());
+    let playing = server.clone();
+    let connection = connect(Box::new(move |device, pending| {
+        let answer = playing.answer(&pending.request(), pending.room());
+        device.answer(pending, &answer);
+    }));
+    let connection = &connection;
+    let open = |name: &[u8]| Session::open(connection.clone(), Some(name));
+    assert_eq!(open(b"data").err(), Some(Errno::ENOENT));
+    server.attach(b"data");
+    let whole = Session::open(connection.clone(), None).unwrap();
+    assert_eq!(
+        whole.root().unwrap().lookup(b"data").err(),
+        Some(Errno::ENOENT)
+    );
+    let session = open(b"data").unwrap();
+    let root = session.root().unwrap();
+    assert_eq!(root.metadata().unwrap().mode & 0o777, 0o700);
+    let file = root.lookup(b"f").unwrap();
+    let device = |session: &Arc<Session>| {
+        let super_block = crate::file_system::SuperBlock::new(session.clone());
+        super_block.unwrap().device()
+    };
+    assert_ne!(device(&whole), device(&session));
+    assert!(session.is_there());
+    server.detach(b"data");
+    assert!(!session.is_there());
+    assert!(file.metadata().is_ok(), "this server leaves it");
+    session.close();
+    assert_eq!(session.root().err(), Some(Errno::ESTALE));
+    // Nothing holds the session, so nodes are forgotten.
+    drop((root, file));
+    let gone = Arc::downgrade(&session);
+    drop(session);
+    assert!(gone.upgrade().is_none());
+}
+
+#[test]
 fn lookups_are_forgotten_with_the_inode() {
     let (root, server) = mounted();
     server.put(b"f", b"x");
@@ -637,7 +679,7 @@ fn absences_are_believed_as_long_as_the_server_says() {
         let answer = playing.answer(&pending.request(), pending.room());
         device.answer(pending, &answer);
     }));
-    let session = Session::open(connection).unwrap();
+    let session = Session::open(connection, None).unwrap();
     let requests = || server.requests();
     let before = requests();
     assert_eq!(find(&session, &[b"no", b"no"]), [false, false]);

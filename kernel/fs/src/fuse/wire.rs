@@ -11,6 +11,8 @@ pub(super) const MINOR: u32 = 31;
 pub(super) const OLDEST_MINOR: u32 = 27;
 /// The node id of the root directory.
 pub(super) const ROOT_ID: u64 = 1;
+/// The node id of no directory: LOOKUP finds there what our file server has attached beside its root.
+pub(super) const NOWHERE: u64 = 0;
 
 /// Operation numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

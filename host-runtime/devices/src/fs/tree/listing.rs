@@ -9,6 +9,7 @@ use fuse_backend_rs::api::filesystem::{DirEntry, Entry};
 use rustix::fs::{OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
+use super::nodes::Share;
 use super::{Tree, lock};
 
 /// The most bytes that the host is asked for at a time.
@@ -60,6 +61,12 @@ impl Tree {
             rustix::fs::fsync(&listing.file)?;
         }
         Ok(())
+    }
+
+    /// Closes what is open of a share.
+    pub(super) fn close_share(&self, share: &Share) {
+        let nodes = lock(&self.nodes);
+        lock(&self.listings).retain(|_, listing| nodes.is_of_other(listing.node, share));
     }
 
     /// Has `add` take the entries from `offset` on, until it has no room (0).

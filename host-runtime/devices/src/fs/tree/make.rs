@@ -25,7 +25,7 @@ impl Tree {
         (parent, name): Place<'_>,
         mode: u32,
     ) -> io::Result<Entry> {
-        let directory = self.node(parent)?;
+        let directory = self.changeable(parent)?;
         let acting = Acting::for_owner(context)?;
         rustix::fs::mkdirat(&directory.file, plain(name)?, permissions(mode))?;
         drop(acting);
@@ -40,7 +40,7 @@ impl Tree {
         umask: u32,
         device: u32,
     ) -> io::Result<Entry> {
-        let directory = self.node(parent)?;
+        let directory = self.changeable(parent)?;
         let kind = FileType::from_raw_mode(mode);
         let acting = Acting::for_owner(context)?;
         let permissions = permissions(mode & !umask);
@@ -62,7 +62,7 @@ impl Tree {
         parent: u64,
         name: &CStr,
     ) -> io::Result<Entry> {
-        let directory = self.node(parent)?;
+        let directory = self.changeable(parent)?;
         let acting = Acting::for_owner(context)?;
         rustix::fs::symlinkat(target, &directory.file, plain(name)?)?;
         drop(acting);
@@ -76,7 +76,7 @@ impl Tree {
         (parent, name): Place<'_>,
         args: &CreateIn,
     ) -> io::Result<(Entry, OwnedFd)> {
-        let directory = self.node(parent)?;
+        let directory = self.changeable(parent)?;
         let name = plain(name)?;
         let flags = opening(args.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = permissions(args.mode & !args.umask);
@@ -84,7 +84,7 @@ impl Tree {
         let made = rustix::fs::openat2(&directory.file, name, flags, mode, beneath());
         drop(acting);
         match made {
-            Ok(file) => Ok((self.enter_open(&file)?, file)),
+            Ok(file) => Ok((self.enter_open(&file, &directory.share)?, file)),
             Err(Errno::EXIST) if !asks(args.flags, OFlags::EXCL) => {
                 let entry = self.find(parent, name)?;
                 let opened = self
@@ -103,7 +103,7 @@ impl Tree {
     }
 
     pub(super) fn link_entry(&self, inode: u64, parent: u64, name: &CStr) -> io::Result<Entry> {
-        let (node, directory) = (self.node(inode)?, self.node(parent)?);
+        let (node, directory) = (self.changeable(inode)?, self.changeable(parent)?);
         // By way of procfs, since linking a descriptor itself takes a capability that not every user has.
         let flags = AtFlags::SYMLINK_FOLLOW;
         rustix::fs::linkat(
@@ -122,7 +122,7 @@ impl Tree {
         (new_dir, new_name): Place<'_>,
         flags: u32,
     ) -> io::Result<()> {
-        let (from, to) = (self.node(old_dir)?, self.node(new_dir)?);
+        let (from, to) = (self.changeable(old_dir)?, self.changeable(new_dir)?);
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::INVAL)?;
         let (old, new) = (plain(old_name)?, plain(new_name)?);
         Ok(rustix::fs::renameat_with(
@@ -131,7 +131,7 @@ impl Tree {
     }
 
     pub(super) fn remove(&self, parent: u64, name: &CStr, flags: AtFlags) -> io::Result<()> {
-        let directory = self.node(parent)?;
+        let directory = self.changeable(parent)?;
         Ok(rustix::fs::unlinkat(&directory.file, plain(name)?, flags)?)
     }
 }

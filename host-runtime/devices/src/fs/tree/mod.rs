@@ -13,6 +13,7 @@ mod listing;
 mod make;
 mod nodes;
 mod open;
+mod shares;
 mod xattrs;
 
 use std::ffi::CStr;
@@ -30,12 +31,15 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use listing::Listings;
-use nodes::Nodes;
+use nodes::{Node, Nodes};
+use shares::Shares;
 
 /// How long the guest may rely on names and attributes it has seen.
 const CACHE_TIME: Duration = Duration::from_secs(1);
 /// The number of the root, which is known without being looked up.
 pub(crate) const ROOT: u64 = 1;
+/// The number of no directory: names in it are those of the shares beside the root's.
+const NOWHERE: u64 = 0;
 
 /// A file that was just opened.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct Opened {
     pub handle: u64,
     /// The inode's number.
     pub node: u64,
+    /// The number of the share that it is in.
+    pub share: u64,
     /// The file, a regular one.
     pub file: OwnedFd,
 }
@@ -57,6 +63,7 @@ pub(super) struct Tree {
     descriptors: OwnedFd,
     nodes: Mutex<Nodes>,
     listings: Mutex<Listings>,
+    shares: Mutex<Shares>,
     next_handle: AtomicU64,
     /// What the last request opened.
     opened: Mutex<Option<Opened>>,
@@ -75,6 +82,7 @@ impl Tree {
             descriptors,
             nodes: Mutex::default(),
             listings: Mutex::default(),
+            shares: Mutex::default(),
             next_handle: AtomicU64::new(1),
             opened: Mutex::default(),
         })
@@ -99,9 +107,14 @@ impl Tree {
     }
 
     /// Hands an open file on, and gives its number.
-    fn hand_over(&self, node: u64, file: OwnedFd) -> u64 {
+    fn hand_over(&self, node: &Node, file: OwnedFd) -> u64 {
         let handle = self.next_handle();
-        *lock(&self.opened) = Some(Opened { handle, node, file });
+        *lock(&self.opened) = Some(Opened {
+            handle,
+            node: node.number,
+            share: node.share.number,
+            file,
+        });
         handle
     }
 
@@ -115,7 +128,7 @@ impl Tree {
         let directory = self.node(parent)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = rustix::fs::openat2(&directory.file, name, flags, Mode::empty(), beneath())?;
-        self.enter(found)
+        self.enter(found, &directory.share)
     }
 }
 
@@ -156,7 +169,10 @@ impl FileSystem for Tree {
     }
 
     fn lookup(&self, _: &Context, parent: u64, name: &CStr) -> io::Result<Entry> {
-        self.find(parent, name)
+        match parent {
+            NOWHERE => self.find_share(name),
+            parent => self.find(parent, name),
+        }
     }
 
     fn forget(&self, _: &Context, inode: u64, count: u64) {
@@ -182,7 +198,7 @@ impl FileSystem for Tree {
         _: Option<u64>,
         valid: SetattrValid,
     ) -> io::Result<(stat64, Duration)> {
-        let node = self.node(inode)?;
+        let node = self.changeable(inode)?;
         self.change(&node, &attr, valid)?;
         Ok((self.attributes(&node)?, CACHE_TIME))
     }
@@ -256,8 +272,9 @@ impl FileSystem for Tree {
         flags: u32,
         _: u32,
     ) -> io::Result<(Option<u64>, OpenOptions, Option<u32>)> {
-        let file = self.open_file(&*self.node(inode)?, flags)?;
-        let handle = self.hand_over(inode, file);
+        let node = self.node(inode)?;
+        let file = self.open_file(&node, flags)?;
+        let handle = self.hand_over(&node, file);
         Ok((Some(handle), OpenOptions::empty(), None))
     }
 
@@ -269,7 +286,7 @@ impl FileSystem for Tree {
         args: CreateIn,
     ) -> io::Result<(Entry, Option<u64>, OpenOptions, Option<u32>)> {
         let (entry, file) = self.create_file(context, (parent, name), &args)?;
-        let handle = self.hand_over(entry.inode, file);
+        let handle = self.hand_over(&*self.node(entry.inode)?, file);
         Ok((entry, Some(handle), OpenOptions::empty(), None))
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse_backend_rs::api::filesystem::Entry;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
@@ -14,13 +15,25 @@ use rustix::io::Errno;
 
 use super::{CACHE_TIME, ROOT, Tree, lock};
 
-/// What tells an inode from all others: its device, its number there, and the mount that it was found in, since two
-/// mounts of one file system may differ in what they allow.
+/// What tells an inode from all others: its device, its number there, and the mount and the share that it was found
+/// in, since two of one file system may differ in what they allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Id {
     device: u64,
     inode: u64,
     mount: u64,
+    share: u64,
+}
+
+/// A directory that is shared, as its inodes know it.
+#[derive(Debug)]
+pub(super) struct Share {
+    /// Its number, which is given once; the root's is 0.
+    pub(super) number: u64,
+    /// The guest may change nothing.
+    pub(super) read_only: bool,
+    /// It was taken back.
+    pub(super) is_gone: AtomicBool,
 }
 
 /// An inode.
@@ -30,6 +43,7 @@ pub(super) struct Node {
     /// Opened with `O_PATH`.
     pub(super) file: OwnedFd,
     pub(super) kind: FileType,
+    pub(super) share: Arc<Share>,
     id: Id,
 }
 
@@ -60,11 +74,17 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Makes this directory the root, in place of the one before.
     pub(super) fn put_root(&mut self, file: OwnedFd) -> io::Result<()> {
-        let (id, kind) = identify(&file)?;
+        let (id, kind) = identify(&file, 0)?;
+        let share = Arc::new(Share {
+            number: 0,
+            read_only: false,
+            is_gone: AtomicBool::new(false),
+        });
         let node = Arc::new(Node {
             number: ROOT,
             file,
             kind,
+            share,
             id,
         });
         // It is not forgotten.
@@ -77,8 +97,11 @@ impl Nodes {
     }
 
     /// The inode that this is a descriptor of, found once more.
-    fn enter(&mut self, file: OwnedFd) -> io::Result<Arc<Node>> {
-        let (id, kind) = identify(&file)?;
+    fn enter(&mut self, file: OwnedFd, share: &Arc<Share>) -> io::Result<Arc<Node>> {
+        let (id, kind) = identify(&file, share.number)?;
+        if share.is_gone.load(Ordering::Acquire) {
+            return Err(Errno::STALE.into());
+        }
         let known = self.by_id.get(&id);
         if let Some(known) = known.and_then(|number| self.by_number.get_mut(number)) {
             known.lookups = known.lookups.saturating_add(1);
@@ -90,6 +113,7 @@ impl Nodes {
             number,
             file,
             kind,
+            share: Arc::clone(share),
             id,
         });
         self.by_id.insert(id, number);
@@ -113,6 +137,20 @@ impl Nodes {
             self.by_number.remove(&number);
             self.by_id.remove(&id);
         }
+    }
+
+    /// Whether this inode is of another share than this.
+    pub(super) fn is_of_other(&self, number: u64, share: &Share) -> bool {
+        let known = self.by_number.get(&number);
+        known.is_none_or(|known| known.node.id.share != share.number)
+    }
+
+    /// Takes a share's inodes away from the guest.
+    pub(super) fn drop_share(&mut self, share: &Share) {
+        share.is_gone.store(true, Ordering::Release);
+        self.by_id.retain(|id, _| id.share != share.number);
+        self.by_number
+            .retain(|_, known| known.node.id.share != share.number);
     }
 
     /// Takes all lookups back.
@@ -144,16 +182,28 @@ impl Tree {
     /// The inode of a number.
     ///
     /// # Errors
-    /// `EBADF` for one that the guest does not know.
+    /// `ESTALE` for one that the guest does not know, or does not any more.
     pub(super) fn node(&self, number: u64) -> io::Result<Arc<Node>> {
         let nodes = lock(&self.nodes);
-        let known = nodes.by_number.get(&number).ok_or(Errno::BADF)?;
+        let known = nodes.by_number.get(&number).ok_or(Errno::STALE)?;
         Ok(Arc::clone(&known.node))
     }
 
+    /// As [`node`](Self::node), for one that is to be changed.
+    ///
+    /// # Errors
+    /// `EROFS` for one of a share that is only to be read.
+    pub(super) fn changeable(&self, number: u64) -> io::Result<Arc<Node>> {
+        let node = self.node(number)?;
+        match node.share.read_only {
+            true => Err(Errno::ROFS.into()),
+            false => Ok(node),
+        }
+    }
+
     /// The entry of what this is a descriptor of, which counts as one lookup.
-    pub(super) fn enter(&self, file: OwnedFd) -> io::Result<Entry> {
-        let node = lock(&self.nodes).enter(file)?;
+    pub(super) fn enter(&self, file: OwnedFd, share: &Arc<Share>) -> io::Result<Entry> {
+        let node = lock(&self.nodes).enter(file, share)?;
         let attr = self.attributes(&node).inspect_err(|_| {
             lock(&self.nodes).forget(node.number, 1);
         })?;
@@ -168,21 +218,22 @@ impl Tree {
     }
 
     /// The entry of an open file, which counts as one lookup.
-    pub(super) fn enter_open(&self, file: &OwnedFd) -> io::Result<Entry> {
+    pub(super) fn enter_open(&self, file: &OwnedFd, share: &Arc<Share>) -> io::Result<Entry> {
         let name = file.as_raw_fd().to_string();
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let found = rustix::fs::openat(&self.descriptors, name, flags, Mode::empty())?;
-        self.enter(found)
+        self.enter(found, share)
     }
 }
 
-fn identify(file: &OwnedFd) -> io::Result<(Id, FileType)> {
+fn identify(file: &OwnedFd, share: u64) -> io::Result<(Id, FileType)> {
     let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID;
     let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted)?;
     let id = Id {
         device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
         inode: stat.stx_ino,
         mount: stat.stx_mnt_id,
+        share,
     };
     Ok((id, FileType::from_raw_mode(stat.stx_mode.into())))
 }

@@ -21,6 +21,9 @@ const ASKED: OFlags = OFlags::RDWR
     .union(OFlags::DSYNC)
     .union(OFlags::SYNC);
 
+/// Those of them that change a file, or allow it.
+const CHANGING: OFlags = OFlags::RDWR.union(OFlags::WRONLY).union(OFlags::TRUNC);
+
 /// The flags that a file is opened with for a guest that asked for these.
 pub(super) fn opening(flags: u32) -> OFlags {
     OFlags::from_bits_retain(flags) & ASKED | OFlags::CLOEXEC
@@ -33,6 +36,11 @@ impl Tree {
     /// `EISDIR`, and `ENXIO` for what must not be opened here: a FIFO would make the server wait, a device is the host's.
     pub(super) fn open_file(&self, node: &Node, flags: u32) -> io::Result<OwnedFd> {
         match node.kind {
+            FileType::RegularFile
+                if node.share.read_only && opening(flags).intersects(CHANGING) =>
+            {
+                Err(Errno::ROFS.into())
+            }
             FileType::RegularFile => self.reopen(node, opening(flags)),
             FileType::Directory => Err(Errno::ISDIR.into()),
             FileType::Symlink => Err(Errno::LOOP.into()),
@@ -56,7 +64,7 @@ impl Tree {
         directory: u64,
         args: &CreateIn,
     ) -> io::Result<(Entry, u64)> {
-        let directory = self.node(directory)?;
+        let directory = self.changeable(directory)?;
         let exclusive = OFlags::from_bits_retain(args.flags) & OFlags::EXCL;
         let flags = opening(args.flags) | OFlags::TMPFILE | exclusive;
         let mode = Mode::from_raw_mode(args.mode & !args.umask & 0o7777);
@@ -64,8 +72,8 @@ impl Tree {
         let file = rustix::fs::openat2(&directory.file, ".", flags, mode, beneath());
         drop(acting);
         let file = file?;
-        let entry = self.enter_open(&file)?;
-        let handle = self.hand_over(entry.inode, file);
+        let entry = self.enter_open(&file, &directory.share)?;
+        let handle = self.hand_over(&*self.node(entry.inode)?, file);
         Ok((entry, handle))
     }
 

@@ -93,6 +93,7 @@ impl Tree {
             Space::Capabilities | Space::Trusted => return Err(Errno::PERM.into()),
         }
         let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
+        self.changeable(inode)?;
         let file = self.with_xattrs(inode)?.ok_or(Errno::PERM)?;
         Ok(rustix::fs::fsetxattr(&file, name, value, flags)?)
     }
@@ -102,6 +103,7 @@ impl Tree {
             Space::User | Space::Capabilities => {}
             Space::Trusted => return Err(Errno::PERM.into()),
         }
+        self.changeable(inode)?;
         let file = self.with_xattrs(inode)?.ok_or(Errno::NODATA)?;
         Ok(rustix::fs::fremovexattr(&file, name)?)
     }

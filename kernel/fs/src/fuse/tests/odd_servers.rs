@@ -46,7 +46,7 @@ fn attributes_do_not_wait_for_the_end_of_a_write() {
             answer(pending);
         }
     }));
-    let root = Session::open(connection).unwrap().root().unwrap();
+    let root = Session::open(connection, None).unwrap().root().unwrap();
     let inode = root.lookup(b"f").unwrap();
     let writing = inode.clone();
     let writer = std::thread::spawn(move || {
@@ -103,7 +103,10 @@ fn no_forgotten_lookup_is_lost_however_slow_the_server_is() {
         }),
     );
     let connection = Connection::new(requests, urgent, activity).unwrap();
-    let root = Session::open(Arc::new(connection)).unwrap().root().unwrap();
+    let root = Session::open(Arc::new(connection), None)
+        .unwrap()
+        .root()
+        .unwrap();
     let inodes: Vec<_> = names(600).map(|name| root.lookup(&name).unwrap()).collect();
     assert_eq!(server.lookups(), 600);
     drop(inodes);
@@ -150,7 +153,7 @@ fn lookups_in_one_directory_do_not_wait_for_each_other() {
             }
         }
     }));
-    let session = Session::open(connection).unwrap();
+    let session = Session::open(connection, None).unwrap();
     let super_block = crate::file_system::SuperBlock::new(session).unwrap();
     for name in [b"a", b"b"] {
         let root = super_block.root().unwrap();
@@ -220,7 +223,7 @@ fn a_server_that_says_anything_causes_errors_and_nothing_else() {
             }
             device.answer(pending, &answer);
         }));
-        let Ok(session) = Session::open(connection) else {
+        let Ok(session) = Session::open(connection, None) else {
             continue;
         };
         use_everything(&session.root().unwrap());

@@ -171,6 +171,22 @@ impl Server {
         self.0.lock().unwrap().absent_s = Some(seconds);
     }
 
+    /// Has a directory, with a file `f` in it, beside the root; `NOWHERE` has it by this name.
+    pub(super) fn attach(&self, name: &[u8]) {
+        let mut tree = self.0.lock().unwrap();
+        tree.nodes.insert(NOWHERE, Node::default());
+        let directory = tree.add(NOWHERE, name, 0o040_700).unwrap();
+        tree.add(directory, b"f", 0o100_644).unwrap();
+    }
+
+    /// Takes it away, with all that is in it.
+    pub(super) fn detach(&self, name: &[u8]) {
+        let mut tree = self.0.lock().unwrap();
+        let directory = tree.child(NOWHERE, name).unwrap();
+        tree.nodes.remove(&NOWHERE);
+        tree.nodes.remove(&directory);
+    }
+
     /// It has extended attributes, none so far, knows where holes are, and its attributes may be believed.
     pub(super) fn be_capable(&self) {
         self.0.lock().unwrap().has_xattrs = true;
