@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::backend::memory::SharedMemory;
-use crate::backend::{self, Served, Service};
+use crate::backend::{self, Served, Service, SharedDevice};
 use crate::command::Inherited;
 use crate::error::{QemuError, io};
 use crate::monitor::Monitor;

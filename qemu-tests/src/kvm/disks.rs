@@ -9,13 +9,13 @@ use anyhow::{Context, ensure};
 
 use super::bad_input::nothing_left;
 use super::process::{self, Ended};
-use super::{Options, on_host};
+use super::{Options, WORK, on_host};
 use crate::{Report, diff};
 
 /// What is tried; `$1` is a disk and `$2` one that is only to be read.
 const SCRIPT: &str = r#"
 for disk in $1 $2; do
-    for what in getsize64 getsz getss getbsz getro; do blockdev --$what $disk; done
+    for what in getsize64 getsz getss getro; do blockdev --$what $disk; done
     stat -c '%F %s' $disk
     sha256sum < $disk
     dd if=$disk bs=512 iflag=direct skip=70 count=9 2>/dev/null | sha256sum
@@ -84,7 +84,12 @@ fn compare(options: &Options) -> anyhow::Result<Option<Result<(), String>>> {
         else {
             return Ok(None);
         };
-        play(on_host(&options.busybox), &first.0, &second.0)?
+        // Where the host's side begins.
+        let work = options.busybox.join(WORK);
+        fs::create_dir_all(&work)?;
+        let lines = play(on_host(&options.busybox), &first.0, &second.0);
+        fs::remove_dir(&work)?;
+        lines?
     };
     let mut command = options.command(&options.nacre);
     command.arg("run").arg("--rootfs").arg(&options.busybox);

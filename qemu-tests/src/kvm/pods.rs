@@ -24,7 +24,7 @@ const IDLE: &str = "pods: idle";
 
 type Check = fn(&Pods<'_>) -> anyhow::Result<()>;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("pods: all commands", all_commands),
     (IDLE, idle),
     ("pods: killed at any moment", kills::one_at_a_time),

@@ -86,7 +86,7 @@ impl FileSystemType for VirtioFs {
         if request.options().next().is_some() {
             return Err(Errno::EINVAL);
         }
-        let source: &[u8] = request.source.as_ref();
+        let source: &[u8] = request.source;
         let mut parts = source.splitn(2, |byte| *byte == b'/');
         let tag = parts.next().unwrap_or_default();
         let name = parts.next();
