@@ -313,7 +313,7 @@ pub(super) fn judge(ended: &Ended, codes: &[i32], says: &str) -> Result<(), Stri
         && !told.contains("(os error")
         && told.lines().count() < 12;
     let is_right_code = ended.code.is_some_and(|code| codes.contains(&code));
-    if is_right_code && is_sentence && told.to_lowercase().contains(says) {
+    if is_right_code && is_sentence && told.to_lowercase().contains(&says.to_lowercase()) {
         return Ok(());
     }
     let wanted = format!("wanted exit {codes:?} and a sentence with {says:?}");
