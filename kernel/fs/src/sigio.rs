@@ -90,7 +90,8 @@ fn attend(instance: &File) {
     loop {
         // A kernel thread gets no signals, so only memory can fail it.
         let _ = epoll.wait_files(|file, events| {
-            if let Some(mut signal) = file.io_signal().signal.lock().clone() {
+            // By value: a copy of the box would take memory, which this thread has no way to do without.
+            if let Some(mut signal) = file.io_signal().get() {
                 signal.events = events;
                 job_control().signal_io(&signal);
             }
