@@ -24,15 +24,17 @@ const LOSS_LIMIT: i64 = 3 * 1024;
 
 /// Programs whose output may change when there is no memory for a moment, although the call is not made again, and why. Linux
 /// does the same for all of them.
-const NOTICED: [(&str, &str); 6] = [
+const NOTICED: [(&str, &str); 8] = [
     ("copying", "a write that finds no memory half-way is short"),
     ("exhaustion", "its children measure what memory there is"),
     (
         "file_answers",
         "SIGIO without memory for its siginfo carries none",
     ),
+    ("file_locks", "a lock without memory is ENOLCK"),
     ("futex_edges", "a waiter that cannot be requeued wakes up"),
     ("signals", "a queued signal without memory is EAGAIN"),
+    ("socket_messages", "a message without memory is ENOBUFS"),
     ("terminal", "what a terminal has no memory for is lost"),
 ];
 
