@@ -32,7 +32,7 @@ const NOTICED: [(&str, &str); 8] = [
         "SIGIO without memory for its siginfo carries none",
     ),
     ("file_locks", "a lock without memory is ENOLCK"),
-    ("futex_edges", "a waiter that cannot be requeued wakes up"),
+    ("futex", "a waiter that cannot be requeued wakes up"),
     ("signals", "a queued signal without memory is EAGAIN"),
     ("socket_messages", "a message without memory is ENOBUFS"),
     ("terminal", "what a terminal has no memory for is lost"),
