@@ -42,6 +42,7 @@ pub mod permission;
 pub mod pipe;
 mod poll;
 pub mod random;
+mod requests;
 pub mod rng;
 pub mod sigio;
 pub mod sysfs;

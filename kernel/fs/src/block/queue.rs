@@ -17,6 +17,7 @@ use memory::Backing;
 use sched::WaitQueue;
 
 use crate::page_io::segments;
+use crate::requests;
 
 /// Bytes of a sector, the unit of the device's addresses.
 pub(super) const SECTOR: u32 = 512;
@@ -274,8 +275,10 @@ impl BlockQueue {
         with_data.try_extend(data)?;
         writable.try_extend(Segment::new(frame.clone(), STATUS_AT, 1))?;
         let call = try_arc(Call::default())?;
-        self.submit(readable, writable, &call)?;
-        self.wait(|| {
+        let (queue, activity) = (&self.requests, &self.activity);
+        let collect = || self.take_completed();
+        requests::submit(queue, activity, collect, (readable, writable), &call)?;
+        requests::wait(activity, collect, || {
             if *call.0.lock() {
                 return Some(Ok(()));
             }
@@ -287,48 +290,6 @@ impl BlockQueue {
             [0] => Ok(()),
             [2] => Err(Errno::EOPNOTSUPP),
             _ => Err(Errno::EIO),
-        }
-    }
-
-    fn submit(
-        &self,
-        readable: Vec<Segment>,
-        writable: Vec<Segment>,
-        call: &Arc<Call>,
-    ) -> Result<()> {
-        let mut buffers = Some((readable, writable));
-        self.wait(|| {
-            let (readable, writable) = buffers.take()?;
-            match self.requests.submit(readable, writable, call.clone()) {
-                Ok(()) => Some(Ok(())),
-                Err(rejected) if rejected.broken => Some(Err(Errno::EIO)),
-                Err(rejected) => {
-                    // No room: the end of another request makes some.
-                    buffers = Some((rejected.readable, rejected.writable));
-                    None
-                }
-            }
-        })
-    }
-
-    /// Waits for what `look` looks for, and collects completions meanwhile. Who waits for those is woken between two waits:
-    /// a condition that is not met must not wake the queue that its own thread waits in.
-    fn wait<R>(&self, mut look: impl FnMut() -> Option<R>) -> R {
-        loop {
-            let (found, collected) = self.activity.wait_until(|| {
-                let mut found = look();
-                let collected = found.is_none() && self.take_completed();
-                if collected {
-                    found = look();
-                }
-                (found.is_some() || collected).then_some((found, collected))
-            });
-            if collected {
-                self.activity.wake_all();
-            }
-            if let Some(found) = found {
-                return found;
-            }
         }
     }
 

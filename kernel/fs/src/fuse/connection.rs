@@ -24,6 +24,7 @@ use super::forget::Forgets;
 use super::message::{FramePool, Impossible, OUT_HEADER, Own, REPLY_OFFSET, Reply, Request, check};
 use super::slot::{Answered, Call, Reserve, Slot, Slots};
 use super::wire::{ForgetIn, Op};
+use crate::requests;
 
 /// Frames kept for requests instead of being given back.
 const SPARE_FRAMES: usize = 32;
@@ -146,28 +147,7 @@ impl Connection {
             }
             self.requests.is_broken().then_some(Err(Errno::EIO))
         };
-        self.wait_collecting(look)
-    }
-
-    /// Waits for what `look` looks for, and collects completions meanwhile. Who waits for those is woken between two waits:
-    /// a condition that is not met must not wake the queue that its own thread waits in.
-    fn wait_collecting<R>(&self, mut look: impl FnMut() -> Option<R>) -> R {
-        loop {
-            let (found, collected) = self.activity.wait_until(|| {
-                let mut found = look();
-                let collected = found.is_none() && self.take_in();
-                if collected {
-                    found = look();
-                }
-                (found.is_some() || collected).then_some((found, collected))
-            });
-            if collected {
-                self.activity.wake_all();
-            }
-            if let Some(found) = found {
-                return found;
-            }
-        }
+        requests::wait(&self.activity, || self.take_in(), look)
     }
 
     /// Sends a request of a few bytes whose answer does not matter. Waits for it only when memory is short.
@@ -231,21 +211,13 @@ impl Connection {
 
     fn submit(
         &self,
-        mut readable: Vec<Segment>,
-        mut writable: Vec<Segment>,
+        readable: Vec<Segment>,
+        writable: Vec<Segment>,
         call: &Arc<Call>,
     ) -> Result<()> {
-        self.wait_collecting(|| {
-            let taken = (mem::take(&mut readable), mem::take(&mut writable));
-            match self.requests.submit(taken.0, taken.1, call.clone()) {
-                Ok(()) => Some(Ok(())),
-                Err(rejected) if rejected.broken => Some(Err(Errno::EIO)),
-                Err(rejected) => {
-                    (readable, writable) = (rejected.readable, rejected.writable);
-                    None
-                }
-            }
-        })
+        let collect = || self.take_in();
+        let buffers = (readable, writable);
+        requests::submit(&self.requests, &self.activity, collect, buffers, call)
     }
 
     /// Collects completions, and wakes who waits for them.
