@@ -86,3 +86,45 @@ pub(crate) fn give(
     }
     Ok(done)
 }
+
+/// Takes all that the caller writes, as `part` does, which is told how much is done; what was done before a failure
+/// counts.
+pub(crate) fn take_all(
+    from: &mut IoReader<'_>,
+    mut part: impl FnMut(&mut IoReader<'_>, u64) -> Result<usize>,
+) -> Result<usize> {
+    let mut done = 0;
+    while from.remaining() > 0 {
+        match part(from, done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+        sched::cond_resched();
+    }
+    Ok(done)
+}
+
+/// Gives the caller all that it reads, as `part` does, which is told how much is done and says how much it gave and whether
+/// that was the end; what was done before a failure counts.
+pub(crate) fn give_all(
+    to: &mut IoWriter<'_>,
+    mut part: impl FnMut(&mut IoWriter<'_>, u64) -> Result<(usize, bool)>,
+) -> Result<usize> {
+    let mut done = 0;
+    while to.remaining() > 0 {
+        match part(to, done as u64) {
+            Ok((count, is_end)) => {
+                done += count;
+                if is_end {
+                    break;
+                }
+            }
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+        sched::cond_resched();
+    }
+    Ok(done)
+}

@@ -70,24 +70,12 @@ impl BlockFile {
     fn read_direct(&self, to: &mut IoWriter<'_>, offset: u64) -> Result<usize> {
         let end = offset + to.remaining() as u64;
         self.disk.mapping.write_back(offset..end)?;
-        let mut done = 0;
-        while to.remaining() > 0 {
-            let at = offset + done as u64;
+        page_io::give_all(to, |to, done| {
+            let at = offset + done;
             let len = to.remaining().min(self.most_bytes(at));
-            let read = self.read_direct_once(to, at, len);
-            match read {
-                Ok(count) => {
-                    done += count;
-                    if count < len {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-            sched::cond_resched();
-        }
-        Ok(done)
+            let count = self.read_direct_once(to, at, len)?;
+            Ok((count, count < len))
+        })
     }
 
     fn read_direct_once(&self, to: &mut IoWriter<'_>, at: u64, len: usize) -> Result<usize> {
@@ -166,17 +154,9 @@ impl FileOps for BlockFile {
         self.check_direct(io, from.remaining())?;
         from.limit(self.left(io.offset));
         let guard = self.disk.mapping.lock_writes();
-        let mut done = 0;
-        while from.remaining() > 0 {
-            match self.write_once(from, io.offset + done as u64, &guard) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-            sched::cond_resched();
-        }
-        Ok(done)
+        page_io::take_all(from, |from, done| {
+            self.write_once(from, io.offset + done, &guard)
+        })
     }
 
     fn is_seekable(&self) -> bool {

@@ -180,20 +180,9 @@ impl FuseFile {
         let end = offset.saturating_add(to.remaining() as u64);
         self.inode.write_back(offset..end)?;
         let handle = self.any_handle()?;
-        let mut done = 0;
-        while to.remaining() > 0 {
-            match self.read_direct_once(&handle, to, offset + done as u64) {
-                Ok((count, is_end)) => {
-                    done += count;
-                    if is_end {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(done)
+        page_io::give_all(to, |to, done| {
+            self.read_direct_once(&handle, to, offset + done)
+        })
     }
 
     /// One request's worth; how many bytes, and whether there are no more to have.
@@ -270,18 +259,9 @@ impl FileOps for FuseFile {
         if io.append {
             io.offset = self.inode.refresh(Some(&guard))?.size;
         }
-        let mut done = 0;
-        while from.remaining() > 0 {
-            let offset = io.offset + done as u64;
-            match self.write_once(&handle, from, offset, &guard) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-            sched::cond_resched();
-        }
-        Ok(done)
+        page_io::take_all(from, |from, done| {
+            self.write_once(&handle, from, io.offset + done, &guard)
+        })
     }
 
     fn is_seekable(&self) -> bool {
