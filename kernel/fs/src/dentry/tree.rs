@@ -91,13 +91,7 @@ impl Dentry {
     /// # Errors
     /// `ENOMEM`.
     pub(crate) fn prepare_child<'d>(self: &'d Arc<Self>, name: &[u8]) -> Result<NewChild<'d>> {
-        let name = try_arc_slice(name)?;
-        let child = try_arc(Self::unplaced(
-            &self.super_block,
-            None,
-            Some(self.clone()),
-            name.clone(),
-        ))?;
+        let (name, child) = self.unlisted_child(name, None)?;
         let mut children = self.children.lock();
         let known = children.get(&name).and_then(Weak::upgrade);
         let listed = match known {
@@ -121,6 +115,18 @@ impl Dentry {
         let _ = self.enter(name, None, |_, _| false);
     }
 
+    /// A dentry called `name` here that the list does not have yet, and its name.
+    fn unlisted_child(
+        self: &Arc<Self>,
+        name: &[u8],
+        inode: Option<Arc<dyn Inode>>,
+    ) -> Result<(Arc<[u8]>, Arc<Dentry>)> {
+        let name = try_arc_slice(name)?;
+        let parent = Some(self.clone());
+        let child = Self::unplaced(&self.super_block, inode, parent, name.clone());
+        Ok((name, try_arc(child)?))
+    }
+
     /// Enters `name`, unless `stays` says of what is there and the new one that the former is to stay: that is returned then.
     fn enter(
         self: &Arc<Self>,
@@ -128,13 +134,7 @@ impl Dentry {
         inode: Option<Arc<dyn Inode>>,
         stays: impl FnOnce(&Dentry, &Dentry) -> bool,
     ) -> Result<Arc<Dentry>> {
-        let name = try_arc_slice(name)?;
-        let child = try_arc(Self::unplaced(
-            &self.super_block,
-            inode,
-            Some(self.clone()),
-            name.clone(),
-        ))?;
+        let (name, child) = self.unlisted_child(name, inode)?;
         let mut children = self.children.lock();
         let old = children.get(&name).and_then(Weak::upgrade);
         if let Some(old) = old.as_ref().filter(|old| stays(old, &child)) {
