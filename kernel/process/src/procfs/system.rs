@@ -226,7 +226,7 @@ pub(super) fn vmstat(to: &mut Text) -> Result<()> {
     Ok(writeln!(to, "oom_kill {killed}")?)
 }
 
-/// /proc/filesystems. None needs a block device: there are none.
+/// /proc/filesystems. None needs a block device.
 pub(super) fn filesystems(to: &mut Text) -> Result<()> {
     // Those that only the kernel mounts are listed, too.
     for name in fs::type_names()?
