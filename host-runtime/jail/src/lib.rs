@@ -1,7 +1,7 @@
 //! What the processes of a microVM give up before its guest runs, on either machine.
 //!
 //! [`run`] is such a process from its first instruction: alone with its descriptors, in a namespace of processes of its
-//! own. What it starts is a [`gofer`] that opens files for it, and on the QEMU machine QEMU
+//! own. What it starts is a [`gofer`] that opens [`files`] for it, and on the QEMU machine QEMU
 //! ([`confine::seclude_program`]); then it leaves the host ([`confine::seclude`]), and its threads get their filters
 //! ([`seccomp`]). Nothing here knows what a machine is made of.
 
@@ -9,6 +9,7 @@
 
 pub mod confine;
 mod error;
+pub mod files;
 pub mod gofer;
 pub mod seccomp;
 #[expect(unsafe_code, reason = "the one place for it; see the module")]

@@ -4,18 +4,19 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::blk::Blk;
 use devices::blk::disk::Disk;
 use devices::console::ConsoleLog;
-use devices::fs::{self, Fs};
+use devices::fs::TAG_LEN;
 use devices::vsock::Vsock;
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request, ShareConfig};
-use host_machine::far_end::{self, Directories, Reporter, Start};
+use host_machine::far_end::{self, Reporter, Start};
 use host_machine::{ExitReason, Phase, Stats};
+use jail::files::SharedFiles;
 use jail::gofer::Gofer;
 use jail::seccomp::{self, Role};
 use rustix::event::{PollFd, PollFlags};
@@ -40,33 +41,13 @@ pub struct Ready {
     control: OwnedFd,
     vsock: Arc<Mutex<Vsock<SharedMemory>>>,
     served: Vec<Served>,
-    files: Option<SharedFiles>,
+    files: Option<SharedFiles<SharedMemory>>,
     is_paused: Arc<AtomicBool>,
     log: Arc<ConsoleLog>,
     /// What reads the guest's log and its marks, to their ends.
     readers: Vec<JoinHandle<()>>,
     reporter: Arc<Reporter>,
     counts_instructions: bool,
-}
-
-/// The file system device, which has threads of its own, as the owner's requests see it.
-#[derive(Debug, Clone)]
-struct SharedFiles(Arc<Mutex<Fs<SharedMemory>>>);
-
-impl SharedFiles {
-    fn lock(&self) -> MutexGuard<'_, Fs<SharedMemory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Directories for SharedFiles {
-    fn attach(&self, name: &str, directory: OwnedFd, read_only: bool) -> std::io::Result<()> {
-        self.lock().attach(name, directory, read_only)
-    }
-
-    fn detach(&self, name: &str) -> std::io::Result<()> {
-        self.lock().detach(name)
-    }
 }
 
 /// Our ends of what stands between us and QEMU, or QEMU's.
@@ -138,9 +119,9 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let (device, same) = (Arc::clone(&vsock), Arc::clone(&vsock));
     let service_of_vsock = service(streams.vsock, poller);
     let mut served = vec![backend::serve(device, Some(same), service_of_vsock)?];
-    if let (Some(SharedFiles(fs)), Some(stream)) = (files.clone(), streams.fs) {
+    if let (Some(files), Some(stream)) = (&files, streams.fs) {
         let service = service(stream, backend::poller()?);
-        served.push(backend::serve(fs, None, service)?);
+        served.push(backend::serve(files.device(), None, service)?);
     }
     for (disk, stream) in disks.into_iter().zip(streams.disks) {
         let service = service(stream, backend::poller()?);
@@ -335,21 +316,19 @@ impl Ready {
 }
 
 /// A file system device that serves this directory, whose files a gofer opens.
-fn shared_dir((share, dir): &(ShareConfig, OwnedFd)) -> Result<(SharedFiles, Gofer), QemuError> {
+fn shared_dir(
+    (share, dir): &(ShareConfig, OwnedFd),
+) -> Result<(SharedFiles<SharedMemory>, Gofer), QemuError> {
     let failed = |source| QemuError::SharedDir {
         path: share.path.clone(),
         source,
     };
-    if share.tag.len() > fs::TAG_LEN {
+    if share.tag.len() > TAG_LEN {
         return Err(QemuError::Start {
             what: "a share's tag is too long",
         });
     }
-    let (gofer, link) = Gofer::start(dir).map_err(failed)?;
-    fs::prepare_process();
-    link.wait_ready().map_err(failed)?;
-    let files = SharedFiles(Arc::new(Mutex::new(Fs::remote(&share.tag, link))));
-    Ok((files, gofer))
+    SharedFiles::start(&share.tag, dir).map_err(failed)
 }
 
 /// A block device with the blocks of this file.
@@ -359,7 +338,7 @@ fn disk(((path, file), number): (&(String, OwnedFd), u32)) -> Result<SharedDevic
         source,
     };
     let file = file.try_clone().map_err(failed)?;
-    let disk = Disk::new(file.into(), format!("nacre-disk{number}")).map_err(failed)?;
+    let disk = Disk::numbered(file.into(), number).map_err(failed)?;
     Ok(Arc::new(Mutex::new(Blk::new(disk))))
 }
 

@@ -1,7 +1,6 @@
 //! The VMM's main thread: waits for the parent, the guest's notifications, the streams' host ends and
 //! the machine's end, and hands each to whom it concerns.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +14,12 @@ use super::memory::SharedMemory;
 use super::pause::CpuThreads;
 use devices::VirtioDevice;
 use devices::console::ConsoleLog;
-use devices::fs::Fs;
 use devices::mmio::MmioBus;
 use devices::vsock::{STREAM_TOKEN, Vsock};
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request};
-use host_machine::far_end::{self, Directories, Reporter};
+use host_machine::far_end::{self, Reporter};
 use host_machine::{DeviceStats, ExitReason, Stats};
+use jail::files::SharedFiles;
 use jail::gofer::Gofer;
 
 const CONTROL: u64 = 0;
@@ -45,21 +44,7 @@ pub struct EventLoop {
     kicks: Vec<Kick>,
     vsock: Option<Arc<Mutex<Vsock<SharedMemory>>>>,
     gofer: Option<Gofer>,
-    files: Option<SharedFiles>,
-}
-
-/// The file system device, which has a thread of its own, as the owner's requests see it.
-#[derive(Debug, Clone)]
-pub struct SharedFiles(pub Arc<Mutex<Fs<SharedMemory>>>);
-
-impl Directories for SharedFiles {
-    fn attach(&self, name: &str, directory: OwnedFd, read_only: bool) -> io::Result<()> {
-        lock(&self.0).attach(name, directory, read_only)
-    }
-
-    fn detach(&self, name: &str) -> io::Result<()> {
-        lock(&self.0).detach(name)
-    }
+    files: Option<SharedFiles<SharedMemory>>,
 }
 
 /// What the owner's requests are about, once the machine runs.
@@ -203,7 +188,11 @@ impl EventLoop {
     ///
     /// # Errors
     /// When the host's poller refuses.
-    pub fn add_gofer(&mut self, gofer: Gofer, files: SharedFiles) -> Result<(), VmmError> {
+    pub fn add_gofer(
+        &mut self,
+        gofer: Gofer,
+        files: SharedFiles<SharedMemory>,
+    ) -> Result<(), VmmError> {
         let token = EventData::new_u64(GOFER);
         // That it hung up is told unasked; its answers are for another thread.
         epoll::add(&*self.poller, gofer.socket(), token, EventFlags::empty()).map_err(polled)?;

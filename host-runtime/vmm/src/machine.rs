@@ -16,7 +16,7 @@ use super::cmdline::CommandLine;
 use super::cpuid::CpuidTemplate;
 use super::elf::KernelImage;
 use super::error::{KernelFault, VmmError};
-use super::event_loop::{self, EventLoop, Running, SharedDevice, SharedFiles};
+use super::event_loop::{self, EventLoop, Running, SharedDevice};
 use super::layout::{
     ARCHIVE_START, GUEST_CID, IMAGE_MAX, KVM_IDENTITY_MAP, KVM_TSS, MMIO_GSI, MMIO_START,
 };
@@ -31,7 +31,7 @@ use devices::blk::Blk;
 use devices::blk::disk::Disk;
 use devices::console::Console;
 use devices::console::ConsoleLog;
-use devices::fs::{Fs, TAG_LEN};
+use devices::fs::TAG_LEN;
 use devices::mmio::{Interrupt, MMIO_SIZE, MmioBus, QUEUE_NOTIFY, Registers};
 use devices::rng::Rng;
 use devices::vsock::Vsock;
@@ -39,7 +39,7 @@ use host_machine::control::ShareConfig;
 use host_machine::far_end::{Reporter, Start};
 use host_machine::{ExitReason, Phase};
 use jail::confine;
-use jail::gofer::Gofer;
+use jail::files::SharedFiles;
 use jail::seccomp::{self, Role};
 
 const MSR_TSC: u32 = 0x10;
@@ -303,12 +303,9 @@ fn shared_dir(
             what: "a share's tag is too long",
         });
     }
-    let (gofer, link) = Gofer::start(dir).map_err(failed)?;
-    devices::fs::prepare_process();
-    link.wait_ready().map_err(failed)?;
-    let files = Arc::new(Mutex::new(Fs::remote(&share.tag, link)));
-    event_loop.add_gofer(gofer, SharedFiles(Arc::clone(&files)))?;
-    let fs: SharedDevice = files;
+    let (files, gofer) = SharedFiles::start(&share.tag, dir).map_err(failed)?;
+    let fs: SharedDevice = files.device();
+    event_loop.add_gofer(gofer, files)?;
     let kicks = devices.add(Arc::clone(&fs))?;
     Ok(DeviceThread {
         name: "fs".to_owned(),
@@ -325,7 +322,7 @@ fn disk(
     number: u32,
     devices: &mut Devices<'_>,
 ) -> Result<DeviceThread, VmmError> {
-    let disk = Disk::new(file.into(), format!("nacre-disk{number}"));
+    let disk = Disk::numbered(file.into(), number);
     let disk = disk.map_err(|source| VmmError::Disk { path, source })?;
     let device: SharedDevice = Arc::new(Mutex::new(Blk::new(disk)));
     Ok(DeviceThread {

@@ -45,6 +45,14 @@ impl Disk {
         })
     }
 
+    /// The disk in `file` that the guest finds as number so and so.
+    ///
+    /// # Errors
+    /// As [`Disk::new`].
+    pub fn numbered(file: File, number: u32) -> io::Result<Self> {
+        Self::new(file, format!("nacre-disk{number}"))
+    }
+
     /// How many sectors it has.
     #[must_use]
     pub fn sectors(&self) -> u64 {
