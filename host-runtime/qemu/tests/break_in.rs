@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use host_machine::{Machine as _, MachineKind, MachineSpec, Share, VmmProcess};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
-use take_over::{Call, Made, Number, Text, forbidden, inject, seize};
+use take_over::{
+    Call, Made, Number, Text, children, forbidden, inject, opening, seize, thread_named,
+};
 
 /// A machine with a shared directory, whose kernel only waits.
 struct Victim {
@@ -41,30 +43,16 @@ impl Victim {
     /// A thread of the machine's process by its name, or the first of QEMU's.
     fn thread(&self, name: &str) -> Pid {
         let pid = self.machine.pid();
-        let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-        let tasks: Vec<PathBuf> = tasks.map(|task| task.expect("it runs").path()).collect();
-        let found = match name {
-            "main" => Some(pid),
-            "QEMU" => tasks
-                .iter()
-                .flat_map(|task| {
-                    let children = text(task.join("children"));
-                    let children = children
-                        .split_whitespace()
-                        .filter_map(|pid| pid.parse().ok());
-                    children.collect::<Vec<u32>>()
-                })
-                .find(|pid| text(format!("/proc/{pid}/comm").into()).starts_with("qemu-")),
-            name => {
-                let mut named = tasks
-                    .iter()
-                    .filter(|task| text(task.join("comm")).trim() == name);
-                named.find_map(|task| task.file_name()?.to_str()?.parse().ok())
-            }
+        let is_qemu = |pid: &i32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.starts_with("qemu-"))
         };
-        let pid = i32::try_from(found.expect("there is one")).expect("a process id");
-        Pid::from_raw(pid)
+        let found = match name {
+            "main" => i32::try_from(pid).ok(),
+            "QEMU" => children(pid).into_iter().find(is_qemu),
+            name => thread_named(pid, name),
+        };
+        Pid::from_raw(found.expect("there is one"))
     }
 }
 
@@ -129,13 +117,7 @@ fn what_serves_qemu_can_do_nothing_once_taken_over() {
     if !is_root() {
         return;
     }
-    let at = Number(libc::AT_FDCWD.into());
-    let open = Call {
-        name: "openat",
-        number: libc::SYS_openat,
-        arguments: vec![at, Text("/etc/passwd"), Number(0)],
-    };
-    for call in forbidden().iter().chain([&open]) {
+    for call in forbidden().iter().chain([&opening()]) {
         let row = ["main", "fs"].map(|role| format!("{:<12}", attempt(role, call)));
         println!("{:20}{}", call.name, row.concat());
         assert!(

@@ -21,22 +21,12 @@ use host_machine::{
 };
 use nix::sys::ptrace;
 use nix::unistd::Pid;
-use take_over::{Call, Made, Number, Text, forbidden, inject, seize};
+use take_over::{
+    Call, Made, Number, Text, children, forbidden, inject, opening, seize, thread_named,
+};
 
 /// For how long a process may take to die.
 const BOUND: Duration = Duration::from_secs(60);
-
-/// What only the gofer may do at all.
-fn opening() -> Vec<Call> {
-    let at = Number(libc::AT_FDCWD.into());
-    let number = libc::SYS_openat;
-    let arguments = vec![at, Text("/etc/passwd"), Number(0)];
-    vec![Call {
-        name: "openat",
-        number,
-        arguments,
-    }]
-}
 
 /// A machine with a shared directory and a disk that waits.
 struct Victim {
@@ -71,23 +61,13 @@ impl Victim {
         Self { machine, folder }
     }
 
-    fn pid(&self) -> i32 {
-        i32::try_from(self.machine.pid()).expect("a process id")
-    }
-
     /// The thread with this role.
     fn thread(&self, role: &str) -> Pid {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
-        let tasks = tasks.map(|task| task.expect("it runs").path());
-        let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        let pid = self.machine.pid();
         let found = match role {
-            "main" => Some(self.pid()),
-            "gofer" => tasks
-                .map(|task| text(task.join("children")))
-                .find_map(|children| children.trim().parse().ok()),
-            name => tasks
-                .filter(|task| text(task.join("comm")).trim() == name)
-                .find_map(|task| task.file_name()?.to_str()?.parse().ok()),
+            "main" => i32::try_from(pid).ok(),
+            "gofer" => children(pid).first().copied(),
+            name => thread_named(pid, name),
         };
         Pid::from_raw(found.expect("there is one"))
     }
@@ -150,11 +130,7 @@ fn a_thread_that_was_taken_over_can_do_nothing() {
         "",
         roles.map(|role| format!("{role:<12}")).concat()
     );
-    for call in forbidden() {
-        let row = roles.map(|role| format!("{:<12}", attempt(role, &call)));
-        println!("{:20}{}", call.name, row.concat());
-    }
-    for call in opening() {
+    for call in forbidden().into_iter().chain([opening()]) {
         let row = roles.map(|role| format!("{:<12}", attempt(role, &call)));
         println!("{:20}{}", call.name, row.concat());
     }

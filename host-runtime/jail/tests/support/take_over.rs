@@ -2,6 +2,7 @@
 //! include this file.
 
 use std::ffi::CString;
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::ptrace;
@@ -21,6 +22,35 @@ pub(crate) enum Argument {
 }
 
 pub(crate) use Argument::{Number, Text};
+
+/// What only a gofer may do at all.
+pub(crate) fn opening() -> Call {
+    let at = Number(libc::AT_FDCWD.into());
+    Call {
+        name: "openat",
+        number: libc::SYS_openat,
+        arguments: vec![at, Text("/etc/passwd"), Number(0)],
+    }
+}
+
+/// The thread of a process that has this name, if there is one.
+pub(crate) fn thread_named(process: u32, name: &str) -> Option<i32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let tasks = tasks.filter_map(|task| Some(task.ok()?.path()));
+    tasks
+        .filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|is| is.trim() == name))
+        .find_map(|task| task.file_name()?.to_str()?.parse().ok())
+}
+
+/// The processes that a process has started.
+pub(crate) fn children(process: u32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    let tasks = tasks.into_iter().flatten().filter_map(Result::ok);
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children = children.collect::<String>();
+    let children = children.split_whitespace();
+    children.filter_map(|pid| pid.parse().ok()).collect()
+}
 
 /// What no thread may do.
 pub(crate) fn forbidden() -> Vec<Call> {
