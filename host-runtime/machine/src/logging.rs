@@ -53,7 +53,15 @@ pub fn set_pod(name: &str) {
 /// From now on events are written: those of work that goes as it should only with `debug`.
 pub fn start(debug: bool, format: Format) {
     let level = if debug { Level::DEBUG } else { Level::WARN };
-    let log = Log { level, format };
+    let log = Log {
+        level,
+        write: move |event: &Event<'_>| {
+            let pod = POD.get().map(String::as_str);
+            let line = line(format, SystemTime::now(), pod, event);
+            // Nobody can be told when that fails.
+            let _ = io::stderr().write_all(line.as_bytes());
+        },
+    };
     // A second start, as of a test in the same process, changes nothing.
     let _ = tracing::subscriber::set_global_default(log);
 }
@@ -71,14 +79,13 @@ pub fn start_by_environment(debug: bool) {
     }
 }
 
-/// Writes events to stderr.
-#[derive(Debug)]
-struct Log {
+/// Writes events of this level and above somewhere.
+struct Log<W> {
     level: Level,
-    format: Format,
+    write: W,
 }
 
-impl Subscriber for Log {
+impl<W: Fn(&Event<'_>) + 'static> Subscriber for Log<W> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Libraries' own events would drown ours.
         *metadata.level() <= self.level && is_ours(metadata.target())
@@ -94,10 +101,7 @@ impl Subscriber for Log {
     fn exit(&self, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let pod = POD.get().map(String::as_str);
-        let line = line(self.format, SystemTime::now(), pod, event);
-        // Nobody can be told when that fails.
-        let _ = io::stderr().write_all(line.as_bytes());
+        (self.write)(event);
     }
 }
 
@@ -218,40 +222,24 @@ mod tests {
 
     use super::*;
 
-    /// Keeps the lines that the log would write.
-    #[derive(Clone)]
-    struct Kept(Format, Arc<Mutex<Vec<String>>>);
-
-    impl Subscriber for Kept {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            let (level, format) = (Level::DEBUG, self.0);
-            Log { level, format }.enabled(metadata)
-        }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            let at = UNIX_EPOCH + Duration::from_micros(1_709_210_096_000_007);
-            let line = line(self.0, at, Some("calm-otter"), event);
-            self.1.lock().expect("no panic").push(line);
-        }
-    }
-
+    /// The lines that the log would write.
     fn lines(format: Format) -> Vec<String> {
-        let kept = Kept(format, Arc::default());
-        tracing::subscriber::with_default(kept.clone(), || {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
+        let log = Log {
+            level: Level::DEBUG,
+            write: move |event: &Event<'_>| {
+                let at = UNIX_EPOCH + Duration::from_micros(1_709_210_096_000_007);
+                let line = line(format, at, Some("calm-otter"), event);
+                kept.lock().expect("no panic").push(line);
+            },
+        };
+        tracing::subscriber::with_default(log, || {
             tracing::warn!(call = "Hello", took_ms = 7_u64, "it says\nhello");
             tracing::debug!(target: "nacre_pod::agent", "plain");
             tracing::error!(target: "elsewhere", "not ours");
         });
-        let lines = kept.1.lock().expect("no panic");
+        let lines = lines.lock().expect("no panic");
         lines.clone()
     }
 
