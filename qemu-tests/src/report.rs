@@ -1,6 +1,6 @@
 //! Counting tests: each is printed as it ends, failures are kept with their details.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 /// What a run of tests came to.
 #[derive(Debug, Default)]
@@ -22,10 +22,12 @@ impl Report {
 
     /// Notes a test that failed; `detail` may have several lines.
     pub fn fail(&mut self, name: impl Display, detail: &str) {
-        println!("FAILED  {name}");
+        // In one piece: other tests may print at the same time.
+        let mut text = format!("FAILED  {name}\n");
         for line in detail.lines() {
-            println!("        {line}");
+            let _ = writeln!(text, "        {line}");
         }
+        print!("{text}");
         self.failed.push(name.to_string());
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use anyhow::bail;
 
@@ -25,6 +26,9 @@ pub(crate) const CONTAINERD: &[&str] = &["containerd", "runc"];
 
 /// Makes sure that `packages`, needed for `purpose`, are installed.
 pub(crate) fn require(purpose: &str, packages: &[&str]) -> anyhow::Result<()> {
+    // Tests run side by side, and there is one database of packages.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock();
     let missing: Vec<&str> = packages
         .iter()
         .copied()

@@ -1,9 +1,15 @@
 //! `cargo xtask test`: everything. Each part runs even when one before it failed; the last line
 //! is `N passed, N failed, N skipped`.
+//!
+//! What compiles everything comes first. Then the parts that boot the kernel under QEMU and those that start pods on the
+//! host run side by side, as two [`Lane`]s: each of them mostly waits, and one after the other they leave half of two
+//! CPUs idle. None of them depends on time, and each names what it prints, so that their lines may mix.
 
 use std::io::{BufRead, BufReader};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 
 use anyhow::{Context, bail};
 use qemu_tests::{Report, containerd, kvm};
@@ -51,6 +57,27 @@ enum Part {
     Containerd,
 }
 
+/// What may run at the same time as what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Before everything else, alone.
+    First,
+    /// Boots the kernel under QEMU.
+    Guest,
+    /// Starts pods on the host.
+    Host,
+}
+
+impl Part {
+    const fn lane(self) -> Lane {
+        match self {
+            Part::Check | Part::Unit => Lane::First,
+            Part::Qemu | Part::Budgets | Part::Failures => Lane::Guest,
+            Part::Kvm | Part::Emulated | Part::Containerd => Lane::Host,
+        }
+    }
+}
+
 const ALL: [Part; 8] = [
     Part::Check,
     Part::Unit,
@@ -69,12 +96,27 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
     } else {
         &arguments.parts
     };
+    let in_lane = |lane| {
+        parts
+            .iter()
+            .copied()
+            .filter(move |part| part.lane() == lane)
+    };
     let mut report = Report::default();
+    for part in in_lane(Lane::First) {
+        report.merge(run_part(part, || match part {
+            Part::Check => checked(workspace),
+            _ => unit_tests(workspace),
+        }));
+    }
     let mut image = None;
-    for part in parts {
-        match run_part(workspace, *part, arguments, &mut image) {
-            Ok(result) => report.merge(result),
-            Err(error) => report.fail(format!("{part:?}").to_lowercase(), &format!("{error:#}")),
+    if parts.iter().any(|part| part.lane() != Lane::First) {
+        match built(workspace, &mut image) {
+            Ok(image) => report.merge(side_by_side(
+                || guest_lane(workspace, image, arguments, in_lane(Lane::Guest)),
+                || host_lane(workspace, image, arguments, in_lane(Lane::Host)),
+            )),
+            Err(error) => report.fail("image", &format!("{error:#}")),
         }
     }
     if arguments.full {
@@ -95,29 +137,62 @@ pub(crate) fn run(workspace: &Workspace, arguments: &TestArguments) -> anyhow::R
     Ok(())
 }
 
-fn run_part(
+/// Runs both at the same time, and adds up what they say.
+fn side_by_side(guest: impl FnOnce() -> Report + Send, host: impl FnOnce() -> Report) -> Report {
+    thread::scope(|scope| {
+        let guest = scope.spawn(guest);
+        let mut report = host();
+        match guest.join() {
+            Ok(other) => report.merge(other),
+            Err(panic) => resume_unwind(panic),
+        }
+        report
+    })
+}
+
+/// The kernel under QEMU, part by part.
+fn guest_lane(
     workspace: &Workspace,
-    part: Part,
+    image: &Image,
     arguments: &TestArguments,
-    image: &mut Option<Image>,
-) -> anyhow::Result<Report> {
-    match part {
-        Part::Check => checked(workspace),
-        Part::Unit => unit_tests(workspace),
-        Part::Qemu => qemu_test::all(workspace, built(workspace, image)?, arguments.full),
-        Part::Budgets => bench::test(workspace, built(workspace, image)?),
-        Part::Failures => stress::failures(workspace, arguments.full),
-        Part::Kvm | Part::Emulated => run_tests(
-            workspace,
-            built(workspace, image)?,
-            match part {
-                Part::Kvm => kvm::Machine::Kvm,
-                _ => kvm::Machine::Qemu,
-            },
-            arguments,
-        ),
-        Part::Containerd => containerd_tests(workspace, built(workspace, image)?, arguments),
+    parts: impl Iterator<Item = Part>,
+) -> Report {
+    let mut report = Report::default();
+    for part in parts {
+        report.merge(run_part(part, || match part {
+            Part::Qemu => qemu_test::all(workspace, image, arguments.full),
+            Part::Budgets => bench::test(workspace, image),
+            _ => stress::failures(workspace, arguments.full),
+        }));
     }
+    report
+}
+
+/// Pods on the host, part by part.
+fn host_lane(
+    workspace: &Workspace,
+    image: &Image,
+    arguments: &TestArguments,
+    parts: impl Iterator<Item = Part>,
+) -> Report {
+    let mut report = Report::default();
+    for part in parts {
+        report.merge(run_part(part, || match part {
+            Part::Kvm => run_tests(workspace, image, kvm::Machine::Kvm, arguments),
+            Part::Emulated => run_tests(workspace, image, kvm::Machine::Qemu, arguments),
+            _ => containerd_tests(workspace, arguments),
+        }));
+    }
+    report
+}
+
+/// What `test` says, or that the part failed as a whole.
+fn run_part(part: Part, test: impl FnOnce() -> anyhow::Result<Report>) -> Report {
+    test().unwrap_or_else(|error| {
+        let mut report = Report::default();
+        report.fail(format!("{part:?}").to_lowercase(), &format!("{error:#}"));
+        report
+    })
 }
 
 /// The image, built when the first part asks for it.
@@ -208,11 +283,7 @@ fn run_tests(
     })
 }
 
-fn containerd_tests(
-    workspace: &Workspace,
-    _image: &Image,
-    arguments: &TestArguments,
-) -> anyhow::Result<Report> {
+fn containerd_tests(workspace: &Workspace, arguments: &TestArguments) -> anyhow::Result<Report> {
     packages::require("the containerd tests", packages::CONTAINERD)?;
     let nacre = build::host_tools(workspace)?;
     let bin_dir = nacre.parent().context("nacre has no folder")?.to_owned();
