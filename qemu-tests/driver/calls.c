@@ -58,6 +58,9 @@ const struct call calls[] = {
     CALL(sysinfo, "b"), CALL(uname, "b"), CALL(syslog, "ibl"), CALL(getrandom, "blg"), CALL(kcmp, "PPiii"),
     CALL(umount2, "pg"), CALL(mount, "pp*B0"), CALL(mount, "pp0B0"), CALL(pivot_root, "pp"), CALL(quotactl, "Ipub"),
     CALL(acct, "p"), CALL(shmget, "Ilg"), CALL(msgget, "Ig"), CALL(semget, "Iig"), CALL(mq_open, "pgmb"),
+    CALL(shmget, "0lm"), CALL(shmat, "iag"), CALL(shmat, "i0g"), CALL(shmdt, "a"), CALL(shmctl, "iib"),
+    CALL(shmctl, "i0b"), CALL(semget, "0im"), CALL(semtimedop, "ibIt"), CALL(semctl, "iiib"), CALL(semctl, "iiii"),
+    CALL(msgget, "0m"), CALL(msgctl, "iib"),
     CALL(add_key, "ppblI"), CALL(io_setup, "ib"), CALL(io_uring_setup, "Ib"), CALL(bpf, "ibl"),
     CALL(perf_event_open, "bPIig"), CALL(userfaultfd, "g"), CALL(close_range, "000"),
     CALL(landlock_create_ruleset, "blg"), CALL(seccomp, "i0b"), CALL(rseq, "blgI"), CALL(splice, "j5z5lg"),
@@ -97,6 +100,7 @@ const struct call calls[] = {
     FINAL(recvmsg, "h60"), FINAL(epoll_wait, "ebiI"), FINAL(poll, "GiI"), FINAL(wait4, "Pb0b"),
     FINAL(waitid, "iPbib"), FINAL(futex, "WwibWi"), FINAL(flock, "ji"), FINAL(kill, "Pi"), FINAL(tgkill, "PPi"),
     FINAL(mlockall, "i"), FINAL(rt_sigsuspend, "98"), FINAL(prlimit64, "Pi1b"), FINAL(close_range, "FIg"),
-    FINAL(nanosleep, "2b"), FINAL(vhangup, ""), FINAL(fork, ""), FINAL(fork, ""), FINAL(munlockall, ""),
+    FINAL(nanosleep, "2b"), FINAL(semop, "ibI"), FINAL(msgsnd, "iblg"), FINAL(msgrcv, "ibl0g"),
+    FINAL(vhangup, ""), FINAL(fork, ""), FINAL(fork, ""), FINAL(munlockall, ""),
 };
 const size_t call_count = sizeof calls / sizeof *calls;

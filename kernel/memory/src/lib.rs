@@ -32,6 +32,6 @@ pub use mapping::{Backing, DIRTY_RATIO, Mapping, Quota, Readahead, WriteGuard};
 pub use page_source::{Origin, PageSource};
 pub use rmap::MappingList;
 pub use space::{
-    AddressSpace, AreaFlags, AreaInfo, FaultError, Footprint, Layout, Limits, MapRequest,
-    Placement, Prot, Statistics, current,
+    AddressSpace, AreaFlags, AreaInfo, Attach, Attachment, FaultError, Footprint, Layout, Limits,
+    MapRequest, Placement, Prot, Statistics, current,
 };

@@ -19,6 +19,7 @@ use sched::{ThreadBuilder, ThreadRef};
 
 use self::flags::CloneFlags;
 use crate::completion::Completion;
+use crate::ipc::undo::UndoList;
 use crate::namespace;
 use crate::own::Own;
 use crate::signal::{Actions, Signal};
@@ -74,6 +75,7 @@ impl CloneArgs {
             && needs(F::THREAD, F::SIGHAND)
             && refuses(F::NEWNS, F::FS)
             && refuses(F::NEWPID, F::THREAD)
+            && refuses(F::NEWIPC, F::SYSVSEM)
             && refuses(F::PIDFD, F::THREAD)
             && refuses(F::PIDFD, F::DETACHED)
             && refuses(F::CLEAR_SIGHAND, F::SIGHAND);
@@ -228,6 +230,10 @@ fn child_start(
         no_new_privs: parent.no_new_privs(),
         name: parent.name(),
         namespaces,
+        undo_list: match flags.contains(CloneFlags::SYSVSEM) {
+            true => Some(UndoList::of(parent)?),
+            false => None,
+        },
     })
 }
 

@@ -7,7 +7,6 @@ use fs::{Capabilities, Kuid};
 use machine::UserAddr;
 use memory::MemoryGroup;
 
-use crate::futex;
 use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::signal::{Disposition, Flags, SigInfo, Signal, code, post, send, stop};
@@ -17,6 +16,7 @@ use crate::task::relations::node::Zombie;
 use crate::task::relations::{self, Moved};
 use crate::task::thread::Thread;
 use crate::task::tree;
+use crate::{futex, ipc};
 
 const INIT: crate::task::numbers::PidNumber = 1;
 
@@ -53,6 +53,7 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     let kernel = sched::thread::current();
     kernel.set_page_table(None);
     kernel.set_memory(None);
+    thread.set_undo_list(None);
     drop((thread.take_resources(), own));
     let _ = thread.take_restart();
     process.add_dead_thread(thread.usage());
@@ -128,6 +129,7 @@ fn leave_process(thread: &Arc<Thread>) -> (bool, bool, bool) {
 fn end_process(thread: &Arc<Thread>) {
     let process = thread.process();
     process.timers.cancel_all();
+    ipc::shm::end_unused(&thread.ipc_namespace(), Some(process.pid()));
     if process.is_namespace_init() && !process.pid_namespace().is_initial() {
         end_namespace(process);
     }

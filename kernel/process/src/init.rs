@@ -21,7 +21,7 @@ use crate::task::process::Process;
 use crate::task::relations::{self, Relations};
 use crate::task::thread::{Resources, SharedFs, Start, Thread};
 use crate::task::tree;
-use crate::{clone, timer, user_loop, uts};
+use crate::{clone, ipc, timer, user_loop, uts};
 
 /// What PID 1 starts with.
 #[derive(Debug)]
@@ -102,8 +102,10 @@ fn start_of(request: &InitRequest<'_>) -> Result<Start> {
         name: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
         namespaces: NsProxy {
             uts: uts::initial(),
+            ipc: ipc::initial(),
             pid_for_children: Default::default(),
         },
+        undo_list: None,
     })
 }
 

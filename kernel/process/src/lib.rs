@@ -20,6 +20,7 @@ pub mod exec;
 pub mod exit;
 pub mod futex;
 mod init;
+pub mod ipc;
 mod job_control;
 pub mod load;
 pub mod namespace;

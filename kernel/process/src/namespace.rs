@@ -2,7 +2,7 @@
 //!
 //! A thread has them in its [`NsProxy`], but for that of mounts, which belongs to its [`fs::FsContext`], and that of
 //! users, which belongs to its credentials. A [`Namespace`] of any kind has a number, a user
-//! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of IPC,
+//! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of
 //! networks, control groups and clocks there is one each, the initial one. To make more of those is refused, as by a
 //! Linux that is built without them; [`make`] is where a kind that can be made comes in.
 
@@ -17,6 +17,7 @@ use fs::{
 };
 
 use crate::clone::flags::CloneFlags;
+use crate::ipc::{self, IpcNamespace};
 use crate::task::ns_proxy::NsProxy;
 use crate::task::pid_namespace::PidNamespace;
 use crate::task::thread::{self, Thread};
@@ -112,6 +113,8 @@ pub enum Namespace {
     Pid(PidNamespace),
     /// Of names.
     Uts(Arc<UtsNamespace>),
+    /// Of System V objects.
+    Ipc(Arc<IpcNamespace>),
     /// Of users. A thread has it by its credentials.
     User(UserNamespace),
     /// The initial one of a kind of which there is one.
@@ -131,6 +134,7 @@ impl Namespace {
             }
             Kind::Pid => Namespace::Pid(thread.process().pid_namespace().clone()),
             Kind::Uts => Namespace::Uts(thread.namespaces().uts),
+            Kind::Ipc => Namespace::Ipc(thread.ipc_namespace()),
             Kind::User => Namespace::User(thread.credentials().user_namespace.clone()),
             other => Namespace::Initial(other),
         })
@@ -143,6 +147,7 @@ impl Namespace {
             Namespace::Mount(_) => Kind::Mount,
             Namespace::Pid(_) => Kind::Pid,
             Namespace::Uts(_) => Kind::Uts,
+            Namespace::Ipc(_) => Kind::Ipc,
             Namespace::User(_) => Kind::User,
             Namespace::Initial(kind) => *kind,
         }
@@ -155,6 +160,7 @@ impl Namespace {
             Namespace::Mount(mounts) => Some(mounts.id()),
             Namespace::Pid(pids) => pids.ino(),
             Namespace::Uts(names) => names.ino(),
+            Namespace::Ipc(ipc) => ipc.ino(),
             Namespace::User(users) => users.ino(),
             Namespace::Initial(_) => None,
         };
@@ -168,6 +174,7 @@ impl Namespace {
             Namespace::Mount(mounts) => mounts.owner().clone(),
             Namespace::Pid(pids) => pids.owner(),
             Namespace::Uts(names) => names.owner().clone(),
+            Namespace::Ipc(ipc) => ipc.owner().clone(),
             Namespace::User(users) => return users.parent().cloned(),
             Namespace::Initial(_) => UserNamespace::INITIAL,
         })
@@ -316,6 +323,12 @@ pub fn current_uts() -> Arc<UtsNamespace> {
     thread::current().map_or_else(uts::initial, |caller| caller.namespaces().uts)
 }
 
+/// The IPC namespace that the calling thread is in.
+#[must_use]
+pub fn current_ipc() -> Arc<IpcNamespace> {
+    thread::current().map_or_else(ipc::initial, |caller| caller.ipc_namespace())
+}
+
 /// Makes the namespaces that clone(2) or unshare(2) asks for, for `own` to go on with. Mounts are for the
 /// caller.
 ///
@@ -348,6 +361,7 @@ fn make(kind: Kind, own: &Thread, new: &mut NsProxy) -> Result<()> {
         // With the root directory that it comes with: the caller's business.
         Kind::Mount => {}
         Kind::Uts => new.uts = new.uts.duplicate(owner)?,
+        Kind::Ipc => new.ipc = IpcNamespace::new(owner)?,
         Kind::Pid => {
             let pids = own.process().pid_namespace();
             if new.pid_for_children != *pids {
@@ -355,7 +369,7 @@ fn make(kind: Kind, own: &Thread, new: &mut NsProxy) -> Result<()> {
             }
             new.pid_for_children = pids.below(owner)?;
         }
-        Kind::Cgroup | Kind::Ipc | Kind::Net | Kind::Time | Kind::User => {
+        Kind::Cgroup | Kind::Net | Kind::Time | Kind::User => {
             return Err(Errno::EINVAL);
         }
     }

@@ -65,8 +65,10 @@ fn thread_of(process: &Arc<Process>, pid: &Arc<Pid>) -> Arc<Thread> {
         name: [0; 16],
         namespaces: crate::task::ns_proxy::NsProxy {
             uts: crate::uts::initial(),
+            ipc: crate::ipc::initial(),
             pid_for_children: Default::default(),
         },
+        undo_list: None,
     };
     let thread = Thread::new(pid.clone(), process, start).unwrap();
     relations::add_thread(&mut tree::lock(), pid, &thread).unwrap();

@@ -19,6 +19,7 @@ mod exec;
 mod file;
 mod futex;
 mod identity;
+mod ipc;
 mod limits;
 mod memory;
 mod namespaces;

@@ -55,6 +55,9 @@ fn sys_unshare(cx: &mut Context<'_>) -> Result<u64> {
         let own = cx.own.files.duplicate()?;
         cx.own.set_files(cx.thread, own);
     }
+    if flags.intersects(F::SYSVSEM | F::NEWIPC) {
+        cx.thread.set_undo_list(None);
+    }
     cx.thread.set_namespaces(namespaces);
     Ok(0)
 }
@@ -115,6 +118,11 @@ fn enter(cx: &mut Context<'_>, namespace: &Namespace) -> Result<u64> {
             own.pid_for_children = pids.clone();
         }
         Namespace::Uts(names) => own.uts = names.clone(),
+        Namespace::Ipc(ipc) => {
+            own.ipc = ipc.clone();
+            // What it has done there is undone, as at its end.
+            cx.thread.set_undo_list(None);
+        }
         // The one that there is, which the caller is in.
         Namespace::Initial(_) | Namespace::User(_) => return Ok(0),
     }

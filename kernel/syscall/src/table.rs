@@ -45,6 +45,10 @@ pub const FAMILIES: &[Family] = &[
         calls: crate::futex::CALLS,
     },
     Family {
+        name: "System V IPC",
+        calls: crate::ipc::CALLS,
+    },
+    Family {
         name: "Sockets",
         calls: crate::socket::CALLS,
     },

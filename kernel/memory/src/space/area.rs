@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use machine::PAGE_SIZE;
 use machine::page_table::Perms;
 
+use super::attach::Attachment;
 use crate::page_source::{Origin, PageSource};
 use crate::rmap::WritableMapping;
 
@@ -72,6 +73,8 @@ pub struct Area {
     pub is_copied: AtomicBool,
     /// Counts it at the source while it is shared and may ever store.
     pub(crate) writable: Option<WritableMapping>,
+    /// Counts it where it is attached (shmat(2)).
+    pub(crate) attachment: Option<Attachment>,
 }
 
 impl Clone for Area {
@@ -86,6 +89,7 @@ impl Clone for Area {
             origin: self.origin.clone(),
             is_copied: AtomicBool::new(self.is_copied()),
             writable: self.writable.clone(),
+            attachment: self.attachment.clone(),
         }
     }
 }

@@ -79,6 +79,7 @@ impl Areas {
             origin: None,
             is_copied: AtomicBool::new(false),
             writable: None,
+            attachment: None,
         };
         self.check_limits(&area, new_end - old_end, Placement::Anywhere, old_end)?;
         self.tree.insert(old_end, area)?;

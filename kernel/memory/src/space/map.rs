@@ -119,6 +119,7 @@ impl AddressSpace {
             source,
             offset: request.offset,
             origin: request.origin,
+            attachment: request.attachment,
             is_copied: AtomicBool::new(false),
         })
     }

@@ -6,6 +6,7 @@
 
 mod advise;
 mod area;
+mod attach;
 mod change;
 mod fault;
 mod footprint;
@@ -35,6 +36,7 @@ use placement::Bases;
 use tree::AreaTree;
 
 pub use area::{Area, AreaFlags, Prot};
+pub use attach::{Attach, Attachment};
 pub use fault::FaultError;
 pub use footprint::Footprint;
 pub use limits::Limits;

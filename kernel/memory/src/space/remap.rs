@@ -100,6 +100,7 @@ impl AddressSpace {
             source: area.source.clone(),
             offset,
             origin: area.origin.clone(),
+            attachment: area.attachment.clone(),
             populate,
             may_lock,
         };

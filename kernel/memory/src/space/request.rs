@@ -6,6 +6,7 @@ use abi::{Errno, Result};
 use machine::{PAGE_SIZE, UserAddr};
 
 use super::area::{AreaFlags, Prot};
+use super::attach::Attachment;
 use crate::page_source::{Origin, PageSource};
 
 /// Where a mapping may go.
@@ -43,6 +44,8 @@ pub struct MapRequest {
     pub offset: u64,
     /// The file, for /proc/PID/maps.
     pub origin: Option<Arc<dyn Origin>>,
+    /// What counts it (shmat(2)).
+    pub attachment: Option<Attachment>,
     /// Makes every page present at once (`MAP_POPULATE`).
     pub populate: bool,
     /// Whether the caller may lock more than its limit (CAP_IPC_LOCK).
@@ -113,6 +116,7 @@ impl MapRequest {
             source: None,
             offset: 0,
             origin: None,
+            attachment: None,
             populate: false,
             may_lock: false,
         }

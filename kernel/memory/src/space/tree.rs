@@ -417,6 +417,7 @@ fn continues(start: u64, area: &Area, next: &Area) -> bool {
         && area.flags == next.flags
         && same(area.source.as_ref(), next.source.as_ref())
         && same(area.origin.as_ref(), next.origin.as_ref())
+        && area.attachment.is_none()
         && (area.source.is_none() || area.offset.wrapping_add(area.end - start) == next.offset)
 }
 

@@ -129,8 +129,10 @@ mod tests {
             name: [0; 16],
             namespaces: NsProxy {
                 uts: crate::uts::initial(),
+                ipc: crate::ipc::initial(),
                 pid_for_children: PidNamespace::default(),
             },
+            undo_list: None,
         })
     }
 

@@ -23,6 +23,7 @@ mod stat;
 mod status;
 mod sysctl;
 mod system;
+mod sysvipc;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -11,7 +11,7 @@ use super::item::{Content, Dynamic, Item, Show};
 use super::node::Node;
 use super::scope::Scope;
 use super::text::Text;
-use super::{pid, sysctl, system};
+use super::{pid, sysctl, system, sysvipc};
 use crate::task::numbers::PidNumber;
 use crate::task::pid_namespace::PidNamespace;
 use crate::task::{thread, tree};
@@ -43,6 +43,7 @@ static ITEMS: &[Item] = &[
     Item::file("version", |_, to| system::version(to)),
     Item::file("vmstat", |_, to| system::vmstat(to)),
     Item::folder("sys", sysctl::ITEMS),
+    Item::folder("sysvipc", sysvipc::ITEMS),
 ];
 
 static ROOT: Item = Item {

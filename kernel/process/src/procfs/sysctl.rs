@@ -9,6 +9,7 @@ use fs::permission::sysctl as protected;
 
 use super::item::{Content, Item, Set, Show};
 use super::scope::Scope;
+use super::sysvipc;
 use super::text::Text;
 use crate::namespace;
 use crate::task::numbers::{PID_MAX, PidNumber};
@@ -73,6 +74,9 @@ static KERNEL: &[Item] = &[
         |_, to| name(namespace::current_uts().hostname(), to),
         |_, from| set_name(from, UtsNamespace::set_hostname),
     ),
+    sysvipc::MSGMAX,
+    sysvipc::MSGMNB,
+    sysvipc::MSGMNI,
     Item::file("ngroups_max", |_, to| line(65536, to)),
     Item {
         name: "ns_last_pid",
@@ -93,6 +97,11 @@ static KERNEL: &[Item] = &[
     Item::file("sched_rt_runtime_us", |_, to| {
         line(sched::run_queue::REALTIME_RUNTIME_NS / 1000, to)
     }),
+    sysvipc::SEM,
+    sysvipc::SHM_RMID_FORCED,
+    sysvipc::SHMALL,
+    sysvipc::SHMMAX,
+    sysvipc::SHMMNI,
     Item::file("tainted", |_, to| line(0, to)),
     writable(
         "threads-max",
@@ -177,7 +186,7 @@ fn drop_caches(from: &[u8]) -> Result<()> {
     Ok(())
 }
 
-const fn writable(name: &'static str, show: Show, set: Set) -> Item {
+pub(super) const fn writable(name: &'static str, show: Show, set: Set) -> Item {
     Item {
         name,
         mode: 0o644,
@@ -204,7 +213,7 @@ fn set_level(level: &AtomicU32, most: u32, from: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn line(value: impl Display, to: &mut Text) -> Result<()> {
+pub(super) fn line(value: impl Display, to: &mut Text) -> Result<()> {
     Ok(writeln!(to, "{value}")?)
 }
 
@@ -245,7 +254,7 @@ fn name(name: Name, to: &mut Text) -> Result<()> {
     to.push(b"\n")
 }
 
-fn number(from: &[u8]) -> Result<u64> {
+pub(super) fn number(from: &[u8]) -> Result<u64> {
     let text = core::str::from_utf8(from).map_err(|_| Errno::EINVAL)?;
     text.trim().parse().map_err(|_| Errno::EINVAL)
 }

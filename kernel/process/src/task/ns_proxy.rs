@@ -5,6 +5,7 @@
 use alloc::sync::Arc;
 
 use super::pid_namespace::PidNamespace;
+use crate::ipc::IpcNamespace;
 use crate::uts::UtsNamespace;
 
 /// The namespaces of a thread that it does not share through something else: that of mounts belongs to its
@@ -13,6 +14,8 @@ use crate::uts::UtsNamespace;
 pub struct NsProxy {
     /// Host and domain name.
     pub uts: Arc<UtsNamespace>,
+    /// System V objects and message queues.
+    pub ipc: Arc<IpcNamespace>,
     /// That of the processes it makes; its own stays for life.
     pub pid_for_children: PidNamespace,
 }

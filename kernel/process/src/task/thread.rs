@@ -19,6 +19,8 @@ use fs::{Credentials, Kuid};
 use machine::sync::{LockedBy, SpinLock};
 
 use crate::completion::Completion;
+use crate::ipc::IpcNamespace;
+use crate::ipc::undo::UndoList;
 use crate::restart::RestartBlock;
 use crate::signal::number::SignalSet;
 use crate::signal::queue::Queue;
@@ -78,6 +80,8 @@ pub struct Thread {
     /// Signal to get when the parent dies (PR_SET_PDEATHSIG); 0 for none.
     pub(crate) parent_death_signal: AtomicU8,
     namespaces: SpinLock<NsProxy>,
+    /// What its end undoes of semaphores, if it is the last that has it (`CLONE_SYSVSEM`).
+    undo_list: SpinLock<Option<Arc<UndoList>>>,
     /// The parent waits in vfork(2) until this thread has let go of its memory.
     pub(crate) vfork: SpinLock<Option<Arc<Completion>>>,
     pub(crate) minor_faults: AtomicU64,
@@ -125,6 +129,7 @@ pub(crate) struct Start {
     pub(crate) no_new_privs: bool,
     pub(crate) name: [u8; 16],
     pub(crate) namespaces: NsProxy,
+    pub(crate) undo_list: Option<Arc<UndoList>>,
 }
 
 impl Thread {
@@ -158,6 +163,7 @@ impl Thread {
             no_new_privs: AtomicBool::new(start.no_new_privs),
             parent_death_signal: AtomicU8::new(0),
             namespaces: SpinLock::new(start.namespaces),
+            undo_list: SpinLock::new(start.undo_list),
             vfork: SpinLock::new(None),
             minor_faults: AtomicU64::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
@@ -218,6 +224,24 @@ impl Thread {
     #[must_use]
     pub fn namespaces(&self) -> NsProxy {
         self.namespaces.lock().clone()
+    }
+
+    /// The IPC namespace that it is in.
+    #[must_use]
+    pub fn ipc_namespace(&self) -> Arc<IpcNamespace> {
+        self.namespaces.lock().ipc.clone()
+    }
+
+    /// What its end undoes of semaphores.
+    #[must_use]
+    pub fn undo_list(&self) -> Option<Arc<UndoList>> {
+        self.undo_list.lock().clone()
+    }
+
+    /// Lets go of what it would undo, which happens now if nobody else has it; has another list.
+    pub fn set_undo_list(&self, list: Option<Arc<UndoList>>) {
+        let old = core::mem::replace(&mut *self.undo_list.lock(), list);
+        drop(old);
     }
 
     /// The PID namespace of the processes it makes.

@@ -21,6 +21,7 @@ fn anonymous(end: u64, prot: Prot) -> Area {
         origin: None,
         is_copied: AtomicBool::new(false),
         writable: None,
+        attachment: None,
     }
 }
 
