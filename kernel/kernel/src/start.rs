@@ -92,6 +92,7 @@ fn limit_memory(size: &str) {
 fn register_file_systems(config: &BootConfig) -> Result<()> {
     fs::archive::init()?;
     fs::register(try_arc(fs::fuse::VirtioFs)?)?;
+    process::cgroup::init()?;
     process::procfs::init(&config.command_line)
 }
 

@@ -23,6 +23,7 @@ use crate::ipc::undo::UndoList;
 use crate::namespace;
 use crate::own::Own;
 use crate::signal::{Actions, Signal};
+use crate::task::cgroup::{Cgroup, freezer, members};
 use crate::task::ns_proxy::NsProxy;
 use crate::task::numbers::PidNumber;
 use crate::task::pid::Pid;
@@ -32,7 +33,7 @@ use crate::task::tree;
 use crate::{exit, timer, user_loop};
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CloneArgs {
     /// Flags.
     pub flags: CloneFlags,
@@ -48,6 +49,8 @@ pub struct CloneArgs {
     pub child_tid: UserAddr,
     /// Where the parent finds the pidfd, with PIDFD.
     pub pidfd: UserAddr,
+    /// The control group that it starts in, with INTO_CGROUP; `None` for the caller's.
+    pub cgroup: Option<Arc<Cgroup>>,
 }
 
 impl CloneArgs {
@@ -62,6 +65,7 @@ impl CloneArgs {
             parent_tid: UserAddr(0),
             child_tid: UserAddr(0),
             pidfd: UserAddr(0),
+            cgroup: None,
         }
     }
 
@@ -102,6 +106,9 @@ pub fn clone(
     args.check()?;
     if !exit::may_add_thread(parent) {
         return Err(Errno::EAGAIN);
+    }
+    if args.cgroup.is_none() {
+        members::check_room(parent)?;
     }
     memory::pressure::ensure_headroom()?;
     let namespaces = child_namespaces(parent, args.flags)?;
@@ -157,7 +164,9 @@ fn clone_as(
     sched::thread::start(&kernel);
     drop(kernel);
     if let Some(vfork) = vfork {
+        freezer::enter_group(parent);
         parent.wait_killable(&vfork.queue, || vfork.is_complete().then_some(()));
+        freezer::leave(parent);
     }
     Ok(shown)
 }

@@ -10,6 +10,7 @@ use memory::MemoryGroup;
 use crate::own::Own;
 use crate::rlimit::Resource;
 use crate::signal::{Disposition, Flags, SigInfo, Signal, code, post, send, stop};
+use crate::task::cgroup::members;
 use crate::task::pid::Pid;
 use crate::task::process::{Image, Process};
 use crate::task::relations::node::Zombie;
@@ -67,6 +68,7 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
             }
         }
     }
+    members::leave(thread);
     stop::complete_if_all_parked(process);
     if exec {
         process.stop_queue.wake_all();

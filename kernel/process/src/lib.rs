@@ -5,7 +5,7 @@
 //! which group and session a process is in, is the business of [`relations`](task::relations), under the lock of the
 //! [`tree`](task::tree). [`task`] has the types that refer to each other, all else stands above them.
 //!
-//! Lock order: the tree, a process's signal state, its timers. Each is a spin lock; nothing blocks
+//! Lock order: the hierarchy of control groups, which sleeps; the tree, a process's signal state, its timers. Those are spin locks; nothing blocks
 //! and no user memory is touched with one held.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod access;
+pub mod cgroup;
 pub mod clone;
 mod completion;
 pub mod cred;

@@ -4,10 +4,12 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use machine::UserAddr;
+use process::cgroup;
 use process::clone::CloneArgs;
 use process::clone::flags::CloneFlags;
 use process::pidfd::{self, PidFd};
 use process::signal::{SIGINFO_SIZE, SigInfo, Signal, code, send, state};
+use process::task::cgroup::Cgroup;
 use process::task::tree;
 use process::waiting::{self, Options, Report, Which};
 use process::{Process, exit, procfs};
@@ -75,6 +77,7 @@ fn sys_clone(cx: &mut Context<'_>) -> Result<u64> {
         parent_tid: cx.addr(2),
         child_tid: cx.addr(3),
         pidfd: cx.addr(2),
+        cgroup: None,
     };
     start_clone(cx, &args)
 }
@@ -109,6 +112,7 @@ fn sys_clone3(cx: &mut Context<'_>) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let flags = clone_flags(wanted.flags)?;
+    let cgroup = into_cgroup(cx, flags, size, wanted.cgroup)?;
     if (wanted.stack == 0) != (wanted.stack_size == 0) {
         return Err(Errno::EINVAL);
     }
@@ -131,8 +135,28 @@ fn sys_clone3(cx: &mut Context<'_>) -> Result<u64> {
         parent_tid: UserAddr(wanted.parent_tid),
         child_tid: UserAddr(wanted.child_tid),
         pidfd: UserAddr(wanted.pidfd),
+        cgroup,
     };
     start_clone(cx, &args)
+}
+
+/// The control group of CLONE_INTO_CGROUP.
+fn into_cgroup(
+    cx: &Context<'_>,
+    flags: CloneFlags,
+    size: usize,
+    descriptor: u64,
+) -> Result<Option<Arc<Cgroup>>> {
+    if !flags.contains(CloneFlags::INTO_CGROUP) {
+        return Ok(None);
+    }
+    let descriptor = i32::try_from(descriptor).map_err(|_| Errno::EINVAL)?;
+    if size < size_of::<CloneArgs3>() {
+        return Err(Errno::EINVAL);
+    }
+    let file = cx.own.files.get(descriptor)?;
+    let is_thread = flags.contains(CloneFlags::THREAD);
+    cgroup::open_for_clone(cx.thread, &file, is_thread).map(Some)
 }
 
 /// Reads a structure whose size the caller states: shorter ones are filled up with zeroes, of longer ones

@@ -54,5 +54,7 @@ bitflags::bitflags! {
         const IO = 0x8000_0000;
         /// `CLONE_CLEAR_SIGHAND`.
         const CLEAR_SIGHAND = 0x1_0000_0000;
+        /// `CLONE_INTO_CGROUP`.
+        const INTO_CGROUP = 0x2_0000_0000;
     }
 }

@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 use crate::clone::CloneArgs;
 use crate::clone::flags::CloneFlags;
 use crate::own::Own;
+use crate::task::cgroup::members;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
 use crate::task::relations::{self, Relations};
@@ -37,14 +38,24 @@ pub(super) fn make_known(
 
 /// Makes the child known: from here on others can find and signal it. `multi` is from before it was begun:
 /// a signal to a group or to all that came since must not miss the child.
-fn publish(
+fn publish(parent: &Thread, ids: (&Pid, &Arc<Thread>), args: &CloneArgs, multi: u64) -> Result<()> {
+    let published = publish_locked(&mut tree::lock(), parent, ids, args, multi);
+    // Of a failure, too, if that was for a limit.
+    let group = args.cgroup.clone().or_else(|| parent.cgroup_if_any());
+    if let Some(group) = group {
+        group.tell();
+    }
+    published
+}
+
+fn publish_locked(
+    tree: &mut Tree,
     parent: &Thread,
     (pid, child): (&Pid, &Arc<Thread>),
     args: &CloneArgs,
     multi: u64,
 ) -> Result<()> {
     let process = child.process();
-    let mut tree = tree::lock();
     {
         let state = parent.process().signals.lock();
         if state.must_exit(parent) {
@@ -55,9 +66,13 @@ fn publish(
         }
     }
     if !args.flags.contains(CloneFlags::THREAD) {
-        process.pid_namespace().check_open(&tree)?;
+        process.pid_namespace().check_open(tree)?;
     }
-    enter_tree(&mut tree, parent, (pid, child), args)?;
+    members::join(tree, parent, child, args.cgroup.as_ref())?;
+    if let Err(errno) = enter_tree(tree, parent, (pid, child), args) {
+        members::cancel(tree, child);
+        return Err(errno);
+    }
     let state = process.signals.lock();
     if state.has_work(child) {
         child.notify();

@@ -26,7 +26,7 @@ mod system;
 mod sysvipc;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
 use alloc::sync::{Arc, Weak};
 

@@ -14,6 +14,7 @@ use super::item::{Content, Dynamic, Item, Leads, Show};
 use super::scope::Scope;
 use super::text::{Text, trimmed};
 use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, smaps, stat, status};
+use crate::cgroup;
 use crate::task::numbers::PidNumber;
 use crate::task::{relations, thread, tree};
 
@@ -40,7 +41,7 @@ macro_rules! common {
                 scope.check_access()?;
                 to.push(&image.auxv)
             }),
-            Item::file("cgroup", |_, to| to.push(b"0::/\n")),
+            Item::file("cgroup", control_groups),
             Item::file("cmdline", |scope, to| strings(scope.process()?.memory(), false, to)),
             Item { name: "comm", mode: 0o644, content: Content::Writable(comm, set_comm) },
             Item {
@@ -136,6 +137,20 @@ const fn secret(name: &'static str, text: Show) -> Item {
         mode: 0o400,
         content: Content::File(text),
     }
+}
+
+/// The one hierarchy. A process that has no thread left is where its first one was.
+fn control_groups(scope: &Scope, to: &mut Text) -> Result<()> {
+    let thread = match scope.thread() {
+        Ok(thread) => thread,
+        Err(_) => {
+            let tree = tree::lock();
+            scope.id()?.thread(&tree).cloned().ok_or(Errno::ESRCH)?
+        }
+    };
+    to.push(b"0::")?;
+    cgroup::path(&thread, to)?;
+    to.push(b"\n")
 }
 
 /// A file about mounts: poll(2) tells when they change.

@@ -20,6 +20,7 @@ static ITEMS: &[Item] = &[
     link("self", |scope, to| own_id(scope, false, to)),
     link("thread-self", |scope, to| own_id(scope, true, to)),
     link("mounts", |_, to| to.push(b"self/mounts")),
+    Item::file("cgroups", |_, to| system::control_groups(to)),
     Item::file("cmdline", |_, to| system::command_line(to)),
     Item::file("cpuinfo", |_, to| system::cpuinfo(to)),
     Item::file("devices", |_, to| system::devices(to)),

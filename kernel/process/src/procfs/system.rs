@@ -8,6 +8,7 @@ use memory::MemoryGroup;
 use sched::stats::CpuStat;
 
 use super::text::Text;
+use crate::task::cgroup::{Cgroup, Controllers};
 use crate::task::{thread, tree};
 use crate::usage::ticks;
 use crate::{load, uts};
@@ -234,6 +235,16 @@ pub(super) fn filesystems(to: &mut Text) -> Result<()> {
         .chain(["pipefs", "sockfs", "nsfs"])
     {
         writeln!(to, "nodev\t{name}")?;
+    }
+    Ok(())
+}
+
+/// /proc/cgroups: the controllers, all of hierarchy 0, which is that of version 2.
+pub(super) fn control_groups(to: &mut Text) -> Result<()> {
+    to.push(b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n")?;
+    let groups = 1 + Cgroup::root()?.settings().descendants;
+    for (_, name) in Controllers::NAMES {
+        writeln!(to, "{name}\t0\t{groups}\t1")?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             pieces: Vec::new(),
             len: 0,
@@ -25,7 +25,7 @@ impl Text {
     }
 
     /// How many bytes.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
@@ -33,7 +33,7 @@ impl Text {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let room = self.room()?;
             let space = PIECE - room.len();
@@ -54,7 +54,7 @@ impl Text {
     }
 
     /// Copies what is there from `start` on.
-    pub(super) fn read(&self, start: usize, to: &mut IoWriter<'_>) -> Result<usize> {
+    pub(crate) fn read(&self, start: usize, to: &mut IoWriter<'_>) -> Result<usize> {
         let mut done = 0;
         while let Some(piece) = self.pieces.get((start + done) / PIECE) {
             let rest = piece.get((start + done) % PIECE..).unwrap_or_default();
@@ -71,7 +71,7 @@ impl Text {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(super) fn into_bytes(self) -> Result<Vec<u8>> {
+    pub(crate) fn into_bytes(self) -> Result<Vec<u8>> {
         let mut all = Vec::try_with_capacity(self.len)?;
         for piece in &self.pieces {
             all.try_extend_from_slice(piece)?;

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::restart::{Interrupted, Restart};
 use crate::signal::state;
+use crate::task::cgroup::freezer;
 use crate::task::process::Process;
 use crate::task::signals::SignalState;
 use crate::task::thread::Thread;
@@ -30,6 +31,8 @@ pub enum Flow {
 enum Step {
     Exit,
     Park,
+    /// Its control group is frozen.
+    Freeze,
     Nothing,
     Again,
     /// A stop, unless SIGCONT has come more often than this by then.
@@ -48,6 +51,7 @@ pub fn deliver(
         match next_step(thread) {
             Step::Exit => return Flow::Exit,
             Step::Park => stop::park(thread),
+            Step::Freeze => freezer::park(thread),
             Step::Again => {}
             Step::MaybeStop(signal, continues) => stop_unless_orphaned(thread, signal, continues),
             Step::Handle(info, action) => {
@@ -79,6 +83,9 @@ fn next_step(thread: &Arc<Thread>) -> Step {
     }
     if state.stop.is_some() {
         return Step::Park;
+    }
+    if thread.freeze.load(Ordering::SeqCst) {
+        return Step::Freeze;
     }
     let wanted = SignalSet::ALL.without(thread.blocked());
     let Some(info) = wait::take_locked(&mut state, thread, wanted) else {

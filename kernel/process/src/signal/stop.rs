@@ -10,6 +10,7 @@ use fs::Kuid;
 
 use super::post::{Target, deliver_to};
 use super::{Disposition, Flags, Payload, SigInfo, Signal, code};
+use crate::task::cgroup::freezer;
 use crate::task::process::Process;
 use crate::task::relations;
 use crate::task::signals::SignalState;
@@ -31,6 +32,8 @@ pub(super) fn begin(state: &mut SignalState, signal: Signal) {
 /// Waits with the other threads until the stop ends.
 pub(super) fn park(thread: &Arc<Thread>) {
     let process = thread.process();
+    // Who is stopped is as good as frozen.
+    freezer::enter(thread);
     set_parked(thread, true);
     complete_if_all_parked(process);
     process.stop_queue.wait_until(|| {
@@ -38,6 +41,7 @@ pub(super) fn park(thread: &Arc<Thread>) {
         (state.stop.is_none() || state.must_exit(thread)).then_some(())
     });
     set_parked(thread, false);
+    freezer::leave(thread);
 }
 
 fn set_parked(thread: &Thread, is_parked: bool) {

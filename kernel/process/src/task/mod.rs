@@ -6,6 +6,7 @@
 //! to one another, and stand here together. What is done with them (signals, clone, exec, exit, waiting, timers, /proc)
 //! is above, and nothing here needs it: what a type here holds of it (a queue of signals, limits, timers) is data.
 
+pub mod cgroup;
 pub mod ns_proxy;
 pub mod numbers;
 pub mod pid;

@@ -24,6 +24,7 @@ use crate::ipc::undo::UndoList;
 use crate::restart::RestartBlock;
 use crate::signal::number::SignalSet;
 use crate::signal::queue::Queue;
+use crate::task::cgroup::Cgroup;
 use crate::task::ns_proxy::NsProxy;
 use crate::task::numbers::{PidNumber, Place};
 use crate::task::pid::Pid;
@@ -82,6 +83,14 @@ pub struct Thread {
     namespaces: SpinLock<NsProxy>,
     /// What its end undoes of semaphores, if it is the last that has it (`CLONE_SYSVSEM`).
     undo_list: SpinLock<Option<Arc<UndoList>>>,
+    /// The control group that it is in; none for the root.
+    cgroup: LockedBy<Option<Arc<Cgroup>>, Tree>,
+    /// It lives and is in another group than the root.
+    pub(crate) in_cgroup: AtomicBool,
+    /// Its group is frozen: it is to wait on its way to user mode.
+    pub(crate) freeze: AtomicBool,
+    /// It waits so, or where it could not run programs either. Changed with the tree locked.
+    pub(crate) frozen: AtomicBool,
     /// The parent waits in vfork(2) until this thread has let go of its memory.
     pub(crate) vfork: SpinLock<Option<Arc<Completion>>>,
     pub(crate) minor_faults: AtomicU64,
@@ -164,6 +173,10 @@ impl Thread {
             parent_death_signal: AtomicU8::new(0),
             namespaces: SpinLock::new(start.namespaces),
             undo_list: SpinLock::new(start.undo_list),
+            cgroup: LockedBy::new(&TREE, None),
+            in_cgroup: AtomicBool::new(false),
+            freeze: AtomicBool::new(false),
+            frozen: AtomicBool::new(false),
             vfork: SpinLock::new(None),
             minor_faults: AtomicU64::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
@@ -254,6 +267,26 @@ impl Thread {
     pub fn set_namespaces(&self, namespaces: NsProxy) {
         let old = core::mem::replace(&mut *self.namespaces.lock(), namespaces);
         drop(old);
+    }
+
+    /// The control group that it is in, or was at its end; none for the root. Takes the tree's lock.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<Arc<Cgroup>> {
+        self.cgroup.get(&tree::lock()).clone()
+    }
+
+    /// As [`Self::cgroup`], without a lock when it is in the root.
+    pub(crate) fn cgroup_if_any(&self) -> Option<Arc<Cgroup>> {
+        let is_in_one = self.in_cgroup.load(Ordering::Relaxed);
+        if is_in_one { self.cgroup() } else { None }
+    }
+
+    pub(crate) fn cgroup_in<'a>(&'a self, tree: &'a Tree) -> &'a Option<Arc<Cgroup>> {
+        self.cgroup.get(tree)
+    }
+
+    pub(crate) fn cgroup_mut<'a>(&'a self, tree: &'a mut Tree) -> &'a mut Option<Arc<Cgroup>> {
+        self.cgroup.get_mut(tree)
     }
 
     /// Who it is: for permission checks.

@@ -8,6 +8,7 @@ use super::children::{adopt, set_news};
 use super::groups::{join_group, leave_group, make_group};
 use super::list::Of;
 use crate::signal::number::Signal;
+use crate::task::cgroup::members;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
 use crate::task::thread::Thread;
@@ -111,6 +112,7 @@ pub(crate) fn add_thread(tree: &mut Tree, pid: &Pid, thread: &Arc<Thread>) -> Re
 fn remove_thread(tree: &mut Tree, pid: &Pid) -> Option<Arc<Thread>> {
     let thread = pid.users_mut(tree).thread.take()?;
     tree.threads -= 1;
+    members::release(tree, &thread);
     tree.uncount_user(thread.real_uid());
     pid.release(tree);
     Some(thread)
@@ -138,6 +140,7 @@ pub(crate) fn take_over(tree: &mut Tree, thread: &Arc<Thread>) -> [Option<Arc<Th
     let old = leader.users_mut(tree).thread.replace(thread.clone());
     tree.threads -= 1;
     if let Some(old) = &old {
+        members::release(tree, old);
         tree.uncount_user(old.real_uid());
     }
     thread.set_pid(tree, leader);

@@ -116,6 +116,9 @@ impl Thread {
         if self.parked.load(Ordering::Relaxed) {
             return 'T';
         }
+        if self.frozen.load(Ordering::Relaxed) {
+            return 'S';
+        }
         self.kernel().map_or('Z', |kernel| kernel.state().letter())
     }
 }

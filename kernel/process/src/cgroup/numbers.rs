@@ -1,0 +1,54 @@
+//! Numbers as Linux reads them from what is written to files of groups (`kstrtoint` and kin, base 0).
+
+use abi::{Errno, Result};
+
+/// A number in decimal, in hexadecimal behind `0x` or in octal behind `0`.
+///
+/// # Errors
+/// `EINVAL` for what is none, `ERANGE` for one that is too large.
+pub(super) fn signed(text: &str) -> Result<i64> {
+    let text = text.trim_ascii();
+    let (is_negative, digits) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (digits, base) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', _, ..] => (&digits[2..], 16),
+        [b'0', _, ..] => (&digits[1..], 8),
+        _ => (digits, 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(base)) {
+        return Err(Errno::EINVAL);
+    }
+    let size = u64::from_str_radix(digits, base).map_err(|_| Errno::ERANGE)?;
+    let number = if is_negative {
+        0_i64.checked_sub_unsigned(size)
+    } else {
+        i64::try_from(size).ok()
+    };
+    number.ok_or(Errno::ERANGE)
+}
+
+/// As [`signed`], of 32 bits.
+pub(super) fn int(text: &str) -> Result<i32> {
+    i32::try_from(signed(text)?).map_err(|_| Errno::ERANGE)
+}
+
+/// 0 or 1.
+pub(super) fn switch(text: &str) -> Result<bool> {
+    match int(text)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Errno::ERANGE),
+    }
+}
+
+/// A count of at least 0; `None` for `max`.
+pub(super) fn count_or_max(text: &str) -> Result<Option<usize>> {
+    if text.trim_ascii() == "max" {
+        return Ok(None);
+    }
+    let count = int(text)?;
+    usize::try_from(count).map(Some).map_err(|_| Errno::ERANGE)
+}
