@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use agent_protocol::{Event, HelloResponse, StartProcessRequest};
 use anyhow::Context as _;
+use bpf::{Instruction, Packet, Program, Source, Use, code};
 use devices::console::{Console, ConsoleLog};
 use devices::fs::Fs;
 use devices::rng::Rng;
@@ -26,6 +27,7 @@ use pod::wire::{ExecRequest, PodService, create_pod};
 use protobuf::Message as _;
 use rustix::event::epoll::{self, CreateFlags};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// Something that reads bytes.
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl Target {
 pub(crate) const TARGETS: &[Target] = &[
     target("agent", agent),
     target("archive", archive),
+    target("bpf", bpf_programs),
     target("control", control),
     target("fuse", fuse),
     target("oci", oci_documents),
@@ -135,6 +138,60 @@ fn archive() -> anyhow::Result<Made> {
             let _ = archive.lookup("bin/agent");
         }
     })
+}
+
+/// Programs of filters, for packets and for calls: what is let through runs to its end and reads nothing but its input.
+fn bpf_programs() -> anyhow::Result<Made> {
+    let by_number = [
+        Instruction::new(code::LD | code::W | code::ABS, 0),
+        Instruction::jump(code::JMP | code::JGE | code::K, 39, 2, 0),
+        Instruction::new(code::ST, 3),
+        Instruction::new(code::LDX | code::MEM, 3),
+        Instruction::new(code::ALU | code::DIV | code::X, 0),
+        Instruction::new(code::RET | code::A, 0),
+    ];
+    let by_header = [
+        Instruction::new(code::LDX | code::B | code::MSH, 14),
+        Instruction::new(code::LD | code::H | code::IND, 16),
+        Instruction::jump(code::JMP | code::JSET | code::X, 0, 0, 1),
+        Instruction::new(code::RET | code::K, 65535),
+        Instruction::new(code::RET | code::K, 0),
+    ];
+    let seeds = vec![by_number.as_bytes().to_vec(), by_header.as_bytes().to_vec()];
+    made(seeds, |input| {
+        let size = size_of::<Instruction>();
+        let instructions: Vec<_> = input
+            .chunks_exact(size)
+            .filter_map(|bytes| Instruction::read_from_bytes(bytes).ok())
+            .collect();
+        if let Ok(program) = Program::new(&instructions, Use::Packets) {
+            let _ = program.run(&Packet(input));
+        }
+        if let Ok(program) = Program::new(&instructions, Use::SystemCalls) {
+            assert!(program.run(&Call).is_some(), "it reads beyond the call");
+        }
+    })
+}
+
+/// A call, which has whole words alone.
+struct Call;
+
+impl Source for Call {
+    fn word(&self, at: u32) -> Option<u32> {
+        (at < self.len() && at.is_multiple_of(4)).then_some(at ^ 0x27)
+    }
+
+    fn half(&self, _at: u32) -> Option<u16> {
+        None
+    }
+
+    fn byte(&self, _at: u32) -> Option<u8> {
+        None
+    }
+
+    fn len(&self) -> u32 {
+        64
+    }
 }
 
 fn control() -> anyhow::Result<Made> {

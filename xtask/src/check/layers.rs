@@ -8,12 +8,13 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 /// The kernel's crates from the bottom up. Each may depend on those before it.
-const KERNEL: [&str; 12] = [
+const KERNEL: [&str; 13] = [
     "nacre-abi",
     "nacre-initramfs",
     "nacre-vsock-packet",
     "nacre-machine",
     "nacre-collections",
+    "nacre-bpf",
     "nacre-sched",
     "nacre-memory",
     "nacre-fs",
