@@ -90,7 +90,7 @@ const struct call calls[] = {
     FINAL(setrlimit, "i1"), FINAL(prlimit64, "Pi1b"), FINAL(close_range, "iIg"), FINAL(close_range, "Fig"),
     FINAL(set_tid_address, "b"), FINAL(rt_sigsuspend, "98"), FINAL(pause, ""), FINAL(alarm, "i"),
     FINAL(setitimer, "T2b"), FINAL(clone, "K0bb0"), FINAL(clone3, "3Z"), FINAL(vfork, ""), FINAL(arch_prctl, "ib"),
-    FINAL(sethostname, "bi"), FINAL(seccomp, "igb"), FINAL(rt_sigaction, "ibb8"), FINAL(rt_sigprocmask, "ib08"),
+    FINAL(sethostname, "bi"), FINAL(seccomp, "ii!"), FINAL(seccomp, "ii!"), FINAL(rt_sigaction, "ibb8"), FINAL(rt_sigprocmask, "ib08"),
     FINAL(ptrace, "iPbb"), FINAL(munmap, "bl"), FINAL(mprotect, "bli"), FINAL(mmap, "blrgfo"), FINAL(kill, "Pi"),
     FINAL(process_madvise, "fvcVg"), FINAL(execve, "^@@"), FINAL(execve, "^00"), FINAL(execveat, "D^@0g"),
     FINAL(setreuid, "uu"), FINAL(setregid, "uu"), FINAL(setresgid, "uuu"), FINAL(setfsgid, "u"),

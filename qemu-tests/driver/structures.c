@@ -2,7 +2,9 @@
 #include "driver.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
@@ -177,6 +179,24 @@ static long signal_event(struct random *random) {
     return small_structure(random, &event, sizeof event);
 }
 
+// A filter of system calls: one call gets some answer, decided by its number or by an argument; or anything.
+static long filter_program(struct random *random) {
+    unsigned action = (unsigned)ONE_OF(random, SECCOMP_RET_ERRNO | 1, SECCOMP_RET_ERRNO | 1, SECCOMP_RET_TRAP, SECCOMP_RET_TRACE,
+                                       SECCOMP_RET_LOG, SECCOMP_RET_USER_NOTIF, SECCOMP_RET_KILL_THREAD, SECCOMP_RET_ALLOW);
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, below(random, 3) ? 0 : 4 * (unsigned)below(random, 17)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)below(random, 340), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, action),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    if (below(random, 8) == 0) {
+        filter[below(random, 4)] = (struct sock_filter){(unsigned short)below(random, 256), (unsigned char)below(random, 3),
+                                                        (unsigned char)below(random, 3), (unsigned)draw(random)};
+    }
+    struct sock_fprog program = {4, (void *)small_structure(random, filter, sizeof filter)};
+    return small_structure(random, &program, sizeof program);
+}
+
 int structure(struct random *random, char letter, long *value) {
     struct epoll_event event = {.events = (uint32_t)draw(random) & (below(random, 4) ? 0xc000201f : ~0U), .data.u64 = 1};
     struct itimerspec timer = {a_time(random), a_time(random)};
@@ -204,6 +224,7 @@ int structure(struct random *random, char letter, long *value) {
     case '1': return *value = small_structure(random, &limit, sizeof limit), 1;
     case '3': return *value = clone_arguments(random), 1;
     case '&': return *value = small_structure(random, &number, sizeof number), 1;
+    case '!': return *value = filter_program(random), 1;
     case '~': return *value = small_structure(random, &clock, sizeof clock), 1;
     default: return 0;
     }

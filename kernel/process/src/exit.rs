@@ -29,7 +29,12 @@ pub const fn exited(code: i32) -> i32 {
 
 /// exit(2): the calling thread ends on its way to user mode; with `code` the process, when it is the last.
 pub fn exit_thread(thread: &Thread, code: i32) {
-    thread.exit_status.store(exited(code), Ordering::Relaxed);
+    end_thread(thread, exited(code));
+}
+
+/// As [`exit_thread`], with `status` as wait(2) gives it.
+pub(crate) fn end_thread(thread: &Thread, status: i32) {
+    thread.exit_status.store(status, Ordering::Relaxed);
     thread.exiting.store(true, Ordering::SeqCst);
     thread.attention.store(true, Ordering::SeqCst);
 }
@@ -61,6 +66,8 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     let private = core::mem::take(&mut *thread.private.lock());
     drop(private);
     let (last, left_behind, exec) = leave_process(thread);
+    // Nobody gives it others any more.
+    thread.seccomp.release();
     if left_behind {
         for other in process.threads() {
             if !process.signals.lock().ready(&other).is_empty() {

@@ -31,6 +31,7 @@ pub mod pidfd;
 pub mod procfs;
 pub mod restart;
 pub mod rlimit;
+pub mod seccomp;
 pub mod signal;
 pub mod task;
 #[cfg(test)]

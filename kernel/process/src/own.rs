@@ -1,5 +1,5 @@
 //! [`Own`]: what a thread alone changes and looks at in nearly every system call, at hand without a lock: its
-//! descriptors, its file system context, its credentials. It lives with the user loop and goes through a system
+//! descriptors, its file system context, its credentials, its newest filter of system calls. It lives with the user loop and goes through a system
 //! call by reference; others see what is in the [`Thread`], which is kept the same here.
 
 use alloc::sync::Arc;
@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use abi::Result;
 use fs::{Credentials, FdTable, FsContext};
 
+use crate::seccomp::Filter;
 use crate::task::thread::{SharedFs, Thread};
 
 /// What its thread alone changes.
@@ -16,6 +17,7 @@ pub struct Own {
     pub files: FdTable,
     fs: Arc<FsContext>,
     credentials: Arc<Credentials>,
+    newest_filter: Option<Arc<Filter>>,
 }
 
 impl Own {
@@ -28,6 +30,8 @@ impl Own {
             files,
             fs: thread.fs(),
             credentials: thread.credentials(),
+            // Looked up before the first call, if there is one.
+            newest_filter: None,
         }
     }
 
@@ -43,6 +47,19 @@ impl Own {
     #[must_use]
     pub fn credentials(&self) -> &Arc<Credentials> {
         &self.credentials
+    }
+
+    /// The newest of its filters of system calls, as far as it has looked them up ([`Self::settle_seccomp`]).
+    #[inline]
+    pub(crate) fn newest_filter(&self) -> Option<&Arc<Filter>> {
+        self.newest_filter.as_ref()
+    }
+
+    /// Looks its filters up, if somebody has changed them.
+    pub(crate) fn settle_seccomp(&mut self, thread: &Thread) {
+        if !thread.seccomp.is_settled() {
+            self.newest_filter = thread.seccomp.settle();
+        }
     }
 
     /// Replaces the descriptor table (unshare, exec).

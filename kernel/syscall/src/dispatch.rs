@@ -8,6 +8,7 @@ use memory::pressure;
 use process::oom;
 use process::own::Own;
 use process::restart::Interrupted;
+use process::seccomp::{self, Passage};
 use process::task::thread::Thread;
 
 use crate::context::Context;
@@ -24,7 +25,18 @@ pub fn dispatch(
     own: &mut Own,
     user: &mut UserContext,
 ) -> Option<Interrupted> {
-    let number = user.regs.rax;
+    let number = number_of(user);
+    if !seccomp::passes(thread, own, number) {
+        match seccomp::enter(thread, own, user) {
+            Passage::Made => {}
+            Passage::Skipped => return None,
+            Passage::Interrupted(errno) => {
+                user.regs.rax = errno.to_return_value();
+                return Interrupted::from_errno(errno, number.into());
+            }
+        }
+    }
+    let number = u64::from(number);
     let handler = usize::try_from(number)
         .ok()
         .and_then(|index| HANDLERS.get(index))
@@ -59,6 +71,13 @@ pub fn dispatch(
             Interrupted::from_errno(errno, number)
         }
     }
+}
+
+/// Which call it is: the lower half, which is all that filters see.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+fn number_of(user: &UserContext) -> u32 {
+    user.regs.rax as u32
 }
 
 /// What has failed for want of memory is made again once there is some.

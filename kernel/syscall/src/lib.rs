@@ -27,6 +27,7 @@ mod prctl;
 mod priorities;
 mod process;
 mod scheduling;
+mod seccomp;
 mod signal;
 mod socket;
 mod structs;

@@ -10,14 +10,13 @@ use process::task::tree;
 
 use crate::context::Context;
 use crate::entry::Entry;
+use crate::seccomp;
 
 /// The family's rows.
 pub(crate) const CALLS: &[Entry] = &[
     Entry::new(135, "personality", sys_personality),
     Entry::new(157, "prctl", sys_prctl),
     Entry::new(158, "arch_prctl", sys_arch_prctl),
-    // Seccomp is not there, in any of its modes.
-    Entry::new(317, "seccomp", |_| Err(Errno::EINVAL)),
 ];
 
 fn sys_personality(cx: &mut Context<'_>) -> Result<u64> {
@@ -66,6 +65,8 @@ mod option {
     pub(super) const SET_TIMING: i32 = 14;
     pub(super) const SET_NAME: i32 = 15;
     pub(super) const GET_NAME: i32 = 16;
+    pub(super) const GET_SECCOMP: i32 = 21;
+    pub(super) const SET_SECCOMP: i32 = 22;
     pub(super) const CAPBSET_READ: i32 = 23;
     pub(super) const CAPBSET_DROP: i32 = 24;
     pub(super) const GET_SECUREBITS: i32 = 27;
@@ -148,6 +149,8 @@ fn sys_prctl(cx: &mut Context<'_>) -> Result<u64> {
         }
         option::GET_NO_NEW_PRIVS if (1..5).any(|index| cx.arg(index) != 0) => Err(Errno::EINVAL),
         option::GET_NO_NEW_PRIVS => Ok(u64::from(thread.no_new_privs())),
+        option::GET_SECCOMP => Ok(u64::from(thread.seccomp.mode() as u8)),
+        option::SET_SECCOMP => seccomp::set_mode(cx),
         // Process times are exact, by no statistics of ticks.
         option::GET_TIMING => Ok(0),
         option::SET_TIMING if cx.arg(1) == 0 => Ok(0),

@@ -69,6 +69,10 @@ pub const FAMILIES: &[Family] = &[
         calls: crate::prctl::CALLS,
     },
     Family {
+        name: "Filters of system calls",
+        calls: crate::seccomp::CALLS,
+    },
+    Family {
         name: "Scheduling",
         calls: crate::scheduling::CALLS,
     },

@@ -91,7 +91,13 @@ fn enter_tree(
 ) -> Result<()> {
     let process = child.process();
     relations::add_thread(tree, pid, child)?;
-    if let Err(errno) = process.signals.lock().threads.push(child) {
+    let entered = {
+        let mut state = process.signals.lock();
+        // With the lock that the filters of all threads of a process are changed under.
+        inherit_seccomp(parent, child);
+        state.threads.push(child)
+    };
+    if let Err(errno) = entered {
         // Not the last reference: the caller has one.
         drop(relations::remove_this(tree, child));
         return Err(errno);
@@ -100,6 +106,15 @@ fn enter_tree(
         enter_process(tree, parent, process, args);
     }
     Ok(())
+}
+
+/// The child may make the calls that its parent may.
+fn inherit_seccomp(parent: &Thread, child: &Thread) {
+    child.seccomp.inherit(&parent.seccomp);
+    // Behind that: who is given filters is first kept from gaining privileges.
+    if parent.no_new_privs() {
+        child.set_no_new_privs();
+    }
 }
 
 fn enter_process(tree: &mut Tree, parent: &Thread, process: &Arc<Process>, args: &CloneArgs) {

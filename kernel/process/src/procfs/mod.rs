@@ -18,6 +18,7 @@ mod pid;
 mod root;
 mod scheduling;
 mod scope;
+mod seccomp;
 mod smaps;
 mod stat;
 mod status;

@@ -156,8 +156,10 @@ fn write_thread(process: &Process, thread: &Thread, to: &mut dyn Write) -> core:
     write_capabilities(&thread.credentials(), to)?;
     writeln!(
         to,
-        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0",
-        u32::from(thread.no_new_privs())
+        "NoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}",
+        u32::from(thread.no_new_privs()),
+        thread.seccomp.mode() as u8,
+        thread.seccomp.filter_count()
     )?;
     let count = machine::cpu::count();
     let all = sched::CpuMask::online();

@@ -97,6 +97,7 @@ static KERNEL: &[Item] = &[
     Item::file("sched_rt_runtime_us", |_, to| {
         line(sched::run_queue::REALTIME_RUNTIME_NS / 1000, to)
     }),
+    Item::folder("seccomp", super::seccomp::ITEMS),
     sysvipc::SEM,
     sysvipc::SHM_RMID_FORCED,
     sysvipc::SHMALL,

@@ -26,6 +26,7 @@ pub mod code {
     pub const ILL_ILLOPN: i32 = 2;
     pub const TRAP_BRKPT: i32 = 1;
     pub const TRAP_TRACE: i32 = 2;
+    pub const SYS_SECCOMP: i32 = 1;
     pub const CLD_EXITED: i32 = 1;
     pub const CLD_KILLED: i32 = 2;
     pub const CLD_STOPPED: i32 = 5;
@@ -131,6 +132,22 @@ impl SigInfo {
             signal,
             errno: 0,
             code,
+            payload: Payload::Raw(raw),
+        }
+    }
+
+    /// SIGSYS for call `number`, made by the instruction before `addr`, which a filter does not let pass; `errno` is what
+    /// the filter says.
+    #[must_use]
+    pub fn system_call(addr: u64, number: u32, architecture: u32, errno: i32) -> Self {
+        let mut raw = [0; 112];
+        raw[..8].copy_from_slice(addr.as_bytes());
+        raw[8..12].copy_from_slice(number.as_bytes());
+        raw[12..16].copy_from_slice(architecture.as_bytes());
+        Self {
+            signal: Signal::SYS,
+            errno,
+            code: code::SYS_SECCOMP,
             payload: Payload::Raw(raw),
         }
     }

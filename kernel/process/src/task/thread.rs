@@ -22,6 +22,7 @@ use crate::completion::Completion;
 use crate::ipc::IpcNamespace;
 use crate::ipc::undo::UndoList;
 use crate::restart::RestartBlock;
+use crate::seccomp;
 use crate::signal::number::SignalSet;
 use crate::signal::queue::Queue;
 use crate::task::cgroup::Cgroup;
@@ -78,6 +79,8 @@ pub struct Thread {
     /// Head of its robust futexes (set_robust_list(2)).
     pub(crate) robust_list: AtomicU64,
     no_new_privs: AtomicBool,
+    /// Which system calls it may make.
+    pub seccomp: seccomp::State,
     /// Signal to get when the parent dies (PR_SET_PDEATHSIG); 0 for none.
     pub(crate) parent_death_signal: AtomicU8,
     namespaces: SpinLock<NsProxy>,
@@ -170,6 +173,7 @@ impl Thread {
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             no_new_privs: AtomicBool::new(start.no_new_privs),
+            seccomp: seccomp::State::default(),
             parent_death_signal: AtomicU8::new(0),
             namespaces: SpinLock::new(start.namespaces),
             undo_list: SpinLock::new(start.undo_list),
