@@ -13,6 +13,7 @@ pub mod blk;
 pub mod console;
 pub mod fs;
 pub mod mmio;
+pub mod net;
 pub mod rng;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]
@@ -21,9 +22,11 @@ pub mod transport;
 pub mod vsock;
 
 use std::fmt::Debug;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rustix::event::epoll::{self, EventData, EventFlags};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::eventfd::EventFd;
@@ -81,6 +84,14 @@ pub trait VirtioDevice<S: Space>: Debug + Send {
     fn activate(&mut self, active: Active<S>);
     /// The guest notified a queue.
     fn kicked(&mut self, queue: usize);
+    /// What else its thread is to wait for: that something comes, or that there is room ([`watch`]).
+    fn watched(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+    /// One of the descriptors that are [watched](Self::watched) has become ready.
+    fn ready(&mut self, which: usize) {
+        let _ = which;
+    }
     /// Give the queues up and keep everything else, to go on when activated again: the guest's CPUs have stopped.
     fn suspend(&mut self) -> Option<Active<S>>;
     /// The driver reset the device: give the queues up, and forget the driver. On a CPU's thread, too.
@@ -101,6 +112,25 @@ pub trait VirtioDevice<S: Space>: Debug + Send {
     fn restore(&mut self, saved: &Saved) -> Result<(), StateError> {
         saved.fields(self.name(), 1)
     }
+}
+
+/// The bit of a poller's tokens for what a device [watches](VirtioDevice::watched); its place is in the lower bits.
+pub const WATCHED_TOKEN: u64 = 1 << 33;
+
+/// Has a poller tell of what a device watches, each time that it has become ready.
+///
+/// # Errors
+/// What the poller said.
+pub fn watch<S: Space>(
+    device: &dyn VirtioDevice<S>,
+    poller: &OwnedFd,
+) -> Result<(), rustix::io::Errno> {
+    for (which, descriptor) in (0u64..).zip(device.watched()) {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let token = EventData::new_u64(WATCHED_TOKEN | which);
+        epoll::add(poller, descriptor, token, flags)?;
+    }
+    Ok(())
 }
 
 /// The most chains taken from, or given to, one queue in a row: a guest that adds buffers as fast as they are

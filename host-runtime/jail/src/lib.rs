@@ -11,6 +11,7 @@ pub mod confine;
 mod error;
 pub mod files;
 pub mod gofer;
+pub mod net;
 pub mod seccomp;
 #[expect(unsafe_code, reason = "the one place for it; see the module")]
 mod sys;

@@ -13,6 +13,7 @@ use seccompiler::{
 };
 
 use crate::error::JailError;
+use crate::sys;
 
 /// What a thread is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Role {
     Files,
     /// Reads and writes one of the guest's disks, which is open.
     Disk,
+    /// Passes the frames of one of the guest's network devices on, between its memory and an open descriptor.
+    Net,
     /// The VMM's event loop.
     Main,
     /// The gofer, which opens files.
@@ -32,10 +35,11 @@ pub enum Role {
 }
 
 /// All roles.
-pub const ROLES: [Role; 6] = [
+pub const ROLES: [Role; 7] = [
     Role::Cpu,
     Role::Files,
     Role::Disk,
+    Role::Net,
     Role::Main,
     Role::Gofer,
     Role::Companion,
@@ -89,6 +93,17 @@ const DISK: [i64; 11] = [
     libc::SYS_pwritev,
     libc::SYS_read,
     libc::SYS_restart_syscall,
+    libc::SYS_write,
+];
+
+const NET: [i64; 7] = [
+    libc::SYS_brk,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_wait,
+    libc::SYS_read,
+    libc::SYS_restart_syscall,
+    // Its rate.
+    libc::SYS_timerfd_settime,
     libc::SYS_write,
 ];
 
@@ -209,6 +224,7 @@ impl Role {
             Self::Cpu => "CPU",
             Self::Files => "files",
             Self::Disk => "disk",
+            Self::Net => "net",
             Self::Main => "main",
             Self::Gofer => "gofer",
             Self::Companion => "companion",
@@ -224,9 +240,10 @@ impl Role {
             Self::Cpu => &[&CPU],
             Self::Files => &[&FILES],
             Self::Disk => &[&DISK],
+            Self::Net => &[&NET],
             Self::Main => &[&MAIN],
             Self::Gofer => &[&GOFER],
-            Self::Companion => &[&FILES, &MAIN, &COMPANION],
+            Self::Companion => &[&FILES, &NET, &MAIN, &COMPANION],
         };
         let plain = ALL.iter().chain(plain.iter().copied().flatten());
         let plain = plain.map(|call| (*call, Vec::new()));
@@ -246,7 +263,9 @@ impl Role {
         calls.insert(libc::SYS_madvise, vec![rule(&[(2, Eq, give_back)])?]);
         let controls: &[u64] = match self {
             Self::Cpu => &[KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS],
-            Self::Main | Self::Companion => &[FIONBIO],
+            Self::Net => &[sys::TUNSETOFFLOAD],
+            Self::Main => &[FIONBIO],
+            Self::Companion => &[FIONBIO, sys::TUNSETOFFLOAD],
             Self::Files | Self::Disk | Self::Gofer => &[],
         };
         if !controls.is_empty() {
@@ -258,7 +277,7 @@ impl Role {
             let to_own = rule(&[(0, Eq, std::process::id().into()), (2, Eq, signal)])?;
             calls.insert(libc::SYS_tgkill, vec![to_own]);
         }
-        if !matches!(self, Self::Cpu | Self::Disk) {
+        if !matches!(self, Self::Cpu | Self::Disk | Self::Net) {
             let commands = [
                 libc::F_GETFD,
                 libc::F_GETFL,

@@ -3,8 +3,12 @@
 //! Each function is safe to call; the comment above each unsafe block says who keeps its promise.
 
 use std::io::Error;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
+
+/// Linux's if_tun.h.
+pub(crate) const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 
 /// Closes every descriptor but standard input, output and error that this program was started with.
 ///
@@ -84,6 +88,20 @@ pub(crate) fn restrict_mounts(path: &std::ffi::CStr, attributes: u64) -> Result<
         Ok(())
     } else {
         Err(last_error())
+    }
+}
+
+/// Tells a tap what it may leave to its reader (`TUN_F_CSUM` and so on).
+///
+/// # Errors
+/// What the kernel said, `ENOTTY` for what is no tap.
+pub(crate) fn set_offloads(tap: BorrowedFd<'_>, flags: u32) -> Result<(), Error> {
+    // SAFETY: the descriptor is open while it is borrowed. TUNSETOFFLOAD takes its argument as a number, and any
+    // other driver that knew a request of this number would find one that is no address of this process's.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), TUNSETOFFLOAD, libc::c_ulong::from(flags)) };
+    match result {
+        0 => Ok(()),
+        _ => Err(Error::last_os_error()),
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Attachment, Memory};
+use crate::spec::{Attachment, Memory, NetConfig};
 use crate::stats::Stats;
 use crate::{ExitReason, Phase};
 
@@ -30,12 +30,12 @@ pub const FIRST_CALL: u64 = 1;
 /// The largest message either side sends or accepts, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The most descriptors one message carries.
-const MAX_FDS: usize = 16;
+const MAX_FDS: usize = 24;
 
 /// What a VMM needs to know to build its machine.
 ///
 /// It names no file to open: every file comes as a descriptor, in the order kernel, initramfs, log, the directory of
-/// each share, each disk, and the `cgroup.procs` of each of the host's cgroups that the process is to enter. The names
+/// each share, each disk, each network, and the `cgroup.procs` of each of the host's cgroups that the process is to enter. The names
 /// are for messages only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VmConfig {
@@ -47,6 +47,8 @@ pub struct VmConfig {
     pub shares: Vec<ShareConfig>,
     /// The disks' paths, for messages.
     pub disks: Vec<String>,
+    /// The networks.
+    pub nets: Vec<NetConfig>,
     /// How many virtual CPUs, 1 to 4.
     pub cpus: u32,
     /// Guest memory.

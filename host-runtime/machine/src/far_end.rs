@@ -18,7 +18,7 @@ use crate::control::{
     VmConfig,
 };
 use crate::printing::said;
-use crate::{Attachment, ExitReason, Phase, cgroup};
+use crate::{Attachment, ExitReason, NetConfig, Phase, cgroup};
 
 /// What comes with a start request.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Start {
     pub share: Option<(ShareConfig, OwnedFd)>,
     /// The disks' files, with their names for messages.
     pub disks: Vec<(String, OwnedFd)>,
+    /// The networks, with what their frames go through.
+    pub nets: Vec<(NetConfig, OwnedFd)>,
 }
 
 /// What can be attached to a machine that runs, and detached: directories.
@@ -163,6 +165,9 @@ impl Start {
         let names = config.disks.iter().cloned();
         let disks = names.map(|name| Ok((name, next()?)));
         let disks = disks.collect::<Result<_, _>>()?;
+        let nets = config.nets.iter().cloned();
+        let nets = nets.map(|net| Ok((net, next()?)));
+        let nets = nets.collect::<Result<_, _>>()?;
         cgroup::enter(fds.collect())?;
         Ok(Self {
             config,
@@ -171,6 +176,7 @@ impl Start {
             log,
             share,
             disks,
+            nets,
         })
     }
 }

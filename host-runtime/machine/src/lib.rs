@@ -29,8 +29,8 @@ pub use error::MachineError;
 pub use exit::ExitReason;
 pub use process::VmmProcess;
 pub use spec::{
-    Attachment, Backing, Boot, Disk, LogTarget, MAX_CPUS, MAX_DISKS, MAX_MEMORY, MIN_MEMORY,
-    MachineKind, MachineSpec, Memory, Net, Share, SubTree,
+    Attachment, Backing, Boot, Disk, LinkKind, LogTarget, MAX_CPUS, MAX_DISKS, MAX_MEMORY,
+    MAX_NETS, MIN_MEMORY, MachineKind, MachineSpec, Memory, Net, NetConfig, Share, SubTree,
 };
 pub use stats::{DeviceStats, Stats};
 pub use timings::{Phase, Timings};

@@ -22,6 +22,8 @@ pub const MAX_MEMORY: u64 = 256 << 30;
 const MAX_SHARES: usize = 1;
 /// The most disks of a machine.
 pub const MAX_DISKS: usize = 4;
+/// The most network devices of a machine.
+pub const MAX_NETS: usize = 4;
 /// What a disk's size is a multiple of, in bytes.
 const SECTOR: u64 = 512;
 
@@ -177,11 +179,38 @@ pub struct SubTree {
     pub read_only: bool,
 }
 
-/// A network device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A network device, and what its frames go through.
+#[derive(Debug)]
 pub struct Net {
-    /// The host's tap.
-    pub tap: String,
+    /// What the guest sees of it.
+    pub config: NetConfig,
+    /// A descriptor of the kind that [`NetConfig::link`] says.
+    pub link: OwnedFd,
+}
+
+/// A network device as its machine makes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetConfig {
+    /// What it is called in messages, like the host's interface.
+    pub name: String,
+    /// Its hardware address in the guest.
+    pub mac: [u8; 6],
+    /// The most bytes of a packet.
+    pub mtu: u16,
+    /// What its frames go through.
+    pub link: LinkKind,
+    /// The most bytes a second, each way.
+    pub rate: Option<u64>,
+}
+
+/// What a network device's frames go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkKind {
+    /// A tap with IFF_VNET_HDR and IFF_NO_PI, and a header of 12 bytes.
+    Tap,
+    /// A stream socket with a length of four bytes before each frame, as `passt` speaks it.
+    Stream,
 }
 
 /// A disk.
@@ -200,7 +229,7 @@ pub enum Attachment {
     /// A directory.
     Share(SubTree),
     /// A network.
-    Net(Net),
+    Net(NetConfig),
     /// A disk.
     Disk(Disk),
 }
@@ -211,7 +240,7 @@ impl Attachment {
     pub fn name(&self) -> String {
         match self {
             Self::Share(share) => format!("the directory {}", share.dir.display()),
-            Self::Net(net) => format!("the network {}", net.tap),
+            Self::Net(net) => format!("the network {}", net.name),
             Self::Disk(disk) => format!("the disk {}", disk.file.display()),
         }
     }
@@ -280,8 +309,11 @@ impl MachineSpec {
             let file = disk.file.display();
             return unsupported(format!("more than {MAX_DISKS} disks ({file})"));
         }
-        match self.nets.first() {
-            Some(net) => unsupported(Attachment::Net(net.clone()).name()),
+        match self.nets.get(MAX_NETS) {
+            Some(net) => unsupported(format!(
+                "more than {MAX_NETS} networks ({})",
+                net.config.name
+            )),
             None => Ok(()),
         }
     }
@@ -433,11 +465,20 @@ mod tests {
             spec.disks = (0..5).map(disk).collect();
         };
         assert!(refused(disks).contains("more than 4 disks (/4.img)"));
-        let net = |spec: &mut MachineSpec| {
-            let tap = "tap0".to_owned();
-            spec.nets.push(Net { tap });
+        let nets = |spec: &mut MachineSpec| {
+            let net = |number| Net {
+                config: NetConfig {
+                    name: format!("eth{number}"),
+                    mac: [2, 0, 0, 0, 0, number],
+                    mtu: 1500,
+                    link: LinkKind::Stream,
+                    rate: None,
+                },
+                link: open_dir(Path::new("/")).expect("a descriptor"),
+            };
+            spec.nets = (0..5).map(net).collect();
         };
-        assert!(refused(net).contains("the network tap0"));
+        assert!(refused(nets).contains("more than 4 networks (eth4)"));
         let mut spec = MachineSpec::new("k", "i");
         spec.shares = vec![share("a"), share("b")];
         let said = spec.check().expect_err("two shares").to_string();

@@ -55,6 +55,8 @@ pub struct Inherited {
     pub fs: Option<(RawFd, String)>,
     /// The block devices'.
     pub disks: Vec<RawFd>,
+    /// The places of the sockets ([`crate::door`]) that it connects the network devices to.
+    pub nets: Vec<RawFd>,
 }
 
 /// All arguments, for a machine that does not run before the monitor says so.
@@ -100,6 +102,13 @@ pub fn arguments(
     for (number, fd) in inherited.disks.iter().enumerate() {
         stream(&format!("disk{number}"), *fd, "");
     }
+    for (number, fd) in inherited.nets.iter().enumerate() {
+        // Of a connection that it inherits it would say that no descriptors can be passed.
+        let connection = format!("socket,id=net{number},path=/proc/self/fd/{fd}");
+        add("-chardev", connection);
+        let back_end = format!("vhost-user,id=link{number},chardev=net{number},queues=1");
+        add("-netdev", back_end);
+    }
     add("-mon", "chardev=monitor,mode=control".to_owned());
     add("-serial", "chardev:log".to_owned());
     let mut device = |device: &str| add("-device", device.to_owned());
@@ -119,6 +128,14 @@ pub fn arguments(
     }
     for number in 0..inherited.disks.len() {
         device(&format!("vhost-user-blk,chardev=disk{number},num-queues=1"));
+    }
+    for (number, net) in config.nets.iter().take(inherited.nets.len()).enumerate() {
+        let [a, b, c, d, e, last] = net.mac;
+        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{last:02x}");
+        let mtu = net.mtu;
+        device(&format!(
+            "virtio-net-device,netdev=link{number},mac={mac},host_mtu={mtu}"
+        ));
     }
     let file = |fd: RawFd| format!("/proc/self/fd/{fd}");
     add("-kernel", file(inherited.kernel));
@@ -144,7 +161,7 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use host_machine::Memory;
+    use host_machine::{LinkKind, Memory, NetConfig};
 
     use super::*;
 
@@ -154,6 +171,13 @@ mod tests {
             initramfs: "i".to_owned(),
             shares: Vec::new(),
             disks: Vec::new(),
+            nets: vec![NetConfig {
+                name: "eth0".to_owned(),
+                mac: [2, 0, 0, 0, 0, 0xab],
+                mtu: 1400,
+                link: LinkKind::Tap,
+                rate: None,
+            }],
             cpus: 2,
             memory: Memory::fixed((64 << 20) + 1),
             cmdline: cmdline.iter().map(|word| (*word).to_owned()).collect(),
@@ -168,6 +192,7 @@ mod tests {
             vsock: 8,
             fs: Some((9, tag.to_owned())),
             disks: vec![10],
+            nets: vec![11],
         };
         let words = arguments(&config, &inherited, 17)?;
         let words = words.iter().map(|word| word.display().to_string());
@@ -184,6 +209,9 @@ mod tests {
             "vhost-user-fs-device,chardev=fs,tag=a,,b",
             "socket,id=disk0,fd=10",
             "vhost-user-blk,chardev=disk0",
+            "socket,id=net0,path=/proc/self/fd/11",
+            "vhost-user,id=link0,chardev=net0",
+            "virtio-net-device,netdev=link0,mac=02:00:00:00:00:ab,host_mtu=1400",
             "-append nacre.cpus=2 nacre.epoch_ns=17 quiet PS1=\"a b\" -S",
         ] {
             assert!(line.contains(part), "{part} is not in {line}");

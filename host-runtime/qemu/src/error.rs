@@ -78,6 +78,15 @@ pub enum QemuError {
         #[source]
         source: io::Error,
     },
+    /// A network cannot be served.
+    #[error("cannot give the guest the network {name}: {source}")]
+    Net {
+        /// As given.
+        name: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A disk cannot be served.
     #[error("cannot give the guest the disk {path}: {source}")]
     Disk {

@@ -10,6 +10,7 @@
 
 pub mod backend;
 pub mod command;
+pub mod door;
 pub mod error;
 pub mod machine;
 pub mod monitor;

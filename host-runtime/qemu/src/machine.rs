@@ -15,7 +15,7 @@ use devices::fs::TAG_LEN;
 use devices::vsock::Vsock;
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request, ShareConfig};
 use host_machine::far_end::{self, Reporter, Start};
-use host_machine::{ExitReason, Phase, Stats};
+use host_machine::{ExitReason, NetConfig, Phase, Stats};
 use jail::files::SharedFiles;
 use jail::gofer::Gofer;
 use jail::seccomp::{self, Role};
@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use crate::backend::memory::SharedMemory;
 use crate::backend::{self, Served, Service, SharedDevice};
 use crate::command::Inherited;
+use crate::door::Door;
 use crate::error::{QemuError, io};
 use crate::monitor::Monitor;
 use crate::process::{self, Qemu};
@@ -102,7 +103,19 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let (files, gofer) = start.share.as_ref().map(shared_dir).transpose()?.unzip();
     let disks = start.disks.iter().zip(0u32..).map(disk);
     let disks = disks.collect::<Result<Vec<_>, _>>()?;
-    let (mut qemu, streams) = launch(&start)?;
+    let log = Arc::new(ConsoleLog::new(
+        start
+            .log
+            .try_clone()
+            .map_err(io("copy a descriptor"))?
+            .into(),
+    ));
+    let nets = start.nets.iter().map(|of_net| net(of_net, &log));
+    let nets = nets.collect::<Result<Vec<_>, _>>()?;
+    let doors = nets.iter().map(|_| Door::new());
+    let doors = doors.collect::<Result<Vec<_>, _>>();
+    let doors = doors.map_err(io("make a socket for QEMU's network"))?;
+    let (mut qemu, streams) = launch(&start, &doors)?;
     let is_paused = Arc::<AtomicBool>::default();
     let service = |stream, poller| Service {
         stream,
@@ -123,11 +136,17 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
         let service = service(stream, backend::poller()?);
         served.push(backend::serve(files.device(), None, service)?);
     }
-    for (disk, stream) in disks.into_iter().zip(streams.disks) {
-        let service = service(stream, backend::poller()?);
-        served.push(backend::serve(disk, None, service)?);
+    let mut devices: Vec<_> = disks.into_iter().zip(streams.disks).collect();
+    for (net, door) in nets.into_iter().zip(&doors) {
+        // QEMU comes in before it asks anything of any device; one that ended first is told of below.
+        let came = door.accept(qemu.ended());
+        let came = came.map_err(io("accept QEMU's network"))?;
+        devices.extend(came.map(|stream| (net, stream)));
     }
-    let log = Arc::new(ConsoleLog::new(start.log.into()));
+    for (device, stream) in devices {
+        let service = service(stream, backend::poller()?);
+        served.push(backend::serve(device, None, service)?);
+    }
     let readers = vec![
         read_log(streams.log, &log)?,
         read_marks(streams.marks, reporter)?,
@@ -162,7 +181,7 @@ pub fn start(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
 }
 
 /// Starts QEMU; gives our ends of the streams. QEMU's are closed here, so that its end is seen on ours.
-fn launch(start: &Start) -> Result<(Qemu, Streams), QemuError> {
+fn launch(start: &Start, doors: &[Door]) -> Result<(Qemu, Streams), QemuError> {
     let (ours, theirs) = Streams::pairs(start.share.is_some(), start.disks.len())?;
     let fs = theirs.fs.as_ref().zip(start.share.as_ref());
     let inherited = Inherited {
@@ -174,9 +193,11 @@ fn launch(start: &Start) -> Result<(Qemu, Streams), QemuError> {
         vsock: theirs.vsock.as_raw_fd(),
         fs: fs.map(|(fs, (share, _))| (fs.as_raw_fd(), share.tag.clone())),
         disks: theirs.disks.iter().map(AsRawFd::as_raw_fd).collect(),
+        nets: doors.iter().map(|door| door.place().as_raw_fd()).collect(),
     };
     let mut handed = vec![start.kernel.as_fd(), start.initramfs.as_fd()];
     handed.extend(theirs.iter().map(AsFd::as_fd));
+    handed.extend(doors.iter().map(Door::place));
     // The guest's clock, which starts with its CPUs, is late by what QEMU takes to get there.
     let epoch_ns = now_ns();
     let qemu = Qemu::start(&start.config, &inherited, &handed, epoch_ns)?;
@@ -340,6 +361,22 @@ fn disk(((path, file), number): (&(String, OwnedFd), u32)) -> Result<SharedDevic
     let file = file.try_clone().map_err(failed)?;
     let disk = Disk::numbered(file.into(), number).map_err(failed)?;
     Ok(Arc::new(Mutex::new(Blk::new(disk))))
+}
+
+/// A network device whose frames go through this descriptor.
+fn net(
+    (config, link): &(NetConfig, OwnedFd),
+    log: &Arc<ConsoleLog>,
+) -> Result<SharedDevice, QemuError> {
+    let failed = |source| QemuError::Net {
+        name: config.name.clone(),
+        source,
+    };
+    let link = link.try_clone().map_err(failed)?;
+    let log = Arc::clone(log);
+    let tell = move |what: &str| log.write(format!("nacre-qemu: {what}").as_bytes());
+    let device = jail::net::device(config, link, tell).map_err(failed)?;
+    Ok(Arc::new(Mutex::new(device)))
 }
 
 /// Reads what the guest writes to its consoles.

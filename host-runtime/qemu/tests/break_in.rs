@@ -5,10 +5,13 @@
 mod take_over;
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use host_machine::{Machine as _, MachineKind, MachineSpec, Share, VmmProcess};
+use host_machine::{
+    LinkKind, Machine as _, MachineKind, MachineSpec, Net, NetConfig, Share, VmmProcess,
+};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 use take_over::{
@@ -19,6 +22,7 @@ use take_over::{
 struct Victim {
     machine: VmmProcess,
     folder: PathBuf,
+    _network: UnixStream,
 }
 
 impl Victim {
@@ -36,8 +40,22 @@ impl Victim {
         spec.vmm = Some(PathBuf::from(env!("CARGO_BIN_EXE_nacre-qemu")));
         let (tag, dir) = ("root".to_owned(), folder.join("shared"));
         spec.shares = vec![Share { tag, dir }];
+        let (link, network) = UnixStream::pair().expect("sockets");
+        let config = NetConfig {
+            name: "eth0".to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            link: LinkKind::Stream,
+            rate: Some(1 << 20),
+        };
+        let link = link.into();
+        spec.nets = vec![Net { config, link }];
         let machine = VmmProcess::start(&spec).expect("it starts");
-        Self { machine, folder }
+        Self {
+            machine,
+            folder,
+            _network: network,
+        }
     }
 
     /// A thread of the machine's process by its name, or the first of QEMU's.
@@ -118,7 +136,7 @@ fn what_serves_qemu_can_do_nothing_once_taken_over() {
         return;
     }
     for call in forbidden().iter().chain([&opening()]) {
-        let row = ["main", "fs"].map(|role| format!("{:<12}", attempt(role, call)));
+        let row = ["main", "fs", "net"].map(|role| format!("{:<12}", attempt(role, call)));
         println!("{:20}{}", call.name, row.concat());
         assert!(
             row.iter().all(|made| made.trim() == "killed"),

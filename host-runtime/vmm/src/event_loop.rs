@@ -12,10 +12,10 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::error::VmmError;
 use super::memory::SharedMemory;
 use super::pause::CpuThreads;
-use devices::VirtioDevice;
 use devices::console::ConsoleLog;
 use devices::mmio::MmioBus;
 use devices::vsock::{STREAM_TOKEN, Vsock};
+use devices::{VirtioDevice, WATCHED_TOKEN};
 use host_machine::control::{self, Call, MAX_MESSAGE, Reply, Request};
 use host_machine::far_end::{self, Reporter};
 use host_machine::{DeviceStats, ExitReason, Stats};
@@ -308,20 +308,21 @@ impl EventLoop {
     }
 }
 
-/// A poller for the notifications of one device, made before its thread is confined.
+/// A poller for the notifications of one device and what else it watches, made before its thread is confined.
 ///
 /// # Errors
 /// When the host is out of descriptors, or its poller refuses.
-pub fn poll_kicks(kicks: &[EventFd]) -> Result<OwnedFd, VmmError> {
+pub fn poll_device(device: &SharedDevice, kicks: &[EventFd]) -> Result<OwnedFd, VmmError> {
     let poller = epoll::create(CreateFlags::CLOEXEC).map_err(polled)?;
     for (queue, kick) in (0u64..).zip(kicks) {
         let token = EventData::new_u64(queue);
         epoll::add(&poller, borrow(kick), token, EventFlags::IN).map_err(polled)?;
     }
+    devices::watch(&*lock(device), &poller).map_err(polled)?;
     Ok(poller)
 }
 
-/// Serves one device's queues on a thread of its own, for as long as the process lives.
+/// Serves one device on a thread of its own, for as long as the process lives.
 pub fn serve_device(device: &SharedDevice, poller: &OwnedFd, kicks: &[EventFd]) {
     let mut events = Vec::with_capacity(kicks.len().max(1));
     loop {
@@ -331,13 +332,13 @@ pub fn serve_device(device: &SharedDevice, poller: &OwnedFd, kicks: &[EventFd]) 
             Err(_) => return,
         }
         for event in &events {
-            let queue = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
-            if let Some(kick) = kicks.get(queue) {
+            let token = event.data.u64();
+            let number = usize::try_from(token & !WATCHED_TOKEN).unwrap_or(usize::MAX);
+            if token & WATCHED_TOKEN != 0 {
+                lock(device).ready(number);
+            } else if let Some(kick) = kicks.get(number) {
                 let _ = kick.read();
-                device
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .kicked(queue);
+                lock(device).kicked(number);
             }
         }
     }

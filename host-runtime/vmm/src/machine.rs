@@ -37,7 +37,7 @@ use devices::rng::Rng;
 use devices::vsock::Vsock;
 use host_machine::control::ShareConfig;
 use host_machine::far_end::{Reporter, Start};
-use host_machine::{ExitReason, Phase};
+use host_machine::{ExitReason, NetConfig, Phase};
 use jail::confine;
 use jail::files::SharedFiles;
 use jail::seccomp::{self, Role};
@@ -55,7 +55,7 @@ pub struct Ready {
     gate: Arc<Gate>,
 }
 
-/// A device that has a thread of its own, since its requests wait for the host's disks.
+/// A device that has a thread of its own, since its requests wait for the host's disks, or come without end.
 #[derive(Debug)]
 struct DeviceThread {
     name: String,
@@ -109,7 +109,8 @@ pub fn build(start: Start, control: OwnedFd, reporter: &Arc<Reporter>) -> Result
     let balloon = Balloon::new(Box::new(Reclaimed(Arc::clone(&ram.memory))));
     let balloon: SharedDevice = Arc::new(Mutex::new(balloon));
     event_loop.add_device(&balloon, devices.add(Arc::clone(&balloon))?)?;
-    let threads = slow_devices(start.share, start.disks, &mut devices, &mut event_loop)?;
+    let mut threads = slow_devices(start.share, start.disks, &mut devices, &mut event_loop)?;
+    threads.extend(nets(start.nets, &log, &mut devices)?);
     confine::seclude()?;
     let device_count = devices.count();
     let mmio = Arc::new(MmioBus::new(MMIO_START, devices.registers));
@@ -171,7 +172,7 @@ impl Ready {
         // Passed twice: when all threads are up, and when all are confined.
         let barrier = Arc::new(Barrier::new(count));
         for thread in threads {
-            let poller = event_loop::poll_kicks(&thread.kicks)?;
+            let poller = event_loop::poll_device(&thread.device, &thread.kicks)?;
             let serve = move || event_loop::serve_device(&thread.device, &poller, &thread.kicks);
             spawn(thread.name, thread.role, &barrier, serve)?;
         }
@@ -328,6 +329,41 @@ fn disk(
     Ok(DeviceThread {
         name: format!("disk{number}"),
         role: Role::Disk,
+        kicks: devices.add(Arc::clone(&device))?,
+        device,
+    })
+}
+
+/// The networks' devices.
+fn nets(
+    nets: Vec<(NetConfig, OwnedFd)>,
+    log: &Arc<ConsoleLog>,
+    devices: &mut Devices<'_>,
+) -> Result<Vec<DeviceThread>, VmmError> {
+    let nets = nets.into_iter().enumerate();
+    nets.map(|(number, (config, link))| net(&config, link, number, log, devices))
+        .collect()
+}
+
+/// The device of a network, which the guest finds as number so and so.
+fn net(
+    config: &NetConfig,
+    link: OwnedFd,
+    number: usize,
+    log: &Arc<ConsoleLog>,
+    devices: &mut Devices<'_>,
+) -> Result<DeviceThread, VmmError> {
+    let log = Arc::clone(log);
+    let tell = move |what: &str| log.write(format!("nacre-vmm: {what}").as_bytes());
+    let device = jail::net::device(config, link, tell);
+    let device = device.map_err(|source| VmmError::Net {
+        name: config.name.clone(),
+        source,
+    })?;
+    let device: SharedDevice = Arc::new(Mutex::new(device));
+    Ok(DeviceThread {
+        name: format!("net{number}"),
+        role: Role::Net,
         kicks: devices.add(Arc::clone(&device))?,
         device,
     })

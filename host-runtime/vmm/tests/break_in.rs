@@ -11,13 +11,15 @@ mod guest;
 mod take_over;
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use guest::Code;
 use host_machine::{
-    Disk, ExitReason, MIN_MEMORY, Machine as _, MachineSpec, Memory, Share, VmmProcess,
+    Disk, ExitReason, LinkKind, MIN_MEMORY, Machine as _, MachineSpec, Memory, Net, NetConfig,
+    Share, VmmProcess,
 };
 use nix::sys::ptrace;
 use nix::unistd::Pid;
@@ -28,10 +30,11 @@ use take_over::{
 /// For how long a process may take to die.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A machine with a shared directory and a disk that waits.
+/// A machine with a shared directory, a disk and a network that waits.
 struct Victim {
     machine: VmmProcess,
     folder: PathBuf,
+    _network: UnixStream,
 }
 
 impl Victim {
@@ -57,8 +60,22 @@ impl Victim {
             file: write("disk.img", &[0; 4096]),
             is_read_only: false,
         }];
+        let (link, network) = UnixStream::pair().expect("sockets");
+        let config = NetConfig {
+            name: "eth0".to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            link: LinkKind::Stream,
+            rate: Some(1 << 20),
+        };
+        let link = link.into();
+        spec.nets = vec![Net { config, link }];
         let machine = VmmProcess::start(&spec).expect("it starts");
-        Self { machine, folder }
+        Self {
+            machine,
+            folder,
+            _network: network,
+        }
     }
 
     /// The thread with this role.
@@ -124,7 +141,7 @@ fn a_thread_that_was_taken_over_can_do_nothing() {
     if !can_break_in() {
         return;
     }
-    let roles = ["cpu0", "fs", "disk0", "main", "gofer"];
+    let roles = ["cpu0", "fs", "disk0", "net0", "main", "gofer"];
     println!(
         "{:20}{}",
         "",

@@ -13,6 +13,8 @@ use anyhow::Context as _;
 use bpf::{Instruction, Packet, Program, Source, Use, code};
 use devices::console::{Console, ConsoleLog};
 use devices::fs::Fs;
+use devices::net::link::Link;
+use devices::net::{Identity, Net};
 use devices::rng::Rng;
 use devices::testing::SharedMemory;
 use devices::testing::fuzz::{fuzz_fuse, fuzz_queues, fuzz_registers, fuzz_vsock_packets};
@@ -61,6 +63,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("archive", archive),
     target("bpf", bpf_programs),
     target("control", control),
+    target("frames", frames),
     target("fuse", fuse),
     target("oci", oci_documents),
     target("pod", pod_requests),
@@ -168,15 +171,15 @@ fn bpf_programs() -> anyhow::Result<Made> {
             let _ = program.run(&Packet(input));
         }
         if let Ok(program) = Program::new(&instructions, Use::SystemCalls) {
-            assert!(program.run(&Call).is_some(), "it reads beyond the call");
+            assert!(program.run(&MadeUpCall).is_some(), "it reads beyond the call");
         }
     })
 }
 
 /// A call, which has whole words alone.
-struct Call;
+struct MadeUpCall;
 
-impl Source for Call {
+impl Source for MadeUpCall {
     fn word(&self, at: u32) -> Option<u32> {
         (at < self.len() && at.is_multiple_of(4)).then_some(at ^ 0x27)
     }
@@ -205,6 +208,7 @@ fn control() -> anyhow::Result<Made> {
                 path: "/root".to_owned(),
             }],
             disks: vec!["/disk.img".to_owned()],
+            nets: Vec::new(),
             cpus: 2,
             memory: Memory::fixed(256 << 20),
             cmdline: vec!["quiet".to_owned()],
@@ -339,10 +343,57 @@ fn socket_device() -> anyhow::Result<Vsock<SharedMemory>> {
 }
 
 /// Each queue has a page: 16 descriptors, at 0x402 how many entries the available ring has, and the entries.
+/// What comes from the program that plays the network: a length, and as many bytes.
+fn frames() -> anyhow::Result<Made> {
+    let framed = |length: u32| [&length.to_be_bytes()[..], &vec![7; length as usize]].concat();
+    let seed = [framed(60), framed(1514), framed(4000)].concat();
+    let guest = buffers();
+    made(vec![seed], move |input| {
+        let Ok((mut host, link)) = UnixStream::pair() else {
+            return;
+        };
+        let written = host
+            .set_nonblocking(true)
+            .and_then(|()| host.write_all(input));
+        if let (Ok(()), Ok(mut net)) = (written, network_device(link)) {
+            fuzz_queues(&mut net, &guest);
+        }
+    })
+}
+
+fn network_device(link: UnixStream) -> std::io::Result<Net<SharedMemory>> {
+    let mac = [2, 0, 0, 0, 0, 1];
+    let mtu = 1500;
+    Net::new(
+        Identity { mac, mtu },
+        Link::stream(link.into())?,
+        None,
+        |_| {},
+    )
+}
+
 fn queues() -> anyhow::Result<Made> {
     let null = fs::File::options().write(true).open("/dev/null")?;
     let mut console = Console::new(Arc::new(ConsoleLog::new(null)));
     let (mut rng, mut vsock) = (Rng::default(), socket_device()?);
+    made(vec![buffers()], move |input| {
+        let devices: [&mut dyn VirtioDevice<SharedMemory>; 3] =
+            [&mut console, &mut rng, &mut vsock];
+        for device in devices {
+            fuzz_queues(device, input);
+        }
+        let Ok((mut host, link)) = UnixStream::pair() else {
+            return;
+        };
+        let sent = host.write_all(&[&[0, 0, 0, 200][..], &[7; 200]].concat());
+        if let (Ok(()), Ok(mut net)) = (sent, network_device(link)) {
+            fuzz_queues(&mut net, input);
+        }
+    })
+}
+
+/// Guest memory with three queues of writable buffers.
+fn buffers() -> Vec<u8> {
     let mut seed = vec![0; 0x4000];
     for queue in 1..=3 {
         let base = queue * 0x1000;
@@ -352,13 +403,7 @@ fn queues() -> anyhow::Result<Made> {
         }
         seed[base + 0x402] = 16;
     }
-    made(vec![seed], move |input| {
-        let devices: [&mut dyn VirtioDevice<SharedMemory>; 3] =
-            [&mut console, &mut rng, &mut vsock];
-        for device in devices {
-            fuzz_queues(device, input);
-        }
-    })
+    seed
 }
 
 /// Five bytes are a register and a value: a driver's first steps.

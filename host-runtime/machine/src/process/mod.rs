@@ -253,6 +253,9 @@ fn open_inputs(spec: &MachineSpec) -> Result<(VmConfig, Vec<OwnedFd>), MachineEr
     for disk in &spec.disks {
         fds.push(spec::open_disk(disk)?);
     }
+    for net in &spec.nets {
+        fds.push(net.link.try_clone().map_err(channel_error)?);
+    }
     if let Some(leaf) = &spec.leaf {
         fds.extend(leaf.open()?);
     }
@@ -269,6 +272,7 @@ fn open_inputs(spec: &MachineSpec) -> Result<(VmConfig, Vec<OwnedFd>), MachineEr
         initramfs: boot.initramfs.display().to_string(),
         shares: shares.collect(),
         disks: disks.collect(),
+        nets: spec.nets.iter().map(|net| net.config.clone()).collect(),
         cpus: spec.cpus,
         memory: spec.memory,
         cmdline: boot.cmdline.clone(),

@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use devices::WATCHED_TOKEN;
 use devices::vsock::{STREAM_TOKEN, Vsock};
 use host_machine::DeviceStats;
 use host_machine::far_end::Reporter;
@@ -87,6 +88,7 @@ pub fn serve(
     } = service;
     let (name, queues) = {
         let device = device.lock().unwrap_or_else(PoisonError::into_inner);
+        devices::watch(&*device, &poller).map_err(io("poll a device's descriptors"))?;
         (device.name(), device.queue_sizes().len())
     };
     let backend = Backend::new(Arc::clone(&device), Arc::clone(&poller), is_paused)?;
@@ -100,6 +102,9 @@ pub fn serve(
         loop {
             match handler.handle_request() {
                 Ok(()) => {}
+                // A ring that is enabled before features are agreed on, as QEMU's network does once; it says so again when
+                // the guest's driver is ready.
+                Err(Error::InactiveFeature(_)) => {}
                 // QEMU has ended, which the main thread sees.
                 Err(Error::Disconnected | Error::SocketBroken(_) | Error::PartialMessage) => return,
                 Err(error) => reporter.fail(format!("QEMU's {name} device: {error}")),
@@ -135,6 +140,11 @@ fn poll(
                 Some(vsock) if token & STREAM_TOKEN != 0 => {
                     let mut vsock = vsock.lock().unwrap_or_else(PoisonError::into_inner);
                     vsock.stream_ready(token, flags);
+                }
+                _ if token & WATCHED_TOKEN != 0 => {
+                    let which = usize::try_from(token & !WATCHED_TOKEN).unwrap_or(usize::MAX);
+                    let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+                    device.ready(which);
                 }
                 _ => {
                     // A queue has two tokens: the guest's notifications and the device's own.

@@ -248,8 +248,8 @@ impl VhostUserBackendReqHandlerMut for Backend {
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
         let mut features = VhostUserProtocolFeatures::MQ;
-        // The file system's QEMU has itself.
-        if lock(&self.device).name() != "fs" {
+        // The file system's and the network's QEMU has itself.
+        if !matches!(lock(&self.device).name(), "fs" | "net") {
             features |= VhostUserProtocolFeatures::CONFIG;
         }
         Ok(features)
