@@ -108,12 +108,22 @@ fn enqueue(
         Target::Process(Some(thread)) if wants(thread, signal) => Some(thread),
         Target::Process(_) => choose(state, signal),
     };
-    if let Some(thread) = taker
-        && thread.listens_to(signal)
-    {
-        thread.notify();
+    match taker {
+        // It will not come to take the signal, and dies of it all the same.
+        Some(thread) if thread.freeze.load(Ordering::SeqCst) && is_deadly(process, signal) => {
+            start_exit(process, state, i32::from(signal.number()));
+        }
+        Some(thread) if thread.listens_to(signal) => thread.notify(),
+        _ => {}
     }
     Ok(())
+}
+
+/// Whether the signal does nothing but end the process: no handler, no core.
+fn is_deadly(process: &Process, signal: Signal) -> bool {
+    let action = process.actions().lock().get(signal);
+    action.disposition == Disposition::Default
+        && matches!(signal.default_action(), Default::Terminate)
 }
 
 /// Whether the process may queue no more (RLIMIT_SIGPENDING), or memory is needed for other things.
