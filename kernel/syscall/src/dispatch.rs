@@ -25,6 +25,20 @@ pub fn dispatch(
     own: &mut Own,
     user: &mut UserContext,
 ) -> Option<Interrupted> {
+    if !seccomp::is_off(thread) {
+        return dispatch_filtered(thread, own, user);
+    }
+    call(thread, own, user)
+}
+
+/// As [`dispatch`], if the mode and the filters of the thread (seccomp(2)) let the call pass. Apart from it, and with a
+/// copy of all that it does, so that threads without filters pay for the question alone.
+#[inline(never)]
+fn dispatch_filtered(
+    thread: &Arc<Thread>,
+    own: &mut Own,
+    user: &mut UserContext,
+) -> Option<Interrupted> {
     let number = number_of(user);
     if !seccomp::passes(thread, own, number) {
         match seccomp::enter(thread, own, user) {
@@ -36,7 +50,14 @@ pub fn dispatch(
             }
         }
     }
-    let number = u64::from(number);
+    call(thread, own, user)
+}
+
+/// Calls the handler of the number in the registers.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "on the path of every call")]
+fn call(thread: &Arc<Thread>, own: &mut Own, user: &mut UserContext) -> Option<Interrupted> {
+    let number = u64::from(number_of(user));
     let handler = usize::try_from(number)
         .ok()
         .and_then(|index| HANDLERS.get(index))

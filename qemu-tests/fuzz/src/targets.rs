@@ -171,7 +171,10 @@ fn bpf_programs() -> anyhow::Result<Made> {
             let _ = program.run(&Packet(input));
         }
         if let Ok(program) = Program::new(&instructions, Use::SystemCalls) {
-            assert!(program.run(&MadeUpCall).is_some(), "it reads beyond the call");
+            assert!(
+                program.run(&MadeUpCall).is_some(),
+                "it reads beyond the call"
+            );
         }
     })
 }

@@ -30,13 +30,17 @@ pub enum Passage {
     Interrupted(Errno),
 }
 
-/// Whether the call `number` is made without a look at its arguments: no filters, or all of them allow it.
+/// Whether the thread has neither the strict mode nor filters: the usual case, asked before each call.
+#[inline]
+#[must_use]
+pub fn is_off(thread: &Thread) -> bool {
+    thread.seccomp.is_off()
+}
+
+/// Whether the call `number` is made without a look at its arguments: all filters allow it.
 #[inline]
 #[must_use]
 pub fn passes(thread: &Thread, own: &Own, number: u32) -> bool {
-    if thread.seccomp.is_off() {
-        return true;
-    }
     let allows = |filter: &Arc<Filter>| filter.always_allows(number);
     thread.seccomp.is_settled() && own.newest_filter().is_some_and(allows)
 }

@@ -21,7 +21,7 @@ mod state;
 pub use action::Action;
 pub use call::CallData;
 pub use filter::Filter;
-pub use gate::{Passage, enter, passes};
+pub use gate::{Passage, enter, is_off, passes};
 pub use install::{Failure, NewFilter, set_filter, set_strict};
 pub use listener::{SIZES as NOTIFICATION_SIZES, open as open_listener};
 pub(crate) use log::{logged as logged_actions, set_logged as set_logged_actions};
