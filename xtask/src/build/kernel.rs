@@ -62,6 +62,9 @@ fn flags(workspace: &Workspace, toolchain: &Toolchain, variant: Variant) -> Vec<
     let mut codegen = vec![
         "relocation-model=pic".to_owned(),
         "link-arg=--build-id=none".to_owned(),
+        // The compiler's own 225 makes the kernel 180 KB larger, and calls 0.4% cheaper on (geometric) average. What
+        // is worth its copies says so by #[inline].
+        "llvm-args=-inline-threshold=185".to_owned(),
     ];
     if variant == Variant::Checks {
         // Allocations are told apart by the calls that led to them.

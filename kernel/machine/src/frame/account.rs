@@ -277,6 +277,7 @@ pub fn peak(id: AccountId) -> Option<usize> {
 
 /// The most frames that may be charged.
 #[must_use]
+#[inline]
 pub fn limit(id: AccountId) -> usize {
     match ACCOUNTS.get(id) {
         Some(account) => account.limit.load(Ordering::Relaxed),

@@ -150,6 +150,7 @@ impl Mapper {
     }
 
     /// The table of `level` for an address, made if need be; `None` where there is a large page instead.
+    #[inline]
     pub(super) fn shared_table(
         &self,
         addr: u64,
@@ -180,6 +181,7 @@ impl Mapper {
     }
 
     /// The leaf table for an address, if there is one; a large page there is split.
+    #[inline]
     fn small_table(&self, addr: u64) -> Option<PhysAddr> {
         loop {
             match self.tree.table_at(addr, LEAF) {
