@@ -43,6 +43,24 @@ pub(crate) enum Purpose {
     Check,
 }
 
+/// Which system calls the program may make (seccomp(2)).
+#[derive(Debug)]
+pub(crate) struct Filter {
+    /// `struct sock_filter` after `struct sock_filter`.
+    pub(crate) program: Vec<u8>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub(crate) flags: u32,
+}
+
+impl Filter {
+    fn set(&self) -> Result<(), Failed> {
+        sys::set_filter(&self.program, self.flags).map_err(|errno| Failed {
+            stage: Stage::Filter,
+            errno,
+        })
+    }
+}
+
 /// Everything the child needs, made before the fork.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -59,6 +77,7 @@ pub(crate) struct Plan {
     pub(crate) no_new_privileges: bool,
     /// `None` leaves the user's own.
     pub(crate) capabilities: Option<Allowed>,
+    pub(crate) filter: Option<Filter>,
     /// Paths to try, in this order.
     pub(crate) programs: Vec<CString>,
     pub(crate) args: CStrings,
@@ -79,10 +98,11 @@ pub(crate) enum Stage {
     User,
     Capabilities,
     NoNewPrivileges,
+    Filter,
     Exec,
 }
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     Stage::Session,
     Stage::OomScore,
     Stage::Root,
@@ -94,6 +114,7 @@ const STAGES: [Stage; 12] = [
     Stage::User,
     Stage::Capabilities,
     Stage::NoNewPrivileges,
+    Stage::Filter,
     Stage::Exec,
 ];
 
@@ -182,6 +203,17 @@ fn become_program(plan: &Plan, report: Report<'_>) -> Result<(), Failed> {
     if let Some(umask) = plan.umask {
         rustix::process::umask(umask);
     }
+    // What may still have to be done when the container's filter holds already is as little as can be.
+    sys::reset_signals();
+    sys::keep_only_stdio();
+    let filter = plan
+        .filter
+        .as_ref()
+        .filter(|_| plan.purpose == Purpose::Run);
+    // Only who has privileges sets a filter without giving up new ones; runc has the same order.
+    if let Some(filter) = filter.filter(|_| !plan.no_new_privileges) {
+        filter.set()?;
+    }
     if let Some(capabilities) = &plan.capabilities {
         capabilities.bound().map_err(at(Stage::Capabilities))?;
     }
@@ -198,8 +230,9 @@ fn become_program(plan: &Plan, report: Report<'_>) -> Result<(), Failed> {
     if plan.purpose == Purpose::Check {
         return find_program(plan).map_err(at(Stage::Exec));
     }
-    sys::reset_signals();
-    sys::keep_only_stdio();
+    if let Some(filter) = filter.filter(|_| plan.no_new_privileges) {
+        filter.set()?;
+    }
     Err(Failed {
         stage: Stage::Exec,
         errno: exec_first(plan),

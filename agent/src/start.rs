@@ -13,9 +13,8 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{PidfdFlags, Resource, Rlimit};
 
 use crate::capabilities::Allowed;
-use crate::child::{self, Failed, Plan, Purpose, Stage, Stdio};
+use crate::child::{self, Failed, Filter, Plan, Purpose, Stage, Stdio};
 use crate::enter::Enter;
-use crate::guest::not_yet;
 use crate::mounts::c_string;
 use crate::pod::{Master, Pod, Process};
 use crate::refusal::{Answer, Refusal};
@@ -47,7 +46,6 @@ type Pump = Box<dyn FnOnce() -> Answer<()>>;
 
 /// Starts a process and gives its pid.
 pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
-    refuse_filter(request)?;
     let (container, exec) = (request.container_id.as_str(), request.exec_id.as_str());
     // First, so that a refused start leaves no streams waiting.
     let claimed = Claimed {
@@ -71,7 +69,6 @@ pub(crate) fn start(pod: &Pod, request: &StartProcessRequest) -> Answer<i32> {
 
 /// Says what would keep a process from being started, if that can be told beforehand.
 pub(crate) fn check(pod: &Pod, request: &StartProcessRequest) -> Answer<()> {
-    refuse_filter(request)?;
     let root = pod.lock().container(&request.container_id)?.root.clone();
     let wired = wire_pipes(Claimed::default())
         .map_err(|errno| Refusal::system("open /dev/null for stdio", errno))?;
@@ -84,11 +81,26 @@ pub(crate) fn check(pod: &Pod, request: &StartProcessRequest) -> Answer<()> {
         .map_err(|failed| refusal_of(&failed, request, &root))
 }
 
-fn refuse_filter(request: &StartProcessRequest) -> Answer<()> {
-    match request.seccomp.is_empty() {
-        true => Ok(()),
-        false => Err(not_yet("a filter of system calls (seccomp)")),
+/// The filter of system calls, as far as that can be told without the kernel.
+fn filter(request: &StartProcessRequest) -> Answer<Option<Filter>> {
+    /// Bytes of `struct sock_filter`.
+    const INSTRUCTION: usize = 8;
+    const MOST_INSTRUCTIONS: usize = 4096;
+    let program = &request.seccomp;
+    if program.is_empty() {
+        return Ok(None);
     }
+    if !program.len().is_multiple_of(INSTRUCTION) || program.len() / INSTRUCTION > MOST_INSTRUCTIONS
+    {
+        return Err(Refusal::invalid(format!(
+            "a filter of system calls (seccomp) of {} bytes is no program",
+            program.len()
+        )));
+    }
+    Ok(Some(Filter {
+        program: program.clone(),
+        flags: request.seccomp_flags,
+    }))
 }
 
 fn start_named(pod: &Pod, request: &StartProcessRequest, claimed: Claimed) -> Answer<Process> {
@@ -228,6 +240,7 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
         rlimits: request.rlimits.iter().map(rlimit).collect::<Answer<_>>()?,
         no_new_privileges: request.no_new_privileges,
         capabilities: request.capabilities.as_ref().map(Allowed::new),
+        filter: filter(request)?,
         programs: root::candidates(program, &env)
             .iter()
             .map(c_string)
@@ -347,6 +360,7 @@ fn refusal_of(failed: &Failed, request: &StartProcessRequest, root: &CString) ->
         Stage::User => "become the user".to_owned(),
         Stage::Capabilities => "set the capabilities".to_owned(),
         Stage::NoNewPrivileges => "forbid new privileges".to_owned(),
+        Stage::Filter => "set the filter of system calls (seccomp)".to_owned(),
         Stage::Exec => {
             let kind = match failed.errno {
                 Errno::NOENT | Errno::NOTDIR => FailureKind::FAILURE_KIND_PROGRAM_NOT_FOUND,

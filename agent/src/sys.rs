@@ -1,6 +1,6 @@
 //! The agent's only `unsafe`: what neither std nor rustix offers as a safe call.
 //!
-//! That is `fork` and what may follow it in the child, `execve` with prepared arrays, the default
+//! That is `fork` and what may follow it in the child, `execve` with prepared arrays, filters of system calls, the default
 //! dispositions of signals, and the address of a vsock socket.
 
 #![allow(unsafe_code, reason = "the agent's one module for it")]
@@ -157,6 +157,26 @@ pub(crate) fn share_one_heap() {
     // SAFETY: mallopt only sets a number, and no other thread exists yet that could allocate.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Has the calling thread make only the system calls that `program`, one `struct sock_filter` after the other, lets pass;
+/// `flags` as seccomp(2) has them. It and what it starts keep that.
+pub(crate) fn set_filter(program: &[u8], flags: u32) -> Result<(), Errno> {
+    let len = program.len() / size_of::<libc::sock_filter>();
+    let described = libc::sock_fprog {
+        len: u16::try_from(len).map_err(|_| Errno::INVAL)?,
+        // Only read, by the kernel, at any alignment.
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    let (operation, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::c_ulong::from(flags));
+    // SAFETY: the kernel reads `described` and the `len` instructions that it points at, all of which the borrows keep
+    // alive, and writes nothing. What calls fail from now on is between the container and its filter.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, &raw const described) };
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
     }
 }
 

@@ -83,16 +83,55 @@ fn figures_are_those_of_the_container() {
     host.agent.reseed(&[7; 32]).expect("stirred");
 }
 
+/// `struct sock_filter`s: mkdir(2) fails with this error, every other call is made.
+fn without_mkdir(errno: u8) -> Vec<u8> {
+    let load_number = [0x20, 0, 0, 0, 0, 0, 0, 0];
+    let if_mkdir = [0x15, 0, 0, 1, 83, 0, 0, 0];
+    let fail = [0x06, 0, 0, 0, errno, 0, 5, 0];
+    let allow = [0x06, 0, 0, 0, 0, 0, 0xff, 0x7f];
+    [load_number, if_mkdir, fail, allow].concat()
+}
+
 #[test]
-fn a_filter_of_system_calls_is_refused_by_name() {
+fn a_filter_of_system_calls_holds_for_a_process() {
+    const EXDEV: u8 = 18;
     let host = Host::new();
-    let mut request = request("", &["sh"]);
-    request.seccomp = vec![0; 8];
-    for refused in [
-        host.agent.check_process(&request).expect_err("refused"),
-        host.agent.start_process(&request).expect_err("refused"),
-    ] {
-        assert_eq!(refused.kind(), Some(FailureKind::FAILURE_KIND_UNSUPPORTED));
-        assert!(refused.to_string().contains("seccomp"), "{refused}");
+    let _first = host.run(&["sh", "-c", "read go"]);
+    let script = "/bin/busybox grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; /bin/busybox mkdir /tmp/made; echo $?";
+    for (nth, no_new_privileges) in [false, true].into_iter().enumerate() {
+        let filtered = host.start(&format!("e{nth}"), &["sh", "-c", script], |request| {
+            request.seccomp = without_mkdir(EXDEV);
+            request.no_new_privileges = no_new_privileges;
+        });
+        let (stdout, stderr, _) = filtered.ended_at_once();
+        let expected = format!(
+            "NoNewPrivs:\t{}\nSeccomp:\t2\n1\n",
+            u8::from(no_new_privileges)
+        );
+        assert_eq!(stdout, expected, "{stderr}");
+        assert!(stderr.contains("ross-device link"), "{stderr}");
     }
+}
+
+#[test]
+fn a_filter_that_is_no_program_is_refused() {
+    let host = Host::new();
+    let with = |program: Vec<u8>| {
+        let mut request = request("", &["sh"]);
+        request.seccomp = program;
+        request
+    };
+    for program in [vec![0; 7], vec![6; 8 * 4097]] {
+        let request = with(program);
+        for refused in [
+            host.agent.check_process(&request).expect_err("refused"),
+            host.agent.start_process(&request).expect_err("refused"),
+        ] {
+            assert_eq!(refused.kind(), Some(FailureKind::FAILURE_KIND_INVALID));
+            assert!(refused.to_string().contains("seccomp"), "{refused}");
+        }
+    }
+    let refused = host.agent.start_process(&with(vec![0; 8]));
+    let refused = refused.expect_err("no way out").to_string();
+    assert!(refused.contains("seccomp"), "{refused}");
 }

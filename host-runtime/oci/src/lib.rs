@@ -13,6 +13,7 @@ mod hooks;
 mod mounts;
 mod process;
 mod resources;
+mod seccomp;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,8 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
     check_propagation(linux)?;
     let size = resources::size(linux.resources().as_ref())?;
     let (mounts, binds) = mounts::mounts(&spec);
+    let filter = linux.seccomp().as_ref().map(seccomp::filter).transpose()?;
+    let filter = filter.unwrap_or_default();
     Ok(Plan {
         create: CreateContainerRequest {
             id: id.to_owned(),
@@ -111,7 +114,11 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
             namespaces: own_namespaces(),
             ..Default::default()
         },
-        init: process::request(id, "", process)?,
+        init: StartProcessRequest {
+            seccomp: filter.program,
+            seccomp_flags: filter.flags,
+            ..process::request(id, "", process)?
+        },
         root: bundle.join(root.path()),
         binds,
         machine: annotation(&spec, MACHINE),
@@ -297,8 +304,9 @@ mod tests {
     fn refuses_by_name_what_it_would_ignore() {
         type Change = fn(&mut Value);
         let cases: [(&str, Change); 9] = [
-            ("linux.seccomp", |j| {
-                j["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+            ("linux.seccomp.listenerPath", |j| {
+                j["linux"]["seccomp"] =
+                    json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock"});
             }),
             ("linux.sysctl", |j| {
                 j["linux"]["sysctl"] = json!({"kernel.msgmax": "1"});

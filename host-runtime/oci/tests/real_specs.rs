@@ -31,19 +31,32 @@ fn dockers_default_is_followed() {
 
 #[test]
 fn what_docker_adds_by_default_for_security_is_refused_by_name() {
-    for (field, value) in [
-        ("seccomp", json!({"defaultAction": "SCMP_ACT_ERRNO"})),
-        ("mountLabel", json!("system_u:object_r:container_file_t:s0")),
-    ] {
-        let said = read(DOCKER, |document| document["linux"][field] = value);
-        let said = said.expect_err(field);
-        assert!(said.starts_with(&format!("linux.{field} is not")), "{said}");
-    }
+    let said = read(DOCKER, |document| {
+        document["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0".into();
+    });
+    let said = said.expect_err("a label");
+    assert!(said.starts_with("linux.mountLabel is not"), "{said}");
     let said = read(DOCKER, |document| {
         document["process"]["apparmorProfile"] = "docker-default".into();
     });
     let said = said.expect_err("a profile");
     assert!(said.starts_with("process.apparmorProfile"), "{said}");
+}
+
+#[test]
+fn a_filter_of_system_calls_reaches_the_guest() {
+    let with = |profile: Value| {
+        let plan = read(DOCKER, |document| document["linux"]["seccomp"] = profile);
+        plan.expect("a plan").init
+    };
+    let filtered = with(json!({
+        "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+        "syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"}]
+    }));
+    assert!(!filtered.seccomp.is_empty() && filtered.seccomp.len().is_multiple_of(8));
+    assert_eq!(filtered.seccomp_flags, 2);
+    assert!(with(Value::Null).seccomp.is_empty());
 }
 
 #[test]

@@ -82,12 +82,16 @@ impl Container {
     ///
     /// # Errors
     /// [`PodError::State`] unless the container runs, [`PodError::Exists`] for an exec id that is taken.
-    pub fn add_exec(&self, request: StartProcessRequest) -> Result<(), PodError> {
-        if !matches!(self.process("")?.stage(), Stage::Running) {
+    pub fn add_exec(&self, mut request: StartProcessRequest) -> Result<(), PodError> {
+        let init = self.process("")?;
+        if !matches!(init.stage(), Stage::Running) {
             return Err(PodError::State {
                 what: format!("container {} is not running", self.id),
             });
         }
+        // What is the container's, and not one process's.
+        request.seccomp.clone_from(&init.request().seccomp);
+        request.seccomp_flags = init.request().seccomp_flags;
         let exec_id = request.exec_id.clone();
         let mut processes = self.lock();
         if exec_id.is_empty() || processes.contains_key(&exec_id) {

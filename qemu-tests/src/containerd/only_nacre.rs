@@ -18,12 +18,13 @@ type Check = fn(&mut Daemon) -> anyhow::Result<()>;
 
 /// Runs the checks; each names its container as it is named itself.
 pub(super) fn run(options: &Options, daemon: &mut Daemon, report: &mut Report) {
-    let checks: [(&str, Check); 12] = [
+    let checks: [(&str, Check); 13] = [
         ("own-kernel", |daemon| own_kernel(daemon)),
         ("states", |daemon| states(daemon)),
         ("seen-by-nacre", |daemon| seen_by_nacre(daemon)),
         ("many-execs", |daemon| many_execs(daemon)),
         ("refusals", |daemon| refusals(daemon)),
+        ("default-filter", |daemon| default_filter(daemon)),
         ("dockers-spec", |daemon| dockers_spec(daemon)),
         ("killed-while-created", |daemon| {
             crashes::while_created(daemon)
@@ -169,8 +170,7 @@ fn many_execs(daemon: &Daemon) -> anyhow::Result<()> {
 /// Options that are not enforced are refused with their names.
 fn refusals(daemon: &Daemon) -> anyhow::Result<()> {
     for (flags, name) in [
-        (&["--seccomp"][..], "linux.seccomp"),
-        (&["--memory-limit", "1048576"], "memory limit"),
+        (&["--memory-limit", "1048576"][..], "memory limit"),
         (&["--device", "/dev/zero"], "linux.devices"),
         (&["--net-host"], "host's network namespace"),
         (
@@ -190,6 +190,45 @@ fn refusals(daemon: &Daemon) -> anyhow::Result<()> {
             "{flags:?} says {err:?}"
         );
     }
+    Ok(())
+}
+
+/// The filter that containerd (and Docker, whose profile it is) puts before system calls by default holds, for execs, too.
+fn default_filter(daemon: &Daemon) -> anyhow::Result<()> {
+    let id = "default-filter";
+    // A new user namespace is not in the profile, and would take no privileges.
+    let script = "b=/bin/busybox; $b grep Seccomp: /proc/self/status; $b unshare -U $b true 2>&1; $b mkdir /tmp/made && echo made";
+    let (out, err) = run_sh(daemon, id, &["--seccomp"], script)?;
+    let forbidden = out.contains("Operation not permitted");
+    ensure!(
+        out.starts_with("Seccomp:\t2\n") && forbidden && out.ends_with("made\n"),
+        "it says {out:?} and {err:?}"
+    );
+    let words = ["run", "--detach", "--seccomp", "--runtime", NACRE];
+    let run = daemon.ctr(
+        &[&words[..], &[image::NAME, id, "/bin/sleep", "1000"]].concat(),
+        None,
+    )?;
+    let err = String::from_utf8_lossy(&run.stderr);
+    ensure!(run.status.success(), "ctr run: {err}");
+    let exec = [
+        "task",
+        "exec",
+        "--exec-id",
+        "e",
+        id,
+        "/bin/busybox",
+        "grep",
+        "Seccomp:",
+        "/proc/self/status",
+    ];
+    let said = daemon.ctr(&exec, None)?.stdout;
+    ensure!(
+        said == b"Seccomp:\t2\n",
+        "the exec says {:?}",
+        String::from_utf8_lossy(&said)
+    );
+    daemon.ctr(&["task", "kill", "--signal", "SIGKILL", id], None)?;
     Ok(())
 }
 

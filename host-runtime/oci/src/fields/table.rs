@@ -285,8 +285,18 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "linux.seccomp",
+        Guest,
+        "a filter program for the guest's kernel, of the first process and of execs; the calls are x86-64's, names that it does not have are left out as runc does; SCMP_ACT_NOTIFY is refused by name",
+    ),
+    field(
+        "linux.seccomp.listenerPath",
         Refused,
-        "the guest's kernel has no system-call filters; start Docker's containers with --security-opt seccomp=unconfined",
+        "a program of the host cannot decide about calls of the guest",
+    ),
+    field(
+        "linux.seccomp.listenerMetadata",
+        Refused,
+        "it is for the program at listenerPath",
     ),
     field("linux.sysctl", Refused, "sysctls are not set from outside"),
     field(
