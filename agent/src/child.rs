@@ -89,6 +89,8 @@ pub(crate) struct Plan {
 pub(crate) enum Stage {
     Session,
     OomScore,
+    Namespaces,
+    Sysctls,
     Root,
     Terminal,
     Stdio,
@@ -102,9 +104,11 @@ pub(crate) enum Stage {
     Exec,
 }
 
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 15] = [
     Stage::Session,
     Stage::OomScore,
+    Stage::Namespaces,
+    Stage::Sysctls,
     Stage::Root,
     Stage::Terminal,
     Stage::Stdio,
@@ -161,7 +165,7 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
 }
 
 fn run(plan: &Plan, report: Report<'_>) {
-    match plan.enter.join_pids() {
+    match plan.enter.join_pids(plan.purpose) {
         Ok(None) => {}
         // This one is done: its sibling goes on.
         Ok(Some(sibling)) => return report.send(TAG_SIBLING, 0, sibling.as_raw_pid()),
@@ -192,7 +196,10 @@ fn become_program(plan: &Plan, report: Report<'_>) -> Result<(), Failed> {
     if let Some(score) = &plan.oom_score_adj {
         set_oom_score(score).map_err(at(Stage::OomScore))?;
     }
-    if plan.enter.enter(plan.purpose).map_err(at(Stage::Root))? {
+    let enter = &plan.enter;
+    enter.enter_namespaces().map_err(at(Stage::Namespaces))?;
+    enter.set_sysctls().map_err(at(Stage::Sysctls))?;
+    if enter.enter(plan.purpose).map_err(at(Stage::Root))? {
         report.send(TAG_OWN_NAMESPACE, 0, 0);
     }
     attach(plan)?;

@@ -1,5 +1,6 @@
 //! What the host does with the guest as a whole, and with files of a container, and what waits for the kernel.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -11,6 +12,7 @@ use agent_protocol::{
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::time::{ClockId, Timespec};
 
+use crate::mounts::c_string;
 use crate::pod::Pod;
 use crate::refusal::{Answer, Refusal};
 
@@ -107,18 +109,28 @@ fn open(pod: &Pod, container: &str, path: &str, flags: OFlags, mode: Mode) -> An
     }
 }
 
-/// Which namespaces a container has of its own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Own {
-    pub(crate) pids: bool,
-    pub(crate) names: bool,
+/// Which namespace of a kind a container is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one that the guest began with.
+    #[default]
+    Pod,
+    /// One of its own.
+    Own,
+    /// That of the container of this name.
+    Of(String),
 }
 
-/// Refuses by name what a container asks for and the kernel does not have, and tells its own namespaces.
-pub(crate) fn check(request: &CreateContainerRequest) -> Answer<Own> {
-    if let Some(name) = request.sysctls.keys().min() {
-        return unsupported(&format!("setting the sysctl \"{name}\""));
-    }
+/// The namespaces that a container is in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Namespaces {
+    pub(crate) pids: Which,
+    pub(crate) names: Which,
+    pub(crate) ipc: Which,
+}
+
+/// Refuses by name what a container asks for and the kernel does not have, and tells its namespaces.
+pub(crate) fn check(request: &CreateContainerRequest) -> Answer<Namespaces> {
     if let Some(device) = request.devices.first() {
         return unsupported(&format!("the device \"{}\"", device.path));
     }
@@ -131,27 +143,64 @@ pub(crate) fn check(request: &CreateContainerRequest) -> Answer<Own> {
     if let Some(hook) = request.hooks.first() {
         return unsupported(&format!("a {} hook in the guest", hook.point));
     }
-    let mut own = Own::default();
+    let mut wanted = Namespaces::default();
     for namespace in &request.namespaces {
-        let (slot, name) = match namespace.kind.enum_value() {
-            Ok(NamespaceKind::NAMESPACE_KIND_PID) => (Some(&mut own.pids), "PID"),
-            Ok(NamespaceKind::NAMESPACE_KIND_UTS) => (Some(&mut own.names), "UTS"),
-            Ok(NamespaceKind::NAMESPACE_KIND_IPC) => (None, "IPC"),
-            Ok(NamespaceKind::NAMESPACE_KIND_NETWORK) => (None, "network"),
+        let slot = match namespace.kind.enum_value() {
+            Ok(NamespaceKind::NAMESPACE_KIND_PID) => &mut wanted.pids,
+            Ok(NamespaceKind::NAMESPACE_KIND_UTS) => &mut wanted.names,
+            Ok(NamespaceKind::NAMESPACE_KIND_IPC) => &mut wanted.ipc,
+            Ok(NamespaceKind::NAMESPACE_KIND_NETWORK) if namespace.container_id.is_empty() => {
+                return unsupported("an own network namespace");
+            }
+            Ok(NamespaceKind::NAMESPACE_KIND_NETWORK) => {
+                let other = &namespace.container_id;
+                return unsupported(&format!("the network namespace of container \"{other}\""));
+            }
             Ok(NamespaceKind::NAMESPACE_KIND_UNSPECIFIED) | Err(_) => {
                 return Err(Refusal::invalid("a namespace without a kind"));
             }
         };
-        let other = &namespace.container_id;
-        match slot {
-            _ if !other.is_empty() => {
-                return unsupported(&format!("the {name} namespace of container \"{other}\""));
-            }
-            Some(slot) => *slot = true,
-            None => return unsupported(&format!("an own {name} namespace")),
-        }
+        *slot = match namespace.container_id.as_str() {
+            "" => Which::Own,
+            other => Which::Of(other.to_owned()),
+        };
     }
-    Ok(own)
+    Ok(wanted)
+}
+
+/// Those of an IPC namespace (namespaces(7)).
+const OF_IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shm_rmid_forced",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+];
+
+/// The files of a container's sysctls and their values. Only what is of a namespace of its own can be set: the rest is
+/// everybody's.
+pub(crate) fn sysctls(
+    request: &CreateContainerRequest,
+    namespaces: &Namespaces,
+) -> Answer<Vec<(CString, CString)>> {
+    let mut wanted: Vec<_> = request.sysctls.iter().collect();
+    wanted.sort();
+    let file = |(name, value): (&String, &String)| {
+        if !OF_IPC.contains(&name.as_str()) {
+            return unsupported(&format!("setting the sysctl \"{name}\""));
+        }
+        if namespaces.ipc != Which::Own {
+            return Err(Refusal::invalid(format!(
+                "the sysctl \"{name}\" is of an IPC namespace, and the container has none of its own"
+            )));
+        }
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        Ok((c_string(path)?, c_string(value.as_str())?))
+    };
+    wanted.into_iter().map(file).collect()
 }
 
 fn unsupported<T>(what: &str) -> Answer<T> {
@@ -180,11 +229,7 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_have_is_refused_by_name() {
         type Change = fn(&mut CreateContainerRequest);
-        let cases: [(&str, Change); 7] = [
-            ("kernel.msgmax", |request| {
-                let sysctl = ("kernel.msgmax".to_owned(), "1".to_owned());
-                request.sysctls.extend([sysctl]);
-            }),
+        let cases: [(&str, Change); 6] = [
             ("/dev/fuse", |request| {
                 let path = "/dev/fuse".to_owned();
                 request.devices = vec![Device {
@@ -208,8 +253,8 @@ mod tests {
                     ..Default::default()
                 }];
             }),
-            ("an own IPC namespace", |request| {
-                request.namespaces = vec![namespace(NamespaceKind::NAMESPACE_KIND_IPC, "")];
+            ("an own network namespace", |request| {
+                request.namespaces = vec![namespace(NamespaceKind::NAMESPACE_KIND_NETWORK, "")];
             }),
             ("network namespace of container \"other\"", |request| {
                 request.namespaces =
@@ -228,11 +273,41 @@ mod tests {
     }
 
     #[test]
-    fn own_namespaces_are_those_that_are_named() {
+    fn sysctls_are_those_of_an_own_namespace() {
         let mut request = CreateContainerRequest::default();
-        assert_eq!(check(&request).ok(), Some(Own::default()));
-        request.namespaces = vec![namespace(NamespaceKind::NAMESPACE_KIND_PID, "")];
-        let (pids, names) = (true, false);
-        assert_eq!(check(&request).ok(), Some(Own { pids, names }));
+        let mut set = |name: &str, which: &Which| {
+            request.sysctls = [(name.to_owned(), "1".to_owned())].into();
+            let namespaces = Namespaces {
+                ipc: which.clone(),
+                ..Default::default()
+            };
+            let set = sysctls(&request, &namespaces);
+            set.map_err(|refusal| refusal.to_string())
+        };
+        let files = set("kernel.msgmax", &Which::Own).unwrap();
+        assert_eq!(
+            files,
+            [(c"/proc/sys/kernel/msgmax".to_owned(), c"1".to_owned())]
+        );
+        let said = set("kernel.msgmax", &Which::Pod).unwrap_err();
+        assert!(said.contains("none of its own"), "{said}");
+        let said = set("vm.swappiness", &Which::Own).unwrap_err();
+        assert!(said.contains("vm.swappiness"), "{said}");
+    }
+
+    #[test]
+    fn namespaces_are_those_that_are_named() {
+        let mut request = CreateContainerRequest::default();
+        assert_eq!(check(&request).ok(), Some(Namespaces::default()));
+        request.namespaces = vec![
+            namespace(NamespaceKind::NAMESPACE_KIND_PID, ""),
+            namespace(NamespaceKind::NAMESPACE_KIND_IPC, "other"),
+        ];
+        let wanted = Namespaces {
+            pids: Which::Own,
+            names: Which::Pod,
+            ipc: Which::Of("other".to_owned()),
+        };
+        assert_eq!(check(&request).ok(), Some(wanted));
     }
 }

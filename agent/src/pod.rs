@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitStatus};
 use tokio::sync::watch;
 
+use crate::guest::Namespaces;
 use crate::mounting::Prepared;
 use crate::processes::{self, Snapshot};
 use crate::refusal::{Answer, Refusal};
@@ -65,10 +66,14 @@ pub(crate) struct Container {
     pub(crate) sessions: BTreeSet<i32>,
     /// Whether the first process has a mount namespace that others are to join.
     pub(crate) own_namespace: bool,
-    /// With a PID namespace of its own: its mounts, the late ones of which its first process makes.
+    /// Which namespaces it is in.
+    pub(crate) namespaces: Namespaces,
+    /// Unless its PID namespace is the pod's: its mounts, the late ones of which its first process makes.
     pub(crate) late_mounts: Option<Arc<Vec<Prepared>>>,
     /// With a UTS namespace of its own: its host and domain name.
     pub(crate) names: Option<Arc<Names>>,
+    /// What its first process writes to which files of /proc/sys.
+    pub(crate) sysctls: Vec<(CString, CString)>,
     /// How many of its processes died for want of memory, as far as that was seen.
     pub(crate) oom_kills: u64,
 }

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
 use crate::events::Told;
-use crate::guest::{self, not_yet};
+use crate::guest::{self, Namespaces, Which, not_yet};
 use crate::mounting;
 use crate::mounts::{self, Place, Wanted};
 use crate::pod::{Container, Names, Pod};
@@ -299,12 +299,13 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         Refusal::state(format!("the host's shared directory is not mounted: {why}"))
     })?;
     let root = mounts::c_string(mounts::beneath(shared, &request.rootfs)?.to_string_lossy())?;
-    let own = guest::check(request)?;
+    let namespaces = guest::check(request)?;
+    check_shared(pod, &namespaces)?;
     let names = Names {
         host: request.hostname.clone(),
         domain: request.domainname.clone(),
     };
-    if !own.names {
+    if namespaces.names == Which::Pod {
         names.set().map_err(|errno| {
             let (host, domain) = (&names.host, &names.domain);
             let what = format!("set the names \"{host}\" and \"{domain}\" of the host");
@@ -320,7 +321,7 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         mounts: &request.mounts,
         masked: &request.masked_paths,
         read_only: &request.readonly_paths,
-        pid_namespace: own.pids,
+        pid_namespace: namespaces.pids != Which::Pod,
     };
     let mounted = mounts::mount_all(place, wanted, || pod.forked())?;
     let container = Container {
@@ -330,8 +331,10 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         processes: Default::default(),
         sessions: Default::default(),
         own_namespace: false,
-        late_mounts: own.pids.then(|| Arc::new(mounted.prepared)),
-        names: own.names.then(|| Arc::new(names)),
+        late_mounts: (namespaces.pids != Which::Pod).then(|| Arc::new(mounted.prepared)),
+        names: (namespaces.names == Which::Own).then(|| Arc::new(names)),
+        sysctls: guest::sysctls(request, &namespaces)?,
+        namespaces,
         oom_kills: 0,
     };
     pod.lock().insert(&request.id, container)?;
@@ -339,6 +342,17 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         skipped_mounts: mounted.skipped,
         ..Default::default()
     })
+}
+
+/// Whether the containers are there whose namespaces a new one is to be in.
+fn check_shared(pod: &Pod, namespaces: &Namespaces) -> Answer<()> {
+    let table = pod.lock();
+    for which in [&namespaces.pids, &namespaces.names, &namespaces.ipc] {
+        if let Which::Of(other) = which {
+            table.container(other)?;
+        }
+    }
+    Ok(())
 }
 
 fn delete(pod: &Pod, id: &str) -> Answer<Empty> {

@@ -11,12 +11,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{PidfdFlags, Resource, Rlimit};
+use rustix::thread::ThreadNameSpaceType;
 
 use crate::capabilities::Allowed;
 use crate::child::{self, Failed, Filter, Plan, Purpose, Stage, Stdio};
 use crate::enter::Enter;
+use crate::guest::{Namespaces, Which};
 use crate::mounts::c_string;
-use crate::pod::{Master, Pod, Process};
+use crate::pod::{Container, Master, Pod, Process, Table};
 use crate::refusal::{Answer, Refusal};
 use crate::stdio;
 use crate::sys::CStrings;
@@ -264,26 +266,59 @@ fn with_parents(path: &str) -> Answer<Vec<CString>> {
 fn enter(pod: &Pod, request: &StartProcessRequest, root: &CString) -> Answer<Enter> {
     let table = pod.lock();
     let container = table.container(&request.container_id)?;
+    let namespaces = &container.namespaces;
     if request.exec_id.is_empty() {
         return Ok(Enter::Own {
             root: root.clone(),
-            pids: container.late_mounts.clone(),
+            pids: namespaces.pids == Which::Own,
+            mounts: container.late_mounts.clone(),
             names: container.names.clone(),
+            ipc: namespaces.ipc == Which::Own,
+            sysctls: container.sysctls.clone(),
+            shared: shared(&table, namespaces)?,
         });
     }
     if !container.own_namespace {
         return Ok(Enter::Chroot(root.clone()));
     }
-    let first = container.processes.get("").and_then(|first| first.pid);
-    let first = first.ok_or_else(|| Refusal::state("the container's first process has gone"))?;
-    // Under the lock, so that the pid is not reaped and given away meanwhile.
-    let first = rustix::process::pidfd_open(first, PidfdFlags::empty())
-        .map_err(|errno| Refusal::system("find the container's first process", errno))?;
+    let mut others = ThreadNameSpaceType::empty();
+    for (which, kind) in kinds(namespaces) {
+        others.set(kind, *which != Which::Pod);
+    }
     Ok(Enter::Join {
-        first,
-        pids: container.late_mounts.is_some(),
-        names: container.names.is_some(),
+        first: first_of(container, &request.container_id)?,
+        others,
     })
+}
+
+/// What a container can have other than the pod.
+fn kinds(namespaces: &Namespaces) -> [(&Which, ThreadNameSpaceType); 3] {
+    use ThreadNameSpaceType as Kind;
+    [
+        (&namespaces.pids, Kind::PROCESS_ID),
+        (&namespaces.names, Kind::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        (&namespaces.ipc, Kind::INTER_PROCESS_COMMUNICATION),
+    ]
+}
+
+/// The processes whose namespaces a container's first one is to be in.
+fn shared(table: &Table, namespaces: &Namespaces) -> Answer<Vec<(OwnedFd, ThreadNameSpaceType)>> {
+    let mut shared = Vec::new();
+    for (which, kind) in kinds(namespaces) {
+        if let Which::Of(other) = which {
+            shared.push((first_of(table.container(other)?, other)?, kind));
+        }
+    }
+    Ok(shared)
+}
+
+/// A pidfd of a container's first process. Under the lock, so that the pid is not reaped and given away meanwhile.
+fn first_of(container: &Container, id: &str) -> Answer<OwnedFd> {
+    let first = container.processes.get("").and_then(|first| first.pid);
+    let gone = || format!("the first process of container \"{id}\" has gone or was not started");
+    let first = first.ok_or_else(|| Refusal::state(gone()))?;
+    rustix::process::pidfd_open(first, PidfdFlags::empty())
+        .map_err(|errno| Refusal::system("find the container's first process", errno))
 }
 
 /// The process's environment: what was asked for, a home, and the agent's tunables.
@@ -351,6 +386,8 @@ fn refusal_of(failed: &Failed, request: &StartProcessRequest, root: &CString) ->
     let what = match failed.stage {
         Stage::Session => "start a process".to_owned(),
         Stage::OomScore => format!("set oom_score_adj to {}", request.oom_score_adj),
+        Stage::Namespaces => "enter the container's namespaces".to_owned(),
+        Stage::Sysctls => "set the container's sysctls".to_owned(),
         Stage::Root => "enter the container's root file system".to_owned(),
         Stage::Terminal => "give the process its terminal".to_owned(),
         Stage::Stdio => "give the process its stdio".to_owned(),

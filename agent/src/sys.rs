@@ -203,6 +203,12 @@ pub(crate) fn unshare_names() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUTS) }
 }
 
+/// Gives the calling thread, which must be the only one to expect otherwise, its own System V objects and message queues.
+pub(crate) fn unshare_ipc() -> Result<(), Errno> {
+    // SAFETY: as above: descriptors stay shared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWIPC) }
+}
+
 /// A server of ttrpc on such a socket, for the runtime that this is called in.
 pub(crate) fn ttrpc_server(listener: OwnedFd) -> ttrpc::Result<ttrpc::r#async::Server> {
     let server = ttrpc::r#async::Server::new();

@@ -135,3 +135,65 @@ fn a_filter_that_is_no_program_is_refused() {
     let refused = refused.expect_err("no way out").to_string();
     assert!(refused.contains("seccomp"), "{refused}");
 }
+
+#[test]
+fn containers_have_namespaces_of_their_own_or_those_of_another() {
+    const LOOK: &str = "for kind in ipc uts pid; do readlink /proc/self/ns/$kind; done; \
+                        cat /proc/sys/kernel/msgmax /proc/sys/kernel/hostname; ls /proc/1/exe; echo end; read go";
+    let kinds = [
+        NamespaceKind::NAMESPACE_KIND_IPC,
+        NamespaceKind::NAMESPACE_KIND_UTS,
+        NamespaceKind::NAMESPACE_KIND_PID,
+    ];
+    let host = Host::with(|request| {
+        request.namespaces = kinds.map(common::own).into();
+        request.hostname = "inner".to_owned();
+        request.sysctls = [("kernel.msgmax".to_owned(), "1234".to_owned())].into();
+    });
+    let mut first = host.run(&["sh", "-c", LOOK]);
+    let seen = first.read_until("end\n");
+    assert!(seen.contains("1234\ninner\n"), "{seen}");
+    for kind in ["ipc", "uts", "pid"] {
+        let outside = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("a link");
+        assert!(!seen.contains(&*outside.to_string_lossy()), "{seen}");
+    }
+    let mut request = common::container("root");
+    request.id = "two".to_owned();
+    request.namespaces = kinds.map(common::own).into();
+    for namespace in &mut request.namespaces {
+        namespace.container_id = ID.to_owned();
+    }
+    host.agent.create_container(&request).expect("a container");
+    let within = |request: &mut agent_protocol::StartProcessRequest| {
+        request.container_id = "two".to_owned();
+    };
+    let mut second = host.start("", &["sh", "-c", LOOK], within);
+    assert_eq!(second.read_until("end\n"), seen);
+    let mut third = host.start("exec", &["sh", "-c", LOOK], within);
+    assert_eq!(third.read_until("end\n"), seen);
+    drop((second, third));
+    for exec in ["exec", ""] {
+        let bound = std::time::Duration::from_secs(20);
+        let waited = host.agent.wait_within("two", exec, bound);
+        waited.expect("an answer").expect("an end");
+    }
+    host.agent.delete_container("two").expect("deleted");
+    first.say("go\n");
+    first.finish();
+    // Nobody is there any more to share with.
+    host.agent.create_container(&request).expect("a container");
+    let mut start = common::request("", &["sh"]);
+    within(&mut start);
+    let error = host
+        .agent
+        .start_process(&start)
+        .expect_err("no first process");
+    assert!(error.to_string().contains("first process"), "{error}");
+    request.id = "three".to_owned();
+    request.namespaces[0].container_id = "none".to_owned();
+    let error = host
+        .agent
+        .create_container(&request)
+        .expect_err("no such container");
+    assert!(error.to_string().contains("none"), "{error}");
+}

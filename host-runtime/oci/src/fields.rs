@@ -176,8 +176,8 @@ mod tests {
                 "linux.resources.blockIO",
             ),
             (
-                json!({"linux": {"sysctl": {"net.ipv4.ip_forward": "1", "kernel.msgmax": "1"}}}),
-                "linux.sysctl.kernel.msgmax",
+                json!({"linux": {"sysctl": {"net.ipv4.ip_forward": "1", "vm.swappiness": "1"}}}),
+                "linux.sysctl.vm.swappiness",
             ),
             (
                 json!({"linux": {"sysctl": {"network.x": "1"}}}),

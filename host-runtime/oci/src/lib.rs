@@ -15,6 +15,7 @@ mod process;
 mod resources;
 mod seccomp;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -110,8 +111,9 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
             domainname: spec.domainname().clone().unwrap_or_default(),
             masked_paths: linux.masked_paths().clone().unwrap_or_default(),
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
-            // Refused above when the list lacks one; of IPC and networks the microVM is the container's own.
+            // Refused above when the list lacks one; of networks the microVM is the container's own.
             namespaces: own_namespaces(),
+            sysctls: sysctls(linux),
             ..Default::default()
         },
         init: StartProcessRequest {
@@ -158,10 +160,18 @@ fn checked<T: DeserializeOwned>(
     Ok((parsed, dropped))
 }
 
+/// Those that are not dropped.
+fn sysctls(linux: &Linux) -> HashMap<String, String> {
+    let mut sysctls = linux.sysctl().clone().unwrap_or_default();
+    sysctls.retain(|name, _| !name.starts_with("net."));
+    sysctls
+}
+
 fn own_namespaces() -> Vec<Namespace> {
     let kinds = [
         NamespaceKind::NAMESPACE_KIND_PID,
         NamespaceKind::NAMESPACE_KIND_UTS,
+        NamespaceKind::NAMESPACE_KIND_IPC,
     ];
     let own = |kind: NamespaceKind| Namespace {
         kind: kind.into(),
@@ -309,7 +319,7 @@ mod tests {
                     json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/a.sock"});
             }),
             ("linux.sysctl", |j| {
-                j["linux"]["sysctl"] = json!({"kernel.msgmax": "1"});
+                j["linux"]["sysctl"] = json!({"vm.swappiness": "1"});
             }),
             ("network namespace /run/ns", |j| {
                 j["linux"]["namespaces"][1]["path"] = "/run/ns".into();

@@ -3,6 +3,8 @@
 use super::Field;
 use super::Policy::{self, Dropped, Guest, Holds, Host, Refused};
 
+const SYSCTL_OF_IPC: &str = "of the container's IPC namespace";
+
 /// Every field of the specification, and what becomes of it. Values are checked where they are read.
 pub const FIELDS: &[Field] = &[
     field(
@@ -298,7 +300,19 @@ pub const FIELDS: &[Field] = &[
         Refused,
         "it is for the program at listenerPath",
     ),
-    field("linux.sysctl", Refused, "sysctls are not set from outside"),
+    field(
+        "linux.sysctl",
+        Refused,
+        "only those of namespaces are set from outside",
+    ),
+    field("linux.sysctl.kernel.msgmax", Guest, SYSCTL_OF_IPC),
+    field("linux.sysctl.kernel.msgmnb", Guest, SYSCTL_OF_IPC),
+    field("linux.sysctl.kernel.msgmni", Guest, SYSCTL_OF_IPC),
+    field("linux.sysctl.kernel.sem", Guest, SYSCTL_OF_IPC),
+    field("linux.sysctl.kernel.shm_rmid_forced", Guest, SYSCTL_OF_IPC),
+    field("linux.sysctl.kernel.shmall", Guest, SYSCTL_OF_IPC),
+    field("linux.sysctl.kernel.shmmax", Guest, SYSCTL_OF_IPC),
+    field("linux.sysctl.kernel.shmmni", Guest, SYSCTL_OF_IPC),
     field(
         "linux.sysctl.net",
         Dropped,
