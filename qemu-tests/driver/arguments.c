@@ -81,7 +81,7 @@ static const char *const paths[] = {
     "/proc/self/smaps", "/proc/self/smaps_rollup", "/proc/self/mountinfo", "/proc/self/limits", "/proc/self/timerslack_ns",
     "/proc/self/uid_map", "/proc/self/setgroups", "/proc/self/coredump_filter", "/proc/self/clear_refs",
     "/proc/self/oom_score_adj", "/proc/self/comm", "/proc/sys/kernel/hostname", "/proc/sys/kernel/random/uuid", "/proc/stat",
-    "/proc/vmstat", "/proc/slabinfo", "/proc/net/unix", "/proc/filesystems", "/proc/self/auxv", "/proc/self/wchan", "/proc/self/syscall",
+    "/proc/vmstat", "/proc/slabinfo", "/proc/net/tcp", "/proc/net/udp6", "/proc/net/snmp", "/proc/filesystems", "/proc/self/auxv", "/proc/self/wchan", "/proc/self/syscall",
 };
 
 // A file of another worker's in /proc, which may be ending.
@@ -212,8 +212,8 @@ static long constant(struct random *random, char letter) {
     case 'C': return ONE_OF(random, 0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, -1, -6);
     case 'k': return ONE_OF(random, 0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 15, 16, 1024, 1025, 1026, 1030, 1031, 1032, 1033, 1034, 99);
     case '?': return ONE_OF(random, F_GETLK, F_SETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW);
-    case 'q': return ONE_OF(random, SOL_SOCKET, SOL_SOCKET, SOL_SOCKET, 0, 6, 40);
-    case 'Y': return ONE_OF(random, AF_UNIX, AF_UNIX, AF_INET, AF_INET6, 40, 0, 99);
+    case 'q': return ONE_OF(random, SOL_SOCKET, SOL_SOCKET, SOL_SOCKET, 0, 6, 6, 41, 40);
+    case 'Y': return ONE_OF(random, AF_UNIX, AF_UNIX, AF_INET, AF_INET, AF_INET6, 40, 0, 99);
     case 'y': return ONE_OF(random, SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM | SOCK_NONBLOCK, SOCK_RAW, 77);
     case 'X': return ONE_OF(random, WNOHANG, WNOHANG | WUNTRACED, WNOHANG | WEXITED, WNOHANG | WEXITED | WSTOPPED | WNOWAIT);
     case 'B': return ONE_OF(random, 0, 0, MS_BIND, MS_BIND | MS_REC, MS_MOVE, MS_REMOUNT | MS_RDONLY | MS_BIND, MS_REMOUNT, MS_PRIVATE | MS_REC,

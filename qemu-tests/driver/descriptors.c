@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -101,6 +103,23 @@ static void make_files(void) {
     ftruncate(memory, 3 * PAGE + 7);
 }
 
+// Ports that structures.c names, too: whoever comes first has them.
+static void make_internet_sockets(void) {
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(7000), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    int listener = noted(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), SOCKET);
+    ioctl(listener, SIOCSIFFLAGS, &up);
+    bind(listener, (struct sockaddr *)&name, sizeof name);
+    listen(listener, 5);
+    int caller = noted(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), SOCKET);
+    connect(caller, (struct sockaddr *)&name, sizeof name);
+    noted(accept(listener, NULL, NULL), SOCKET);
+    noted(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0), SOCKET);
+    int receiver = noted(socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0), SOCKET);
+    bind(receiver, (struct sockaddr *)&name, sizeof name);
+    noted(socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0), SOCKET);
+}
+
 static void make_others(void) {
     sigset_t set;
     struct itimerspec soon = {{0, 1000000}, {0, 1000000}};
@@ -127,7 +146,7 @@ static void make_others(void) {
     int caller = noted(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), SOCKET);
     connect(caller, (struct sockaddr *)&name, sizeof name);
     noted(socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK, 0), SOCKET);
-    socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    make_internet_sockets();
 }
 
 // A worker's descriptors, from number 3 on. Some of the pipes and sockets block.

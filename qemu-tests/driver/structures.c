@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -87,7 +88,21 @@ static struct timespec a_time(struct random *random) {
     return time;
 }
 
+static long internet_address(struct random *random) {
+    struct sockaddr_in6 name = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)(7000 + below(random, 3)))};
+    struct sockaddr_in *four = (struct sockaddr_in *)&name;
+    if (below(random, 3) == 0) {
+        name.sin6_addr.s6_addr[15] = (uint8_t)below(random, 3);
+    } else {
+        four->sin_family = AF_INET;
+        four->sin_addr.s_addr = htonl((uint32_t)ONE_OF(random, INADDR_LOOPBACK, INADDR_LOOPBACK, INADDR_ANY, INADDR_BROADCAST, 0xe0000001, 0xc0000201));
+    }
+    if (below(random, 8) == 0) name.sin6_port = 0;
+    return small_structure(random, &name, below(random, 2) ? sizeof name : sizeof *four);
+}
+
 static long address(struct random *random) {
+    if (below(random, 2)) return internet_address(random);
     struct sockaddr_un name = {.sun_family = (sa_family_t)ONE_OF(random, AF_UNIX, AF_UNIX, AF_UNIX, AF_INET, 40, 0, 99)};
     if (below(random, 2)) strcpy(name.sun_path, "socket");
     else snprintf(name.sun_path + 1, 20, "n%d", (int)below(random, 4));

@@ -6,6 +6,8 @@ use core::ops::Deref;
 use abi::raw::net as raw;
 use abi::{Errno, Result};
 
+use crate::inet::{Endpoint, Ip};
+
 /// Bytes of a path or abstract name in `struct sockaddr_un`.
 const UNIX_NAME_MAX: usize = 108;
 /// Bytes of `struct sockaddr_vm`.
@@ -109,7 +111,18 @@ pub enum Address {
         /// Which port of it.
         port: u32,
     },
-    /// Of a family that no socket here is of.
+    /// `AF_INET`.
+    Inet(Endpoint),
+    /// `AF_INET6`.
+    Inet6 {
+        /// Address and port.
+        endpoint: Endpoint,
+        /// Flow label, as in the structure.
+        flow: u32,
+        /// Which interface an address of one link is of.
+        scope: u32,
+    },
+    /// Of a family that no socket here is of, or too short for its family.
     Other(u16),
 }
 
@@ -139,6 +152,8 @@ impl Address {
                     cid: word(8),
                 })
             }
+            raw::AF_INET => Ok(inet(bytes).unwrap_or(Address::Other(family))),
+            raw::AF_INET6 => Ok(inet6(bytes).unwrap_or(Address::Other(family))),
             _ => Ok(Address::Other(family)),
         }
     }
@@ -165,6 +180,23 @@ impl Address {
                         bytes.add(name);
                     }
                 }
+            }
+            Address::Inet(endpoint) => {
+                bytes.add(&family(raw::AF_INET));
+                bytes.add(&endpoint.port.to_be_bytes());
+                bytes.add(&endpoint.ip.to_v4());
+                bytes.add(&[0; 8]);
+            }
+            Address::Inet6 {
+                endpoint,
+                flow,
+                scope,
+            } => {
+                bytes.add(&family(raw::AF_INET6));
+                bytes.add(&endpoint.port.to_be_bytes());
+                bytes.add(&flow.to_ne_bytes());
+                bytes.add(&endpoint.ip.to_v6());
+                bytes.add(&scope.to_ne_bytes());
             }
             Address::Vsock { cid, port } => {
                 bytes.add(&family(raw::AF_VSOCK));
@@ -212,6 +244,28 @@ impl Deref for AddressBytes {
     }
 }
 
+/// `struct sockaddr_in`, which has 16 bytes.
+fn inet(bytes: &[u8]) -> Option<Address> {
+    let whole = bytes.first_chunk::<16>()?;
+    let ip = Ip::v4([whole[4], whole[5], whole[6], whole[7]]);
+    Some(Address::Inet(Endpoint::new(
+        ip,
+        u16::from_be_bytes([whole[2], whole[3]]),
+    )))
+}
+
+/// `struct sockaddr_in6`, which may lack its scope (RFC 2133).
+fn inet6(bytes: &[u8]) -> Option<Address> {
+    let whole = bytes.first_chunk::<24>()?;
+    let scope = bytes.get(24..28).and_then(|scope| scope.first_chunk::<4>());
+    let ip = Ip::v6(*bytes.get(8..24)?.first_chunk::<16>()?);
+    Some(Address::Inet6 {
+        endpoint: Endpoint::new(ip, u16::from_be_bytes([whole[2], whole[3]])),
+        flow: u32::from_ne_bytes([whole[4], whole[5], whole[6], whole[7]]),
+        scope: scope.map_or(0, |scope| u32::from_ne_bytes(*scope)),
+    })
+}
+
 fn unix_name(bytes: &[u8]) -> Result<UnixName> {
     let name = |bytes: &[u8]| NameBytes::new(bytes).ok_or(Errno::EINVAL);
     if bytes.len() > UNIX_NAME_MAX {
@@ -239,6 +293,12 @@ mod tests {
             Address::Unix(UnixName::Path(NameBytes::new(b"/run/x").unwrap())),
             Address::Unix(UnixName::Abstract(NameBytes::new(b"a\0b").unwrap())),
             Address::Vsock { cid: 3, port: 1024 },
+            Address::Inet(Endpoint::new(Ip::LOOPBACK4, 80)),
+            Address::Inet6 {
+                endpoint: Endpoint::new(Ip::LOOPBACK6, 80),
+                flow: 7,
+                scope: 9,
+            },
         ];
         for address in all {
             assert_eq!(Address::from_bytes(&address.to_bytes()), Ok(address));

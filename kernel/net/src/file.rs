@@ -64,6 +64,20 @@ impl SocketFile {
     }
 }
 
+impl SocketFile {
+    /// Asks or sets something of the network that the socket belongs to.
+    fn network(&self, command: u32, arg: u64) -> Result<u64> {
+        let namespace = self.socket.namespace().ok_or(Errno::ENOTTY)?;
+        let caller = crate::socket::caller().ok_or(Errno::EPERM)?;
+        crate::inet::ioctl::ioctl(
+            namespace,
+            &caller.credentials,
+            command,
+            machine::UserAddr(arg),
+        )
+    }
+}
+
 impl FileOps for SocketFile {
     fn signals_io(&self) -> bool {
         true
@@ -92,6 +106,7 @@ impl FileOps for SocketFile {
         let count = match command {
             FIONREAD => self.socket.available()?,
             SIOCOUTQ => self.socket.unsent(),
+            _ if crate::inet::ioctl::is_known(command) => return self.network(command, arg),
             _ => return Err(Errno::ENOTTY),
         };
         let bytes = i32::try_from(count).unwrap_or(i32::MAX).to_ne_bytes();

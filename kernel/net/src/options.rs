@@ -8,6 +8,9 @@ use abi::Errno;
 /// without privilege (`net.core.wmem_max`).
 const DEFAULT_BUFFER: u32 = 212_992;
 const LARGEST_ASKED: u32 = 212_992;
+/// The same of TCP (`net.ipv4.tcp_rmem`, `net.ipv4.tcp_wmem`), whose buffers grow by themselves until a size is set.
+const DEFAULT_TCP_RECEIVE: u32 = 131_072;
+const DEFAULT_TCP_SEND: u32 = 16_384;
 /// Linux's `SOCK_MIN_RCVBUF` and `SOCK_MIN_SNDBUF`.
 const SMALLEST_RECEIVE: u32 = 2304;
 const SMALLEST_SEND: u32 = 4608;
@@ -15,8 +18,8 @@ const SMALLEST_SEND: u32 = 4608;
 const LARGEST_FORCED: u32 = i32::MAX.unsigned_abs() / 2;
 
 bitflags::bitflags! {
-    /// Options that are on or off. Only [`Switches::PASSCRED`] has an effect on the families there are;
-    /// the others are remembered.
+    /// Options that are on or off. `PASSCRED` has an effect on unix sockets, `KEEPALIVE`, `REUSEADDR`, `REUSEPORT` and
+    /// `BROADCAST` on internet sockets; the others are remembered.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Switches: u32 {
         /// `SO_DEBUG`.
@@ -68,7 +71,7 @@ pub struct Options {
     pub priority: AtomicI32,
     /// `SO_MARK`, likewise.
     pub mark: AtomicU32,
-    /// `SO_LINGER`: no family here keeps anything back when it is closed. On, and seconds.
+    /// `SO_LINGER`: on, and seconds. Nobody waits in close(2); with no seconds a TCP connection is reset by it.
     linger: AtomicU64,
 }
 
@@ -89,6 +92,31 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Those of a new TCP socket.
+    pub(crate) fn of_tcp() -> Options {
+        Options {
+            receive_buffer: AtomicU32::new(DEFAULT_TCP_RECEIVE),
+            send_buffer: AtomicU32::new(DEFAULT_TCP_SEND),
+            ..Options::default()
+        }
+    }
+
+    /// What an accepted connection has of the socket that listens: all.
+    pub(crate) fn copied(&self) -> Options {
+        let copy = |from: &AtomicU32| AtomicU32::new(from.load(Ordering::Relaxed));
+        Options {
+            receive_timeout_ns: AtomicU64::new(self.receive_timeout_ns()),
+            send_timeout_ns: AtomicU64::new(self.send_timeout_ns()),
+            receive_buffer: copy(&self.receive_buffer),
+            send_buffer: copy(&self.send_buffer),
+            switches: copy(&self.switches),
+            receive_low_water: copy(&self.receive_low_water),
+            priority: AtomicI32::new(self.priority.load(Ordering::Relaxed)),
+            mark: copy(&self.mark),
+            linger: AtomicU64::new(self.linger.load(Ordering::Relaxed)),
+        }
+    }
+
     /// The receive time-out in nanoseconds, 0 for none.
     #[must_use]
     pub fn receive_timeout_ns(&self) -> u64 {

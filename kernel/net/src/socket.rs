@@ -12,8 +12,12 @@ use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
 use crate::address::Address;
+use crate::namespace::NetNamespace;
 use crate::options::Options;
-use crate::{unix, vsock};
+use crate::{inet, unix, vsock};
+
+/// The longest option of a level of its own: `struct tcp_info`.
+pub const OPTION_MAX: usize = 256;
 
 /// The type of a socket (socket(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +50,16 @@ impl SocketType {
         match number {
             _ if family >= FAMILIES => Err(Errno::EAFNOSUPPORT),
             TYPES.. => Err(Errno::EINVAL),
-            _ if !matches!(family, raw::AF_UNIX | raw::AF_VSOCK) => Err(Errno::EAFNOSUPPORT),
+            _ if !matches!(
+                family,
+                raw::AF_UNIX | raw::AF_VSOCK | raw::AF_INET | raw::AF_INET6
+            ) =>
+            {
+                Err(Errno::EAFNOSUPPORT)
+            }
+            raw::SOCK_SEQPACKET if matches!(family, raw::AF_INET | raw::AF_INET6) => {
+                Err(Errno::ESOCKTNOSUPPORT)
+            }
             raw::SOCK_STREAM => Ok(SocketType::Stream),
             raw::SOCK_DGRAM => Ok(SocketType::Datagram),
             raw::SOCK_SEQPACKET => Ok(SocketType::SeqPacket),
@@ -100,8 +113,8 @@ impl Owner {
     }
 }
 
-/// Tells who calls: its process, and its real ids; `None` for a thread of the kernel.
-pub type TellCaller = fn() -> Option<Peer>;
+/// Tells who calls: its process and its real ids, and all of its credentials; `None` for a thread of the kernel.
+pub type TellCaller = fn() -> Option<Owner>;
 static CALLER: SpinLock<Option<TellCaller>> = SpinLock::new(None);
 
 /// Sets how a socket learns who calls, which a layer above knows; once, at start.
@@ -110,7 +123,7 @@ pub fn set_caller(caller: TellCaller) {
 }
 
 /// Who calls, as `SCM_CREDENTIALS` tells.
-pub(crate) fn caller() -> Option<Peer> {
+pub(crate) fn caller() -> Option<Owner> {
     let caller = *CALLER.lock();
     caller.and_then(|caller| caller())
 }
@@ -151,6 +164,8 @@ bitflags::bitflags! {
         const WAITALL = raw::MSG_WAITALL;
         /// Return the message's real length.
         const TRUNC = raw::MSG_TRUNC;
+        /// What waits in the queue of errors.
+        const ERRQUEUE = raw::MSG_ERRQUEUE;
         /// Descriptors received are closed on exec (the syscall layer's).
         const CMSG_CLOEXEC = raw::MSG_CMSG_CLOEXEC;
     }
@@ -165,6 +180,21 @@ pub struct Ancillary {
     pub files_uid: Kuid,
     /// `SCM_CREDENTIALS`: sent, what the sender claims and may; received, what is told.
     pub sender: Option<Peer>,
+    /// `IP_PKTINFO`, `IP_TTL` and so on: what an internet socket tells of a packet that it asked about.
+    pub about: Option<AboutPacket>,
+}
+
+/// What an internet socket tells of a received packet, as far as it was asked to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AboutPacket {
+    /// The address that it was sent to, and the interface that it came by (`IP_PKTINFO`, `IPV6_PKTINFO`).
+    pub target: Option<(inet::Ip, u32)>,
+    /// `IP_TTL`, `IPV6_HOPLIMIT`.
+    pub ttl: Option<u8>,
+    /// `IP_TOS`, `IPV6_TCLASS`.
+    pub tos: Option<u8>,
+    /// Whether they are told as version 6 does.
+    pub is_v6: bool,
 }
 
 /// What a receive brought.
@@ -309,6 +339,45 @@ pub trait Socket: Any + Send + Sync {
         let _ = errno;
     }
 
+    /// The protocol (`SO_PROTOCOL`).
+    fn protocol(&self) -> u32 {
+        0
+    }
+
+    /// An option of level `SOL_SOCKET` was set: its number.
+    fn option_changed(&self, name: u32) {
+        let _ = name;
+    }
+
+    /// Sets an option of another level than `SOL_SOCKET`.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` for one that it does not have, `EINVAL` for a value that cannot be, and those of the option.
+    fn set_option(
+        &self,
+        level: u32,
+        name: u32,
+        value: &[u8],
+        credentials: &Credentials,
+    ) -> Result<()> {
+        let _ = (level, name, value, credentials);
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    /// Puts an option of another level than `SOL_SOCKET` into `to`; how many bytes it has.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` for one that it does not have.
+    fn option(&self, level: u32, name: u32, to: &mut [u8; OPTION_MAX]) -> Result<usize> {
+        let _ = (level, name, to);
+        Err(Errno::ENOPROTOOPT)
+    }
+
+    /// The network that it belongs to.
+    fn namespace(&self) -> Option<&Arc<NetNamespace>> {
+        None
+    }
+
     /// Bytes that can be read now (FIONREAD).
     ///
     /// # Errors
@@ -344,16 +413,20 @@ pub fn create(
     kind: SocketType,
     protocol: u32,
     owner: Owner,
+    namespace: &Arc<NetNamespace>,
 ) -> Result<Arc<dyn Socket>> {
     match family {
         raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {
-            Ok(unix::UnixSocket::new(kind, owner)?)
+            Ok(unix::UnixSocket::new(kind, owner, namespace.clone())?)
         }
         raw::AF_VSOCK if protocol == 0 => match kind {
             SocketType::Stream => Ok(vsock::VsockSocket::new()?),
             SocketType::Datagram | SocketType::SeqPacket => Err(Errno::ESOCKTNOSUPPORT),
         },
         raw::AF_UNIX | raw::AF_VSOCK => Err(Errno::EPROTONOSUPPORT),
+        raw::AF_INET | raw::AF_INET6 => {
+            inet::socket::create(family == raw::AF_INET6, kind, protocol, &owner, namespace)
+        }
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }
@@ -367,14 +440,15 @@ pub fn create_pair(
     kind: SocketType,
     protocol: u32,
     owner: Owner,
+    namespace: &Arc<NetNamespace>,
 ) -> Result<(Arc<dyn Socket>, Arc<dyn Socket>)> {
     match family {
         raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {
-            let (one, other) = unix::UnixSocket::pair(kind, owner)?;
+            let (one, other) = unix::UnixSocket::pair(kind, owner, namespace)?;
             Ok((one, other))
         }
         raw::AF_UNIX => Err(Errno::EPROTONOSUPPORT),
-        raw::AF_VSOCK => Err(Errno::EOPNOTSUPP),
+        raw::AF_VSOCK | raw::AF_INET | raw::AF_INET6 => Err(Errno::EOPNOTSUPP),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

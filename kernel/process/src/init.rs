@@ -103,6 +103,7 @@ fn start_of(request: &InitRequest<'_>) -> Result<Start> {
         namespaces: NsProxy {
             uts: uts::initial(),
             ipc: ipc::initial(),
+            net: net::NetNamespace::initial()?,
             pid_for_children: Default::default(),
         },
         undo_list: None,

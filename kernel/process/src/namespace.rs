@@ -3,7 +3,7 @@
 //! A thread has them in its [`NsProxy`], but for that of mounts, which belongs to its [`fs::FsContext`], and that of
 //! users, which belongs to its credentials. A [`Namespace`] of any kind has a number, a user
 //! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of
-//! networks, control groups and clocks there is one each, the initial one. To make more of those is refused, as by a
+//! control groups and clocks there is one each, the initial one. To make more of those is refused, as by a
 //! Linux that is built without them; [`make`] is where a kind that can be made comes in.
 
 use alloc::sync::Arc;
@@ -15,6 +15,8 @@ use fs::{
     Capabilities, File, FileKind, FileOps, Inode, InodeBody, Metadata, MountNamespace, OpenFlags,
     Path, Timestamp, UserNamespace,
 };
+
+use net::NetNamespace;
 
 use crate::clone::flags::CloneFlags;
 use crate::ipc::{self, IpcNamespace};
@@ -115,6 +117,8 @@ pub enum Namespace {
     Uts(Arc<UtsNamespace>),
     /// Of System V objects.
     Ipc(Arc<IpcNamespace>),
+    /// Of networks.
+    Net(Arc<NetNamespace>),
     /// Of users. A thread has it by its credentials.
     User(UserNamespace),
     /// The initial one of a kind of which there is one.
@@ -135,6 +139,7 @@ impl Namespace {
             Kind::Pid => Namespace::Pid(thread.process().pid_namespace().clone()),
             Kind::Uts => Namespace::Uts(thread.namespaces().uts),
             Kind::Ipc => Namespace::Ipc(thread.ipc_namespace()),
+            Kind::Net => Namespace::Net(thread.namespaces().net),
             Kind::User => Namespace::User(thread.credentials().user_namespace.clone()),
             other => Namespace::Initial(other),
         })
@@ -148,6 +153,7 @@ impl Namespace {
             Namespace::Pid(_) => Kind::Pid,
             Namespace::Uts(_) => Kind::Uts,
             Namespace::Ipc(_) => Kind::Ipc,
+            Namespace::Net(_) => Kind::Net,
             Namespace::User(_) => Kind::User,
             Namespace::Initial(kind) => *kind,
         }
@@ -161,6 +167,7 @@ impl Namespace {
             Namespace::Pid(pids) => pids.ino(),
             Namespace::Uts(names) => names.ino(),
             Namespace::Ipc(ipc) => ipc.ino(),
+            Namespace::Net(network) => network.ino(),
             Namespace::User(users) => users.ino(),
             Namespace::Initial(_) => None,
         };
@@ -175,6 +182,7 @@ impl Namespace {
             Namespace::Pid(pids) => pids.owner(),
             Namespace::Uts(names) => names.owner().clone(),
             Namespace::Ipc(ipc) => ipc.owner().clone(),
+            Namespace::Net(network) => network.owner().clone(),
             Namespace::User(users) => return users.parent().cloned(),
             Namespace::Initial(_) => UserNamespace::INITIAL,
         })
@@ -329,6 +337,17 @@ pub fn current_ipc() -> Arc<IpcNamespace> {
     thread::current().map_or_else(ipc::initial, |caller| caller.ipc_namespace())
 }
 
+/// The network that the calling thread is in.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn current_net() -> Result<Arc<NetNamespace>> {
+    match thread::current() {
+        Some(caller) => Ok(caller.namespaces().net),
+        None => NetNamespace::initial(),
+    }
+}
+
 /// Makes the namespaces that clone(2) or unshare(2) asks for, for `own` to go on with. Mounts are for the
 /// caller.
 ///
@@ -362,6 +381,7 @@ fn make(kind: Kind, own: &Thread, new: &mut NsProxy) -> Result<()> {
         Kind::Mount => {}
         Kind::Uts => new.uts = new.uts.duplicate(owner)?,
         Kind::Ipc => new.ipc = IpcNamespace::new(owner)?,
+        Kind::Net => new.net = NetNamespace::new(owner)?,
         Kind::Pid => {
             let pids = own.process().pid_namespace();
             if new.pid_for_children != *pids {
@@ -369,7 +389,7 @@ fn make(kind: Kind, own: &Thread, new: &mut NsProxy) -> Result<()> {
             }
             new.pid_for_children = pids.below(owner)?;
         }
-        Kind::Cgroup | Kind::Net | Kind::Time | Kind::User => {
+        Kind::Cgroup | Kind::Time | Kind::User => {
             return Err(Errno::EINVAL);
         }
     }

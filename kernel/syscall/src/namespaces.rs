@@ -123,6 +123,7 @@ fn enter(cx: &mut Context<'_>, namespace: &Namespace) -> Result<u64> {
             // What it has done there is undone, as at its end.
             cx.thread.set_undo_list(None);
         }
+        Namespace::Net(network) => own.net = network.clone(),
         // The one that there is, which the caller is in.
         Namespace::Initial(_) | Namespace::User(_) => return Ok(0),
     }

@@ -91,14 +91,15 @@ fn owner(cx: &Context<'_>) -> Owner {
 
 /// Who calls, as `SCM_CREDENTIALS` tells: by the real ids. For [`net::set_caller`].
 #[must_use]
-pub fn caller() -> Option<Peer> {
+pub fn caller() -> Option<Owner> {
     let thread = process::task::thread::current()?;
     let credentials: Arc<Credentials> = thread.credentials();
-    Some(Peer {
+    let peer = Peer {
         pid: Some(PidRef::new(thread.process().pid().clone())),
         uid: credentials.uid,
         gid: credentials.gid,
-    })
+    };
+    Some(Owner { peer, credentials })
 }
 
 /// Flags of socket(2), socketpair(2) and accept4(2).
@@ -178,13 +179,25 @@ fn write_address(address: &Address, at: UserAddr, len_at: UserAddr) -> Result<()
 
 fn sys_socket(cx: &mut Context<'_>) -> Result<u64> {
     let (kind, flags) = NewFlags::split(cx.uint(0), cx.uint(1))?;
-    let socket = net::create(cx.uint(0), kind, cx.uint(2), owner(cx))?;
+    let socket = net::create(
+        cx.uint(0),
+        kind,
+        cx.uint(2),
+        owner(cx),
+        &cx.thread.namespaces().net,
+    )?;
     install(cx, socket, flags).map(number)
 }
 
 fn sys_socketpair(cx: &mut Context<'_>) -> Result<u64> {
     let (kind, flags) = NewFlags::split(cx.uint(0), cx.uint(1))?;
-    let (one, other) = net::create_pair(cx.uint(0), kind, cx.uint(2), owner(cx))?;
+    let (one, other) = net::create_pair(
+        cx.uint(0),
+        kind,
+        cx.uint(2),
+        owner(cx),
+        &cx.thread.namespaces().net,
+    )?;
     let first = install(cx, one, flags)?;
     let second = install(cx, other, flags).inspect_err(|_| drop(cx.own.files.remove(first)))?;
     user::write(cx.addr(3), &[first, second]).inspect_err(|_| {

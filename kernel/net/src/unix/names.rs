@@ -24,8 +24,8 @@ enum Key {
         device: u64,
         ino: u64,
     },
-    /// Sockets of one type have these names to themselves.
-    Abstract(SocketType, NameBytes),
+    /// Sockets of one type in one network namespace (its number) have these names to themselves.
+    Abstract(Option<u32>, SocketType, NameBytes),
 }
 
 impl From<InodeKey> for Key {
@@ -117,7 +117,7 @@ pub(super) fn autobind(sock: &Arc<Sock>) -> Result<(UnixName, Bound)> {
 }
 
 fn take_abstract(sock: &Arc<Sock>, name: NameBytes) -> Result<Option<Bound>> {
-    let key = Key::Abstract(sock.kind, name);
+    let key = Key::Abstract(sock.namespace.ino(), sock.kind, name);
     let mut names = NAMES.lock();
     let held = names.held.get(&key);
     if held.is_some_and(|held| held.strong_count() > 0) {
@@ -129,18 +129,14 @@ fn take_abstract(sock: &Arc<Sock>, name: NameBytes) -> Result<Option<Bound>> {
     Ok(Some(Bound { key, _path: None }))
 }
 
-/// The socket called `name`, which is to be of type `kind`.
+/// The socket called `name`, which is to be of the type of `from`, and, if abstract, in its network namespace.
 ///
 /// # Errors
 /// `ECONNREFUSED` when nobody has it, `EPROTOTYPE` for another type, and those of path walks.
-pub(super) fn find(
-    name: &UnixName,
-    kind: SocketType,
-    requester: &Requester<'_>,
-) -> Result<Arc<Sock>> {
+pub(super) fn find(name: &UnixName, from: &Sock, requester: &Requester<'_>) -> Result<Arc<Sock>> {
     let key = match name {
         UnixName::Unnamed => return Err(Errno::EINVAL),
-        UnixName::Abstract(bytes) => Key::Abstract(kind, *bytes),
+        UnixName::Abstract(bytes) => Key::Abstract(from.namespace.ino(), from.kind, *bytes),
         UnixName::Path(path) => {
             let caller = &requester.caller;
             let found = caller.lookup(requester.base, path, LookupFlags::FOLLOW)?;
@@ -153,7 +149,7 @@ pub(super) fn find(
     };
     let found = NAMES.lock().held.get(&key).and_then(Weak::upgrade);
     let found = found.ok_or(Errno::ECONNREFUSED)?;
-    if found.kind == kind {
+    if found.kind == from.kind {
         Ok(found)
     } else {
         Err(Errno::EPROTOTYPE)

@@ -105,7 +105,7 @@ fn pack(
     }
     // The caller may differ from who made the socket: a descriptor is inherited, and sent. Who asks for no names is told
     // none, and pays nothing for them.
-    let own = || caller().unwrap_or_else(|| socket.owner().peer.clone());
+    let own = || caller().map_or_else(|| socket.owner().peer.clone(), |caller| caller.peer);
     let credentials = match &ancillary.sender {
         None if socket.sock().wants_credentials(peer) => Some(own()),
         claimed => claimed.clone(),
@@ -164,7 +164,7 @@ fn message(
     let charge = sock.charge(message::message_charge(len), nonblocking)?;
     let payload = Payload::take(from, len)?;
     let receiver = match to {
-        Some((name, requester)) => names::find(name, sock.kind, requester)?,
+        Some((name, requester)) => names::find(name, sock, requester)?,
         None => sock.peer().ok_or(Errno::ENOTCONN)?,
     };
     let message = pack(socket, &receiver, payload, charge, &mut ancillary)?;

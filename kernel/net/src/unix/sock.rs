@@ -21,6 +21,7 @@ use super::flight::{self, Mark};
 use super::message::{Charge, Message};
 use super::names::Bound;
 use crate::address::UnixName;
+use crate::namespace::NetNamespace;
 use crate::options::{self, Options};
 use crate::socket::{Owner, SocketType};
 
@@ -31,6 +32,8 @@ const QUEUE_MAX: usize = 10;
 #[derive(Debug)]
 pub(super) struct Sock {
     pub(super) kind: SocketType,
+    /// Whose abstract names it has and finds.
+    pub(super) namespace: Arc<NetNamespace>,
     pub(super) options: Options,
     pub(super) state: SpinLock<State>,
     /// Woken when there is more to read, room to send, or an end of either.
@@ -79,9 +82,10 @@ pub(super) struct State {
 }
 
 impl Sock {
-    pub(super) fn new(kind: SocketType) -> Result<Arc<Sock>> {
+    pub(super) fn new(kind: SocketType, namespace: Arc<NetNamespace>) -> Result<Arc<Sock>> {
         Ok(try_arc(Sock {
             kind,
+            namespace,
             options: Options::default(),
             state: SpinLock::default(),
             changed: WaitQueue::new(),

@@ -14,10 +14,11 @@ use super::backlog::Backlog;
 use super::sock::{Phase, Sock};
 use super::{names, receive, send};
 use crate::address::{Address, UnixName};
+use crate::namespace::NetNamespace;
 use crate::options::Options;
 use crate::socket::{
-    Ancillary, Owner, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket,
-    SocketType,
+    Ancillary, OPTION_MAX, Owner, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown,
+    Socket, SocketType,
 };
 
 /// A unix socket. Dropping it closes it.
@@ -33,8 +34,12 @@ impl UnixSocket {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(kind: SocketType, owner: Owner) -> Result<Arc<UnixSocket>> {
-        let sock = Sock::new(kind)?;
+    pub fn new(
+        kind: SocketType,
+        owner: Owner,
+        namespace: Arc<NetNamespace>,
+    ) -> Result<Arc<UnixSocket>> {
+        let sock = Sock::new(kind, namespace)?;
         Ok(try_arc(UnixSocket { sock, owner })?)
     }
 
@@ -42,9 +47,13 @@ impl UnixSocket {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn pair(kind: SocketType, owner: Owner) -> Result<(Arc<UnixSocket>, Arc<UnixSocket>)> {
-        let one = Self::new(kind, owner.clone())?;
-        let other = Self::new(kind, owner.clone())?;
+    pub fn pair(
+        kind: SocketType,
+        owner: Owner,
+        namespace: &Arc<NetNamespace>,
+    ) -> Result<(Arc<UnixSocket>, Arc<UnixSocket>)> {
+        let one = Self::new(kind, owner.clone(), namespace.clone())?;
+        let other = Self::new(kind, owner.clone(), namespace.clone())?;
         one.join(&other, owner.clone());
         other.join(&one, owner);
         Ok((one, other))
@@ -118,6 +127,19 @@ impl Socket for UnixSocket {
 
     fn options(&self) -> &Options {
         &self.sock.options
+    }
+
+    fn namespace(&self) -> Option<&Arc<NetNamespace>> {
+        Some(&self.sock.namespace)
+    }
+
+    fn set_option(&self, _: u32, _: u32, _: &[u8], _: &Credentials) -> Result<()> {
+        // No options of its own at all.
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    fn option(&self, _: u32, _: u32, _: &mut [u8; OPTION_MAX]) -> Result<usize> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     fn bind(&self, address: &Address, requester: &Requester<'_>) -> Result<()> {

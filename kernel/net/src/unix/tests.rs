@@ -36,7 +36,7 @@ fn me() -> Owner {
 }
 
 fn pair(kind: SocketType) -> (Arc<UnixSocket>, Arc<UnixSocket>) {
-    UnixSocket::pair(kind, me()).unwrap()
+    UnixSocket::pair(kind, me(), &crate::NetNamespace::initial().unwrap()).unwrap()
 }
 
 fn send(socket: &UnixSocket, bytes: &[u8]) -> abi::Result<usize> {
@@ -162,6 +162,7 @@ fn files_travel_with_the_first_byte() {
         files: files(file.clone()),
         sender: None,
         files_uid: my_peer().uid,
+        about: None,
     };
     one.send(
         &mut IoReader::kernel(b"cd"),
@@ -233,6 +234,7 @@ fn send_file(socket: &UnixSocket, file: Arc<File>, uid: Kuid) {
         files: files(file),
         files_uid: uid,
         sender: None,
+        about: None,
     };
     let sent = socket.send(
         &mut IoReader::kernel(b"f"),
@@ -295,6 +297,7 @@ fn memory_that_runs_out_is_an_error_at_every_allocation_and_nothing_is_lost() {
             files: files(file_of(&passed)),
             files_uid: user(4713),
             sender: None,
+            about: None,
         };
         collections::testing::fail_nth(nth);
         let sent = one.send(

@@ -160,6 +160,7 @@ mod tests {
             namespaces: NsProxy {
                 uts: crate::uts::initial(),
                 ipc: crate::ipc::initial(),
+                net: net::NetNamespace::initial()?,
                 pid_for_children: PidNamespace::default(),
             },
             undo_list: None,

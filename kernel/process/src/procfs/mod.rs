@@ -12,6 +12,7 @@ mod maps;
 mod mem;
 mod mounts;
 mod namespaces;
+mod network;
 mod node;
 mod open;
 mod pid;

@@ -13,7 +13,9 @@ use memory::AddressSpace;
 use super::item::{Content, Dynamic, Item, Leads, Show};
 use super::scope::Scope;
 use super::text::{Text, trimmed};
-use super::{descriptors, limits, maps, mem, mounts, namespaces, scheduling, smaps, stat, status};
+use super::{
+    descriptors, limits, maps, mem, mounts, namespaces, network, scheduling, smaps, stat, status,
+};
 use crate::cgroup;
 use crate::task::numbers::PidNumber;
 use crate::task::{relations, thread, tree};
@@ -65,6 +67,7 @@ macro_rules! common {
             mount_table("mountinfo", 0o444, mounts::mountinfo),
             mount_table("mounts", 0o444, mounts::mounts),
             mount_table("mountstats", 0o400, mounts::mountstats),
+            Item::folder("net", network::TABLES),
             Item { name: "ns", mode: 0o511, content: Content::Folder(namespaces::ITEMS) },
             Item::file("oom_score", |scope, to| {
                 Ok(writeln!(to, "{}", crate::oom::score(&*scope.process()?))?)

@@ -11,7 +11,7 @@ use super::item::{Content, Dynamic, Item, Show};
 use super::node::Node;
 use super::scope::Scope;
 use super::text::Text;
-use super::{pid, sysctl, system, sysvipc};
+use super::{network, pid, sysctl, system, sysvipc};
 use crate::task::numbers::PidNumber;
 use crate::task::pid_namespace::PidNamespace;
 use crate::task::{thread, tree};
@@ -21,6 +21,7 @@ static ITEMS: &[Item] = &[
     link("thread-self", |scope, to| own_id(scope, true, to)),
     link("mounts", |_, to| to.push(b"self/mounts")),
     Item::file("cgroups", |_, to| system::control_groups(to)),
+    link("net", network::own_net),
     Item::file("cmdline", |_, to| system::command_line(to)),
     Item::file("cpuinfo", |_, to| system::cpuinfo(to)),
     Item::file("devices", |_, to| system::devices(to)),

@@ -8,6 +8,7 @@ use abi::{Errno, Result};
 use fs::permission::sysctl as protected;
 
 use super::item::{Content, Item, Set, Show};
+use super::network;
 use super::scope::Scope;
 use super::sysvipc;
 use super::text::Text;
@@ -22,6 +23,7 @@ use crate::{rlimit, uts};
 pub(super) static ITEMS: &[Item] = &[
     Item::folder("fs", FS),
     Item::folder("kernel", KERNEL),
+    Item::folder("net", network::SETTINGS),
     Item::folder("vm", VM),
 ];
 

@@ -4,6 +4,8 @@
 
 use alloc::sync::Arc;
 
+use net::NetNamespace;
+
 use super::pid_namespace::PidNamespace;
 use crate::ipc::IpcNamespace;
 use crate::uts::UtsNamespace;
@@ -16,6 +18,8 @@ pub struct NsProxy {
     pub uts: Arc<UtsNamespace>,
     /// System V objects and message queues.
     pub ipc: Arc<IpcNamespace>,
+    /// Its network.
+    pub net: Arc<NetNamespace>,
     /// That of the processes it makes; its own stays for life.
     pub pid_for_children: PidNamespace,
 }

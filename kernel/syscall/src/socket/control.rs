@@ -6,7 +6,7 @@ use fs::Capabilities;
 use fs::job_control::PidRef;
 use machine::UserAddr;
 use memory::user;
-use net::{Ancillary, Peer, ReceiveFlags, Socket};
+use net::{AboutPacket, Ancillary, Peer, ReceiveFlags, Socket};
 use process::Pid;
 use process::rlimit::Resource;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -146,7 +146,7 @@ struct Room {
 
 impl Room {
     /// Adds a message. One that does not fit is cut, header and all when there is no room for that.
-    fn put(&mut self, kind: u32, data: &[u8]) {
+    fn put(&mut self, level: u32, kind: u32, data: &[u8]) {
         if self.left < HEADER {
             self.was_cut = true;
             return;
@@ -156,7 +156,7 @@ impl Room {
         self.was_cut |= len < whole;
         let head = ControlHeader {
             len: len as u64,
-            level: raw::SOL_SOCKET,
+            level,
             kind,
         };
         let at = self.at;
@@ -173,6 +173,37 @@ impl Room {
         self.at = UserAddr(self.at.0.wrapping_add(len as u64));
         self.left -= len;
         self.used += len;
+    }
+
+    /// Adds what an internet socket tells of a packet, in Linux's order.
+    fn put_about(&mut self, about: &AboutPacket) {
+        const IP: u32 = 0;
+        const IPV6: u32 = 41;
+        if about.is_v6 {
+            if let Some((ip, interface)) = about.target {
+                let mut info = [0; 20];
+                info[..16].copy_from_slice(&ip.to_v6());
+                info[16..].copy_from_slice(&interface.to_ne_bytes());
+                self.put(IPV6, raw::IPV6_PKTINFO, &info);
+            }
+            if let Some(hops) = about.ttl {
+                self.put(IPV6, raw::IPV6_HOPLIMIT, &u32::from(hops).to_ne_bytes());
+            }
+            if let Some(class) = about.tos {
+                self.put(IPV6, raw::IPV6_TCLASS, &u32::from(class).to_ne_bytes());
+            }
+            return;
+        }
+        if let Some((ip, interface)) = about.target {
+            let words = [interface.to_ne_bytes(), ip.to_v4(), ip.to_v4()];
+            self.put(IP, raw::IP_PKTINFO, words.as_flattened());
+        }
+        if let Some(ttl) = about.ttl {
+            self.put(IP, raw::IP_TTL, &u32::from(ttl).to_ne_bytes());
+        }
+        if let Some(tos) = about.tos {
+            self.put(IP, raw::IP_TOS, &[tos]);
+        }
     }
 
     /// Adds descriptors for as many of `files` as find room and numbers.
@@ -229,7 +260,10 @@ pub(super) fn write(
             cx.shown_uid(sender.uid).to_ne_bytes(),
             cx.shown_gid(sender.gid).to_ne_bytes(),
         ];
-        room.put(raw::SCM_CREDENTIALS, words.as_flattened());
+        room.put(raw::SOL_SOCKET, raw::SCM_CREDENTIALS, words.as_flattened());
+    }
+    if let Some(about) = &ancillary.about {
+        room.put_about(about);
     }
     if !ancillary.files.is_empty() {
         let close_on_exec = flags.contains(ReceiveFlags::CMSG_CLOEXEC);

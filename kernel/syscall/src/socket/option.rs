@@ -1,4 +1,4 @@
-//! Socket options: level `SOL_SOCKET` (socket(7)). Other levels are `ENOPROTOOPT`.
+//! Socket options: level `SOL_SOCKET` (socket(7)). What other levels have the socket knows.
 
 use core::sync::atomic::Ordering;
 
@@ -7,7 +7,7 @@ use abi::{Errno, Result};
 use collections::Vec;
 use fs::Capabilities;
 use memory::user;
-use net::{Peer, Socket, Switches};
+use net::{OPTION_MAX, Peer, Socket, Switches};
 
 use super::control::peer_number;
 use super::socket;
@@ -28,9 +28,14 @@ pub(super) fn sys_setsockopt(cx: &mut Context<'_>) -> Result<u64> {
         return Ok(0);
     }
     if level != raw::SOL_SOCKET {
-        return Err(other_level(socket.as_ref()));
+        let mut value = [0; OPTION_MAX];
+        let value = &mut value[..len.min(OPTION_MAX)];
+        user::read_bytes(cx.addr(3), value)?;
+        socket.set_option(level, name, value, cx.credentials())?;
+        return Ok(0);
     }
     set(cx, socket.as_ref(), name, len)?;
+    socket.option_changed(name);
     Ok(0)
 }
 
@@ -123,15 +128,6 @@ fn set(cx: &Context<'_>, socket: &dyn Socket, name: u32, len: usize) -> Result<(
     Ok(())
 }
 
-/// Unix sockets have no options of their own at all.
-fn other_level(socket: &dyn Socket) -> Errno {
-    if socket.family() == raw::AF_UNIX {
-        Errno::EOPNOTSUPP
-    } else {
-        Errno::ENOPROTOOPT
-    }
-}
-
 /// A `struct timeval` in nanoseconds; 0 waits for ever.
 fn read_timeout(cx: &Context<'_>, len: usize) -> Result<u64> {
     if len < 16 {
@@ -155,7 +151,9 @@ pub(super) fn sys_getsockopt(cx: &mut Context<'_>) -> Result<u64> {
     let room: i32 = user::read(cx.addr(4))?;
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     if cx.uint(1) != raw::SOL_SOCKET {
-        return Err(other_level(socket.as_ref()));
+        let mut value = [0; OPTION_MAX];
+        let len = socket.option(cx.uint(1), cx.uint(2), &mut value)?;
+        return put(cx, &value[..len.min(room)]);
     }
     if cx.uint(2) == SO_PEERGROUPS {
         return peer_groups(cx, socket.as_ref(), room);
@@ -164,7 +162,11 @@ pub(super) fn sys_getsockopt(cx: &mut Context<'_>) -> Result<u64> {
     if cx.uint(2) == SO_PEERNAME && value.len < room {
         return Err(Errno::EINVAL);
     }
-    let value = &value.bytes[..value.len.min(room)];
+    put(cx, &value.bytes[..value.len.min(room)])
+}
+
+/// Answers getsockopt(2).
+fn put(cx: &Context<'_>, value: &[u8]) -> Result<u64> {
     user::write_bytes(cx.addr(3), value)?;
     user::write(cx.addr(4), &u32::try_from(value.len()).unwrap_or(u32::MAX))?;
     Ok(0)
@@ -237,7 +239,7 @@ fn value_of(cx: &Context<'_>, socket: &dyn Socket, name: u32) -> Result<Value> {
     Ok(match name {
         raw::SO_TYPE => Value::number(socket.socket_type().to_raw()),
         raw::SO_DOMAIN => Value::number(socket.family()),
-        raw::SO_PROTOCOL => Value::number(0),
+        raw::SO_PROTOCOL => Value::number(socket.protocol()),
         raw::SO_ERROR => Value::number(socket.take_error().map_or(0, |errno| errno.get().into())),
         raw::SO_ACCEPTCONN => Value::number(socket.is_listening().into()),
         raw::SO_SNDBUF => Value::number(options.send_buffer()),

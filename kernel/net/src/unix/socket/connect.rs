@@ -22,13 +22,13 @@ impl UnixSocket {
             Address::Unspecified => None,
             Address::Unix(name) => {
                 self.autobind_for_credentials()?;
-                let peer = names::find(name, self.sock.kind, requester)?;
+                let peer = names::find(name, &self.sock, requester)?;
                 if !peer.state.lock().takes_from(&self.sock) {
                     return Err(Errno::EPERM);
                 }
                 Some(peer)
             }
-            Address::Vsock { .. } | Address::Other(_) => return Err(Errno::EINVAL),
+            _ => return Err(Errno::EINVAL),
         };
         let mut state = self.sock.state.lock();
         state.phase = if peer.is_some() {
@@ -72,14 +72,14 @@ impl UnixSocket {
     ) -> Result<()> {
         self.autobind_for_credentials()?;
         let kind = self.sock.kind;
-        let listener = names::find(name, kind, requester)?;
+        let listener = names::find(name, &self.sock, requester)?;
         let backlog = listener.backlog().ok_or(Errno::ECONNREFUSED)?;
         let listening = listener.peer_owner().ok_or(Errno::ECONNREFUSED)?;
         self.start_connecting()?;
         let step = || {
             flight::note(&listener)?;
             let owner = Owner::of(listening);
-            let far = UnixSocket::new(kind, owner.clone())?;
+            let far = UnixSocket::new(kind, owner.clone(), listener.namespace.clone())?;
             let mut state = far.sock.state.lock();
             state.name = listener.name();
             state.is_embryo = true;
