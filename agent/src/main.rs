@@ -155,6 +155,8 @@ fn set_up_guest() -> Answer<Setup> {
     let shared = boot::mount_shared()
         .map(|()| PathBuf::from(boot::SHARED))
         .map_err(refusal::text_of);
+    sys::bring_loopback_up()
+        .map_err(|error| Refusal::io("bring the loopback interface up", &error))?;
     let listen = |port| {
         sys::listen_vsock(port, BACKLOG)
             .map_err(|error| Refusal::io(&format!("listen on vsock port {port}"), &error))

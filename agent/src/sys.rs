@@ -1,7 +1,7 @@
 //! The agent's only `unsafe`: what neither std nor rustix offers as a safe call.
 //!
 //! That is `fork` and what may follow it in the child, `execve` with prepared arrays, filters of system calls, the default
-//! dispositions of signals, and the address of a vsock socket.
+//! dispositions of signals, the address of a vsock socket, and the ioctls of network interfaces.
 
 #![allow(unsafe_code, reason = "the agent's one module for it")]
 
@@ -238,4 +238,27 @@ pub(crate) fn listen_vsock(port: u32, backlog: i32) -> io::Result<OwnedFd> {
     }
     rustix::net::listen(&socket, backlog)?;
     Ok(socket)
+}
+
+/// Brings the loopback interface of this network namespace up, as the init of a machine does.
+pub(crate) fn bring_loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: `ifreq` is plain old data, for which all zeros is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP).unwrap_or_default();
+    let at = &raw mut request;
+    // SAFETY: the kernel reads the live `request`, which is what this command takes, and writes nothing.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, at) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
