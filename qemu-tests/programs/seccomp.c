@@ -357,23 +357,26 @@ static void rights(void) {
     SHOW(seccomp(SECCOMP_SET_MODE_STRICT, 0, &sizes));
 }
 
-// A call that a signal interrupts is looked at again when it goes on.
-static void nothing(int signal) { (void)signal; }
+// A call that a stop interrupts is looked at again when it goes on.
 static void restarted(void) {
     pid_t child = begin();
     if (child == 0) {
+        volatile int *is_done = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         about(SYS_restart_syscall, SECCOMP_RET_ERRNO | 49, 0);
-        signal(SIGUSR1, nothing);
         pid_t self = getpid();
         if (fork_clean() == 0) {
-            sleep_ms(30);
-            kill(self, SIGSTOP);
-            sleep_ms(30);
-            kill(self, SIGCONT);
+            // Until one has come while the call sleeps.
+            while (!*is_done) {
+                usleep(5000);
+                kill(self, SIGSTOP);
+                usleep(5000);
+                kill(self, SIGCONT);
+            }
             _exit(0);
         }
-        struct timespec while_ = {0, 200000000};
+        struct timespec while_ = {1000, 0};
         SHOW(syscall(SYS_nanosleep, &while_, 0) == 0 ? 0 : errno);
+        *is_done = 1;
         wait(0);
         _exit(0);
     }
