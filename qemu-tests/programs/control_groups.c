@@ -149,6 +149,17 @@ static void show_place(pid_t pid) {
     say("in %s\n", own ? own + strlen(base) - strlen(ROOT) : "another");
 }
 
+static void show_own(pid_t pid) {
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/cgroup", pid);
+    FILE *file = fopen(path, "r");
+    while (file && fgets(text, sizeof text, file))
+        if (strncmp(text, "0::", 3) == 0) break;
+    if (file) fclose(file);
+    text[strcspn(text, "\n")] = 0;
+    say("seen as %s\n", text);
+}
+
 static void members(void) {
     SHOW(mkdir(in("a"), 0755));
     pid_t child = child_in(0), other = child_in(0);
@@ -348,6 +359,40 @@ static void delegated(void) {
     SHOW(rmdir(in("other")));
 }
 
+// Who is in a namespace sees its own group as the root, and groups beside it by way of that.
+static void separated(void) {
+    SHOW(mkdir(in("a"), 0755));
+    SHOW(mkdir(in("a/b"), 0755));
+    pid_t beside = child_in("cgroup.procs");
+    pid_t child = fork_clean();
+    if (child == 0) {
+        SHOW(put("a/cgroup.procs", "0"));
+        struct stat before, after;
+        stat("/proc/self/ns/cgroup", &before);
+        int old = open("/proc/self/ns/cgroup", O_RDONLY);
+        SHOW(unshare(CLONE_NEWCGROUP));
+        stat("/proc/self/ns/cgroup", &after);
+        TRUE(before.st_ino != after.st_ino);
+        show_own(getpid());
+        SHOW(await("cgroup.events", "populated 1"));
+        show_own(beside);
+        SHOW(put("a/b/cgroup.procs", "0"));
+        show_own(getpid());
+        SHOW(unshare(CLONE_NEWNS));
+        SHOW(mount("none", "/dev", "cgroup2", 0, 0));
+        SHOW(access("/dev/b/cgroup.procs", F_OK));
+        SHOW(access("/dev/cgroup.type", F_OK));
+        SHOW(access("/dev/a", F_OK));
+        SHOW(setns(old, CLONE_NEWCGROUP));
+        show_place(getpid());
+        _exit(0);
+    }
+    show_end("inside", child);
+    end(beside);
+    SHOW(rmdir(in("a/b")));
+    SHOW(rmdir(in("a")));
+}
+
 static int is_ours(void) {
     char text[256] = "";
     int file = open("/proc/version", O_RDONLY);
@@ -397,6 +442,96 @@ static int bomb(void) {
     return worked && await("a/cgroup.events", "populated 0");
 }
 
+static long long number(const char *path, const char *key) {
+    const char *text = get(path);
+    if (!*key) return atoll(text);
+    const char *found = strstr(text, key);
+    return found ? atoll(found + strlen(key)) : -1;
+}
+
+#define MIB (1 << 20)
+
+static int has_all;
+
+// Takes memory in a group until it is killed for it, or for good.
+static pid_t hog(const char *group, size_t size) {
+    int told[2];
+    char byte;
+    pipe(told);
+    pid_t child = fork_clean();
+    if (child == 0) {
+        close(told[0]);
+        put(group, "0");
+        char *memory = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (size_t at = 0; at < size; at += 4096) memory[at] = 1;
+        write(told[1], "", 1);
+        for (;;) pause();
+    }
+    close(told[1]);
+    has_all = read(told[0], &byte, 1) == 1;
+    close(told[0]);
+    return child;
+}
+
+// A group of 8 MiB: who wants more is killed there, and a neighbour does not notice.
+static int limited(void) {
+    int worked = put("a/memory.max", "8M") == 0 && number("a/memory.max", "") == 8 * MIB;
+    pid_t neighbour = hog("b/cgroup.procs", 4 * MIB), small = hog("a/cgroup.procs", 2 * MIB);
+    worked &= number("b/memory.current", "") > 4 * MIB && number("b/memory.stat", "anon ") > 3 * MIB;
+    worked &= number("a/memory.current", "") > 2 * MIB && number("a/memory.current", "") < 8 * MIB;
+    pid_t large = hog("a/cgroup.procs", 32 * MIB);
+    worked &= !has_all && waitpid(large, 0, 0) == large;
+    worked &= waitpid(neighbour, 0, WNOHANG) == 0 && waitpid(small, 0, WNOHANG) == 0;
+    worked &= number("a/memory.events", "oom_kill ") == 1 && number("a/memory.events", "max ") > 0;
+    worked &= number("b/memory.events", "oom_kill ") == 0 && number("b/memory.events", "max ") == 0;
+    worked &= number("memory.events", "oom_kill ") == 1 && number("memory.events.local", "oom_kill ") == 0;
+    worked &= number("a/memory.peak", "") <= 8 * MIB;
+    // All of it, when that is wanted.
+    worked &= put("a/memory.oom.group", "1") == 0;
+    pid_t again = hog("a/cgroup.procs", 32 * MIB);
+    worked &= !has_all && waitpid(again, 0, 0) == again;
+    waitpid(small, 0, 0);
+    worked &= number("a/memory.events", "oom_group_kill ") == 1;
+    end(neighbour);
+    return worked;
+}
+
+static int cached(void) {
+    char block[4096] = {1};
+    pid_t child = fork_clean();
+    if (child == 0) {
+        put("a/cgroup.procs", "0");
+        int file = open("/proc/self/exe", O_RDONLY);
+        while (read(file, block, sizeof block) > 0) continue;
+        _exit(0);
+    }
+    waitpid(child, 0, 0);
+    return put("a/memory.reclaim", "1G") < 0 && errno == EAGAIN;
+}
+
+static void memory(void) {
+    FACT(put("../cgroup.subtree_control", "+memory") == 0);
+    FACT(put("cgroup.subtree_control", "+memory") == 0);
+    SHOW(mkdir(in("a"), 0755));
+    SHOW(mkdir(in("b"), 0755));
+    FACT(strcmp(get("a/memory.max"), "max;") == 0);
+    FACT(strcmp(get("a/memory.high"), "max;") == 0);
+    FACT(strcmp(get("a/memory.low"), "0;") == 0);
+    FACT(strcmp(get("a/memory.swap.current"), "0;") == 0);
+    FACT(strncmp(get("a/memory.events"), "low 0;high 0;max 0;oom 0;oom_kill 0;oom_group_kill 0;", 48) == 0);
+    FACT(put("a/memory.max", "much") < 0 && errno == EINVAL);
+    FACT(limited());
+    FACT(cached());
+    // No internal processes.
+    pid_t child = child_in("a/cgroup.procs");
+    TRUE(await("a/cgroup.events", "populated 1"));
+    FACT(put("a/cgroup.subtree_control", "+memory") < 0 && errno == EBUSY);
+    end(child);
+    SHOW(rmdir(in("a")));
+    SHOW(rmdir(in("b")));
+    FACT(put("cgroup.subtree_control", "-memory") == 0);
+}
+
 static void numbers(void) {
     FACT(put("../cgroup.subtree_control", "+pids") == 0);
     FACT(put("cgroup.subtree_control", "+pids") == 0);
@@ -428,7 +563,9 @@ int main(void) {
     frozen();
     threaded();
     delegated();
+    separated();
     numbers();
+    memory();
     SHOW(rmdir(base));
     return 0;
 }

@@ -13,14 +13,19 @@
 
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use machine::Frame;
 use machine::frame::account::{self, AccountId, Table};
 use machine::sync::SpinLock;
 
+use self::events::Counts;
 use crate::pressure::{self, Line, Queues, RESERVE_FRAMES};
+
+mod events;
+
+pub use events::{Event, Notifier};
 
 /// A group, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +36,7 @@ pub struct MemoryGroup(AccountId);
 pub struct OwnedGroup {
     group: MemoryGroup,
     /// Closed after it.
-    _above: Option<Arc<OwnedGroup>>,
-}
-
-/// What happened in a group or below it (`memory.events`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Events {
-    /// The limit was reached.
-    pub max: u64,
-    /// Nothing could be taken back.
-    pub oom: u64,
-    /// A process died for it.
-    pub oom_kill: u64,
+    above: Option<Arc<OwnedGroup>>,
 }
 
 /// What the OOM killer remembers of a group.
@@ -60,9 +54,15 @@ pub struct Killing {
 #[derive(Debug)]
 struct State {
     queues: Queues,
-    max: AtomicU64,
-    oom: AtomicU64,
-    oom_kill: AtomicU64,
+    counts: Counts,
+    /// Frames beyond which its threads are slowed down, and what reclaim leaves it if it can, and in any case.
+    high: AtomicUsize,
+    low: AtomicUsize,
+    min: AtomicUsize,
+    /// `memory.swap.max` and `memory.swap.high`: they hold, as there is no swap.
+    swap: [AtomicUsize; 2],
+    /// Its processes die together.
+    dies_whole: AtomicBool,
     /// Address spaces that its threads are freeing.
     freeing: AtomicUsize,
     killing: Killing,
@@ -77,9 +77,12 @@ impl State {
     const fn new() -> Self {
         Self {
             queues: Queues::new(),
-            max: AtomicU64::new(0),
-            oom: AtomicU64::new(0),
-            oom_kill: AtomicU64::new(0),
+            counts: Counts::new(),
+            high: AtomicUsize::new(usize::MAX),
+            low: AtomicUsize::new(0),
+            min: AtomicUsize::new(0),
+            swap: [const { AtomicUsize::new(usize::MAX) }; 2],
+            dies_whole: AtomicBool::new(false),
             freeing: AtomicUsize::new(0),
             killing: Killing {
                 chosen: SpinLock::new(None),
@@ -92,9 +95,14 @@ impl State {
 
     /// As a new group has it. No page is in the queues: its account was free.
     fn reset(&self) {
-        for count in [&self.max, &self.oom, &self.oom_kill] {
-            count.store(0, Ordering::Relaxed);
+        self.counts.reset();
+        self.high.store(usize::MAX, Ordering::Relaxed);
+        self.low.store(0, Ordering::Relaxed);
+        self.min.store(0, Ordering::Relaxed);
+        for limit in &self.swap {
+            limit.store(usize::MAX, Ordering::Relaxed);
         }
+        self.dies_whole.store(false, Ordering::Relaxed);
         self.killing.patient_until_ns.store(0, Ordering::Relaxed);
         self.killing.without_victim.store(0, Ordering::Relaxed);
         drop(self.killing.chosen.lock().take());
@@ -135,7 +143,7 @@ impl MemoryGroup {
     }
 
     /// It and those above it.
-    fn up(self) -> impl Iterator<Item = Self> {
+    pub(crate) fn up(self) -> impl Iterator<Item = Self> {
         core::iter::successors(Some(self), |group| group.parent())
     }
 
@@ -202,40 +210,104 @@ impl MemoryGroup {
         Ok(())
     }
 
-    /// What happened in it and below.
+    /// Takes back what it has beyond `frames`, as far as nobody has to die for it; whether that was enough.
     #[must_use]
-    pub fn events(self) -> Events {
+    pub fn reclaim_to(self, frames: usize) -> bool {
+        pressure::take_back(self, frames)
+    }
+
+    /// The frames beyond which its threads are slowed down (`memory.high`).
+    #[must_use]
+    pub fn high(self) -> usize {
+        self.state().high.load(Ordering::Relaxed)
+    }
+
+    /// Sets that, and takes back what is beyond.
+    pub fn set_high(self, frames: usize) {
+        self.state().high.store(frames, Ordering::Relaxed);
+        // What cannot be taken back now slows its threads down.
+        let _ = self.reclaim_to(frames);
+    }
+
+    /// What others' need of memory leaves it: if there is anything else (`memory.low`), and in any case (`memory.min`).
+    #[must_use]
+    pub fn protection(self) -> (usize, usize) {
         let state = self.state();
-        Events {
-            max: state.max.load(Ordering::Relaxed),
-            oom: state.oom.load(Ordering::Relaxed),
-            oom_kill: state.oom_kill.load(Ordering::Relaxed),
+        let get = |figure: &AtomicUsize| figure.load(Ordering::Relaxed);
+        (get(&state.low), get(&state.min))
+    }
+
+    /// Sets the former; `None` leaves one as it is.
+    pub fn set_protection(self, low: Option<usize>, min: Option<usize>) {
+        let state = self.state();
+        let (old_low, old_min) = self.protection();
+        state.low.store(low.unwrap_or(old_low), Ordering::Relaxed);
+        state.min.store(min.unwrap_or(old_min), Ordering::Relaxed);
+    }
+
+    /// Whether reclaim for the sake of `root` is to leave it alone: it, or one above it and below `root`, has no more than
+    /// is its own. `is_pressed`: there is nothing else, so what is only better left is not.
+    pub(crate) fn is_protected(self, root: Self, is_pressed: bool) -> bool {
+        self.up().take_while(|group| *group != root).any(|group| {
+            let (low, min) = group.protection();
+            let kept = if is_pressed { min } else { low.max(min) };
+            kept > 0 && group.usage() <= kept
+        })
+    }
+
+    /// The limits on its swap, `max` and `high`, of which there is none.
+    #[must_use]
+    pub fn swap_limits(self) -> [usize; 2] {
+        let limits = &self.state().swap;
+        [0, 1].map(|which| limits[which].load(Ordering::Relaxed))
+    }
+
+    /// Sets one of them.
+    pub fn set_swap_limit(self, which: usize, frames: usize) {
+        if let Some(limit) = self.state().swap.get(which) {
+            limit.store(frames, Ordering::Relaxed);
         }
+    }
+
+    /// Whether its processes die together when one has to for want of memory (`memory.oom.group`).
+    #[must_use]
+    pub fn dies_whole(self) -> bool {
+        self.state().dies_whole.load(Ordering::Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_dies_whole(self, is_whole: bool) {
+        self.state().dies_whole.store(is_whole, Ordering::Relaxed);
+    }
+
+    /// The topmost group that is to die as a whole when a process of it has to, for the sake of `root`.
+    #[must_use]
+    pub fn dying_whole(self, root: Self) -> Option<Self> {
+        let mut found = None;
+        for group in self.up() {
+            if group.dies_whole() {
+                found = Some(group);
+            }
+            if group == root {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Pages of files that can be read again, in it and below: those that are used often, and the others.
+    #[must_use]
+    pub fn cached(self) -> (usize, usize) {
+        self.subtree().fold((0, 0), |sum, group| {
+            let (active, inactive) = group.queues().lens();
+            (sum.0 + active, sum.1 + inactive)
+        })
     }
 
     /// What the OOM killer remembers of it.
     #[must_use]
     pub fn killing(self) -> &'static Killing {
         &self.state().killing
-    }
-
-    /// One of its processes was killed for memory.
-    pub fn note_oom_kill(self) {
-        self.note(|state| &state.oom_kill);
-    }
-
-    pub(crate) fn note_max(self) {
-        self.note(|state| &state.max);
-    }
-
-    pub(crate) fn note_oom(self) {
-        self.note(|state| &state.oom);
-    }
-
-    fn note(self, count: impl Fn(&'static State) -> &'static AtomicU64) {
-        for group in self.up() {
-            count(group.state()).fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Counts an address space that is being freed, or one less.
@@ -279,7 +351,7 @@ impl OwnedGroup {
         let made = STATES.make(id.index()).map(State::reset);
         let group = Self {
             group: MemoryGroup(id),
-            _above: above,
+            above,
         };
         made.map_err(|_| Errno::ENOMEM)?;
         Ok(collections::try_arc(group)?)
@@ -293,8 +365,13 @@ impl OwnedGroup {
 }
 
 impl Drop for OwnedGroup {
+    /// Those above one after the other: they may be many, and all closed with it.
     fn drop(&mut self) {
         account::close(self.group.0);
+        let mut next = self.above.take();
+        while let Some(mut last) = next.and_then(Arc::into_inner) {
+            next = last.above.take();
+        }
     }
 }
 

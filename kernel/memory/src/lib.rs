@@ -27,7 +27,7 @@ pub mod space;
 pub mod user;
 
 pub use errors::{Seen, WriteErrors};
-pub use group::{MemoryGroup, OwnedGroup};
+pub use group::{Event, MemoryGroup, Notifier, OwnedGroup};
 pub use mapping::{Backing, DIRTY_RATIO, Mapping, Quota, Readahead, WriteGuard};
 pub use page_source::{Origin, PageSource};
 pub use rmap::MappingList;

@@ -15,6 +15,7 @@
 //! Locking: what gives memory back may be asked with any sleeping lock held, so it takes its own locks only if
 //! they are free, and neither sleeps nor allocates.
 
+mod high;
 mod killer;
 mod lru;
 mod room;
@@ -24,8 +25,9 @@ use abi::{Errno, Result};
 use machine::Frame;
 use machine::frame::{Kind, LargeFrame, OutOfMemory, account, refusal};
 
-use crate::group::MemoryGroup;
+use crate::group::{Event, MemoryGroup};
 
+pub use high::heed_high;
 pub(crate) use killer::may_use_reserve;
 pub use killer::{Freeing, Need, Policy, Verdict, set_policy};
 pub(crate) use lru::{FILES, Queues};
@@ -58,7 +60,7 @@ fn short(more: usize) -> Option<MemoryGroup> {
     }
     // There may be room by now.
     let group = MemoryGroup::current().short(more)?;
-    group.note_max();
+    group.note(Event::Max);
     Some(group)
 }
 

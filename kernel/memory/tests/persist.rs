@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use machine::Frame;
 use machine::frame::{account, refusal};
 use nacre_memory::pressure::{self, Need, Policy, Verdict};
-use nacre_memory::{Mapping, MemoryGroup, OwnedGroup, PageSource};
+use nacre_memory::{Event, Mapping, MemoryGroup, OwnedGroup, PageSource};
 
 const PAGE: u64 = machine::PAGE_SIZE as u64;
 
@@ -79,7 +79,7 @@ fn calls_wait_for_room_and_only_for_that() {
 
     // Nobody is left to die: the call fails.
     assert_eq!(pressure::persist(|| objects(1500)), Err(Errno::ENOMEM));
-    assert!(group.group().events().oom > 0);
+    assert!(group.group().events(Event::Oom, false) > 0);
 
     // A large object is worth no death.
     *VICTIM.lock().unwrap() = Some(memory(900).unwrap());

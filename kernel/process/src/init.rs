@@ -104,6 +104,7 @@ fn start_of(request: &InitRequest<'_>) -> Result<Start> {
             uts: uts::initial(),
             ipc: ipc::initial(),
             net: net::NetNamespace::initial()?,
+            cgroup: None,
             pid_for_children: Default::default(),
         },
         undo_list: None,

@@ -3,7 +3,7 @@
 //! A thread has them in its [`NsProxy`], but for that of mounts, which belongs to its [`fs::FsContext`], and that of
 //! users, which belongs to its credentials. A [`Namespace`] of any kind has a number, a user
 //! namespace that owns it, perhaps a parent, and a file in /proc/PID/ns by which others enter it. Of
-//! control groups and clocks there is one each, the initial one. To make more of those is refused, as by a
+//! clocks there is one, the initial one. To make more of those is refused, as by a
 //! Linux that is built without them; [`make`] is where a kind that can be made comes in.
 
 use alloc::sync::Arc;
@@ -18,6 +18,7 @@ use fs::{
 
 use net::NetNamespace;
 
+use crate::cgroup::CgroupNamespace;
 use crate::clone::flags::CloneFlags;
 use crate::ipc::{self, IpcNamespace};
 use crate::task::ns_proxy::NsProxy;
@@ -119,6 +120,8 @@ pub enum Namespace {
     Ipc(Arc<IpcNamespace>),
     /// Of networks.
     Net(Arc<NetNamespace>),
+    /// Of control groups, but for the initial one.
+    Cgroup(Arc<CgroupNamespace>),
     /// Of users. A thread has it by its credentials.
     User(UserNamespace),
     /// The initial one of a kind of which there is one.
@@ -141,6 +144,10 @@ impl Namespace {
             Kind::Ipc => Namespace::Ipc(thread.ipc_namespace()),
             Kind::Net => Namespace::Net(thread.namespaces().net),
             Kind::User => Namespace::User(thread.credentials().user_namespace.clone()),
+            Kind::Cgroup => match thread.cgroup_namespace() {
+                Some(own) => Namespace::Cgroup(own),
+                None => Namespace::Initial(kind),
+            },
             other => Namespace::Initial(other),
         })
     }
@@ -154,6 +161,7 @@ impl Namespace {
             Namespace::Uts(_) => Kind::Uts,
             Namespace::Ipc(_) => Kind::Ipc,
             Namespace::Net(_) => Kind::Net,
+            Namespace::Cgroup(_) => Kind::Cgroup,
             Namespace::User(_) => Kind::User,
             Namespace::Initial(kind) => *kind,
         }
@@ -168,6 +176,7 @@ impl Namespace {
             Namespace::Uts(names) => names.ino(),
             Namespace::Ipc(ipc) => ipc.ino(),
             Namespace::Net(network) => network.ino(),
+            Namespace::Cgroup(groups) => Some(groups.ino()),
             Namespace::User(users) => users.ino(),
             Namespace::Initial(_) => None,
         };
@@ -183,6 +192,7 @@ impl Namespace {
             Namespace::Uts(names) => names.owner().clone(),
             Namespace::Ipc(ipc) => ipc.owner().clone(),
             Namespace::Net(network) => network.owner().clone(),
+            Namespace::Cgroup(groups) => groups.owner().clone(),
             Namespace::User(users) => return users.parent().cloned(),
             Namespace::Initial(_) => UserNamespace::INITIAL,
         })
@@ -389,7 +399,8 @@ fn make(kind: Kind, own: &Thread, new: &mut NsProxy) -> Result<()> {
             }
             new.pid_for_children = pids.below(owner)?;
         }
-        Kind::Cgroup | Kind::Time | Kind::User => {
+        Kind::Cgroup => new.cgroup = Some(CgroupNamespace::at(own, owner)?),
+        Kind::Time | Kind::User => {
             return Err(Errno::EINVAL);
         }
     }

@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering;
 use fs::Capabilities;
 use machine::sync::SpinLock;
 use memory::pressure::{self, Need, Policy as MemoryPolicy, Verdict};
-use memory::{AddressSpace, MemoryGroup};
+use memory::{AddressSpace, Event, MemoryGroup};
 use sched::{Attributes, Policy};
 
 use crate::exit;
@@ -116,7 +116,11 @@ fn kill_for_memory(group: MemoryGroup, need: Need) -> Verdict {
     let weak: Weak<Process> = Arc::downgrade(&victim);
     let old = killing.chosen.lock().replace(weak);
     drop(old);
+    let whole = victim.memory_group().dying_whole(group);
     kill(&victim, group);
+    if let Some(whole) = whole {
+        kill_whole(whole, group);
+    }
     Verdict::Wait
 }
 
@@ -307,9 +311,26 @@ fn kill(victim: &Process, group: MemoryGroup) {
         victim.pid().global(),
         name[..len].escape_ascii()
     );
-    victim.memory_group().note_oom_kill();
+    victim.memory_group().note(Event::OomKill);
     exit::kill_with_status(victim, i32::from(Signal::KILL.number()));
     hasten(victim);
+}
+
+/// Kills all other processes of a group and of those below it (`memory.oom.group`), but for those that must not be chosen.
+fn kill_whole(whole: MemoryGroup, group: MemoryGroup) {
+    whole.note(Event::OomGroupKill);
+    let init = PidNamespace::INITIAL.init(&tree::lock()).cloned();
+    let init_memory = init.and_then(|init| init.memory());
+    for process in relations::processes() {
+        let adjustment = process.oom_score_adj.load(Ordering::Relaxed);
+        if process.memory_group().is_within(whole)
+            && points(0, adjustment, 0).is_some()
+            && victim_memory(&process, init_memory.as_ref()).is_some()
+            && !process.is_exiting()
+        {
+            kill(&process, group);
+        }
+    }
 }
 
 /// Lets the threads of a process that is to die run before others: those that wait for its memory may be very many.
@@ -332,9 +353,10 @@ fn hasten(victim: &Process) {
 #[cfg(test)]
 mod tests {
     use alloc::sync::Arc;
+    use core::sync::atomic::Ordering;
 
     use memory::pressure::{Need, Verdict};
-    use memory::{AddressSpace, MapRequest, MemoryGroup, OwnedGroup, Prot};
+    use memory::{AddressSpace, Event, MapRequest, MemoryGroup, OwnedGroup, Prot};
 
     use super::{CANDIDATES, Worst, kill_for_memory, points};
     use crate::task::process::Process;
@@ -368,7 +390,7 @@ mod tests {
         let largest = member(&beside, 200);
         assert_eq!(kill_for_memory(short.group(), Need::Page), Verdict::Wait);
         assert!(large.is_exiting() && !small.is_exiting() && !largest.is_exiting());
-        let killed = |group: &Arc<OwnedGroup>| group.group().events().oom_kill;
+        let killed = |group: &Arc<OwnedGroup>| group.group().events(Event::OomKill, false);
         assert_eq!([&short, &below, &beside].map(killed), [1, 1, 0]);
         // One that dies already is waited for.
         assert_eq!(kill_for_memory(short.group(), Need::Page), Verdict::Wait);
@@ -389,6 +411,25 @@ mod tests {
         assert_eq!(kill_for_memory(beside.group(), Need::Page), Verdict::Wait);
         assert!(largest.is_exiting() && !last.is_exiting());
         assert_eq!([&short, &below, &beside].map(killed), [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_group_dies_as_a_whole() {
+        let group = |above| OwnedGroup::new(above, 1000).unwrap();
+        let above = group(None);
+        let below = group(Some(above.clone()));
+        let members = [member(&above, 2), member(&below, 20), member(&below, 1)];
+        let spared = member(&below, 3);
+        spared.oom_score_adj.store(-1000, Ordering::Relaxed);
+        below.group().set_dies_whole(true);
+        assert_eq!(kill_for_memory(above.group(), Need::Page), Verdict::Wait);
+        assert_eq!(
+            members.each_ref().map(|it| it.is_exiting()),
+            [false, true, true]
+        );
+        assert!(!spared.is_exiting());
+        let count = |event| above.group().events(event, false);
+        assert_eq!((count(Event::OomKill), count(Event::OomGroupKill)), (2, 1));
     }
 
     #[test]

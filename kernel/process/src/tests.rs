@@ -67,6 +67,7 @@ fn thread_of(process: &Arc<Process>, pid: &Arc<Pid>) -> Arc<Thread> {
             uts: crate::uts::initial(),
             ipc: crate::ipc::initial(),
             net: net::NetNamespace::initial().unwrap(),
+            cgroup: None,
             pid_for_children: Default::default(),
         },
         undo_list: None,

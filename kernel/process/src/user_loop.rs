@@ -77,7 +77,7 @@ fn page_fault(thread: &Arc<Thread>, fault: &PageFault) {
     };
     thread.minor_faults.fetch_add(1, Ordering::Relaxed);
     let error = match memory.handle_fault(fault) {
-        Ok(()) => return,
+        Ok(()) => return memory::pressure::heed_high(),
         Err(error) => error,
     };
     *thread.fault.lock() = FaultRecord {

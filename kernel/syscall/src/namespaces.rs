@@ -124,6 +124,8 @@ fn enter(cx: &mut Context<'_>, namespace: &Namespace) -> Result<u64> {
             cx.thread.set_undo_list(None);
         }
         Namespace::Net(network) => own.net = network.clone(),
+        Namespace::Cgroup(groups) => own.cgroup = Some(groups.clone()),
+        Namespace::Initial(Kind::Cgroup) => own.cgroup = None,
         // The one that there is, which the caller is in.
         Namespace::Initial(_) | Namespace::User(_) => return Ok(0),
     }

@@ -66,6 +66,10 @@ fn touch(space: &AddressSpace, pages: u64) -> core::result::Result<(), FaultErro
     (0..pages).try_for_each(|page| space.resolve(UserAddr(base.0 + page * PAGE_SIZE as u64), true))
 }
 
+fn count(group: &OwnedGroup, event: Event) -> u64 {
+    group.group().events(event, false)
+}
+
 #[test]
 fn who_is_at_the_limit_reclaims_its_own_pages() {
     let disk = Arc::new(Disk::default());
@@ -79,15 +83,16 @@ fn who_is_at_the_limit_reclaims_its_own_pages() {
     let ours = file(&disk, 1000);
     read_all(&ours, 1000).unwrap();
     assert!(small.group().usage() <= 128 && ours.pages_cached() <= 128);
-    let events = small.group().events();
-    assert!(events.max > 0 && events.oom == 0);
+    assert!(count(&small, Event::Max) > 0 && count(&small, Event::Oom) == 0);
     // Pages that somebody else reads stay on the account of who brought them in.
     read_all(&theirs, 200).unwrap();
     assert_eq!(
         (neighbour.group().usage(), theirs.pages_cached()),
         (held, 200)
     );
-    assert_eq!(neighbour.group().events(), Events::default());
+    for (event, name) in Event::ALL {
+        assert_eq!(count(&neighbour, event), 0, "{name}");
+    }
 }
 
 #[test]
@@ -112,8 +117,7 @@ fn without_pages_to_take_back_the_fault_fails() {
     assert_eq!(touch(&space, 100), Err(FaultError::OutOfMemory));
     let usage = group.group().usage();
     assert!((60..64).contains(&usage), "{usage}");
-    let events = group.group().events();
-    assert!(events.oom > 0 && events.oom_kill == 0);
+    assert!(count(&group, Event::Oom) > 0 && count(&group, Event::OomKill) == 0);
     // A neighbour does not notice.
     let other = enter(1000);
     let theirs = AddressSpace::new(false).unwrap();
@@ -135,7 +139,7 @@ fn a_fault_on_shared_memory_asks_for_a_death_too() {
     let touched = (0..100)
         .try_for_each(|page| space.resolve(UserAddr(base.0 + page * PAGE_SIZE as u64), true));
     assert_eq!(touched, Err(FaultError::OutOfMemory));
-    assert!(group.group().events().oom > 0, "nobody was asked");
+    assert!(count(&group, Event::Oom) > 0, "nobody was asked");
 }
 
 #[test]
@@ -177,7 +181,7 @@ fn a_limit_that_would_cost_a_life_is_refused() {
     assert!(group.group().usage() <= 400 - RESERVE_FRAMES);
     let refused = group.group().try_set_limit(RESERVE_FRAMES + 40);
     assert_eq!((refused, group.group().limit()), (Err(Errno::EBUSY), 400));
-    assert_eq!(group.group().events().oom, 0);
+    assert_eq!(count(&group, Event::Oom), 0);
     assert_eq!(group.group().try_set_limit(5_000), Ok(()));
 }
 
@@ -198,8 +202,12 @@ fn a_limit_above_holds_for_all_below() {
     assert!(above.group().usage() <= 200);
     let sum: usize = below.iter().map(|it| it.group().usage()).sum();
     assert_eq!(above.group().usage(), sum);
-    assert!(above.group().events().max > 0);
-    assert_eq!(below[1].group().events().max, 0, "its own limit is far");
+    assert!(count(&above, Event::Max) > 0);
+    assert!(
+        above.group().events(Event::Max, true) > 0,
+        "it was its own limit"
+    );
+    assert_eq!(count(&below[1], Event::Max), 0, "its own limit is far");
     assert!(below[0].group().is_within(above.group()));
     assert!(!above.group().is_within(below[0].group()));
 
@@ -229,4 +237,46 @@ fn tmpfs_pages_are_charged_to_who_makes_them_and_cannot_be_taken_back() {
     assert_eq!(group.group().usage(), made);
     drop(mapping);
     assert_eq!(group.group().usage(), 0);
+}
+
+#[test]
+fn what_is_protected_is_taken_last_or_never() {
+    let disk = Arc::new(Disk::default());
+    let above = enter(10_000);
+    let group = || {
+        let owned = OwnedGroup::new(Some(above.clone()), usize::MAX).unwrap();
+        charge_to(owned.group());
+        let mapping = file(&disk, 100);
+        read_all(&mapping, 100).unwrap();
+        (owned, mapping)
+    };
+    let (open, low, min) = (group(), group(), group());
+    charge_to(MemoryGroup::ROOT);
+    low.0.group().set_protection(Some(200), None);
+    min.0.group().set_protection(None, Some(200));
+    let usage = above.group().usage();
+    assert!(above.group().reclaim_to(usage - 80));
+    assert_eq!([&low, &min].map(|it| it.1.pages_cached()), [100, 100]);
+    assert_eq!(count(&above, Event::Low), 0);
+    assert!(!above.group().reclaim_to(0));
+    assert_eq!([&open, &low].map(|it| it.1.pages_cached()), [0, 0]);
+    assert_eq!(min.1.pages_cached(), 100);
+    assert!(count(&low.0, Event::Low) > 0 && count(&above, Event::Low) > 0);
+    // Its own need is another matter.
+    assert!(min.0.group().reclaim_to(0));
+}
+
+#[test]
+fn beyond_high_pages_are_taken_back() {
+    let disk = Arc::new(Disk::default());
+    let group = enter(10_000);
+    let mapping = file(&disk, 300);
+    read_all(&mapping, 300).unwrap();
+    group.group().set_high(200);
+    assert!(group.group().usage() <= 200);
+    let other = file(&disk, 50);
+    read_all(&other, 50).unwrap();
+    pressure::heed_high();
+    assert!(group.group().usage() <= 200 && count(&group, Event::High) == 1);
+    assert_eq!(group.group().events(Event::High, true), 1);
 }

@@ -4,7 +4,7 @@ use abi::{Errno, Result};
 use machine::frame;
 use sched::WaitQueue;
 
-use crate::group::MemoryGroup;
+use crate::group::{Event, MemoryGroup};
 
 /// How long a thread waits at most for what somebody else leaves before it looks again.
 const WAIT_NS: u64 = 10_000_000;
@@ -88,7 +88,7 @@ pub(super) fn kill_or_wait(group: MemoryGroup, more: usize, need: Need) -> Resul
     if group == MemoryGroup::ROOT && frame::kept() > 0 && frame::release_kept() > 0 {
         return Ok(());
     }
-    group.note_oom();
+    group.note(Event::Oom);
     let verdict = match POLICY.get() {
         Some(_) if group.is_freeing() => Verdict::Wait,
         Some(policy) => (policy.kill)(group, need),

@@ -11,7 +11,7 @@ use machine::frame;
 use machine::sync::SpinLock;
 
 use super::lru::FILES;
-use crate::group::MemoryGroup;
+use crate::group::{Event, MemoryGroup};
 
 /// How often other caches are asked before a process of a group dies.
 const ROUNDS: usize = 4;
@@ -89,11 +89,28 @@ fn reclaim_pages(group: MemoryGroup, wanted: usize) -> usize {
     let turn = TURN.fetch_add(1, Ordering::Relaxed) % count.max(1);
     let in_turn = group.subtree().skip(turn).chain(group.subtree().take(turn));
     let mut freed = 0;
-    for member in in_turn {
+    for member in in_turn.filter(|member| !member.is_protected(group, false)) {
         if freed >= wanted {
             break;
         }
         freed += member.queues().reclaim(wanted - freed);
+    }
+    if freed > 0 {
+        return freed;
+    }
+    // Nothing but what was to be left if there is anything else.
+    let is_low = |member: &MemoryGroup| {
+        member.is_protected(group, false) && !member.is_protected(group, true)
+    };
+    for member in group.subtree().filter(is_low) {
+        if freed >= wanted {
+            break;
+        }
+        let taken = member.queues().reclaim(wanted - freed);
+        if taken > 0 {
+            member.note(Event::Low);
+        }
+        freed += taken;
     }
     freed
 }

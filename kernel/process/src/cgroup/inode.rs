@@ -8,7 +8,7 @@ use abi::{Errno, Result};
 use collections::try_arc;
 use fs::{FileKind, FileOps, Inode, InodeBody, Metadata, NewInode, NewKind, OpenFlags, SetAttr};
 
-use super::items::{ITEMS, Item};
+use super::items::{self, Item};
 use super::open::{OpenControl, OpenDirectory};
 use crate::task::cgroup::{Cgroup, Owner};
 
@@ -22,6 +22,7 @@ pub(super) struct Directory {
 pub(super) struct Control {
     pub(super) group: Arc<Cgroup>,
     place: usize,
+    item: &'static Item,
     body: InodeBody,
 }
 
@@ -88,9 +89,11 @@ impl Inode for Directory {
         if group.is_removed() {
             return Err(Errno::ENOENT);
         }
-        let place = ITEMS.iter().position(|item| item.name.as_bytes() == name);
-        if let Some(place) = place.filter(|place| ITEMS[*place].is_of(group)) {
-            return Ok(Control::new(group.clone(), place)?);
+        if let Some(place) = items::find(name) {
+            let control = Control::new(group.clone(), place)?;
+            if control.is_there() {
+                return Ok(control);
+            }
         }
         let child = group.child(name).ok_or(Errno::ENOENT)?;
         Ok(Self::new(child)?)
@@ -142,12 +145,13 @@ impl Control {
         Ok(try_arc(Self {
             group,
             place,
+            item: items::at(place).ok_or(Errno::ENOENT)?,
             body: InodeBody::new(),
         })?)
     }
 
     pub(super) fn item(&self) -> &'static Item {
-        &ITEMS[self.place]
+        self.item
     }
 
     /// Whether the group is there and has it.
@@ -157,10 +161,14 @@ impl Control {
 
     fn owner(&self) -> Owner {
         let owners = self.group.owners.lock();
-        owners.files.get(&self.place).copied().unwrap_or(Owner {
-            mode: self.item().mode(),
-            ..owners.made_for
-        })
+        let own = owners.files.iter().find(|(place, _)| *place == self.place);
+        own.map_or(
+            Owner {
+                mode: self.item().mode(),
+                ..owners.made_for
+            },
+            |(_, owner)| *owner,
+        )
     }
 }
 
@@ -185,8 +193,8 @@ impl Inode for Control {
         let mut owner = self.owner();
         apply(&mut owner, change);
         let mut owners = self.group.owners.lock();
-        owners.files.try_insert(self.place, owner)?;
-        Ok(())
+        owners.files.retain(|(place, _)| *place != self.place);
+        Ok(owners.files.try_push((self.place, owner))?)
     }
 
     fn open(self: Arc<Self>, _: OpenFlags) -> Result<Arc<dyn FileOps>> {

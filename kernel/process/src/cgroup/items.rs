@@ -4,11 +4,11 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 
 use abi::{Errno, Result};
+use memory::Notifier;
 
-use super::{Opener, attach, kill, numbers};
+use super::{Opener, attach, kill, numbers, pids};
 use crate::procfs::text::Text;
-use crate::task::cgroup::members::Pids;
-use crate::task::cgroup::{Cgroup, Controllers, Notifier};
+use crate::task::cgroup::{Cgroup, Controllers};
 use crate::task::thread::{self, Thread};
 use crate::task::{relations, tree};
 
@@ -41,7 +41,7 @@ const fn core(name: &'static str) -> Item {
     }
 }
 
-const fn of(needs: Controllers, name: &'static str) -> Item {
+pub(super) const fn of(needs: Controllers, name: &'static str) -> Item {
     Item {
         needs,
         is_on_root: false,
@@ -50,14 +50,14 @@ const fn of(needs: Controllers, name: &'static str) -> Item {
 }
 
 impl Item {
-    const fn shows(self, show: Show) -> Self {
+    pub(super) const fn shows(self, show: Show) -> Self {
         Self {
             show: Some(show),
             ..self
         }
     }
 
-    const fn sets(self, set: Set) -> Self {
+    pub(super) const fn sets(self, set: Set) -> Self {
         Self {
             set: Some(set),
             ..self
@@ -78,7 +78,7 @@ impl Item {
         }
     }
 
-    const fn tells(self, notifier: fn(&Cgroup) -> &Notifier) -> Self {
+    pub(super) const fn tells(self, notifier: fn(&Cgroup) -> &Notifier) -> Self {
         Self {
             notifier: Some(notifier),
             ..self
@@ -101,10 +101,29 @@ impl Item {
     }
 }
 
-/// The place of `cgroup.procs` in the list.
+/// All files, by who has them. A file's place is the number of its list and, behind that, its own.
+static LISTS: [&[Item]; 3] = [CORE, pids::ITEMS, super::memory::ITEMS];
+
+/// Places between two lists.
+const PLACES: usize = 32;
+/// Places of all lists.
+pub(super) const PLACES_OF_ALL: usize = PLACES * LISTS.len();
+
+/// The place of `cgroup.procs`.
 pub(super) const PROCS: usize = 0;
 
-pub(super) static ITEMS: &[Item] = &[
+/// The file at a place.
+pub(super) fn at(place: usize) -> Option<&'static Item> {
+    LISTS.get(place / PLACES)?.get(place % PLACES)
+}
+
+/// The place of the file of this name.
+pub(super) fn find(name: &[u8]) -> Option<usize> {
+    let is_it = |place: &usize| at(*place).is_some_and(|item| item.name.as_bytes() == name);
+    (0..PLACES_OF_ALL).find(is_it)
+}
+
+static CORE: &[Item] = &[
     core("cgroup.procs")
         .shows(procs)
         .sets(|group, opener, text| attach::write(group, opener, text, true))
@@ -159,19 +178,6 @@ pub(super) static ITEMS: &[Item] = &[
     core("cgroup.kill")
         .sets(|group, _, text| set_kill(group, text))
         .not_on_root(),
-    of(Controllers::PIDS, "pids.max")
-        .shows(|group, to| pids_max(group.pids().max, to))
-        .sets(|group, _, text| set_pids_max(group, text)),
-    of(Controllers::PIDS, "pids.current")
-        .shows(|group, to| Ok(writeln!(to, "{}", group.pids().current)?)),
-    of(Controllers::PIDS, "pids.peak")
-        .shows(|group, to| Ok(writeln!(to, "{}", group.pids().peak)?)),
-    of(Controllers::PIDS, "pids.events")
-        .shows(|group, to| Ok(writeln!(to, "max {}", group.pids().refused[0])?))
-        .tells(|group| &group.pids_events[0]),
-    of(Controllers::PIDS, "pids.events.local")
-        .shows(|group, to| Ok(writeln!(to, "max {}", group.pids().refused[1])?))
-        .tells(|group| &group.pids_events[1]),
 ];
 
 fn max(count: usize, to: &mut Text) -> Result<()> {
@@ -265,29 +271,5 @@ fn set_kill(group: &Arc<Cgroup>, text: &str) -> Result<()> {
         return Err(Errno::EOPNOTSUPP);
     }
     kill(group);
-    Ok(())
-}
-
-/// What pids.max takes at most (Linux's PIDS_MAX: more processes than there can be).
-const PIDS_LIMIT: i64 = 1 << 22;
-
-fn pids_max(most: u64, to: &mut Text) -> Result<()> {
-    if most == Pids::MAX {
-        to.push(b"max\n")
-    } else {
-        Ok(writeln!(to, "{most}")?)
-    }
-}
-
-fn set_pids_max(group: &Arc<Cgroup>, text: &str) -> Result<()> {
-    if text == "max" {
-        group.set_pids_max(Pids::MAX);
-        return Ok(());
-    }
-    let most = numbers::signed(text)?;
-    if most > PIDS_LIMIT {
-        return Err(Errno::EINVAL);
-    }
-    group.set_pids_max(u64::try_from(most).map_err(|_| Errno::EINVAL)?);
     Ok(())
 }

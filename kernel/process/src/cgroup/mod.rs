@@ -7,8 +7,11 @@
 mod attach;
 mod inode;
 mod items;
+mod memory;
+mod namespace;
 mod numbers;
 mod open;
+mod pids;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +25,7 @@ use machine::sync::SpinLock;
 pub use self::attach::open_for_clone;
 pub(crate) use self::attach::path;
 use self::inode::Directory;
+pub use self::namespace::CgroupNamespace;
 use crate::exit;
 use crate::signal::Signal;
 use crate::task::cgroup::Cgroup;
@@ -42,8 +46,8 @@ pub fn init() -> Result<()> {
 /// The root of a thread's cgroup namespace: what it sees of the hierarchy. `None` for the initial one's.
 #[must_use]
 pub fn namespace_root(thread: &Thread) -> Option<Arc<Cgroup>> {
-    let _ = thread;
-    None
+    let own = thread.cgroup_namespace()?;
+    Some(own.root().clone())
 }
 
 /// The type behind `mount -t cgroup2`: an instance for each root that a namespace has.

@@ -52,3 +52,18 @@ pub(super) fn count_or_max(text: &str) -> Result<Option<usize>> {
     let count = int(text)?;
     usize::try_from(count).map(Some).map_err(|_| Errno::ERANGE)
 }
+
+/// A size in bytes, with a letter for the power of 1024 (`memparse`).
+pub(super) fn size(text: &str) -> Result<u64> {
+    const LETTERS: &str = "KMGTPE";
+    let (digits, power) = match text.char_indices().next_back() {
+        Some((at, letter)) if !text.starts_with("0x") || !letter.is_ascii_hexdigit() => {
+            let power = LETTERS.find(letter.to_ascii_uppercase());
+            power.map_or((text, 0), |power| (&text[..at], power + 1))
+        }
+        _ => (text, 0),
+    };
+    let number = u64::try_from(signed(digits)?).map_err(|_| Errno::EINVAL)?;
+    let factor = (0..power).fold(1_u64, |factor, _| factor << 10);
+    Ok(number.saturating_mul(factor))
+}

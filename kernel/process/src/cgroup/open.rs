@@ -11,7 +11,7 @@ use memory::io::{IoReader, IoWriter};
 
 use super::Opener;
 use super::inode::Control;
-use super::items::ITEMS;
+use super::items;
 use crate::procfs::text::Text;
 use crate::task::cgroup::Cgroup;
 
@@ -128,6 +128,8 @@ impl FileOps for OpenControl {
 /// An open directory: `.`, `..`, the files by their places, the groups by their numbers.
 pub(super) struct OpenDirectory(pub(super) Arc<Cgroup>);
 
+/// Position behind the last file.
+const END_OF_FILES: usize = 2 + items::PLACES_OF_ALL;
 /// Position of the first group; those of all lie behind those of files, as their numbers do not begin at 0.
 const FIRST_GROUP: u64 = 256;
 
@@ -158,16 +160,15 @@ impl FileOps for OpenDirectory {
         }
         let parent = group.parent().map_or(group.id(), |parent| parent.id());
         let mut at = from;
-        while let Some(index) = usize::try_from(at).ok().filter(|at| *at < 2 + ITEMS.len()) {
+        while let Some(index) = usize::try_from(at).ok().filter(|at| *at < END_OF_FILES) {
             let taken = match index {
                 0 => sink.add(b".", group.id(), FileKind::Directory, 1),
                 1 => sink.add(b"..", parent, FileKind::Directory, 2),
-                _ => {
-                    let (place, item) = (index - 2, &ITEMS[index - 2]);
-                    let ino = group.id() + 1 + place as u64;
+                _ => items::at(index - 2).is_none_or(|item| {
+                    let ino = group.id() + at - 1;
                     !item.is_of(group)
                         || sink.add(item.name.as_bytes(), ino, FileKind::Regular, at + 1)
-                }
+                }),
             };
             if !taken {
                 return Ok(at);

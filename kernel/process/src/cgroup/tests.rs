@@ -7,7 +7,7 @@ use abi::Errno;
 use fs::{Credentials, Inode};
 
 use super::inode::Directory;
-use super::items::ITEMS;
+use super::items;
 use super::{Opener, kill, numbers};
 use crate::exit;
 use crate::procfs::text::Text;
@@ -42,14 +42,14 @@ fn opener() -> Opener {
 }
 
 fn read(group: &Arc<Cgroup>, name: &str) -> String {
-    let item = ITEMS.iter().find(|item| item.name == name).unwrap();
+    let item = items::at(items::find(name.as_bytes()).unwrap()).unwrap();
     let mut text = Text::new();
     item.show.unwrap()(group, &mut text).unwrap();
     String::from_utf8(text.into_bytes().unwrap().to_vec()).unwrap()
 }
 
 fn write(group: &Arc<Cgroup>, name: &str, text: &str) -> abi::Result<()> {
-    let item = ITEMS.iter().find(|item| item.name == name).unwrap();
+    let item = items::at(items::find(name.as_bytes()).unwrap()).unwrap();
     item.set.unwrap()(group, &opener(), text)
 }
 
@@ -280,6 +280,65 @@ fn controllers_are_handed_on_from_the_top() {
     assert_eq!(read(&inner, "pids.max"), "max\n");
     inner.remove().unwrap();
     top.remove().unwrap();
+}
+
+#[test]
+fn processes_are_charged_to_the_next_group_that_has_the_controller() {
+    let top = group();
+    let inner = child(&top, "inner");
+    let deep = child(&inner, "deep");
+    let thread = thread();
+    members::migrate(&thread, true, &deep);
+    let payer = || thread.process().memory_group();
+    assert_eq!((Some(payer()), inner.memory()), (top.memory(), None));
+    write(&top, "cgroup.subtree_control", "+memory").unwrap();
+    assert_eq!(Some(payer()), inner.memory());
+    assert!(payer().is_within(top.memory().unwrap()) && deep.memory().is_none());
+    let late = child(&top, "late");
+    assert!(late.memory().is_some());
+    write(&inner, "memory.max", "1M").unwrap();
+    assert_eq!(read(&inner, "memory.max"), "1048576\n");
+    for bad in ["", "x", "1M1", "-1"] {
+        assert_eq!(
+            write(&inner, "memory.max", bad),
+            Err(Errno::EINVAL),
+            "{bad}"
+        );
+    }
+    let forked = fork(&thread).unwrap();
+    assert_eq!(forked.process().memory_group(), payer());
+    assert_eq!(write(&inner, "cgroup.subtree_control", "+memory"), Ok(()));
+    assert_eq!(Some(payer()), deep.memory());
+    write(&inner, "cgroup.subtree_control", "-memory").unwrap();
+    write(&top, "cgroup.subtree_control", "-memory").unwrap();
+    assert_eq!(Some(payer()), top.memory());
+    assert_eq!(write(&top, "cgroup.subtree_control", "+memory"), Ok(()));
+    assert_eq!(read(&inner, "memory.max"), "max\n");
+    // Controllers that go by processes want no processes where they are handed on.
+    members::migrate(&forked, true, &late);
+    assert_eq!(
+        write(&late, "cgroup.subtree_control", "+memory"),
+        Err(Errno::EBUSY)
+    );
+    assert_eq!(late.check_move(&deep, true), Ok(()));
+    members::migrate(&thread, true, &Cgroup::root().unwrap());
+    assert_eq!(payer(), memory::MemoryGroup::ROOT);
+    for thread in [thread, forked] {
+        die(&thread);
+        reap(&thread);
+    }
+}
+
+#[test]
+fn sizes_have_letters() {
+    let all = ["4096", "1k", "2M", "0x10", "1g"].map(numbers::size);
+    assert_eq!(
+        all,
+        [Ok(4096), Ok(1 << 10), Ok(2 << 20), Ok(16), Ok(1 << 30)]
+    );
+    for bad in ["", "K", "1KB", "-1"] {
+        assert_eq!(numbers::size(bad), Err(Errno::EINVAL), "{bad}");
+    }
 }
 
 #[test]

@@ -161,6 +161,7 @@ mod tests {
                 uts: crate::uts::initial(),
                 ipc: crate::ipc::initial(),
                 net: net::NetNamespace::initial()?,
+                cgroup: None,
                 pid_for_children: PidNamespace::default(),
             },
             undo_list: None,

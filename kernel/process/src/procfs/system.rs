@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use abi::Result;
 use machine::PAGE_SIZE;
-use memory::MemoryGroup;
+use memory::{Event, MemoryGroup};
 use sched::stats::CpuStat;
 
 use super::text::Text;
@@ -223,7 +223,7 @@ fn write_times(user: u64, system: u64, idle: u64, to: &mut Text) -> fmt::Result 
 pub(super) fn vmstat(to: &mut Text) -> Result<()> {
     writeln!(to, "nr_free_pages {}", machine::frame::free())?;
     // Of all groups: what happens in one happens in those above it.
-    let killed = MemoryGroup::ROOT.events().oom_kill;
+    let killed = MemoryGroup::ROOT.events(Event::OomKill, false);
     Ok(writeln!(to, "oom_kill {killed}")?)
 }
 

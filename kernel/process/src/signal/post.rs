@@ -110,7 +110,11 @@ fn enqueue(
     };
     match taker {
         // It will not come to take the signal, and dies of it all the same.
-        Some(thread) if thread.freeze.load(Ordering::SeqCst) && is_deadly(process, signal) => {
+        Some(thread)
+            if thread.freeze.load(Ordering::SeqCst)
+                && !thread.blocked().contains(signal)
+                && is_deadly(process, signal) =>
+        {
             start_exit(process, state, i32::from(signal.number()));
         }
         Some(thread) if thread.listens_to(signal) => thread.notify(),

@@ -3,7 +3,7 @@
 //! A [`Cgroup`] is a node of the one hierarchy. The thread refers to its group; that it has none means the root, so that
 //! who makes no groups pays for none. A group does not know its members: they are looked for among all threads, and only
 //! counted here. [`members`] has how threads come, move and go, [`hierarchy`] the rules of the tree, [`freezer`] how
-//! threads are held. The files by which programs see all that are in [`crate::cgroup`], which is above threads.
+//! threads are held, [`memory_groups`] whom their memory is charged to. The files by which programs see all that are in [`crate::cgroup`], which is above threads.
 //!
 //! Locking: [`HIERARCHY`], which sleeps, is held around every change of the tree of groups and of their settings, and
 //! around moves of threads. Then the lock of the [`Tree`], under which threads are counted; then a process's signal
@@ -13,16 +13,18 @@
 pub(crate) mod freezer;
 mod hierarchy;
 pub(crate) mod members;
+mod memory_groups;
 
 use alloc::sync::Arc;
 use core::ops::Bound;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use abi::Result;
-use collections::{Map, try_arc, try_arc_slice};
+use collections::{Map, Vec, try_arc, try_arc_slice};
 use fs::{Kgid, Kuid, Timestamp};
 use machine::sync::{LockedBy, SpinLock};
-use sched::{Mutex, WaitQueue};
+use memory::{Notifier, OwnedGroup};
+use sched::Mutex;
 
 use self::members::Members;
 use super::tree::{TREE, Tree};
@@ -43,12 +45,14 @@ bitflags::bitflags! {
     pub struct Controllers: u32 {
         /// Numbers of tasks.
         const PIDS = 1;
+        /// Memory: `memory::MemoryGroup`.
+        const MEMORY = 2;
     }
 }
 
 impl Controllers {
     /// In the order in which they are listed, by name.
-    pub const NAMES: [(Self, &'static str); 1] = [(Self::PIDS, "pids")];
+    pub const NAMES: [(Self, &'static str); 2] = [(Self::MEMORY, "memory"), (Self::PIDS, "pids")];
     /// Those that go by threads: they may be had in a threaded subtree.
     pub const THREADED: Self = Self::PIDS;
 }
@@ -73,15 +77,16 @@ pub struct Cgroup {
     pub(crate) events: Notifier,
     /// Of `pids.events`, and of `pids.events.local`.
     pub(crate) pids_events: [Notifier; 2],
+    /// What its processes' memory is charged to, if it has the controller; else that of the next one above that has.
+    memory: SpinLock<Option<Arc<OwnedGroup>>>,
 }
 
 /// What is set of a group and below it.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) is_removed: bool,
-    by_name: Map<Arc<[u8]>, Arc<Cgroup>>,
-    /// The same, in the order in which they were made.
-    by_id: Map<u64, Arc<Cgroup>>,
+    /// By their numbers, in the order in which they were made.
+    children: Map<u64, Arc<Cgroup>>,
     threaded_children: usize,
     /// Groups below it.
     pub(crate) descendants: usize,
@@ -99,8 +104,8 @@ pub(crate) struct Owners {
     pub(crate) directory: Owner,
     /// Whom it was made for: who owns its files.
     pub(crate) made_for: Owner,
-    /// Of files that were given to others or whose mode was changed, by their place in the list of files.
-    pub(crate) files: Map<usize, Owner>,
+    /// Of files that were given to others or whose mode was changed, with their places in the list of files.
+    pub(crate) files: Vec<(usize, Owner)>,
 }
 
 /// Owner and permission bits.
@@ -121,39 +126,9 @@ impl Default for Owner {
     }
 }
 
-/// Tells those that wait for a file to change.
-#[derive(Debug)]
-pub(crate) struct Notifier {
-    version: AtomicU64,
-    /// It has changed since those that wait were told.
-    is_untold: AtomicBool,
-    pub(crate) changed: WaitQueue,
-}
-
-impl Notifier {
-    const fn new() -> Self {
-        Self {
-            version: AtomicU64::new(1),
-            is_untold: AtomicBool::new(false),
-            changed: WaitQueue::new(),
-        }
-    }
-
-    /// How often it has changed.
-    pub(crate) fn version(&self) -> u64 {
-        self.version.load(Ordering::SeqCst)
-    }
-
-    /// It has changed. Somebody is to call [`Cgroup::tell`] when there is no lock held.
-    fn count(&self) {
-        self.version.fetch_add(1, Ordering::SeqCst);
-        self.is_untold.store(true, Ordering::SeqCst);
-    }
-
-    fn tell(&self) {
-        if self.is_untold.swap(false, Ordering::SeqCst) {
-            self.changed.wake_all();
-        }
+impl Settings {
+    fn child(&self, name: &[u8]) -> Option<&Arc<Cgroup>> {
+        self.children.values().find(|child| *child.name == *name)
     }
 }
 
@@ -178,8 +153,7 @@ impl Cgroup {
             made: Timestamp::now(),
             settings: SpinLock::new(Settings {
                 is_removed: false,
-                by_name: Map::new(),
-                by_id: Map::new(),
+                children: Map::new(),
                 threaded_children: 0,
                 descendants: 0,
                 max_depth: usize::MAX,
@@ -193,10 +167,11 @@ impl Cgroup {
             owners: SpinLock::new(Owners {
                 directory: owner,
                 made_for: owner,
-                files: Map::new(),
+                files: Vec::new(),
             }),
             events: Notifier::new(),
             pids_events: [const { Notifier::new() }; 2],
+            memory: SpinLock::new(None),
         })?)
     }
 
@@ -278,13 +253,13 @@ impl Cgroup {
     /// The child of this name.
     #[must_use]
     pub fn child(&self, name: &[u8]) -> Option<Arc<Self>> {
-        self.settings.lock().by_name.get(name).cloned()
+        self.settings.lock().child(name).cloned()
     }
 
     /// Its children.
     #[must_use]
     pub fn child_count(&self) -> usize {
-        self.settings.lock().by_id.len()
+        self.settings.lock().children.len()
     }
 
     /// The first child whose number is at least `id`.
@@ -292,7 +267,7 @@ impl Cgroup {
     pub fn child_from(&self, id: u64) -> Option<Arc<Self>> {
         let settings = self.settings.lock();
         settings
-            .by_id
+            .children
             .first_from(&id)
             .map(|(_, child)| child.clone())
     }
@@ -327,7 +302,7 @@ fn next_beside(group: &Arc<Cgroup>, top: &Arc<Cgroup>) -> Option<Arc<Cgroup>> {
         let parent = at.parent.as_ref()?;
         let behind = (Bound::Excluded(at.id), Bound::Unbounded);
         let settings = parent.settings.lock();
-        if let Some((_, next)) = settings.by_id.range(behind).next() {
+        if let Some((_, next)) = settings.children.range(behind).next() {
             return Some(next.clone());
         }
         drop(settings);

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use net::NetNamespace;
 
 use super::pid_namespace::PidNamespace;
+use crate::cgroup::CgroupNamespace;
 use crate::ipc::IpcNamespace;
 use crate::uts::UtsNamespace;
 
@@ -20,6 +21,8 @@ pub struct NsProxy {
     pub ipc: Arc<IpcNamespace>,
     /// Its network.
     pub net: Arc<NetNamespace>,
+    /// From which control group on it sees those; none for the root.
+    pub cgroup: Option<Arc<CgroupNamespace>>,
     /// That of the processes it makes; its own stays for life.
     pub pid_for_children: PidNamespace,
 }

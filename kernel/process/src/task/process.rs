@@ -187,6 +187,11 @@ impl Process {
         drop(old);
     }
 
+    /// Puts a process that has no thread yet into a group.
+    pub(crate) fn start_in_memory_group(&self, group: Option<Arc<OwnedGroup>>) {
+        *self.memory_group.lock() = group;
+    }
+
     /// Has the process's memory group charged for what a thread of its allocates: each thread does it first of all, so
     /// that none misses a move.
     pub(crate) fn charge_to_group(&self, kernel: &sched::Thread) {

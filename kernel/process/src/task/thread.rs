@@ -18,6 +18,7 @@ use collections::try_arc;
 use fs::{Credentials, Kuid};
 use machine::sync::{LockedBy, SpinLock};
 
+use crate::cgroup::CgroupNamespace;
 use crate::completion::Completion;
 use crate::ipc::IpcNamespace;
 use crate::ipc::undo::UndoList;
@@ -259,6 +260,12 @@ impl Thread {
     pub fn set_undo_list(&self, list: Option<Arc<UndoList>>) {
         let old = core::mem::replace(&mut *self.undo_list.lock(), list);
         drop(old);
+    }
+
+    /// The cgroup namespace that it is in; none for the initial one.
+    #[must_use]
+    pub fn cgroup_namespace(&self) -> Option<Arc<CgroupNamespace>> {
+        self.namespaces.lock().cgroup.clone()
     }
 
     /// The PID namespace of the processes it makes.

@@ -16,7 +16,7 @@ const LEAF: usize = 16;
 /// Something of each account.
 #[derive(Debug)]
 pub struct Table<T: 'static> {
-    leaves: [Once<&'static [T; LEAF]>; LEAVES],
+    leaves: [Once<&'static [T]>; LEAVES],
     make: fn() -> T,
 }
 
@@ -43,8 +43,13 @@ impl<T: 'static> Table<T> {
     pub fn make(&self, number: usize) -> Result<&'static T, OutOfMemory> {
         let once = self.leaves.get(number / LEAF).ok_or(OutOfMemory)?;
         let leaf = once.try_call_once(|| {
-            let leaf = heap::try_box(core::array::from_fn(|_| (self.make)()))?;
-            Ok::<_, OutOfMemory>(&*Box::leak(leaf))
+            // One after the other: all of them are too large for a kernel stack.
+            let mut leaf = heap::Vec::try_with_capacity(LEAF).map_err(|_| OutOfMemory)?;
+            for _ in 0..LEAF {
+                leaf.try_push((self.make)()).map_err(|_| OutOfMemory)?;
+            }
+            let leaf: &'static [T] = Box::leak(heap::try_box(leaf)?);
+            Ok::<_, OutOfMemory>(leaf)
         })?;
         leaf.get(number % LEAF).ok_or(OutOfMemory)
     }

@@ -30,6 +30,14 @@ impl Cgroup {
         }
         let id = NEXT_ID.fetch_add(NUMBERS, Ordering::Relaxed);
         let child = Self::new(Some(self), name, id, owner)?;
+        if self
+            .settings
+            .lock()
+            .subtree_control
+            .contains(Controllers::MEMORY)
+        {
+            child.open_memory()?;
+        }
         self.enter_child(&child)?;
         for above in self.up() {
             above.settings.lock().descendants += 1;
@@ -48,18 +56,10 @@ impl Cgroup {
 
     fn enter_child(&self, child: &Arc<Self>) -> Result<()> {
         let mut settings = self.settings.lock();
-        if settings.by_name.contains_key(&child.name) {
+        if settings.child(&child.name).is_some() {
             return Err(Errno::EEXIST);
         }
-        settings
-            .by_name
-            .try_insert(child.name.clone(), child.clone())?;
-        let listed = settings.by_id.try_insert(child.id, child.clone());
-        if listed.is_err() {
-            // Not the last reference: the caller has one.
-            settings.by_name.remove(&child.name);
-        }
-        listed.map(drop)?;
+        settings.children.try_insert(child.id, child.clone())?;
         Ok(())
     }
 
@@ -92,9 +92,11 @@ impl Cgroup {
         self.settings.lock().is_removed = true;
         let mut settings = parent.settings.lock();
         settings.threaded_children -= usize::from(self.is_threaded());
-        settings.by_id.remove(&self.id);
-        settings.by_name.remove(&self.name);
+        // Not the last reference: the caller has one.
+        settings.children.remove(&self.id);
         drop(settings);
+        let memory = self.memory.lock().take();
+        drop(memory);
         for above in self.up().skip(1) {
             above.settings.lock().descendants -= 1;
             above.dying.fetch_add(1, Ordering::Relaxed);
@@ -230,9 +232,19 @@ impl Cgroup {
             at = child.id + 1;
         }
         let needs_no_threads = self.check_enable(enable)?;
+        if enable.contains(Controllers::MEMORY)
+            && let Err(errno) = self.open_memory_below()
+        {
+            self.close_memory_below();
+            return Err(errno);
+        }
         {
             let tree = tree::lock();
             if needs_no_threads && self.members.get(&tree).threads > 0 {
+                drop(tree);
+                if enable.contains(Controllers::MEMORY) {
+                    self.close_memory_below();
+                }
                 return Err(Errno::EBUSY);
             }
             self.settings.lock().subtree_control = (old | enable) - disable;
@@ -264,13 +276,24 @@ impl Cgroup {
 
     /// Controllers came to its children, or were taken from them: their settings are as at first.
     fn settle_children(self: &Arc<Self>, changed: Controllers) {
-        let mut at = 0;
-        while let Some(child) = self.child_from(at) {
-            if changed.contains(Controllers::PIDS) {
+        if changed.contains(Controllers::PIDS) {
+            let mut at = 0;
+            while let Some(child) = self.child_from(at) {
                 child.reset_pids();
+                at = child.id + 1;
+                sched::cond_resched();
             }
-            at = child.id + 1;
-            sched::cond_resched();
+        }
+        if changed.contains(Controllers::MEMORY) {
+            let has_it = self
+                .settings
+                .lock()
+                .subtree_control
+                .contains(Controllers::MEMORY);
+            if !has_it {
+                self.close_memory_below();
+            }
+            self.charge_members();
         }
     }
 

@@ -204,11 +204,15 @@ pub(crate) fn join(
     child: &Thread,
     into: Option<&Arc<Cgroup>>,
 ) -> Result<()> {
+    let is_process = !Arc::ptr_eq(child.process(), parent.process());
     let group = match into {
         Some(group) => group.parent().is_some().then(|| group.clone()),
         None => parent.cgroup_in(tree).clone(),
     };
     let Some(group) = group else {
+        if into.is_some() && is_process {
+            child.process().start_in_memory_group(None);
+        }
         return Ok(());
     };
     if group.members.get(tree).is_removed {
@@ -221,6 +225,10 @@ pub(crate) fn join(
     group.count_thread(tree, true);
     if group.members.get(tree).freezes {
         freezer::ask(child, true);
+    }
+    // It has inherited that of its parent, which may be moving.
+    if is_process {
+        child.process().start_in_memory_group(group.payer());
     }
     child.in_cgroup.store(true, Ordering::SeqCst);
     *child.cgroup_mut(tree) = Some(group);
@@ -319,6 +327,7 @@ pub(crate) fn migrate(thread: &Arc<Thread>, is_process: bool, to: &Arc<Cgroup>) 
     while move_all(thread.process(), to) {
         sched::cond_resched();
     }
+    thread.process().set_memory_group(to.payer());
 }
 
 fn move_all(process: &Process, to: &Arc<Cgroup>) -> bool {
