@@ -66,6 +66,8 @@ impl Filter {
 pub(crate) struct Plan {
     pub(crate) purpose: Purpose,
     pub(crate) enter: Enter,
+    /// The door of the container's control group.
+    pub(crate) cgroup: Option<OwnedFd>,
     pub(crate) stdio: Stdio,
     pub(crate) credentials: Credentials,
     pub(crate) umask: Option<Mode>,
@@ -165,6 +167,15 @@ pub(crate) fn start(plan: &Plan, forked: impl FnOnce(Pid)) -> Result<Started, Fa
 }
 
 fn run(plan: &Plan, report: Report<'_>) {
+    // First of all, so that everything else is the container's, and charged to it.
+    if let Some(door) = plan
+        .cgroup
+        .as_ref()
+        .filter(|_| plan.purpose == Purpose::Run)
+        && let Err(errno) = enter_cgroup(door)
+    {
+        return fail(report, Stage::Session, errno);
+    }
     match plan.enter.join_pids(plan.purpose) {
         Ok(None) => {}
         // This one is done: its sibling goes on.
@@ -244,6 +255,12 @@ fn become_program(plan: &Plan, report: Report<'_>) -> Result<(), Failed> {
         stage: Stage::Exec,
         errno: exec_first(plan),
     })
+}
+
+/// Comes into the container's control group, which is all that it sees of them.
+fn enter_cgroup(door: &OwnedFd) -> Result<(), Errno> {
+    rustix::io::write(door, b"0")?;
+    sys::unshare_cgroups()
 }
 
 fn set_oom_score(score: &CString) -> Result<(), Errno> {

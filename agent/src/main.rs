@@ -10,6 +10,7 @@
 
 mod boot;
 mod capabilities;
+mod cgroups;
 mod child;
 mod enter;
 mod events;

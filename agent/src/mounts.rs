@@ -113,6 +113,14 @@ fn prepare_all(shared: &Path, wanted: Wanted<'_>) -> Answer<Vec<Prepared>> {
         .collect::<Answer<_>>()?;
     if wanted.pid_namespace {
         defer(&mut all);
+    } else if let Some(shown) = all.iter_mut().find(|mount| is_cgroup(&mount.kind)) {
+        // It would show the groups of all containers.
+        if !shown.optional {
+            return Err(Refusal::unsupported(
+                "a mount of control groups needs a PID namespace of the container's own",
+            ));
+        }
+        shown.absent = true;
     }
     Ok(all)
 }
@@ -124,12 +132,18 @@ fn defer(all: &mut [Prepared]) {
         let destination = PathBuf::from(OsStr::from_bytes(mount.destination.as_bytes()));
         let is_proc = matches!(&mount.kind, Kind::FileSystem { kind, .. } if **kind == *c"proc");
         let covers = matches!(mount.kind, Kind::Mask | Kind::ReadOnly);
+        // What shows control groups does so from the container's own on, as its first process sees them.
+        let is_cgroup = is_cgroup(&mount.kind);
         let is_above = shown.iter().any(|below| destination.starts_with(below));
-        mount.late = is_proc || covers || is_above;
-        if is_proc {
+        mount.late = is_proc || is_cgroup || covers || is_above;
+        if is_proc || is_cgroup {
             shown.push(destination);
         }
     }
+}
+
+fn is_cgroup(kind: &Kind) -> bool {
+    matches!(kind, Kind::FileSystem { kind, .. } if **kind == *c"cgroup2")
 }
 
 /// The kernel's file systems (proc(5), `/proc/filesystems`); empty when they cannot be read.
@@ -145,7 +159,7 @@ fn leave_out(all: &mut [Prepared], known: &[String]) {
     for mount in all {
         if let (Kind::FileSystem { kind, .. }, true) = (&mount.kind, mount.optional) {
             let is_known = known.iter().any(|name| name.as_bytes() == kind.as_bytes());
-            mount.absent = !known.is_empty() && !is_known;
+            mount.absent |= !known.is_empty() && !is_known;
         }
     }
 }
@@ -228,9 +242,14 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
             } else {
                 &mount.source
             };
+            // There is the second version only, by either name.
+            let kind = match mount.type_.as_str() {
+                "cgroup" => "cgroup2",
+                other => other,
+            };
             (
                 Kind::FileSystem {
-                    kind: c_string(&mount.type_)?,
+                    kind: c_string(kind)?,
                     devices,
                 },
                 source.clone(),

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitStatus};
 use tokio::sync::watch;
 
+use crate::cgroups::Cgroup;
 use crate::guest::Namespaces;
 use crate::mounting::Prepared;
 use crate::processes::{self, Snapshot};
@@ -76,6 +77,8 @@ pub(crate) struct Container {
     pub(crate) sysctls: Vec<(CString, CString)>,
     /// How many of its processes died for want of memory, as far as that was seen.
     pub(crate) oom_kills: u64,
+    /// Its control group, where the kernel has those.
+    pub(crate) cgroup: Option<Arc<Cgroup>>,
 }
 
 /// Host and domain name of a container; empty ones are left as they are.
@@ -235,9 +238,7 @@ impl Pod {
             if rest.is_empty() || Instant::now() > deadline {
                 return;
             }
-            for pid in rest {
-                processes::signal(pid, Signal::KILL);
-            }
+            self.kill_each(container, rest);
             while let Ok(Some((pid, status))) =
                 rustix::process::wait(rustix::process::WaitOptions::NOHANG)
             {
@@ -247,8 +248,26 @@ impl Pod {
         }
     }
 
+    /// Kills the members of a container: by its control group all at once, and those that they make meanwhile.
+    pub(crate) fn kill_each(&self, container: &str, members: Vec<i32>) {
+        match self.cgroup(container) {
+            Some(cgroup) => cgroup.kill(),
+            None => members.into_iter().for_each(|pid| {
+                processes::signal(pid, Signal::KILL);
+            }),
+        }
+    }
+
+    /// The control group of a container.
+    pub(crate) fn cgroup(&self, container: &str) -> Option<Arc<Cgroup>> {
+        self.lock().container(container).ok()?.cgroup.clone()
+    }
+
     /// The pids of a container's living processes.
     pub(crate) fn members(&self, container: &str) -> Vec<i32> {
+        if let Some(cgroup) = self.cgroup(container) {
+            return cgroup.members();
+        }
         let snapshot = Snapshot::take();
         let table = self.lock();
         let only = table.containers.len() == 1;
@@ -273,6 +292,15 @@ impl Pod {
     pub(crate) fn note_oom(&self, container: Option<&str>) {
         let total = stats::oom_kills();
         let mut table = self.lock();
+        // A control group knows its own.
+        let mut is_news = false;
+        for container in table.containers.values_mut() {
+            if let Some(cgroup) = &container.cgroup {
+                let now = cgroup.oom_kills();
+                is_news |= now > container.oom_kills;
+                container.oom_kills = now;
+            }
+        }
         let fresh = total.saturating_sub(table.oom_kills_seen);
         table.oom_kills_seen = total;
         // What nobody knows the container of is the one container's.
@@ -282,11 +310,11 @@ impl Pod {
             None if only => table.containers.values_mut().next(),
             None => None,
         };
-        if let Some(container) = container {
+        if let Some(container) = container.filter(|container| container.cgroup.is_none()) {
             container.oom_kills += fresh;
         }
         drop(table);
-        if fresh > 0 {
+        if fresh > 0 || is_news {
             self.tell();
         }
     }
@@ -356,9 +384,7 @@ impl Pod {
         self.tell();
         if early.is_some() && exec.is_empty() {
             // The first process was gone before it was known as such.
-            for pid in self.members(container) {
-                processes::signal(pid, Signal::KILL);
-            }
+            self.kill_each(container, self.members(container));
         }
     }
 }

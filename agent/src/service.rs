@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use rustix::process::Signal;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
+use crate::cgroups::Cgroup;
 use crate::events::Told;
 use crate::guest::{self, Namespaces, Which, not_yet};
 use crate::mounting;
@@ -67,11 +68,7 @@ impl AgentService for Service {
         _: &TtrpcContext,
         request: UpdateContainerRequest,
     ) -> ttrpc::Result<Empty> {
-        let known = self.pod.lock().container(&request.id).map(drop);
-        answered(known.and_then(|()| match request.memory_limit_bytes {
-            Some(_) => Err(not_yet("a memory limit of one container")),
-            None => Ok(Empty::default()),
-        }))
+        self.blocking(move |pod| update(pod, &request)).await
     }
 
     async fn pause_container(
@@ -79,8 +76,8 @@ impl AgentService for Service {
         _: &TtrpcContext,
         request: PauseContainerRequest,
     ) -> ttrpc::Result<Empty> {
-        let known = self.pod.lock().container(&request.id).map(drop);
-        answered(known.and(Err(not_yet("pausing one container"))))
+        self.blocking(move |pod| freeze(pod, &request.id, true))
+            .await
     }
 
     async fn resume_container(
@@ -88,8 +85,8 @@ impl AgentService for Service {
         _: &TtrpcContext,
         request: ResumeContainerRequest,
     ) -> ttrpc::Result<Empty> {
-        let known = self.pod.lock().container(&request.id).map(drop);
-        answered(known.and(Err(not_yet("resuming one container"))))
+        self.blocking(move |pod| freeze(pod, &request.id, false))
+            .await
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
@@ -312,6 +309,7 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
             Refusal::system(what, errno)
         })?;
     }
+    let cgroup = Cgroup::make(&request.id, &request.cgroup)?.map(Arc::new);
     let place = Place {
         root: &root,
         shared,
@@ -323,7 +321,11 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         read_only: &request.readonly_paths,
         pid_namespace: namespaces.pids != Which::Pod,
     };
-    let mounted = mounts::mount_all(place, wanted, || pod.forked())?;
+    let mounted = mounts::mount_all(place, wanted, || pod.forked()).inspect_err(|_| {
+        if let Some(cgroup) = &cgroup {
+            cgroup.remove();
+        }
+    })?;
     let container = Container {
         root,
         mounts: mounted.destinations,
@@ -336,6 +338,7 @@ fn create(pod: &Pod, request: &CreateContainerRequest) -> Answer<CreateContainer
         sysctls: guest::sysctls(request, &namespaces)?,
         namespaces,
         oom_kills: 0,
+        cgroup,
     };
     pod.lock().insert(&request.id, container)?;
     Ok(CreateContainerResponse {
@@ -355,6 +358,29 @@ fn check_shared(pod: &Pod, namespaces: &Namespaces) -> Answer<()> {
     Ok(())
 }
 
+/// Changes the limits of a container.
+fn update(pod: &Pod, request: &UpdateContainerRequest) -> Answer<Empty> {
+    pod.lock().container(&request.id)?;
+    let mut settings = request.cgroup.clone();
+    if let Some(limit) = request.memory_limit_bytes {
+        settings.insert("memory.max".to_owned(), limit.to_string());
+    }
+    match pod.cgroup(&request.id) {
+        Some(cgroup) => cgroup.set(&settings)?,
+        None if settings.is_empty() => {}
+        None => return Err(not_yet("limits of one container")),
+    }
+    Ok(Empty::default())
+}
+
+/// Has a container's processes stand still, or go on.
+fn freeze(pod: &Pod, id: &str, freezes: bool) -> Answer<Empty> {
+    pod.lock().container(id)?;
+    let cgroup = pod.cgroup(id);
+    let cgroup = cgroup.ok_or_else(|| not_yet("pausing one container"))?;
+    cgroup.freeze(freezes).map(|()| Empty::default())
+}
+
 fn delete(pod: &Pod, id: &str) -> Answer<Empty> {
     pod.lock().container(id)?;
     if !pod.members(id).is_empty() {
@@ -363,6 +389,9 @@ fn delete(pod: &Pod, id: &str) -> Answer<Empty> {
     let Some(container) = pod.lock().remove(id) else {
         return Ok(Empty::default());
     };
+    if let Some(cgroup) = &container.cgroup {
+        cgroup.remove();
+    }
     let forked = || pod.forked();
     mounting::unmount_each(&container.root, &container.mounts, &container.made, forked)?;
     Ok(Empty::default())
@@ -373,8 +402,13 @@ fn signal(pod: &Pod, request: &SignalProcessRequest) -> Answer<Empty> {
         .ok_or_else(|| Refusal::invalid(format!("there is no signal {}", request.signal)))?;
     if request.all {
         pod.lock().container(&request.container_id)?;
-        for pid in pod.members(&request.container_id) {
-            processes::signal(pid, signal);
+        let members = pod.members(&request.container_id);
+        if signal == Signal::KILL {
+            pod.kill_each(&request.container_id, members);
+        } else {
+            for pid in members {
+                processes::signal(pid, signal);
+            }
         }
         return Ok(Empty::default());
     }

@@ -223,6 +223,7 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
             "the working directory \"{cwd}\" is not absolute"
         )));
     }
+    let cgroup = pod.lock().container(&request.container_id)?.cgroup.clone();
     let umask = request
         .user
         .as_ref()
@@ -231,6 +232,7 @@ fn plan(pod: &Pod, request: &StartProcessRequest, root: &CString, stdio: Stdio) 
     Ok(Plan {
         purpose: Purpose::Run,
         enter: enter(pod, request, root)?,
+        cgroup: cgroup.map(|cgroup| cgroup.door()).transpose()?,
         stdio,
         credentials: user.credentials,
         umask: umask.map(|umask| Mode::from_raw_mode(umask & 0o777)),

@@ -23,6 +23,14 @@ pub(crate) fn of(pod: &Pod, container: &str) -> Answer<StatsResponse> {
     let memory = read("/proc/meminfo");
     stats.guest_memory_bytes = kilobytes(&memory, "MemTotal:") * 1024;
     stats.guest_available_bytes = kilobytes(&memory, "MemAvailable:") * 1024;
+    if let Some(cgroup) = pod.cgroup(container) {
+        stats.memory_bytes = cgroup.number("memory.current").unwrap_or(0);
+        stats.memory_peak_bytes = cgroup.number("memory.peak").unwrap_or(0);
+        stats.memory_limit_bytes = cgroup.number("memory.max").unwrap_or(0);
+        stats.inactive_file_bytes = cgroup.keyed("memory.stat", "inactive_file");
+        stats.tasks = cgroup.number("pids.current").unwrap_or(0);
+        stats.task_limit = cgroup.number("pids.max").unwrap_or(0);
+    }
     for pid in members {
         let used = used(&read(&format!("/proc/{pid}/stat")));
         stats.cpu_ns += nanoseconds(used.ticks, ticks);

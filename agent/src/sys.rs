@@ -209,6 +209,13 @@ pub(crate) fn unshare_ipc() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWIPC) }
 }
 
+/// Makes the control group that the calling thread, which must be the only one to expect otherwise, is in the root of what
+/// it sees of them.
+pub(crate) fn unshare_cgroups() -> Result<(), Errno> {
+    // SAFETY: as above: descriptors stay shared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }
+}
+
 /// A server of ttrpc on such a socket, for the runtime that this is called in.
 pub(crate) fn ttrpc_server(listener: OwnedFd) -> ttrpc::Result<ttrpc::r#async::Server> {
     let server = ttrpc::r#async::Server::new();

@@ -227,14 +227,14 @@ mod tests {
     fn what_limits_nothing_is_dropped_and_named() {
         let document = json!({"linux": {
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
-            "resources": {"memory": {"reservation": 2}}
+            "resources": {"memory": {"kernel": 2}}
         }});
         let dropped = check("", &document).unwrap();
         let paths: Vec<_> = dropped.iter().map(|field| &*field.path).collect();
         assert_eq!(
             paths,
             [
-                "linux.resources.memory.reservation",
+                "linux.resources.memory.kernel",
                 "linux.sysctl.net.ipv4.ip_unprivileged_port_start"
             ]
         );

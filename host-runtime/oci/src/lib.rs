@@ -114,6 +114,7 @@ fn container(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciError> {
             // Refused above when the list lacks one; of networks the microVM is the container's own.
             namespaces: own_namespaces(),
             sysctls: sysctls(linux),
+            cgroup: resources::group(linux.resources().as_ref())?,
             ..Default::default()
         },
         init: StartProcessRequest {

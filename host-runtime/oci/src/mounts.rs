@@ -54,7 +54,7 @@ fn guest_mount(mount: &OciMount) -> Mount {
     };
     Mount {
         destination: mount.destination().display().to_string(),
-        // The guest has no message queues and no cgroups of its own yet, and says so by their absence.
+        // What the guest's kernel does not have it says by its absence.
         optional: matches!(fstype.as_str(), "mqueue" | "cgroup" | "cgroup2" | "sysfs"),
         type_: fstype,
         options: mount.options().clone().unwrap_or_default(),

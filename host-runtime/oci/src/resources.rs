@@ -1,4 +1,7 @@
-//! `linux.resources`: what becomes the microVM's size or its cgroup's limits, what holds in any, and what is refused.
+//! `linux.resources`: what becomes the microVM's size or its cgroup's limits, what the container's control group in the guest
+//! is set to, what holds in any, and what is refused.
+
+use std::collections::HashMap;
 
 use oci_spec::runtime::{
     LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources,
@@ -41,9 +44,6 @@ impl CpuLimits {
 pub(super) fn size(resources: Option<&LinuxResources>) -> Result<Size, OciError> {
     if let Some(resources) = resources {
         resources.devices().iter().flatten().try_for_each(device)?;
-        if resources.pids().is_some_and(|pids| pids.limit() > 0) {
-            return Err(unsupported("linux.resources.pids.limit"));
-        }
     }
     let limits = cpu_limits(resources.and_then(|resources| resources.cpu().as_ref()));
     Ok(Size {
@@ -51,6 +51,56 @@ pub(super) fn size(resources: Option<&LinuxResources>) -> Result<Size, OciError>
         limits,
         memory_bytes: memory(resources.and_then(|resources| resources.memory().as_ref()))?,
     })
+}
+
+/// Files of control groups (version 2) that the guest's kernel has for containers, and that mean the same there.
+const UNIFIED: [&str; 8] = [
+    "memory.high",
+    "memory.low",
+    "memory.max",
+    "memory.min",
+    "memory.oom.group",
+    "memory.swap.high",
+    "memory.swap.max",
+    "pids.max",
+];
+
+/// What the container's control group in the guest is set to: files of version 2, from the fields of version 1 as runc
+/// has it, and what `unified` says over them.
+pub(super) fn group(
+    resources: Option<&LinuxResources>,
+) -> Result<HashMap<String, String>, OciError> {
+    let mut files = HashMap::new();
+    let Some(resources) = resources else {
+        return Ok(files);
+    };
+    let mut set = |name: &str, value: i64| files.insert(name.to_owned(), value.to_string());
+    if let Some(memory) = resources.memory() {
+        let positive = |value: Option<i64>| value.filter(|value| *value > 0);
+        let limit = positive(memory.limit());
+        if let Some(limit) = limit {
+            set("memory.max", limit);
+            // There it is for memory and swap together.
+            if let Some(both) = positive(memory.swap()) {
+                set("memory.swap.max", both.saturating_sub(limit).max(0));
+            }
+        }
+        if let Some(reservation) = positive(memory.reservation()) {
+            set("memory.low", reservation);
+        }
+    }
+    if let Some(limit) = resources.pids().as_ref().map(|pids| pids.limit())
+        && limit > 0
+    {
+        set("pids.max", limit);
+    }
+    for (name, value) in resources.unified().iter().flatten() {
+        if !UNIFIED.contains(&name.as_str()) {
+            return Err(unsupported(&format!("{name} in linux.resources.unified")));
+        }
+        files.insert(name.clone(), value.clone());
+    }
+    Ok(files)
 }
 
 /// The devices that containers have in the guest: character devices, by major and minor number. All others are absent,
@@ -139,7 +189,7 @@ fn cpus(limits: &CpuLimits) -> Result<u32, OciError> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{CpuLimits, Size, size};
+    use super::{CpuLimits, Size, group, size};
 
     fn of(resources: Value) -> Result<Size, String> {
         let resources = serde_json::from_value(resources).expect("resources");
@@ -176,6 +226,40 @@ mod tests {
     }
 
     #[test]
+    fn the_guest_gets_files_of_version_two() {
+        let of = |resources: Value| {
+            let resources = serde_json::from_value(resources).expect("resources");
+            let files = group(Some(&resources)).map_err(|error| error.to_string())?;
+            let mut files: Vec<_> = files.into_iter().collect();
+            files.sort();
+            Ok::<_, String>(files)
+        };
+        let expected = |files: &[(&str, &str)]| {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            Ok(files.iter().map(own).collect::<Vec<_>>())
+        };
+        let limits = json!({
+            "memory": {"limit": 1_000_000, "swap": 3_000_000, "reservation": 5},
+            "pids": {"limit": 9},
+            "unified": {"memory.high": "7", "pids.max": "8"}
+        });
+        assert_eq!(
+            of(limits),
+            expected(&[
+                ("memory.high", "7"),
+                ("memory.low", "5"),
+                ("memory.max", "1000000"),
+                ("memory.swap.max", "2000000"),
+                ("pids.max", "8"),
+            ])
+        );
+        let none = json!({"memory": {"limit": -1, "swap": -1}, "pids": {"limit": -1}});
+        assert_eq!(of(none), expected(&[]));
+        let said = of(json!({"unified": {"hugetlb.2MB.max": "1"}})).expect_err("hugetlb");
+        assert!(said.contains("hugetlb.2MB.max"), "{said}");
+    }
+
+    #[test]
     fn what_a_size_cannot_say_is_refused_by_name() {
         for (resources, word) in [
             (json!({"memory": {"limit": 1_048_576}}), "memory limit"),
@@ -184,7 +268,6 @@ mod tests {
                 json!({"memory": {"limit": 134_217_728, "swap": 1}}),
                 "memory.swap",
             ),
-            (json!({"pids": {"limit": 9}}), "linux.resources.pids.limit"),
             (
                 json!({"devices": [{"allow": false, "type": "c", "major": 1, "minor": 3}]}),
                 "1:3",

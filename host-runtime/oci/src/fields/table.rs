@@ -29,7 +29,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "mounts.type",
         Guest,
-        "proc, tmpfs, devpts, devtmpfs, sysfs, mqueue, bind; a container starts without sysfs, mqueue, cgroup and cgroup2 where the guest has none; other types are refused",
+        "proc, tmpfs, devpts, devtmpfs, sysfs, mqueue, cgroup, cgroup2, bind; either name of control groups shows version 2, from the container's own group on; a container starts without sysfs, mqueue and control groups where the guest has none; other types are refused",
     ),
     field(
         "mounts.source",
@@ -151,17 +151,17 @@ pub const FIELDS: &[Field] = &[
     field(
         "linux.resources.memory.limit",
         Host,
-        "the memory of the microVM; its cgroup has that and what its own processes take",
+        "the memory of the microVM; its cgroup has that and what its own processes take; in the guest, memory.max of the container's control group",
     ),
     field(
         "linux.resources.memory.swap",
         Host,
-        "the guest has no swap, so this holds when it is not below the limit",
+        "the guest has no swap, so this holds when it is not below the limit; memory.swap.max of the control group",
     ),
     field(
         "linux.resources.memory.reservation",
-        Dropped,
-        "a wish for when the host is short of memory, no limit",
+        Guest,
+        "memory.low of the container's control group",
     ),
     field(
         "linux.resources.memory.kernel",
@@ -236,8 +236,8 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "linux.resources.pids.limit",
-        Refused,
-        "the guest's kernel has no limit for it; -1 and 0 are none",
+        Guest,
+        "pids.max of the container's control group; -1 and 0 are none",
     ),
     field(
         "linux.resources.blockIO",
@@ -257,8 +257,8 @@ pub const FIELDS: &[Field] = &[
     field("linux.resources.rdma", Refused, "the guest has no RDMA"),
     field(
         "linux.resources.unified",
-        Refused,
-        "the pod's cgroup does not have it",
+        Guest,
+        "of the container's control group: memory.max, high, low, min, oom.group, swap.max, swap.high and pids.max; others are refused",
     ),
     field(
         "linux.intelRdt",
