@@ -427,6 +427,55 @@ static void times(void) {
     close(server);
 }
 
+static void show_file(const char *path) {
+    char text[64] = "";
+    int fd = open(path, O_RDONLY);
+    long len = read(fd, text, sizeof text - 1);
+    say("%s: %s", path, len > 0 ? text : "nothing\n");
+    close(fd);
+}
+
+static void set_file(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY);
+    show_result(text, write(fd, text, strlen(text)));
+    close(fd);
+}
+
+// What can be set is a network's own.
+static void settings(void) {
+    show_file("/proc/sys/net/ipv4/ip_local_port_range");
+    set_file("/proc/sys/net/ipv4/ip_local_port_range", "50001 50000");
+    set_file("/proc/sys/net/ipv4/ip_local_port_range", "50000 50003");
+    show_file("/proc/sys/net/ipv4/ip_local_port_range");
+    int fds[5];
+    for (int i = 0; i < 5; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        SHOW(bind_to(fds[i], "127.0.0.1", 0));
+    }
+    for (int i = 0; i < 5; i++) close(fds[i]);
+    set_file("/proc/sys/net/ipv4/ip_local_port_range", "32768 60999");
+    set_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "80");
+    pid_t child = fork_clean();
+    if (child == 0) {
+        if (setuid(1234) != 0) _exit(1);
+        int one = socket(AF_INET, SOCK_STREAM, 0);
+        SHOW(bind_to(one, "127.0.0.1", 79));
+        SHOW(bind_to(one, "127.0.0.1", 80));
+        _exit(0);
+    }
+    show_end("unprivileged", child);
+    int server = listener("127.0.0.1", 4020, 8);
+    FILE *table = fopen("/proc/net/tcp", "r");
+    char line[256], local[32], remote[32], state[8];
+    while (table && fgets(line, sizeof line, table)) {
+        if (sscanf(line, " %*d: %31s %31s %7s", local, remote, state) == 3 && strstr(local, ":0FB4")) {
+            say("%s %s %s, %zu bytes\n", local, remote, state, strlen(line));
+        }
+    }
+    if (table) fclose(table);
+    close(server);
+}
+
 // Names of unix sockets without a file are a network's, too.
 static void names(void) {
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0here"};
@@ -456,6 +505,7 @@ int main(void) {
     version_6();
     processes();
     times();
+    settings();
     names();
     return 0;
 }

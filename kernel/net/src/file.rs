@@ -74,6 +74,7 @@ impl SocketFile {
             &caller.credentials,
             command,
             machine::UserAddr(arg),
+            self.socket.family() == abi::raw::net::AF_INET6,
         )
     }
 }

@@ -12,12 +12,14 @@
 //! Locking: a reader's or writer's turn (sleeping), then the stack, then wait queues.
 
 mod address;
+mod attach;
 mod bytes;
 mod device;
 mod heap;
 mod interface;
 pub(crate) mod ioctl;
 mod ip;
+mod neighbour;
 mod option;
 mod packet;
 mod ports;
@@ -28,10 +30,14 @@ pub(crate) mod socket;
 pub(crate) mod stack;
 mod tcp;
 mod udp;
+mod wire;
 pub(crate) mod worker;
 
 #[cfg(test)]
+mod link_tests;
+#[cfg(test)]
 mod tests;
 
+pub use attach::{Interface, attach};
 pub use device::{ChecksumStart, Full, NetDevice, Offloads};
 pub use ip::{Endpoint, Ip};

@@ -90,7 +90,7 @@ impl NetNamespace {
             worker::wake();
         })?;
         let timer = try_arc(Timer::new(timer)?)?;
-        let stack = try_box(Stack::new())?;
+        let stack = try_box(Stack::new()?)?;
         worker::add(self)?;
         self.clock.lock().get_or_insert(timer);
         self.stack.lock().get_or_insert(stack);

@@ -44,7 +44,6 @@ impl Bytes {
     }
 
     /// Copies what the kernel has.
-    #[cfg(test)]
     pub(crate) fn copy(from: &[u8]) -> Result<Bytes> {
         let mut bytes = Vec::try_with_capacity(from.len())?;
         bytes.try_extend_from_slice(from)?;

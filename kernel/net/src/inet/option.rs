@@ -282,7 +282,7 @@ fn mtu(common: &Common, remote: Ip) -> Result<i32> {
     if remote.is_any() {
         return Err(Errno::ENOTCONN);
     }
-    let mtu = common.namespace.look(|stack| stack.loopback.mtu)?;
+    let mtu = common.namespace.look(|stack| stack.mtu(remote))?;
     i32::try_from(mtu).map_err(|_| Errno::EINVAL)
 }
 

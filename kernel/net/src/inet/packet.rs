@@ -27,8 +27,22 @@ pub(crate) enum Body {
         from: Endpoint,
         to: Endpoint,
     },
+    /// A message of ICMP, with its checksum.
+    Icmp(Bytes),
     /// Taken out to be dealt with.
     Nothing,
+}
+
+impl Packet {
+    /// What follows the headers that are numbers here.
+    pub(crate) fn payload(&self) -> &[u8] {
+        match &self.body {
+            Body::Tcp(segment) => segment.payload.as_ref().map_or(&[], Bytes::as_slice),
+            Body::Udp(datagram) => datagram.payload.as_slice(),
+            Body::Icmp(message) => message.as_slice(),
+            Body::PortUnreachable { .. } | Body::Nothing => &[],
+        }
+    }
 }
 
 bitflags! {

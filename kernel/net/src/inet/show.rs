@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::fmt::{self, Write};
 
 use abi::{Errno, Result};
-use collections::Vec;
+use collections::{String, Vec};
 use fs::Kuid;
 
 use super::ip::{Endpoint, Ip};
@@ -29,6 +29,7 @@ pub enum Table {
     Tcp6,
     Udp,
     Udp6,
+    Arp,
     Dev,
     Route,
     IfInet6,
@@ -42,41 +43,161 @@ pub enum Table {
 /// # Errors
 /// `ENOMEM`.
 pub fn write(namespace: &Arc<NetNamespace>, table: Table, to: &mut dyn Write) -> Result<()> {
-    let full = |_: fmt::Error| Errno::ENOMEM;
     match table {
         Table::Tcp | Table::Tcp6 | Table::Udp | Table::Udp6 => sockets(namespace, table, to),
-        Table::Dev => {
-            let [(packets, bytes)] =
-                namespace.look(|stack| [(stack.loopback.packets, stack.loopback.bytes)])?;
-            to.write_str("Inter-|   Receive                                                |  Transmit\n")
-                .and_then(|()| to.write_str(" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"))
-                .and_then(|()| {
-                    write!(to, "{:>6}: {bytes:7} {packets:7} {:4} {:4} {:4} {:5} {:10} {:9}", "lo", 0, 0, 0, 0, 0, 0)?;
-                    writeln!(to, " {bytes:8} {packets:7} {:4} {:4} {:4} {:5} {:7} {:10}", 0, 0, 0, 0, 0, 0)
-                })
-                .map_err(full)
-        }
-        Table::Route => writeln!(
-            to,
-            "{:<127}",
-            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
-        )
-        .map_err(full),
-        Table::IfInet6 => {
-            let is_there = namespace.look(|stack| stack.is_local(Ip::LOOPBACK6))?;
-            if is_there {
-                writeln!(
-                    to,
-                    "{:032x} {:02x} {:02x} {:02x} {:02x} {:>8}",
-                    1, 1, 128, 16, 128, "lo"
-                )
-                .map_err(full)?;
-            }
-            Ok(())
-        }
+        Table::Dev => devices(namespace, to),
+        Table::Route => routes(namespace, to),
+        Table::IfInet6 => addresses(namespace, to),
+        Table::Arp => neighbours(namespace, to),
         Table::Sockstat | Table::Sockstat6 => sockstat(namespace, table == Table::Sockstat6, to),
         Table::Snmp => snmp(namespace, to),
     }
+}
+
+/// Puts lines that were made under the stack's lock, of which there are few.
+fn put(text: &str, to: &mut dyn Write) -> Result<()> {
+    to.write_str(text).map_err(|_| Errno::ENOMEM)
+}
+
+fn devices(namespace: &Arc<NetNamespace>, to: &mut dyn Write) -> Result<()> {
+    put(
+        "Inter-|   Receive                                                |  Transmit\n",
+        to,
+    )?;
+    put(
+        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n",
+        to,
+    )?;
+    let mut text = String::new();
+    namespace.look(|stack| {
+        for interface in &stack.interfaces {
+            let (got, sent) = (interface.received, interface.sent);
+            let name = core::str::from_utf8(interface.name()).unwrap_or("?");
+            let line = collections::try_format!(
+                "{name:>6}: {:7} {:7} {:4} {:4} {:4} {:5} {:10} {:9} {:8} {:7} {:4} {:4} {:4} {:5} {:7} {:10}\n",
+                got.bytes, got.packets, 0, got.dropped, 0, 0, 0, 0, sent.bytes, sent.packets, 0, sent.dropped, 0, 0, 0, 0
+            )?;
+            text.try_push_str(&line)?;
+        }
+        Ok::<(), Errno>(())
+    })??;
+    put(&text, to)
+}
+
+/// An IPv4 address as Linux shows it there.
+fn word(ip: Ip) -> u32 {
+    u32::from_ne_bytes(ip.to_v4())
+}
+
+fn mask(prefix: u8) -> Ip {
+    Ip::v4(
+        u32::MAX
+            .checked_shl(32 - u32::from(prefix))
+            .unwrap_or(0)
+            .to_be_bytes(),
+    )
+}
+
+fn routes(namespace: &Arc<NetNamespace>, to: &mut dyn Write) -> Result<()> {
+    const UP: u16 = 1;
+    const GATEWAY: u16 = 2;
+    let head =
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
+    put(&collections::try_format!("{head:<127}\n")?, to)?;
+    let mut text = String::new();
+    namespace.look(|stack| {
+        for route in stack.routes.iter().filter(|route| route.target.is_v4()) {
+            let Some(interface) = stack.interface(route.interface) else {
+                continue;
+            };
+            let name = core::str::from_utf8(interface.name()).unwrap_or("?");
+            let flags = if route.gateway.is_some() {
+                UP | GATEWAY
+            } else {
+                UP
+            };
+            let line = collections::try_format!(
+                "{name}\t{:08X}\t{:08X}\t{flags:04X}\t0\t0\t{}\t{:08X}\t0\t0\t0",
+                word(route.target),
+                word(route.gateway.unwrap_or(Ip::ANY4)),
+                route.metric,
+                word(mask(route.prefix))
+            )?;
+            text.try_push_str(&collections::try_format!("{line:<127}\n")?)?;
+        }
+        for interface in stack
+            .interfaces
+            .iter()
+            .filter(|interface| interface.device.is_some() && interface.is_up)
+        {
+            let name = core::str::from_utf8(interface.name()).unwrap_or("?");
+            for local in interface
+                .addresses
+                .iter()
+                .filter(|local| local.ip.is_v4() && local.prefix < 32)
+            {
+                let network = word(local.ip) & word(mask(local.prefix));
+                let line = collections::try_format!(
+                    "{name}\t{network:08X}\t{:08X}\t{UP:04X}\t0\t0\t0\t{:08X}\t0\t0\t0",
+                    0,
+                    word(mask(local.prefix))
+                )?;
+                text.try_push_str(&collections::try_format!("{line:<127}\n")?)?;
+            }
+        }
+        Ok::<(), Errno>(())
+    })??;
+    put(&text, to)
+}
+
+fn addresses(namespace: &Arc<NetNamespace>, to: &mut dyn Write) -> Result<()> {
+    let mut text = String::new();
+    namespace.look(|stack| {
+        for interface in &stack.interfaces {
+            let name = core::str::from_utf8(interface.name()).unwrap_or("?");
+            for local in interface.addresses.iter().filter(|local| !local.ip.is_v4()) {
+                let scope = if local.ip.is_loopback() {
+                    0x10
+                } else if local.ip.is_link_local() {
+                    0x20
+                } else {
+                    0
+                };
+                let number = u128::from_be_bytes(local.ip.to_v6());
+                let line = collections::try_format!(
+                    "{number:032x} {:02x} {:02x} {scope:02x} 80 {name:>8}\n",
+                    interface.index,
+                    local.prefix
+                )?;
+                text.try_push_str(&line)?;
+            }
+        }
+        Ok::<(), Errno>(())
+    })??;
+    put(&text, to)
+}
+
+fn neighbours(namespace: &Arc<NetNamespace>, to: &mut dyn Write) -> Result<()> {
+    put(
+        "IP address       HW type     Flags       HW address            Mask     Device\n",
+        to,
+    )?;
+    let mut text = String::new();
+    namespace.look(|stack| {
+        for interface in &stack.interfaces {
+            let name = core::str::from_utf8(interface.name()).unwrap_or("?");
+            for (ip, [a, b, c, d, e, f], is_permanent) in interface.neighbours.iter().filter(|(ip, ..)| ip.is_v4()) {
+                let flags = if is_permanent { 6 } else { 2 };
+                let shown = collections::try_format!("{ip}")?;
+                let line = collections::try_format!(
+                    "{shown:<16} 0x1         0x{flags:<10x}{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}     *        {name}\n"
+                )?;
+                text.try_push_str(&line)?;
+            }
+        }
+        Ok::<(), Errno>(())
+    })??;
+    put(&text, to)
 }
 
 /// A socket's line.

@@ -4,9 +4,12 @@
 //! through [`Stack::with_tcb`], which keeps the tables and deadlines true.
 
 mod demux;
+mod frames;
+mod icmp;
+mod route;
 
 use abi::{Errno, Result};
-use collections::{Map, VecDeque};
+use collections::{Map, Vec, VecDeque};
 
 use super::heap::Heap;
 use super::interface::Interface;
@@ -16,10 +19,7 @@ use super::ports::{Binding, Ports, choose};
 use super::slab::{Id, Slab};
 use super::tcp::{Net, Pair, State, Switch, Tcb, Woken};
 use super::udp::Udp;
-
-/// Bytes of the headers in front of TCP's payload.
-const HEADERS_4: u32 = 40;
-const HEADERS_6: u32 = 60;
+pub(crate) use route::Route;
 
 /// What happened, for /proc/net/snmp.
 #[derive(Debug, Default)]
@@ -27,6 +27,7 @@ const HEADERS_6: u32 = 60;
 pub(crate) struct Counters {
     pub(crate) packets_in: u64,
     pub(crate) packets_out: u64,
+    pub(crate) packets_bad: u64,
     pub(crate) unroutable: u64,
     pub(crate) active_opens: u64,
     pub(crate) passive_opens: u64,
@@ -78,7 +79,9 @@ pub(crate) struct Stack {
     pub(crate) udp: Slab<Udp>,
     pub(crate) tcp_ports: Ports,
     pub(crate) udp_ports: Ports,
-    pub(crate) loopback: Interface,
+    /// The first is the loopback interface.
+    pub(crate) interfaces: Vec<Interface>,
+    pub(crate) routes: Vec<Route>,
     pub(crate) settings: Settings,
     pub(crate) counters: Counters,
     pairs: Map<Pair, Id>,
@@ -86,18 +89,25 @@ pub(crate) struct Stack {
     out: VecDeque<Packet>,
     pub(crate) woken: Woken,
     time_waiting: usize,
+    /// Of the last IPv4 packet that was sent.
+    identification: u16,
+    /// The second in which errors of ICMP were last sent, and how many.
+    errors: (u64, u32),
     /// For the numbers of sequences, in which nobody else shall guess.
     secret: u64,
 }
 
 impl Stack {
-    pub(crate) fn new() -> Stack {
-        Stack {
+    pub(crate) fn new() -> Result<Stack> {
+        let mut interfaces = Vec::new();
+        interfaces.try_push(Interface::loopback())?;
+        Ok(Stack {
             tcp: Slab::default(),
             udp: Slab::default(),
             tcp_ports: Ports::default(),
             udp_ports: Ports::default(),
-            loopback: Interface::loopback(),
+            interfaces,
+            routes: Vec::new(),
             settings: Settings::default(),
             counters: Counters::default(),
             pairs: Map::new(),
@@ -105,35 +115,10 @@ impl Stack {
             out: VecDeque::default(),
             woken: Woken::default(),
             time_waiting: 0,
+            identification: 0,
+            errors: (0, 0),
             secret: random(),
-        }
-    }
-
-    /// Whether a socket may have the address `ip`. As long as no interface has any, Linux does not know better.
-    pub(crate) fn may_bind(&self, ip: Ip) -> bool {
-        let is_of_all = ip.is_any() || ip.is_multicast() || ip.is_broadcast();
-        is_of_all || self.is_local(ip) || ip.is_v4() && self.loopback.addresses.is_empty()
-    }
-
-    /// Whether what is sent to `ip` comes here.
-    pub(crate) fn is_local(&self, ip: Ip) -> bool {
-        self.loopback.has(ip)
-    }
-
-    /// The address that what is sent to `ip` comes from.
-    ///
-    /// # Errors
-    /// `ENETUNREACH` without a way there.
-    pub(crate) fn source_for(&self, ip: Ip) -> Result<Ip> {
-        self.loopback.source_for(ip).ok_or(Errno::ENETUNREACH)
-    }
-
-    /// The most that a segment carries over the interface on the way from `ip`.
-    pub(crate) fn mss(&self, ip: Ip) -> u16 {
-        let headers = if ip.is_v4() { HEADERS_4 } else { HEADERS_6 };
-        // Longer IP packets than of 64 KiB there are not.
-        let packet = self.loopback.mtu.min(65535);
-        u16::try_from(packet.saturating_sub(headers)).unwrap_or(u16::MAX)
+        })
     }
 
     /// A connection's first number.
@@ -313,11 +298,18 @@ impl Stack {
             };
             self.counters.packets_out += 1;
             if self.is_local(packet.target) {
-                self.loopback.packets += 1;
-                self.loopback.bytes += packet_len(&packet);
+                let len = packet_len(&packet);
+                if let Some(loopback) = self.interfaces.first_mut() {
+                    loopback.sent.add(len);
+                    loopback.received.add(len);
+                }
                 self.receive(packet, now);
+            } else if let Body::PortUnreachable { from, to } = packet.body {
+                if let Some(message) = self.port_unreachable(&packet, from, to, now) {
+                    self.transmit(message, now);
+                }
             } else {
-                self.counters.unroutable += 1;
+                self.transmit(packet, now);
             }
         }
         !self.out.is_empty()
@@ -329,13 +321,17 @@ impl Stack {
         match core::mem::replace(&mut packet.body, Body::Nothing) {
             Body::Tcp(segment) => self.receive_tcp(packet.source, packet.target, segment, now),
             Body::Udp(datagram) => self.receive_udp(&packet, datagram),
-            Body::PortUnreachable { from, to } => self.receive_unreachable(from, to),
+            Body::Icmp(message) => self.receive_icmp(&packet, &message, now),
+            Body::PortUnreachable { from, to } => {
+                self.datagram_fails(from, to, Errno::ECONNREFUSED);
+            }
             Body::Nothing => {}
         }
     }
 
     /// Does what is due; whether there may be more of it.
     pub(crate) fn expire(&mut self, now: u64, most: usize) -> bool {
+        self.expire_neighbours(now);
         for _ in 0..most {
             let Some((at, number)) = self.deadlines.first() else {
                 return false;
@@ -353,7 +349,11 @@ impl Stack {
 
     /// When something is due next.
     pub(crate) fn deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|(at, _)| at)
+        let connection = self.deadlines.first().map(|(at, _)| at);
+        connection
+            .into_iter()
+            .chain(self.neighbour_deadline())
+            .min()
     }
 
     /// Finds a free port for a socket that does not care which.
@@ -377,15 +377,16 @@ impl Stack {
 }
 
 /// What a packet would have on the wire, for the interface's count.
-fn packet_len(packet: &Packet) -> u64 {
+fn packet_len(packet: &Packet) -> usize {
     let (header, payload) = match &packet.body {
         Body::Tcp(segment) => (20, segment.payload_len()),
         Body::Udp(datagram) => (8, datagram.payload.len()),
+        Body::Icmp(message) => (0, message.len()),
         Body::PortUnreachable { .. } => (36, 0),
         Body::Nothing => (0, 0),
     };
     let ip = if packet.target.is_v4() { 20 } else { 40 };
-    (ip + header + payload) as u64
+    ip + header + payload
 }
 
 fn random() -> u64 {

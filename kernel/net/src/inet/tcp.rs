@@ -366,6 +366,20 @@ impl Tcb {
         net.wake(self.notice.as_ref());
     }
 
+    /// The connection that is being made does not come about.
+    pub(crate) fn fail(&mut self, errno: Errno, net: &mut Net<'_>) {
+        self.end(Some(errno), net);
+    }
+
+    /// The way takes no segments longer than `mss`: what is under way is sent again in shorter ones.
+    pub(crate) fn shrink(&mut self, mss: u16, net: &mut Net<'_>) {
+        if self.state.is_synchronized() && (LEAST_MSS..self.sending.mss).contains(&mss) {
+            self.sending.mss = mss;
+            self.rewind();
+            self.output(net);
+        }
+    }
+
     /// The earliest of what is due.
     pub(crate) fn deadline(&self) -> Option<u64> {
         let due = &self.due;

@@ -25,6 +25,7 @@ macro_rules! table {
 
 /// /proc/PID/net.
 pub(super) static TABLES: &[Item] = &[
+    table!("arp", Arp),
     table!("dev", Dev),
     table!("if_inet6", IfInet6),
     table!("route", Route),

@@ -133,6 +133,31 @@ impl DatagramSocket {
             }
         })
     }
+
+    /// Chooses who is sent to and received from.
+    pub(in crate::inet) fn connect_to(&self, address: &Address) -> Result<()> {
+        if matches!(address, Address::Unspecified) {
+            return self.disconnect();
+        }
+        let common = &self.common;
+        let may_broadcast = common.options.has(Switches::BROADCAST);
+        common.namespace.look(|stack| {
+            let is_v6_only = stack.udp.get(common.id).ok_or(Errno::EBADF)?.is_v6_only;
+            let remote = to_reach(address, common.is_v6, is_v6_only, true)?;
+            let source = stack.source_for(remote.ip)?;
+            if stack.is_broadcast(remote.ip) && !may_broadcast {
+                return Err(Errno::EACCES);
+            }
+            self.ensure_port(stack)?;
+            let udp = stack.udp.get_mut(common.id).ok_or(Errno::EBADF)?;
+            if !udp.has_own_ip {
+                udp.local.ip = source;
+            }
+            udp.remote = Some(remote);
+            udp.error = None;
+            Ok(())
+        })?
+    }
 }
 
 impl Socket for DatagramSocket {
@@ -226,27 +251,7 @@ impl Socket for DatagramSocket {
     }
 
     fn connect(&self, address: &Address, _: bool, _: &Requester<'_>) -> Result<()> {
-        if matches!(address, Address::Unspecified) {
-            return self.disconnect();
-        }
-        let common = &self.common;
-        let may_broadcast = common.options.has(Switches::BROADCAST);
-        common.namespace.look(|stack| {
-            let is_v6_only = stack.udp.get(common.id).ok_or(Errno::EBADF)?.is_v6_only;
-            let remote = to_reach(address, common.is_v6, is_v6_only, true)?;
-            let source = stack.source_for(remote.ip)?;
-            if remote.ip.is_broadcast() && !may_broadcast {
-                return Err(Errno::EACCES);
-            }
-            self.ensure_port(stack)?;
-            let udp = stack.udp.get_mut(common.id).ok_or(Errno::EBADF)?;
-            if !udp.has_own_ip {
-                udp.local.ip = source;
-            }
-            udp.remote = Some(remote);
-            udp.error = None;
-            Ok(())
-        })?
+        self.connect_to(address)
     }
 
     fn send(

@@ -98,7 +98,7 @@ impl Stack {
 
     /// A connection begins.
     fn accept_syn(&mut self, listener: Id, pair: Pair, segment: &Segment, now: u64) -> Result<()> {
-        let mss = self.mss(pair.local.ip);
+        let mss = self.mss(pair.remote.ip);
         let first = self.first_number();
         let parent = self.tcp.get(listener).ok_or(Errno::ECONNREFUSED)?;
         let waiting = parent.listener.as_ref().ok_or(Errno::ECONNREFUSED)?;
@@ -219,7 +219,7 @@ impl Stack {
             return;
         }
         self.counters.datagrams_unknown += 1;
-        if target.is_multicast() || target.is_broadcast() {
+        if target.is_multicast() || self.is_broadcast(target) {
             return;
         }
         let body = Body::PortUnreachable { from, to };
@@ -232,14 +232,14 @@ impl Stack {
         });
     }
 
-    /// Tells the socket that sent from `from` to `to` that nobody is there, if it is connected.
-    pub(super) fn receive_unreachable(&mut self, from: Endpoint, to: Endpoint) {
+    /// Tells the socket that sent from `from` to `to` what went wrong, if it is connected.
+    pub(super) fn datagram_fails(&mut self, from: Endpoint, to: Endpoint, errno: Errno) {
         let Some(id) = self.find_udp(to, from) else {
             return;
         };
         self.with_udp(id, |udp: &mut Udp, net| {
             if udp.remote == Some(to) {
-                udp.error = Some(Errno::ECONNREFUSED);
+                udp.error = Some(errno);
                 net.wake(Some(&udp.notice));
             }
         });

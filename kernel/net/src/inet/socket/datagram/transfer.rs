@@ -107,7 +107,8 @@ impl DatagramSocket {
         }
         let may_broadcast = self.common.options.has(Switches::BROADCAST);
         let source = stack.source_for(remote.ip)?;
-        if remote.ip.is_broadcast() && !may_broadcast {
+        let is_broadcast = stack.is_broadcast(remote.ip);
+        if is_broadcast && !may_broadcast {
             return Err(Errno::EACCES);
         }
         let wishes = &self.common.wishes;

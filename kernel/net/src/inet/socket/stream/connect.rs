@@ -56,7 +56,7 @@ impl StreamSocket {
         })?
     }
 
-    pub(super) fn start_listening(&self, backlog: usize) -> Result<()> {
+    pub(in crate::inet) fn start_listening(&self, backlog: usize) -> Result<()> {
         let common = &self.common;
         common.namespace.look(|stack| {
             let backlog = backlog.min(stack.settings.somaxconn as usize);
@@ -126,7 +126,7 @@ impl StreamSocket {
         self.accepted(id, notice)
     }
 
-    pub(super) fn connect_to(&self, address: &Address, nonblocking: bool) -> Result<()> {
+    pub(in crate::inet) fn connect_to(&self, address: &Address, nonblocking: bool) -> Result<()> {
         if matches!(address, Address::Unspecified) {
             return self.disconnect();
         }
@@ -178,7 +178,7 @@ impl StreamSocket {
             Link::Unconnected => {}
         }
         let remote = to_reach(address, self.common.is_v6, tcb.is_v6_only, false)?;
-        if remote.ip.is_multicast() || remote.ip.is_broadcast() {
+        if remote.ip.is_multicast() || stack.is_broadcast(remote.ip) {
             return Err(Errno::ENETUNREACH);
         }
         let (local, is_v6_only, maximum) = (tcb.pair.local, tcb.is_v6_only, tcb.own_mss);
@@ -209,7 +209,7 @@ impl StreamSocket {
             stack.forget_ends(&pair);
             return Err(errno);
         }
-        let mss = stack.mss(ip);
+        let mss = stack.mss(remote.ip);
         let first = stack.first_number();
         stack.counters.active_opens += 1;
         stack.with_tcb(id, now, |tcb, net| {
