@@ -67,10 +67,10 @@ impl SocketFile {
 impl SocketFile {
     /// Asks or sets something of the network that the socket belongs to.
     fn network(&self, command: u32, arg: u64) -> Result<u64> {
-        let namespace = self.socket.namespace().ok_or(Errno::ENOTTY)?;
+        let namespace = self.socket.namespace().ok_or(Errno::ENOTTY)?.get()?;
         let caller = crate::socket::caller().ok_or(Errno::EPERM)?;
         crate::inet::ioctl::ioctl(
-            namespace,
+            &namespace,
             &caller.credentials,
             command,
             machine::UserAddr(arg),

@@ -20,7 +20,7 @@ pub mod vsock;
 
 pub use address::{Address, AddressBytes, NameBytes, UnixName};
 pub use file::SocketFile;
-pub use namespace::NetNamespace;
+pub use namespace::{NetNamespace, Network};
 pub use options::{Options, Switches};
 pub use socket::{
     AboutPacket, Ancillary, OPTION_MAX, Owner, Peer, ReceiveFlags, Received, Requester, SendFlags,

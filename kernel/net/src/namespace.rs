@@ -29,6 +29,42 @@ pub struct NetNamespace {
     is_known: AtomicBool,
 }
 
+/// The network that somebody is in. To be in the initial one costs nothing, as nobody counts who is.
+#[derive(Debug, Clone, Default)]
+pub struct Network(Option<Arc<NetNamespace>>);
+
+impl Network {
+    /// A namespace that was made.
+    #[must_use]
+    pub fn of(namespace: Arc<NetNamespace>) -> Network {
+        Network(namespace.ino.map(|_| namespace))
+    }
+
+    /// Its number; `None` for the initial one.
+    #[must_use]
+    pub fn ino(&self) -> Option<u32> {
+        self.0.as_ref().and_then(|namespace| namespace.ino)
+    }
+
+    /// The user namespace whose capabilities count in it.
+    #[must_use]
+    pub fn owner(&self) -> UserNamespace {
+        let own = self.0.as_ref().map(|namespace| namespace.owner.clone());
+        own.unwrap_or(UserNamespace::INITIAL)
+    }
+
+    /// The namespace.
+    ///
+    /// # Errors
+    /// `ENOMEM`, for who is the first to ask for the initial one.
+    pub fn get(&self) -> Result<Arc<NetNamespace>> {
+        match &self.0 {
+            Some(namespace) => Ok(namespace.clone()),
+            None => NetNamespace::initial(),
+        }
+    }
+}
+
 static INITIAL: SpinLock<Option<Arc<NetNamespace>>> = SpinLock::new(None);
 
 impl NetNamespace {

@@ -12,7 +12,7 @@ use machine::sync::SpinLock;
 use memory::io::{IoReader, IoWriter};
 
 use crate::address::Address;
-use crate::namespace::NetNamespace;
+use crate::namespace::Network;
 use crate::options::Options;
 use crate::{inet, unix, vsock};
 
@@ -374,7 +374,7 @@ pub trait Socket: Any + Send + Sync {
     }
 
     /// The network that it belongs to.
-    fn namespace(&self) -> Option<&Arc<NetNamespace>> {
+    fn namespace(&self) -> Option<Network> {
         None
     }
 
@@ -413,7 +413,7 @@ pub fn create(
     kind: SocketType,
     protocol: u32,
     owner: Owner,
-    namespace: &Arc<NetNamespace>,
+    namespace: &Network,
 ) -> Result<Arc<dyn Socket>> {
     match family {
         raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {
@@ -424,9 +424,13 @@ pub fn create(
             SocketType::Datagram | SocketType::SeqPacket => Err(Errno::ESOCKTNOSUPPORT),
         },
         raw::AF_UNIX | raw::AF_VSOCK => Err(Errno::EPROTONOSUPPORT),
-        raw::AF_INET | raw::AF_INET6 => {
-            inet::socket::create(family == raw::AF_INET6, kind, protocol, &owner, namespace)
-        }
+        raw::AF_INET | raw::AF_INET6 => inet::socket::create(
+            family == raw::AF_INET6,
+            kind,
+            protocol,
+            &owner,
+            &namespace.get()?,
+        ),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }
@@ -440,7 +444,7 @@ pub fn create_pair(
     kind: SocketType,
     protocol: u32,
     owner: Owner,
-    namespace: &Arc<NetNamespace>,
+    namespace: &Network,
 ) -> Result<(Arc<dyn Socket>, Arc<dyn Socket>)> {
     match family {
         raw::AF_UNIX if protocol == 0 || protocol == raw::AF_UNIX => {

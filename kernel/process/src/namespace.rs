@@ -16,7 +16,7 @@ use fs::{
     Path, Timestamp, UserNamespace,
 };
 
-use net::NetNamespace;
+use net::{NetNamespace, Network};
 
 use crate::cgroup::CgroupNamespace;
 use crate::clone::flags::CloneFlags;
@@ -119,7 +119,7 @@ pub enum Namespace {
     /// Of System V objects.
     Ipc(Arc<IpcNamespace>),
     /// Of networks.
-    Net(Arc<NetNamespace>),
+    Net(Network),
     /// Of control groups, but for the initial one.
     Cgroup(Arc<CgroupNamespace>),
     /// Of users. A thread has it by its credentials.
@@ -142,7 +142,7 @@ impl Namespace {
             Kind::Pid => Namespace::Pid(thread.process().pid_namespace().clone()),
             Kind::Uts => Namespace::Uts(thread.namespaces().uts),
             Kind::Ipc => Namespace::Ipc(thread.ipc_namespace()),
-            Kind::Net => Namespace::Net(thread.namespaces().net),
+            Kind::Net => Namespace::Net(thread.network()),
             Kind::User => Namespace::User(thread.credentials().user_namespace.clone()),
             Kind::Cgroup => match thread.cgroup_namespace() {
                 Some(own) => Namespace::Cgroup(own),
@@ -191,7 +191,7 @@ impl Namespace {
             Namespace::Pid(pids) => pids.owner(),
             Namespace::Uts(names) => names.owner().clone(),
             Namespace::Ipc(ipc) => ipc.owner().clone(),
-            Namespace::Net(network) => network.owner().clone(),
+            Namespace::Net(network) => network.owner(),
             Namespace::Cgroup(groups) => groups.owner().clone(),
             Namespace::User(users) => return users.parent().cloned(),
             Namespace::Initial(_) => UserNamespace::INITIAL,
@@ -353,7 +353,7 @@ pub fn current_ipc() -> Arc<IpcNamespace> {
 /// `ENOMEM`.
 pub fn current_net() -> Result<Arc<NetNamespace>> {
     match thread::current() {
-        Some(caller) => Ok(caller.namespaces().net),
+        Some(caller) => caller.network().get(),
         None => NetNamespace::initial(),
     }
 }
@@ -391,7 +391,7 @@ fn make(kind: Kind, own: &Thread, new: &mut NsProxy) -> Result<()> {
         Kind::Mount => {}
         Kind::Uts => new.uts = new.uts.duplicate(owner)?,
         Kind::Ipc => new.ipc = IpcNamespace::new(owner)?,
-        Kind::Net => new.net = NetNamespace::new(owner)?,
+        Kind::Net => new.net = Network::of(NetNamespace::new(owner)?),
         Kind::Pid => {
             let pids = own.process().pid_namespace();
             if new.pid_for_children != *pids {

@@ -66,7 +66,7 @@ fn thread_of(process: &Arc<Process>, pid: &Arc<Pid>) -> Arc<Thread> {
         namespaces: crate::task::ns_proxy::NsProxy {
             uts: crate::uts::initial(),
             ipc: crate::ipc::initial(),
-            net: net::NetNamespace::initial().unwrap(),
+            net: Default::default(),
             cgroup: None,
             pid_for_children: Default::default(),
         },

@@ -184,7 +184,7 @@ fn sys_socket(cx: &mut Context<'_>) -> Result<u64> {
         kind,
         cx.uint(2),
         owner(cx),
-        &cx.thread.namespaces().net,
+        &cx.thread.network(),
     )?;
     install(cx, socket, flags).map(number)
 }
@@ -196,7 +196,7 @@ fn sys_socketpair(cx: &mut Context<'_>) -> Result<u64> {
         kind,
         cx.uint(2),
         owner(cx),
-        &cx.thread.namespaces().net,
+        &cx.thread.network(),
     )?;
     let first = install(cx, one, flags)?;
     let second = install(cx, other, flags).inspect_err(|_| drop(cx.own.files.remove(first)))?;

@@ -21,7 +21,7 @@ use super::flight::{self, Mark};
 use super::message::{Charge, Message};
 use super::names::Bound;
 use crate::address::UnixName;
-use crate::namespace::NetNamespace;
+use crate::namespace::Network;
 use crate::options::{self, Options};
 use crate::socket::{Owner, SocketType};
 
@@ -33,7 +33,7 @@ const QUEUE_MAX: usize = 10;
 pub(super) struct Sock {
     pub(super) kind: SocketType,
     /// Whose abstract names it has and finds.
-    pub(super) namespace: Arc<NetNamespace>,
+    pub(super) namespace: Network,
     pub(super) options: Options,
     pub(super) state: SpinLock<State>,
     /// Woken when there is more to read, room to send, or an end of either.
@@ -82,7 +82,7 @@ pub(super) struct State {
 }
 
 impl Sock {
-    pub(super) fn new(kind: SocketType, namespace: Arc<NetNamespace>) -> Result<Arc<Sock>> {
+    pub(super) fn new(kind: SocketType, namespace: Network) -> Result<Arc<Sock>> {
         Ok(try_arc(Sock {
             kind,
             namespace,

@@ -14,7 +14,7 @@ use super::backlog::Backlog;
 use super::sock::{Phase, Sock};
 use super::{names, receive, send};
 use crate::address::{Address, UnixName};
-use crate::namespace::NetNamespace;
+use crate::namespace::Network;
 use crate::options::Options;
 use crate::socket::{
     Ancillary, OPTION_MAX, Owner, Peer, ReceiveFlags, Received, Requester, SendFlags, Shutdown,
@@ -34,11 +34,7 @@ impl UnixSocket {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(
-        kind: SocketType,
-        owner: Owner,
-        namespace: Arc<NetNamespace>,
-    ) -> Result<Arc<UnixSocket>> {
+    pub fn new(kind: SocketType, owner: Owner, namespace: Network) -> Result<Arc<UnixSocket>> {
         let sock = Sock::new(kind, namespace)?;
         Ok(try_arc(UnixSocket { sock, owner })?)
     }
@@ -50,7 +46,7 @@ impl UnixSocket {
     pub fn pair(
         kind: SocketType,
         owner: Owner,
-        namespace: &Arc<NetNamespace>,
+        namespace: &Network,
     ) -> Result<(Arc<UnixSocket>, Arc<UnixSocket>)> {
         let one = Self::new(kind, owner.clone(), namespace.clone())?;
         let other = Self::new(kind, owner.clone(), namespace.clone())?;
@@ -129,8 +125,8 @@ impl Socket for UnixSocket {
         &self.sock.options
     }
 
-    fn namespace(&self) -> Option<&Arc<NetNamespace>> {
-        Some(&self.sock.namespace)
+    fn namespace(&self) -> Option<Network> {
+        Some(self.sock.namespace.clone())
     }
 
     fn set_option(&self, _: u32, _: u32, _: &[u8], _: &Credentials) -> Result<()> {

@@ -36,7 +36,7 @@ fn me() -> Owner {
 }
 
 fn pair(kind: SocketType) -> (Arc<UnixSocket>, Arc<UnixSocket>) {
-    UnixSocket::pair(kind, me(), &crate::NetNamespace::initial().unwrap()).unwrap()
+    UnixSocket::pair(kind, me(), &crate::Network::default()).unwrap()
 }
 
 fn send(socket: &UnixSocket, bytes: &[u8]) -> abi::Result<usize> {

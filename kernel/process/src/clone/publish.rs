@@ -160,7 +160,7 @@ mod tests {
             namespaces: NsProxy {
                 uts: crate::uts::initial(),
                 ipc: crate::ipc::initial(),
-                net: net::NetNamespace::initial()?,
+                net: Default::default(),
                 cgroup: None,
                 pid_for_children: PidNamespace::default(),
             },

@@ -18,7 +18,7 @@ use crate::task::thread;
 macro_rules! table {
     ($name:literal, $table:ident) => {
         Item::file($name, |scope, to| {
-            show::write(&scope.thread()?.namespaces().net, Table::$table, to)
+            show::write(&scope.thread()?.network().get()?, Table::$table, to)
         })
     };
 }

@@ -4,7 +4,7 @@
 
 use alloc::sync::Arc;
 
-use net::NetNamespace;
+use net::Network;
 
 use super::pid_namespace::PidNamespace;
 use crate::cgroup::CgroupNamespace;
@@ -20,7 +20,7 @@ pub struct NsProxy {
     /// System V objects and message queues.
     pub ipc: Arc<IpcNamespace>,
     /// Its network.
-    pub net: Arc<NetNamespace>,
+    pub net: Network,
     /// From which control group on it sees those; none for the root.
     pub cgroup: Option<Arc<CgroupNamespace>>,
     /// That of the processes it makes; its own stays for life.

@@ -274,6 +274,12 @@ impl Thread {
         self.namespaces.lock().pid_for_children.clone()
     }
 
+    /// The network that it is in.
+    #[must_use]
+    pub fn network(&self) -> net::Network {
+        self.namespaces.lock().net.clone()
+    }
+
     /// Has it be in other namespaces (unshare(2), setns(2)).
     pub fn set_namespaces(&self, namespaces: NsProxy) {
         let old = core::mem::replace(&mut *self.namespaces.lock(), namespaces);

@@ -19,7 +19,7 @@ use crate::inet::option;
 use crate::inet::ports::Binding;
 use crate::inet::stack::Stack;
 use crate::inet::udp::Udp;
-use crate::namespace::NetNamespace;
+use crate::namespace::{NetNamespace, Network};
 use crate::options::{Options, Switches};
 use crate::socket::{
     Ancillary, OPTION_MAX, Owner, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket,
@@ -181,8 +181,8 @@ impl Socket for DatagramSocket {
         &self.common.options
     }
 
-    fn namespace(&self) -> Option<&Arc<NetNamespace>> {
-        Some(&self.common.namespace)
+    fn namespace(&self) -> Option<Network> {
+        Some(Network::of(self.common.namespace.clone()))
     }
 
     fn option_changed(&self, _: u32) {

@@ -19,7 +19,7 @@ use crate::inet::ip::{Endpoint, Ip};
 use crate::inet::option;
 use crate::inet::slab::Id;
 use crate::inet::tcp::{Pair, State, Switch, Tcb};
-use crate::namespace::NetNamespace;
+use crate::namespace::{NetNamespace, Network};
 use crate::options::{Options, Switches};
 use crate::socket::{
     Ancillary, OPTION_MAX, Owner, ReceiveFlags, Received, Requester, SendFlags, Shutdown, Socket,
@@ -184,8 +184,8 @@ impl Socket for StreamSocket {
         &self.common.options
     }
 
-    fn namespace(&self) -> Option<&Arc<NetNamespace>> {
-        Some(&self.common.namespace)
+    fn namespace(&self) -> Option<Network> {
+        Some(Network::of(self.common.namespace.clone()))
     }
 
     fn option_changed(&self, name: u32) {
