@@ -29,8 +29,9 @@ use crate::task::numbers::PidNumber;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
 use crate::task::thread::{Resources, SharedFs, Start, Thread};
+use crate::task::traced::TraceFlags;
 use crate::task::tree;
-use crate::{exit, timer, user_loop};
+use crate::{exit, timer, trace, user_loop};
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -100,7 +101,7 @@ impl CloneArgs {
 pub fn clone(
     parent: &Arc<Thread>,
     own: &mut Own,
-    user: &UserContext,
+    user: &mut UserContext,
     args: &CloneArgs,
 ) -> Result<PidNumber> {
     args.check()?;
@@ -121,7 +122,7 @@ pub fn clone(
 fn clone_as(
     parent: &Arc<Thread>,
     own: &mut Own,
-    user: &UserContext,
+    user: &mut UserContext,
     args: &CloneArgs,
     pid: &Arc<Pid>,
     namespaces: NsProxy,
@@ -153,20 +154,24 @@ fn clone_as(
         None
     };
     child.vfork.lock().clone_from(&vfork);
+    let inherited = trace::inherit(parent, args)?;
     let kernel = prepare(parent, &child, files, user, args)?;
     // Before it can have ended and lost its number.
     let shown = parent.process().shown(pid);
-    if let Err(errno) = publish::make_known(parent, own, (pid, &child), args, multi) {
+    let child_of = (pid, &child, inherited.as_ref());
+    if let Err(errno) = publish::make_known(parent, own, child_of, args, multi) {
         // Thread and kernel thread refer to each other.
         child.set_kernel(None);
         return Err(errno);
     }
     sched::thread::start(&kernel);
     drop(kernel);
+    trace::new_child_stop(parent, user, args, pid);
     if let Some(vfork) = vfork {
         freezer::enter_group(parent);
         parent.wait_killable(&vfork.queue, || vfork.is_complete().then_some(()));
         freezer::leave(parent);
+        trace::vfork_done_stop(parent, user, pid);
     }
     Ok(shown)
 }
@@ -267,6 +272,10 @@ fn prepare(
 ) -> Result<ThreadRef> {
     let mut context = try_box(user.duplicate()?)?;
     context.regs.rax = 0;
+    if parent.trace_flags().contains(TraceFlags::FORCED_TRAP) {
+        // Who steps through the parent does not step through the child.
+        context.regs.rflags &= !trace::TRAP_FLAG;
+    }
     if args.stack != 0 {
         context.regs.rsp = args.stack;
     }

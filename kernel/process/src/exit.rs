@@ -16,8 +16,9 @@ use crate::task::process::{Image, Process};
 use crate::task::relations::node::Zombie;
 use crate::task::relations::{self, Moved};
 use crate::task::thread::Thread;
-use crate::task::tree;
-use crate::{futex, ipc};
+use crate::task::traced::TraceFlags;
+use crate::task::tree::{self, Tree};
+use crate::{futex, ipc, trace};
 
 const INIT: crate::task::numbers::PidNumber = 1;
 
@@ -68,6 +69,7 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     let (last, left_behind, exec) = leave_process(thread);
     // Nobody gives it others any more.
     thread.seccomp.release();
+    trace::end_of_tracer(thread);
     if left_behind {
         for other in process.threads() {
             if !process.signals.lock().ready(&other).is_empty() {
@@ -83,12 +85,24 @@ pub(crate) fn finish(thread: &Arc<Thread>, own: Option<Own>) {
     if last {
         end_process(thread);
     } else if !thread.is_first() {
-        let gone = relations::remove_this(&mut tree::lock(), thread);
+        let gone = remove_unless_traced(&mut tree::lock(), thread);
         drop(gone);
     }
     thread.set_kernel(None);
     // The process, which keeps its memory group, may be gone before the last of the thread is.
     kernel.set_memory_account(MemoryGroup::ROOT.account());
+}
+
+/// Takes a thread that is not the first out of the tree, unless its tracer is to be told of it first.
+fn remove_unless_traced(tree: &mut Tree, thread: &Arc<Thread>) -> Option<Arc<Thread>> {
+    if thread.is_traced() {
+        let of_all = thread.process().signals.lock().exit;
+        let status = of_all.unwrap_or_else(|| thread.exit_status.load(Ordering::Relaxed));
+        if trace::thread_died(tree, thread, status) {
+            return None;
+        }
+    }
+    relations::remove_this(tree, thread)
 }
 
 /// Lets go of the address space as far as others in it are concerned.
@@ -125,6 +139,10 @@ fn leave_process(thread: &Arc<Thread>) -> (bool, bool, bool) {
     let process = thread.process();
     let mut state = process.signals.lock();
     state.threads.remove(thread);
+    let flags = thread.clear_trace_flags(TraceFlags::LEFT_STOP);
+    if flags.contains(TraceFlags::LEFT_STOP) {
+        state.parked -= 1;
+    }
     let last = state.threads.is_empty();
     if last && state.exit.is_none() {
         state.exit = Some(thread.exit_status.load(Ordering::Relaxed));
@@ -193,7 +211,7 @@ fn bury(thread: &Arc<Thread>, zombie: Zombie) -> (Option<Arc<Pid>>, Option<Arc<P
         let gone = if thread.is_first() {
             None
         } else {
-            relations::remove_this(&mut tree, thread)
+            remove_unless_traced(&mut tree, thread)
         };
         let parent = process.known(&tree).and_then(|node| node.parent().cloned());
         drop(tree);
@@ -244,19 +262,41 @@ fn end_namespace(init: &Process) {
     }
 }
 
-/// Tells `parent` that its child is dead, if it is; reaps at once what it does not want to wait for.
+/// Tells the tracer of a dead process, or its parent; nobody yet, while a tracer has not heard of one of its threads.
+pub(crate) fn announce(process: &Arc<Process>) {
+    let parent = process.read_parent();
+    if let Some(parent) = parent {
+        announce_death(&parent, process);
+    }
+}
+
+/// Tells `parent` that its child is dead, if it is; reaps at once what it does not want to wait for. A tracer of it hears
+/// of it first.
 fn announce_death(parent: &Arc<Process>, child: &Arc<Process>) {
     let action = parent.actions().lock().get(Signal::CHLD);
-    let (zombie, exit_signal) = {
+    let (zombie, exit_signal, is_traced) = {
         let tree = tree::lock();
         let Some(node) = child.known(&tree) else {
             return;
         };
         let Some(zombie) = node.zombie else { return };
-        (zombie, node.exit_signal)
+        let tracer = relations::tracer_of(&tree, child);
+        if relations::is_death_held(&tree, child) {
+            if let Some(tracer) = &tracer
+                && node.untold_threads == 0
+            {
+                let (code, status) = split_status(zombie.status);
+                if let Some(first) = child.pid().thread(&tree) {
+                    stop::tell_tracer_of_end(&tree, first, tracer, code, status);
+                }
+            }
+            return;
+        }
+        (zombie, node.exit_signal, tracer.is_some())
     };
     let is_chld = exit_signal == Some(Signal::CHLD);
     let unwanted = is_chld
+        && !is_traced
         && (action.disposition == Disposition::Ignore || action.flags.contains(Flags::NOCLDWAIT));
     let silent = is_chld && action.disposition == Disposition::Ignore;
     // While the child still has a number.

@@ -37,6 +37,7 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod timer;
+pub mod trace;
 pub mod usage;
 pub mod user_loop;
 pub mod uts;

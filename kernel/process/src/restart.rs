@@ -73,4 +73,15 @@ impl Interrupted {
         };
         Some(Self { kind, number })
     }
+
+    /// As [`Self::from_errno`], from what a tracer has left in the registers: the number of the call in `orig_rax`,
+    /// negative for none, and its result.
+    #[must_use]
+    pub fn from_registers(orig_rax: u64, rax: u64) -> Option<Self> {
+        if orig_rax.cast_signed() < 0 {
+            return None;
+        }
+        let errno = u16::try_from(rax.wrapping_neg()).ok()?;
+        Self::from_errno(Errno::from_raw(errno)?, orig_rax)
+    }
 }

@@ -15,6 +15,7 @@ use crate::restart::Interrupted;
 use crate::signal::deliver::{Flow, deliver};
 use crate::signal::{SigInfo, Signal, code, send};
 use crate::task::thread::{FaultRecord, Thread};
+use crate::trace;
 
 /// What acts on a system call: `syscall::dispatch`, which is above this layer.
 pub type SyscallEntry = fn(&Arc<Thread>, &mut Own, &mut UserContext) -> Option<Interrupted>;
@@ -53,6 +54,9 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext, mut own: Own) {
         drop(off);
         kernel.leave_user();
         let interrupted = match stopped {
+            UserExit::Syscall if thread.is_call_traced() => {
+                trace::around_call(thread, &mut own, &mut user, entry)
+            }
             UserExit::Syscall => entry(thread, &mut own, &mut user),
             UserExit::PageFault(fault) => {
                 page_fault(thread, &fault);
@@ -68,6 +72,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext, mut own: Own) {
             break;
         }
     }
+    trace::exit_stop(thread, &mut user);
     exit::finish(thread, Some(own));
 }
 
@@ -101,6 +106,9 @@ fn error_code_of(fault: &PageFault) -> u64 {
 }
 
 fn exception(thread: &Arc<Thread>, user: &mut UserContext, vector: u8, error_code: u32) {
+    if vector == DEBUG {
+        return debug_exception(thread, user, error_code);
+    }
     *thread.fault.lock() = FaultRecord {
         error_code: u64::from(error_code),
         vector: u64::from(vector),
@@ -113,6 +121,29 @@ fn exception(thread: &Arc<Thread>, user: &mut UserContext, vector: u8, error_cod
     send::force(thread, &info);
 }
 
+/// A step or a breakpoint; `status` is what DR6 says.
+fn debug_exception(thread: &Arc<Thread>, user: &mut UserContext, status: u32) {
+    const BREAKPOINTS: u32 = 0xf;
+    const STEP: u32 = 1 << 14;
+    if !trace::debug_exception(thread, user, status) {
+        return;
+    }
+    *thread.fault.lock() = FaultRecord {
+        error_code: 0,
+        vector: DEBUG.into(),
+        addr: 0,
+    };
+    let code = if status & STEP != 0 {
+        code::TRAP_TRACE
+    } else if status & BREAKPOINTS != 0 {
+        code::TRAP_HWBKPT
+    } else {
+        code::TRAP_BRKPT
+    };
+    send::force(thread, &SigInfo::fault(Signal::TRAP, code, user.regs.rip));
+}
+
+const DEBUG: u8 = 1;
 const X87_ERROR: u8 = 16;
 const SIMD_ERROR: u8 = 19;
 
@@ -148,7 +179,6 @@ fn signal_for(vector: u8, rip: u64) -> SigInfo {
     let by_kernel = |signal| SigInfo::fault(signal, code::SI_KERNEL, 0);
     match vector {
         0 => SigInfo::fault(Signal::FPE, code::FPE_INTDIV, rip),
-        1 => SigInfo::fault(Signal::TRAP, code::TRAP_TRACE, rip),
         3 => by_kernel(Signal::TRAP),
         6 => SigInfo::fault(Signal::ILL, code::ILL_ILLOPN, rip),
         11 | 12 => by_kernel(Signal::BUS),

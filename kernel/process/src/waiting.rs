@@ -14,6 +14,7 @@ use crate::task::relations::node::Node;
 use crate::task::relations::{self, Reaped};
 use crate::task::thread::Thread;
 use crate::task::tree::{self, Tree};
+use crate::trace::report;
 use crate::usage::Usage;
 
 bitflags::bitflags! {
@@ -85,24 +86,42 @@ impl Report {
 pub fn wait(thread: &Thread, which: &Which, options: Options) -> Result<Option<Report>> {
     let process = thread.process();
     if options.contains(Options::NOHANG) {
-        return scan(process, which, options);
+        return scan(thread, which, options);
     }
     let found = process
         .child_events
-        .wait_interruptible(|| scan(process, which, options).transpose())?;
+        .wait_interruptible(|| scan(thread, which, options).transpose())?;
     found.map(Some)
 }
 
-/// One look at the children: a report, nothing yet, or no such child.
-fn scan(parent: &Arc<Process>, which: &Which, options: Options) -> Result<Option<Report>> {
+/// One look at the children, and those that the process traces: a report, nothing yet, or nobody to wait for.
+fn scan(caller: &Thread, which: &Which, options: Options) -> Result<Option<Report>> {
+    let parent = caller.process();
     let mut tree = tree::lock();
     let Some((child, report)) = find_report(&tree, parent, which, options) else {
+        let look = report::look(&tree, caller, which, options);
+        if let Some((tracee, report)) = look.found {
+            let consumed = if options.contains(Options::NOWAIT) {
+                None
+            } else {
+                report::consume(&mut tree, caller, &tracee, &report)
+            };
+            drop(tree);
+            if let Some(consumed) = consumed {
+                consumed.settle();
+            }
+            return Ok(Some(report));
+        }
+        if look.may_change {
+            return Ok(None);
+        }
         // Who is dead has nothing to say to someone who waits for stops.
         let will_change = |child: &Arc<Process>| {
             let node = child.known(&tree);
             node.is_some_and(|node| {
                 is_meant(node, which, options)
                     && (node.zombie.is_none() || options.contains(Options::EXITED))
+                    && !is_traced_by(&tree, parent, child)
             })
         };
         let any = match which {
@@ -127,13 +146,33 @@ fn find_report<'a>(
     let report = |child: &'a Arc<Process>| {
         let node = child.known(tree)?;
         let is_meant = is_meant(node, which, options);
-        let report = is_meant.then(|| report_on(parent, child, node, options));
-        Some((child, report??))
+        if !is_meant || is_hidden(tree, parent, child, options) {
+            return None;
+        }
+        Some((child, report_on(parent, child, node, options)?))
     };
     match which {
         Which::Pid(pid) => report(child_of(tree, parent, pid)?),
         _ => relations::news(tree, parent).find_map(report),
     }
+}
+
+/// Whether what there is to tell of a child is not for its parent now: a death that a tracer is to hear of first, and
+/// anything of one that the parent traces itself, but that it was continued.
+fn is_hidden(tree: &Tree, parent: &Arc<Process>, child: &Process, options: Options) -> bool {
+    let Some(node) = child.known(tree) else {
+        return true;
+    };
+    if node.zombie.is_some() {
+        return relations::is_death_held(tree, child) || is_traced_by(tree, parent, child);
+    }
+    let is_told = node.continued() && options.contains(Options::CONTINUED);
+    !is_told && is_traced_by(tree, parent, child)
+}
+
+fn is_traced_by(tree: &Tree, process: &Arc<Process>, child: &Process) -> bool {
+    let tracer = relations::tracer_of(tree, child);
+    tracer.is_some_and(|tracer| Arc::ptr_eq(tracer.process(), process))
 }
 
 fn child_of<'a>(tree: &'a Tree, parent: &Arc<Process>, pid: &'a Pid) -> Option<&'a Arc<Process>> {

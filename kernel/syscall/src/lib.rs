@@ -34,6 +34,7 @@ mod structs;
 mod system;
 mod time;
 mod timers;
+mod trace;
 
 pub use context::Context;
 pub use entry::Entry;

@@ -29,6 +29,10 @@ pub const FAMILIES: &[Family] = &[
         calls: crate::namespaces::CALLS,
     },
     Family {
+        name: "Tracing",
+        calls: crate::trace::CALLS,
+    },
+    Family {
         name: "Programs",
         calls: crate::exec::CALLS,
     },

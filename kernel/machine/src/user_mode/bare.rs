@@ -7,14 +7,14 @@ use core::sync::atomic::Ordering;
 use x86_64::VirtAddr;
 use x86_64::registers::rflags::RFlags;
 
-use super::{PageFault, Registers, UserExit};
+use super::{DebugRegisters, PageFault, Registers, UserExit};
 use crate::addr::UserAddr;
 use crate::heap::{AllocError, try_box};
 use crate::interrupt::bare::{dispatch, turn_off, turn_on};
 use crate::x86::features::{self, Features};
 use crate::x86::fpu::FpuState;
 use crate::x86::percpu;
-use crate::x86::{bases, copy, trap, user_entry};
+use crate::x86::{bases, copy, debug, fpu, trap, user_entry};
 
 /// What user code may set. Every way into the kernel clears those that would matter there.
 const USER_FLAGS: RFlags = RFlags::CARRY_FLAG
@@ -26,12 +26,14 @@ const USER_FLAGS: RFlags = RFlags::CARRY_FLAG
     .union(RFlags::DIRECTION_FLAG)
     .union(RFlags::OVERFLOW_FLAG)
     .union(RFlags::NESTED_TASK)
+    .union(RFlags::RESUME_FLAG)
     .union(RFlags::ALIGNMENT_CHECK)
     .union(RFlags::ID);
 /// Interrupts on, and the bit that is always set.
 const FIXED_FLAGS: u64 = RFlags::INTERRUPT_FLAG.bits() | 1 << 1;
 /// SYSRET would trap after itself instead of after the user's next instruction.
 const TRAP_FLAG: u64 = RFlags::TRAP_FLAG.bits();
+const DEBUG: u8 = 1;
 const PAGE_FAULT: u8 = 14;
 const GENERAL_PROTECTION: u8 = 13;
 /// The page was there, user mode, instruction fetch.
@@ -44,6 +46,8 @@ pub struct UserContext {
     /// The registers. `run` takes only what user mode may have: segments are fixed, of `rflags` only the
     /// user's bits count, `rip` and the bases are made canonical.
     pub regs: Registers,
+    /// Its breakpoints.
+    pub debug: DebugRegisters,
     fpu: Box<FpuState>,
     _not_send: PhantomData<*const ()>,
 }
@@ -73,6 +77,7 @@ impl NewContext {
     pub fn start(self) -> UserContext {
         UserContext {
             regs: self.regs,
+            debug: DebugRegisters::default(),
             fpu: self.fpu,
             _not_send: PhantomData,
         }
@@ -88,7 +93,7 @@ impl UserContext {
         NewContext::new().map(NewContext::start)
     }
 
-    /// A copy for a forked thread, FPU state included.
+    /// A copy for a forked thread, FPU state included, breakpoints not.
     ///
     /// # Errors
     /// [`AllocError`].
@@ -124,8 +129,14 @@ impl UserContext {
             && self.regs.r11 == self.regs.rflags
             && self.regs.rip < UserAddr::LIMIT.0
             && self.regs.rflags & TRAP_FLAG == 0;
+        if self.debug.is_armed() {
+            debug::load(&self.debug);
+        }
         // SAFETY: the registers outlive the call; `rip` and `rflags` were checked above.
         let stopped = unsafe { user_entry::enter_user(&mut self.regs, use_sysret) };
+        if self.debug.is_armed() {
+            debug::turn_off();
+        }
         // This is the same CPU: whatever interrupts user code returns here first.
         if features::has(Features::SMAP) {
             copy::forbid_user_access();
@@ -146,6 +157,16 @@ impl UserContext {
         if vector >= trap::FIRST_INTERRUPT {
             dispatch(vector);
             return UserExit::Interrupt;
+        }
+        if vector == DEBUG {
+            let status = debug::take_status();
+            if self.debug.stopped_before(status) {
+                self.regs.rflags |= RFlags::RESUME_FLAG.bits();
+            }
+            return UserExit::Exception {
+                vector,
+                error_code: status,
+            };
         }
         if vector != PAGE_FAULT {
             return UserExit::Exception { vector, error_code };
@@ -186,4 +207,10 @@ impl UserContext {
     pub fn set_fpu_bytes(&mut self, bytes: &[u8]) -> Option<()> {
         self.fpu.set(bytes)
     }
+}
+
+/// The parts of the FPU state that are enabled (XCR0); 0 on a CPU without XSAVE, whose state is an FXSAVE image.
+#[must_use]
+pub fn xstate_features() -> u64 {
+    fpu::enabled_features()
 }

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::{Registers, UserExit};
+use super::{DebugRegisters, Registers, UserExit};
 use crate::heap::{AllocError, admit};
 
 /// Bytes of the double's FPU area: an FXSAVE image.
@@ -13,6 +13,8 @@ const FPU_LEN: usize = 512;
 pub struct UserContext {
     /// The registers.
     pub regs: Registers,
+    /// Its breakpoints.
+    pub debug: DebugRegisters,
     fpu: [u8; FPU_LEN],
     _not_send: PhantomData<*const ()>,
 }
@@ -50,6 +52,7 @@ impl NewContext {
     pub fn start(self) -> UserContext {
         UserContext {
             regs: self.regs,
+            debug: DebugRegisters::default(),
             fpu: self.fpu,
             _not_send: PhantomData,
         }
@@ -65,7 +68,7 @@ impl UserContext {
         NewContext::new().map(NewContext::start)
     }
 
-    /// A copy for a forked thread, FPU state included.
+    /// A copy for a forked thread, FPU state included, breakpoints not.
     ///
     /// # Errors
     /// [`AllocError`].
@@ -105,4 +108,10 @@ impl UserContext {
         self.fpu = *bytes;
         Some(())
     }
+}
+
+/// The parts of the FPU state that are enabled (XCR0): the double has none but FXSAVE's.
+#[must_use]
+pub fn xstate_features() -> u64 {
+    0
 }

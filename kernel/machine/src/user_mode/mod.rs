@@ -2,13 +2,15 @@
 
 #[cfg(target_os = "none")]
 mod bare;
+mod debug;
 #[cfg(not(target_os = "none"))]
 mod host;
 
 #[cfg(target_os = "none")]
-pub use bare::{NewContext, UserContext};
+pub use bare::{NewContext, UserContext, xstate_features};
+pub use debug::{BREAKPOINTS, DebugRegisters};
 #[cfg(not(target_os = "none"))]
-pub use host::{NewContext, UserContext};
+pub use host::{NewContext, UserContext, xstate_features};
 
 use crate::addr::UserAddr;
 
@@ -57,7 +59,7 @@ pub enum UserExit {
     Exception {
         /// x86 vector, 0 to 31.
         vector: u8,
-        /// The pushed error code.
+        /// The pushed error code; of a debug exception (vector 1) the status in DR6 instead.
         error_code: u32,
     },
     /// An interrupt was handled; time to look for signals and for other threads to run.

@@ -96,6 +96,11 @@ pub(crate) fn learn_mxcsr_mask() {
     }
 }
 
+/// What is enabled of what XSAVE saves; 0 without XSAVE.
+pub(crate) fn enabled_features() -> u64 {
+    XCR0.load(Ordering::Relaxed).into()
+}
+
 /// Saves the state that this CPU's registers hold, if that is not saved yet. The registers stay
 /// good. Interrupts are off.
 pub(crate) fn save_live(area: &Area) {

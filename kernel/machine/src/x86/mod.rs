@@ -6,6 +6,7 @@ pub(crate) mod apic;
 pub(crate) mod bases;
 pub(crate) mod copy;
 pub(crate) mod cpu_setup;
+pub(crate) mod debug;
 pub(crate) mod descriptors;
 pub(crate) mod features;
 pub(crate) mod fpu;

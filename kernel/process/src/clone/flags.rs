@@ -16,6 +16,8 @@ bitflags::bitflags! {
         const SIGHAND = 0x800;
         /// `CLONE_PIDFD`.
         const PIDFD = 0x1000;
+        /// `CLONE_PTRACE`.
+        const PTRACE = 0x2000;
         /// `CLONE_VFORK`.
         const VFORK = 0x4000;
         /// `CLONE_PARENT`.

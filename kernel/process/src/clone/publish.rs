@@ -13,33 +13,38 @@ use crate::task::process::Process;
 use crate::task::relations::{self, Relations};
 use crate::task::thread::Thread;
 use crate::task::tree::{self, Tree};
+use crate::trace::Inherited;
 use crate::{pidfd, timer};
+
+/// What was made: the id of the child, the child, and how it is traced.
+pub(super) type Made<'a> = (&'a Arc<Pid>, &'a Arc<Thread>, Option<&'a Inherited>);
 
 /// Writes the ids that the caller wants, then makes the child known.
 pub(super) fn make_known(
     parent: &Arc<Thread>,
     own: &mut Own,
-    (pid, child): (&Arc<Pid>, &Arc<Thread>),
+    made: Made<'_>,
     args: &CloneArgs,
     multi: u64,
 ) -> Result<()> {
+    let (pid, child, _) = made;
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
         // The address is the program's: a bad one is its own affair, as on Linux.
         let _ = memory::user::write(args.parent_tid, &parent.process().shown(pid));
     }
     if !args.flags.contains(CloneFlags::PIDFD) {
-        return publish(parent, (pid, child), args, multi);
+        return publish(parent, made, args, multi);
     }
     let fd = pidfd::install(parent, own, child.process())?;
     let known = memory::user::write(args.pidfd, &fd);
-    let known = known.and_then(|()| publish(parent, (pid, child), args, multi));
+    let known = known.and_then(|()| publish(parent, made, args, multi));
     known.inspect_err(|_| drop(own.files.remove(fd)))
 }
 
 /// Makes the child known: from here on others can find and signal it. `multi` is from before it was begun:
 /// a signal to a group or to all that came since must not miss the child.
-fn publish(parent: &Thread, ids: (&Pid, &Arc<Thread>), args: &CloneArgs, multi: u64) -> Result<()> {
-    let published = publish_locked(&mut tree::lock(), parent, ids, args, multi);
+fn publish(parent: &Thread, made: Made<'_>, args: &CloneArgs, multi: u64) -> Result<()> {
+    let published = publish_locked(&mut tree::lock(), parent, made, args, multi);
     // Of a failure, too, if that was for a limit.
     let group = args.cgroup.clone().or_else(|| parent.cgroup_if_any());
     if let Some(group) = group {
@@ -51,7 +56,7 @@ fn publish(parent: &Thread, ids: (&Pid, &Arc<Thread>), args: &CloneArgs, multi: 
 fn publish_locked(
     tree: &mut Tree,
     parent: &Thread,
-    (pid, child): (&Pid, &Arc<Thread>),
+    (pid, child, inherited): Made<'_>,
     args: &CloneArgs,
     multi: u64,
 ) -> Result<()> {
@@ -68,10 +73,16 @@ fn publish_locked(
     if !args.flags.contains(CloneFlags::THREAD) {
         process.pid_namespace().check_open(tree)?;
     }
+    if let Some(inherited) = inherited {
+        inherited.reserve(tree)?;
+    }
     members::join(tree, parent, child, args.cgroup.as_ref())?;
     if let Err(errno) = enter_tree(tree, parent, (pid, child), args) {
         members::cancel(tree, child);
         return Err(errno);
+    }
+    if let Some(inherited) = inherited {
+        inherited.apply(tree, parent, child);
     }
     let state = process.signals.lock();
     if state.has_work(child) {
@@ -120,6 +131,9 @@ fn inherit_seccomp(parent: &Thread, child: &Thread) {
 fn enter_process(tree: &mut Tree, parent: &Thread, process: &Arc<Process>, args: &CloneArgs) {
     // As they are now: what was so before may have changed.
     let caller = parent.process();
+    if !args.flags.contains(CloneFlags::PARENT) {
+        process.set_maker(parent.place());
+    }
     let (parent, exit_signal) = match caller.known(tree) {
         Some(node) if args.flags.contains(CloneFlags::PARENT) => {
             (node.parent().cloned(), node.exit_signal)
@@ -177,7 +191,7 @@ mod tests {
         };
         let child = Thread::new(pid.clone(), &process, start()?)?;
         let args = CloneArgs::plain(flags);
-        publish(parent, (pid, &child), &args, 0)?;
+        publish(parent, (pid, &child, None), &args, 0)?;
         Ok(child)
     }
 

@@ -146,6 +146,11 @@ fn set_credentials(thread: &Thread, own: &mut Own, new: New) -> bool {
     !hides
 }
 
+/// Whether the program that was put in place may not be dumped.
+pub(super) fn hides(thread: &Thread) -> bool {
+    thread.process().dumpable.load(Ordering::Relaxed) != 1
+}
+
 fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }

@@ -27,8 +27,9 @@ use memory::AddressSpace;
 
 use crate::own::Own;
 use crate::rlimit::Resource;
-use crate::signal::Actions;
+use crate::signal::{Actions, Signal};
 use crate::task::thread::Thread;
+use crate::{exit, trace};
 use elf::{Image, Source};
 use load::FileSource;
 use script::Script;
@@ -105,9 +106,17 @@ fn replace_program(
     request: &Request,
     is_shared: bool,
 ) -> Result<()> {
-    let prepared = prepare(thread, request, is_shared)?;
+    let is_traced = trace::is_unprivileged(thread);
+    let prepared = prepare(thread, request, is_shared || is_traced)?;
+    let before = thread.read_pid();
     commit::end_other_threads(thread)?;
     commit::commit(thread, own, user, prepared);
+    if !is_traced && commit::hides(thread) && trace::is_unprivileged(thread) {
+        // Somebody began to trace it in between who must not see what it can do now.
+        exit::kill_with_status(thread.process(), i32::from(Signal::KILL.number()));
+        return Err(Errno::EINTR);
+    }
+    trace::exec_stop(thread, user, &before);
     Ok(())
 }
 

@@ -56,6 +56,7 @@ fn write_identity(
         'S' => "sleeping",
         'D' => "disk sleep",
         'T' => "stopped",
+        't' => "tracing stop",
         'Z' => "zombie",
         _ => "dead",
     };
@@ -72,7 +73,9 @@ fn write_identity(
     )?;
     let parent = process.read_parent();
     let parent = parent.map_or(0, |parent| shown(parent.pid()));
-    writeln!(to, "PPid:\t{parent}\nTracerPid:\t0")?;
+    let tracer = thread.and_then(Thread::tracer);
+    let tracer = tracer.map_or(0, |tracer| shown(&tracer.read_pid()));
+    writeln!(to, "PPid:\t{parent}\nTracerPid:\t{tracer}")?;
     if let Some(c) = process.credentials() {
         let names = Scope::reader_namespace();
         let [uid, euid, suid, fsuid] =

@@ -15,6 +15,7 @@ use crate::exit;
 use crate::own::Own;
 use crate::signal::{SigInfo, Signal, send};
 use crate::task::thread::Thread;
+use crate::trace;
 
 /// The highest error number (`MAX_ERRNO`).
 const HIGHEST_ERRNO: u16 = 4095;
@@ -94,8 +95,7 @@ fn act(
             let errno = u64::from(verdict.data.min(HIGHEST_ERRNO));
             user.regs.rax = errno.wrapping_neg();
         }
-        // Nobody traces.
-        Action::Trace => user.regs.rax = Errno::ENOSYS.to_return_value(),
+        Action::Trace => return ask_tracer(thread, own, user, call, verdict.data),
         // The number stays where it is: a handler may make the call itself, and put its result there.
         Action::Trap => send::force(thread, &trap(call, verdict.data)),
         Action::Notify => return ask(thread, own, user, call, by),
@@ -117,6 +117,36 @@ fn trap(call: &CallData, data: u16) -> SigInfo {
         call.architecture,
         data.into(),
     )
+}
+
+/// Has the tracer decide; without one there is no such call. What it leaves in the registers is looked at anew.
+fn ask_tracer(
+    thread: &Arc<Thread>,
+    own: &mut Own,
+    user: &mut UserContext,
+    call: &CallData,
+    data: u16,
+) -> Passage {
+    const NO_CALL: u64 = u64::MAX;
+    let number = match trace::seccomp_stop(thread, user, call.number.into(), data) {
+        None => {
+            user.regs.rax = Errno::ENOSYS.to_return_value();
+            return Passage::Skipped;
+        }
+        Some(NO_CALL) => return Passage::Skipped,
+        Some(number) => number,
+    };
+    user.regs.rax = number;
+    let call = CallData::of(user);
+    let Some(filter) = own.newest_filter().cloned() else {
+        return Passage::Made;
+    };
+    let (verdict, by) = filter.judge(&call);
+    if verdict.action() == Action::Trace {
+        // It has been asked.
+        return Passage::Made;
+    }
+    act(thread, own, user, &call, verdict, by)
 }
 
 /// Has another process decide.

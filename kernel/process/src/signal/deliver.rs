@@ -17,7 +17,7 @@ use crate::task::process::Process;
 use crate::task::signals::SignalState;
 use crate::task::thread::Thread;
 use crate::task::{relations, tree};
-use crate::timer;
+use crate::{timer, trace};
 
 /// What the user loop does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ enum Step {
     Park,
     /// Its control group is frozen.
     Freeze,
+    /// A signal for its tracer to see first.
+    Show(SigInfo),
     Nothing,
     Again,
     /// A stop, unless SIGCONT has come more often than this by then.
@@ -48,17 +50,31 @@ pub fn deliver(
     mut interrupted: Option<Interrupted>,
 ) -> Flow {
     loop {
-        match next_step(thread) {
+        let mut step = next_step(thread);
+        if let Step::Show(info) = step {
+            step = match trace::on_signal(thread, user, info, &mut interrupted) {
+                Some(info) => step_for(thread, &mut thread.process().signals.lock(), info),
+                None => Step::Again,
+            };
+        }
+        match step {
             Step::Exit => return Flow::Exit,
+            Step::Park if thread.is_traced() => {
+                trace::stop_with_process(thread, user, &mut interrupted);
+            }
             Step::Park => stop::park(thread),
             Step::Freeze => freezer::park(thread),
-            Step::Again => {}
+            Step::Again | Step::Show(_) => {}
             Step::MaybeStop(signal, continues) => stop_unless_orphaned(thread, signal, continues),
             Step::Handle(info, action) => {
                 if let Some(call) = interrupted.take() {
                     restart_or_fail(user, call, action);
                 }
+                let is_stepping = trace::stops_stepping(thread, user);
                 handle(thread, user, &info, action);
+                if is_stepping {
+                    trace::on_handler(thread, user);
+                }
             }
             Step::Nothing if timer::look_if_due(thread) => {}
             Step::Nothing => {
@@ -81,7 +97,7 @@ fn next_step(thread: &Arc<Thread>) -> Step {
     if thread.exiting.load(Ordering::Relaxed) || state.must_exit(thread) {
         return Step::Exit;
     }
-    if state.stop.is_some() {
+    if state.must_stop(thread) {
         return Step::Park;
     }
     if thread.freeze.load(Ordering::SeqCst) {
@@ -96,6 +112,9 @@ fn next_step(thread: &Arc<Thread>) -> Step {
         }
         return Step::Nothing;
     };
+    if thread.is_traced() && info.signal != Signal::KILL {
+        return Step::Show(info);
+    }
     step_for(thread, &mut state, info)
 }
 

@@ -9,11 +9,12 @@ use core::sync::atomic::Ordering;
 use abi::{Errno, Result};
 
 use super::queue::Queued;
-use super::{Default, Disposition, SigInfo, Signal, SignalSet};
+use super::{Default, Disposition, SigInfo, Signal, SignalSet, stop};
 use crate::rlimit::Resource;
 use crate::task::process::Process;
 use crate::task::signals::SignalState;
 use crate::task::thread::{self, Thread};
+use crate::task::traced::TraceFlags;
 
 /// Who may take a signal.
 #[derive(Clone, Copy)]
@@ -68,6 +69,13 @@ fn prepare(process: &Process, state: &mut SignalState, signal: Signal) -> bool {
         return false;
     }
     state.continues += 1;
+    let mut left = 0;
+    for thread in state.threads.iter() {
+        let old = thread.clear_trace_flags(TraceFlags::LEFT_STOP);
+        left += usize::from(old.contains(TraceFlags::LEFT_STOP));
+        stop::notify_of_change(thread);
+    }
+    state.parked -= left;
     end_stop(process, state)
 }
 
@@ -92,6 +100,7 @@ fn enqueue(
         return Ok(());
     }
     if signal == Signal::KILL {
+        state.kills += 1;
         start_exit(process, state, i32::from(signal.number()));
         return Ok(());
     }
@@ -160,7 +169,9 @@ fn is_dropped(
     }
     let taker = to.or_else(|| state.threads.first());
     let is_blocked = taker.is_some_and(|thread| thread.blocked().contains(signal));
-    !is_blocked && action.ignores(signal)
+    // A tracer is shown also what would be ignored.
+    let is_shown = taker.is_some_and(|thread| thread.is_traced());
+    !is_blocked && !is_shown && action.ignores(signal)
 }
 
 /// Whether who sends is outside the target's PID namespace: only that can kill its init.

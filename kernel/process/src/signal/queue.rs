@@ -114,6 +114,12 @@ impl Queue {
         self.entries.iter().any(test)
     }
 
+    /// The entry behind `index` others, left there.
+    #[must_use]
+    pub fn nth(&self, index: usize) -> Option<SigInfo> {
+        self.entries.iter().nth(index).copied()
+    }
+
     /// The first entry of `signal` that is pending, left there.
     #[must_use]
     pub fn peek(&self, signal: Signal) -> Option<&SigInfo> {

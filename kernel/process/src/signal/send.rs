@@ -59,7 +59,7 @@ pub fn force(thread: &Arc<Thread>, info: &SigInfo) {
         if is_blocked {
             thread.store_blocked(blocked.without(SignalSet::of(info.signal)));
         }
-        if action.disposition == Disposition::Default {
+        if action.disposition == Disposition::Default && !thread.is_traced() {
             // Even PID 1 cannot go on from here.
             process.is_init.store(false, Ordering::Relaxed);
         }

@@ -17,4 +17,5 @@ pub mod relations;
 pub mod signals;
 pub mod thread;
 mod threads;
+pub mod traced;
 pub mod tree;

@@ -1,7 +1,7 @@
 //! A process: a thread group and what its threads share.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use abi::Result;
 use collections::try_arc;
@@ -30,6 +30,8 @@ pub struct Process {
     pid: Arc<Pid>,
     /// What it is to others.
     pub(crate) node: LockedBy<Node, Tree>,
+    /// The place of the thread that made it among those of its parent; 0 when it has another parent.
+    maker: AtomicU64,
     /// What its PID namespace calls its parent; written with the tree locked.
     pub(crate) parent_number: AtomicI32,
     /// Threads, pending signals, stop and exit.
@@ -107,6 +109,7 @@ impl Process {
         let process = try_arc(Self {
             pid,
             node: LockedBy::new(&TREE, node),
+            maker: AtomicU64::new(0),
             parent_number: AtomicI32::new(0),
             signals: SpinLock::new(SignalState::default()),
             actions: SpinLock::new(actions),
@@ -155,6 +158,15 @@ impl Process {
     #[must_use]
     pub fn shown(&self, pid: &Pid) -> PidNumber {
         pid.number_in(self.pid_namespace())
+    }
+
+    /// The place of the thread that made it among those of its parent, which nobody has when it has another parent.
+    pub(crate) fn maker(&self) -> Place {
+        Place(self.maker.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_maker(&self, place: Place) {
+        self.maker.store(place.0, Ordering::Relaxed);
     }
 
     /// When it started, in nanoseconds since boot.

@@ -2,9 +2,12 @@
 //!
 //! Under its own spin lock, a leaf below that of the tree. What is done with it is in [`crate::signal`].
 
+use core::sync::atomic::Ordering;
+
 use super::numbers::PidNumber;
 use super::thread::Thread;
 use super::threads::Threads;
+use super::traced::TraceFlags;
 use crate::signal::number::{Signal, SignalSet};
 use crate::signal::queue::Queue;
 
@@ -25,8 +28,10 @@ pub struct SignalState {
     pub(crate) is_stopped: bool,
     /// How often SIGCONT came: a stop that was decided on before one is void.
     pub(crate) continues: u64,
-    /// Threads that wait for the end of the stop.
+    /// Threads that have come to the stop: they wait for its end, or their tracers have them run meanwhile.
     pub(crate) parked: usize,
+    /// How often SIGKILL came.
+    pub(crate) kills: u64,
     /// How often a signal came that was sent to several processes at once: a child that was being made
     /// meanwhile was not among them, so it is made again behind it.
     pub(crate) multi: u64,
@@ -35,13 +40,26 @@ pub struct SignalState {
 impl SignalState {
     /// Whether `thread` has something to do before user code runs.
     pub(crate) fn has_work(&self, thread: &Thread) -> bool {
-        self.must_exit(thread) || self.stop.is_some() || !self.ready(thread).is_empty()
+        self.must_exit(thread) || self.must_stop(thread) || !self.ready(thread).is_empty()
+    }
+
+    /// Whether `thread` is to come to the stop of its process, or to one of its own for its tracer.
+    pub(crate) fn must_stop(&self, thread: &Thread) -> bool {
+        let flags = thread.trace_flags();
+        let has_left = flags.contains(TraceFlags::LEFT_STOP);
+        (self.stop.is_some() && !has_left)
+            || flags.intersects(TraceFlags::TRAP | TraceFlags::NOTIFY)
     }
 
     /// The signal of a stop that all threads have come to, and that is not complete yet.
     pub(crate) fn complete_stop(&self) -> Option<Signal> {
         let is_due = !self.is_stopped && self.parked == self.threads.len();
         self.stop.filter(|_| is_due)
+    }
+
+    /// Whether `thread` is to exit, by itself or because of the others.
+    pub(crate) fn is_ending(&self, thread: &Thread) -> bool {
+        thread.exiting.load(Ordering::Relaxed) || self.must_exit(thread)
     }
 
     /// Whether `thread` is to exit because of the others.

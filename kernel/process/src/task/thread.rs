@@ -9,6 +9,7 @@ mod kernel;
 mod resources;
 mod running;
 mod sharing;
+mod tracing;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -32,6 +33,7 @@ use crate::task::numbers::{PidNumber, Place};
 use crate::task::pid::Pid;
 use crate::task::pid_namespace::PidNamespace;
 use crate::task::process::Process;
+use crate::task::traced::Traced;
 use crate::task::tree::{self, TREE, Tree};
 
 pub(crate) use resources::{Resources, SharedFs};
@@ -59,6 +61,12 @@ pub struct Thread {
     pub(crate) exit_status: AtomicI32,
     /// It waits for the end of a stop.
     pub(crate) parked: AtomicBool,
+    /// What it is to do for who traces it; 0 when nobody does.
+    pub(crate) trace_flags: AtomicU32,
+    /// Put and taken with the tree locked.
+    pub(crate) traced: SpinLock<Option<Arc<Traced>>>,
+    /// It has traced others. Set with the signal state locked, while it lives.
+    pub(crate) is_tracer: AtomicBool,
     blocked: AtomicU64,
     /// Signals for this thread alone. Used with the process's signal state locked.
     pub(crate) private: SpinLock<Queue>,
@@ -160,6 +168,9 @@ impl Thread {
             exiting: AtomicBool::new(false),
             exit_status: AtomicI32::new(0),
             parked: AtomicBool::new(false),
+            trace_flags: AtomicU32::new(0),
+            traced: SpinLock::new(None),
+            is_tracer: AtomicBool::new(false),
             blocked: AtomicU64::new(start.blocked.0),
             private: SpinLock::new(Queue::new()),
             saved_mask: SpinLock::new(None),

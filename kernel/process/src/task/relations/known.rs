@@ -7,11 +7,13 @@ use abi::Result;
 use super::children::{adopt, set_news};
 use super::groups::{join_group, leave_group, make_group};
 use super::list::Of;
+use super::tracees::untrace;
 use crate::signal::number::Signal;
 use crate::task::cgroup::members;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
 use crate::task::thread::Thread;
+use crate::task::traced::Traced;
 use crate::task::tree::Tree;
 
 /// The relations of a new process.
@@ -40,6 +42,7 @@ pub struct Reaped {
     process: Option<Arc<Process>>,
     _thread: Option<Arc<Thread>>,
     _parent: Option<Arc<Process>>,
+    _traced: Option<Arc<Traced>>,
 }
 
 impl Drop for Reaped {
@@ -87,12 +90,18 @@ pub(crate) fn reap(tree: &mut Tree, process: &Arc<Process>) -> Option<Reaped> {
     tree.processes -= 1;
     let pid = process.pid();
     let own = pid.users_mut(tree).process.take();
+    let first = pid
+        .thread(tree)
+        .filter(|thread| thread.is_traced())
+        .cloned();
+    let traced = first.and_then(|first| untrace(tree, &first));
     let thread = remove_thread(tree, pid);
     pid.release(tree);
     Some(Reaped {
         process: own,
         _thread: thread,
         _parent: parent,
+        _traced: traced,
     })
 }
 
@@ -129,9 +138,12 @@ pub(crate) fn remove_this(tree: &mut Tree, thread: &Arc<Thread>) -> Option<Arc<T
     }
 }
 
-/// exec by a thread that is not the first makes it the first. What comes back (its old place and who had the new one)
-/// is for dropping without the lock.
-pub(crate) fn take_over(tree: &mut Tree, thread: &Arc<Thread>) -> [Option<Arc<Thread>>; 2] {
+/// exec by a thread that is not the first makes it the first. What comes back (its old place, who had the new one, and
+/// who traced that) is for dropping without the lock.
+pub(crate) fn take_over(
+    tree: &mut Tree,
+    thread: &Arc<Thread>,
+) -> ([Option<Arc<Thread>>; 2], Option<Arc<Traced>>) {
     let leader = thread.process().pid().clone();
     let left = thread.pid_in(tree).clone();
     let own = left.users_mut(tree).thread.take();
@@ -143,6 +155,8 @@ pub(crate) fn take_over(tree: &mut Tree, thread: &Arc<Thread>) -> [Option<Arc<Th
         members::release(tree, old);
         tree.uncount_user(old.real_uid());
     }
+    // Its tracer hears of the exec instead of its end.
+    let traced = old.as_ref().and_then(|old| untrace(tree, old));
     thread.set_pid(tree, leader);
-    [own, old]
+    ([own, old], traced)
 }

@@ -1,5 +1,5 @@
 //! Who is who: [`known`] has how processes and threads come and go, [`children`] what a parent is told, [`groups`] process
-//! groups and sessions, [`orphans`] who dies and who adopts, [`find`] who goes by a number; the lists are in [`list`].
+//! groups and sessions, [`orphans`] who dies and who adopts, [`tracees`] who traces whom, [`find`] who goes by a number; the lists are in [`list`].
 //!
 //! A process has its relations as references, in its [`Node`](node::Node); a group's members hang on the group's
 //! [`Pid`](super::pid::Pid). All of it is under the lock of the [`Tree`](super::tree::Tree). Lock order: the tree, then a
@@ -12,6 +12,7 @@ mod known;
 mod list;
 pub mod node;
 mod orphans;
+mod tracees;
 
 pub use children::children;
 pub(crate) use children::{news, report_stop, stop_was_told};
@@ -22,3 +23,4 @@ pub(crate) use groups::{join_group, leave_group};
 pub use known::Reaped;
 pub(crate) use known::{Relations, add_process, add_thread, reap, remove_this, take_over};
 pub(crate) use orphans::{Moved, bury, move_orphans};
+pub(crate) use tracees::{is_death_held, reserve_tracee, trace, tracees, tracer_of, untrace};

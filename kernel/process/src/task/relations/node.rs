@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 
+use collections::Vec;
 use fs::Kuid;
 use fs::job_control::Terminal;
 
@@ -12,6 +13,7 @@ use crate::signal::number::Signal;
 use crate::task::numbers::PidNumber;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
+use crate::task::thread::Thread;
 use crate::task::tree::{self, Tree};
 use crate::usage::Usage;
 
@@ -43,6 +45,10 @@ pub struct Node {
     pub(super) is_news: bool,
     /// Its parent ties its group to the rest of the session.
     pub(super) is_tie: bool,
+    /// Whom its threads trace, the oldest first; dead ones stay until wait(2) has told of them.
+    pub(crate) tracees: Vec<Arc<Thread>>,
+    /// How many of its own threads are dead, and their tracer was not told yet: as long is its own death not told.
+    pub(crate) untold_threads: usize,
 }
 
 /// What is left of a dead process.
@@ -112,6 +118,8 @@ impl Node {
             order: 0,
             is_news: false,
             is_tie: false,
+            tracees: Vec::new(),
+            untold_threads: 0,
         }
     }
 

@@ -10,6 +10,7 @@ use super::groups;
 use super::list::Of;
 use super::node::Zombie;
 use crate::signal::number::Signal;
+use crate::task::numbers::Place;
 use crate::task::pid::Pid;
 use crate::task::pid_namespace::PidNamespace;
 use crate::task::process::Process;
@@ -78,6 +79,7 @@ fn move_orphan(tree: &mut Tree, from: &Process, to: &Arc<Process>, child: &Arc<P
     let was_news = node.is_news;
     // Also of one that told its parent nothing: who adopts it waits for SIGCHLD.
     node.exit_signal = Some(Signal::CHLD);
+    child.set_maker(Place::default());
     set_news(tree, from, child, false);
     Of::Children(from).unlink(tree, child);
     adopt(tree, to.clone(), child);

@@ -113,6 +113,9 @@ impl Thread {
     /// The letter of its state in /proc/PID/stat.
     #[must_use]
     pub fn state_letter(&self) -> char {
+        if self.traced().is_some_and(|traced| traced.is_stopped()) {
+            return 't';
+        }
         if self.parked.load(Ordering::Relaxed) {
             return 'T';
         }
