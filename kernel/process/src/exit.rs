@@ -143,6 +143,10 @@ fn leave_process(thread: &Arc<Thread>) -> (bool, bool, bool) {
     if flags.contains(TraceFlags::LEFT_STOP) {
         state.parked -= 1;
     }
+    if let Some(dump) = &state.dump {
+        // It may wait for this one.
+        dump.arrivals.wake_all();
+    }
     let last = state.threads.is_empty();
     if last && state.exit.is_none() {
         state.exit = Some(thread.exit_status.load(Ordering::Relaxed));
@@ -329,6 +333,8 @@ fn death_info(child: &Process, parent: &Process, zombie: &Zombie, signal: Signal
 pub fn split_status(status: i32) -> (i32, i32) {
     if status & 0x7f == 0 {
         (code::CLD_EXITED, status >> 8 & 0xff)
+    } else if status & 0x80 != 0 {
+        (code::CLD_DUMPED, status & 0x7f)
     } else {
         (code::CLD_KILLED, status & 0x7f)
     }

@@ -16,6 +16,7 @@ pub mod access;
 pub mod cgroup;
 pub mod clone;
 mod completion;
+pub mod core_dump;
 pub mod cred;
 pub mod exec;
 pub mod exit;

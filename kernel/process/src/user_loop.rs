@@ -9,6 +9,7 @@ use machine::sync::SpinLock;
 use machine::user_mode::{PageFault, UserContext, UserExit};
 use memory::FaultError;
 
+use crate::core_dump;
 use crate::exit;
 use crate::own::Own;
 use crate::restart::Interrupted;
@@ -72,6 +73,7 @@ pub(crate) fn run(thread: &Arc<Thread>, mut user: UserContext, mut own: Own) {
             break;
         }
     }
+    core_dump::join(thread, &mut user);
     trace::exit_stop(thread, &mut user);
     exit::finish(thread, Some(own));
 }

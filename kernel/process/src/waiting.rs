@@ -72,8 +72,8 @@ impl Report {
     pub fn si_status(&self) -> i32 {
         match self.code {
             code::CLD_EXITED => self.status >> 8 & 0xff,
-            code::CLD_KILLED => self.status & 0x7f,
-            code::CLD_STOPPED => self.status >> 8,
+            code::CLD_KILLED | code::CLD_DUMPED => self.status & 0x7f,
+            code::CLD_STOPPED | code::CLD_TRAPPED => self.status >> 8,
             _ => i32::from(Signal::CONT.number()),
         }
     }

@@ -20,6 +20,8 @@ pub struct AreaInfo {
     pub prot: Prot,
     /// Properties; `HEAP` and `STACK` name the line where there is no file.
     pub flags: AreaFlags,
+    /// Pages of its own may be mapped, beside those of the file.
+    pub is_copied: bool,
     /// Offset in the file, in bytes.
     pub offset: u64,
     /// The file.
@@ -93,6 +95,7 @@ impl AddressSpace {
             range: UserAddr(start)..UserAddr(area.end),
             prot: area.prot,
             flags: area.flags,
+            is_copied: area.is_copied(),
             offset: if area.source.is_some() {
                 area.offset
             } else {

@@ -10,6 +10,7 @@ use memory::AddressSpace;
 
 use super::Prepared;
 use super::privileges::New;
+use crate::core_dump;
 use crate::exit;
 use crate::own::Own;
 use crate::signal::{Actions, Signal};
@@ -69,9 +70,14 @@ pub(super) fn commit(
     // old one's credentials (see `access::memory_of`), nor the memory of one that hid itself as that of one that does not.
     let is_dumpable = set_credentials(thread, own, prepared.privileges);
     switch_memory(thread, &prepared.memory);
-    process
-        .dumpable
-        .store(u32::from(is_dumpable), Ordering::Release);
+    process.dumpable.store(
+        if is_dumpable {
+            1
+        } else {
+            core_dump::suid_dumpable()
+        },
+        Ordering::Release,
+    );
     process.set_image(Image {
         exe: prepared.file.path().cloned(),
         auxv: prepared.auxv,

@@ -12,6 +12,7 @@ use super::network;
 use super::scope::Scope;
 use super::sysvipc;
 use super::text::Text;
+use crate::core_dump::{self, pattern};
 use crate::namespace;
 use crate::task::numbers::{PID_MAX, PidNumber};
 use crate::task::pid_namespace::PidNamespace;
@@ -55,7 +56,15 @@ static FS: &[Item] = &[
         |_, to| line(protected::PROTECTED_SYMLINKS.load(Relaxed), to),
         |_, from| set_level(&protected::PROTECTED_SYMLINKS, 1, from),
     ),
-    Item::file("suid_dumpable", |_, to| line(0, to)),
+    writable(
+        "suid_dumpable",
+        |_, to| line(core_dump::suid_dumpable(), to),
+        |_, from| {
+            let value = u32::try_from(number(from)?).map_err(|_| Errno::EINVAL)?;
+            check_admin()?;
+            core_dump::set_suid_dumpable(value)
+        },
+    ),
 ];
 
 /// Nothing but memory bounds what epoll instances watch.
@@ -65,7 +74,17 @@ static KERNEL: &[Item] = &[
     Item::file("cap_last_cap", |_, to| {
         line(63 - fs::Capabilities::all().bits().leading_zeros(), to)
     }),
-    Item::file("core_pattern", |_, to| line("core", to)),
+    writable("core_pattern", core_pattern, set_core_pattern),
+    writable(
+        "core_uses_pid",
+        |_, to| line(u8::from(pattern::setting().uses_pid), to),
+        |_, from| {
+            let value = number(from)?;
+            check_admin()?;
+            pattern::set_uses_pid(value != 0);
+            Ok(())
+        },
+    ),
     writable(
         "domainname",
         |_, to| name(namespace::current_uts().domainname(), to),
@@ -90,6 +109,8 @@ static KERNEL: &[Item] = &[
     Item::file("overflowgid", |_, to| line(65534, to)),
     Item::file("overflowuid", |_, to| line(65534, to)),
     Item::file("panic", |_, to| line(0, to)),
+    // Nobody may count events (perf_event_open(2)).
+    Item::file("perf_event_paranoid", |_, to| line(4, to)),
     Item::file("pid_max", |_, to| line(PID_MAX, to)),
     Item::folder("random", RANDOM),
     Item::file("randomize_va_space", |_, to| line(2, to)),
@@ -146,6 +167,27 @@ static VM: &[Item] = &[
     Item::file("overcommit_ratio", |_, to| line(50, to)),
     Item::file("swappiness", |_, to| line(0, to)),
 ];
+
+fn core_pattern(_: &Scope, to: &mut Text) -> Result<()> {
+    to.push(pattern::setting().pattern())?;
+    to.push(b"\n")
+}
+
+fn set_core_pattern(_: &Scope, from: &[u8]) -> Result<()> {
+    check_admin()?;
+    pattern::set_pattern(from.strip_suffix(b"\n").unwrap_or(from))
+}
+
+/// What says where the machine's files go is not for the root of a container.
+fn check_admin() -> Result<()> {
+    let is_allowed = thread::current()
+        .is_none_or(|caller| caller.credentials().capable(fs::Capabilities::SYS_ADMIN));
+    if is_allowed {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
+}
 
 /// How much memory may be used: what /proc/meminfo says there is.
 fn memory_limit(_: &Scope, to: &mut Text) -> Result<()> {

@@ -23,6 +23,7 @@ fn maps_lines_put_the_name_in_its_column() {
     let area = AreaInfo {
         range: UserAddr(0x7ffd_0000_0000)..UserAddr(0x7ffd_0002_1000),
         prot: Prot::READ | Prot::WRITE,
+        is_copied: false,
         flags: AreaFlags::STACK,
         offset: 0,
         origin: None,

@@ -17,7 +17,7 @@ use crate::task::process::Process;
 use crate::task::signals::SignalState;
 use crate::task::thread::Thread;
 use crate::task::{relations, tree};
-use crate::{timer, trace};
+use crate::{core_dump, timer, trace};
 
 /// What the user loop does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ enum Step {
     /// A stop, unless SIGCONT has come more often than this by then.
     MaybeStop(Signal, u64),
     Handle(SigInfo, Action),
+    /// The end of the process, and a core dump.
+    Dump(SigInfo),
 }
 
 /// Does everything that stands between `thread` and user mode: exits, stops, signals, and the restart
@@ -64,6 +66,10 @@ pub fn deliver(
             }
             Step::Park => stop::park(thread),
             Step::Freeze => freezer::park(thread),
+            Step::Dump(info) => {
+                core_dump::end_with_dump(thread, user, &info);
+                return Flow::Exit;
+            }
             Step::Again | Step::Show(_) => {}
             Step::MaybeStop(signal, continues) => stop_unless_orphaned(thread, signal, continues),
             Step::Handle(info, action) => {
@@ -145,6 +151,7 @@ fn step_for(thread: &Arc<Thread>, state: &mut SignalState, info: SigInfo) -> Ste
             }
             _ if process.is_init.load(Ordering::Relaxed) => Step::Again,
             Default::Stop => Step::MaybeStop(signal, state.continues),
+            Default::Terminate if signal.dumps_core() => Step::Dump(info),
             Default::Terminate => {
                 post::start_exit(process, state, i32::from(signal.number()));
                 Step::Exit

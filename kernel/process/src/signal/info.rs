@@ -29,6 +29,7 @@ pub mod code {
     pub const SYS_SECCOMP: i32 = 1;
     pub const CLD_EXITED: i32 = 1;
     pub const CLD_KILLED: i32 = 2;
+    pub const CLD_DUMPED: i32 = 3;
     pub const TRAP_HWBKPT: i32 = 4;
     pub const CLD_TRAPPED: i32 = 4;
     pub const CLD_STOPPED: i32 = 5;

@@ -64,7 +64,7 @@ pub struct Process {
     pub oom_score_adj: AtomicI32,
     /// personality(2).
     pub personality: AtomicU32,
-    /// /proc/PID/coredump_filter: kept for those who set it, as no cores are dumped.
+    /// /proc/PID/coredump_filter: which mappings a core dump has.
     pub coredump_filter: AtomicU32,
     /// The init of its PID namespace: signals that would kill it by default are dropped.
     pub(crate) is_init: AtomicBool,

@@ -2,12 +2,14 @@
 //!
 //! Under its own spin lock, a leaf below that of the tree. What is done with it is in [`crate::signal`].
 
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::numbers::PidNumber;
 use super::thread::Thread;
 use super::threads::Threads;
 use super::traced::TraceFlags;
+use crate::core_dump::Dump;
 use crate::signal::number::{Signal, SignalSet};
 use crate::signal::queue::Queue;
 
@@ -20,6 +22,8 @@ pub struct SignalState {
     pub(crate) shared: Queue,
     /// All threads are to exit, and the process with this wait status.
     pub(crate) exit: Option<i32>,
+    /// What is written of it before they do.
+    pub(crate) dump: Option<Arc<Dump>>,
     /// All threads but this one are to exit: it calls exec.
     pub(crate) exec: Option<PidNumber>,
     /// The process is stopped, or its threads are on their way to it, by this signal.
