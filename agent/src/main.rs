@@ -17,6 +17,7 @@ mod events;
 mod guest;
 mod mounting;
 mod mounts;
+mod network;
 mod pod;
 mod processes;
 mod refusal;

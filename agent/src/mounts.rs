@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use crate::mounting::{self, Kind, Outcome, Prepared};
+use crate::network::RESOLV_CONF;
 use crate::refusal::{Answer, Refusal};
 
 /// What became of a container's mounts.
@@ -227,6 +228,14 @@ fn prepare(shared: &Path, mount: &Mount) -> Answer<Prepared> {
                 source.to_string_lossy().into_owned(),
             )
         }
+        // What the host has told of names, over whatever file the image has.
+        "resolv" => (
+            Kind::Bind {
+                directory: false,
+                recursive: false,
+            },
+            RESOLV_CONF.to_owned(),
+        ),
         // What is attached beside the shared directory; that itself is not for containers to mount.
         "virtiofs" if attached(&mount.source) => (
             Kind::FileSystem {

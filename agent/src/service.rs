@@ -22,6 +22,7 @@ use crate::events::Told;
 use crate::guest::{self, Namespaces, Which, not_yet};
 use crate::mounting;
 use crate::mounts::{self, Place, Wanted};
+use crate::network;
 use crate::pod::{Container, Names, Pod};
 use crate::processes;
 use crate::refusal::{Answer, Refusal};
@@ -157,9 +158,15 @@ impl AgentService for Service {
     async fn configure_network(
         &self,
         _: &TtrpcContext,
-        _: ConfigureNetworkRequest,
+        request: ConfigureNetworkRequest,
     ) -> ttrpc::Result<Empty> {
-        answered(Err(not_yet("a network")))
+        self.blocking(move |_| {
+            let kernel = sys::Interfaces::new();
+            let kernel = kernel.map_err(|errno| Refusal::system("set up a network", errno))?;
+            network::configure(&kernel, &request)?;
+            Ok(Empty::default())
+        })
+        .await
     }
 
     async fn check_process(

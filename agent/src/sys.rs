@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code, reason = "the agent's one module for it")]
 
+mod interfaces;
+
 use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -13,6 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
+
+pub(crate) use interfaces::Interfaces;
 
 /// A null-terminated array of C strings, as `execve` takes it; built before the fork.
 #[derive(Debug)]

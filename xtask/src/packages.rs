@@ -19,6 +19,8 @@ pub(crate) const LINKER: &[&str] = &["lld"];
 pub(crate) const BUSYBOX: &[&str] = &["busybox-static"];
 /// To boot the kernel under software emulation.
 pub(crate) const QEMU: &[&str] = &["qemu-system-x86"];
+/// To run a microVM with a network of its own, for `run` and for the tests.
+pub(crate) const USER_NETWORK: &[&str] = &["passt", "iproute2"];
 /// To make a Debian root for the tests.
 pub(crate) const DEBIAN_ROOT: &[&str] = &["mmdebstrap", "arch-test"];
 /// To test the containerd shim, with runc to compare it with.

@@ -214,6 +214,7 @@ fn checked(workspace: &Workspace) -> anyhow::Result<Report> {
 fn unit_tests(workspace: &Workspace) -> anyhow::Result<Report> {
     packages::require("the unit tests", packages::STATIC_C)?;
     packages::require("the unit tests", packages::QEMU)?;
+    packages::require("the unit tests", packages::USER_NETWORK)?;
     shell::step("Running the unit tests");
     let mut command = shell::cargo();
     command

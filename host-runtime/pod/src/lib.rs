@@ -15,6 +15,7 @@ mod container;
 mod error;
 mod event;
 mod log;
+mod network;
 mod pod;
 mod power_off;
 mod process;

@@ -13,6 +13,7 @@ use crate::container::Container;
 use crate::error::PodError;
 use crate::event::{Event, Observer};
 use crate::log::PodLog;
+use crate::network;
 use crate::power_off;
 use crate::runtime;
 
@@ -67,6 +68,19 @@ impl Pod {
     pub fn with_memory(mut self, bytes: u64) -> Self {
         self.parts.memory = bytes;
         self
+    }
+
+    /// Has the guest do with its network devices what the plan says; before its first container.
+    ///
+    /// # Errors
+    /// The agent's refusal, or how the guest was lost.
+    pub fn configure_network(&self, plan: &host_net::Plan) -> Result<(), PodError> {
+        if plan.interfaces.is_empty() {
+            return Ok(());
+        }
+        let request = network::request(plan);
+        self.parts
+            .explained(self.parts.agent.configure_network(&request))
     }
 
     /// Mounts what a container sees; `init` is what [`Container::start`] will start first.

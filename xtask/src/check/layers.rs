@@ -25,7 +25,7 @@ const KERNEL: [&str; 13] = [
 ];
 
 /// The host runtime's, likewise. What host and guest share lies below all of them.
-const HOST: [&str; 13] = [
+const HOST: [&str; 14] = [
     "nacre-initramfs",
     "nacre-vsock-packet",
     "nacre-agent-protocol",
@@ -36,6 +36,7 @@ const HOST: [&str; 13] = [
     "nacre-qemu",
     "nacre-image",
     "nacre-oci",
+    "nacre-host-net",
     "nacre-pod",
     "nacre-shim",
     "nacre-cli",
@@ -43,14 +44,16 @@ const HOST: [&str; 13] = [
 
 /// Dependencies that point down and are not to be: what owns a machine knows it by the trait alone, and the two
 /// machines, and the two ways in, know nothing of each other.
-const APART: [(&str, &str); 12] = [
+const APART: [(&str, &str); 14] = [
     ("nacre-image", "nacre-vmm"),
     ("nacre-oci", "nacre-vmm"),
+    ("nacre-host-net", "nacre-vmm"),
     ("nacre-pod", "nacre-vmm"),
     ("nacre-shim", "nacre-vmm"),
     ("nacre-cli", "nacre-vmm"),
     ("nacre-image", "nacre-qemu"),
     ("nacre-oci", "nacre-qemu"),
+    ("nacre-host-net", "nacre-qemu"),
     ("nacre-pod", "nacre-qemu"),
     ("nacre-shim", "nacre-qemu"),
     ("nacre-cli", "nacre-qemu"),

@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent_protocol::{
-    AgentClient, CloseStdinRequest, CreateContainerRequest, CreateContainerResponse,
-    DeleteContainerRequest, DeleteProcessRequest, Event, EventsRequest, HelloRequest,
-    HelloResponse, ListProcessesRequest, ListProcessesResponse, PROTOCOL_VERSION, RPC_PORT,
-    ReadFileRequest, ReseedRequest, ResizeTerminalRequest, STDIO_PORT, SetClockRequest,
+    AgentClient, CloseStdinRequest, ConfigureNetworkRequest, CreateContainerRequest,
+    CreateContainerResponse, DeleteContainerRequest, DeleteProcessRequest, Event, EventsRequest,
+    HelloRequest, HelloResponse, ListProcessesRequest, ListProcessesResponse, PROTOCOL_VERSION,
+    RPC_PORT, ReadFileRequest, ReseedRequest, ResizeTerminalRequest, STDIO_PORT, SetClockRequest,
     ShutdownRequest, SignalProcessRequest, StartProcessRequest, StatsRequest, StatsResponse,
     UpdatePodRequest, WindowSize, WriteFileRequest, event::Kind,
 };
@@ -315,6 +315,15 @@ impl Agent {
     pub fn read_file(&self, request: &ReadFileRequest) -> Result<Vec<u8>, AgentError> {
         let answer = self.client.read_file(Context::default(), request);
         bounded("ReadFile", bounds::AGENT_WORK.get(), answer).map(|answer| answer.data)
+    }
+
+    /// Sets the pod's network up.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn configure_network(&self, request: &ConfigureNetworkRequest) -> Result<(), AgentError> {
+        let answer = self.client.configure_network(Context::default(), request);
+        bounded("ConfigureNetwork", bounds::AGENT_WORK.get(), answer).map(drop)
     }
 
     /// Sets what the guest as a whole may use of its memory.
