@@ -377,7 +377,9 @@ mod tests {
             leave_out(&mut all, &known);
             all[0].absent
         };
-        assert!(absent("cgroup", true, &["proc", "cgroup2"]));
+        // Under either name it is version 2.
+        assert!(!absent("cgroup", true, &["proc", "cgroup2"]));
+        assert!(absent("cgroup", true, &["proc"]));
         assert!(!absent("cgroup2", true, &["proc", "cgroup2"]));
         assert!(!absent("cgroup", false, &["proc"]));
         // Who cannot ask tries.

@@ -131,7 +131,10 @@ fn reclaim(group: &Arc<Cgroup>, text: &str) -> Result<()> {
     }
     let frames = usize::try_from(size / PAGE_SIZE as u64).unwrap_or(usize::MAX);
     let group = group_of(group)?;
-    if group.reclaim_to(group.usage().saturating_sub(frames)) {
+    let usage = group.usage();
+    // All there is may be less than what was asked for.
+    let is_less = usage < frames;
+    if group.reclaim_to(usage.saturating_sub(frames)) && !is_less {
         Ok(())
     } else {
         Err(Errno::EAGAIN)
