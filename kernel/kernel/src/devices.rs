@@ -20,6 +20,7 @@ fn start_one(device: Device, console: &str) -> Result<(), SetupError> {
         Kind::Entropy => fs::rng::add_device(device),
         Kind::Balloon => memory::reporting::add_device(device),
         Kind::Block => fs::block::add_device(device),
+        Kind::Network => net::virtio_net::add_device(device),
         Kind::Socket => net::vsock::add_device(device),
         Kind::FileSystem => fs::fuse::add_device(device),
         kind => {

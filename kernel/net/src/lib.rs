@@ -16,6 +16,7 @@ mod namespace;
 mod options;
 mod socket;
 pub mod unix;
+pub mod virtio_net;
 pub mod vsock;
 
 pub use address::{Address, AddressBytes, NameBytes, UnixName};

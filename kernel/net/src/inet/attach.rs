@@ -7,6 +7,7 @@ use collections::{try_arc, try_format};
 
 use super::device::NetDevice;
 use super::interface::{self, LOOPBACK};
+use super::stack::frames::announce;
 use crate::namespace::NetNamespace;
 
 /// Interfaces of one namespace.
@@ -73,7 +74,11 @@ impl Interface {
     pub fn set_carrier(&self, is_there: bool) {
         let _ = self.namespace.look(|stack| {
             if let Some(interface) = stack.interface_mut(self.index) {
+                let is_new = is_there && !interface.has_carrier;
                 interface.has_carrier = is_there;
+                if is_new {
+                    announce(interface);
+                }
             }
         });
     }

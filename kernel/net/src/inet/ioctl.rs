@@ -9,6 +9,7 @@ use memory::user;
 
 use super::interface::{Interface, Local, NAME_SIZE, QUEUE, name_of};
 use super::ip::Ip;
+use super::stack::frames::announce;
 use super::stack::{Route, Stack};
 use crate::namespace::NetNamespace;
 
@@ -321,9 +322,18 @@ fn answer(
     let given = u32::from_ne_bytes(array(value, 0)?);
     match command {
         SIOCGIFFLAGS => put(value, &flags(interface).to_ne_bytes()),
-        SIOCSIFFLAGS => interface.set_up(given & u32::from(IFF_UP) != 0)?,
+        SIOCSIFFLAGS => {
+            let was_up = interface.is_up;
+            interface.set_up(given & u32::from(IFF_UP) != 0)?;
+            if !was_up {
+                announce(interface);
+            }
+        }
         SIOCGIFADDR | SIOCGIFDSTADDR => put_address(value, own?.ip),
-        SIOCSIFADDR => set_address(interface, inet(value, 0)?.ok_or(Errno::EINVAL)?, has_label)?,
+        SIOCSIFADDR => {
+            set_address(interface, inet(value, 0)?.ok_or(Errno::EINVAL)?, has_label)?;
+            announce(interface);
+        }
         SIOCGIFBRDADDR => put_address(value, broadcast(own?, interface)),
         // It follows from the mask.
         SIOCSIFBRDADDR => drop(own?),

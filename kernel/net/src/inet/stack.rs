@@ -4,7 +4,7 @@
 //! through [`Stack::with_tcb`], which keeps the tables and deadlines true.
 
 mod demux;
-mod frames;
+pub(crate) mod frames;
 mod icmp;
 mod route;
 

@@ -280,6 +280,21 @@ fn send_frame(interface: &mut Interface, mac: Mac, packet: &Packet, identificati
     is_sent
 }
 
+/// Tells everybody on the link who has the interface's addresses of version 4 (RFC 5227, section 3), so that those who have
+/// never heard of it can send to it, and those who knew another machine by that address forget that one. A user-mode
+/// network on the host learns the guest's hardware address by this alone.
+pub(crate) fn announce(interface: &mut Interface) {
+    let Some(mac) = interface.mac().filter(|_| interface.is_up) else {
+        return;
+    };
+    for at in 0..interface.addresses.len() {
+        let ip = interface.addresses[at].ip;
+        if ip.is_v4() {
+            send_made(interface, &ethernet::question((ip, mac), ip));
+        }
+    }
+}
+
 /// Sends a question or an answer about a neighbour; one that finds no room is lost, and asked again.
 fn send_made(interface: &mut Interface, made: &Made) {
     let Some(device) = interface.device.clone() else {
