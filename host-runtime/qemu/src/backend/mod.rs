@@ -93,7 +93,8 @@ pub fn serve(
     };
     let backend = Backend::new(Arc::clone(&device), Arc::clone(&poller), is_paused)?;
     let requests = backend.requests();
-    let mut handler = BackendReqHandler::from_stream(stream, Arc::new(Mutex::new(backend)));
+    let backend = Arc::new(Mutex::new(backend));
+    let mut handler = BackendReqHandler::from_stream(stream, Arc::clone(&backend));
     let spawn = |suffix: &str, run: Box<dyn FnOnce() + Send>| {
         let thread = std::thread::Builder::new().name(format!("{name}{suffix}"));
         thread.spawn(run).map_err(io("start a thread"))
@@ -102,9 +103,11 @@ pub fn serve(
         loop {
             match handler.handle_request() {
                 Ok(()) => {}
-                // A ring that is enabled before features are agreed on, as QEMU's network does once; it says so again when
-                // the guest's driver is ready.
-                Err(Error::InactiveFeature(_)) => {}
+                // A ring that is enabled before features are agreed on: see there.
+                Err(Error::InactiveFeature(_)) => {
+                    let mut backend = backend.lock().unwrap_or_else(PoisonError::into_inner);
+                    backend.enabled_early();
+                }
                 // QEMU has ended, which the main thread sees.
                 Err(Error::Disconnected | Error::SocketBroken(_) | Error::PartialMessage) => return,
                 Err(error) => reporter.fail(format!("QEMU's {name} device: {error}")),

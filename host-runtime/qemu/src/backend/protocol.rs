@@ -93,6 +93,33 @@ impl Backend {
         self.rings.get_mut(index).ok_or(Error::InvalidParam)
     }
 
+    /// Takes all rings as enabled: QEMU's network device says so once before features are agreed on, when the protocol's
+    /// crate refuses it without a call to [`Self`].
+    pub fn enabled_early(&mut self) {
+        for ring in &mut self.rings {
+            ring.is_enabled = true;
+        }
+    }
+
+    /// Gives the device its rings once all that it will have are set up and enabled. QEMU enables those of a network device
+    /// first and sets them up then, both of them; others are enabled last, and there those that have no addresses by
+    /// then will have none: the guest has not set them up, or QEMU serves them by itself.
+    fn activate_if_ready(&mut self) -> Result<()> {
+        if self.is_active {
+            return Ok(());
+        }
+        let needs_all = lock(&self.device).name() == "net";
+        let is_set_up = |ring: &&Ring| ring.addresses.is_some() && ring.kick.is_some();
+        let (set_up, others): (Vec<_>, Vec<_>) = self.rings.iter().partition(is_set_up);
+        if set_up.is_empty() || needs_all && !others.is_empty() {
+            return Ok(());
+        }
+        if set_up.iter().any(|ring| !ring.is_enabled) {
+            return Ok(());
+        }
+        self.activate()
+    }
+
     /// Gives the device its rings.
     fn activate(&mut self) -> Result<()> {
         let Some(mapped) = &self.memory else {
@@ -234,7 +261,7 @@ impl VhostUserBackendReqHandlerMut for Backend {
             added.map_err(|errno| Error::ReqHandlerError(errno.into()))?;
         }
         ring.kick = fd;
-        Ok(())
+        self.activate_if_ready()
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
@@ -268,12 +295,7 @@ impl VhostUserBackendReqHandlerMut for Backend {
             self.suspend();
         }
         self.ring(index)?.is_enabled = enable;
-        // Those that the guest has not set up have no addresses, and QEMU serves some by itself.
-        let mut set_up = self.rings.iter().filter(|ring| ring.addresses.is_some());
-        if enable && !self.is_active && set_up.all(|ring| ring.is_enabled) {
-            self.activate()?;
-        }
-        Ok(())
+        self.activate_if_ready()
     }
 
     fn get_config(&mut self, offset: u32, size: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
