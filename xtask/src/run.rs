@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use crate::workspace::Workspace;
-use crate::{build, rootfs, shell};
+use crate::{build, packages, rootfs, shell};
 
 /// What `cargo xtask run` takes.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,12 @@ pub(crate) struct RunArguments {
     /// What runs the microVM, `kvm` or `qemu`
     #[arg(long, value_name = "MACHINE")]
     machine: Option<String>,
+    /// The network: `none`, `user`, or a network namespace
+    #[arg(long, value_name = "none|user|NAME")]
+    net: Option<String>,
+    /// Lead a port of the host to one of the program's; with `--net user`
+    #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]")]
+    publish: Vec<String>,
     /// Print how long each phase of the boot took
     #[arg(long)]
     timings: bool,
@@ -39,6 +45,9 @@ pub(crate) struct RunArguments {
 
 /// Builds, then replaces this process with `nacre run`.
 pub(crate) fn run(workspace: &Workspace, arguments: RunArguments) -> anyhow::Result<()> {
+    if arguments.net.as_deref() == Some("user") {
+        packages::require("--net user", packages::USER_NETWORK)?;
+    }
     build::image(workspace)?;
     let nacre = build::host_tools(workspace)?;
     let rootfs = match arguments.rootfs {
@@ -55,10 +64,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: RunArguments) -> anyhow::Res
         ("--cpus", arguments.cpus),
         ("--memory", arguments.memory),
         ("--machine", arguments.machine),
+        ("--net", arguments.net),
     ] {
         if let Some(value) = value {
             command.args([name, &value]);
         }
+    }
+    for port in arguments.publish {
+        command.args(["--publish", &port]);
     }
     if arguments.timings {
         command.arg("--timings");

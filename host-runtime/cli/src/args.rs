@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use host_machine::logging::{self, FORMAT_VARIABLE};
+use host_net::Forward;
 
 use super::moment::Moment;
+use super::network::NetMode;
 use super::signals::SignalNumber;
 use super::size::Size;
 use super::volume::Volume;
@@ -307,6 +309,20 @@ pub(super) struct RunArgs {
     /// A disk: a file of raw blocks, which the program finds as /dev/vda, the next as /dev/vdb; `:ro` to read it only.
     #[arg(long, value_name = "FILE[:ro]")]
     pub(super) disk: Vec<DiskFile>,
+    /// The network: none, user (connections made by the host's passt), or a network namespace of `ip netns` or a path.
+    #[arg(
+        long,
+        value_name = "none|user|NAME",
+        default_value = "none",
+        hide_default_value = true
+    )]
+    pub(super) net: NetMode,
+    /// Lead a port of the host to one of the program's; with --net user.
+    #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]")]
+    pub(super) publish: Vec<Forward>,
+    /// Let no more than so many bytes a second pass, each way.
+    #[arg(long, value_name = "SIZE")]
+    pub(super) net_rate: Option<Size>,
     /// Append the guest kernel's console log to this file.
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,

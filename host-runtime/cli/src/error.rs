@@ -47,6 +47,15 @@ pub enum RunError {
         /// As given.
         given: String,
     },
+    /// The network cannot be had.
+    #[error(transparent)]
+    Net(#[from] host_net::NetError),
+    /// A port of a network that has none.
+    #[error("the port {port} can only be published with --net user")]
+    Publish {
+        /// As given.
+        port: host_net::Forward,
+    },
     /// Nobody of that name is in the root file system.
     #[error("{0}")]
     User(Unknown),

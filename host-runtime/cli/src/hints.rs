@@ -15,16 +15,16 @@ const HINTS: &[(&[&str], &str)] = &[
         "nacre run stays with its program; put it into the background with the shell's &",
     ),
     (
-        &[
-            "-p",
-            "--publish",
-            "-P",
-            "--network",
-            "--net",
-            "--dns",
-            "--link",
-        ],
-        "the guest has no network yet; leave it out",
+        &["--network"],
+        "it is --net none, --net user, or --net with the name of a network namespace",
+    ),
+    (
+        &["-P", "--publish-all", "--expose"],
+        "name each port, with --net user -p HOST:GUEST",
+    ),
+    (
+        &["--dns", "--link"],
+        "with --net user the host looks names up; leave it out",
     ),
     (
         &[
@@ -89,7 +89,7 @@ mod tests {
             assert!(of(named).is_some(), "{named}");
         }
         assert_eq!(of("--frob"), None);
-        assert!(of("--net=host").is_some());
+        assert!(of("--network=host").is_some());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod hints;
 mod logs;
 mod moment;
 mod names;
+mod network;
 mod ps;
 mod run;
 pub mod session;

@@ -13,6 +13,7 @@ use host_machine::printing::tell;
 use host_machine::{
     Disk, LogTarget, Machine, MachineError, MachineKind, MachineSpec, Memory, Share, VmmProcess,
 };
+use host_net::Plan;
 use image::boot;
 use pod::cgroup::{Limits, Quota, Wish};
 use pod::state::{PodDir, Record, StateError, StateRoot};
@@ -22,6 +23,7 @@ use super::RunError;
 use super::args::RunArgs;
 use super::before_boot;
 use super::names;
+use super::network;
 use super::session::{Force, HANG_UP_GRACE, LocalStdio, Session};
 use super::signals::Caught;
 use super::terminal::RawTerminal;
@@ -48,6 +50,10 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     // The last to go: until then the pod has its name.
     let mut dir = claim(root, args)?;
     give_cgroup(&mut dir, args, &mut spec)?;
+    let mut network = network::make(args)?;
+    if let Some(network) = &mut network {
+        spec.nets = std::mem::take(&mut network.nets);
+    }
     let hub = Hub::create(&dir)?;
     let mut marks = Marks::new(args.timings);
     let aborted = |error| {
@@ -58,6 +64,7 @@ pub(super) fn run(root: &StateRoot, args: &RunArgs) -> Result<u8, RunError> {
     let place = Place {
         dir: &dir,
         hub: &hub,
+        plan: network.as_ref().map(|network| &network.plan),
     };
     let mut attempt = |spec: &MachineSpec| {
         let machine = VmmProcess::start(spec).map_err(|error| aborted(error.into()))?;
@@ -89,11 +96,13 @@ fn is_of_unfit_kvm(outcome: &Result<u8, RunError>) -> bool {
     matches!(outcome, Err(RunError::Pod(error)) if error.is_of_unfit_kvm())
 }
 
-/// Where others find the pod.
+/// Where others find the pod, and it them.
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
     dir: &'a PodDir,
     hub: &'a Hub,
+    /// What the guest does with its network, if it has one.
+    plan: Option<&'a Plan>,
 }
 
 /// Runs the program in a machine that has started, and powers that off.
@@ -113,7 +122,12 @@ fn run_in(
     let pod = Arc::new(pod);
     marks.count("agent answered", &**machine);
     volume::attach(&args.volumes, &**machine)?;
-    let container = pod.create_container(&container_request(&args.volumes), request)?;
+    let mut create = container_request(&args.volumes);
+    if let Some(plan) = place.plan {
+        pod.configure_network(plan)?;
+        create.mounts.extend(resolv_conf(plan));
+    }
+    let container = pod.create_container(&create, request)?;
     marks.count("container mounted", &**machine);
     // Until the machine is off: who waits for a program in it hears how it ended.
     let _server = PodServer::start(
@@ -300,6 +314,16 @@ fn container_request(volumes: &[Volume]) -> CreateContainerRequest {
     };
     request.mounts.extend(volume::mounts(volumes));
     request
+}
+
+/// The pod's name servers, over what the root file system says of others.
+fn resolv_conf(plan: &Plan) -> Option<Mount> {
+    let says_any = !plan.name_servers.is_empty() || !plan.search_domains.is_empty();
+    says_any.then(|| Mount {
+        destination: "/etc/resolv.conf".to_owned(),
+        type_: "resolv".to_owned(),
+        ..Default::default()
+    })
 }
 
 fn process_request(args: &RunArgs) -> Result<StartProcessRequest, RunError> {
