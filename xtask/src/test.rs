@@ -263,7 +263,10 @@ fn run_tests(
     let nacre = build::host_tools(workspace)?;
     let busybox = rootfs::busybox(workspace)?;
     let debian = match shell::is_root() {
-        true => Some(rootfs::debian(workspace)?),
+        true => {
+            packages::require("the tests of networks", packages::USER_NETWORK)?;
+            Some(rootfs::debian(workspace)?)
+        }
         false => None,
     };
     let applications = (arguments.full && shell::is_root() && machine == kvm::Machine::Qemu)

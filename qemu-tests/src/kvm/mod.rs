@@ -9,6 +9,7 @@ mod deaths;
 mod disks;
 mod kills;
 mod memory;
+mod network;
 mod pods;
 mod process;
 mod scenarios;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::bad_input::{OWN_FAILURE, gofers_of, judge, nothing_left, qemus, vmms_of};
 use super::process::{self, Ended};
-use super::{Machine, Options, kills, volumes};
+use super::{Machine, Options, kills, network, volumes};
 use crate::Report;
 
 /// How long something may take to be seen; only ever waited for in full when it does not come.
@@ -21,10 +21,12 @@ pub(super) const BOUND: Duration = Duration::from_secs(120);
 
 /// Takes time without work.
 const IDLE: &str = "pods: idle";
+/// Not for everybody.
+const NETWORK: &str = "pods: network";
 
 type Check = fn(&Pods<'_>) -> anyhow::Result<()>;
 
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("pods: all commands", all_commands),
     (IDLE, idle),
     ("pods: killed at any moment", kills::one_at_a_time),
@@ -32,6 +34,7 @@ const CHECKS: [(&str, Check); 7] = [
     ("pods: out of the host's memory", kills::out_of_memory),
     ("pods: bad state directories", bad_directories),
     ("pods: volumes", volumes::come_and_go),
+    (NETWORK, network::reach_and_are_reached),
 ];
 
 /// Runs the checks.
@@ -44,6 +47,10 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         }
         if *name == IDLE && !(options.full && options.machine == Machine::Kvm) {
             report.skip(test, "it takes most of a minute: on KVM, with `--full`");
+            continue;
+        }
+        if *name == NETWORK && options.debian.is_none() {
+            report.skip(test, "it makes network namespaces: by root");
             continue;
         }
         // The suites of two machines may run at once.
