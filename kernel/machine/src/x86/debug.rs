@@ -13,7 +13,8 @@ const OFF: u64 = 1 << 10;
 pub(crate) fn load(registers: &DebugRegisters) {
     let [first, second, third, fourth] = registers.addresses();
     // SAFETY: the addresses are user memory's (`DebugRegisters::new`), which the kernel does not touch before
-    // `turn_off`, and DR7 has no general detection: nothing in the kernel raises a debug exception.
+    // `turn_off`, and DR7 has no general detection. One that a user's own instruction has raised may still come in the
+    // kernel, late: `trap_debug` returns from it without a look at GS or the stack that it came on.
     unsafe {
         asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", "mov dr7, {}",
             in(reg) first, in(reg) second, in(reg) third, in(reg) fourth,

@@ -31,6 +31,9 @@ const TSS_SELECTOR: u16 = 0x40;
 pub(crate) const FATAL_STACK_LEN: usize = 8192;
 /// Vectors on that stack: NMI, double fault, machine check.
 const FATAL_VECTORS: [usize; 3] = [2, 8, 18];
+/// The debug exception, which has a stack of its own: users can have it come at the kernel's first instruction (see
+/// `trap_debug`).
+const DEBUG_VECTOR: usize = 1;
 const GATES: usize = 256;
 
 /// Null, unused, kernel code and data, unused (Linux has 32-bit user code there), user data and code, unused,
@@ -56,6 +59,8 @@ pub(crate) struct Tables {
     tss: TaskStateSegment,
     /// Where the CPU pushes a trap's frame when it comes from user mode, for a moment.
     entry_stack: [u64; 32],
+    /// The same for debug exceptions, which may come while the entry stack is in use.
+    debug_stack: [u64; 32],
     fatal_stack: FatalStack,
 }
 
@@ -83,6 +88,7 @@ impl Tables {
             gdt: [0; 10],
             tss: TaskStateSegment::new(),
             entry_stack: [0; 32],
+            debug_stack: [0; 32],
             fatal_stack: FatalStack([0; FATAL_STACK_LEN / 8]),
         }
     }
@@ -100,6 +106,7 @@ impl Tables {
         // Two words below the top, so that frames stay 16-aligned.
         let top = &raw const self.fatal_stack.0[last - 1];
         self.tss.interrupt_stack_table[0] = VirtAddr::from_ptr(top);
+        self.tss.interrupt_stack_table[1] = VirtAddr::from_ptr(self.debug_stack.as_ptr_range().end);
     }
 }
 
@@ -108,7 +115,11 @@ pub(crate) fn fill_idt() {
     let stubs = trap::stubs();
     for vector in 0..GATES {
         let handler = stubs + (vector * trap::STUB_LEN) as u64;
-        let stack = u64::from(FATAL_VECTORS.contains(&vector));
+        // Which of the TSS's stacks; 0 for none of its own.
+        let stack: u64 = match vector {
+            DEBUG_VECTOR => 2,
+            _ => FATAL_VECTORS.contains(&vector).into(),
+        };
         // Breakpoint and overflow may be raised by user instructions.
         let privilege: u64 = if matches!(vector, 3 | 4) { 3 } else { 0 };
         let low = handler & 0xffff

@@ -63,6 +63,8 @@ trap_stubs:
     pushq $vector
     .if (vector == 2) || (vector == 8) || (vector == 18)
     jmp trap_anywhere
+    .elseif vector == 1
+    jmp trap_debug
     .else
     jmp trap_common
     .endif
@@ -116,6 +118,16 @@ kernel_trap:
     pop rdx
     pop rcx
     pop rax
+    add rsp, 16
+    iretq
+
+    // On the debug stack. A watchpoint that MOV SS or POP SS met comes after the next instruction: if that is SYSCALL, INT3 or
+    // one that faults, it comes at the kernel's first one, where GS and, of SYSCALL, the stack are still the user's.
+    // It is dropped there, and nothing but its own stack is touched.
+trap_debug:
+    cld
+    test byte ptr [rsp + 24], 3
+    jnz user_trap
     add rsp, 16
     iretq
 
