@@ -5,14 +5,17 @@ pub(super) mod stream;
 
 use alloc::sync::Arc;
 
+use abi::raw::net as raw;
 use abi::{Errno, Result};
 use fs::{Capabilities, Credentials};
 use sched::WaitQueue;
 
+use super::ip::Ip;
+use super::ports::Binding;
 use super::slab::Id;
 use super::stack::Settings;
-use crate::namespace::NetNamespace;
-use crate::options::Options;
+use crate::namespace::{NetNamespace, Network};
+use crate::options::{Options, Switches};
 use crate::socket::{Owner, Socket, SocketType};
 
 pub(super) const IPPROTO_TCP: u32 = 6;
@@ -33,6 +36,39 @@ pub(super) struct Common {
     pub(super) uid: fs::Kuid,
     /// Options of levels of their own.
     pub(super) wishes: super::option::Wishes,
+}
+
+impl Common {
+    fn family(&self) -> u32 {
+        if self.is_v6 {
+            raw::AF_INET6
+        } else {
+            raw::AF_INET
+        }
+    }
+
+    fn network(&self) -> Network {
+        Network::of(self.namespace.clone())
+    }
+
+    /// How it has a port, by the options of now.
+    fn binding(&self, ip: Ip, is_v6_only: bool, is_explicit: bool) -> Binding {
+        Binding {
+            ip,
+            is_v6_only,
+            reuses_address: self.options.has(Switches::REUSEADDR),
+            reuses_port: self.options.has(Switches::REUSEPORT),
+            uid: self.uid,
+            is_listening: false,
+            is_explicit,
+        }
+    }
+
+    /// Brings what it has a port by up to date, after an option has changed.
+    fn update(&self, binding: &mut Binding) {
+        binding.reuses_address = self.options.has(Switches::REUSEADDR);
+        binding.reuses_port = self.options.has(Switches::REUSEPORT);
+    }
 }
 
 /// A new socket.

@@ -4,7 +4,6 @@ mod transfer;
 
 use alloc::sync::Arc;
 
-use abi::raw::net as raw;
 use abi::{Errno, Result};
 use collections::try_arc;
 use fs::{Credentials, Events, PollTable};
@@ -16,7 +15,6 @@ use crate::address::Address;
 use crate::inet::address::{to_bind, to_reach, told};
 use crate::inet::ip::{Endpoint, Ip};
 use crate::inet::option;
-use crate::inet::ports::Binding;
 use crate::inet::stack::Stack;
 use crate::inet::udp::Udp;
 use crate::namespace::{NetNamespace, Network};
@@ -80,18 +78,6 @@ impl DatagramSocket {
         }
     }
 
-    fn binding(&self, ip: Ip, is_v6_only: bool, is_explicit: bool) -> Binding {
-        Binding {
-            ip,
-            is_v6_only,
-            reuses_address: self.common.options.has(Switches::REUSEADDR),
-            reuses_port: self.common.options.has(Switches::REUSEPORT),
-            uid: self.common.uid,
-            is_listening: false,
-            is_explicit,
-        }
-    }
-
     /// Gives it a port, unless it has one.
     fn ensure_port(&self, stack: &mut Stack) -> Result<()> {
         let id = self.common.id;
@@ -99,7 +85,7 @@ impl DatagramSocket {
         if udp.local.port != 0 {
             return Ok(());
         }
-        let binding = self.binding(udp.local.ip, udp.is_v6_only, false);
+        let binding = self.common.binding(udp.local.ip, udp.is_v6_only, false);
         let port = stack
             .free_port(&stack.udp_ports, &binding)
             .map_err(|_| Errno::EAGAIN)?;
@@ -162,11 +148,7 @@ impl DatagramSocket {
 
 impl Socket for DatagramSocket {
     fn family(&self) -> u32 {
-        if self.common.is_v6 {
-            raw::AF_INET6
-        } else {
-            raw::AF_INET
-        }
+        self.common.family()
     }
 
     fn socket_type(&self) -> SocketType {
@@ -182,7 +164,7 @@ impl Socket for DatagramSocket {
     }
 
     fn namespace(&self) -> Option<Network> {
-        Some(Network::of(self.common.namespace.clone()))
+        Some(self.common.network())
     }
 
     fn option_changed(&self, _: u32) {
@@ -193,8 +175,7 @@ impl Socket for DatagramSocket {
             };
             udp.receive_size = options.receive_buffer() as usize;
             if let Some(binding) = stack.udp_ports.get_mut(udp.local.port, self.common.id) {
-                binding.reuses_address = options.has(Switches::REUSEADDR);
-                binding.reuses_port = options.has(Switches::REUSEPORT);
+                self.common.update(binding);
             }
         });
     }
@@ -225,7 +206,7 @@ impl Socket for DatagramSocket {
             if known != 0 {
                 return Err(Errno::EINVAL);
             }
-            let binding = self.binding(local.ip, is_v6_only, true);
+            let binding = self.common.binding(local.ip, is_v6_only, true);
             let port = match local.port {
                 0 => stack.free_port(&stack.udp_ports, &binding)?,
                 port if stack.udp_ports.conflicts(port, &binding, None) => {

@@ -165,11 +165,7 @@ impl StreamSocket {
 
 impl Socket for StreamSocket {
     fn family(&self) -> u32 {
-        if self.common.is_v6 {
-            raw::AF_INET6
-        } else {
-            raw::AF_INET
-        }
+        self.common.family()
     }
 
     fn socket_type(&self) -> SocketType {
@@ -185,7 +181,7 @@ impl Socket for StreamSocket {
     }
 
     fn namespace(&self) -> Option<Network> {
-        Some(Network::of(self.common.namespace.clone()))
+        Some(self.common.network())
     }
 
     fn option_changed(&self, name: u32) {
@@ -195,8 +191,7 @@ impl Socket for StreamSocket {
             let port = stack.tcp.get(self.common.id).map(|tcb| tcb.pair.local.port);
             let binding = port.and_then(|port| stack.tcp_ports.get_mut(port, self.common.id));
             if let Some(binding) = binding {
-                binding.reuses_address = options.has(Switches::REUSEADDR);
-                binding.reuses_port = options.has(Switches::REUSEPORT);
+                self.common.update(binding);
             }
             stack.with_tcb(self.common.id, now, |tcb, net| match name {
                 raw::SO_SNDBUF | raw::SO_SNDBUFFORCE => {

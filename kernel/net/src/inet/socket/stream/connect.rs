@@ -15,22 +15,10 @@ use crate::inet::slab::Id;
 use crate::inet::socket::check_port;
 use crate::inet::stack::Stack;
 use crate::inet::tcp::{Link, Listener, Pair, State, Switch};
-use crate::options::{Switches, end_of_wait};
+use crate::options::end_of_wait;
 use crate::socket::{Requester, Shutdown};
 
 impl StreamSocket {
-    fn binding(&self, ip: Ip, is_v6_only: bool, is_explicit: bool) -> Binding {
-        Binding {
-            ip,
-            is_v6_only,
-            reuses_address: self.common.options.has(Switches::REUSEADDR),
-            reuses_port: self.common.options.has(Switches::REUSEPORT),
-            uid: self.common.uid,
-            is_listening: false,
-            is_explicit,
-        }
-    }
-
     pub(super) fn bind_to(&self, address: &Address, requester: &Requester<'_>) -> Result<()> {
         let common = &self.common;
         let credentials = requester.caller.credentials;
@@ -45,7 +33,7 @@ impl StreamSocket {
             if state != State::Closed || port != 0 {
                 return Err(Errno::EINVAL);
             }
-            let binding = self.binding(local.ip, is_v6_only, true);
+            let binding = self.common.binding(local.ip, is_v6_only, true);
             let port = take_port(stack, common.id, local.port, binding)?;
             if let Some(tcb) = stack.tcp.get_mut(common.id) {
                 tcb.pair.local = Endpoint::new(local.ip, port);
@@ -71,7 +59,7 @@ impl StreamSocket {
             let (local, is_v6_only) = (tcb.pair.local, tcb.is_v6_only);
             let listening = Binding {
                 is_listening: true,
-                ..self.binding(local.ip, is_v6_only, true)
+                ..self.common.binding(local.ip, is_v6_only, true)
             };
             let port = match local.port {
                 0 => take_port(stack, common.id, 0, listening)?,
@@ -204,7 +192,7 @@ impl StreamSocket {
             && let Err(errno) =
                 stack
                     .tcp_ports
-                    .insert(port, id, self.binding(ip, is_v6_only, false))
+                    .insert(port, id, self.common.binding(ip, is_v6_only, false))
         {
             stack.forget_ends(&pair);
             return Err(errno);
